@@ -1,0 +1,143 @@
+"""`Concept`: a behaviour as contrastive pairs, open prompts and held-out items, with splits fixed by content."""
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from steering_core.keys import content_key
+from steering_core.validation import Strict
+
+Side = Literal["positive", "negative"]
+Split = Literal["train", "validation", "test"]
+SIDES: tuple[Side, Side] = ("positive", "negative")
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Pair(Strict):
+    """Two texts that differ in the concept alone; where `prompt` is given they are two answers to it."""
+
+    positive: Text
+    negative: Text
+    prompt: Text | None = None
+
+    @cached_property
+    def pair_id(self) -> str:
+        """Content key of the pair."""
+        return content_key("pair", self.prompt, self.positive, self.negative)
+
+
+class Item(Strict):
+    """A held-out question with two continuations, one of which shows the concept."""
+
+    prompt: Text
+    matching: Text
+    not_matching: Text
+
+    @cached_property
+    def item_id(self) -> str:
+        """Content key of the item."""
+        return content_key("item", self.prompt, self.matching, self.not_matching)
+
+
+class Sides(Strict):
+    """A text for either side of a concept."""
+
+    positive: Text
+    negative: Text
+
+
+class Words(Strict):
+    """Words typical of either side, for the word-list scorer."""
+
+    positive: tuple[Text, ...] = ()
+    negative: tuple[Text, ...] = ()
+
+
+class Card(Strict):
+    """What a concept's data is, how it was made, its known biases and its licence."""
+
+    what: str = ""
+    made: str = ""
+    biases: str = ""
+    licence: str = ""
+
+
+class Concept(Strict):
+    """A behaviour to steer: contrastive pairs, open prompts, held-out items.
+
+    `chat` sends pairs, prompts and items through the model's chat template; without it they are raw text.
+    `instructions` are system prompts, the baseline that a vector is compared with.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    chat: bool = False
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
+    prompts: tuple[Text, ...] = ()
+    items: tuple[Item, ...] = ()
+    instructions: Sides | None = None
+    words: Words = Words()
+    card: Card = Card()
+
+    @field_validator("pairs")
+    @classmethod
+    def _no_pair_twice(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        first: dict[str, int] = {}
+        for i, pair in enumerate(pairs):
+            if (j := first.setdefault(pair.pair_id, i)) != i:
+                raise ValueError(f"pair {i} repeats pair {j}")
+        return pairs
+
+    @field_validator("items")
+    @classmethod
+    def _no_item_twice(cls, items: tuple[Item, ...]) -> tuple[Item, ...]:
+        first: dict[str, int] = {}
+        for i, item in enumerate(items):
+            if (j := first.setdefault(item.item_id, i)) != i:
+                raise ValueError(f"item {i} repeats item {j}")
+        return items
+
+    @cached_property
+    def concept_id(self) -> str:
+        """Content key of all that a run depends on: everything but description and card."""
+        return content_key("concept", json.loads(self.model_dump_json(exclude={"description", "card"})))
+
+    @cached_property
+    def splits(self) -> dict[str, Split]:
+        """Split of each pair_id: 60 % train, 20 % validation, 20 % test; pairs on one prompt stay together."""
+        groups: dict[str, list[str]] = {}
+        for pair in self.pairs:
+            groups.setdefault(pair.prompt or pair.pair_id, []).append(pair.pair_id)
+        split = _by_rank(list(groups), (("train", 0.6), ("validation", 0.2), ("test", 0.2)))
+        return {pair_id: split[group] for group, members in groups.items() for pair_id in members}
+
+    @cached_property
+    def item_splits(self) -> dict[str, Split]:
+        """Split of each item_id: half validation, half test; items on one prompt stay together."""
+        split = _by_rank(sorted({item.prompt for item in self.items}), (("validation", 0.5), ("test", 0.5)))
+        return {item.item_id: split[item.prompt] for item in self.items}
+
+    def pairs_in(self, split: Split) -> list[Pair]:
+        """The pairs of one split, in the file's order."""
+        return [pair for pair in self.pairs if self.splits[pair.pair_id] == split]
+
+    def items_in(self, split: Split) -> list[Item]:
+        """The items of one split, in the file's order."""
+        return [item for item in self.items if self.item_splits[item.item_id] == split]
+
+
+def _by_rank(names: Sequence[str], shares: Sequence[tuple[Split, float]]) -> dict[str, Split]:
+    """Names dealt to splits in the order of their content keys; the first split is never empty."""
+    ranked = sorted(names, key=lambda name: content_key("split", name))
+    dealt: dict[str, Split] = {}
+    start, share = 0, 0.0
+    for split, part in shares:
+        share += part
+        end = math.ceil(share * len(ranked) - 1e-9)
+        dealt |= dict.fromkeys(ranked[start:end], split)
+        start = end
+    return dealt

@@ -1,0 +1,100 @@
+"""Every error that steerflow raises on purpose.
+
+    SteerflowError
+    ├── SpecError            a spec (YAML) that cannot be run; carries every fault at once
+    ├── ConceptError         a concept file that cannot be read or used
+    ├── ModelError
+    │   ├── ModelNotFound    no such embedded model, folder or hub repository
+    │   ├── ModelUnsupported an architecture whose blocks cannot be tapped
+    │   ├── LayerNotFound    a layer outside 0 .. n_layers - 1
+    │   ├── PromptError      an empty prompt, or one beyond the model's context
+    │   └── TapNotFired      a steered or captured block that the forward pass never called
+    ├── InterventionError    an intervention that cannot be parsed or does not fit the model
+    ├── VectorError
+    │   ├── VectorNotFound   no such vector in the store
+    │   └── VectorMismatch   a vector of another model, width or layer
+    ├── Diverged             inf or nan in a residual stream or in logits
+    └── StoreError
+        ├── StoreDamaged     a file that is torn, foreign or not in its schema
+        ├── StoreTooNew      a store written by a later version
+        ├── DiskFull         too little room for what is about to be written
+        └── QueryError       SQL that DuckDB refuses
+
+A message names the thing, the value and the remedy. The CLI prints it as one paragraph and exits with 2.
+"""
+
+
+class SteerflowError(Exception):
+    """Base of every error that steerflow raises on purpose."""
+
+
+class SpecError(SteerflowError):
+    """A spec that cannot be run; the message lists every fault."""
+
+
+class ConceptError(SteerflowError):
+    """A concept file that cannot be read or used."""
+
+
+class ModelError(SteerflowError):
+    """Base of the errors about a language model."""
+
+
+class ModelNotFound(ModelError):
+    """No embedded model, local folder or hub repository goes by this name."""
+
+
+class ModelUnsupported(ModelError):
+    """An architecture whose blocks cannot be tapped, so it would run unsteered."""
+
+
+class LayerNotFound(ModelError):
+    """A layer outside 0 .. n_layers - 1."""
+
+
+class PromptError(ModelError):
+    """An empty prompt, or one that is longer than the model's context."""
+
+
+class TapNotFired(ModelError):
+    """A captured or steered block that the forward pass never called."""
+
+
+class InterventionError(SteerflowError):
+    """An intervention that cannot be parsed or does not fit the model."""
+
+
+class VectorError(SteerflowError):
+    """Base of the errors about steering vectors."""
+
+
+class VectorNotFound(VectorError):
+    """No vector in the store goes by this name or key."""
+
+
+class VectorMismatch(VectorError):
+    """A vector of another model, width or layer than the one it is applied to."""
+
+
+class Diverged(SteerflowError):
+    """inf or nan in a residual stream or in logits."""
+
+
+class StoreError(SteerflowError):
+    """Base of the errors about the store on disk."""
+
+
+class StoreDamaged(StoreError):
+    """A file that is torn, foreign or not in its table's schema."""
+
+
+class StoreTooNew(StoreError):
+    """A store written by a later version of steerflow."""
+
+
+class DiskFull(StoreError):
+    """Too little room for what is about to be written."""
+
+
+class QueryError(StoreError):
+    """SQL that DuckDB refuses."""

@@ -1,0 +1,104 @@
+"""Generations: texts sampled for the cells of a grid; only those that the store lacks."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from steering_core.cells import Cell
+from steering_core.concepts import Concept
+from steering_core.engine import Work
+from steering_core.keys import content_key, seed_from
+from steering_core.models import Model
+from steering_core.progress import Progress, silent
+from steering_core.prompts import Prompt, open_prompt
+from steering_core.sampling import Request, sample
+from steering_core.spec import GenerationsSpec
+from steering_core.store import Store
+
+GENERATIONS_VERSION = 1
+_ROWS_PER_FILE = 256
+
+
+@dataclass
+class Generated:
+    """What one call did: the ids of all wanted generations, how many were sampled and how many were there."""
+
+    generation_ids: list[str] = field(default_factory=list)
+    computed: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+    work: Work = field(default_factory=Work)
+
+
+def generate(
+    model: Model,
+    store: Store,
+    concept: Concept,
+    cells: Sequence[Cell],
+    spec: GenerationsSpec,
+    progress: Progress = silent,
+) -> Generated:
+    """Have the store hold a text for every cell and open prompt. Raises InterventionError for a misfit."""
+    started = time.perf_counter()
+    wanted: dict[str, tuple[Cell, str]] = {}
+    for text in concept.prompts[: spec.prompts]:
+        for cell in cells:
+            wanted[_generation_id(cell, concept, text, spec)] = (cell, text)
+    done = Generated(list(wanted))
+    with store.lock(f"generations-{model.identity.model_id}"):
+        missing = store.absent("generations", wanted)
+        todo = [(i, *wanted[i]) for i in wanted if i in missing]
+        done.reused = len(wanted) - len(todo)
+        prompts = {(c.system, t): open_prompt(model, concept, t, c.system) for _, c, t in todo}
+        requests = [
+            Request(prompts[cell.system, text].tokens, cell.intervention, seed_from(spec.seed, text))
+            for _, cell, text in todo
+        ]
+        rows: list[dict[str, Any]] = []
+        for i, found in sample(model, requests, spec.max_tokens, spec.temperature, done.work):
+            generation_id, cell, text = todo[i]
+            prompt = prompts[cell.system, text]
+            tokens = list(found.tokens)
+            rows.append(_row(model, generation_id, cell, text, prompt, tokens, found.finish, requests[i].seed, spec))
+            done.computed += 1
+            progress(done.computed, len(todo))
+            if len(rows) == _ROWS_PER_FILE:
+                store.append("generations", rows)
+                rows = []
+        store.append("generations", rows)
+    done.seconds = time.perf_counter() - started
+    return done
+
+
+def _generation_id(cell: Cell, concept: Concept, text: str, spec: GenerationsSpec) -> str:
+    sampling = (spec.max_tokens, spec.temperature, spec.seed)
+    made_of = (cell.model_id, cell.concept_id, cell.intervention_id, concept.chat, text, *sampling)
+    return content_key("generation", GENERATIONS_VERSION, cell.control, *made_of)
+
+
+def _row(
+    model: Model,
+    generation_id: str,
+    cell: Cell,
+    text: str,
+    prompt: Prompt,
+    tokens: list[int],
+    finish: str,
+    seed: int,
+    spec: GenerationsSpec,
+) -> dict[str, Any]:
+    shown = tokens[:-1] if tokens and tokens[-1] in model.stop_tokens else tokens
+    return {
+        "generation_id": generation_id,
+        **cell.columns(),
+        "prompt_id": prompt.prompt_id,
+        "prompt": text,
+        "text": model.tokenizer.decode(shown),
+        "tokens": tokens,
+        "n_tokens": len(tokens),
+        "finish": finish,
+        "seed": seed,
+        "temperature": spec.temperature,
+        "max_tokens": spec.max_tokens,
+    }

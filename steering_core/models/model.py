@@ -1,0 +1,138 @@
+"""`Model`: a language model by name, identified at once, loaded when it is first used."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steering_core.backend import mx, nn, on_cpu, warn_if_slow
+from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
+from steering_core.models.embedded import EMBEDDED, embedded_model
+from steering_core.models.identity import ModelIdentity, Shape, identify
+from steering_core.taps import Taps
+
+if TYPE_CHECKING:
+    from steering_core.models.mlx_lm import TokenizerWrapper
+
+
+def model_folder(name: str) -> Path:
+    """The mlx-lm folder of `name`: an embedded model, a local folder, or a Hugging Face id.
+
+    Raises ModelNotFound with what to do where there is none.
+    """
+    if name in EMBEDDED:
+        return embedded_model(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelNotFound(f"{folder} has no config.json: it is not an mlx-lm model folder")
+        return folder
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelNotFound(
+            f"there is no model {name!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
+            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit"
+        )
+    from steering_core.models.mlx_lm import download  # loads mlx-lm, for a hub alone
+
+    try:
+        return download(name)
+    except Exception as error:  # the hub client raises errors of four libraries
+        raise ModelNotFound(
+            f"the hub has no model {name!r}, or cannot be reached ({type(error).__name__}: {str(error)[:300]}). "
+            "Check the name and the network; with HF_HUB_OFFLINE=1 only models already downloaded are found; "
+            f"without a network name a local mlx-lm folder, or an embedded model: {', '.join(EMBEDDED)}."
+        ) from error
+
+
+class Model:
+    """One language model. Knows who it is without loading; `network` and `tokenizer` load when first asked for.
+
+    with open_model("smollm2-135m") as model:
+        model.identity.n_layers  # 30
+    """
+
+    def __init__(self, name: str) -> None:
+        warn_if_slow()
+        self.name = name
+        self.folder = model_folder(name)
+        self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._shape)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network; on a CPU dequantised to float32, which alone is fast there."""
+        from steering_core.models.mlx_lm import load_network
+
+        return load_network(self.folder, full_precision=on_cpu())
+
+    @cached_property
+    def taps(self) -> Taps:
+        """Taps on the network's blocks, installed."""
+        taps = Taps(self.network)
+        taps.install()
+        return taps
+
+    @cached_property
+    def tokenizer(self) -> "TokenizerWrapper":
+        """The tokenizer, with its chat template."""
+        from steering_core.models.mlx_lm import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+        return frozenset(self.tokenizer.eos_token_ids)
+
+    def new_cache(self) -> list[Any]:
+        """An empty cache, one entry a block in most architectures."""
+        from steering_core.models.mlx_lm import new_cache
+
+        return new_cache(self.network)
+
+    def checked_layers(self, layers: list[int] | None) -> list[int]:
+        """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
+        n = self.identity.n_layers
+        for layer in layers or []:
+            if not 0 <= layer < n:
+                raise LayerNotFound(f"layer {layer}: {self.name} has layers 0..{n - 1}")
+        return sorted(set(range(n) if layers is None else layers))
+
+    def close(self) -> None:
+        """Give the network's memory back; a later use loads it again."""
+        if "taps" in self.__dict__:
+            self.taps.remove()
+        for attribute in ("taps", "network"):
+            self.__dict__.pop(attribute, None)
+        mx.clear_cache()
+
+    def _shape(self) -> Shape:
+        """Shape of the network, read off one token's pass through every tapped block."""
+        seen: dict[int, tuple[int, ...]] = {}
+
+        def look(layer: int, h: mx.array) -> mx.array:
+            seen[layer] = h.shape
+            return h
+
+        edits = {layer: (lambda h, layer=layer: look(layer, h)) for layer in range(len(self.taps))}
+        with self.taps.applied(edits):
+            logits = self.network(mx.array([[0]]))  # (1, 1, V)
+        widths = {shape[-1] for shape in seen.values()}
+        if len(widths) != 1 or any(len(shape) != 3 for shape in seen.values()):
+            raise ModelUnsupported(f"{self.name}: its blocks do not hand on one residual stream (B, T, D)")
+        return Shape(len(self.taps), widths.pop(), logits.shape[-1], str(logits.dtype).removeprefix("mlx.core."))
+
+
+def _precision() -> str:
+    """How numbers are held here: part of a model's identity, since activations differ with it."""
+    return "float32" if on_cpu() else "as-stored"
+
+
+@contextlib.contextmanager
+def open_model(name: str) -> Iterator[Model]:
+    """The model `name`, closed at the end of the `with`. Raises ModelNotFound, ModelUnsupported."""
+    model = Model(name)
+    try:
+        yield model
+    finally:
+        model.close()

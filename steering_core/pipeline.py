@@ -1,0 +1,265 @@
+"""The pipeline: a spec's stages in their order, each a plain function over the store.
+
+`run` executes a whole spec in this process; `flows/` calls the same stage functions as Prefect tasks.
+"""
+
+import dataclasses
+import datetime
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from steering_core.activations import extract
+from steering_core.cells import Cell, Strengths, candidates, trial, unsteered
+from steering_core.concepts import SIDES, Concept, Side, Split, load_concept
+from steering_core.generations import generate
+from steering_core.keys import content_key
+from steering_core.models import Model
+from steering_core.prompts import Prompt, pair_prompt
+from steering_core.recommendations import Scores, choose, recommend
+from steering_core.scores.measure import measure_items, measure_texts
+from steering_core.scores.summary import summarise
+from steering_core.spec import Spec
+from steering_core.store import Store
+from steering_core.vectors.derive import derive
+from steering_core.vectors.vector import Vector, vectors_by_id
+
+STAGES = ("activations", "vectors", "generations", "scores")
+AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
+AUTO_DOSES = (0.15, 0.3, 0.5)
+
+
+@dataclass
+class Counts:
+    """What a stage did: computed and reused count its own things (prompts, vectors, generations, scores)."""
+
+    computed: int = 0
+    reused: int = 0
+    forward_passes: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Counts(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+
+@dataclass
+class Run:
+    """One execution of a spec against a store; `notify` hears (what, done, total) from long steps."""
+
+    spec: Spec
+    store: Store
+    notify: Callable[[str, int, int], None] = lambda what, done, total: None
+    counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
+
+    def count(self, stage: str, did: Any) -> Counts:
+        """Add what a stage's call did to the run's counts."""
+        work = getattr(did, "work", None)
+        passes, tokens = (work.forward_passes, work.tokens) if work else (0, 0)
+        counts = Counts(did.computed, did.reused, passes, tokens, did.seconds)
+        self.counts[stage] += counts
+        return counts
+
+    def progress(self, what: str) -> Callable[[int, int], None]:
+        """A progress callback for one long step."""
+        return lambda done, total: self.notify(what, done, total)
+
+
+def load_model(run: Run, name: str) -> Model:
+    """The model `name`, registered in the store; its weights load when a stage needs them."""
+    model = Model(name)
+    run.store.append_new("models", [dataclasses.asdict(model.identity)])
+    return model
+
+
+def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> Counts:
+    """Have the store hold the activations of every pair of `concepts`, each prompt once."""
+    prompts: dict[str, Prompt] = {}
+    rows: list[dict[str, Any]] = []
+    for concept in concepts:
+        for ordinal, pair in enumerate(concept.pairs):
+            for side in SIDES:
+                prompt = pair_prompt(model, concept, pair, side)
+                prompts[prompt.prompt_id] = prompt
+                rows.append(_pair_row(concept, ordinal, side, prompt))
+    run.store.append_new("concepts", [_concept_row(concept) for concept in concepts])
+    run.store.append_new("prompts", [_prompt_row(prompt) for prompt in prompts.values()])
+    run.store.append_new("pairs", rows)
+    wanted = run.spec.activations
+    layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
+    notify = run.progress("extract activations")
+    did = extract(model, run.store, prompts.values(), layers, wanted.position, notify)
+    return run.count("activations", did)
+
+
+def _pair_row(concept: Concept, ordinal: int, side: Side, prompt: Prompt) -> dict[str, Any]:
+    pair_id = concept.pairs[ordinal].pair_id
+    return {
+        "concept_id": concept.concept_id,
+        "tokenizer_id": prompt.tokenizer_id,
+        "pair_id": pair_id,
+        "ordinal": ordinal,
+        "side": side,
+        "split": concept.splits[pair_id],
+        "prompt_id": prompt.prompt_id,
+    }
+
+
+def _concept_row(concept: Concept) -> dict[str, Any]:
+    return {
+        "concept_id": concept.concept_id,
+        "name": concept.name,
+        "description": concept.description,
+        "chat": concept.chat,
+        "n_pairs": len(concept.pairs),
+        "n_prompts": len(concept.prompts),
+        "n_items": len(concept.items),
+        "definition": concept.model_dump_json(exclude={"card"}),
+    }
+
+
+def _prompt_row(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.prompt_id,
+        "tokenizer_id": prompt.tokenizer_id,
+        "text": prompt.text,
+        "tokens": list(prompt.tokens),
+        "n_tokens": len(prompt.tokens),
+        "response_start": prompt.response_start,
+    }
+
+
+def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
+    """Every method's vector at every layer of the grid, with its controls."""
+    spec, layers = run.spec, grid_layers(run.spec, model)
+    wanted = spec.vectors
+    did = derive(
+        run.store, model.identity, concept, wanted.methods, layers, spec.activations.position, wanted.random_controls
+    )
+    return vectors_by_id(run.store, did.vector_ids), run.count("vectors", did)
+
+
+def grid_layers(spec: Spec, model: Model) -> list[int]:
+    """The layers of the grid: those asked for, all, or five in the middle of the model, where steering works best."""
+    wanted = spec.generations.layers
+    n = model.identity.n_layers
+    if wanted == "auto":
+        return sorted({min(n - 1, round(share * n)) for share in AUTO_LAYERS})
+    return model.checked_layers(None if wanted == "all" else list(wanted))
+
+
+def candidate_cells(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
+    """The grid: the unsteered model, then every vector at every strength."""
+    grid = run.spec.generations
+    strengths = Strengths(grid.doses or (() if grid.alphas else AUTO_DOSES), grid.alphas or ())
+    cells = candidates(model.identity, concept, vectors, strengths, grid.phase)
+    return [unsteered(model.identity, concept, grid.phase), *cells]
+
+
+def generate_samples(run: Run, model: Model, concept: Concept, cells: Sequence[Cell]) -> tuple[list[str], Counts]:
+    """A text for every cell and open prompt; their ids."""
+    did = generate(model, run.store, concept, cells, run.spec.generations, run.progress("generate samples"))
+    return did.generation_ids, run.count("generations", did)
+
+
+def score_samples(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], generation_ids: Sequence[str], split: Split
+) -> tuple[Scores, Counts]:
+    """The scores of every cell: on one split's held-out items, and of its texts."""
+    spec = run.spec.scores
+    notify = run.progress(f"score on {split}")
+    items = measure_items(model, run.store, concept, cells, split, spec.metrics, spec.items, notify)
+    texts = measure_texts(model, run.store, concept, generation_ids, split, spec.metrics, run.progress("score texts"))
+    ids = [*items.measurement_ids, *texts.measurement_ids]
+    scores = summarise(run.store, cells, ids, split, spec.bootstrap, spec.seed)
+    return scores, run.count("scores", items) + run.count("scores", texts)
+
+
+def recommend_vector(run: Run, chosen: Cell, tried: Sequence[Cell], scores: Scores) -> dict[str, Any]:
+    """The recommendation's row, from the scores on test."""
+    return recommend(run.store, chosen, tried, scores, run.spec.scores.max_perplexity_ratio, run.spec.key)
+
+
+def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
+    """Vectors, grid, choice on validation and trial on test for one concept whose activations are stored."""
+    vectors, _ = derive_vectors(run, model, concept)
+    cells = candidate_cells(run, model, concept, vectors)
+    texts, _ = generate_samples(run, model, concept, cells)
+    scores, _ = score_samples(run, model, concept, cells, texts, "validation")
+    chosen, tried = trial_cells(run, concept, cells, vectors, scores)
+    texts, _ = generate_samples(run, model, concept, tried)
+    on_test, _ = score_samples(run, model, concept, tried, texts, "test")
+    return recommend_vector(run, chosen, tried, on_test)
+
+
+def trial_cells(
+    run: Run, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector], scores: Scores
+) -> tuple[Cell, list[Cell]]:
+    """The candidate that is best on validation, and what is compared on test: alpha 0, it, its mirror, its controls."""
+    chosen = choose(cells[1:], scores, run.spec.scores.max_perplexity_ratio)
+    return chosen, [cells[0], *trial(chosen, vectors, concept)]
+
+
+def run(spec: Spec, store: Store, notify: Callable[[str, int, int], None] = lambda what, done, total: None) -> Any:
+    """Execute a whole spec; the run's report, as `steer run --json` prints it."""
+    this = Run(spec, store, notify)
+    started = start()
+    concepts = [load_concept(name) for name in spec.concepts]
+    recommendations = []
+    for name in spec.models:
+        model = load_model(this, name)
+        try:
+            extract_activations(this, model, concepts)
+            recommendations += [discover(this, model, concept) for concept in concepts]
+        finally:
+            model.close()
+    return finish(this, started, recommendations, "completed")
+
+
+@dataclass(frozen=True)
+class Started:
+    """When a run began, and the id that follows from it."""
+
+    at: datetime.datetime
+    clock: float
+
+
+def start() -> Started:
+    """The beginning of a run."""
+    return Started(datetime.datetime.now(datetime.UTC), time.perf_counter())
+
+
+def finish(run: Run, started: Started, recommendations: Sequence[dict[str, Any]], outcome: str) -> dict[str, Any]:
+    """Store the run's row; its report."""
+    run_id = content_key("run", run.spec.key, started.at.isoformat())
+    stages = {stage: dataclasses.asdict(counts) for stage, counts in run.counts.items()}
+    row = {
+        "run_id": run_id,
+        "name": run.spec.name,
+        "spec": run.spec.model_dump_json(),
+        "spec_key": run.spec.key,
+        "started_at": started.at,
+        "seconds": time.perf_counter() - started.clock,
+        "outcome": outcome,
+        "stages": json.dumps(stages),
+        "versions": json.dumps(dict(_versions())),
+        "recommendation_ids": [r["recommendation_id"] for r in recommendations],
+        "concept_ids": sorted({r["concept_id"] for r in recommendations}),
+        "model_ids": sorted({r["model_id"] for r in recommendations}),
+    }
+    run.store.append("runs", [row])
+    return {"run": run_id, "stages": stages, "recommendations": [_named(run.store, r) for r in recommendations]}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in ("steerflow", "mlx", "mlx-lm", "duckdb", "pyarrow", "prefect"):
+        yield package, version(package)
+
+
+def _named(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    (found,) = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [row["recommendation_id"]])
+    return found

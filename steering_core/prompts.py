@@ -1,0 +1,99 @@
+"""Prompts: text to tokens, in one place, once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from steering_core.concepts import Concept, Item, Pair, Side
+from steering_core.errors import PromptError
+from steering_core.keys import content_key
+from steering_core.models import Model
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One token sequence, addressed by its content and its tokenizer.
+
+    `response_start` is the index of the first token of an answer; the number of tokens where there is none.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    response_start: int
+    tokenizer_id: str
+
+    @cached_property
+    def prompt_id(self) -> str:
+        """Content key of the tokens."""
+        return content_key("prompt", self.tokenizer_id, self.tokens, self.response_start)
+
+
+def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, system: str | None = None) -> Prompt:
+    """`text` as `model` reads it, with the answer's tokens behind it where one is given.
+
+    With `chat` it is the user's message in the model's chat template, ready for an answer; otherwise raw text, to which
+    the answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long one.
+    """
+    if chat:
+        stem = _chat_tokens(model, text, system)
+        tokens = stem + _encode(model, answer, special=False) if answer else stem
+        start, shown = len(stem), f"{text}\n{answer}" if answer else text
+    else:
+        stem_text = f"{system}\n\n{text}" if system else text
+        stem = _encode(model, stem_text)
+        shown = stem_text + _joint(stem_text, answer) + answer if answer else stem_text
+        tokens = _encode(model, shown) if answer else stem
+        start = _common_length(stem, tokens)
+    if not tokens:
+        raise PromptError(f"the prompt {text!r} has no tokens: give it some text")
+    if model.identity.context and len(tokens) > model.identity.context:
+        raise PromptError(
+            f"a prompt of {len(tokens):,} tokens is beyond {model.name}'s context of {model.identity.context:,}: "
+            f"shorten it (it begins {shown[:60]!r})"
+        )
+    return Prompt(tokens, shown, start, model.identity.tokenizer_id)
+
+
+def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
+    """One side of a pair, as `model` reads it."""
+    text = getattr(pair, side)
+    if pair.prompt is None:
+        return prompt(model, text, chat=concept.chat)
+    return prompt(model, pair.prompt, chat=concept.chat, answer=text)
+
+
+def item_prompts(model: Model, concept: Concept, item: Item, system: str | None = None) -> tuple[Prompt, Prompt]:
+    """The matching and the not matching sequence of an item, as `model` reads them, scored from one common start."""
+    matching = prompt(model, item.prompt, chat=concept.chat, answer=item.matching, system=system)
+    other = prompt(model, item.prompt, chat=concept.chat, answer=item.not_matching, system=system)
+    start = min(matching.response_start, other.response_start)
+    return (
+        Prompt(matching.tokens, matching.text, start, matching.tokenizer_id),
+        Prompt(other.tokens, other.text, start, other.tokenizer_id),
+    )
+
+
+def open_prompt(model: Model, concept: Concept, text: str, system: str | None = None) -> Prompt:
+    """An open prompt of a concept, ready for an answer."""
+    return prompt(model, text, chat=concept.chat, system=system)
+
+
+def _encode(model: Model, text: str, special: bool = True) -> tuple[int, ...]:
+    return tuple(model.tokenizer.encode(text, add_special_tokens=special))
+
+
+def _chat_tokens(model: Model, text: str, system: str | None) -> tuple[int, ...]:
+    if not model.tokenizer.has_chat_template:
+        raise PromptError(f"{model.name} has no chat template: set `chat: false` in the concept, or use a chat model")
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": text})
+    tokens = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return tuple(tokens)
+
+
+def _joint(stem: str, answer: str | None) -> str:
+    """The space between a raw prompt and its answer, where neither brings one and the answer begins with a word."""
+    return " " if answer and stem and not stem[-1].isspace() and answer[0].isalnum() else ""
+
+
+def _common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

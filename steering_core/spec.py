@@ -1,0 +1,102 @@
+"""Specs: what a run should do, as one YAML file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from steering_core.errors import SpecError
+from steering_core.interventions.change import Phase
+from steering_core.keys import content_key
+from steering_core.scores.names import METRICS
+from steering_core.validation import Strict, checked, read_yaml
+from steering_core.vectors.methods import METHODS
+
+Layers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]
+Position = Literal["last", "mean", "response"]
+
+
+class ActivationsSpec(Strict):
+    """Which activations to extract: at which layers, read at which position of each prompt."""
+
+    layers: Layers = "all"
+    position: Position = "response"
+
+
+class VectorsSpec(Strict):
+    """Which methods derive vectors, and how many random directions stand beside each as controls."""
+
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean_difference",)
+    random_controls: Annotated[int, Field(ge=0, le=100)] = 3
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [m for m in methods if m not in METHODS]:
+            raise ValueError(f"unknown method {', '.join(unknown)}: there are {', '.join(METHODS)}")
+        return methods
+
+
+class GenerationsSpec(Strict):
+    """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled."""
+
+    layers: Literal["auto"] | Layers = "auto"
+    doses: tuple[float, ...] | None = None
+    alphas: tuple[float, ...] | None = None
+    prompts: Annotated[int, Field(ge=1)] = 4
+    max_tokens: Annotated[int, Field(ge=1)] = 40
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    seed: int = 0
+    phase: Phase = "generation"
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> "GenerationsSpec":
+        if self.doses is not None and self.alphas is not None:
+            raise ValueError("give doses or alphas, not both")
+        return self
+
+    @field_validator("doses", "alphas")
+    @classmethod
+    def _not_zero(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values is not None and (not values or 0 in values):
+            raise ValueError("list at least one strength, and leave out 0: it is always there as a control")
+        return values
+
+
+class ScoresSpec(Strict):
+    """What is measured, on how many held-out items, and how intervals are drawn."""
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("propensity", "perplexity", "repetition")
+    items: Annotated[int, Field(ge=1)] | None = None
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    max_perplexity_ratio: Annotated[float, Field(gt=1)] = 1.5
+    seed: int = 0
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [m for m in metrics if m not in METRICS]:
+            raise ValueError(f"unknown metric {', '.join(unknown)}: there are {', '.join(METRICS)}")
+        return metrics
+
+
+class Spec(Strict):
+    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default."""
+
+    name: str = "run"
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    concepts: Annotated[tuple[str, ...], Field(min_length=1)]
+    activations: ActivationsSpec = ActivationsSpec()
+    vectors: VectorsSpec = VectorsSpec()
+    generations: GenerationsSpec = GenerationsSpec()
+    scores: ScoresSpec = ScoresSpec()
+
+    @property
+    def key(self) -> str:
+        """Content key of the whole spec."""
+        return content_key("spec", self.model_dump(mode="json"))
+
+
+def load_spec(path: str | Path) -> Spec:
+    """The spec in a YAML file. Raises SpecError with every fault at once."""
+    return checked(Spec, read_yaml(Path(path), SpecError), f"the spec {path}", SpecError)

@@ -1,0 +1,86 @@
+-- The views that people query. `raw.<table>` is the Parquet as it lies; here ids have names beside them.
+
+CREATE OR REPLACE VIEW models AS SELECT * FROM raw.models;
+
+CREATE OR REPLACE VIEW concepts AS SELECT * EXCLUDE (definition) FROM raw.concepts;
+
+CREATE OR REPLACE VIEW prompts AS SELECT * FROM raw.prompts;
+
+CREATE OR REPLACE VIEW runs AS SELECT * FROM raw.runs;
+
+-- One row per activation and use of it as a side of a pair; concept is null for a prompt that no concept uses.
+CREATE OR REPLACE VIEW activations AS
+SELECT
+    m.name AS model, c.name AS concept, p.pair_id, p.side, p.split, a.prompt_id, a.layer, a.site, a.position,
+    a.residual_norm, a.activation, a.model_id, p.concept_id
+FROM raw.activations a
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.pairs p ON p.prompt_id = a.prompt_id AND p.tokenizer_id = m.tokenizer_id
+LEFT JOIN raw.concepts c ON c.concept_id = p.concept_id;
+
+CREATE OR REPLACE VIEW vectors AS
+SELECT
+    m.name AS model, c.name AS concept, v.method, v.layer, v.control, v.vector, v.norm, v.residual_norm,
+    v.site, v.position, v.n_pairs, v.seed, v.name, v.vector_id, v.model_id, v.concept_id
+FROM raw.vectors v
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id);
+
+CREATE OR REPLACE VIEW generations AS
+SELECT
+    m.name AS model, c.name AS concept, g.method, g.layer, g.alpha, g.dose, g.control, g.phase, g.prompt, g.text,
+    g.finish, g.n_tokens, g.seed, g.temperature, g.max_tokens, g.intervention, g.intervention_id, g.vector_id,
+    g.generation_id, g.prompt_id, g.model_id, g.concept_id
+FROM raw.generations g
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id);
+
+CREATE OR REPLACE VIEW measurements AS
+SELECT m.name AS model, c.name AS concept, x.*
+FROM raw.measurements x
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id);
+
+CREATE OR REPLACE VIEW scores AS
+SELECT
+    m.name AS model, c.name AS concept, s.method, s.layer, s.alpha, s.dose, s.control, s.phase, s.split, s.metric,
+    s.value, s.ci_low, s.ci_high, s.n, s.seed, s.intervention, s.intervention_id, s.vector_id, s.score_id,
+    s.model_id, s.concept_id
+FROM raw.scores s
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id);
+
+CREATE OR REPLACE VIEW recommendations AS
+SELECT m.name AS model, c.name AS concept, r.*
+FROM raw.recommendations r
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id);
+
+-- One row per intervention and split. over_controls: the effect minus the best random or shuffled-label control's
+-- at the same layer, where those were run.
+CREATE OR REPLACE VIEW leaderboard AS
+WITH newest AS (
+    SELECT * FROM scores
+    QUALIFY row_number() OVER (
+        PARTITION BY model_id, concept_id, intervention_id, control, split, metric ORDER BY n DESC, score_id
+    ) = 1
+), board AS (
+    SELECT
+        model, concept, method, layer, alpha, dose, control, phase, split,
+        max(value) FILTER (metric = 'effect') AS effect,
+        max(ci_low) FILTER (metric = 'effect') AS effect_low,
+        max(ci_high) FILTER (metric = 'effect') AS effect_high,
+        max(value) FILTER (metric = 'perplexity_ratio') AS perplexity_ratio,
+        max(value) FILTER (metric = 'repetition') AS repetition,
+        max(n) FILTER (metric = 'effect') AS n,
+        intervention_id, vector_id, model_id, concept_id
+    FROM newest
+    GROUP BY ALL
+)
+SELECT
+    * EXCLUDE (intervention_id, vector_id, model_id, concept_id),
+    effect - max(effect) FILTER (control IN ('random', 'shuffled'))
+        OVER (PARTITION BY model_id, concept_id, method, layer, phase, split) AS over_controls,
+    intervention_id, vector_id, model_id, concept_id
+FROM board
+ORDER BY model, concept, split DESC, effect DESC NULLS LAST;

@@ -1,0 +1,210 @@
+"""The store's tables: one schema each, the columns that address a row, and what the table holds.
+
+A row is addressed by the content of what made it, so asking for it twice finds it the second time. Ids ending in `_id`
+are content keys (20 hexadecimal digits, `steering_core.keys`); the views join names to them (`sql/views.sql`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+text, real, whole, flag = pa.string(), pa.float64(), pa.int32(), pa.bool_()
+floats = pa.list_(pa.float32())
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: a folder of immutable Parquet files that share a schema."""
+
+    name: str
+    holds: str
+    key: tuple[str, ...]
+    schema: pa.Schema
+
+
+def _table(name: str, holds: str, key: tuple[str, ...], /, **columns: Any) -> Table:
+    return Table(name, holds, key, pa.schema(list(columns.items())))
+
+
+# What was done to the residual stream, in every table that depends on it. `intervention` is its expression; `control`
+# is null for a candidate and otherwise says which control it is: none, random, shuffled or prompt.
+CELL = {
+    "model_id": text,
+    "concept_id": text,
+    "intervention_id": text,
+    "intervention": text,
+    "method": text,
+    "layer": whole,
+    "alpha": real,
+    "dose": real,
+    "control": text,
+    "phase": text,
+    "vector_id": text,
+}
+
+TABLES = {
+    table.name: table
+    for table in (
+        _table(
+            "models",
+            "models that were opened, by content fingerprint",
+            ("model_id",),
+            model_id=text,
+            name=text,
+            architecture=text,
+            n_layers=whole,
+            width=whole,
+            vocab_size=whole,
+            dtype=text,
+            quantisation=text,
+            tokenizer_id=text,
+            context=whole,
+        ),
+        _table(
+            "concepts",
+            "concepts as they were read",
+            ("concept_id",),
+            concept_id=text,
+            name=text,
+            description=text,
+            chat=flag,
+            n_pairs=whole,
+            n_prompts=whole,
+            n_items=whole,
+            definition=text,
+        ),
+        _table(
+            "prompts",
+            "token sequences; response_start is where an answer's own tokens begin (n_tokens where there is none)",
+            ("prompt_id",),
+            prompt_id=text,
+            tokenizer_id=text,
+            text=text,
+            tokens=pa.list_(whole),
+            n_tokens=whole,
+            response_start=whole,
+        ),
+        _table(
+            "pairs",
+            "which prompt is which side of which pair of a concept, for one tokenizer and chat template",
+            ("pair_id", "side", "concept_id", "tokenizer_id"),
+            concept_id=text,
+            tokenizer_id=text,
+            pair_id=text,
+            ordinal=whole,
+            side=text,
+            split=text,
+            prompt_id=text,
+        ),
+        _table(
+            "activations",
+            "the residual stream after a block, at a position of a prompt; residual_norm is the mean norm over the "
+            "prompt's tokens but the first",
+            ("model_id", "prompt_id", "site", "position", "layer"),
+            model_id=text,
+            prompt_id=text,
+            site=text,
+            position=text,
+            layer=whole,
+            residual_norm=pa.float32(),
+            activation=floats,
+        ),
+        _table(
+            "vectors",
+            "directions in one layer's residual stream",
+            ("vector_id",),
+            vector_id=text,
+            name=text,
+            model_id=text,
+            concept_id=text,
+            method=text,
+            control=text,
+            site=text,
+            position=text,
+            layer=whole,
+            seed=pa.int64(),
+            norm=real,
+            residual_norm=real,
+            n_pairs=whole,
+            prompt_ids=pa.list_(text),
+            lineage=text,
+            vector=floats,
+        ),
+        _table(
+            "generations",
+            "texts sampled under one intervention",
+            ("generation_id",),
+            generation_id=text,
+            **CELL,
+            prompt_id=text,
+            prompt=text,
+            text=text,
+            tokens=pa.list_(whole),
+            n_tokens=whole,
+            finish=text,
+            seed=pa.int64(),
+            temperature=real,
+            max_tokens=whole,
+        ),
+        _table(
+            "measurements",
+            "one metric of one subject (a held-out item or a generation) under one intervention",
+            ("measurement_id",),
+            measurement_id=text,
+            **CELL,
+            subject_id=text,
+            split=text,
+            metric=text,
+            value=real,
+        ),
+        _table(
+            "scores",
+            "a metric of one intervention over all its subjects of a split, with a bootstrap interval",
+            ("score_id",),
+            score_id=text,
+            **CELL,
+            split=text,
+            metric=text,
+            value=real,
+            ci_low=real,
+            ci_high=real,
+            n=whole,
+            seed=pa.int64(),
+        ),
+        _table(
+            "recommendations",
+            "the candidate chosen on validation, reported on test",
+            ("recommendation_id",),
+            recommendation_id=text,
+            **CELL,
+            verdict=text,
+            reason=text,
+            effect=real,
+            effect_low=real,
+            effect_high=real,
+            control_effect=real,
+            control_high=real,
+            perplexity_ratio=real,
+            n=whole,
+            spec_key=text,
+        ),
+        _table(
+            "runs",
+            "executions of a spec",
+            ("run_id",),
+            run_id=text,
+            name=text,
+            spec=text,
+            spec_key=text,
+            started_at=pa.timestamp("us", tz="UTC"),
+            seconds=real,
+            outcome=text,
+            stages=text,
+            versions=text,
+            recommendation_ids=pa.list_(text),
+            concept_ids=pa.list_(text),
+            model_ids=pa.list_(text),
+        ),
+    )
+}

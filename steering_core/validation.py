@@ -1,0 +1,72 @@
+"""Text that comes in (YAML) against a pydantic model: every fault at once, each with its place and a suggestion."""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from steering_core.errors import SteerflowError
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+Checked = TypeVar("Checked", bound=Strict)
+
+
+def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
+    """The contents of a YAML file. Raises `error` where it is not readable, not UTF-8 or not YAML."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as fault:
+        raise error(f"{path} cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{path} is not UTF-8 (byte {fault.start}): save it as UTF-8") from fault
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise error(f"{path}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
+
+
+def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowError]) -> Checked:
+    """`data` as a `model`. Raises `error` listing every fault of `source`, with a "did you mean" for unknown keys."""
+    if not isinstance(data, dict):
+        raise error(f"{source} must be a mapping of keys to values, not {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as faults:
+        lines = [_fault(model, fault) for fault in faults.errors()]
+        raise error(f"{source} has {len(lines)} fault{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)) from None
+
+
+def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(model, fault["loc"][:-1])
+        meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
+        return f"  {where}: unknown key; {hint}"
+    shown = f" (got {fault['input']!r:.60})" if fault["type"] != "missing" else ""
+    return f"  {where}: {fault['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that `path` leads to, through fields and lists of models."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            model = inner or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model), None)
