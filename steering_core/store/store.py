@@ -37,6 +37,14 @@ class Store:
         self.root = Path(url or default_store()).resolve()
         self._prepare()
 
+    @classmethod
+    def existing(cls, url: str | os.PathLike[str] | None = None) -> "Store":
+        """The store at `url`, which must be there. Raises StoreError where it is not."""
+        root = Path(url or default_store()).resolve()
+        if not (root / _MARKER).exists():
+            raise StoreError(f"there is no store at {root}: run `steer run SPEC.yaml`, or name one with --store")
+        return cls(root)
+
     def _prepare(self) -> None:
         marker = self.root / _MARKER
         if marker.exists():
@@ -112,7 +120,7 @@ class Store:
             for name, table in tables.items():
                 connection.register(name, table)
             try:
-                return connection.execute(sql, list(parameters)).to_arrow_table()
+                return connection.sql(sql, params=list(parameters)).to_arrow_table()
             except duckdb.InvalidInputException as error:
                 raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
             except duckdb.Error as error:
@@ -150,7 +158,4 @@ class Store:
 
 def connect(url: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views of the store at `url`, for reading. Raises StoreError where there is none."""
-    root = Path(url or default_store()).resolve()
-    if not (root / _MARKER).exists():
-        raise StoreError(f"there is no store at {root}: run `steer run SPEC.yaml`, or name one with --store")
-    return Store(root).connect()
+    return Store.existing(url).connect()

@@ -1,0 +1,68 @@
+"""`steer`: finds the verb's module, and turns a SteerflowError into one paragraph and exit code 2."""
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from steering_core.errors import SteerflowError
+
+VERBS = {
+    "run": "Run a spec: extract, derive, generate, score, recommend.",
+    "sql": "Ask the store anything, in SQL.",
+}
+
+
+class Verbs(TyperGroup):
+    """A group whose verbs are the modules beside this one, imported when called."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """The verbs, in the order in which people need them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        """The verb's command: its module's `app`."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"steering_core.cli.{cmd_name.replace('-', '_')}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+        """The list of verbs, without loading any of them."""
+        self.format_usage(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text("Find, prove and apply steering vectors for language models on MLX.")
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+        formatter.write_paragraph()
+        formatter.write_text("`steer VERB --help` says more.")
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _steer() -> None:
+    """Find, prove and apply steering vectors for language models on MLX."""
+
+
+def main() -> None:
+    """Entry point of `steer`. Exit 0; 2 for a user's mistake, with one paragraph on standard error."""
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    for noisy in ("httpx", "huggingface_hub", "filelock", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app()
+    except SteerflowError as error:
+        console.print(f"[bold red]{type(error).__name__}[/] ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,33 @@
+"""`steer run SPEC.yaml`: the whole pipeline in this process, without Prefect."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import progress_bars
+from steering_core.pipeline import run
+from steering_core.reports import print_report
+from steering_core.spec import load_spec
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def run_spec(
+    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Run a spec: extract, derive, generate, score, recommend. What the store already holds is not computed again."""
+    wanted, opened = load_spec(spec), Store(store or default_store())
+    with progress_bars() as notify:
+        report = run(wanted, opened, notify)
+    if as_json:
+        json.dump(report, sys.stdout, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+    else:
+        print_report(opened, report)

@@ -1,0 +1,21 @@
+"""`steer sql "SELECT …"`: any question to the store."""
+
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import Format, print_rows
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="SQL over the store's views; SHOW TABLES lists them.")],
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+) -> None:
+    """Ask the store anything, in SQL."""
+    found = Store.existing(store or default_store()).query(query)
+    print_rows(found.to_pylist(), found.column_names, form)

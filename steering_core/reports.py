@@ -1,0 +1,75 @@
+"""The report of a run as text, read back from the store through DuckDB."""
+
+from importlib.resources import files as package_files
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from steering_core.cli.output import console, table
+from steering_core.store import Store
+
+
+def named_query(name: str) -> str:
+    """The SQL of a named query: CLI, explorer, reports and docs all use the same."""
+    return (package_files("steering_core.store") / "sql" / "queries" / f"{name}.sql").read_text()
+
+
+def print_report(store: Store, report: dict[str, Any]) -> None:
+    """Print leaderboard, sample texts, where the store is and what to type next."""
+    out = console()
+    for recommendation in report["recommendations"]:
+        out.print(_report_of(store, recommendation))
+    out.print(_counts(report["stages"]))
+    out.print(_next_steps(store, report))
+
+
+def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
+    ids = [recommendation["model_id"], recommendation["concept_id"]]
+    board = store.rows(named_query("leaderboard_of_concept"), ids)
+    texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
+    title = f"{recommendation['concept']} on {recommendation['model']}"
+    return Group(
+        table(board, list(board[0]), f"Leaderboard: {title}"),
+        _side_by_side(texts, recommendation["alpha"]),
+        Panel(_verdict(recommendation), title=f"Recommendation: {title}", title_align="left"),
+    )
+
+
+def _verdict(row: dict[str, Any]) -> Text:
+    if row["effect"] is None:
+        return Text(f"{row['verdict']}: {row['reason']}")
+    return Text.assemble(
+        (f"{row['verdict']}: ", "bold"),
+        f"{row['method']} at layer {row['layer']}, alpha {row['alpha']:.3g} (dose {row['dose']:.2f}) raises the "
+        f"propensity of {row['n']} held-out test items by {row['effect']:.3f} nats per token "
+        f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}]; {row['reason']}. "
+        f"Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model.",
+    )
+
+
+def _side_by_side(texts: list[dict[str, Any]], alpha: float) -> Table:
+    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+    for heading in ("prompt", f"alpha {-alpha:.3g}", "base", f"alpha {alpha:.3g}"):
+        drawn.add_column(heading, overflow="fold", ratio=1 if heading == "prompt" else 2)
+    for row in texts:
+        drawn.add_row(*(Text(row[name] or "") for name in ("prompt", "mirrored", "base", "steered")))
+    return drawn
+
+
+def _counts(stages: dict[str, dict[str, Any]]) -> Table:
+    rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
+    return table(rows, list(rows[0]), "What was computed")
+
+
+def _next_steps(store: Store, report: dict[str, Any]) -> Text:
+    recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
+    return Text(
+        f"\nThe store is {store.root}. Next:\n"
+        f"  steer sql \"SELECT * FROM leaderboard WHERE concept = '{recommended}'\"\n"
+        '  steer sql "SELECT prompt, alpha, text FROM generations ORDER BY prompt, alpha"\n'
+        "  steer run data/specs/quickstart.yaml            # again: nothing is computed twice\n"
+        "  make up, then: prefect deployment run discover-vectors\n"
+    )

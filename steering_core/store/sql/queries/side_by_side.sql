@@ -1,0 +1,25 @@
+-- Unsteered, steered and mirrored text of a recommendation, prompt by prompt. Parameter: recommendation_id.
+WITH chosen AS (
+    SELECT * FROM raw.recommendations WHERE recommendation_id = ?
+), texts AS (
+    SELECT
+        g.prompt,
+        CASE
+            WHEN g.control = 'none' THEN 'base'
+            WHEN g.vector_id = chosen.vector_id AND g.alpha = chosen.alpha THEN 'steered'
+            WHEN g.vector_id = chosen.vector_id AND g.alpha = -chosen.alpha THEN 'mirrored'
+        END AS kind,
+        g.text
+    FROM raw.generations g
+    JOIN chosen ON g.model_id = chosen.model_id AND g.concept_id = chosen.concept_id
+)
+SELECT
+    prompt,
+    any_value(text) FILTER (kind = 'base') AS base,
+    any_value(text) FILTER (kind = 'steered') AS steered,
+    any_value(text) FILTER (kind = 'mirrored') AS mirrored
+FROM texts
+WHERE kind IS NOT NULL
+GROUP BY prompt
+ORDER BY prompt
+LIMIT 3;
