@@ -21,11 +21,11 @@ VERBS = {
 class Verbs(TyperGroup):
     """A group whose verbs are the modules beside this one, imported when called."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The verbs, in the order in which people need them."""
         return list(VERBS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb's command: its module's `app`."""
         if cmd_name not in VERBS:
             return None
@@ -34,7 +34,7 @@ class Verbs(TyperGroup):
         command.name = cmd_name
         return command
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """The list of verbs, without loading any of them."""
         self.format_usage(ctx, formatter)
         formatter.write_paragraph()

@@ -1,0 +1,49 @@
+"""Fixtures: a tiny model, a concept for it, an empty store, and the real embedded model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.models import Model, open_model
+from steering_core.store import Store
+from tests.tiny import save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama as an mlx-lm folder."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Iterator[Model]:
+    """The tiny model, open: 4 layers, width 32."""
+    with open_model(str(tiny_folder)) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def real() -> Iterator[Model]:
+    """The embedded model, SmolLM2-135M-Instruct."""
+    with open_model("smollm2-135m") as model:
+        yield model
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def concept() -> Concept:
+    """A small concept: 10 pairs, 3 prompts, 8 items."""
+    return Concept(
+        name="loud",
+        chat=True,
+        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
+        prompts=("Hello", "Tell me more", "Why so?"),
+        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
+    )
