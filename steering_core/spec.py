@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from steering_core.errors import SpecError
 from steering_core.interventions.change import Phase
 from steering_core.keys import content_key
+from steering_core.library import data_files, did_you_mean
 from steering_core.scores.names import METRICS
 from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import METHODS
@@ -97,6 +98,12 @@ class Spec(Strict):
         return content_key("spec", self.model_dump(mode="json"))
 
 
-def load_spec(path: str | Path) -> Spec:
-    """The spec in a YAML file. Raises SpecError with every fault at once."""
-    return checked(Spec, read_yaml(Path(path), SpecError), f"the spec {path}", SpecError)
+def load_spec(name: str | Path) -> Spec:
+    """The spec in the YAML file `name`, or of that name. Raises SpecError with every fault at once."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        known = data_files("specs")
+        if str(name) not in known:
+            raise SpecError(f"there is no spec {str(name)!r}; {did_you_mean(str(name), known)}")
+        path = known[str(name)]
+    return checked(Spec, read_yaml(path, SpecError), f"the spec {path}", SpecError)

@@ -49,17 +49,18 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str | 
         numeric = any(isinstance(row[name], int | float) for row in rows)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
-        drawn.add_row(*(Text(_shown(row[name])) for name in names))
+        drawn.add_row(*(Text(shown(row[name])) for name in names))
     return drawn
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """One value, short enough for a table."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, list) and len(value) > 4:
-        return f"[{', '.join(_shown(v) for v in value[:3])}, … {len(value)} values]"
+        return f"[{', '.join(shown(v) for v in value[:3])}, … {len(value)} values]"
     if isinstance(value, datetime.datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     return str(value)

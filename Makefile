@@ -1,0 +1,47 @@
+# The words of this project; `make` alone lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+
+# Everything Prefect keeps lies in .state, apart from the user's own Prefect.
+export PREFECT_HOME := $(CURDIR)/.state/prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+help:  ## list the words
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+install: $(VENV)/ready  ## make .venv with everything, at the pinned versions
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "steerflow needs Python 3.11 or later on the PATH"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+discover: install  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
+	$(BIN)/python -m flows quickstart
+
+test: install  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: install  ## linter, formatter and type checker
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+up: install  ## start server, deployments and worker in the background; returns when they answer
+	$(BIN)/python -m flows.service up
+
+down:  ## stop what `make up` started
+	@test ! -x $(BIN)/python || $(BIN)/python -m flows.service down
+
+figures: install  ## style figures of this tree, beside those of other codebases
+	$(BIN)/python tools/figures.py
+
+clean: down  ## remove the environment and caches, not the store
+	rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help install discover test lint up down figures clean
+.DEFAULT_GOAL := help

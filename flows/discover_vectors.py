@@ -1,0 +1,71 @@
+"""`discover-vectors`: from a spec to recommendations, stage by stage.
+
+python -m flows [SPEC]                          # here and now, on Prefect's ephemeral server
+prefect deployment run discover-vectors         # on the server and worker of `make up`
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows import tasks
+from steering_core import pipeline
+from steering_core.concepts import Concept, load_concept
+from steering_core.models import Model
+from steering_core.pipeline import Run
+from steering_core.reports import markdown_report
+from steering_core.spec import Spec, load_spec
+from steering_core.store import Store, default_store
+
+
+@flow(name="discover-vectors", flow_run_name="discover {spec}", persist_result=False)
+def discover_vectors(
+    spec: str = "quickstart",
+    models: list[str] | None = None,
+    concepts: list[str] | None = None,
+    store: str | None = None,
+) -> dict[str, Any]:
+    """Find, prove and recommend a steering vector for every model and concept of a spec.
+
+    Args:
+        spec: A spec: its name in data/specs, or the path of a YAML file.
+        models: Models to use instead of the spec's: embedded models, mlx-lm folders, Hugging Face ids.
+        concepts: Concepts to use instead of the spec's: names in data/concepts, or paths of YAML files.
+        store: The store; STEERFLOW_STORE or data/store where it is left out.
+    """
+    wanted = chosen_spec(spec, models, concepts)
+    run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter())
+    started = pipeline.start()
+    found = [load_concept(name) for name in wanted.concepts]
+    recommendations: list[dict[str, Any]] = []
+    for name in wanted.models:
+        model = tasks.load_model(run, name)
+        try:
+            tasks.extract_activations(run, model, found)
+            recommendations += [discover(run, model, concept) for concept in found]
+        finally:
+            model.close()
+    report = pipeline.finish(run, started, recommendations, "completed")
+    create_markdown_artifact(markdown_report(run.store, report), key="report", description=f"Run {report['run']}")
+    return report
+
+
+def chosen_spec(name: str, models: list[str] | None, concepts: list[str] | None) -> Spec:
+    """The spec of that name, with other models or concepts where they are given."""
+    spec = load_spec(name)
+    given = {"models": tuple(models or ()), "concepts": tuple(concepts or ())}
+    return spec.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
+    """The stages of `steering_core.pipeline.discover`, as tasks."""
+    vectors = tasks.derive_vectors(run, model, concept)
+    cells = pipeline.candidate_cells(run, model, concept, vectors)
+    texts = tasks.generate_samples(run, model, concept, cells, "candidates")
+    scores = tasks.score_samples(run, model, concept, cells, texts, "validation")
+    chosen, tried = pipeline.trial_cells(run, concept, cells, vectors, scores)
+    texts = tasks.generate_samples(run, model, concept, tried, "trial")
+    on_test = tasks.score_samples(run, model, concept, tried, texts, "test")
+    recommendation: dict[str, Any] = tasks.recommend(run, model, concept, chosen, tried, on_test)
+    return recommendation

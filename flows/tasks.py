@@ -1,0 +1,124 @@
+"""The stages as Prefect tasks: thin, and shown as *Cached* where the store had everything.
+
+The store decides what is computed, so Prefect's own caching is off. Models and vectors stay in this process; a task's
+state carries a message about what it computed and reused.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from steering_core import pipeline
+from steering_core.cells import Cell
+from steering_core.concepts import Concept, Split
+from steering_core.models import Model
+from steering_core.pipeline import Counts, Run
+from steering_core.recommendations import Scores
+from steering_core.vectors.vector import Vector
+
+PROGRESS_SECONDS = 3.0
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def stage(
+    name: str, **options: Any
+) -> Callable[[Callable[Parameters, tuple[Result, Counts]]], Callable[Parameters, Result]]:
+    """Make a stage function a Prefect task whose state says what was computed; a call returns the stage's result."""
+
+    def made(function: Callable[Parameters, tuple[Result, Counts]]) -> Callable[Parameters, Result]:
+        @functools.wraps(function)
+        def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> State[Result]:
+            return _state(*function(*args, **kwargs))
+
+        as_task: Any = task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False, **options)(run)
+
+        @functools.wraps(function)
+        def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            return as_task(*args, **kwargs, return_state=True).result()
+
+        return called
+
+    return made
+
+
+def _state(result: Any, counts: Counts) -> State[Any]:
+    """Completed, or *Cached* where nothing was computed, with a message that says how much."""
+    if counts.computed == 0 and counts.reused:
+        return Completed(name="Cached", message=f"all {counts.reused} were in the store", data=result)
+    message = f"computed {counts.computed}, reused {counts.reused}, {counts.tokens} tokens in {counts.seconds:.1f} s"
+    return Completed(message=message, data=result)
+
+
+class ProgressReporter:
+    """Hears of a long step's progress, and shows it as a log line and a progress artifact every few seconds."""
+
+    def __init__(self) -> None:
+        self._artifacts: dict[str, Any] = {}
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show `done` of `total`, unless something was shown a moment ago."""
+        now = time.monotonic()
+        if done < total and now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        get_run_logger().info("%s: %d of %d", what, done, total)
+        percent = 100 * done / max(total, 1)
+        if what in self._artifacts:
+            update_progress_artifact(self._artifacts[what], progress=percent)
+        else:
+            self._artifacts[what] = create_progress_artifact(progress=percent, description=what)
+
+
+@task(task_run_name="load {name}", cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=10)
+def load_model(run: Run, name: str) -> Model:
+    """Identify the model and register it; a hub may need a second try."""
+    return pipeline.load_model(run, name)
+
+
+@stage("extract activations of {model.name}")
+def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> tuple[None, Counts]:
+    """Activations of every pair of every concept, all layers at once."""
+    return None, pipeline.extract_activations(run, model, concepts)
+
+
+@stage("derive vectors of {concept.name} on {model.name}")
+def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
+    """Every method's vector at every layer, with controls."""
+    return pipeline.derive_vectors(run, model, concept)
+
+
+@stage("generate {what} of {concept.name} on {model.name}")
+def generate_samples(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], what: str
+) -> tuple[list[str], Counts]:
+    """A text for every cell and open prompt."""
+    return pipeline.generate_samples(run, model, concept, cells)
+
+
+@stage("score {concept.name} on {split} with {model.name}")
+def score_samples(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], texts: Sequence[str], split: Split
+) -> tuple[Scores, Counts]:
+    """Scores of every cell on one split's held-out items and of its texts."""
+    return pipeline.score_samples(run, model, concept, cells, texts, split)
+
+
+@task(task_run_name="recommend for {concept.name} on {model.name}", cache_policy=NO_CACHE, persist_result=False)
+def recommend(
+    run: Run, model: Model, concept: Concept, chosen: Cell, tried: Sequence[Cell], scores: Scores
+) -> dict[str, Any]:
+    """The choice, with its evidence on test."""
+    row = pipeline.recommend_vector(run, chosen, tried, scores)
+    get_run_logger().info("%s: %s", row["verdict"], row["reason"])
+    return row
