@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
 help:  ## list the words
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 install: $(VENV)/ready  ## make .venv with everything, at the pinned versions
 
@@ -20,7 +20,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-discover: install  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
+$(PREFECT_HOME):
+	@mkdir -p $@
+
+discover: install | $(PREFECT_HOME)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
 	$(BIN)/python -m flows quickstart
 
 test: install  ## the test suite
@@ -31,7 +34,7 @@ lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-up: install  ## start server, deployments and worker in the background; returns when they answer
+up: install | $(PREFECT_HOME)  ## start server, deployments and worker in the background; returns when they answer
 	$(BIN)/python -m flows.service up
 
 down:  ## stop what `make up` started
