@@ -1,0 +1,101 @@
+"""The command line, run as its users do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steering_core.concepts import Concept
+
+STEER = Path(sys.executable).with_name("steer")
+
+
+def steer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([STEER, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def ran(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("cli")
+    pairs = [{"positive": f"{i} yes", "negative": f"{i} no"} for i in range(5)]
+    items = [{"prompt": f"Is it {i}?", "matching": "yes", "not_matching": "no"} for i in range(4)]
+    concept = {"name": "yes", "description": "agrees", "pairs": pairs, "prompts": ["Well,"], "items": items}
+    (folder / "yes.yaml").write_text(yaml.safe_dump(concept))
+    grid = {"layers": [1], "doses": [0.5], "max_tokens": 3}
+    spec = {"models": [str(tiny_folder)], "concepts": [str(folder / "yes.yaml")], "generations": grid}
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+    return folder, steer("run", str(folder / "spec.yaml"), "--store", str(folder / "store"), "--json")
+
+
+def test_run_prints_one_json_object_and_nothing_else(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = ran
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["stages"]["activations"]["computed"] == 10
+    assert report["recommendations"][0]["concept"] == "yes"
+
+
+def test_run_prints_a_leaderboard_and_texts(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = ran
+    done = steer("run", str(folder / "spec.yaml"), "--store", str(folder / "store"))
+    assert done.returncode == 0, done.stderr
+    for said in ("Leaderboard", "mean_difference", "Base and steered text", "Well,", "Recommendation", str(folder)):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_sql_prints_in_every_form(ran: tuple[Path, subprocess.CompletedProcess[str]], form: str) -> None:
+    folder, _ = ran
+    query = "SELECT count(*) AS n, 'x,y' AS t FROM activations WHERE layer = 0"
+    done = steer("sql", query, "--store", str(folder / "store"), "--format", form)
+    assert done.returncode == 0, done.stderr
+    if form == "json":
+        assert json.loads(done.stdout) == [{"n": 10, "t": "x,y"}]
+    elif form == "csv":
+        assert done.stdout == 'n,t\n10,"x,y"\n'
+    else:
+        assert "10" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nowhere.yaml"], "SpecError"),
+        (["run"], "Missing argument"),
+        (["sql", "SELECT 1", "--store", "nowhere"], "there is no store"),
+        (["rum"], "No such command"),
+    ],
+)
+def test_a_mistake_is_one_paragraph_and_exit_code_2(arguments: list[str], said: str) -> None:
+    done = steer(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_sql_is_told_as_a_mistake(ran: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = ran
+    done = steer("sql", "SELECT nothing FROM nowhere", "--store", str(folder / "store"))
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+
+
+def test_a_model_that_is_nowhere_is_told_with_a_remedy(tmp_path: Path, concept: Concept) -> None:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump({"models": ["no-such-model"], "concepts": ["sentiment"]}))
+    done = steer("run", str(tmp_path / "spec.yaml"), "--store", str(tmp_path / "store"))
+    assert done.returncode == 2
+    assert "there is no model 'no-such-model'" in done.stderr
+    assert "smollm2-135m" in done.stderr
+
+
+def test_help_names_every_verb() -> None:
+    from steering_core.cli.main import VERBS
+
+    done = steer("--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert verb in done.stdout

@@ -1,0 +1,116 @@
+"""The whole pipeline on a tiny model: what it stores, what it reuses, what it says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steering_core.concepts import Concept
+from steering_core.pipeline import run
+from steering_core.spec import Spec
+from steering_core.store import Store, connect
+
+
+@pytest.fixture
+def spec(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Spec:
+    path = tmp_path / "loud.yaml"
+    path.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
+    return Spec(
+        name="test",
+        models=(str(tiny_folder),),
+        concepts=(str(path),),
+        generations={"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4},
+        scores={"bootstrap": 100},
+    )
+
+
+def counts(report: dict[str, Any], what: str) -> dict[str, int]:
+    return {stage: row[what] for stage, row in report["stages"].items()}
+
+
+def test_the_second_run_computes_nothing_and_says_the_same(spec: Spec, store: Store) -> None:
+    first, second = run(spec, store), run(spec, store)
+    assert counts(first, "computed")["activations"] == 20
+    assert all(counts(first, "computed").values())
+    assert not any(counts(second, "computed").values())
+    assert not any(counts(second, "forward_passes").values())
+    assert counts(second, "reused")["activations"] == 20
+    assert second["recommendations"] == first["recommendations"]
+    assert second["run"] != first["run"]
+
+
+def test_a_changed_grid_computes_only_its_new_cells(spec: Spec, store: Store) -> None:
+    run(spec, store)
+    wider = spec.model_copy(update={"generations": spec.generations.model_copy(update={"doses": (0.5, 1.0, 1.5)})})
+    report = run(wider, store)
+    assert counts(report, "computed")["activations"] == 0
+    assert counts(report, "computed")["vectors"] == 0
+    assert counts(report, "computed")["generations"] >= 4  # two layers, two prompts, one more dose
+    assert counts(report, "reused")["generations"] >= 8
+
+
+def test_a_lost_file_is_made_again(spec: Spec, store: Store) -> None:
+    first = run(spec, store)
+    for path in (store.root / "vectors").glob("*.parquet"):
+        if path.stem != "schema":
+            path.unlink()
+    again = run(spec, store)
+    assert counts(again, "computed")["vectors"] > 0
+    assert counts(again, "computed")["activations"] == 0
+    assert again["recommendations"] == first["recommendations"]
+
+
+def test_every_view_answers_and_carries_its_columns(spec: Spec, store: Store) -> None:
+    run(spec, store)
+    columns = {
+        "models": {"name", "model_id"},
+        "concepts": {"name", "concept_id"},
+        "prompts": {"prompt_id", "text", "n_tokens"},
+        "activations": {"model", "concept", "pair_id", "side", "split", "prompt_id", "layer", "position", "activation"},
+        "vectors": {"model", "concept", "method", "layer", "vector", "norm", "residual_norm"},
+        "generations": {"model", "concept", "method", "layer", "alpha", "dose", "control", "prompt", "text", "seed"},
+        "scores": {"model", "concept", "split", "metric", "value", "ci_low", "ci_high", "n"},
+        "recommendations": {"model", "concept", "method", "layer", "alpha", "dose", "verdict"},
+        "runs": {"run_id", "name", "stages"},
+        "leaderboard": {"method", "layer", "alpha", "dose", "effect", "perplexity_ratio"},
+    }
+    with connect(store.root) as connection:
+        for view, wanted in columns.items():
+            found = connection.sql(f"SELECT * FROM {view}")
+            assert wanted <= set(found.columns), view
+            assert found.limit(1).fetchall(), view
+        (sides,) = connection.sql(
+            "SELECT count(*) FROM activations WHERE side = 'positive' AND layer = 0 AND concept = 'loud'"
+        ).fetchall()[0]
+        assert sides == 10
+
+
+def test_vectors_in_the_store_are_the_mean_difference_of_its_activations(spec: Spec, store: Store) -> None:
+    run(spec, store)
+    (row,) = store.rows(
+        """
+        WITH sides AS (
+            SELECT side, unnest(activation) AS value, generate_subscripts(activation, 1) AS place
+            FROM activations WHERE layer = 2 AND split = 'train'
+        ), found AS (
+            SELECT place, avg(value) FILTER (side = 'positive') - avg(value) FILTER (side = 'negative') AS difference
+            FROM sides GROUP BY place
+        )
+        SELECT max(abs(difference - vector[place])) AS error
+        FROM found, vectors WHERE layer = 2 AND control IS NULL AND method = 'mean_difference'
+        """
+    )
+    assert row["error"] < 1e-5
+
+
+def test_the_report_is_plain_json(spec: Spec, store: Store) -> None:
+    report = json.loads(json.dumps(run(spec, store), default=str))
+    assert set(report) == {"run", "stages", "recommendations"}
+    assert set(report["stages"]) == {"activations", "vectors", "generations", "scores"}
+    for row in report["stages"].values():
+        assert {"computed", "reused", "forward_passes", "tokens", "seconds"} <= set(row)
+    (recommendation,) = report["recommendations"]
+    assert recommendation["concept"] == "loud"
+    assert recommendation["verdict"] in ("works", "weak", "no better than random", "too few to tell")

@@ -1,0 +1,67 @@
+"""Specs: defaults, and every fault at once."""
+
+from pathlib import Path
+
+import pytest
+
+from steering_core.errors import SpecError
+from steering_core.library import data_files
+from steering_core.spec import Spec, load_spec
+
+
+def test_everything_but_models_and_concepts_has_a_default() -> None:
+    spec = Spec(models=("m",), concepts=("c",))
+    assert spec.activations.layers == "all"
+    assert spec.vectors.methods == ("mean_difference",)
+
+
+def test_all_faults_are_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("model: [m]\nconcepts: [c]\ngenerations: {dose: [1], max_tokens: 0}\nvectors: {methods: [mean]}\n")
+    with pytest.raises(SpecError) as raised:
+        load_spec(path)
+    message = str(raised.value)
+    assert "did you mean 'models'?" in message
+    assert "did you mean 'doses'?" in message
+    assert "generations.max_tokens" in message
+    assert "unknown method mean" in message
+    assert "models: Field required" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: [a\n", "is not YAML"),
+        ("- a\n", "must be a mapping"),
+        ("models: [a]\nconcepts: [b]\ngenerations: {doses: [1], alphas: [1]}\n", "doses or alphas, not both"),
+        ("models: [a]\nconcepts: [b]\ngenerations: {doses: [0, 1]}\n", "leave out 0"),
+        ("models: []\nconcepts: [b]\n", "at least 1"),
+    ],
+)
+def test_a_spec_that_cannot_run_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=said):
+        load_spec(path)
+
+
+def test_a_spec_that_is_not_utf8_or_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(SpecError, match="not UTF-8"):
+        load_spec(path)
+    with pytest.raises(SpecError, match="cannot be read"):
+        load_spec(tmp_path / "nowhere.yaml")
+    with pytest.raises(SpecError, match="did you mean 'quickstart'"):
+        load_spec("quickstrat")
+
+
+def test_the_key_follows_the_content() -> None:
+    spec = Spec(models=("m",), concepts=("c",))
+    assert spec.key == Spec(models=("m",), concepts=("c",)).key
+    assert spec.key != Spec(models=("m",), concepts=("c",), name="other").key
+
+
+@pytest.mark.parametrize("name", sorted(data_files("specs")))
+def test_shipped_specs_load(name: str) -> None:
+    assert load_spec(name).models
