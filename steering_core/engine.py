@@ -1,18 +1,13 @@
-"""Forward passes: prefill and fork a cache, score given tokens, decode new ones; every row under its own intervention.
-
-Sequences are padded on the right, after their last token: in a causal model that changes no row.
-"""
+"""Forward passes: prefill and fork a cache, run tokens, draw new ones; every row under its own intervention."""
 
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from mlx.utils import tree_map
 
-from steering_core.backend import mx, on_cpu
-from steering_core.interventions.change import Intervention, first_position
+from steering_core.backend import mx
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
 
@@ -74,67 +69,6 @@ def prefill(model: Model, prefixes: Sequence[Sequence[int]], rows: Sequence[int]
         work.add(len(prefixes), len(prefixes[0]))
         cache = fork(cache, rows)
     return cache
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A sequence to score from `start` on, under an intervention that counts tokens before `start` as the prompt."""
-
-    tokens: tuple[int, ...]
-    start: int
-    intervention: Intervention = Intervention()
-
-
-def log_probabilities(model: Model, sequences: Sequence[Scored], work: Work, max_rows: int = 32) -> list[np.ndarray]:
-    """Log-probability of each token from `start` on, in nats: for each sequence an array (n_tokens - start,) float32.
-
-    Sequences with one prompt share its pass, where the interventions leave the prompt alone.
-    """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, sequence in enumerate(sequences):
-        groups.setdefault(sequence.tokens[: sequence.start], []).append(i)
-    results: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
-    for stem, members in groups.items():
-        for begin in range(0, len(members), max_rows):
-            chunk = members[begin : begin + max_rows]
-            for i, scores in zip(chunk, _score_group(model, stem, [sequences[i] for i in chunk], work), strict=True):
-                results[i] = scores
-    return results
-
-
-def _score_group(model: Model, stem: tuple[int, ...], group: list[Scored], work: Work) -> list[np.ndarray]:
-    interventions = [s.intervention for s in group]
-    shared = int(min(first_position(interventions, len(stem)), len(stem) - 1))
-    steering = Steering(interventions, [len(stem)] * len(group))
-    cache = prefill(model, [stem[:shared]], [0] * len(group), work) if shared else None
-    suffixes = [s.tokens[shared:] for s in group]
-    longest = max(map(len, suffixes))
-    tokens = np.zeros((len(group), longest), np.int32)
-    for row, suffix in enumerate(suffixes):
-        tokens[row, : len(suffix)] = suffix
-    logits = forward(model, mx.array(tokens), cache, steering, shared)[:, len(stem) - 1 - shared : -1]
-    work.add(*tokens.shape)
-    targets = tokens[:, len(stem) - shared :]  # (B, longest answer)
-    scores = log_softmax_at(logits, targets)
-    return [scores[row, : len(s.tokens) - s.start] for row, s in enumerate(group)]
-
-
-def log_softmax_at(logits: mx.array, targets: np.ndarray) -> np.ndarray:
-    """Log-probability of `targets` (B, T) under `logits` (B, T, V), float32 (B, T)."""
-    logits = logits.astype(mx.float32)
-    if on_cpu():  # MLX's exp is scalar code there, NumPy's is not
-        values = np.array(logits)
-        at_target = np.take_along_axis(values, targets[..., None], axis=-1)[..., 0]
-        return np.asarray(at_target - log_sum_exp(values), np.float32)
-    chosen = mx.take_along_axis(logits, mx.array(targets)[..., None], axis=-1)[..., 0]
-    return np.array(chosen - mx.logsumexp(logits, axis=-1))
-
-
-def log_sum_exp(values: np.ndarray) -> np.ndarray:
-    """log of the sum of exp over the last axis, (..., V) -> (...)."""
-    top = values.max(axis=-1, keepdims=True)
-    total: np.ndarray = np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0]
-    return total
 
 
 Sampler = Callable[[mx.array, int], mx.array]

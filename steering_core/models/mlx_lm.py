@@ -29,7 +29,7 @@ def _open_file_limit_kept() -> Iterator[None]:
 with _open_file_limit_kept():
     import mlx_lm.utils
     from mlx_lm.convert import convert
-    from mlx_lm.models.cache import make_prompt_cache
+    from mlx_lm.models.cache import ConcatenateKVCache, make_prompt_cache
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
@@ -67,6 +67,7 @@ def new_cache(network: nn.Module) -> list[Any]:
 
 
 __all__ = [
+    "ConcatenateKVCache",
     "TokenizerWrapper",
     "download",
     "load_network",

@@ -11,9 +11,10 @@ import numpy as np
 
 from steering_core.cells import Cell
 from steering_core.concepts import Concept, Item
-from steering_core.engine import Scored, Work, log_probabilities
+from steering_core.engine import Work
 from steering_core.models import Model
 from steering_core.prompts import Prompt, item_prompts
+from steering_core.teacher_forcing import Scored, log_probabilities
 
 
 @dataclass(frozen=True)

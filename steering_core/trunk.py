@@ -1,0 +1,145 @@
+"""`Trunk`: a prompt and its answers run unsteered, once; steered rows restart from it at the layer they change.
+
+Up to the layer that an intervention changes first, a steered pass computes what the unsteered one did. So a restart
+puts the stored stream in the place of that block's output: MLX is lazy, and the blocks before it are then never
+computed. That is exact, and on average half the work (docs/evaluation.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steering_core.backend import mx
+from steering_core.engine import Cache, Work, fork, prefill
+from steering_core.interventions.change import Intervention, first_position
+from steering_core.interventions.steering import Steering
+from steering_core.models import Model
+from steering_core.models.mlx_lm import ConcatenateKVCache
+from steering_core.taps import Edit
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """S answers to one prompt, (S, T) tokens at the positions offset .. offset + T - 1, and their unsteered streams.
+
+    `cache` is the prompt's, one row, up to `offset`; `streams` (S, T, D) are the outputs of blocks where rows restart.
+    """
+
+    model: Model
+    tokens: mx.array
+    offset: int
+    prompt_length: int
+    cache: Cache | None
+    streams: dict[int, mx.array]
+
+
+def first_layer(intervention: Intervention, n_layers: int) -> int:
+    """The first block whose output is changed; the last block for no intervention at all."""
+    return min((change.layer for change in intervention.changes), default=n_layers - 1)
+
+
+def grow(
+    model: Model,
+    prompt: tuple[int, ...],
+    answers: Sequence[tuple[int, ...]],
+    interventions: Sequence[Intervention],
+    work: Work,
+) -> Trunk:
+    """The trunk of `answers` to `prompt`, with a stream at every layer where one of `interventions` begins.
+
+    An answer's last token is left out: no score depends on what follows it.
+    """
+    for intervention in interventions:
+        intervention.check(model.identity.n_layers, model.identity.width)
+    offset = int(min(first_position(interventions, len(prompt)), len(prompt) - 1))
+    cache = prefill(model, [prompt[:offset]], [0], work) if offset else None
+    suffixes = [(prompt + answer)[offset : len(prompt) + max(len(answer) - 1, 0)] for answer in answers]
+    tokens = np.zeros((len(answers), max(map(len, suffixes))), np.int32)
+    for row, suffix in enumerate(suffixes):
+        tokens[row, : len(suffix)] = suffix
+    layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
+    streams: dict[int, mx.array] = {}
+
+    def look(layer: int) -> Edit:
+        def edit(h: mx.array) -> mx.array:
+            streams[layer] = h
+            return h
+
+        return edit
+
+    with model.taps.applied({layer: look(layer) for layer in layers}):
+        model.network(mx.array(tokens), cache=_branched(cache, [len(answers)] * model.identity.n_layers))
+    mx.eval(streams)
+    work.add(*tokens.shape)
+    return Trunk(model, mx.array(tokens), offset, len(prompt), cache, streams)
+
+
+def restart(
+    trunk: Trunk, rows: Sequence[tuple[int, Intervention]], keep: Sequence[tuple[int, int]], work: Work
+) -> mx.array:
+    """Logits (N, V) at the N places `keep`, (row, position from the trunk's offset), lazily.
+
+    Each row is the index of an answer and what is done to it; all rows change the same layer first.
+    """
+    n_layers = trunk.model.identity.n_layers
+    (layer,) = {first_layer(intervention, n_layers) for _, intervention in rows}
+    length = trunk.tokens.shape[1]
+    stream = trunk.streams[layer][mx.array([answer for answer, _ in rows])]  # (S, T, D) -> (B, T, D)
+    places = mx.array([row * length + position for row, position in keep])
+    steering = Steering([intervention for _, intervention in rows], [trunk.prompt_length] * len(rows))
+    edits = steering.edits(trunk.offset, length)
+    edits[layer] = _after(lambda _: stream, edits.get(layer))
+    # the last block's output (B, T, D) -> (1, N, D), so that the vocabulary projection sees those places alone
+    edits[n_layers - 1] = _after(edits.get(n_layers - 1), lambda h: _finite(_flat(h)[places])[None])
+    counts = [1 if place <= layer else len(rows) for place in range(n_layers)]
+    with trunk.model.taps.applied(edits):
+        logits: mx.array = trunk.model.network(trunk.tokens[:1], cache=_branched(trunk.cache, counts))
+    work.add(len(rows), length)
+    return logits[0]
+
+
+def _flat(h: mx.array) -> mx.array:
+    return h.reshape(-1, h.shape[-1])
+
+
+def _finite(h: mx.array) -> mx.array:
+    """`h` (N, D) with nan in rows whose norm overflows: a norm layer would turn them into harmless-looking zeros."""
+    squares = mx.square(h.astype(mx.float32)).sum(axis=-1, keepdims=True)
+    return mx.where(mx.isfinite(squares), h, mx.array(float("nan"), h.dtype))
+
+
+def _after(first: Edit | None, then: Edit | None) -> Edit:
+    """`then` of `first`, where either may be nothing."""
+
+    def edit(h: mx.array) -> mx.array:
+        h = first(h) if first else h
+        return then(h) if then else h
+
+    return edit
+
+
+def _branched(cache: Cache | None, counts: Sequence[int]) -> Cache | None:
+    """A fresh cache whose entry i has counts[i] rows, each the one row of `cache`; lazily, so unused ones are free.
+
+    The plain cache of most architectures is joined to new keys without the room that it keeps for growth.
+    """
+    if cache is None:
+        return None
+    if len(cache) != len(counts):  # an entry for some blocks alone: every one at the largest count
+        counts = [max(counts)] * len(cache)
+    branched = []
+    for entry, count in zip(cache, counts, strict=True):
+        if type(entry).__name__ == "KVCache":
+            joined = ConcatenateKVCache()
+            keys, values = entry.keys_and_values()
+            joined.state = (_repeated(keys, count), _repeated(values, count))
+            branched.append(joined)
+        else:
+            branched += fork([entry], [0] * count)
+    return branched
+
+
+def _repeated(array: mx.array, count: int) -> mx.array:
+    """(1, H, P, D) -> (count, H, P, D), without a copy."""
+    return mx.broadcast_to(array, (count, *array.shape[1:]))

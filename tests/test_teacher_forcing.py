@@ -1,0 +1,122 @@
+"""Teacher forcing: restarts from a trunk give what a plain pass over the whole sequence gives."""
+
+import numpy as np
+import pytest
+
+from steering_core.backend import mx
+from steering_core.engine import Work
+from steering_core.interventions.change import Change, Intervention, Where
+from steering_core.models import Model
+from steering_core.teacher_forcing import Scored, divergences, log_probabilities, log_sum_exp
+from steering_core.trunk import grow, restart
+
+PROMPT = (5, 17, 40, 99, 120, 7)
+ANSWERS = ((30, 31, 32), (33,), (30, 40, 41, 42, 43))
+
+
+def change(model: Model, layer: int, amount: float = 2.0, phase: str = "generation", operation: str = "add") -> Change:
+    direction = np.random.default_rng(layer).standard_normal(model.identity.width).astype(np.float32)
+    return Change(layer, direction, amount, operation, Where(phase))
+
+
+def interventions(model: Model) -> list[Intervention]:
+    n = model.identity.n_layers
+    return [
+        Intervention(),
+        *(Intervention((change(model, layer),)) for layer in range(n)),
+        Intervention((change(model, 1, phase="all"),)),
+        Intervention((change(model, 2, phase="prompt"),)),
+        Intervention((change(model, 0), change(model, 2, -1.0), change(model, n - 1, 0.5))),
+        Intervention((change(model, 1, 1.0, operation="ablate"),)),
+        Intervention((change(model, 3, 0.0),)),
+    ]
+
+
+def plain_log_softmax(model: Model, tokens: tuple[int, ...], prompt_length: int, what: Intervention) -> np.ndarray:
+    """Log-probabilities (T, V) of one pass over all tokens, steered block by block without any sharing."""
+    gates = {c.layer: c.where.gate(np.arange(len(tokens)), prompt_length) for c in what.changes}
+
+    def edit(c: Change):  # noqa: ANN202
+        def changed(h: mx.array) -> mx.array:
+            values = np.array(h)
+            unit = c.direction / np.linalg.norm(c.direction)
+            pushed = c.amount * c.direction
+            if c.operation == "ablate":
+                pushed = -c.amount * (values @ unit)[..., None] * unit
+            return mx.array((values + gates[c.layer][None, :, None] * pushed).astype(np.float32))
+
+        return changed
+
+    with model.taps.applied({c.layer: edit(c) for c in what.changes}):
+        logits = np.array(model.network(mx.array([tokens])))[0].astype(np.float64)
+    return (
+        logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(-1)[:, None]
+    )
+
+
+def test_restarts_give_what_plain_passes_give(tiny: Model) -> None:
+    sequences = [Scored(PROMPT + a, len(PROMPT), i) for i in interventions(tiny) for a in ANSWERS]
+    for found, sequence in zip(log_probabilities(tiny, sequences, Work()), sequences, strict=True):
+        full = plain_log_softmax(tiny, sequence.tokens, sequence.start, sequence.intervention)
+        places = range(sequence.start - 1, len(sequence.tokens) - 1)
+        np.testing.assert_allclose(found, full[places, sequence.answer], atol=2e-4)
+
+
+@pytest.mark.parametrize("budget", [1, 7, 10_000])
+def test_scores_do_not_depend_on_how_rows_are_batched(
+    tiny: Model, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = [Scored(PROMPT + a, len(PROMPT), i) for i in interventions(tiny)[:6] for a in ANSWERS]
+    together = log_probabilities(tiny, sequences, Work())
+    monkeypatch.setattr("steering_core.teacher_forcing.TOKEN_BUDGET", budget)
+    monkeypatch.setattr("steering_core.teacher_forcing._GROUP", max(1, budget // 2))
+    for a, b in zip(log_probabilities(tiny, sequences, Work()), together, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_blocks_before_the_restart_are_not_computed(tiny: Model) -> None:
+    """Poison the earlier blocks' weights after the trunk has grown: a restart that ran them would be nan."""
+    what = Intervention((change(tiny, 2),))
+    trunk = grow(tiny, PROMPT, [(30, 31)], [what], Work())
+    before = np.array(restart(trunk, [(0, what)], [(0, 0)], Work()))
+    early = [tiny.network.layers[i].mlp.down_proj for i in (0, 1, 2)]
+    kept = [block.weight for block in early]
+    try:
+        for block in early:
+            block.weight = mx.full(block.weight.shape, float("nan"))
+        after = np.array(restart(trunk, [(0, what)], [(0, 0)], Work()))
+    finally:
+        for block, weight in zip(early, kept, strict=True):
+            block.weight = weight
+    np.testing.assert_array_equal(before, after)
+
+
+def test_divergences_are_kullback_leiblers_from_the_unsteered_distribution(tiny: Model) -> None:
+    whats = interventions(tiny)
+    base = plain_log_softmax(tiny, PROMPT, len(PROMPT), Intervention())[-1]
+    for found, what in zip(divergences(tiny, PROMPT, whats, Work()), whats, strict=True):
+        steered = plain_log_softmax(tiny, PROMPT, len(PROMPT), what)[-1]
+        assert found == pytest.approx((np.exp(base) * (base - steered)).sum(), abs=1e-4)
+    assert divergences(tiny, PROMPT, whats[:1], Work()) == [0.0]
+
+
+def test_a_diverged_row_is_nan_and_leaves_its_neighbours_alone(tiny: Model) -> None:
+    huge = Intervention((change(tiny, 1, 1e38),))
+    answer = Scored(PROMPT + ANSWERS[0], len(PROMPT))
+    alone = log_probabilities(tiny, [answer], Work())[0]
+    broken, kept = log_probabilities(tiny, [Scored(answer.tokens, answer.start, huge), answer], Work())
+    assert not np.isfinite(broken).all()
+    np.testing.assert_allclose(kept, alone, atol=1e-4)
+    assert np.isnan(divergences(tiny, PROMPT, [huge], Work())[0])
+
+
+def test_log_sum_exp_is_stable() -> None:
+    values = np.random.default_rng(0).normal(0, 50, (37, 11)).astype(np.float32)
+    np.testing.assert_allclose(log_sum_exp(values), np.logaddexp.reduce(values.astype(np.float64), axis=-1), rtol=1e-5)
+    assert np.isfinite(log_sum_exp(np.full((2, 3), 1e4, np.float32))).all()
+
+
+def test_work_counts_the_tokens_that_were_run(tiny: Model) -> None:
+    work = Work()
+    log_probabilities(tiny, [Scored((*PROMPT, 30, 31), len(PROMPT), i) for i in interventions(tiny)[1:4]], work)
+    assert (work.forward_passes, work.tokens) == (5, 5 + 2 + 3 * 2)
