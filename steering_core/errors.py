@@ -12,7 +12,9 @@
     ├── InterventionError    an intervention that cannot be parsed or does not fit the model
     ├── VectorError
     │   ├── VectorNotFound   no such vector in the store
-    │   └── VectorMismatch   a vector of another model, width or layer
+    │   ├── VectorAmbiguous  a name that several vectors go by
+    │   ├── VectorMismatch   a vector of another model, width or layer
+    │   └── VectorFileError  a vector file that cannot be read or written
     ├── Diverged             inf or nan in a residual stream or in logits
     └── StoreError
         ├── StoreDamaged     a file that is torn, foreign or not in its schema
@@ -70,6 +72,14 @@ class VectorError(SteerflowError):
 
 class VectorNotFound(VectorError):
     """No vector in the store goes by this name or key."""
+
+
+class VectorAmbiguous(VectorError):
+    """A name that several vectors go by, where one is needed."""
+
+
+class VectorFileError(VectorError):
+    """A file of vectors (safetensors, GGUF, PyTorch) that cannot be read or written."""
 
 
 class VectorMismatch(VectorError):

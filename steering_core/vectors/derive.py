@@ -1,23 +1,23 @@
 """Vectors from stored activations, without a forward pass."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from steering_core.activations import SITE
-from steering_core.concepts import SIDES, Concept
-from steering_core.errors import StoreDamaged, VectorError
+from steering_core.concepts import Concept
+from steering_core.errors import VectorError
 from steering_core.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors.methods import METHODS, random_direction, shuffled_direction
+from steering_core.vectors.contrast import Contrast, read_contrasts, training_pairs
+from steering_core.vectors.controls import random_direction, shuffled_direction
+from steering_core.vectors.methods import derived_direction, method_key
+from steering_core.vectors.vector import Vector
 
-VECTORS_VERSION = 1
+VECTORS_VERSION = 2
 
 
 @dataclass
@@ -31,13 +31,14 @@ class Derivation:
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """The training activations of one concept at one layer, (N, D) each, row i of both from pair i."""
+class Wanted:
+    """One vector to derive, before it is known."""
 
+    vector_id: str
+    method: str
     layer: int
-    positive: np.ndarray
-    negative: np.ndarray
-    residual_norm: float
+    control: str | None
+    seed: int | None
 
 
 def derive(
@@ -49,24 +50,32 @@ def derive(
     position: str,
     random_controls: int,
 ) -> Derivation:
-    """Have the store hold every method's vector at every layer, each with its random and shuffled-label controls."""
+    """Have the store hold every method's vector at every layer, each with its random and shuffled-label controls.
+
+    Activations are read once for all layers and methods. Raises VectorError where a method finds no direction.
+    """
     started = time.perf_counter()
-    pairs = _training_prompts(store, model, concept)
-    done = Derivation()
-    wanted: dict[str, tuple[str, int, str | None, int | None]] = {}
-    for method in methods:
-        for layer in layers:
-            for control, seed in _variants(concept, method, layer, random_controls):
-                made_of = (model.model_id, concept.concept_id, method, layer, SITE, position, pairs, control, seed)
-                wanted[content_key("vector", VECTORS_VERSION, *made_of)] = (method, layer, control, seed)
-    done.vector_ids = list(wanted)
-    missing = store.absent("vectors", wanted)
-    done.computed, done.reused = len(missing), len(wanted) - len(missing)
-    for layer in sorted({wanted[i][1] for i in missing}):
-        contrast = read_contrast(store, model, pairs, layer, position)
-        made = {i: wanted[i] for i in wanted if i in missing and wanted[i][1] == layer}
-        rows = [_row(model, concept, contrast, position, pairs, i, *what) for i, what in made.items()]
-        store.append("vectors", rows)
+    pairs = list(training_pairs(store, model, concept.concept_id).values())
+    if not pairs:
+        raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
+    pairs_key = content_key("pairs", pairs)
+    wanted = [
+        _wanted(model, concept, method, layer, position, pairs_key, *variant)
+        for method in methods
+        for layer in layers
+        for variant in _variants(concept, method, layer, random_controls)
+    ]
+    missing = store.absent("vectors", [w.vector_id for w in wanted])
+    todo = [w for w in wanted if w.vector_id in missing]
+    rows = []
+    for contrast in read_contrasts(store, model, pairs, sorted({w.layer for w in todo}), position):
+        here = [w for w in todo if w.layer == contrast.layer]
+        made = _directions(concept, contrast, here)
+        for w in here:
+            vector = _vector(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
+            rows.append(vector.row([i for pair in pairs for i in pair]))
+    store.append("vectors", rows)
+    done = Derivation([w.vector_id for w in wanted], len(missing), len(wanted) - len(missing))
     done.seconds = time.perf_counter() - started
     return done
 
@@ -78,78 +87,64 @@ def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[s
     return [(None, None), *seeds, shuffled] if n else [(None, None)]
 
 
-def _training_prompts(store: Store, model: ModelIdentity, concept: Concept) -> list[list[str]]:
-    """[positive, negative] prompt ids of every training pair, in the concept's order."""
-    rows = store.rows(
-        "SELECT pair_id, side, prompt_id FROM raw.pairs WHERE concept_id = ? AND tokenizer_id = ? AND split = 'train' "
-        "ORDER BY ordinal",
-        [concept.concept_id, model.tokenizer_id],
-    )
-    pairs: dict[str, dict[str, str]] = {}
-    for row in rows:
-        pairs.setdefault(row["pair_id"], {})[row["side"]] = row["prompt_id"]
-    return [[sides[side] for side in SIDES] for sides in pairs.values()]
+def _wanted(
+    model: ModelIdentity,
+    concept: Concept,
+    method: str,
+    layer: int,
+    position: str,
+    pairs_key: str,
+    control: str | None,
+    seed: int | None,
+) -> Wanted:
+    made_of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, pairs_key)
+    return Wanted(content_key("vector", VECTORS_VERSION, *made_of, control, seed), method, layer, control, seed)
 
 
-def read_contrast(
-    store: Store, model: ModelIdentity, pairs: Sequence[Sequence[str]], layer: int, position: str
-) -> Contrast:
-    """Stored activations of `pairs` ([positive, negative] prompt ids) at one layer. Raises StoreDamaged for gaps."""
-    wanted = pa.table({"prompt_id": pa.array(sorted({i for pair in pairs for i in pair}), pa.string())})
-    found = store.query(
-        "SELECT prompt_id, residual_norm, activation FROM wanted JOIN raw.activations USING (prompt_id) "
-        "WHERE model_id = ? AND site = ? AND position = ? AND layer = ?",
-        [model.model_id, SITE, position, layer],
-        wanted=wanted,
-    )
-    place = {prompt_id: i for i, prompt_id in enumerate(found["prompt_id"].to_pylist())}
-    if missing := {i for pair in pairs for i in pair} - place.keys():
-        raise StoreDamaged(f"{len(missing)} activations of layer {layer} are gone from the store: run again")
-    flat = found["activation"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    values = flat.reshape(len(place), -1).astype(np.float32)
-    rows = np.array([[place[i] for i in pair] for pair in pairs])  # (N, 2)
-    norms = found["residual_norm"].to_numpy()[rows.reshape(-1)]
-    return Contrast(layer, values[rows[:, 0]], values[rows[:, 1]], float(norms.astype(np.float64).mean()))
+def _directions(concept: Concept, contrast: Contrast, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
+    """Every wanted direction at one layer, by vector_id, (D,) each; each method runs once, and once shuffled."""
+    positive, negative = contrast.positive, contrast.negative
+    found: dict[str, np.ndarray] = {}
+    made: dict[str, np.ndarray] = {}
+    for w in wanted:
+        if w.method not in found:
+            found[w.method] = _found(concept, contrast, w.method)
+        made[w.vector_id] = found[w.method]
+        if w.control == "random" and w.seed is not None:
+            made[w.vector_id] = random_direction(found[w.method], w.seed)
+        elif w.control == "shuffled" and w.seed is not None:
+            made[w.vector_id] = shuffled_direction(w.method, positive, negative, found[w.method], w.seed)
+    return made
 
 
-def _row(
+def _found(concept: Concept, contrast: Contrast, method: str) -> np.ndarray:
+    try:
+        return derived_direction(method, contrast.positive, contrast.negative)
+    except VectorError as error:
+        raise VectorError(f"{concept.name} at layer {contrast.layer}: {error}") from None
+
+
+def _vector(
     model: ModelIdentity,
     concept: Concept,
     contrast: Contrast,
     position: str,
-    pairs: Sequence[Sequence[str]],
-    vector_id: str,
-    method: str,
-    layer: int,
-    control: str | None,
-    seed: int | None,
-) -> dict[str, Any]:
-    found = METHODS[method](contrast.positive, contrast.negative)
-    if not np.isfinite(found).all() or not np.linalg.norm(found) > 0:
-        raise VectorError(
-            f"{method} finds no direction for {concept.name} at layer {layer}: the two sides of its {len(pairs)} "
-            "training pairs have the same activations, or some are not finite"
-        )
-    if control == "random" and seed is not None:
-        found = random_direction(found, seed)
-    elif control == "shuffled" and seed is not None:
-        found = shuffled_direction(METHODS[method], contrast.positive, contrast.negative, found, seed)
-    direction = found.astype(np.float32)
-    return {
-        "vector_id": vector_id,
-        "name": None,
-        "model_id": model.model_id,
-        "concept_id": concept.concept_id,
-        "method": method,
-        "control": control,
-        "site": SITE,
-        "position": position,
-        "layer": layer,
-        "seed": seed,
-        "norm": float(np.linalg.norm(found)),
-        "residual_norm": contrast.residual_norm,
-        "n_pairs": len(pairs),
-        "prompt_ids": [i for pair in pairs for i in pair],
-        "lineage": json.dumps({"version": VECTORS_VERSION, "made": "derived"}),
-        "vector": direction,
-    }
+    n_pairs: int,
+    wanted: Wanted,
+    direction: np.ndarray,
+) -> Vector:
+    return Vector(
+        vector_id=wanted.vector_id,
+        model_id=model.model_id,
+        concept_id=concept.concept_id,
+        method=wanted.method,
+        layer=wanted.layer,
+        residual_norm=contrast.residual_norm,
+        control=wanted.control,
+        seed=wanted.seed,
+        direction=direction.astype(np.float32),
+        site=SITE,
+        position=position,
+        n_pairs=n_pairs,
+        lineage={"made": "derived", "version": VECTORS_VERSION, "source": method_key(wanted.method)},
+    )

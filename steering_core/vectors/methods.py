@@ -1,12 +1,24 @@
 """Methods: how contrastive activations become a direction. One function each, registered by name.
 
-A method takes the activations of the positive and of the negative sides, (N, D) float32 each with row i of both from
-pair i, and returns a direction (D,). Its norm is kept: one unit of alpha is one such vector.
+A method takes the activations of the positive and of the negative sides, (N, D) each with row i of both from pair i,
+as float64, and returns a direction (D,). One unit of alpha is one such vector, so its length counts: the differences
+keep their own; what has none of its own (a component, a probe's weights) gets the mean difference's.
+
+    @method
+    def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        return np.median(positive - negative, axis=0)
 """
 
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+
+from steering_core.errors import VectorError
+from steering_core.keys import content_key
+from steering_core.library import did_you_mean
+from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 METHODS: dict[str, Method] = {}
@@ -18,26 +30,138 @@ def method(function: Method) -> Method:
     return function
 
 
+def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """What the method `name` finds, (N, D), (N, D) -> (D,) float64.
+
+    Raises VectorError for an unknown method, unequal shapes, values that are not finite, or where the two sides differ
+    in nothing that the method could use.
+    """
+    if name not in METHODS:
+        raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
+    if positive.shape != negative.shape or positive.ndim != 2 or not len(positive):
+        raise VectorError(
+            f"{name} needs one positive and one negative row of equal width for each pair, not arrays of shape "
+            f"{positive.shape} and {negative.shape}"
+        )
+    if bad := _not_finite(positive, negative):
+        raise VectorError(
+            f"{name} was given activations that are not finite (pairs {bad}): extract them again with weights that do "
+            "not overflow, such as float32 or bfloat16"
+        )
+    found = np.asarray(METHODS[name](positive.astype(np.float64), negative.astype(np.float64)))
+    if found.shape != positive.shape[1:]:
+        raise VectorError(f"{name} returned shape {found.shape} for activations of width {positive.shape[1]}")
+    if not np.isfinite(found).all() or not np.linalg.norm(found) > 0:
+        raise VectorError(
+            f"{name} finds no direction in {len(positive)} pairs: their two sides differ in nothing it can use"
+        )
+    return found
+
+
+def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
+    rows = np.flatnonzero(~(np.isfinite(positive).all(axis=1) & np.isfinite(negative).all(axis=1)))
+    return ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+
+
+def method_key(name: str) -> str | None:
+    """None for a method of this package, whose numbers `VECTORS_VERSION` covers; a key of its source for any other."""
+    function = METHODS[name]
+    if Path(inspect.getfile(function)) == Path(__file__):
+        return None
+    return content_key("method", inspect.getsource(function))
+
+
 @method
 def mean_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """Mean of positive minus negative, (N, D), (N, D) -> (D,). Rimsky et al. 2023 (CAA)."""
-    direction: np.ndarray = (positive.astype(np.float64) - negative).mean(axis=0)
+    direction: np.ndarray = (positive - negative).mean(axis=0)
     return direction
 
 
-def random_direction(like: np.ndarray, seed: int) -> np.ndarray:
-    """A uniformly random direction with the norm of `like`, (D,) -> (D,): what any vector would do."""
-    drawn = np.random.default_rng(seed).standard_normal(like.shape)
-    return drawn * (np.linalg.norm(like) / np.linalg.norm(drawn))
+@method
+def single_pair(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Positive minus negative of the first pair alone, (N, D), (N, D) -> (D,). Turner et al. 2023 (ActAdd)."""
+    difference: np.ndarray = positive[0] - negative[0]
+    return difference
 
 
-def shuffled_direction(
-    method: Method, positive: np.ndarray, negative: np.ndarray, like: np.ndarray, seed: int
-) -> np.ndarray:
-    """The method's direction with half the pairs' sides exchanged, at the norm of `like`: what chance would find."""
-    swap = np.zeros(len(positive), bool)
-    swap[: len(positive) // 2] = True
-    swap = np.random.default_rng(seed).permutation(swap)[:, None]
-    found = method(np.where(swap, negative, positive), np.where(swap, positive, negative))
-    norm = np.linalg.norm(found)
-    return found * (np.linalg.norm(like) / norm) if norm > 0 else random_direction(like, seed)
+@method
+def mean_difference_orthogonal(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """The mean difference without its component along the mean of all activations, (N, D), (N, D) -> (D,).
+
+    That mean is what every prompt shares, and in many models it is most of the stream. To take out another concept's
+    direction instead, see `algebra.orthogonalised`.
+    """
+    difference = mean_difference(positive, negative)
+    return difference - component_along(difference, (positive + negative).mean(axis=0))
+
+
+@method
+def pca_uncentred(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Direction of the largest mean square of the pairs' differences, (N, D), (N, D) -> (D,).
+
+    The first component of the differences about 0, not about their mean: what steering-vectors calls `pca`, and repeng
+    `pca_center`.
+    """
+    return _oriented(top_component(positive - negative), positive, negative)
+
+
+@method
+def pca_centred(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Direction in which the pairs' differences vary most about their mean, (N, D), (N, D) -> (D,).
+
+    It needs two pairs, and it is orthogonal to the mean difference where all pairs differ by the same amount.
+    """
+    differences = positive - negative
+    return _oriented(top_component(differences - differences.mean(axis=0)), positive, negative)
+
+
+@method
+def pca_pooled(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """First principal component of both sides' activations together, (N, D), (N, D) -> (D,).
+
+    Right where the concept is what the texts differ in most. Zou et al. 2023 (RepE, LAT).
+    """
+    rows = np.concatenate([positive, negative])
+    return _oriented(top_component(rows - rows.mean(axis=0)), positive, negative)
+
+
+@method
+def logistic(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Weights of a logistic probe that tells the two sides apart, (N, D), (N, D) -> (D,).
+
+    scikit-learn's defaults: an intercept, and an L2 penalty of C = 1.
+    """
+    weights = logistic_weights(positive, negative, intercept=True)
+    return _oriented(weights, positive, negative)
+
+
+@method
+def logistic_paired(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Weights of a logistic probe on each pair's deviations from its own mean, (N, D), (N, D) -> (D,).
+
+    What a pair's two sides share (its topic) cannot disturb it. steering-vectors' `logistic`.
+    """
+    half = (positive - negative) / 2
+    return _oriented(logistic_weights(half, -half, intercept=False), positive, negative)
+
+
+@method
+def lda(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """The mean difference, whitened by the covariance within the sides, (N, D), (N, D) -> (D,).
+
+    Fisher's linear discriminant; the covariance is shrunk towards a multiple of the identity by as much as Ledoit and
+    Wolf 2004 find best, so fewer samples than dimensions will do. With one pair it is the mean difference.
+    """
+    within = np.concatenate([positive - positive.mean(axis=0), negative - negative.mean(axis=0)])
+    return _oriented(whitened(mean_difference(positive, negative), within), positive, negative)
+
+
+def _oriented(direction: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """`direction` turned to the side of the mean difference and given its length; zero where either is zero."""
+    difference = mean_difference(positive, negative)
+    norm = np.linalg.norm(direction)
+    if norm == 0:
+        return direction
+    sign = -1.0 if direction @ difference < 0 else 1.0
+    return direction * (sign * np.linalg.norm(difference) / norm)

@@ -1,21 +1,29 @@
 """`Vector`: a direction in one layer's residual stream, and everything that says which one."""
 
+import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from steering_core.errors import VectorMismatch
+from steering_core.errors import VectorMismatch, VectorNotFound
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Vector:
-    """A steering vector: `direction` (D,) float32 for the residual stream after block `layer` of one model.
+    """A steering vector: `direction` (D,) float32 for the residual stream after 0-based block `layer` of one model.
 
     `control` is None for a vector that a method found, and `random` or `shuffled` for one that stands beside it.
+    `position` says at which tokens the activations were read, `n_pairs` how many pairs it comes from, and `lineage`
+    what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import.
     """
 
     vector_id: str
@@ -26,7 +34,12 @@ class Vector:
     residual_norm: float
     control: str | None = None
     seed: int | None = None
-    direction: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(0, np.float32))
+    direction: np.ndarray = field(repr=False, compare=False, default_factory=lambda: np.zeros(0, np.float32))
+    architecture: str | None = None
+    site: str = "resid_post"
+    position: str = "last"
+    n_pairs: int = 0
+    lineage: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def norm(self) -> float:
@@ -41,28 +54,70 @@ class Vector:
         """The strength of `alpha`, relative to the layer's mean residual norm."""
         return alpha * self.norm / self.residual_norm
 
-    def check(self, model: ModelIdentity) -> None:
-        """Raise VectorMismatch where the vector was not made for `model`."""
-        if self.model_id != model.model_id:
-            raise VectorMismatch(
-                f"vector {self.vector_id} was made for model {self.model_id}, not for {model.name} ({model.model_id}): "
-                "derive it for that model"
+    def check(self, model: ModelIdentity, *, same_family: bool = False) -> None:
+        """Raise VectorMismatch where the vector was not made for `model`.
+
+        With `same_family` one of another model of the same architecture and width passes, with a warning.
+        """
+        if self.model_id == model.model_id:
+            return
+        fits = self.architecture == model.architecture and len(self.direction) == model.width
+        if fits and same_family:
+            log.warning(
+                "vector %s was made for model %s and is used on %s (%s): same architecture and width, but whether it "
+                "means the same there is for you to measure",
+                self.vector_id,
+                self.model_id,
+                model.name,
+                model.model_id,
             )
+            return
+        other = f"{self.architecture or 'unknown architecture'}, width {len(self.direction)}"
+        remedy = "derive it for that model" + (", or allow vectors of the same family" if fits else "")
+        raise VectorMismatch(
+            f"vector {self.vector_id} was made for model {self.model_id} ({other}), not for {model.name} "
+            f"({model.model_id}; {model.architecture}, width {model.width}): {remedy}"
+        )
 
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
         """alpha times this vector, added at its layer."""
         return Intervention((Change(self.layer, self.direction, alpha, "add", Where(phase)),))
 
+    def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
+        """The vector as a row of the store's table; `prompt_ids` are the prompts whose activations it comes from."""
+        return {
+            "vector_id": self.vector_id,
+            "model_id": self.model_id,
+            "concept_id": self.concept_id,
+            "method": self.method,
+            "control": self.control,
+            "site": self.site,
+            "position": self.position,
+            "layer": self.layer,
+            "seed": self.seed,
+            "norm": self.norm,
+            "residual_norm": self.residual_norm,
+            "n_pairs": self.n_pairs,
+            "prompt_ids": list(prompt_ids),
+            "lineage": json.dumps(self.lineage),
+            "vector": self.direction,
+        }
 
-def vectors_by_id(store: Store, vector_ids: list[str]) -> list[Vector]:
-    """The stored vectors of those ids, in that order."""
-    names = "vector_id, model_id, concept_id, method, layer, residual_norm, control, seed, vector"
-    placeholders = ", ".join("?" * len(vector_ids))
-    rows = store.rows(f"SELECT {names} FROM raw.vectors WHERE vector_id IN ({placeholders})", vector_ids)
+
+def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
+    """The stored vectors of those ids, in that order. Raises VectorNotFound for one that is not there."""
+    wanted = pa.table({"vector_id": pa.array(sorted(set(vector_ids)), pa.string())})
+    rows = store.rows(
+        "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture FROM wanted JOIN raw.vectors v USING (vector_id) "
+        "LEFT JOIN raw.models m USING (model_id)",
+        wanted=wanted,
+    )
     found = {row["vector_id"]: _vector(row) for row in rows}
+    if missing := [i for i in vector_ids if i not in found]:
+        raise VectorNotFound(f"the store has no vector {missing[0]}: run the spec that derives it again")
     return [found[vector_id] for vector_id in vector_ids]
 
 
 def _vector(row: dict[str, Any]) -> Vector:
     direction = np.asarray(row.pop("vector"), np.float32)
-    return Vector(**row, direction=direction)
+    return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction)

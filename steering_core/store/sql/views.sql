@@ -18,13 +18,37 @@ JOIN raw.models m USING (model_id)
 LEFT JOIN raw.pairs p ON p.prompt_id = a.prompt_id AND p.tokenizer_id = m.tokenizer_id
 LEFT JOIN raw.concepts c ON c.concept_id = p.concept_id;
 
+-- Labels as they hold now: the last word on a vector's name, on each of its tags, and on whether it was removed.
+CREATE OR REPLACE VIEW labels AS
+SELECT vector_id, kind, label, labelled_at
+FROM (
+    SELECT * FROM raw.labels
+    QUALIFY row_number() OVER (
+        PARTITION BY vector_id, kind, CASE kind WHEN 'tag' THEN label END ORDER BY labelled_at DESC, label_id
+    ) = 1
+)
+WHERE holds;
+
+-- One row per vector that was not removed. name and tags are what people called it.
 CREATE OR REPLACE VIEW vectors AS
+WITH called AS (
+    SELECT
+        vector_id,
+        max(label) FILTER (kind = 'name') AS name,
+        list_sort(list(label) FILTER (kind = 'tag')) AS tags,
+        bool_or(kind = 'removed') AS removed
+    FROM labels
+    GROUP BY vector_id
+)
 SELECT
-    m.name AS model, c.name AS concept, v.method, v.layer, v.control, v.vector, v.norm, v.residual_norm,
-    v.site, v.position, v.n_pairs, v.seed, v.name, v.vector_id, v.model_id, v.concept_id
+    m.name AS model, c.name AS concept, v.method, v.layer, v.control, called.name, v.vector, v.norm, v.residual_norm,
+    v.site, v.position, v.n_pairs, v.seed, coalesce(called.tags, []) AS tags, v.lineage,
+    v.vector_id, v.model_id, v.concept_id
 FROM raw.vectors v
 JOIN raw.models m USING (model_id)
-LEFT JOIN raw.concepts c USING (concept_id);
+LEFT JOIN raw.concepts c USING (concept_id)
+LEFT JOIN called USING (vector_id)
+WHERE NOT coalesce(called.removed, false);
 
 CREATE OR REPLACE VIEW generations AS
 SELECT

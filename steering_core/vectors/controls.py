@@ -1,0 +1,40 @@
+"""Controls: directions that stand beside a vector at its own norm, and show what one that means nothing would do."""
+
+import numpy as np
+
+from steering_core.vectors.methods import METHODS
+
+SAME = 0.99  # |cosine| from which a shuffled direction is the vector itself
+
+
+def random_direction(like: np.ndarray, seed: int) -> np.ndarray:
+    """A uniformly random direction with the norm of `like`, (D,) -> (D,): what any vector would do."""
+    drawn = np.random.default_rng(seed).standard_normal(like.shape)
+    return drawn * (np.linalg.norm(like) / np.linalg.norm(drawn))
+
+
+def shuffled_direction(
+    method: str, positive: np.ndarray, negative: np.ndarray, like: np.ndarray, seed: int
+) -> np.ndarray:
+    """The method's direction from shuffled labels, at the norm of `like`: what it finds where there is no concept.
+
+    Half of either side's rows change sides, and rows meet in new pairs: exchanging sides within pairs would leave the
+    components of their differences as they were. A random direction where labels do not matter to the method
+    (`pca_pooled`), or there is one pair alone.
+    """
+    found = METHODS[method](*_shuffled(positive, negative, np.random.default_rng(seed)))
+    norms = np.linalg.norm(found) * np.linalg.norm(like)
+    if norms == 0 or abs(found @ like) > SAME * norms:
+        return random_direction(like, seed)
+    return found * (np.linalg.norm(like) / np.linalg.norm(found))
+
+
+def _shuffled(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two sides, each of half the positive and half the negative rows in random order, float64."""
+    n = len(positive)
+    rows = np.concatenate([positive, negative]).astype(np.float64)
+    first, second = random.permutation(n), n + random.permutation(n)
+    half = (n + 1) // 2
+    one = random.permutation(np.concatenate([first[:half], second[half:]]))
+    other = random.permutation(np.concatenate([first[half:], second[:half]]))
+    return rows[one], rows[other]

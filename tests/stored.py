@@ -1,0 +1,90 @@
+"""A store with made-up activations: what derives from rows needs no network."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from steering_core.concepts import SIDES, Concept, Pair
+from steering_core.keys import content_key
+from steering_core.models import ModelIdentity
+from steering_core.pipeline import _concept_row, _pair_row, _prompt_row
+from steering_core.prompts import Prompt
+from steering_core.store import Store
+
+LAYERS = (0, 1, 2, 3)
+WIDTH = 16
+
+
+def identity(name: str = "made-up", **changes: object) -> ModelIdentity:
+    """A model that exists in name alone: 4 layers of width 16."""
+    fields = {
+        "model_id": content_key("made up", name),
+        "name": name,
+        "architecture": "llama",
+        "n_layers": len(LAYERS),
+        "width": WIDTH,
+        "vocab_size": 100,
+        "dtype": "float32",
+        "quantisation": "none",
+        "tokenizer_id": content_key("tokenizer of", "made up"),
+        "context": 512,
+    }
+    return ModelIdentity(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def made_up_concept(name: str, n: int = 20) -> Concept:
+    """A concept of `n` raw-text pairs."""
+    return Concept(
+        name=name, pairs=tuple(Pair(positive=f"{name} {i} yes", negative=f"{name} {i} no") for i in range(n))
+    )
+
+
+def fill(
+    store: Store,
+    model: ModelIdentity,
+    concept: Concept,
+    directions: np.ndarray,
+    noise: float = 0.1,
+    layers: Sequence[int] = LAYERS,
+    position: str = "last",
+) -> None:
+    """Store pairs whose sides differ by `directions` (L, D) at each layer, plus noise that prompt and layer fix."""
+    prompts = {side: [_prompt(model, getattr(pair, side)) for pair in concept.pairs] for side in SIDES}
+    store.append_new("models", [dataclasses.asdict(model)])
+    store.append_new("concepts", [_concept_row(concept)])
+    store.append_new("prompts", [_prompt_row(p) for side in SIDES for p in prompts[side]])
+    store.append_new("pairs", [_pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
+    rows = [
+        {
+            "model_id": model.model_id,
+            "prompt_id": prompt.prompt_id,
+            "site": "resid_post",
+            "position": position,
+            "layer": layer,
+            "residual_norm": 10.0 + layer,
+            "activation": _activation(prompt, layer, sign * directions[layer] / 2, noise),
+        }
+        for layer in layers
+        for side, sign in zip(SIDES, (1, -1), strict=True)
+        for prompt in prompts[side]
+    ]
+    schema = store.query("SELECT * FROM raw.activations LIMIT 0").schema
+    store.append_activations(model.model_id, pa.Table.from_pylist(rows, schema=schema), len(rows) // len(layers))
+
+
+def _activation(prompt: Prompt, layer: int, shift: np.ndarray, noise: float) -> np.ndarray:
+    seed = int(prompt.prompt_id[:8], 16) + layer
+    return (shift + noise * np.random.default_rng(seed).standard_normal(len(shift))).astype(np.float32)
+
+
+def _prompt(model: ModelIdentity, text: str) -> Prompt:
+    tokens = tuple(text.encode())
+    return Prompt(tokens, text, len(tokens), model.tokenizer_id)
+
+
+def planted_directions(seed: int = 0, norm: float = 1.0, width: int = WIDTH) -> np.ndarray:
+    """A direction a layer, (L, D) float32, of that norm."""
+    drawn = np.random.default_rng(seed).standard_normal((len(LAYERS), width))
+    return (norm * drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
