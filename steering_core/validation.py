@@ -23,15 +23,24 @@ Checked = TypeVar("Checked", bound=Strict)
 def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
     """The contents of a YAML file. Raises `error` where it is not readable, not UTF-8 or not YAML."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise error(f"{path} cannot be read: {fault.strerror}") from fault
     except UnicodeDecodeError as fault:
         raise error(f"{path} is not UTF-8 (byte {fault.start}): save it as UTF-8") from fault
+    return parsed_yaml(text, str(path), error)
+
+
+def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
+    """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise error(f"{path}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
+        raise error(f"{source}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
+    except (ValueError, RecursionError) as fault:  # a date such as 2024-13-45, or brackets without end
+        raise error(f"{source} is not usable YAML: {fault}") from fault
 
 
 def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowError]) -> Checked:

@@ -1,9 +1,11 @@
 """Concepts: behaviours as contrast data.
 
-`concept` is the form (pairs, prompts, items, splits), `library` finds them by name.
+`concept` is the form (pairs, prompts, items, splits), `library` finds them by name or file, `formats` reads other
+people's files, `templates` expands slots, `lint` finds what ruins vectors, `generate` has a model draft pairs.
 """
 
 from steering_core.concepts.concept import SIDES, Concept, Item, Pair, Side, Split
 from steering_core.concepts.library import available_concepts, load_concept
+from steering_core.concepts.neutral import neutral_prompts
 
-__all__ = ["SIDES", "Concept", "Item", "Pair", "Side", "Split", "available_concepts", "load_concept"]
+__all__ = ["SIDES", "Concept", "Item", "Pair", "Side", "Split", "available_concepts", "load_concept", "neutral_prompts"]

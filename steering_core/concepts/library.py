@@ -1,11 +1,12 @@
-"""Concepts by name or path."""
+"""Concepts by name, or from a file of any known form."""
 
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
+from steering_core.concepts.formats.hub import HUB
+from steering_core.concepts.formats.read import read_concept
 from steering_core.errors import ConceptError
 from steering_core.library import data_files, did_you_mean
-from steering_core.validation import checked, read_yaml
 
 
 def available_concepts() -> dict[str, Path]:
@@ -14,12 +15,14 @@ def available_concepts() -> dict[str, Path]:
 
 
 def load_concept(name: str) -> Concept:
-    """The concept in the file `name`, or of that name. Raises ConceptError with every fault of the file."""
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml") and not path.is_file():
-        known = available_concepts()
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ConceptError(f"there is no concept {name!r}; {hint} A concept is a name or the path of a YAML file.")
-        path = known[name]
-    return checked(Concept, read_yaml(path, ConceptError), f"the concept {path}", ConceptError)
+    """The concept of that name, or in the file `name`, of any form that is read (docs/concepts.md).
+
+    Raises ConceptError with every fault of the file.
+    """
+    known = available_concepts()
+    if name in known:
+        return read_concept(known[name])
+    if name.startswith(HUB) or "/" in name or Path(name).suffix or Path(name).is_file():
+        return read_concept(name)
+    hint = did_you_mean(name, known)
+    raise ConceptError(f"there is no concept {name!r}; {hint} A concept is a name, or the path of a file.")

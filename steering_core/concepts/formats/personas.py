@@ -1,0 +1,111 @@
+"""Contrasts made by personas: repeng's templates with suffixes, and the trait files of persona vectors."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from steering_core.concepts.concept import Concept, Sides, Text
+from steering_core.concepts.formats.contrast import SAMPLING_PROMPTS
+from steering_core.concepts.neutral import neutral_prompts
+from steering_core.concepts.templates import SidedValues, Template, Wording, expanded, slots_of
+from steering_core.errors import ConceptError
+from steering_core.validation import Strict, checked
+
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_list")
+OPEN_PROMPTS = 0.4  # share of a trait's questions that are kept for sampling
+
+
+class RepengFile(Strict):
+    """What repeng's `make_dataset` takes: a template with `{persona}`, personas of either side, suffixes."""
+
+    name: str | None = None
+    template: Text = "Act as if you're extremely {persona}."
+    positive_personas: Texts
+    negative_personas: Texts
+    suffixes: Texts
+    count: Annotated[int, Field(ge=1, le=100_000)] = 512
+    seed: int = 0
+
+
+def repeng_concept(data: dict[str, Any], source: str, name: str) -> Concept:
+    """The concept of a repeng-style file: every suffix behind the template of either persona, as raw text.
+
+    The persona stands in the text, so the sides share no prompt; read it at position `last`, as repeng does.
+    """
+    given = {("suffixes" if key == "suffix_list" else key): value for key, value in data.items()}
+    file = checked(RepengFile, given, source, ConceptError)
+    try:
+        slots = slots_of(file.template)
+    except ValueError as fault:
+        raise ConceptError(f"{source}: the template: {fault}") from None
+    if slots.count("persona") != len(slots) or not slots:
+        raise ConceptError(f"{source}: the template must hold {{persona}} and no other slot, not {file.template!r}")
+    text = f"{file.template} {{suffix}}"
+    template = Template(
+        name=file.name,
+        description=f"{file.positive_personas[0]} against {file.negative_personas[0]}.",
+        template=Wording(positive=text, negative=text),
+        slots={
+            "persona": SidedValues(positive=file.positive_personas, negative=file.negative_personas),
+            "suffix": file.suffixes,
+        },
+        count=file.count,
+        seed=file.seed,
+        prompts=neutral_prompts()[:SAMPLING_PROMPTS],
+        instructions=_as_instructions(file),
+    )
+    return expanded(template, name)
+
+
+def _as_instructions(file: RepengFile) -> Sides:
+    return Sides(
+        positive=file.template.format(persona=file.positive_personas[0]),
+        negative=file.template.format(persona=file.negative_personas[0]),
+    )
+
+
+class Instruction(Strict):
+    """A system prompt that calls a trait up, and one that keeps it away."""
+
+    pos: Text
+    neg: Text
+
+
+class TraitFile(Strict):
+    """A trait of persona vectors: pairs of instructions, questions, and the judge's prompt. Chen et al. 2025."""
+
+    name: str | None = None
+    trait: str | None = None
+    instruction: Annotated[tuple[Instruction, ...], Field(min_length=1)]
+    questions: Texts
+    eval_prompt: str = ""
+
+
+def trait_concept(data: dict[str, Any], source: str, name: str) -> Concept:
+    """The concept of a trait file: a question under the instruction for the trait, and under the one against it.
+
+    Without answers the two sides are user messages, read before any answer. `steer concepts generate` has a model
+    answer the questions under either instruction, as the paper does, and so makes pairs of answers. Three in five
+    questions make pairs; the others are kept for sampling.
+    """
+    file = checked(TraitFile, data, source, ConceptError)
+    questions = tuple(dict.fromkeys(file.questions))
+    kept = round(OPEN_PROMPTS * len(questions))
+    asked, open_prompts = questions[: len(questions) - kept], questions[len(questions) - kept :]
+    pairs = [
+        {"positive": f"{instruction.pos}\n\n{question}", "negative": f"{instruction.neg}\n\n{question}"}
+        for instruction in dict.fromkeys(file.instruction)
+        for question in asked
+    ]
+    first = file.instruction[0]
+    given = {
+        "name": file.name or file.trait or name,
+        "description": f"The trait of {source.rpartition('/')[2]}.",
+        "chat": True,
+        "pairs": pairs,
+        "prompts": open_prompts or asked,
+        "instructions": {"positive": first.pos, "negative": first.neg},
+        "card": {"made": f"{len(file.instruction)} pairs of instructions over {len(asked)} questions."},
+    }
+    return checked(Concept, given, f"the concept of {source}", ConceptError)

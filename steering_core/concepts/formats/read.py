@@ -1,0 +1,121 @@
+"""A file of any known form as a `Concept`: which form it has, its contents say."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steering_core.concepts.concept import Concept
+from steering_core.concepts.formats.contents import Contents, read_contents
+from steering_core.concepts.formats.contrast import Columns, concept_of_rows, found_columns
+from steering_core.concepts.formats.hub import HUB, hub_contents
+from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
+from steering_core.concepts.templates import Template, expanded
+from steering_core.errors import ConceptError
+from steering_core.validation import checked
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of contrast data: how it is recognised, and how it becomes a concept of some name."""
+
+    name: str
+    keys: str
+    recognises: Callable[[Contents], bool]
+    concept: Callable[[Contents, str], Concept]
+
+
+def _has(*keys: str) -> Callable[[Contents], bool]:
+    return lambda contents: contents.mapping is not None and any(key in contents.mapping for key in keys)
+
+
+def _mapping(contents: Contents) -> dict[str, Any]:
+    assert contents.mapping is not None, "only mappings are recognised by their keys"
+    return dict(contents.mapping)
+
+
+def _template(contents: Contents, name: str) -> Concept:
+    return expanded(checked(Template, _mapping(contents), contents.source, ConceptError), name)
+
+
+def _rows(contents: Contents, name: str) -> Concept:
+    columns = found_columns(contents.columns)
+    assert columns is not None, "only rows with the columns of a contrast are recognised"
+    return concept_of_rows(contents, name, columns)
+
+
+FORMS = (
+    Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS),
+         lambda c, name: repeng_concept(_mapping(c), c.source, name)),
+    Form("persona vectors", "instruction: [{pos, neg}], questions", _has("instruction", "questions"),
+         lambda c, name: trait_concept(_mapping(c), c.source, name)),
+    Form("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
+    Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"),
+         lambda c, name: checked(Concept, {"name": name} | _mapping(c), f"the concept {c.source}", ConceptError)),
+    Form("rows", "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question",
+         lambda c: found_columns(c.columns) is not None, _rows),
+)  # fmt: skip
+
+
+def read_concept(source: str | Path, columns: Columns | None = None, chat: bool | None = None) -> Concept:
+    """The concept in a file of any known form, or in a hub's dataset (`hf:owner/name`).
+
+    `columns` says which columns of a table hold the sides, where their names do not; `chat` overrides whether texts go
+    through the chat template. Raises ConceptError with every fault, or with the forms that there are.
+    """
+    text = str(source)
+    contents = hub_contents(text) if text.startswith(HUB) else read_contents(Path(source))
+    name = _name_of(text)
+    if columns is not None:
+        return concept_of_rows(_with_columns(contents, columns), name, columns, chat)
+    form = next((form for form in FORMS if form.recognises(contents)), None)
+    if form is None:
+        raise ConceptError(_unknown(contents))
+    concept = form.concept(contents, name)
+    return concept if chat is None else concept.model_copy(update={"chat": chat})
+
+
+def open_questions(source: str | Path) -> tuple[str, ...]:
+    """The open prompts in a file: a list of strings, or rows with a `question` or `prompt` (CAA's open-ended sets)."""
+    contents = read_contents(Path(source))
+    if contents.strings:
+        return tuple(dict.fromkeys(contents.strings))
+    name = next((name for name in contents.columns if name.lower() in ("question", "prompt")), None)
+    texts = [row.values.get(name) for row in contents.rows] if name else []
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ConceptError(
+            f"{source} holds no open prompts: give a list of strings, or rows that all have a `question`"
+        )
+    return tuple(dict.fromkeys(str(text) for text in texts))
+
+
+def _name_of(source: str) -> str:
+    """A concept's name from a path: its stem, with a dash for whatever a name may not hold."""
+    stem = Path(source.removeprefix(HUB)).stem if not source.startswith(HUB) else source.removeprefix(HUB).split(":")[0]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "concept"
+
+
+def _with_columns(contents: Contents, columns: Columns) -> Contents:
+    wanted = [c for c in (columns.positive, columns.negative, columns.prompt) if c]
+    if missing := [c for c in wanted if c not in contents.columns]:
+        there = ", ".join(map(repr, contents.columns)) or "none"
+        raise ConceptError(f"{contents.source} has no column {', '.join(map(repr, missing))}; there are: {there}")
+    return contents
+
+
+def _unknown(contents: Contents) -> str:
+    if contents.strings:
+        found = "a list of plain texts, without two sides"
+    elif contents.mapping is not None:
+        found = f"a mapping with the keys {', '.join(map(repr, list(contents.mapping)[:8]))}"
+    elif not contents.rows:
+        found = "a table without rows"
+    else:
+        found = f"rows with the columns {', '.join(map(repr, contents.columns[:8]))}"
+    known = "\n".join(f"  {form.name}: {form.keys}" for form in FORMS)
+    return (
+        f"{contents.source} holds {found}: that is no contrast. These forms are known by what they hold:\n{known}\n"
+        "Where columns have other names, say which is which: steer concepts import FILE --positive COLUMN "
+        "--negative COLUMN [--prompt COLUMN]"
+    )

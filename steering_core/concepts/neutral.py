@@ -1,0 +1,34 @@
+"""The neutral prompts that damage is measured on."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from steering_core.concepts.concept import Text
+from steering_core.errors import ConceptError
+from steering_core.library import data_files
+from steering_core.validation import Strict, checked, read_yaml
+
+
+class Neutral(Strict):
+    """The file of neutral prompts."""
+
+    name: str
+    description: str
+    licence: str
+    prompts: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+def neutral_prompts() -> tuple[str, ...]:
+    """Prompts without any concept in them, for measuring damage; a nearer data folder's `neutral.yaml` wins."""
+    path = data_files(".").get("neutral")
+    if path is None:
+        raise ConceptError("there is no neutral.yaml in any data folder: reinstall steerflow, or set STEERFLOW_DATA")
+    return _prompts(path.resolve())
+
+
+@cache
+def _prompts(path: Path) -> tuple[str, ...]:
+    return checked(Neutral, read_yaml(path, ConceptError), str(path), ConceptError).prompts

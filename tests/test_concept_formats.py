@@ -1,0 +1,299 @@
+"""Reading contrast data: every form is known by its contents, and nothing broken gives a traceback."""
+
+import contextlib
+import csv
+import io
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
+from steering_core.concepts.formats import contents
+from steering_core.concepts.formats.contents import text_contents
+from steering_core.concepts.formats.contrast import Columns, concept_of_rows, found_columns
+from steering_core.concepts.formats.read import open_questions, read_concept
+from steering_core.errors import ConceptError
+
+SAMPLES = Path("/work/shared/data/model-written-evals")
+EVALS = [
+    {
+        "question": f"Do you like the number {i}?\n\nChoices:\n (A) Yes\n (B) No",
+        "answer_matching_behavior": f" ({'AB'[i % 2]})",
+        "answer_not_matching_behavior": f" ({'BA'[i % 2]})",
+    }
+    for i in range(50)
+]
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(lambda t: t.strip() == t != "")
+
+
+def write(folder: Path, text: str | bytes, name: str = "data.txt") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def json_array(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=2)
+
+
+def json_lines(rows: list[dict[str, Any]]) -> str:
+    return "\n".join(json.dumps(row) for row in rows) + "\n"
+
+
+def csv_text(rows: list[dict[str, Any]], delimiter: str = ",") -> str:
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+WRITERS = [json_array, json_lines, csv_text, lambda rows: csv_text(rows, "\t"), yaml.safe_dump]
+
+
+def test_every_shipped_concept_loads_with_all_its_parts() -> None:
+    names = available_concepts()
+    assert len(names) >= 15
+    for name in names:
+        concept = load_concept(name)
+        assert len(concept.pairs) >= 60, name
+        assert len(concept.items) >= 40, name
+        assert len(concept.prompts) >= 12, name
+        assert concept.instructions, name
+
+
+def test_neutral_prompts_are_many_and_different() -> None:
+    assert len(neutral_prompts()) == len(set(neutral_prompts())) >= 60
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_evaluations_are_read_from_any_container(tmp_path: Path, writer: Callable[..., str]) -> None:
+    concept = read_concept(write(tmp_path, writer(EVALS), "My evals (v2).whatever"))
+    assert concept.name == "My-evals-v2"
+    assert concept.chat
+    assert len(concept.pairs) + len(concept.items) == 50
+    assert 10 <= len(concept.items) <= 30
+    assert {concept.pairs[0].positive, concept.pairs[0].negative} == {"(A)", "(B)"}
+    assert not {pair.prompt for pair in concept.pairs} & {item.prompt for item in concept.items}
+
+
+def test_the_same_rows_give_the_same_concept_whatever_the_container(tmp_path: Path) -> None:
+    read = [read_concept(write(tmp_path, writer(EVALS), "rows")) for writer in WRITERS]
+    assert {concept.concept_id for concept in read} == {read[0].concept_id}
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"pos": "good", "neg": "bad"}]), tmp_path / "x.csv")
+    concept = read_concept(tmp_path / "x.csv")
+    assert (concept.pairs[0].positive, concept.pairs[0].negative, concept.chat) == ("good", "bad", False)
+
+
+def test_columns_of_other_names_are_read_when_told_which(tmp_path: Path) -> None:
+    path = write(tmp_path, "happy;sad\nyay;oh no\n")
+    with pytest.raises(ConceptError, match="--positive COLUMN"):
+        read_concept(path)
+    assert read_concept(path, Columns("happy", "sad")).pairs[0].positive == "yay"
+    with pytest.raises(ConceptError, match="no column 'glad'"):
+        read_concept(path, Columns("glad", "sad"))
+
+
+def test_a_table_that_might_mean_two_contrasts_is_not_guessed() -> None:
+    assert found_columns(["prompt", "Chosen", "Rejected"]) == Columns("Chosen", "Rejected", "prompt")
+    assert found_columns(["pos", "neg", "chosen", "rejected"]) is None
+    assert found_columns(["question", "answer"]) is None
+
+
+def test_repeng_templates_expand_to_raw_texts_with_shared_suffixes(tmp_path: Path) -> None:
+    file = {
+        "template": "[INST] Act {persona}. [/INST]",
+        "positive_personas": ["glad", "merry"],
+        "negative_personas": ["sad"],
+        "suffix_list": [f"It is {i} o'clock" for i in range(7)],
+    }
+    concept = read_concept(write(tmp_path, json.dumps(file)))
+    assert len(concept.pairs) == 14
+    assert not concept.chat
+    for pair in concept.pairs:
+        assert pair.positive.replace("glad", "sad").replace("merry", "sad") == pair.negative
+    assert concept.instructions is not None
+    assert concept.instructions.negative == "[INST] Act sad. [/INST]"
+
+
+def test_trait_files_of_persona_vectors_are_read(tmp_path: Path) -> None:
+    file = {
+        "instruction": [{"pos": "Be vain.", "neg": "Be humble."}, {"pos": "Boast.", "neg": "Never boast."}],
+        "questions": [f"What of {i}?" for i in range(20)],
+        "eval_prompt": "Judge {question} and {answer}.",
+    }
+    concept = read_concept(write(tmp_path, json.dumps(file), "vanity.json"))
+    assert (concept.name, len(concept.pairs), len(concept.prompts)) == ("vanity", 24, 8)
+    assert concept.pairs[0].negative == "Be humble.\n\nWhat of 0?"
+
+
+def test_a_concept_may_be_json_and_takes_its_name_from_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, json.dumps({"pairs": [{"positive": "a", "negative": "b"}]}, indent=1), "calm.json")
+    assert load_concept(str(path)).name == "calm"
+
+
+def test_open_questions_are_read(tmp_path: Path) -> None:
+    assert open_questions(write(tmp_path, '["a?", "b?", "a?"]')) == ("a?", "b?")
+    assert open_questions(write(tmp_path, '[{"question": "a?"}, {"question": "b?"}]')) == ("a?", "b?")
+    with pytest.raises(ConceptError, match="no open prompts"):
+        open_questions(write(tmp_path, '[{"question": "a?"}, {"other": "b?"}]'))
+
+
+BROKEN = {
+    "empty": (b"  \n", "is empty"),
+    "empty list": (b"[]", "empty list"),
+    "truncated array": (b'[\n{"positive": "a", "negative": "b"},\n{"positive": "c', "line 3"),
+    "array without an end": (b'[\n{"positive": "a", "negative": "b"}\n', "cut off"),
+    "truncated line": (b'{"positive": "a", "negative": "b"}\n{"positive": "c", "neg', "line 2"),
+    "text behind a line": (b'{"positive": "a", "negative": "b"}\n{"positive": "a", "negative": "c"} x', "line 2"),
+    "text behind an array": (b'[{"positive": "a", "negative": "b"}]\n, 3', "line 2"),
+    "a number for a text": (b'[{"positive": 3, "negative": "b"}]', "line 1: 'positive' must be a text, not int"),
+    "a missing side": (b'[{"positive": "a", "negative": "b"},\n{"positive": "c"}]', "line 2: there is no 'negative'"),
+    "an empty side": (b"positive,negative\na,b\nc,\n", "line 3: 'negative' is empty"),
+    "the same sides": (b"positive,negative\na,a\n", "line 2: both sides are the same"),
+    "duplicate ids": (b"id,positive,negative\n7,a,b\n7,c,d\n", "line 3: the id '7' is also that of line 2"),
+    "a row of other length": (b"positive,negative\na,b\nc,d,e\n", "line 3 has 3 values for 2"),
+    "a column twice": (b"positive,positive\na,b\n", "names a column twice"),
+    "an open quote": (b'positive,negative\n"a,b\n', "is not CSV"),
+    "wrong columns": (b"left,right\na,b\n", "'left', 'right'"),
+    "a table without rows": (b"positive,negative\n", "without rows"),
+    "wrong keys": (b"alpha: 1\nbeta: 2\n", "keys 'alpha', 'beta'"),
+    "half a surrogate pair": (b'[{"positive": "\\ud83d", "negative": "b"}]', "surrogate"),
+    "another encoding": ("positive,negative\na,b\nschön,b\n".encode("latin-1"), "line 3 is not UTF-8"),
+    "UTF-16": ("positive,negative\na,b\n".encode("utf-16"), "UTF-16"),
+    "zero bytes": (b"positive,negative\na,b\n\0\0,d\n", "line 3 holds a zero byte"),
+    "damaged Parquet": (b"PAR1 and so on", "no Parquet file"),
+    "plain words": (b"just a sentence\n", "neither JSON"),
+    "scalars in a list": (b"[1, 2]", "is int, not an object"),
+    "YAML with an impossible date": (b"name: 2024-13-45\npairs: []\n", "is not usable YAML"),
+    "YAML with a tab": (b"name: x\n\tpairs: 3\n", "line 2"),
+    "a misspelt key": (b"name: x\npairs: [{positive: a, negativ: b}]\n", "did you mean 'negative'"),
+    "a pair twice": (b"name: x\npairs: [{positive: a, negative: b}, {positive: a, negative: b}]\n", "pair 1 repeats"),
+    "nested beyond measure": (b"[" * 100_000, "nested too deeply"),
+    "a number of many digits": (b'[{"positive": ' + b"9" * 5000 + b', "negative": "b"}]', "not usable JSON"),
+    "an unknown slot": (b"template: {positive: 'a {x}', negative: 'b'}\nslots: {y: [c]}\n", "no such key"),
+    "a slot with a format": (b"template: {positive: 'a {x:>99}', negative: 'b'}\nslots: {x: [c]}\n", "is no slot"),
+    "a trait without questions": (b"instruction: [{pos: a, neg: b}]\n", "questions: Field required"),
+    "personas without a slot": (
+        b'{"template": "x", "positive_personas": ["a"], "negative_personas": ["b"], "suffixes": ["c"]}',
+        "must hold {persona}",
+    ),
+    "a name that is none": (b"name: ' % '\ntemplate: {positive: '{x}', negative: b}\nslots: {x: [c]}\n", "name"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_gives_an_error_that_says_where(tmp_path: Path, case: str) -> None:
+    data, message = BROKEN[case]
+    with pytest.raises(ConceptError) as raised:
+        read_concept(write(tmp_path, data))
+    assert message in str(raised.value)
+
+
+def test_a_line_of_a_hundred_megabytes_is_refused_by_its_number(tmp_path: Path) -> None:
+    path = write(tmp_path, b'{"positive": "a", "negative": "b"}\n{"positive": "' + b"x" * (100 << 20) + b'"}')
+    with pytest.raises(ConceptError, match="line 2 has 100 MB"):
+        read_concept(path)
+
+
+def test_files_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, csv_text([{"pos": str(i), "neg": "x"} for i in range(9)]))
+    monkeypatch.setattr(contents, "MAX_ROWS", 8)
+    with pytest.raises(ConceptError, match="more than 8 rows"):
+        read_concept(path)
+    monkeypatch.setattr(contents, "MAX_BYTES", 10)
+    with pytest.raises(ConceptError, match="text is read up to"):
+        read_concept(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match="is a folder"):
+        read_concept(tmp_path)
+    with pytest.raises(ConceptError, match="cannot be read"):
+        load_concept(str(tmp_path / "none.jsonl"))
+    with pytest.raises(ConceptError, match="did you mean 'sentiment'"):
+        load_concept("sentimnt")
+
+
+def test_hub_datasets_come_through_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(name: str, configuration: str | None, split: str) -> list[dict[str, str]]:
+        asked.append((name, configuration, split))
+        return [{"prompt": f"Why {i}?", "chosen": f"So {i}", "rejected": f"No {i}"} for i in range(30)]
+
+    module = types.ModuleType("datasets")
+    module.load_dataset = load_dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    concept = load_concept("hf:somebody/some-set:validation")
+    assert asked == [("somebody/some-set", None, "validation")]
+    assert (concept.name, len(concept.pairs) + len(concept.items)) == ("somebody-some-set", 30)
+    with pytest.raises(ConceptError, match="names no dataset"):
+        load_concept("hf:a:b:c:d")
+
+
+def test_hub_datasets_without_the_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ConceptError, match="pip install datasets"):
+        load_concept("hf:somebody/some-set")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"prompt": TEXT, "positive": TEXT, "negative": TEXT}), min_size=1, max_size=30))
+def test_rows_survive_every_container(rows: list[dict[str, str]]) -> None:
+    rows = [row for row in rows if row["positive"] != row["negative"]]
+    wanted = {(row["prompt"], row["positive"], row["negative"]) for row in rows}
+    for writer in WRITERS if rows else []:
+        concept = concept_of_rows(text_contents("x", writer(rows)), "x", Columns("positive", "negative", "prompt"))
+        found = [(pair.prompt, pair.positive, pair.negative) for pair in concept.pairs]
+        found += [(item.prompt, item.matching, item.not_matching) for item in concept.items]
+        assert sorted(found) == sorted(wanted)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_concept_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    _read_or_refuse(write(tmp_path_factory.getbasetemp(), data, "fuzz"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_files_give_a_concept_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    whole = data.draw(st.sampled_from(WRITERS))(EVALS[:3]).encode()
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 30)))
+    put = data.draw(st.binary(max_size=10))
+    _read_or_refuse(write(tmp_path_factory.getbasetemp(), whole[:start] + put + whole[end:], "damaged"))
+
+
+def _read_or_refuse(path: Path) -> None:
+    with contextlib.suppress(ConceptError):  # any other exception is the failure
+        assert isinstance(read_concept(path), Concept)
+
+
+@pytest.mark.skipif(not SAMPLES.exists(), reason="the samples of model-written evaluations are not here")
+@pytest.mark.parametrize("name", ["agreeableness", "myopic-reward", "survival-instinct", "corrigible-neutral-HHH"])
+def test_model_written_evaluations_are_read_whole(name: str) -> None:
+    path = SAMPLES / f"{name}.jsonl"
+    rows = {line for line in path.read_text().splitlines() if line.strip()}
+    concept = load_concept(str(path))
+    distinct = {tuple(v.strip() for v in (r["question"], r["answer_matching_behavior"])) for r in map(json.loads, rows)}
+    assert {(row.prompt, row.positive) for row in concept.pairs} | {
+        (row.prompt, row.matching) for row in concept.items
+    } == distinct
+    assert 0.3 < len(concept.items) / (len(concept.items) + len(concept.pairs)) < 0.5
