@@ -58,12 +58,16 @@ class Words(Strict):
 
 
 class Card(Strict):
-    """What a concept's data is, how it was made, its known biases and its licence."""
+    """What a concept's data is, how it was made, its known biases and its licence.
+
+    `accepted` names lint findings that lie in the nature of the concept, each with the reason.
+    """
 
     what: str = ""
     made: str = ""
     biases: str = ""
     licence: str = ""
+    accepted: dict[str, Text] = {}
 
 
 class Concept(Strict):

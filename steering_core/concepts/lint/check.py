@@ -1,0 +1,59 @@
+"""`lint`: every check on one concept."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from steering_core.concepts.concept import Concept
+from steering_core.concepts.lint.contrast import broken_text, giveaways, lengths, same_sides, surface_probe, word_lists
+from steering_core.concepts.lint.finding import Finding, warning
+from steering_core.concepts.lint.items import letters, option_order
+from steering_core.concepts.lint.rows import described, enough, near_duplicates
+from steering_core.concepts.lint.tokens import model_checks
+from steering_core.models import Model
+
+Check = Callable[[Concept], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (
+    same_sides,
+    broken_text,
+    near_duplicates,
+    lengths,
+    giveaways,
+    surface_probe,
+    letters,
+    option_order,
+    word_lists,
+    enough,
+    described,
+)
+ACCEPTABLE = ("lengths", "giveaway", "surface", "tokens")
+
+
+def lint(concept: Concept, model: Model | None = None) -> list[Finding]:
+    """What is wrong with a concept, errors first; with a model also what its tokenizer makes of it.
+
+    A check that the card accepts, with a reason, is reported as accepted: some contrasts are their own giveaway. An
+    acceptance that no finding needs is itself one.
+    """
+    found = [finding for check in CHECKS for finding in check(concept)]
+    found += list(model_checks(concept, model)) if model else []
+    found = [_accepted(concept, finding) for finding in found] + _stale(concept, found, model is not None)
+    return sorted(found, key=lambda finding: ("error", "warning", "accepted").index(finding.level))
+
+
+def _accepted(concept: Concept, finding: Finding) -> Finding:
+    reason = concept.card.accepted.get(finding.check)
+    if reason is None or finding.check not in ACCEPTABLE:
+        return finding
+    return dataclasses.replace(finding, level="accepted", remedy=reason)
+
+
+def _stale(concept: Concept, found: Sequence[Finding], with_model: bool) -> list[Finding]:
+    checks = {finding.check for finding in found}
+    unknown = [check for check in concept.card.accepted if check not in ACCEPTABLE]
+    looked_for = [check for check in concept.card.accepted if check in ACCEPTABLE and (with_model or check != "tokens")]
+    stale = [check for check in looked_for if check not in checks]
+    refused = f"only {', '.join(ACCEPTABLE)} can be accepted"
+    return [
+        *(warning("card", f"the card accepts {check!r}", refused) for check in unknown),
+        *(warning("card", f"the card accepts {check!r}, which finds nothing", "take it out") for check in stale),
+    ]
