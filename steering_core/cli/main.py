@@ -14,6 +14,7 @@ from steering_core.errors import SteerflowError
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
+    "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
     "sql": "Ask the store anything, in SQL.",
 }
 

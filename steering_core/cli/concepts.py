@@ -1,0 +1,212 @@
+"""`steer concepts`: list, show, lint, new, import, generate, results."""
+
+import contextlib
+import dataclasses
+import functools
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import Format, console, print_rows, progress_bars
+from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
+from steering_core.concepts.formats.choices import balanced
+from steering_core.concepts.formats.contrast import Columns, with_items
+from steering_core.concepts.formats.read import open_questions, read_concept
+from steering_core.concepts.generate import Endpoint, Sampling, drafted, local_writer
+from steering_core.concepts.lint.check import lint
+from steering_core.concepts.lint.finding import Finding, shown_rows
+from steering_core.concepts.results import results, results_table, write_results
+from steering_core.concepts.scaffold import scaffold
+from steering_core.concepts.writing import write_concept
+from steering_core.errors import ConceptError
+from steering_core.models import open_model
+from steering_core.store import Store, default_store
+from steering_core.validation import checked
+
+app = typer.Typer(no_args_is_help=True, help="Contrast data: look at it, check it, make it, bring it in.")
+
+Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+Out = Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME.yaml.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+FOLDER = Path("data", "concepts")
+
+
+@app.command("list")
+def list_concepts(form: Form = Format.TABLE) -> None:
+    """Every concept that goes by a name, with its size."""
+    rows = [_row(load_concept(name)) for name in sorted(available_concepts())]
+    print_rows(rows, ["name", "pairs", "items", "prompts", "chat", "description"], form)
+
+
+def _row(concept: Concept) -> dict[str, object]:
+    sizes = {"pairs": len(concept.pairs), "items": len(concept.items), "prompts": len(concept.prompts)}
+    return {"name": concept.name, **sizes, "chat": concept.chat, "description": concept.description}
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A concept's name, a file, or hf:owner/name.")],
+    rows: Annotated[int, typer.Option(min=0, help="How many pairs and items are shown.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole concept as JSON.")] = False,
+) -> None:
+    """A concept's data card, and some of its rows."""
+    concept = load_concept(name)
+    if as_json:
+        typer.echo(concept.model_dump_json(indent=1))
+        return
+    out = console()
+    out.print(f"[bold]{concept.name}[/]", concept.description, markup=True)
+    sizes = ", ".join(f"{len(concept.pairs_in(split))} {split}" for split in ("train", "validation", "test"))
+    out.print(f"{len(concept.pairs)} pairs ({sizes}), {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    for key, value in concept.card.model_dump(exclude={"accepted"}).items():
+        if value:
+            out.print(f"[bold]{key}[/] ", end="")
+            out.print(value, markup=False, highlight=False)
+    pairs = [{"prompt": p.prompt, "positive": p.positive, "negative": p.negative} for p in concept.pairs[:rows]]
+    items = [{"prompt": i.prompt, "matching": i.matching, "not_matching": i.not_matching} for i in concept.items[:rows]]
+    for shown in (pairs, items):
+        if shown:
+            print_rows(shown, list(shown[0]))
+
+
+@app.command("lint")
+def lint_concepts(
+    names: Annotated[list[str] | None, typer.Argument(help="Concepts or files; all that go by a name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Check what this model's tokenizer makes of them, too.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings as well.")] = False,
+    form: Form = Format.TABLE,
+) -> None:
+    """Find what ruins vectors: leakage, giveaways, imbalance, bias. Exit 1 where a concept has an error."""
+    rows: list[dict[str, object]] = []
+    failed = ("error", "warning") if strict else ("error",)
+    wanted = names or sorted(available_concepts())
+    opened = open_model(model) if model else None
+    with opened or contextlib.nullcontext() as loaded:
+        for name in wanted:
+            try:
+                found = lint(load_concept(name), loaded)
+            except ConceptError as fault:
+                found = [Finding("unreadable", "error", str(fault), "mend the file")]
+            rows += [{"concept": name, **_finding(finding)} for finding in found]
+    columns = ["concept", "level", "check", "message", "rows", "remedy"]
+    print_rows(rows, columns, form)
+    if form is Format.TABLE:
+        n = sum(row["level"] in failed for row in rows)
+        typer.echo(f"{len(wanted)} concepts, {n} finding{'s' * (n != 1)} to mend")
+    if any(row["level"] in failed for row in rows):
+        raise typer.Exit(1)
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return dataclasses.asdict(finding) | {"rows": shown_rows(finding.rows)}
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What the concept shall be called.")],
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Scaffold a concept: a file that loads at once and says what belongs where."""
+    path = out or FOLDER / f"{name}.yaml"
+    if path.exists() and not force:
+        raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ConceptError(f"{name!r} cannot be a concept's name: use letters, digits, dots, dashes and underscores")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(scaffold(name, str(path)), encoding="utf-8")
+    typer.echo(f"{path} is there: fill it in, then `steer concepts lint {path}`")
+
+
+@app.command("import")
+def import_concept(
+    source: Annotated[str, typer.Argument(help="A file of any form that is read, or hf:owner/name[:split].")],
+    name: Annotated[str | None, typer.Option(help="What the concept shall be called; the file's name.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Column of the positive side.")] = None,
+    negative: Annotated[str | None, typer.Option(help="Column of the negative side.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Column of the prompt that both sides answer.")] = None,
+    chat: Annotated[bool | None, typer.Option("--chat/--raw", help="Through the chat template, or raw text.")] = None,
+    items: Annotated[str | None, typer.Option(help="A second file whose rows are the held-out items.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="A file of open prompts to sample texts from.")] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Exchange options until letters are even.")] = False,
+    out: Out = None,
+    force: Force = False,
+) -> None:
+    """Bring somebody else's contrast data in, as a concept file to review.
+
+    Read are: CAA and model-written evaluations, tables with a column for either side (CSV, TSV, Parquet, JSON, JSON
+    lines), repeng templates, persona-vector traits, slot templates, concepts. What a file is, its contents say.
+    """
+    if bool(positive) != bool(negative):
+        raise ConceptError("--positive and --negative go together: name the column of either side")
+    columns = Columns(positive, negative, prompt) if positive and negative else None
+    concept = read_concept(source, columns, chat)
+    if items:
+        concept = with_items(concept, read_concept(items, columns, chat))
+    concept = balanced(concept) if balance else concept
+    update = {"name": name or concept.name, "prompts": open_questions(prompts) if prompts else concept.prompts}
+    concept = checked(Concept, concept.model_dump() | update, f"the concept of {source}", ConceptError)
+    path = out or FOLDER / f"{concept.name}.yaml"
+    write_concept(concept, path, force)
+    typer.echo(f"{path}: {len(concept.pairs)} pairs, {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
+
+
+@app.command()
+def generate(
+    source: Annotated[str, typer.Argument(help="A concept or trait file with instructions, or a concept's name.")],
+    model: Annotated[str | None, typer.Option(help="Draft with this local model.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Draft with a server of OpenAI's form, http://…/v1.")] = None,
+    endpoint_model: Annotated[str, typer.Option(help="The model's name on that server.")] = "default",
+    prompts: Annotated[str | None, typer.Option(help="File of prompts to answer; the neutral ones.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many prompts are answered.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 80,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest word.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Draws other answers.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME-draft.yaml.")] = None,
+    force: Force = False,
+) -> None:
+    """Have a model draft pairs for a person to review: each prompt is answered under either instruction."""
+    if (model is None) == (endpoint is None):
+        raise ConceptError(
+            "say who shall draft: --model smollm2-135m (or any model that steerflow opens; off-line once it is on "
+            "disk), or --endpoint http://localhost:8080/v1 --endpoint-model NAME for a server that you run or rent"
+        )
+    concept = load_concept(source)
+    asked = (open_questions(prompts) if prompts else neutral_prompts())[:count]
+    sampling = Sampling(max_tokens, temperature, seed)
+    with progress_bars() as notify:
+        progress = functools.partial(notify, "draft answers")
+        if model:
+            with open_model(model) as opened:
+                draft = drafted(concept, asked, local_writer(opened, sampling), model, progress)
+        else:
+            served = Endpoint(endpoint or "", endpoint_model, sampling)
+            draft = drafted(concept, asked, served.write, endpoint_model, progress)
+    path = out or FOLDER / f"{concept.name}-draft.yaml"
+    write_concept(draft.concept, path, force)
+    typer.echo(f"{path}: {len(draft.concept.pairs)} pairs to review; {len(draft.left_out)} prompts left out")
+    for text, why in draft.left_out[:10]:
+        typer.echo(f"  {why}: {text}")
+
+
+@app.command("results")
+def concept_results(
+    names: Annotated[list[str] | None, typer.Argument(help="Concepts or files; all that go by a name.")] = None,
+    model: Annotated[str, typer.Option(help="The model whose activations are read.")] = "smollm2-135m",
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Put the table between the marks in this page.")] = None,
+    form: Form = Format.TABLE,
+) -> None:
+    """How well each concept's vector tells held-out sides apart, beside what shallow features tell."""
+    opened = Store(store or default_store())
+    concepts = [load_concept(name) for name in names or sorted(available_concepts())]
+    with progress_bars() as notify:
+        rows = results(opened, model, concepts, notify)
+    if write:
+        write_results(write, results_table(rows))
+        typer.echo(f"{write}: the table of {len(rows)} concepts is written")
+    else:
+        print_rows(rows, list(rows[0]), form)

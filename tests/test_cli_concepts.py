@@ -1,0 +1,135 @@
+"""`steer concepts`: what each word prints, writes and exits with."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from steering_core.cli.concepts import app
+from steering_core.concepts import load_concept
+from steering_core.concepts.results import BEGIN, END, write_results
+from steering_core.errors import ConceptError, SteerflowError
+from tests.test_concept_lint import sound_concept
+from tests.test_concept_making import QUESTION
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def steer(*words: str) -> Result:
+    """The result of `steer concepts …`; an unexpected exception is raised."""
+    result = CliRunner().invoke(app, list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_list_knows_the_shipped_concepts() -> None:
+    rows = list(csv.DictReader(io.StringIO(steer("list", "--format", "csv").stdout)))
+    names = [row["name"] for row in rows]
+    assert names == sorted(names)
+    assert {"sentiment", "french", "golden-gate-bridge", "nonsense"} <= set(names)
+    assert all(int(row["pairs"]) >= 60 for row in rows)
+
+
+def test_show_prints_card_and_rows_or_everything_as_json() -> None:
+    shown = steer("show", "pirate", "--rows", "1").stdout
+    assert "pirate" in shown
+    assert "licence MIT" in shown
+    assert json.loads(steer("show", "pirate", "--json").stdout)["name"] == "pirate"
+
+
+def test_new_scaffolds_a_file_that_loads_and_lint_says_what_is_missing(here: Path) -> None:
+    assert steer("new", "mood").exit_code == 0
+    assert load_concept("mood").name == "mood"
+    linted = steer("lint", "mood", "--format", "json")
+    assert linted.exit_code == 1
+    found = json.loads(linted.stdout)
+    assert {row["check"] for row in found} == {"few"}
+    with pytest.raises(ConceptError, match="is there already"):
+        steer("new", "mood")
+    with pytest.raises(ConceptError, match="cannot be a concept's name"):
+        steer("new", "a/b", "--out", "x.yaml")
+
+
+def test_lint_passes_sound_data_and_fails_unreadable_files_as_findings(here: Path) -> None:
+    Path("sound.json").write_text(sound_concept().model_dump_json())
+    Path("torn.json").write_text('{"name": "torn", "pairs": [')
+    good = steer("lint", "sound.json")
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "1 concepts, 0 findings to mend")
+    bad = steer("lint", "torn.json", "sound.json", "--format", "json")
+    assert bad.exit_code == 1
+    assert [(row["concept"], row["check"]) for row in json.loads(bad.stdout)] == [("torn.json", "unreadable")]
+
+
+def test_lint_fails_on_warnings_only_when_strict(here: Path) -> None:
+    Path("bare.json").write_text(sound_concept(instructions=None).model_dump_json())
+    assert steer("lint", "bare.json").exit_code == 0
+    assert steer("lint", "bare.json", "--strict").exit_code == 1
+
+
+def test_lint_reads_tokens_with_a_model(here: Path, tiny_folder: Path) -> None:
+    Path("sound.json").write_text(sound_concept(prompts=["long " * 600, *sound_concept().prompts]).model_dump_json())
+    found = json.loads(steer("lint", "sound.json", "--model", str(tiny_folder), "--format", "json").stdout)
+    assert ("context", "prompt 0") in {(row["check"], row["rows"]) for row in found}
+
+
+def test_import_brings_rows_in_and_balances_letters(here: Path) -> None:
+    answers = {"answer_matching_behavior": " (A)", "answer_not_matching_behavior": " (B)"}
+    rows = [{"question": f"{i}. {QUESTION}", **answers} for i in range(30)]
+    Path("train.jsonl").write_text("\n".join(map(json.dumps, rows[:20])))
+    Path("test.json").write_text(json.dumps(rows[20:]))
+    Path("open.json").write_text('["What now?"]')
+    given = ["import", "train.jsonl", "--items", "test.json", "--prompts", "open.json", "--name", "vote", "--balance"]
+    assert steer(*given).exit_code == 0
+    vote = load_concept("vote")
+    assert (len(vote.pairs), len(vote.items), vote.prompts, vote.chat) == (20, 10, ("What now?",), True)
+    assert sum(pair.positive == "(A)" for pair in vote.pairs) == 10
+    with pytest.raises(ConceptError, match="is there already"):
+        steer(*given)
+    with pytest.raises(ConceptError, match="go together"):
+        steer("import", "train.jsonl", "--positive", "question")
+    with pytest.raises(ConceptError, match="name"):
+        steer("import", "train.jsonl", "--name", "no good")
+
+
+def test_generate_says_what_it_needs_and_drafts_with_a_local_model(here: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ConceptError, match="say who shall draft"):
+        steer("generate", "sentiment")
+    given = ["--model", str(tiny_folder), "--count", "4", "--max-tokens", "8"]
+    assert steer("generate", "sentiment", *given).exit_code == 0
+    draft = load_concept("data/concepts/sentiment-draft.yaml")
+    assert 1 <= len(draft.pairs) <= 4
+    assert "DRAFT" in draft.card.made
+
+
+def test_results_measure_held_out_pairs_and_fill_a_page(here: Path, tiny_folder: Path) -> None:
+    Path("sound.json").write_text(sound_concept(chat=True).model_dump_json())
+    Path("page.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    given = ["results", "sound.json", "--model", str(tiny_folder), "--store", "store"]
+    (row,) = json.loads(steer(*given, "--format", "json").stdout)
+    assert row["pairs"] == 64
+    assert 0 <= row["auc"] <= 1
+    assert steer(*given, "--write", "page.md").exit_code == 0
+    page = Path("page.md").read_text()
+    assert page.startswith(f"before\n{BEGIN}\n| concept |")
+    assert page.endswith(f"\n{END}\nafter\n")
+    assert "old" not in page
+    with pytest.raises(SteerflowError, match="no place for the table"):
+        write_results(Path("none.md"), "table")
+
+
+def test_results_find_a_plain_contrast(here: Path, tiny_folder: Path) -> None:
+    loud = sound_concept(pairs=[p.model_copy(update={"positive": p.positive.upper()}) for p in sound_concept().pairs])
+    Path("loud.json").write_text(loud.model_dump_json())
+    given = ["--model", str(tiny_folder), "--store", "store", "--format", "json"]
+    (row,) = json.loads(steer("results", "loud.json", *given).stdout)
+    assert row["auc"] > 0.95
+    assert row["surface_auc"] == 1.0
