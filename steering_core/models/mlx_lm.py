@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.backend import mx, nn
+from steering_core.models import cpu
 
 if sys.platform != "win32":
     import resource
@@ -29,12 +30,42 @@ def _open_file_limit_kept() -> Iterator[None]:
 with _open_file_limit_kept():
     import mlx_lm.utils
     from mlx_lm.convert import convert
+    from mlx_lm.models import activations, base
     from mlx_lm.models.cache import ConcatenateKVCache, make_prompt_cache
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
+def _use_fast_cpu_functions() -> None:
+    """Have the architectures, which are imported when one is loaded, take float32's costly functions from `cpu`."""
+    activations.swiglu = _fast_swiglu
+    base.scaled_dot_product_attention = _fast_attention
+
+
+_swiglu, _scaled_dot_product_attention = activations.swiglu, base.scaled_dot_product_attention
+
+
+def _fast_swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    return cpu.swiglu(gate, x) if gate.dtype == x.dtype == mx.float32 else _swiglu(gate, x)
+
+
+def _fast_attention(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    cache: Any,
+    scale: float,
+    mask: Any,
+    sinks: mx.array | None = None,
+) -> mx.array:
+    if queries.dtype != mx.float32 or sinks is not None or hasattr(cache, "bits"):
+        return _scaled_dot_product_attention(queries, keys, values, cache, scale=scale, mask=mask, sinks=sinks)
+    return cpu.attention(queries, keys, values, scale, mask)
+
+
 def load_network(folder: Path, full_precision: bool) -> nn.Module:
     """The network of an mlx-lm folder; dequantised to float32 where `full_precision`."""
+    if full_precision:
+        _use_fast_cpu_functions()
     network, _ = mlx_lm.utils.load_model(folder, lazy=True)
     if full_precision:
         network = mlx_lm.utils.dequantize_model(network)

@@ -1,0 +1,61 @@
+"""What a CPU lacks: MLX's `exp` is scalar code there, and costs a forward pass as much as its products do.
+
+Here exp is a polynomial built of operations that are vectorised, exact to 3e-7, and fused by `mx.compile` where there is
+a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the place of MLX's own on a CPU.
+"""
+
+import math
+from typing import Any
+
+from steering_core.backend import mx
+
+_COEFFICIENTS = (  # of 2^f for f in [-1/2, 1/2], the Taylor series in f ln 2
+    1.5403530393381608e-4,
+    1.3333558146428443e-3,
+    9.618129107628477e-3,
+    5.550410866482158e-2,
+    2.402265069591007e-1,
+    6.931471805599453e-1,
+    1.0,
+)
+
+
+def exp(x: mx.array) -> mx.array:
+    """e^x in float32, relative error below 3e-7; below -87 and above 87 it stays at those values."""
+    power = mx.clip(x * math.log2(math.e), -126.0, 126.0)
+    whole = mx.floor(power + 0.5)
+    part = power - whole
+    series: mx.array = part * _COEFFICIENTS[0]
+    for coefficient in _COEFFICIENTS[1:-1]:
+        series = (series + coefficient) * part
+    scale = ((whole.astype(mx.int32) + 127) << 23).view(mx.float32)  # 2^whole: its exponent bits
+    return (series + _COEFFICIENTS[-1]) * scale
+
+
+@mx.compile
+def swiglu(gate: mx.array, x: mx.array) -> mx.array:
+    """gate * sigmoid(gate) * x."""
+    return gate * x / (1 + exp(-gate))
+
+
+def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: Any) -> mx.array:
+    """softmax(scale q k^T + mask) v: q (B, H, T, D), k and v (B, H / r, S, D) -> (B, H, T, D)."""
+    batch, heads, length, width = queries.shape
+    groups, total = keys.shape[1], keys.shape[2]
+    grouped = (queries * scale).reshape(batch, groups, -1, width)  # (B, H/r, r T, D)
+    scores = (grouped @ keys.swapaxes(-1, -2)).reshape(batch, heads, length, total)
+    if isinstance(mask, str):  # "causal", the queries being the last of the keys
+        mask = None if length == 1 else mx.arange(total) <= mx.arange(total - length, total)[:, None]
+    if mask is not None:
+        scores = mx.where(mask, scores, -1e30) if mask.dtype == mx.bool_ else scores + mask
+    above = _exp_of_difference if length > 1 else _difference_exp  # decoding meets a new shape at every step
+    weights = above(scores, scores.max(axis=-1, keepdims=True))
+    read = weights.reshape(batch, groups, -1, total) @ values
+    return read.reshape(batch, heads, length, -1) / weights.sum(axis=-1, keepdims=True)
+
+
+def _difference_exp(scores: mx.array, top: mx.array) -> mx.array:
+    return exp(scores - top)
+
+
+_exp_of_difference = mx.compile(_difference_exp)

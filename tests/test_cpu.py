@@ -1,0 +1,38 @@
+"""The functions that stand in for MLX's on a CPU agree with MLX's."""
+
+import numpy as np
+import pytest
+
+from steering_core.backend import mx, nn
+from steering_core.models import cpu
+
+
+def drawn(*shape: int, seed: int = 0) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(seed))
+
+
+def test_exp_is_exact_to_float32_over_its_range() -> None:
+    x = np.linspace(-87, 87, 100_001).astype(np.float32)
+    relative = np.array(cpu.exp(mx.array(x))) / np.exp(x.astype(np.float64)) - 1
+    assert np.abs(relative).max() < 1e-5  # the argument itself is rounded: 87 x 2^-24
+    near = np.abs(x) < 2
+    assert np.abs(relative[near]).max() < 5e-7
+
+
+def test_exp_keeps_nan() -> None:
+    assert np.isnan(np.array(cpu.exp(mx.array([float("nan")])))).all()
+
+
+def test_swiglu() -> None:
+    gate, x = 10 * drawn(7, 33), drawn(7, 33, seed=1)
+    np.testing.assert_allclose(cpu.swiglu(gate, x), nn.silu(gate) * x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("length", "total"), [(1, 9), (4, 9), (9, 9)])
+@pytest.mark.parametrize("kind", ["none", "causal", "bool", "float"])
+def test_attention(length: int, total: int, kind: str) -> None:
+    q, k, v = drawn(2, 6, length, 8), drawn(2, 3, total, 8, seed=1), drawn(2, 3, total, 8, seed=2)
+    seen = mx.arange(total) <= mx.arange(total - length, total)[:, None]
+    mask = {"none": None, "causal": "causal", "bool": seen, "float": mx.where(seen, 0.5, float("-inf"))}[kind]
+    expected = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.3, mask=mask)
+    np.testing.assert_allclose(cpu.attention(q, k, v, 0.3, mask), expected, atol=1e-5)
