@@ -1,17 +1,29 @@
-"""Forward passes: prefill and fork a cache, run tokens, draw new ones; every row under its own intervention."""
+"""Forward passes: read prompts into a cache, advance by a token; every row under its own intervention.
+
+`read` runs a batch of prompts up to their last token, sharing what rows share (`sharing`); `advance` runs one more
+token of every row and gives logits. `sampling` draws new tokens with them, `teacher_forcing` scores given ones.
+Padding stands on the right, after a row's last token: in a causal model that changes no row.
+"""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from mlx.utils import tree_map
 
 from steering_core.backend import mx
-from steering_core.interventions.steering import Steering
+from steering_core.errors import PromptError
+from steering_core.interventions.change import Intervention
+from steering_core.interventions.spans import located
+from steering_core.interventions.steering import Offsets, Steering
 from steering_core.models import Model
+from steering_core.sharing import SharedRows, Tokens, share_rows
+from steering_core.taps import Edits, behind
 
 Cache = list[Any]
+PASS_TOKENS = 8192  # rows x tokens of one pass over prompts: bounds memory, changes no number
 
 
 @dataclass
@@ -27,41 +39,65 @@ class Work:
         self.tokens += rows * length
 
 
-def forward(model: Model, tokens: mx.array, cache: Cache | None, steering: Steering | None, offset: int) -> mx.array:
-    """Logits (B, T, V) of tokens (B, T) that stand at positions offset .. offset + T - 1, lazily."""
+def forward(
+    model: Model, tokens: mx.array, cache: Cache | None, steering: Steering | None, offset: Offsets
+) -> mx.array:
+    """Logits (B, T, V) of tokens (B, T) that stand at positions offset .. offset + T - 1, lazily.
+
+    Without a cache a new one is made: some architectures (gemma3n, plamo3) compute something else without any.
+    """
     edits = steering.edits(offset, tokens.shape[1]) if steering else {}
+    return edited(model, tokens, model.new_cache() if cache is None else cache, edits)
+
+
+def edited(model: Model, tokens: mx.array, cache: Cache, edits: Edits) -> mx.array:
+    """Logits (B, T, V) of tokens (B, T) with those edits at the blocks' outputs, lazily."""
     with model.taps.applied(edits):
         logits: mx.array = model.network(tokens, cache=cache)
     return logits
 
 
+# -- caches ---------------------------------------------------------------------------------------------------------
+
+
 def fork(cache: Cache, rows: Sequence[int]) -> Cache:
     """A cache whose row i is row `rows[i]` of `cache`, which stays as it is. Works for every cache of mlx-lm."""
-    index = mx.array(list(rows))
+    index = mx.array(np.array(rows, np.int32))
+    return [_taken(entry, index) for entry in cache]
 
-    def taken(leaf: Any) -> Any:
-        return leaf[index] if isinstance(leaf, mx.array) and leaf.ndim else leaf
 
-    forked = []
-    for entry in cache:
+def _taken(entry: Any, index: mx.array) -> Any:
+    if hasattr(entry, "caches"):  # a list of caches, one for each kind of attention in a block
         new = copy.copy(entry)
-        state = entry.state
-        if type(entry).__name__ == "KVCache" and entry.keys is not None:  # without the room kept for growth
-            state = (*entry.keys_and_values(), entry.offset)
-        new.state = tree_map(taken, state)
-        forked.append(new)
-    return forked
+        new.caches = [_taken(inner, index) for inner in entry.caches]
+        return new
+    new = copy.copy(entry)
+    if hasattr(entry, "filter"):  # rows of different lengths, or a state-space model's state
+        new.filter(index)
+        return new
+    new.state = tree_map(lambda leaf: leaf[index] if isinstance(leaf, mx.array) and leaf.ndim else leaf, entry.state)
+    return new
 
 
 def cache_arrays(cache: Cache) -> list[mx.array]:
     """The arrays of a cache, for evaluation."""
-    arrays: list[mx.array] = []
-    tree_map(lambda leaf: arrays.append(leaf) if isinstance(leaf, mx.array) else None, [c.state for c in cache])
-    return arrays
+    return [leaf for leaf in _leaves([entry.state for entry in cache]) if isinstance(leaf, mx.array)]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    leaves: list[Any] = []
+    tree_map(leaves.append, tree)
+    return leaves
+
+
+def _rows_in(entry: Any) -> int:
+    """How many rows a cache's entry has; 0 where it is empty."""
+    arrays = [leaf for leaf in _leaves(entry.state) if isinstance(leaf, mx.array) and leaf.ndim > 1]
+    return arrays[0].shape[0] if arrays else 0
 
 
 def prefill(model: Model, prefixes: Sequence[Sequence[int]], rows: Sequence[int], work: Work) -> Cache:
-    """A cache of len(rows) rows, row i after `prefixes[rows[i]]`, each run once. Prefixes are of one length."""
+    """A cache of len(rows) rows, row i after `prefixes[rows[i]]`, each run once, unsteered and of one length."""
     cache = model.new_cache()
     if prefixes[0]:
         forward(model, mx.array([list(prefix) for prefix in prefixes]), cache, None, 0)
@@ -71,20 +107,102 @@ def prefill(model: Model, prefixes: Sequence[Sequence[int]], rows: Sequence[int]
     return cache
 
 
-Sampler = Callable[[mx.array, int], mx.array]
-"""Next tokens (B,) from logits (B, V) at a step."""
+# -- prompts --------------------------------------------------------------------------------------------------------
 
 
-def sampler(temperature: float, seeds: Sequence[int]) -> Sampler:
-    """Greedy at temperature 0; otherwise each row draws with its own key, from its seed and the step alone."""
-    if temperature == 0:
-        return lambda logits, step: mx.argmax(logits, axis=-1)
-    keys = mx.stack([mx.random.key(seed) for seed in seeds])  # (B, 2)
+@dataclass
+class Batch:
+    """Rows that go on from a cache: the tokens in it, each row's last token, and what is done to each row.
 
-    def draw(logits: mx.array, step: int) -> mx.array:
-        at_step = mx.vmap(lambda key: mx.random.uniform(key=key + step))(keys)  # (B,)
-        cumulative = mx.cumsum(mx.softmax(logits.astype(mx.float32) / temperature, axis=-1), axis=-1)
-        drawn = (cumulative <= (at_step[:, None] * cumulative[:, -1:])).sum(axis=-1)
-        return mx.minimum(drawn, logits.shape[-1] - 1)
+    The cache holds all of a row's tokens but the last, so that the next pass gives logits.
+    """
 
-    return draw
+    cache: Cache
+    last: mx.array  # (B,)
+    lengths: np.ndarray  # (B,) tokens of each row, the last one included
+    steering: Steering
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def keep(self, rows: Sequence[int]) -> "Batch":
+        """Those rows alone."""
+        index = mx.array(np.array(rows, np.int32))
+        kept = list(rows)
+        return Batch(fork(self.cache, kept), self.last[index], self.lengths[kept], self.steering.keep(kept))
+
+    def steered(self, interventions: Sequence[Intervention]) -> "Batch":
+        """The same rows, with what they have read, under other interventions from here on ."""
+        return Batch(fork(self.cache, range(len(self))), self.last, self.lengths, Steering(interventions, self.lengths))
+
+
+def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Intervention:
+    """The intervention with its spans located in the prompt. Raises InterventionError, PromptError for a misfit."""
+    if not tokens:
+        raise PromptError("a prompt without tokens: give it some text")
+    intervention.check(model.identity.n_layers, model.identity.width)
+    intervention = located(intervention, tokens, model.text)
+    for change in intervention.changes:
+        change.where.check_prompt(len(tokens))
+    return intervention
+
+
+def read(model: Model, prompts: Sequence[Tokens], interventions: Sequence[Intervention], work: Work) -> Batch:
+    """The batch of `prompts` (B), each read up to its last token under its own (checked) intervention.
+
+    Prompts of different lengths need a model whose caches take them (`Model.abilities`).
+    """
+    lengths = np.array([len(tokens) for tokens in prompts])
+    mixed = len(set(lengths.tolist())) > 1
+    rows = share_rows(prompts, interventions, may_grow=model.abilities.grows and not mixed)
+    steering = Steering(interventions, lengths.tolist())
+    stems = [prompts[row][:-1] for row in rows.order[: rows.counts[0]]]
+    fill = _fill_mixed if mixed else _fill
+    cache = fill(model, stems, rows, steering, work)
+    return Batch(cache, mx.array([tokens[-1] for tokens in prompts]), lengths, steering)
+
+
+def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work) -> Cache:
+    """A cache after `stems`, which have one length, spread to the whole batch."""
+    cache = model.new_cache()
+    step = max(1, PASS_TOKENS // len(rows.order))
+    for begin in range(0, len(stems[0]), step):
+        tokens = mx.array([stem[begin : begin + step] for stem in stems])
+        edited(model, tokens, cache, rows.edits(steering, begin, tokens.shape[1]))
+        mx.eval(cache_arrays(cache))
+        work.add(*tokens.shape)
+    indices = {count: mx.array(np.array(rows.spread(count), np.int32)) for count in rows.counts}
+    return [_taken(entry, indices[count]) if (count := _rows_in(entry)) else entry for entry in cache]
+
+
+def _fill_mixed(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work) -> Cache:
+    """The same for stems of different lengths: padded on the right while they are read, then moved to end together."""
+    lengths = [len(stem) for stem in stems]
+    longest = max(lengths)
+    padded = np.zeros((len(stems), longest), np.int32)
+    for row, stem in enumerate(stems):
+        padded[row, : len(stem)] = stem
+    cache = model.new_mixed_cache(lengths)
+    step = max(1, PASS_TOKENS // len(stems))
+    for begin in range(0, longest, step):
+        tokens = mx.array(padded[:, begin : begin + step])
+        edited(model, tokens, cache, rows.edits(steering, begin, tokens.shape[1]))
+        mx.eval(cache_arrays(cache))
+        work.add(*tokens.shape)
+    for entry in cache:
+        entry.finalize()
+    return fork(cache, rows.spread(len(stems)))
+
+
+def advance(
+    model: Model, batch: Batch, tokens: mx.array, step: int, work: Work, watch: Edits | None = None
+) -> mx.array:
+    """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
+
+    `watch` sees the stream at its layers after the steering there.
+    """
+    edits = batch.steering.edits(batch.lengths - 1 + step, 1)
+    if watch:
+        edits = behind(edits, watch)
+    work.add(len(batch), 1)
+    return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

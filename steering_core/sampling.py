@@ -1,17 +1,35 @@
-"""Sampling: new tokens for a batch, every row under its own intervention."""
+"""Sampling: new tokens for a batch, every row under its own intervention; whole, or token by token.
 
-from collections.abc import Iterator, Sequence
+`sample` gives each text when it is finished, for grids of any size. `stream` gives every token as it is drawn, for
+several rows at once:
+
+    with stream(model, [Request(tokens), Request(tokens, intervention)], max_tokens=60) as tokens:
+        for token in tokens:                     # rows take turns: 0, 1, 0, 1, …
+            show(token.row, token.text)          # its piece of text; token.finish says when and why a row ended
+            if nobody_listens(token.row):
+                tokens.cancel(token.row)         # that row draws no more; leaving the `with` ends all
+
+With `probes=[Probe(layer, direction), …]` each token brings `projections`: the stream's component along each direction
+at the position from which the token was drawn (`probes.projections` reads any text's tokens at their own positions).
+A stream belongs to the thread that made it: MLX evaluates nothing across threads.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
 
-from steering_core.backend import mx
-from steering_core.engine import Cache, Work, fork, forward, prefill, sampler
-from steering_core.interventions.change import Intervention, first_position
-from steering_core.interventions.steering import Steering
+from steering_core.backend import mx, on_cpu
+from steering_core.draws import Draws
+from steering_core.engine import Work, advance, checked, read
+from steering_core.interventions.change import Intervention
 from steering_core.models import Model
+from steering_core.probes import Probe, Watch
+from steering_core.texts import GrowingText
 
 DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
+MAX_ROWS = 64  # rows of one batch
 
 
 @dataclass(frozen=True)
@@ -25,90 +43,266 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was sampled: token ids, with the stop token where one ended it, and why it ended."""
+    """What was sampled: token ids, with the stop token where one ended it, why it ended, and what it says.
+
+    `finish` is stop (a stop token or string), length, or diverged (a logit was inf or nan). The text is
+    without stop token and stop string.
+    """
 
     tokens: tuple[int, ...]
     finish: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """One new token of one row (its place among the requests), and the piece of text that became certain with it.
+
+    `token` is None where a row ended without one (diverged). `finish` is None while the row goes on.
+    """
+
+    row: int
+    token: int | None
+    text: str
+    finish: str | None
+    projections: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How texts are drawn and where they end."""
+
+    max_tokens: int
+    temperature: float
+    stop: tuple[str, ...] = ()
 
 
 def sample(
-    model: Model, requests: Sequence[Request], max_tokens: int, temperature: float, work: Work, max_rows: int = 64
+    model: Model,
+    requests: Sequence[Request],
+    max_tokens: int,
+    temperature: float,
+    work: Work,
+    max_rows: int = MAX_ROWS,
+    stop: Sequence[str] = (),
 ) -> Iterator[tuple[int, Sample]]:
-    """The index and the sample of each request, as batches finish. Requests with prompts of one length run together.
+    """The index and the sample of each request, as they finish.
 
-    A row's tokens depend on its own request alone. Raises InterventionError for one that does not fit the model.
+    A row's tokens depend on its own request alone. Raises InterventionError, PromptError for one that does not fit the
+    model, before anything is computed.
     """
-    by_length: dict[int, list[int]] = {}
-    for i, request in enumerate(requests):
-        request.intervention.check(model.identity.n_layers, model.identity.width)
-        by_length.setdefault(len(request.tokens), []).append(i)
-    for members in by_length.values():
-        for begin in range(0, len(members), max_rows):
-            chunk = members[begin : begin + max_rows]
-            samples = _Batch(model, [requests[i] for i in chunk], max_tokens, temperature, work).run()
-            yield from zip(chunk, samples, strict=True)
+    limits = Limits(max_tokens, temperature, tuple(stop))
+    requests = _fitting(model, requests)
+    for members in _batches(model, requests, max_rows):
+        decoding = _Decoding(model, requests, members, limits, work, grow_texts=False)
+        drawn: dict[int, list[Token]] = {row: [] for row in members}
+        while step := decoding.step():
+            for token in step:
+                drawn[token.row].append(token)
+                if token.finish:
+                    yield token.row, _sample(model, drawn.pop(token.row), limits)
 
 
-class _Batch:
-    """Requests whose prompts have one length, decoded together; finished rows leave the batch."""
+def _sample(model: Model, drawn: Sequence[Token], limits: Limits) -> Sample:
+    tokens = tuple(token.token for token in drawn if token.token is not None)
+    finish = drawn[-1].finish or FULL
+    if limits.stop:
+        return Sample(tokens, finish, "".join(token.text for token in drawn))
+    shown = tokens[:-1] if tokens and tokens[-1] in model.stop_tokens else tokens
+    return Sample(tokens, finish, model.text(shown))
+
+
+def stream(
+    model: Model,
+    requests: Sequence[Request],
+    max_tokens: int,
+    temperature: float = 0.0,
+    stop: Sequence[str] = (),
+    probes: Sequence[Probe] = (),
+    work: Work | None = None,
+    max_rows: int = MAX_ROWS,
+) -> "Stream":
+    """Every token of every request as it is drawn. Raises as `sample` does, and for probes that do not fit."""
+    limits = Limits(max_tokens, temperature, tuple(stop))
+    watch = Watch(model, probes) if probes else None
+    requests = _fitting(model, requests)
+    work = work or Work()
+    batches = _batches(model, requests, max_rows)
+    return Stream([_Decoding(model, requests, members, limits, work, watch) for members in batches])
+
+
+class Stream(Iterator[Token]):
+    """Tokens of several rows as they are drawn; rows can be cancelled. Closing it, or its `with`, ends all."""
+
+    def __init__(self, decodings: "Sequence[_Decoding]") -> None:
+        self._decodings = list(decodings)
+        self._cancelled: set[int] = set()
+        self._tokens = self._drawn()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __next__(self) -> Token:
+        return next(self._tokens)
+
+    def cancel(self, row: int) -> None:
+        """Draw no more tokens of that row; tokens that are under way are dropped."""
+        self._cancelled.add(row)
+        for decoding in self._decodings:
+            decoding.cancel(row)
+
+    def close(self) -> None:
+        """End all rows and free what they hold."""
+        self._tokens.close()
+        self._decodings = []
+
+    def _drawn(self) -> Generator[Token]:
+        while self._decodings:
+            for decoding in list(self._decodings):
+                step = decoding.step()
+                if not step:
+                    self._decodings.remove(decoding)
+                for token in step:
+                    if token.row not in self._cancelled:
+                        yield token
+
+
+def _fitting(model: Model, requests: Sequence[Request]) -> list[Request]:
+    return [Request(r.tokens, checked(model, r.tokens, r.intervention), r.seed) for r in requests]
+
+
+def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[list[int]]:
+    """Requests that run together: of one length, or of similar ones where the model's caches take them."""
+    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), requests[i].tokens))
+    groups: list[list[int]] = []
+    for i in order:
+        length = len(requests[i].tokens)
+        shortest = len(requests[groups[-1][0]].tokens) if groups else -1
+        together = length <= 2 * shortest + 64 if model.abilities.mixed else length == shortest
+        if groups and together:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [part.tolist() for group in groups for part in np.array_split(group, -(-len(group) // max_rows))]
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """What a forward pass is going to give: logits (B, V), whether they are sound (B,), and the probes' readings."""
+
+    logits: mx.array
+    sound: mx.array
+    seen: dict[int, mx.array]
+
+    def keep(self, rows: Sequence[int]) -> "_Ahead":
+        index = mx.array(np.array(rows, np.int32))
+        return _Ahead(self.logits[index], self.sound[index], {i: reading[index] for i, reading in self.seen.items()})
+
+
+class _Decoding:
+    """Some of the requests, decoded together. Finished rows leave the batch when a quarter of it is done.
+
+    On a GPU the next pass is under way while the tokens of a step are looked at, so that the device never waits.
+    """
 
     def __init__(
-        self, model: Model, requests: Sequence[Request], max_tokens: int, temperature: float, work: Work
+        self,
+        model: Model,
+        requests: Sequence[Request],
+        members: Sequence[int],
+        limits: Limits,
+        work: Work,
+        watch: Watch | None = None,
+        grow_texts: bool = True,
     ) -> None:
-        self.model, self.work, self.max_tokens, self.temperature = model, work, max_tokens, temperature
-        self.requests = list(requests)
-        self.prompt_length = len(requests[0].tokens)
-        self.rows = list(range(len(requests)))  # the requests still in the batch
-        self.tokens: list[list[int]] = [[] for _ in requests]
-        self.finish = [FULL] * len(requests)
-        self._arrange()
+        self._model, self._limits, self._work, self._watch = model, limits, work, watch
+        self._requests = {row: requests[row] for row in members}
+        self._rows = list(members)  # the request at each place of the batch
+        self._running = set(members)
+        self._texts = {row: GrowingText(model.text, limits.stop) for row in members if grow_texts or limits.stop}
+        self._draws = Draws(limits.temperature, [requests[row].seed for row in members])
+        self._ahead: _Ahead | None = None
+        self._step = 0
 
-    def _arrange(self) -> None:
-        kept = [self.requests[r] for r in self.rows]
-        self.steering = Steering([r.intervention for r in kept], [self.prompt_length] * len(kept))
-        self.draw = sampler(self.temperature, [r.seed for r in kept])
+    def cancel(self, row: int) -> None:
+        """Draw no more tokens of that request."""
+        self._running.discard(row)
 
-    def run(self) -> list[Sample]:
-        """Sample every row to its end."""
-        cache, logits = self._prefilled()
-        for step in range(self.max_tokens):
-            drawn = self.draw(logits, step)  # (B,)
-            finite = mx.isfinite(logits.max(axis=-1))
-            mx.eval(drawn, finite)
-            staying = self._take(np.array(drawn).tolist(), np.array(finite).tolist())
-            if not staying or step + 1 == self.max_tokens:
-                break
-            if len(staying) < len(self.rows):
-                self.rows = [self.rows[place] for place in staying]
-                self._arrange()
-                cache, drawn = fork(cache, staying), drawn[mx.array(staying)]
-            offset = self.prompt_length + step
-            logits = forward(self.model, drawn[:, None], cache, self.steering, offset)[:, -1]
-            self.work.add(len(self.rows), 1)
-        return [Sample(tuple(tokens), finish) for tokens, finish in zip(self.tokens, self.finish, strict=True)]
+    def step(self) -> list[Token]:
+        """The next token of every row that runs; none at the end."""
+        if self._step == 0 and self._running and self._limits.max_tokens:
+            self._begin()
+        if self._ahead is None or not self._running:
+            self._ahead = None
+            return []
+        ahead, self._ahead = self._ahead, None
+        drawn = self._draws(ahead.logits, self._step)  # (B,)
+        last = self._step + 1 == self._limits.max_tokens
+        if not (last or on_cpu()):
+            self._forward(drawn, self._step + 1)
+        mx.eval(drawn, ahead.sound, ahead.seen)
+        tokens = self._tokens(np.array(drawn).tolist(), np.array(ahead.sound).tolist(), _readings(ahead), last)
+        self._step += 1
+        drawn = self._compacted(drawn)
+        if not last and on_cpu() and self._running:
+            self._forward(drawn, self._step)
+        return tokens
 
-    def _prefilled(self) -> tuple[Cache, mx.array]:
-        """The cache after the prompts and the logits (B, V) of their last tokens; what rows share is run once."""
-        prompts = list(dict.fromkeys(r.tokens for r in self.requests))
-        first = first_position([r.intervention for r in self.requests], self.prompt_length)
-        shared = int(min(first, self.prompt_length - 1))
-        rows = [prompts.index(r.tokens) for r in self.requests]
-        cache = prefill(self.model, [prompt[:shared] for prompt in prompts], rows, self.work)
-        rest = mx.array([r.tokens[shared:] for r in self.requests])
-        logits = forward(self.model, rest, cache, self.steering, shared)[:, -1]
-        self.work.add(*rest.shape)
-        return cache, logits
+    def _begin(self) -> None:
+        requests = list(self._requests.values())
+        self._batch = read(self._model, [r.tokens for r in requests], [r.intervention for r in requests], self._work)
+        self._forward(self._batch.last, 0)
 
-    def _take(self, drawn: list[int], finite: list[bool]) -> list[int]:
-        """Append each row's token; the places in the batch of the rows that go on."""
-        staying = []
-        for place, (row, token, is_finite) in enumerate(zip(self.rows, drawn, finite, strict=True)):
-            if not is_finite:
-                self.finish[row] = DIVERGED
-                continue
-            self.tokens[row].append(token)
-            if token in self.model.stop_tokens:
-                self.finish[row] = STOPPED
-            else:
-                staying.append(place)
-        return staying
+    def _forward(self, tokens: mx.array, step: int) -> None:
+        """Start the pass over every row's newest token."""
+        edits, seen = self._watch.look() if self._watch else ({}, {})
+        logits = advance(self._model, self._batch, tokens, step, self._work, edits)
+        self._ahead = _Ahead(logits, mx.isfinite(logits.max(axis=-1)), seen)
+        mx.async_eval(self._ahead.logits, self._ahead.sound, seen)
+
+    def _compacted(self, drawn: mx.array) -> mx.array:
+        """Have rows that are done leave the batch, where they are a quarter of it; the tokens of those that stay."""
+        staying = [place for place, row in enumerate(self._rows) if row in self._running]
+        if not staying or 4 * len(staying) > 3 * len(self._rows):
+            return drawn
+        self._rows = [self._rows[place] for place in staying]
+        self._batch = self._batch.keep(staying)
+        self._draws.keep(staying)
+        if self._ahead:
+            self._ahead = self._ahead.keep(staying)
+        return drawn[mx.array(np.array(staying, np.int32))]
+
+    def _tokens(self, drawn: list[int], sound: list[bool], readings: np.ndarray, last: bool) -> list[Token]:
+        """One token of every running row, with why it ended where it did."""
+        tokens = []
+        for place, row in enumerate(self._rows):
+            if row in self._running:
+                token = drawn[place] if sound[place] else None
+                piece, finish = self._piece(row, token, last)
+                tokens.append(Token(row, token, piece, finish, tuple(readings[place].tolist())))
+                if finish:
+                    self._running.discard(row)
+        return tokens
+
+    def _piece(self, row: int, token: int | None, last: bool) -> tuple[str, str | None]:
+        """The text that became certain with a row's token, and why the row ends with it."""
+        text = self._texts.get(row)
+        if token is None:
+            return text.end() if text else "", DIVERGED
+        if token in self._model.stop_tokens:
+            return text.end() if text else "", STOPPED
+        piece = text.add(token) if text else ""
+        if text and text.stopped:
+            return piece, STOPPED
+        if last:
+            return piece + (text.end() if text else ""), FULL
+        return piece, None
+
+
+def _readings(ahead: _Ahead) -> np.ndarray:
+    """The probes' readings at each row's newest token, (B, probes)."""
+    columns = [np.array(ahead.seen[i])[:, -1] for i in range(len(ahead.seen))]
+    return np.stack(columns, axis=1) if columns else np.empty((ahead.logits.shape[0], 0))

@@ -16,6 +16,19 @@ from steering_core.errors import ModelUnsupported, TapNotFired
 Edit = Callable[[mx.array], mx.array]
 """What one tap does to its block's output, (B, T, D) -> (B, T, D); it may also only look, or change B or T."""
 
+Edits = dict[int, Edit]
+"""Each layer's edit; layers at which nothing is done or seen are left out."""
+
+
+def chained(first: Edit, second: Edit) -> Edit:
+    """`first`, then `second`."""
+    return lambda h: second(first(h))
+
+
+def behind(edits: Edits, more: Edits) -> Edits:
+    """Both, at each layer `edits` first."""
+    return {**edits, **{layer: chained(edits[layer], e) if layer in edits else e for layer, e in more.items()}}
+
 
 class Taps:
     """Taps on every block of `network`, in place from `install` to `remove`; idle until `applied`.

@@ -5,12 +5,12 @@ vocabulary projection.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from steering_core.backend import mx, on_cpu
-from steering_core.engine import Work
+from steering_core.engine import Work, checked
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.trunk import Trunk, first_layer, grow, restart
@@ -45,6 +45,7 @@ def log_probabilities(model: Model, sequences: Sequence[Scored], work: Work) -> 
 
     nan where logits are not finite. Raises InterventionError for an intervention that does not fit the model.
     """
+    sequences = [replace(s, intervention=checked(model, s.prompt, s.intervention)) for s in sequences]
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, sequence in enumerate(sequences):
         by_prompt.setdefault(sequence.prompt, []).append(i)
@@ -80,7 +81,8 @@ def divergences(
 
     KL(unsteered || steered), after Arditi et al. 2024; nan where logits are not finite.
     """
-    rows = [(0, Intervention()), *((0, intervention) for intervention in interventions)]
+    fitting = [checked(model, prompt, intervention) for intervention in interventions]
+    rows = [(0, Intervention()), *((0, intervention) for intervention in fitting)]
     trunk = grow(model, prompt, [()], [intervention for _, intervention in rows], work)
     base = log_softmax(restart(trunk, rows[:1], _places(trunk, [1]), work))[0]  # (V,)
     found = [0.0] * len(rows)

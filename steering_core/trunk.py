@@ -35,8 +35,8 @@ class Trunk:
 
 
 def first_layer(intervention: Intervention, n_layers: int) -> int:
-    """The first block whose output is changed; the last block for no intervention at all."""
-    return min((change.layer for change in intervention.changes), default=n_layers - 1)
+    """The first block whose output is changed or read; the last block for no intervention at all."""
+    return min((change.first_layer for change in intervention.changes), default=n_layers - 1)
 
 
 def grow(

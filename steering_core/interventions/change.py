@@ -3,39 +3,25 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from steering_core.errors import InterventionError
-
-Phase = Literal["all", "prompt", "generation"]
-PHASES: tuple[Phase, ...] = ("all", "prompt", "generation")
+from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.interventions.where import PHASES, Phase, Where
 
 
 @dataclass(frozen=True)
-class Where:
-    """The token positions at which a change acts.
+class Condition:
+    """Act only at tokens whose residual stream has a component along `direction` (D,) above (or below) `threshold`.
 
-    `prompt` is every token of the prompt; `generation` is the prompt's last token, whose output is the first new
-    token, and everything after it (as CAA steers); `all` is both.
+    It is read at `layer` before that layer's changes, at each token by itself. After Lee et al. 2024 (CAST).
     """
 
-    phase: Phase = "all"
-
-    def gate(self, positions: np.ndarray, prompt_length: int) -> np.ndarray:
-        """1 where the change acts and 0 elsewhere, (T,) absolute positions -> (T,) float32."""
-        if self.phase == "prompt":
-            acts = positions < prompt_length
-        elif self.phase == "generation":
-            acts = positions >= prompt_length - 1
-        else:
-            acts = np.ones_like(positions, dtype=bool)
-        return acts.astype(np.float32)
-
-    def first(self, prompt_length: int) -> int:
-        """The first position at which the change acts."""
-        return prompt_length - 1 if self.phase == "generation" else 0
+    layer: int
+    direction: np.ndarray = field(repr=False)
+    threshold: float
+    above: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,18 +33,43 @@ class Change:
     amount: float = 1.0
     operation: str = "add"
     where: Where = Where()
+    condition: Condition | None = None
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer that it changes or reads."""
+        return min(self.layer, self.condition.layer) if self.condition else self.layer
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where the change does not fit a model of `n_layers` blocks and that width."""
-        if not 0 <= self.layer < n_layers:
-            raise InterventionError(f"layer {self.layer}: the model has layers 0..{n_layers - 1}")
-        if self.direction.shape != (width,):
-            raise InterventionError(
-                f"a vector of shape {self.direction.shape} at layer {self.layer}: the model's residual stream has "
-                f"width {width}"
-            )
-        if not np.isfinite(self.direction).all() or not math.isfinite(self.amount):
-            raise InterventionError(f"the vector or its amount {self.amount} at layer {self.layer} is not finite")
+        if self.operation not in OPERATION_NAMES:
+            known = ", ".join(OPERATION_NAMES)
+            raise InterventionError(f"the operation {self.operation!r} is not known: there are {known}")
+        _check_direction("the vector", self.layer, self.direction, n_layers, width)
+        if not math.isfinite(self.amount):
+            raise InterventionError(f"the amount {self.amount} at layer {self.layer} is not finite")
+        if self.operation in ("ablate", "clamp", "rotate") and not np.any(self.direction):
+            raise InterventionError(f"{self.operation} at layer {self.layer} needs a direction, and the vector is zero")
+        self.where.check()
+        if self.condition is not None:
+            _check_direction("the condition", self.condition.layer, self.condition.direction, n_layers, width)
+            if self.condition.layer > self.layer:
+                raise InterventionError(
+                    f"a change at layer {self.layer} cannot depend on layer {self.condition.layer}, behind it"
+                )
+            if not math.isfinite(self.condition.threshold):
+                raise InterventionError(f"the condition's threshold {self.condition.threshold} is not finite")
+
+
+def _check_direction(what: str, layer: int, direction: np.ndarray, n_layers: int, width: int) -> None:
+    if not 0 <= layer < n_layers:
+        raise InterventionError(f"layer {layer}: the model has layers 0..{n_layers - 1}")
+    if direction.shape != (width,):
+        raise InterventionError(
+            f"{what} at layer {layer} has shape {direction.shape}: the model's residual stream has width {width}"
+        )
+    if not np.isfinite(direction).all():
+        raise InterventionError(f"{what} at layer {layer} is not finite")
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class Intervention:
     """What is done to the residual stream of one text, in order. No change at all is the model itself."""
 
     changes: tuple[Change, ...] = ()
+
+    def __add__(self, other: "Intervention") -> "Intervention":
+        return Intervention(self.changes + other.changes)
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where a change does not fit the model."""
@@ -77,6 +91,12 @@ class Intervention:
         return min((change.where.first(prompt_length) for change in self.changes), default=math.inf)
 
 
+UNTOUCHED = Intervention()
+
+
 def first_position(interventions: Sequence[Intervention], prompt_length: int) -> float:
     """The first position that any of `interventions` touches."""
     return min((i.first(prompt_length) for i in interventions), default=math.inf)
+
+
+__all__ = ["PHASES", "UNTOUCHED", "Change", "Condition", "Intervention", "Phase", "Where", "first_position"]

@@ -2,11 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from steering_core.backend import mx, nn
+from steering_core.errors import ModelUnsupported
 from steering_core.models import cpu
 
 if sys.platform != "win32":
@@ -97,12 +98,34 @@ def new_cache(network: nn.Module) -> list[Any]:
     return cache
 
 
+def new_mixed_cache(network: nn.Module, lengths: Sequence[int]) -> list[Any]:
+    """An empty cache for rows of those lengths, padded on the right while they are read; `finalize` ends that.
+
+    Raises ModelUnsupported where one of the architecture's caches takes rows of one length only.
+    """
+    mixed = []
+    for entries in zip(*(make_prompt_cache(network) for _ in lengths), strict=True):
+        if not hasattr(entries[0], "merge"):
+            raise ModelUnsupported(f"a {type(entries[0]).__name__} takes rows of one length only")
+        entry = entries[0].merge(list(entries))
+        entry.prepare(lengths=list(lengths), right_padding=[max(lengths) - length for length in lengths])
+        mixed.append(entry)
+    return mixed
+
+
+def architecture(network: nn.Module) -> str:
+    """The name of mlx-lm's module for the network: several model types may share one."""
+    return type(network).__module__.rpartition(".")[2]
+
+
 __all__ = [
     "ConcatenateKVCache",
     "TokenizerWrapper",
+    "architecture",
     "download",
     "load_network",
     "load_tokenizer",
     "new_cache",
+    "new_mixed_cache",
     "quantise_folder",
 ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
 from steering_core.keys import content_key
+from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.taps import Taps
@@ -92,6 +93,24 @@ class Model:
 
         return new_cache(self.network)
 
+    def new_mixed_cache(self, lengths: Sequence[int]) -> list[Any]:
+        """An empty cache for rows of those lengths, padded on the right while they are read."""
+        from steering_core.models.mlx_lm import new_mixed_cache
+
+        return new_mixed_cache(self.network, lengths)
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        """What the architecture allows a batch to do."""
+        from steering_core.models.mlx_lm import architecture
+
+        return abilities(architecture(self.network))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the tokens say, special ones included, exactly as they are."""
+        text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+        return text
+
     def checked_layers(self, layers: list[int] | None) -> list[int]:
         """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
         n = self.identity.n_layers
@@ -104,12 +123,18 @@ class Model:
         """Give the network's memory back; a later use loads it again."""
         if "taps" in self.__dict__:
             self.taps.remove()
-        for attribute in ("taps", "network"):
+        for attribute in ("taps", "network", "abilities"):
             self.__dict__.pop(attribute, None)
         mx.clear_cache()
 
     def _shape(self) -> Shape:
-        """Shape of the network, read off one token's pass through every tapped block."""
+        return Shape(*self.dimensions(), tokenizer_key(self.tokenizer))
+
+    def dimensions(self) -> tuple[int, int, int, str]:
+        """Layers, width, vocabulary and dtype of the network, read off one token's pass through every tapped block.
+
+        Raises TapNotFired, ModelUnsupported for an architecture that cannot be steered.
+        """
         seen: dict[int, tuple[int, ...]] = {}
 
         def look(layer: int, h: mx.array) -> mx.array:
@@ -118,12 +143,11 @@ class Model:
 
         edits = {layer: (lambda h, layer=layer: look(layer, h)) for layer in range(len(self.taps))}
         with self.taps.applied(edits):
-            logits = self.network(mx.array([[0]]))  # (1, 1, V)
+            logits = self.network(mx.array([[0]]), cache=self.new_cache())  # (1, 1, V)
         widths = {shape[-1] for shape in seen.values()}
         if len(widths) != 1 or any(len(shape) != 3 for shape in seen.values()):
             raise ModelUnsupported(f"{self.name}: its blocks do not hand on one residual stream (B, T, D)")
-        dtype = str(logits.dtype).removeprefix("mlx.core.")
-        return Shape(len(self.taps), widths.pop(), logits.shape[-1], dtype, tokenizer_key(self.tokenizer))
+        return len(self.taps), widths.pop(), logits.shape[-1], str(logits.dtype).removeprefix("mlx.core.")
 
 
 def tokenizer_key(tokenizer: "TokenizerWrapper") -> str:

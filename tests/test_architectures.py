@@ -1,0 +1,149 @@
+"""Every architecture of mlx-lm: its blocks are tapped, every layer can be steered, and batches change no numbers.
+
+`architectures.json` holds one tiny configuration for each, after those of mlx-lm's own tests (MIT). Not built here:
+olmo (needs a package of its own), phi3small (crashes MLX's CPU build, untouched), bitnet and muse_spark (Metal kernels
+alone), prism_hadamard_qwen35 (packed weights alone). plamo3 has a wide window, because mlx-lm
+itself reads one token more of it in a prompt than in decoding.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steering_core.backend import mx
+from steering_core.engine import Work, advance, read
+from steering_core.errors import ModelUnsupported, TapNotFired
+from steering_core.interventions.change import Change, Intervention, Where
+from steering_core.models.abilities import GROWING, MIXED, Abilities
+from steering_core.models.mlx_lm import architecture
+from steering_core.models.model import Model
+from steering_core.taps import Taps
+from tests.tiny import random_network
+
+CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())
+REFUSED = {"iquestloopcoder": TapNotFired, "deepseek_v41": ModelUnsupported, "gemma3n": ModelUnsupported}
+LONG, SHORT = tuple(range(1, 13)), (12, 11, 10, 9)  # LONG is beyond the sliding windows of 8
+
+
+class Unsaved(Model):
+    """A model around a network that lies in no folder."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.name = config["model_type"]
+        self.network = random_network(config)
+        self.network.eval()
+        self.able = Abilities(mixed=False, grows=False)
+
+    @property
+    def abilities(self) -> Abilities:
+        return self.able
+
+
+@pytest.fixture(params=sorted(CONFIGS.keys() - REFUSED.keys()))
+def built(request: pytest.FixtureRequest) -> Iterator[Unsaved]:
+    model = Unsaved(CONFIGS[request.param])
+    yield model
+    model.close()
+    mx.clear_cache()
+
+
+def logits(model: Unsaved, tokens: tuple[int, ...]) -> np.ndarray:
+    return np.array(model.network(mx.array([tokens]), cache=model.new_cache()).astype(mx.float32))[0]
+
+
+def continued(
+    model: Unsaved, prompts: list[tuple[int, ...]], rows: list[Intervention], able: Abilities, steps: int = 4
+) -> np.ndarray:
+    """Logits (B, steps, V) after each prompt and after the fixed tokens that follow it, through the engine."""
+    model.able = able
+    work = Work()
+    batch = read(model, prompts, rows, work)
+    found = [advance(model, batch, batch.last, 0, work)]
+    for step in range(1, steps):
+        found.append(advance(model, batch, mx.array([step + row for row in range(len(rows))]), step, work))
+    return np.stack([np.array(f.astype(mx.float32)) for f in found], axis=1)
+
+
+def push(width: int, layer: int, phase: str = "all") -> Intervention:
+    direction = np.random.default_rng(layer).standard_normal(width).astype(np.float32)
+    return Intervention((Change(layer, direction, 2.0, "add", Where(phase)),))
+
+
+def agrees(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.abs(a - b).max() <= 1e-3 * max(1.0, np.abs(b).max()))
+
+
+def test_taps_reach_every_layer_and_leave_no_trace(built: Unsaved) -> None:
+    network = built.network
+    classes = [type(block) for block in network.layers]
+    plain = logits(built, LONG)
+    assert np.isfinite(plain).all()
+    n_layers, width, _, _ = built.dimensions()
+    assert n_layers == len(network.layers)
+    rows = [Intervention(), *(push(width, layer) for layer in range(n_layers))]
+    steered = continued(built, [LONG] * len(rows), rows, Abilities(mixed=False, grows=False), steps=1)[:, 0]
+    assert agrees(steered[0], plain[-1])
+    for layer, row in enumerate(steered[1:]):
+        assert np.abs(row - plain[-1]).max() > 1e-4, f"layer {layer} cannot be steered"
+    built.taps.remove()
+    assert [type(block) for block in network.layers] == classes
+    np.testing.assert_array_equal(logits(built, LONG), plain)
+
+
+def test_a_rows_logits_do_not_depend_on_its_neighbours(built: Unsaved) -> None:
+    """Alone, in a batch, in a stream that gains rows between blocks, and beside a prompt of another length."""
+    n_layers, width, _, _ = built.dimensions()
+    last = n_layers - 1
+    rows = [push(width, 0), push(width, last, "generation"), push(width, last // 2), Intervention()]
+    prompts = [LONG, LONG, LONG[::-1], LONG]
+    alone = Abilities(mixed=False, grows=False)
+    apart = np.concatenate([_alone(built, p, r, i, alone) for i, (p, r) in enumerate(zip(prompts, rows, strict=True))])
+    assert agrees(continued(built, prompts, rows, alone), apart)
+    name = architecture(built.network)
+    grown = _attempt(built, prompts, rows, Abilities(mixed=False, grows=True), apart)
+    assert grown == (name in GROWING), f"{name} {'gains' if grown else 'does not gain'} rows between blocks"
+    prompts[1] = SHORT
+    apart[1] = _alone(built, SHORT, rows[1], 1, alone)
+    mixed = _attempt(built, prompts, rows, Abilities(mixed=True, grows=False), apart)
+    assert mixed == (name in MIXED), f"{name} {'takes' if mixed else 'does not take'} prompts of different lengths"
+
+
+def _alone(model: Unsaved, prompt: tuple[int, ...], row: Intervention, place: int, able: Abilities) -> np.ndarray:
+    """The row by itself: at place `place` of a batch only so that it is continued with the same tokens."""
+    work = Work()
+    model.able = able
+    batch = read(model, [prompt], [row], work)
+    found = [advance(model, batch, batch.last, 0, work)]
+    for step in range(1, 4):
+        found.append(advance(model, batch, mx.array([step + place]), step, work))
+    return np.stack([np.array(f.astype(mx.float32)) for f in found], axis=1)
+
+
+def _attempt(
+    model: Unsaved, prompts: list[tuple[int, ...]], rows: list[Intervention], able: Abilities, apart: np.ndarray
+) -> bool:
+    """Whether the batch works out under these abilities; mlx-lm fails in many ways where it does not."""
+    try:
+        return agrees(continued(model, prompts, rows, able), apart)
+    except (ValueError, TypeError, AttributeError, ModelUnsupported):
+        return False
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_cannot_be_steered_is_refused(name: str) -> None:
+    """iquestloopcoder calls its blocks' parts itself; the others hand on several streams at once."""
+    with pytest.raises(REFUSED[name], match=r"never called block 0, 1|one residual stream"):
+        Unsaved(CONFIGS[name]).dimensions()
+
+
+def test_blocks_must_be_there_and_stand_at_one_layer_each() -> None:
+    network = random_network(CONFIGS["llama"])
+    network.model.layers[1] = network.model.layers[0]
+    with pytest.raises(ModelUnsupported, match="several layers"):
+        Taps(network)
+    with pytest.raises(ModelUnsupported, match="shows no `layers`"):
+        Taps(network.model.norm)
