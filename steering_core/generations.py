@@ -12,11 +12,11 @@ from steering_core.keys import content_key, seed_from
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
-from steering_core.sampling import Request, sample
+from steering_core.sampling import Request, Sample, sample
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 
-GENERATIONS_VERSION = 1
+GENERATIONS_VERSION = 2
 _ROWS_PER_FILE = 256
 
 
@@ -59,8 +59,7 @@ def generate(
         for i, found in sample(model, requests, spec.max_tokens, spec.temperature, done.work):
             generation_id, cell, text = todo[i]
             prompt = prompts[cell.system, text]
-            tokens = list(found.tokens)
-            rows.append(_row(model, generation_id, cell, text, prompt, tokens, found.finish, requests[i].seed, spec))
+            rows.append(_row(generation_id, cell, text, prompt, found, requests[i].seed, spec))
             done.computed += 1
             progress(done.computed, len(todo))
             if len(rows) == _ROWS_PER_FILE:
@@ -78,26 +77,17 @@ def _generation_id(cell: Cell, concept: Concept, text: str, spec: GenerationsSpe
 
 
 def _row(
-    model: Model,
-    generation_id: str,
-    cell: Cell,
-    text: str,
-    prompt: Prompt,
-    tokens: list[int],
-    finish: str,
-    seed: int,
-    spec: GenerationsSpec,
+    generation_id: str, cell: Cell, text: str, prompt: Prompt, found: Sample, seed: int, spec: GenerationsSpec
 ) -> dict[str, Any]:
-    shown = tokens[:-1] if tokens and tokens[-1] in model.stop_tokens else tokens
     return {
         "generation_id": generation_id,
         **cell.columns(),
         "prompt_id": prompt.prompt_id,
         "prompt": text,
-        "text": model.tokenizer.decode(shown),
-        "tokens": tokens,
-        "n_tokens": len(tokens),
-        "finish": finish,
+        "text": found.text,
+        "tokens": list(found.tokens),
+        "n_tokens": len(found.tokens),
+        "finish": found.finish,
         "seed": seed,
         "temperature": spec.temperature,
         "max_tokens": spec.max_tokens,

@@ -26,6 +26,7 @@ from steering_core.engine import Work, advance, checked, read
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.probes import Probe, Watch
+from steering_core.taps import behind
 from steering_core.texts import GrowingText
 
 DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
@@ -191,7 +192,7 @@ def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[l
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What a forward pass is going to give: logits (B, V), whether they are sound (B,), and the probes' readings."""
+    """What a forward pass is going to give: logits (B, V), whether all is finite (B,), and the probes' readings."""
 
     logits: mx.array
     sound: mx.array
@@ -259,8 +260,13 @@ class _Decoding:
     def _forward(self, tokens: mx.array, step: int) -> None:
         """Start the pass over every row's newest token."""
         edits, seen = self._watch.look() if self._watch else ({}, {})
+        squares: list[mx.array] = []
+        if self._batch.steering.layers:
+            last = self._model.identity.n_layers - 1
+            edits = behind({last: lambda h: _squared_into(squares, h)}, edits)
         logits = advance(self._model, self._batch, tokens, step, self._work, edits)
-        self._ahead = _Ahead(logits, mx.isfinite(logits.max(axis=-1)), seen)
+        sound = mx.isfinite(sum(squares, logits.max(axis=-1)))
+        self._ahead = _Ahead(logits, sound, seen)
         mx.async_eval(self._ahead.logits, self._ahead.sound, seen)
 
     def _compacted(self, drawn: mx.array) -> mx.array:
@@ -300,6 +306,12 @@ class _Decoding:
         if last:
             return piece + (text.end() if text else ""), FULL
         return piece, None
+
+
+def _squared_into(squares: list[mx.array], h: mx.array) -> mx.array:
+    """Keep the stream's squared norm (B,): where it overflows, a norm layer makes harmless-looking zeros of it."""
+    squares.append(mx.square(h[:, -1].astype(mx.float32)).sum(axis=-1))
+    return h
 
 
 def _readings(ahead: _Ahead) -> np.ndarray:
