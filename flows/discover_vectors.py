@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows import tasks
+from flows.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept, load_concept
 from steering_core.models import Model
@@ -34,6 +35,7 @@ def discover_vectors(
         concepts: Concepts to use instead of the spec's: names in data/concepts, or paths of YAML files.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
+    end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
     run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter())
     started = pipeline.start()

@@ -1,11 +1,12 @@
-"""`python -m flows.service up | down`: Prefect's server, the deployments and one worker, as background processes.
+"""`python -m flows.service up | down`: Prefect's server, the deployments and a worker, as background processes.
 
-The server binds to loopback. Logs and process ids lie in `.state`. On a machine of its own, use the service files in
-`docs/` instead.
+Both may be called at any time, in any state: `up` starts what does not run yet, `down` stops what does. The server
+binds to the host of PREFECT_API_URL, which is loopback unless told otherwise. Logs and process ids lie in `.state`
+(STEERFLOW_STATE). For a machine that should do this at every boot, see the service files in docs/orchestration.md.
 """
 
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,99 +16,132 @@ from pathlib import Path
 import httpx
 from prefect.settings import get_current_settings
 
-STATE = Path(".state")
+from flows.background import Background
+
 POOL = "steerflow"
-SECONDS_TO_START = 90
+SECONDS_TO_START = 120
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ServiceError(Exception):
+    """What could not be started, why, and what to do; printed as one paragraph."""
+
+
+def background(name: str) -> Background:
+    """The background process of that name."""
+    return Background(Path(os.environ.get("STEERFLOW_STATE", ".state")).resolve(), name)
 
 
 def up() -> None:
     """Start server, deployments and worker; returns when they answer. What already runs is left running."""
     api = get_current_settings().api.url or "http://127.0.0.1:4200/api"
-    url = httpx.URL(api)
-    STATE.mkdir(exist_ok=True)
-    if not _answers(api):
-        _spawn("server", "server", "start", "--host", url.host, "--port", str(url.port or 4200))
-        _wait("the server", lambda: _answers(api))
-    _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-    _prefect("--no-prompt", "deploy", "--all")
-    if not _alive("worker"):
-        _spawn("worker", "worker", "start", "--pool", POOL, "--name", "steerflow-worker", "--limit", "1")
-    _wait("the worker", lambda: _worker_online(api))
+    _serve(api)
+    _make_pool(api)
+    worker, name = background("worker"), f"steerflow-{socket.gethostname()}"
+    _start(worker, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1")
+    _deploy()
+    _wait(worker, lambda: _worker_online(api, name))
     print(f"Prefect answers at {api.removesuffix('/api')}; now: prefect deployment run discover-vectors")  # noqa: T201
 
 
 def down() -> None:
     """Stop worker and server, and whatever flow run the worker had in hand."""
-    for name in ("worker", "server"):
-        if process := _alive(name):
-            os.killpg(process, signal.SIGTERM)
-            deadline = time.monotonic() + 20
-            while _alive(name) and time.monotonic() < deadline:
-                time.sleep(0.2)
-            if _alive(name):
-                os.killpg(process, signal.SIGKILL)
-        (STATE / f"{name}.pid").unlink(missing_ok=True)
+    stopped = [name for name in ("worker", "server") if background(name).stop()]
+    print(f"stopped: {', '.join(stopped) or 'nothing was running'}")  # noqa: T201
 
 
-def _spawn(name: str, *arguments: str) -> None:
-    """Start a Prefect command in a session of its own, its output in `.state/NAME.log`."""
+def _serve(api: str) -> None:
+    """Have a server answer at `api`: the one that does already, or a new one."""
+    server, url = background("server"), httpx.URL(api)
+    if _answers(api):
+        if server.process_id is None:
+            print(f"A server that `make up` did not start answers at {api}: using it.")  # noqa: T201
+        return
+    port = url.port or 4200
+    if url.host not in LOOPBACK and not _is_ours(url.host):
+        raise ServiceError(f"no Prefect server answers at {api}, and it is another machine's: start it there first")
+    if server.process_id is None and _listens(url.host, port):
+        raise ServiceError(
+            f"port {port} of {url.host} is taken by something that is not a Prefect server: stop it, or choose another "
+            f"port with PREFECT_API_URL=http://{url.host}:{port + 1}/api (for `make up` and for `prefect` alike)"
+        )
+    _start(server, "server", "start", "--host", url.host, "--port", str(port))
+    _wait(server, lambda: _answers(api))
+
+
+def _start(process: Background, *arguments: str) -> None:
+    """Start a Prefect command in the background, with the store and data of this folder, wherever it runs flows."""
     environment = os.environ | {"PREFECT_PLUGINS_ENABLED": "false", "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "0"}
     environment.setdefault("STEERFLOW_DATA", str(Path("data").resolve()))
     environment.setdefault("STEERFLOW_STORE", str(Path("data/store").resolve()))
-    with (STATE / f"{name}.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-    (STATE / f"{name}.pid").write_text(str(process.pid))
+    environment.setdefault("PREFECT_SERVER_UI_API_URL", str(get_current_settings().api.url))
+    process.start([sys.executable, "-m", "prefect", *arguments], environment)
 
 
-def _prefect(*arguments: str) -> None:
-    """Run a Prefect command to its end; its output is shown only where it fails."""
-    done = subprocess.run([sys.executable, "-m", "prefect", *arguments], capture_output=True, text=True, check=False)
+def _make_pool(api: str) -> None:
+    """Have the work pool exist; the first worker that polls it says what its jobs look like."""
+    made = httpx.post(f"{api}/work_pools/", json={"name": POOL, "type": "process"}, timeout=30)
+    if made.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
+        raise ServiceError(f"the server at {api} refused the work pool {POOL}: {made.status_code} {made.text}")
+
+
+def _deploy() -> None:
+    """Apply prefect.yaml; Prefect's output is shown only where it fails."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        raise ServiceError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
 
 
-def _alive(name: str) -> int | None:
-    """Process id of a background process that still runs."""
-    file = STATE / f"{name}.pid"
-    if not file.exists():
-        return None
-    process = int(file.read_text())
-    try:
-        os.kill(process, 0)
-        finished, _ = os.waitpid(process, os.WNOHANG)
-    except ProcessLookupError:
-        return None
-    except ChildProcessError:  # alive, and started by an earlier `up`
-        return process
-    return None if finished else process
+def _wait(process: Background, ready: Callable[[], bool]) -> None:
+    """Until `ready`. Raises ServiceError with the end of the log where the process dies or takes too long."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not ready():
+        died = process.process_id is None
+        if died or time.monotonic() > deadline:
+            why = "ended by itself" if died else f"did not answer within {SECONDS_TO_START} s"
+            raise ServiceError(f"the {process.name} {why}; the end of {process.log}:\n{process.last_words()}")
+        time.sleep(0.3)
 
 
 def _answers(api: str) -> bool:
+    """Whether a Prefect server is at `api`: another service would not know its API version."""
     try:
-        return httpx.get(f"{api}/health", timeout=2).status_code == httpx.codes.OK
+        found = httpx.get(f"{api}/admin/version", timeout=2)
     except httpx.HTTPError:
         return False
+    return found.status_code == httpx.codes.OK and found.text.strip('"')[:1].isdigit()
 
 
-def _worker_online(api: str) -> bool:
-    found = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5)
-    return found.status_code == httpx.codes.OK and any(worker["status"] == "ONLINE" for worker in found.json())
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
-def _wait(what: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not ready():
-        if time.monotonic() > deadline:
-            sys.exit(f"{what} did not answer within {SECONDS_TO_START} s; its log is in {STATE.resolve()}")
-        time.sleep(0.5)
+def _is_ours(host: str) -> bool:
+    """Whether `host` is an address of this machine, so that a server can be bound to it."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _worker_online(api: str, name: str) -> bool:
+    try:
+        found = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5)
+    except httpx.HTTPError:
+        return False
+    rows = found.json() if found.status_code == httpx.codes.OK else []
+    return any(row["name"] == name and row["status"] == "ONLINE" for row in rows)
 
 
 if __name__ == "__main__":
-    {"up": up, "down": down}[sys.argv[1]]()
+    try:
+        {"up": up, "down": down}[sys.argv[1]]()
+    except ServiceError as error:
+        sys.exit(str(error))

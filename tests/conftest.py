@@ -8,6 +8,7 @@ import pytest
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model, open_model
 from steering_core.store import Store
+from tests.machine import new_machine
 from tests.tiny import save_tiny_model
 
 
@@ -47,3 +48,10 @@ def concept() -> Concept:
         prompts=("Hello", "Tell me more", "Why so?"),
         items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
     )
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Prefect's server, the deployments and a worker for the whole session; the environment in which they answer."""
+    with new_machine(tmp_path_factory.mktemp("machine")) as environment:
+        yield environment

@@ -9,8 +9,7 @@ import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import prefect_plugin
 from flows.discover_vectors import chosen_spec, discover_vectors
@@ -18,13 +17,10 @@ from steering_core.concepts import Concept
 from steering_core.errors import SpecError
 
 
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A temporary Prefect server for the session: it takes some 15 s to start."""
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
+@pytest.fixture
+def prefect_server(machine: dict[str, str]) -> Iterator[None]:
+    """The session's server, for flows that run in this process."""
+    with temporary_settings({PREFECT_API_URL: machine["PREFECT_API_URL"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

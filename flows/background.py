@@ -1,0 +1,90 @@
+"""Background processes of one machine, known by a lock that the kernel frees when they die.
+
+A process id in a file says little: the process may be gone and its number given to another. Here the process holds an
+`flock` on that file for as long as it lives, so whether it lives is asked of the kernel, and a stale file is harmless.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS_TO_STOP = 20.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """One background process by name: its lock and id lie in `folder/NAME.pid`, its output in `folder/NAME.log`."""
+
+    folder: Path
+    name: str
+
+    @property
+    def log(self) -> Path:
+        """Where its standard output and error go."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def process_id(self) -> int | None:
+        """Its process id; None where it does not run."""
+        if not self._file.exists():
+            return None
+        with self._file.open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(handle.read())
+        return None
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it in a session of its own, unless it runs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a+") as held, self.log.open("a") as log:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=[held.fileno()],  # the lock goes with the process
+            )
+            held.truncate(0)
+            held.write(str(process.pid))
+
+    def stop(self) -> bool:
+        """End it and what it started: asked first, killed after a while. Whether there was anything to stop."""
+        process = self.process_id
+        if process is None:
+            return False
+        os.killpg(process, signal.SIGTERM)
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        while self.process_id and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if _group_lives(process):
+            os.killpg(process, signal.SIGKILL)
+        return True
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
