@@ -25,6 +25,7 @@ from steering_core.scores.summary import summarise
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
+from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 STAGES = ("activations", "vectors", "generations", "scores")
@@ -134,12 +135,14 @@ def _prompt_row(prompt: Prompt) -> dict[str, Any]:
 
 
 def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
-    """Every method's vector at every layer of the grid, with its controls."""
+    """Every method's vector at every layer of the grid, with its controls and its qualities."""
     spec, layers = run.spec, grid_layers(run.spec, model)
     wanted = spec.vectors
     did = derive(
         run.store, model.identity, concept, wanted.methods, layers, spec.activations.position, wanted.random_controls
     )
+    if wanted.quality_draws:
+        assess(run.store, model.identity, did.vector_ids, Resampling(wanted.quality_draws))
     return vectors_by_id(run.store, did.vector_ids), run.count("vectors", did)
 
 

@@ -25,10 +25,14 @@ class ActivationsSpec(Strict):
 
 
 class VectorsSpec(Strict):
-    """Which methods derive vectors, and how many random directions stand beside each as controls."""
+    """Which methods derive vectors, how many random directions stand beside each, how often pairs are redrawn.
+
+    `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
+    """
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean_difference",)
     random_controls: Annotated[int, Field(ge=0, le=100)] = 3
+    quality_draws: Annotated[int, Field(ge=0, le=10_000)] = 100
 
     @field_validator("methods")
     @classmethod

@@ -13,7 +13,7 @@ from steering_core.models import Model
 from steering_core.pipeline import Run, extract_activations, load_model
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, read_contrasts, training_pairs
+from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.methods import mean_difference
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -56,7 +56,7 @@ def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
 
 
 def _contrasts(run: Run, model: Model, concept: Concept, split: Any) -> list[Contrast]:
-    pairs = list(training_pairs(run.store, model.identity, concept.concept_id, (split,)).values())
+    pairs = list(concept_pairs(run.store, model.identity, concept.concept_id, split).values())
     if not pairs:
         raise ConceptError(f"{concept.name} has no {split} pairs: it needs five pairs or more")
     layers = range(model.identity.n_layers)

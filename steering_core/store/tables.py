@@ -142,6 +142,23 @@ TABLES = {
             labelled_at=pa.timestamp("us", tz="UTC"),
         ),
         _table(
+            "qualities",
+            "how far a vector can be trusted: auc and d_prime on a split's pairs; split_half, bootstrap, sample_size "
+            "(of n pairs) and influence (of leaving out pair_id) as cosines of directions from other choices of pairs",
+            ("quality_id",),
+            quality_id=text,
+            vector_id=text,
+            metric=text,
+            split=text,
+            pair_id=text,
+            value=real,
+            ci_low=real,
+            ci_high=real,
+            n=whole,
+            draws=whole,
+            seed=pa.int64(),
+        ),
+        _table(
             "generations",
             "texts sampled under one intervention",
             ("generation_id",),

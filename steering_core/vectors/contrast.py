@@ -28,14 +28,12 @@ class Contrast:
     residual_norm: float
 
 
-def training_pairs(
-    store: Store, model: ModelIdentity, concept_id: str, splits: Sequence[Split] = ("train",)
-) -> dict[str, Pair]:
-    """Prompt ids of the concept's pairs in those splits, by pair_id, in the concept's order."""
+def concept_pairs(store: Store, model: ModelIdentity, concept_id: str, split: Split = "train") -> dict[str, Pair]:
+    """Prompt ids of the concept's pairs in one split, by pair_id, in the concept's order."""
     rows = store.rows(
         "SELECT pair_id, side, prompt_id FROM raw.pairs WHERE concept_id = ? AND tokenizer_id = ? "
-        "AND list_contains(?, split) ORDER BY ordinal",
-        [concept_id, model.tokenizer_id, list(splits)],
+        "AND split = ? ORDER BY ordinal",
+        [concept_id, model.tokenizer_id, split],
     )
     pairs: dict[str, dict[str, str]] = {}
     for row in rows:

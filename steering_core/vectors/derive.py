@@ -12,8 +12,9 @@ from steering_core.errors import VectorError
 from steering_core.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, read_contrasts, training_pairs
+from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.controls import random_direction, shuffled_direction
+from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import derived_direction, method_key
 from steering_core.vectors.vector import Vector
 
@@ -41,6 +42,7 @@ class Wanted:
     seed: int | None
 
 
+@one_thread()
 def derive(
     store: Store,
     model: ModelIdentity,
@@ -55,7 +57,7 @@ def derive(
     Activations are read once for all layers and methods. Raises VectorError where a method finds no direction.
     """
     started = time.perf_counter()
-    pairs = list(training_pairs(store, model, concept.concept_id).values())
+    pairs = list(concept_pairs(store, model, concept.concept_id).values())
     if not pairs:
         raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
     pairs_key = content_key("pairs", pairs)

@@ -130,7 +130,7 @@ def pca_pooled(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 def logistic(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """Weights of a logistic probe that tells the two sides apart, (N, D), (N, D) -> (D,).
 
-    scikit-learn's defaults: an intercept, and an L2 penalty of C = 1.
+    With an intercept and an L2 penalty of C = 1, scikit-learn's defaults.
     """
     weights = logistic_weights(positive, negative, intercept=True)
     return _oriented(weights, positive, negative)

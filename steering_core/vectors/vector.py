@@ -46,6 +46,11 @@ class Vector:
         """Length of the direction."""
         return float(np.linalg.norm(self.direction.astype(np.float64)))
 
+    @property
+    def derived(self) -> bool:
+        """Whether a method made it from a concept's pairs in the store; otherwise it was imported or calculated."""
+        return self.concept_id is not None and self.lineage.get("made") == "derived"
+
     def alpha(self, dose: float) -> float:
         """The multiplier that gives `dose`: alpha * norm / mean residual norm of the layer."""
         return dose * self.residual_norm / self.norm

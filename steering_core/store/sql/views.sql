@@ -50,6 +50,77 @@ LEFT JOIN raw.concepts c USING (concept_id)
 LEFT JOIN called USING (vector_id)
 WHERE NOT coalesce(called.removed, false);
 
+CREATE OR REPLACE VIEW qualities AS
+SELECT
+    v.model, v.concept, v.method, v.layer, v.control, q.metric, q.split, q.value, q.ci_low, q.ci_high, q.n, q.pair_id,
+    q.draws, q.seed, q.vector_id, v.model_id, v.concept_id, q.quality_id
+FROM raw.qualities q
+JOIN vectors v USING (vector_id);
+
+-- One row per vector whose quality was measured: held-out separation, and stability over the choice of pairs.
+CREATE OR REPLACE VIEW vector_quality AS
+WITH newest AS (
+    SELECT * FROM qualities
+    QUALIFY row_number() OVER (PARTITION BY vector_id, metric, split, pair_id, n ORDER BY draws DESC, quality_id) = 1
+)
+SELECT
+    model, concept, method, layer, control,
+    max(value) FILTER (metric = 'auc' AND split = 'validation') AS auc_validation,
+    max(value) FILTER (metric = 'auc' AND split = 'test') AS auc_test,
+    max(ci_low) FILTER (metric = 'auc' AND split = 'test') AS auc_test_low,
+    max(ci_high) FILTER (metric = 'auc' AND split = 'test') AS auc_test_high,
+    max(value) FILTER (metric = 'd_prime' AND split = 'validation') AS d_prime_validation,
+    max(value) FILTER (metric = 'd_prime' AND split = 'test') AS d_prime_test,
+    max(value) FILTER (metric = 'split_half') AS split_half,
+    max(ci_low) FILTER (metric = 'split_half') AS split_half_low,
+    max(ci_high) FILTER (metric = 'split_half') AS split_half_high,
+    max(value) FILTER (metric = 'bootstrap') AS bootstrap,
+    max(ci_low) FILTER (metric = 'bootstrap') AS bootstrap_low,
+    max(ci_high) FILTER (metric = 'bootstrap') AS bootstrap_high,
+    max(value) FILTER (metric = 'influence') AS greatest_influence,
+    arg_max(pair_id, value) FILTER (metric = 'influence') AS most_influential_pair,
+    vector_id, model_id, concept_id
+FROM newest
+GROUP BY ALL
+ORDER BY model, concept, method, layer, control NULLS FIRST;
+
+-- Cosines of vectors that differ in one thing (kind): method, concept, layer (the next one), or model (of the same
+-- architecture, width and depth: a 4-bit twin). Controls are left out; each pair of vectors is there once.
+CREATE OR REPLACE VIEW vector_similarity AS
+WITH v AS (
+    SELECT
+        vectors.*, coalesce(vectors.name, vectors.concept, vectors.method) AS called, models.architecture,
+        models.width, models.n_layers
+    FROM vectors JOIN models USING (model_id)
+    WHERE control IS NULL
+), pairs AS (
+    SELECT 'method' AS kind, a, b, a.method AS one, b.method AS other
+    FROM v a JOIN v b
+    ON a.model_id = b.model_id AND a.concept_id = b.concept_id AND a.layer = b.layer AND a.position = b.position
+    AND a.method < b.method
+    UNION ALL
+    SELECT 'concept', a, b, a.called, b.called
+    FROM v a JOIN v b
+    ON a.model_id = b.model_id AND a.method = b.method AND a.layer = b.layer AND a.position = b.position
+    AND a.called < b.called
+    UNION ALL
+    SELECT 'layer', a, b, a.layer::TEXT, b.layer::TEXT
+    FROM v a JOIN v b
+    ON a.model_id = b.model_id AND a.concept_id = b.concept_id AND a.method = b.method AND a.position = b.position
+    AND a.layer + 1 = b.layer
+    UNION ALL
+    SELECT 'model', a, b, a.model, b.model
+    FROM v a JOIN v b
+    ON a.concept_id = b.concept_id AND a.method = b.method AND a.layer = b.layer AND a.position = b.position
+    AND a.architecture = b.architecture AND a.width = b.width AND a.n_layers = b.n_layers
+    AND a.model_id <> b.model_id AND a.model < b.model
+)
+SELECT
+    kind, a.model AS model, a.concept AS concept, a.method AS method, a.layer AS layer, one, other,
+    list_cosine_similarity(a.vector, b.vector)::DOUBLE AS cosine,
+    a.vector_id AS vector_id, b.vector_id AS other_vector_id, a.model_id AS model_id, a.concept_id AS concept_id
+FROM pairs;
+
 CREATE OR REPLACE VIEW generations AS
 SELECT
     m.name AS model, c.name AS concept, g.method, g.layer, g.alpha, g.dose, g.control, g.phase, g.prompt, g.text,

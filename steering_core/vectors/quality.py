@@ -1,0 +1,150 @@
+"""Quality: how far a vector can be trusted, from stored activations alone.
+
+Every vector is measured on pairs that it was not made from: `auc` and `d_prime` of their projections, on each split.
+What a method found, and not its controls, is also made again from other choices of its training pairs: `split_half`,
+`bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out).
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steering_core.concepts import Split
+from steering_core.keys import content_key, seed_from
+from steering_core.models import ModelIdentity
+from steering_core.store import Store
+from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
+from steering_core.vectors.linear import one_thread
+from steering_core.vectors.methods import METHODS
+from steering_core.vectors.separation import Estimate, separation
+from steering_core.vectors.stability import bootstrap, fit_of, influences, sample_sizes, split_half
+from steering_core.vectors.vector import Vector, vectors_by_id
+
+QUALITIES_VERSION = 1
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass
+class Assessment:
+    """What one assessment did, in vectors."""
+
+    computed: int = 0
+    reused: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How often pairs are drawn again, and from which seed."""
+
+    draws: int = 100
+    seed: int = 0
+
+
+@one_thread()
+def assess(
+    store: Store, model: ModelIdentity, vector_ids: Sequence[str], resampling: Resampling | None = None
+) -> Assessment:
+    """Have the store hold the qualities of those vectors of `model` that were derived from a concept's pairs."""
+    started, resampling = time.perf_counter(), resampling or Resampling()
+    vectors = [v for v in vectors_by_id(store, vector_ids) if v.derived and v.model_id == model.model_id]
+    marks = {_quality_id(v, resampling, "auc", "train"): v for v in vectors}  # a row that every vector has
+    todo = [marks[i] for i in sorted(store.absent("qualities", marks))]
+    rows: list[dict[str, Any]] = []
+    for concept_id, position in sorted({(v.concept_id or "", v.position) for v in todo}):
+        some = [v for v in todo if (v.concept_id, v.position) == (concept_id, position)]
+        rows += _of_concept(store, model, concept_id, position, some, resampling)
+    store.append("qualities", rows)
+    return Assessment(len(todo), len(vectors) - len(todo), time.perf_counter() - started)
+
+
+def _of_concept(
+    store: Store,
+    model: ModelIdentity,
+    concept_id: str,
+    position: str,
+    vectors: Sequence[Vector],
+    resampling: Resampling,
+) -> Iterator[dict[str, Any]]:
+    """The rows of vectors that share a concept and a position; its activations are read once."""
+    splits = {split: concept_pairs(store, model, concept_id, split) for split in SPLITS}
+    pairs = [pair for split in SPLITS for pair in splits[split].values()]
+    ends = np.cumsum([len(splits[split]) for split in SPLITS])
+    places = dict(zip(SPLITS, np.split(np.arange(len(pairs)), ends[:-1]), strict=True))
+    for contrast in read_contrasts(store, model, pairs, sorted({v.layer for v in vectors}), position):
+        for vector in (v for v in vectors if v.layer == contrast.layer):
+            yield from _separations(vector, contrast, places, resampling)
+            if vector.control is None and vector.method in METHODS:
+                yield from _stabilities(vector, contrast, places["train"], list(splits["train"]), resampling)
+
+
+def _separations(
+    vector: Vector, contrast: Contrast, places: dict[Split, np.ndarray], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
+    direction = vector.direction.astype(np.float64)
+    positive, negative = contrast.positive @ direction, contrast.negative @ direction  # (N,)
+    for split, rows in places.items():
+        if len(rows):
+            seed = seed_from(resampling.seed, split)
+            found = separation(positive[rows], negative[rows], 10 * resampling.draws, seed)
+            for metric, estimate in found.items():
+                yield _row(vector, resampling, metric, estimate, split=split)
+
+
+def _stabilities(
+    vector: Vector, contrast: Contrast, places: np.ndarray, pair_ids: Sequence[str], resampling: Resampling
+) -> Iterator[dict[str, Any]]:
+    n, random = len(places), np.random.default_rng(resampling.seed)
+    fit = fit_of(vector.method, contrast.positive[places], contrast.negative[places])
+    whole = fit(np.arange(n))
+    once = {
+        "split_half": split_half(fit, n, resampling.draws // 2, random),
+        "bootstrap": bootstrap(fit, whole, n, resampling.draws, random),
+    }
+    for metric, estimate in once.items():
+        if estimate:
+            yield _row(vector, resampling, metric, estimate)
+    for estimate in sample_sizes(fit, whole, n, random):
+        yield _row(vector, resampling, "sample_size", estimate)
+    for pair_id, value in zip(pair_ids, influences(fit, whole, n), strict=True):
+        if np.isfinite(value):
+            yield _row(vector, resampling, "influence", Estimate(value, None, None, n), pair_id=pair_id)
+
+
+def _quality_id(
+    vector: Vector,
+    resampling: Resampling,
+    metric: str,
+    split: str | None = None,
+    pair_id: str | None = None,
+    n: int | None = None,
+) -> str:
+    made_of = (vector.vector_id, resampling.draws, resampling.seed, metric, split, pair_id, n)
+    return content_key("quality", QUALITIES_VERSION, *made_of)
+
+
+def _row(
+    vector: Vector,
+    resampling: Resampling,
+    metric: str,
+    estimate: Estimate,
+    split: str | None = None,
+    pair_id: str | None = None,
+) -> dict[str, Any]:
+    n = estimate.n if metric == "sample_size" else None
+    return {
+        "quality_id": _quality_id(vector, resampling, metric, split, pair_id, n),
+        "vector_id": vector.vector_id,
+        "metric": metric,
+        "split": split,
+        "pair_id": pair_id,
+        "value": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "n": estimate.n,
+        "draws": resampling.draws,
+        "seed": resampling.seed,
+    }

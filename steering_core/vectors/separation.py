@@ -1,0 +1,75 @@
+"""Separation: how well a direction tells the two sides of pairs apart that it was not made from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the central 95 % of what resampling gave; `n` is what it was estimated from."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Probability that a positive projection exceeds a negative one, (N,), (M,) -> 0 .. 1; ties count half."""
+    return float(_wins(positive, negative).mean())
+
+
+def d_prime(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Distance of the two means in units of the pooled standard deviation, (N,), (M,); nan where nothing varies."""
+    if min(len(positive), len(negative)) < 2:
+        return float("nan")
+    spread = float(np.sqrt((positive.var(ddof=1) + negative.var(ddof=1)) / 2))
+    return float(positive.mean() - negative.mean()) / spread if spread > 0 else float("nan")
+
+
+def separation(positive: np.ndarray, negative: np.ndarray, resamples: int, seed: int) -> dict[str, Estimate]:
+    """`auc` and `d_prime` of paired projections (N,), (N,), with intervals from resampled pairs.
+
+    Without an interval for fewer than two pairs; without d_prime where it is not defined.
+    """
+    n = len(positive)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # (R, N)
+    drawn = {
+        "auc": np.einsum("ri,ij,rj->r", counts, _wins(positive, negative), counts, optimize=True) / n**2,
+        "d_prime": _weighted_d_prime(counts, positive, negative),
+    }
+    found = {"auc": auc(positive, negative), "d_prime": d_prime(positive, negative)}
+    return {
+        metric: Estimate(value, *interval(drawn[metric] if n > 1 else np.zeros(0)), n)
+        for metric, value in found.items()
+        if np.isfinite(value)
+    }
+
+
+def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
+    """The central 95 % of the finite draws, or None twice where there is none."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return None, None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _wins(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """1 where positive i exceeds negative j, a half where they tie, (N,), (M,) -> (N, M)."""
+    return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+
+
+def _weighted_d_prime(counts: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """d_prime of each resample, counts (R, N) of the pairs -> (R,); nan where nothing varies."""
+    n = counts.shape[1]
+    means, variances = [], []
+    for values in (positive, negative):
+        mean = counts @ values / n
+        means.append(mean)
+        variances.append((counts @ values**2 - n * mean**2) / max(n - 1, 1))
+    spread = np.sqrt(np.maximum(sum(variances), 0) / 2)
+    scale = np.abs(np.concatenate([positive, negative])).max()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread > 1e-6 * scale, (means[0] - means[1]) / spread, np.nan)
