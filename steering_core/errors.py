@@ -7,6 +7,8 @@
     │   ├── ModelNotFound    no such embedded model, folder or hub repository
     │   ├── ModelUnsupported an architecture whose blocks cannot be tapped
     │   ├── LayerNotFound    a layer outside 0 .. n_layers - 1
+    │   ├── SiteNotFound     a site that does not exist, or that this architecture's blocks do not have
+    │   ├── PositionUnknown  a position that names no tokens
     │   ├── PromptError      an empty prompt, or one beyond the model's context
     │   └── TapNotFired      a steered or captured block that the forward pass never called
     ├── InterventionError    an intervention that cannot be parsed or does not fit the model
@@ -52,6 +54,14 @@ class ModelUnsupported(ModelError):
 
 class LayerNotFound(ModelError):
     """A layer outside 0 .. n_layers - 1."""
+
+
+class SiteNotFound(ModelError):
+    """A site that does not exist, or that this architecture's blocks do not have."""
+
+
+class PositionUnknown(ModelError):
+    """A position that names no tokens."""
 
 
 class PromptError(ModelError):

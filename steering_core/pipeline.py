@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from steering_core.activations import extract
+from steering_core.activations.extract import extract
 from steering_core.cells import Cell, Strengths, candidates, trial, unsteered
 from steering_core.concepts import SIDES, Concept, Side, Split, load_concept
 from steering_core.generations import generate

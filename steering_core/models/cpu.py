@@ -1,7 +1,7 @@
 """What a CPU lacks: MLX's `exp` is scalar code there, and costs a forward pass as much as its products do.
 
-Here exp is a polynomial built of operations that are vectorised, exact to 3e-7, and fused by `mx.compile` where there is
-a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the place of MLX's own on a CPU.
+Here exp is a polynomial built of operations that are vectorised, exact to 3e-7, and fused by `mx.compile` where there
+is a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the place of MLX's own on a CPU.
 """
 
 import math

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import QueryError, StoreDamaged, StoreError, StoreTooNew
+from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
 from steering_core.keys import content_key
 from steering_core.store.files import locked, publish
 from steering_core.store.tables import TABLES
@@ -105,6 +106,15 @@ class Store:
             fresh = {k: row for k, row in fresh.items() if k in new_keys}
             self.append(table, list(fresh.values()))
         return len(fresh)
+
+    def check_room(self, size: int) -> None:
+        """Raise DiskFull where the store's disk has less room than `size` bytes."""
+        free = shutil.disk_usage(self.root).free
+        if size > free:
+            raise DiskFull(
+                f"{size:,} bytes are to be written and the disk of {self.root} has {free:,} free: free some space, ask "
+                "for fewer layers or prompts, or name another store with --store"
+            )
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

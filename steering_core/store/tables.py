@@ -99,14 +99,17 @@ TABLES = {
         ),
         _table(
             "activations",
-            "the residual stream after a block, at a position of a prompt; residual_norm is the mean norm over the "
-            "prompt's tokens but the first",
-            ("model_id", "prompt_id", "site", "position", "layer"),
+            "what passes a site of a block, at a position of a prompt: the mean over n_read of its tokens (mean leaves "
+            "out token 0 and special ones), or one row a token; residual_norm is the mean norm of all tokens but the "
+            "first",
+            ("model_id", "prompt_id", "site", "position", "layer", "token"),
             model_id=text,
             prompt_id=text,
             site=text,
             position=text,
             layer=whole,
+            token=whole,
+            n_read=whole,
             residual_norm=pa.float32(),
             activation=floats,
         ),

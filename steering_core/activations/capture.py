@@ -1,0 +1,219 @@
+"""Capture: run planned passes and hand out each prompt's activations as its last pass ends.
+
+A prompt's tokens may be spread over several passes: each pass sums the tokens that its readers want, and sums and
+counts meet in the last one. Blocks after the last wanted one, and the vocabulary projection, are never computed: MLX is
+lazy and nothing asks for their values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from steering_core.activations.passes import Cost, Pass
+from steering_core.activations.places import SITE, tokens_normed, tokens_read
+from steering_core.activations.watch import Look, watching
+from steering_core.backend import mx, on_cpu
+from steering_core.engine import Cache, Work, cache_arrays, fork
+from steering_core.errors import Diverged
+from steering_core.models import Model
+from steering_core.prompts import Prompt
+
+
+def cost_here() -> Cost:
+    """What passes cost on this machine's device."""
+    return Cost() if on_cpu() else Cost(tokens=16384, cached=131072, overhead=1024)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of every prompt: at which layers, position and site."""
+
+    layers: tuple[int, ...]
+    position: str
+    site: str = SITE
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Activations of the prompts `rows`, float32: values (N, L, D) and mean residual norms (N, L).
+
+    With position `all` there is one prompt, and N is its tokens.
+    """
+
+    rows: tuple[int, ...]
+    values: np.ndarray
+    residual_norms: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one pass found: sums (L, B, K, D) for K different choices of tokens a row, norm sums (L, B).
+
+    `places` tells each reader's row and choice. With position `all` the choices are the pass's tokens, and so are the
+    norms' (L, B, T).
+    """
+
+    sums: np.ndarray
+    norms: np.ndarray
+    places: dict[int, tuple[int, int]]
+
+
+class Capture:
+    """Runs passes over `prompts` on `model`; `work` counts them."""
+
+    def __init__(self, model: Model, prompts: Sequence[Prompt], reading: Reading, work: Work) -> None:
+        self.model, self.prompts, self.reading, self.work = model, prompts, reading, work
+        special = frozenset(model.tokenizer.all_special_ids)
+        self.read = [tokens_read(prompt, reading.position, special) for prompt in prompts]
+        self.normed = [tokens_normed(prompt) for prompt in prompts]
+
+    @cached_property
+    def _per_token(self) -> bool:
+        return self.reading.position == "all"
+
+    def run(
+        self, passes: Sequence[Pass], cache: Cache | None = None, path: tuple[_Part, ...] = ()
+    ) -> Iterator[Captured]:
+        """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan."""
+        for this in passes:
+            mine = self._cache(this, cache)
+            part = self._forward(this, mine)
+            if this.children:
+                yield from self.run(this.children, mine, (*path, part))
+            elif self._per_token:
+                yield from (self._tokens_of(reader, (*path, part)) for (reader,) in this.readers)
+            else:
+                yield self._mean_of(tuple(reader for (reader,) in this.readers), (*path, part))
+
+    def _cache(self, this: Pass, parent: Cache | None) -> Cache | None:
+        if parent is not None:
+            cache = fork(parent, this.parents)
+        elif this.children:
+            cache = self.model.new_cache()
+        else:
+            return None
+        for entry in cache:
+            if type(entry).__name__ == "KVCache":
+                entry.step = this.length  # grow by what comes, not by 256 tokens
+        return cache
+
+    def _forward(self, this: Pass, cache: Cache | None) -> _Part:
+        """Run one pass; what its readers want of it."""
+        tokens = np.zeros((len(this.parents), this.length), np.int32)
+        for row, readers in enumerate(this.readers):
+            found = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
+            tokens[row, : len(found)] = found
+        weights, places = self._weights(this)
+        normed = _padded([self.normed[readers[0]] for readers in this.readers], this)
+        looks, found_at = self._looks(weights, normed)
+        with watching(self.model, self.reading.site, looks):
+            self.model.network(mx.array(tokens), cache=cache)
+        wanted = [array for pair in found_at.values() for array in pair]
+        mx.eval(wanted, self._cached(cache) if this.children and cache else [])
+        self.work.add(*tokens.shape)
+        layers = self.reading.layers
+        sums = np.stack([np.array(found_at[layer][0]) for layer in layers])
+        return _Part(sums, np.stack([np.array(found_at[layer][1]) for layer in layers]), places)
+
+    def _weights(self, this: Pass) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
+        """The different choices of tokens in each row, (B, K, T), and each reader's row and choice."""
+        choices: list[dict[bytes, int]] = [{} for _ in this.readers]
+        places: dict[int, tuple[int, int]] = {}
+        for row, readers in enumerate(this.readers):
+            for reader in readers:
+                choice = _padded([self.read[reader]], this)[0].tobytes()
+                places[reader] = (row, choices[row].setdefault(choice, len(choices[row])))
+        weights = np.zeros((len(choices), max(map(len, choices)), this.length), np.float32)
+        for row, found in enumerate(choices):
+            for choice, k in found.items():
+                weights[row, k] = np.frombuffer(choice, np.float32)
+        return weights, places
+
+    def _looks(
+        self, weights: np.ndarray, normed: np.ndarray
+    ) -> tuple[dict[int, Look], dict[int, tuple[mx.array, mx.array]]]:
+        """A look for every layer, and where they leave what they saw: sums (B, K, D) and norm sums (B,), lazily."""
+        found: dict[int, tuple[mx.array, mx.array]] = {}
+        read = _Sum(weights)
+        norm_weights = mx.array(normed)
+
+        def look(layer: int) -> Look:
+            def see(h: mx.array) -> None:
+                norms = _norms(h)  # (B, T)
+                if self._per_token:
+                    found[layer] = (h.astype(mx.float32), norms)
+                else:
+                    found[layer] = (read(h), (norms * norm_weights).sum(axis=-1))
+
+            return see
+
+        return {layer: look(layer) for layer in self.reading.layers}, found
+
+    def _cached(self, cache: Cache) -> list[mx.array]:
+        """The arrays of the cache up to the last wanted block; all of them where an entry is not a block's."""
+        per_block = len(cache) == self.model.identity.n_layers
+        return cache_arrays(cache[: max(self.reading.layers) + 1] if per_block else cache)
+
+    def _mean_of(self, readers: tuple[int, ...], path: tuple[_Part, ...]) -> Captured:
+        """The means over each reader's tokens, from the sums of the passes that it ran through."""
+        values = np.zeros((len(readers), len(self.reading.layers), path[-1].sums.shape[-1]), np.float32)
+        norms = np.zeros(values.shape[:2], np.float32)
+        for part in path:
+            rows, choices = np.array([part.places[reader] for reader in readers]).T
+            values += part.sums[:, rows, choices].swapaxes(0, 1)
+            norms += part.norms[:, rows].T
+        values /= np.array([self.read[reader].sum() for reader in readers])[:, None, None]
+        norms /= np.array([self.normed[reader].sum() for reader in readers])[:, None]
+        return self._finite(Captured(readers, values, norms))
+
+    def _tokens_of(self, reader: int, path: tuple[_Part, ...]) -> Captured:
+        """Every token of one reader, laid end to end from the passes that it ran through."""
+        n = len(self.prompts[reader].tokens)
+        values = np.concatenate([part.sums[:, part.places[reader][0]] for part in path], axis=1)[:, :n]
+        norms = np.concatenate([part.norms[:, part.places[reader][0]] for part in path], axis=1)[:, :n]
+        return self._finite(Captured((reader,), values.swapaxes(0, 1), norms.T))
+
+    def _finite(self, captured: Captured) -> Captured:
+        finite = np.isfinite(captured.values).all(axis=-1) & np.isfinite(captured.residual_norms)  # (N, L)
+        if not finite.all():
+            row, layer = np.argwhere(~finite)[0]
+            prompt = self.prompts[captured.rows[min(row, len(captured.rows) - 1)]]
+            raise Diverged(
+                f"{self.model.name} gives inf or nan at {self.reading.site} of layer {self.reading.layers[layer]} for "
+                f"the prompt {prompt.text[:60]!r}: leave that layer out, or use weights of a wider type (bfloat16)"
+            )
+        return captured
+
+
+def _padded(chosen: Sequence[np.ndarray], this: Pass) -> np.ndarray:
+    """The pass's stretch of each row's choice of tokens, (B, T) float32, 0 behind a row's end."""
+    padded = np.zeros((len(chosen), this.length), np.float32)
+    for row, tokens in enumerate(chosen):
+        stretch = tokens[this.offset : this.offset + this.length]
+        padded[row, : len(stretch)] = stretch
+    return padded
+
+
+class _Sum:
+    """Weighted sums over tokens, (B, T, D) -> (B, K, D) float32; where one token a row is wanted, that one is taken."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self._weights = mx.array(weights)  # (B, K, T)
+        single = weights.shape[1] == 1 and (weights.sum(axis=-1) == 1).all()
+        self._at = mx.array(weights.argmax(axis=-1)[:, :, None]) if single else None  # (B, 1, 1)
+        self._nothing = not weights.any()
+
+    def __call__(self, h: mx.array) -> mx.array:
+        if self._nothing:
+            return mx.zeros((h.shape[0], self._weights.shape[1], h.shape[-1]))
+        if self._at is not None:
+            return mx.take_along_axis(h, self._at, axis=1).astype(mx.float32)
+        return self._weights @ h.astype(mx.float32)
+
+
+@mx.compile
+def _norms(h: mx.array) -> mx.array:
+    """Norms of the stream's vectors, accumulated in float32, (B, T, D) -> (B, T)."""
+    return mx.sqrt(h.astype(mx.float32).square().sum(axis=-1))

@@ -1,0 +1,85 @@
+"""Watching: hear what passes a site of the wanted blocks, without changing it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from steering_core.activations.places import SITE
+from steering_core.backend import mx, nn
+from steering_core.errors import SiteNotFound, TapNotFired
+from steering_core.models import Model
+from steering_core.taps import Edit
+
+Look = Callable[[mx.array], None]
+
+_NAMES = {
+    "attn_out": ("self_attn", "attention", "attn", "linear_attn", "temporal_block", "mixer", "mamba"),
+    "mlp_out": ("mlp", "feed_forward", "block_sparse_moe", "moe", "ffn", "mlp_block"),
+}
+
+
+@contextlib.contextmanager
+def watching(model: Model, site: str, looks: Mapping[int, Look]) -> Iterator[None]:
+    """Have each layer's look see what passes `site` of its block, (B, T, D), in every forward pass inside the `with`.
+
+    `attn_out` and `mlp_out` are what the block's own attention and MLP return. Raises SiteNotFound where a block has no
+    such part, TapNotFired at the end where one was never called.
+    """
+    if site == SITE:
+        with model.taps.applied({layer: _only_looking(look) for layer, look in looks.items()}):
+            yield
+        return
+    heard: set[int] = set()
+    with contextlib.ExitStack() as stack:
+        for layer, look in looks.items():
+            stack.enter_context(_overheard(_part(model, layer, site), _noting(heard, layer, look), site == "resid_pre"))
+        yield
+    if missed := sorted(looks.keys() - heard):
+        raise TapNotFired(f"the forward pass never called {site} of block {', '.join(map(str, missed))}")
+
+
+def _only_looking(look: Look) -> Edit:
+    def edit(h: mx.array) -> mx.array:
+        look(h)
+        return h
+
+    return edit
+
+
+def _noting(heard: set[int], layer: int, look: Look) -> Look:
+    def noted(h: mx.array) -> None:
+        heard.add(layer)
+        look(h)
+
+    return noted
+
+
+def _part(model: Model, layer: int, site: str) -> nn.Module:
+    block = model.network.layers[layer]
+    if site == "resid_pre":
+        return block
+    for name in _NAMES[site]:
+        if isinstance(getattr(block, name, None), nn.Module):
+            return getattr(block, name)
+    parts = ", ".join(name for name, part in block.children().items() if part)
+    raise SiteNotFound(f"{model.name} has no {site} at layer {layer}: its block's parts are {parts}")
+
+
+@contextlib.contextmanager
+def _overheard(module: nn.Module, look: Look, before: bool) -> Iterator[None]:
+    """The module's class exchanged for one that shows what goes in (`before`) or comes out."""
+    cls = type(module)
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if before:
+            look(args[0])
+            return cls.__call__(self, *args, **kwargs)
+        output = cls.__call__(self, *args, **kwargs)
+        look(output[0] if isinstance(output, tuple) else output)
+        return output
+
+    module.__class__ = type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
+    try:
+        yield
+    finally:
+        module.__class__ = cls
