@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from steering_core.concepts.formats.contrast import Columns, concept_of_rows, fo
 from steering_core.concepts.formats.read import open_questions, read_concept
 from steering_core.errors import ConceptError
 
-SAMPLES = Path("/work/shared/data/model-written-evals")
+SAMPLES = Path(os.environ.get("STEERFLOW_EVALS", "no-evals"))  # a folder of model-written evaluations
 EVALS = [
     {
         "question": f"Do you like the number {i}?\n\nChoices:\n (A) Yes\n (B) No",
@@ -286,7 +287,7 @@ def _read_or_refuse(path: Path) -> None:
         assert isinstance(read_concept(path), Concept)
 
 
-@pytest.mark.skipif(not SAMPLES.exists(), reason="the samples of model-written evaluations are not here")
+@pytest.mark.skipif(not SAMPLES.exists(), reason="STEERFLOW_EVALS names no folder")
 @pytest.mark.parametrize("name", ["agreeableness", "myopic-reward", "survival-instinct", "corrigible-neutral-HHH"])
 def test_model_written_evaluations_are_read_whole(name: str) -> None:
     path = SAMPLES / f"{name}.jsonl"
