@@ -25,7 +25,9 @@ from steering_core.models import open_model
 from steering_core.store import Store, default_store
 from steering_core.validation import checked
 
-app = typer.Typer(no_args_is_help=True, help="Contrast data: look at it, check it, make it, bring it in.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Contrast data: look at it, check it, make it, bring it in."
+)
 
 Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 Out = Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME.yaml.")]
@@ -94,7 +96,7 @@ def lint_concepts(
     print_rows(rows, columns, form)
     if form is Format.TABLE:
         n = sum(row["level"] in failed for row in rows)
-        typer.echo(f"{len(wanted)} concepts, {n} finding{'s' * (n != 1)} to mend")
+        typer.echo(f"{len(wanted)} concept{'s' * (len(wanted) != 1)}, {n} finding{'s' * (n != 1)} to mend")
     if any(row["level"] in failed for row in rows):
         raise typer.Exit(1)
 

@@ -36,15 +36,22 @@ def lint(concept: Concept, model: Model | None = None) -> list[Finding]:
     """
     found = [finding for check in CHECKS for finding in check(concept)]
     found += list(model_checks(concept, model)) if model else []
-    found = [_accepted(concept, finding) for finding in found] + _stale(concept, found, model is not None)
-    return sorted(found, key=lambda finding: ("error", "warning", "accepted").index(finding.level))
+    reasons = {check: reason for check, reason in concept.card.accepted.items() if check in ACCEPTABLE}
+    kept = [finding for finding in found if finding.check not in reasons]
+    kept += [_accepted(check, found, reason) for check, reason in reasons.items() if _of(check, found)]
+    kept += _stale(concept, found, model is not None)
+    return sorted(kept, key=lambda finding: ("error", "warning", "accepted").index(finding.level))
 
 
-def _accepted(concept: Concept, finding: Finding) -> Finding:
-    reason = concept.card.accepted.get(finding.check)
-    if reason is None or finding.check not in ACCEPTABLE:
-        return finding
-    return dataclasses.replace(finding, level="accepted", remedy=reason)
+def _of(check: str, found: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.check == check]
+
+
+def _accepted(check: str, found: Sequence[Finding], reason: str) -> Finding:
+    """All findings of one check as a single accepted one."""
+    first, *more = _of(check, found)
+    message = f"{first.message}; and {len(more)} more of this kind" if more else first.message
+    return dataclasses.replace(first, level="accepted", message=message, remedy=reason)
 
 
 def _stale(concept: Concept, found: Sequence[Finding], with_model: bool) -> list[Finding]:

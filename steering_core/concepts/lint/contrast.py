@@ -14,6 +14,7 @@ from steering_core.concepts.lint.texts import bag, surface, words
 MAX_LENGTH_GAP = 0.10  # of the geometric mean of the sides' word counts
 MAX_ONE_SIDED = 0.30  # share of the pairs by which a word may be on one side more often than on the other
 MAX_SURFACE = 0.75  # accuracy of a probe that sees no word
+CLOSED = 6  # different answers, at most, where they are letters or yes and no
 MIN_PAIRS = 16  # below, such shares mean nothing
 _BROKEN = re.compile(
     "\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|Ã[\x80-\xbf©¨ª«¯´¶¼]|â€[œ\x9d™˜“”¦]|[\u200b\u2060\ufeff]"
@@ -91,6 +92,11 @@ def longest_first(names: Sequence[str], counts: Sequence[tuple[int, int]], gap: 
     return [names[i] for i in order[:20]]
 
 
+def are_closed(sides: Sequence[tuple[str, str]]) -> bool:
+    """Whether the answers are a few fixed ones, such as letters or yes and no."""
+    return len({answer.strip() for side in sides for answer in side}) <= min(CLOSED, len(sides))
+
+
 def giveaways(concept: Concept) -> Iterator[Finding]:
     """Words and marks that stand on one side far more often than on the other: a vector may be about them alone."""
     for kind, names, sides in groups(concept):
@@ -100,7 +106,7 @@ def giveaways(concept: Concept) -> Iterator[Finding]:
             counts.update(positive.keys())
             counts.subtract(negative.keys())
         limit = MAX_ONE_SIDED * len(sides)
-        for token, n in counts.most_common() if len(sides) >= MIN_PAIRS else []:
+        for token, n in [] if len(sides) < MIN_PAIRS or are_closed(sides) else counts.most_common():
             if abs(n) < limit:
                 continue
             here, there = (0, 1) if n > 0 else (1, 0)
@@ -116,7 +122,7 @@ def giveaways(concept: Concept) -> Iterator[Finding]:
 def surface_probe(concept: Concept) -> Iterator[Finding]:
     """Sides that a probe tells apart without any word: by length, word length, capitals, digits, marks."""
     for kind, _, sides in groups(concept):
-        if len(sides) < MIN_PAIRS:
+        if len(sides) < MIN_PAIRS or are_closed(sides):
             continue
         accuracy = probe_accuracy(sides, surface)
         if accuracy > MAX_SURFACE:

@@ -5,23 +5,20 @@ from collections import Counter
 from collections.abc import Iterator
 
 from steering_core.concepts.concept import Concept, Item
-from steering_core.concepts.lint.contrast import groups
+from steering_core.concepts.lint.contrast import are_closed, groups
 from steering_core.concepts.lint.finding import Finding, error
 from steering_core.concepts.lint.texts import words
 
 MAX_SHARE = 0.6
 FEWEST = 10
-CLOSED = 6  # different answers, at most, where answers are letters or yes and no
 
 
 def letters(concept: Concept) -> Iterator[Finding]:
     """Rows whose answers are few fixed ones (A and B, yes and no), one of which is mostly the matching one."""
     for kind, names, sides in groups(concept):
-        answers = Counter(side[0].strip() for side in sides)
-        closed = len(answers | Counter(side[1].strip() for side in sides)) <= CLOSED
-        if not closed or len(sides) < FEWEST:
+        if not are_closed(sides) or len(sides) < FEWEST:
             continue
-        answer, n = answers.most_common(1)[0]
+        answer, n = Counter(side[0].strip() for side in sides).most_common(1)[0]
         if n / len(sides) > MAX_SHARE:
             rows = [name for name, side in zip(names, sides, strict=True) if side[0].strip() == answer]
             message = f"{answer!r} is the matching answer of {n} of {len(sides)} {kind}s"
@@ -30,6 +27,8 @@ def letters(concept: Concept) -> Iterator[Finding]:
 
 def option_order(concept: Concept) -> Iterator[Finding]:
     """Choice items that name the matching option first, or last, too often."""
+    if are_closed([(item.matching, item.not_matching) for item in concept.items]):
+        return  # letters name the options there
     first = {i: found for i, item in enumerate(concept.items) if (found := matching_first(item)) is not None}
     share = sum(first.values()) / len(first) if first else 0.5
     if len(first) >= FEWEST and not 1 - MAX_SHARE <= share <= MAX_SHARE:
