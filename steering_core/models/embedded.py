@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steering_core.errors import ModelNotFound
-from steering_core.store.files import locked
+from steering_core.locks import locked
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,8 @@ Killed at any moment, the folder holds only whole files; a temporary one that wa
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,12 +62,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process; the kernel frees it when the process dies, however it dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
 from steering_core.keys import content_key
-from steering_core.store.files import locked, publish
+from steering_core.locks import locked
+from steering_core.store.files import publish
 from steering_core.store.tables import TABLES
 
 STORE_VERSION = 1
