@@ -1,5 +1,6 @@
 """Prompts: text to tokens, in one place, once."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,8 +44,12 @@ def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, sy
         shown = stem_text + _joint(stem_text, answer) + answer if answer else stem_text
         tokens = _encode(model, shown) if answer else stem
         start = _common_length(stem, tokens)
+    return _checked(model, tokens, shown, start)
+
+
+def _checked(model: Model, tokens: tuple[int, ...], shown: str, start: int) -> Prompt:
     if not tokens:
-        raise PromptError(f"the prompt {text!r} has no tokens: give it some text")
+        raise PromptError(f"the prompt {shown!r} has no tokens: give it some text")
     if model.identity.context and len(tokens) > model.identity.context:
         raise PromptError(
             f"a prompt of {len(tokens):,} tokens is beyond {model.name}'s context of {model.identity.context:,}: "
@@ -81,12 +86,23 @@ def _encode(model: Model, text: str, special: bool = True) -> tuple[int, ...]:
     return tuple(model.tokenizer.encode(text, add_special_tokens=special))
 
 
+def conversation(model: Model, messages: Sequence[Mapping[str, str]]) -> Prompt:
+    """Messages (role, content) in the model's chat template, ready for an answer. Raises as `prompt` does."""
+    tokens = _template_tokens(model, messages)
+    return _checked(model, tokens, "\n".join(message["content"] for message in messages), len(tokens))
+
+
 def _chat_tokens(model: Model, text: str, system: str | None) -> tuple[int, ...]:
+    messages = [{"role": "system", "content": system}] if system else []
+    return _template_tokens(model, [*messages, {"role": "user", "content": text}])
+
+
+def _template_tokens(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     if not model.tokenizer.has_chat_template:
         raise PromptError(f"{model.name} has no chat template: set `chat: false` in the concept, or use a chat model")
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": text})
-    tokens = model.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    tokens = model.tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     return tuple(tokens)
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
     "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
     "sql": "Ask the store anything, in SQL.",
+    "explore": "Steer by hand in a browser, beside the evidence.",
 }
 
 

@@ -1,0 +1,82 @@
+"""The explorer's charts. Each takes the rows of the named query that its docstring names; colours are the reader's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+Rows = Sequence[dict[str, Any]]
+Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
+
+
+def _data(rows: Rows) -> alt.InlineData:
+    return alt.InlineData(values=list(rows))
+
+
+def layer_by_dose(rows: Rows) -> alt.Chart:
+    """Heat map of effect over layer and dose, a click on a cell selects it. Query: layer_by_dose."""
+    cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
+    bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
+    doses = sorted({row["dose"] for row in rows})
+    shown = [{**row, "dose_shown": f"{row['dose']:+.2f}"} for row in rows]
+    order = list(dict.fromkeys(f"{dose:+.2f}" for dose in doses))
+    base = alt.Chart(_data(shown)).encode(
+        x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("dose_shown:O", title="dose", sort=order[::-1]),
+    )
+    tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
+        color=alt.Color("effect:Q", title="effect", scale=alt.Scale(domain=[-bound, bound], domainMid=0)),
+        strokeWidth=alt.condition(cell, alt.value(2.5), alt.value(0)),
+        stroke=alt.value("currentColor"),
+        tooltip=[
+            alt.Tooltip("method:N"),
+            alt.Tooltip("layer:O"),
+            alt.Tooltip("dose:Q", format=".3f"),
+            alt.Tooltip("effect:Q", format="+.3f", title="effect (nats per token)"),
+            alt.Tooltip("effect_low:Q", format="+.3f", title="from"),
+            alt.Tooltip("effect_high:Q", format="+.3f", title="to"),
+            alt.Tooltip("perplexity_ratio:Q", format=".2f", title="perplexity ratio"),
+            alt.Tooltip("n:Q"),
+        ],
+    )
+    return tiles.add_params(cell).properties(width="container", height=alt.Step(26))
+
+
+def dose_response(rows: Rows) -> Drawing:
+    """Effect over dose by layer with its interval, on the controls' band. Query: dose_response_of_concept."""
+    candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
+    controls = [row["effect"] for row in rows if row["kind"] in ("random", "shuffled")]
+    layers = sorted({row["layer"] for row in candidates if row["layer"] is not None})
+    zero = [row for row in candidates if row["kind"] == "none"][:1]
+    lines = [row for row in candidates if row["kind"] == "candidate"]
+    lines += [{**row, "layer": layer} for row in zero for layer in layers]
+    x = alt.X("dose:Q", title="dose (share of the residual norm)")
+    base = alt.Chart(_data(lines)).encode(x=x)
+    colour = alt.Color("layer:O", title="layer", scale=alt.Scale(scheme="viridis"))
+    interval = base.mark_area(opacity=0.12).encode(
+        y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour
+    )
+    tooltip = ["layer:O", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
+    line = base.mark_line(point=True).encode(y="effect:Q", color=colour, tooltip=tooltip)
+    layered = [interval, line]
+    if controls:
+        band = _data([{"low": min(controls), "high": max(controls)}])
+        said = alt.value("random and shuffled-label controls")
+        layered.insert(0, alt.Chart(band).mark_rect(opacity=0.18).encode(y="low:Q", y2="high:Q", tooltip=said))
+    return alt.layer(*layered).properties(width="container", height=240)
+
+
+def similarity(rows: Rows) -> alt.Chart:
+    """Cosine between directions, a square. Query: vector_similarity."""
+    tooltip = ["a:N", "b:N", alt.Tooltip("cosine:Q", format="+.3f")]
+    return (
+        alt.Chart(_data(rows))
+        .mark_rect(cornerRadius=3)
+        .encode(
+            x=alt.X("a:N", title=None, axis=alt.Axis(labelAngle=-40, labelLimit=130)),
+            y=alt.Y("b:N", title=None, axis=alt.Axis(labelLimit=160)),
+            color=alt.Color("cosine:Q", scale=alt.Scale(domain=[-1, 1], domainMid=0)),
+            tooltip=tooltip,
+        )
+        .properties(width="container", height=alt.Step(24))
+    )

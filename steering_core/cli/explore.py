@@ -1,0 +1,54 @@
+"""`steer explore`: the explorer, served on this machine."""
+
+import socket
+import threading
+import webbrowser
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from steering_core.errors import SteerflowError
+from steering_core.explorer.app import explorer_app
+from steering_core.explorer.shield import LOOPBACK, new_token
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def explore(
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to offer beside the store's; may be repeated.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on; any but loopback demands a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
+) -> None:
+    """Steer by hand in a browser, beside the evidence; an API under /api, an OpenAI-compatible one under /v1."""
+    token = None if host in LOOPBACK else new_token()
+    application = explorer_app(Store(store or default_store()), model or [], token)
+    with _listening(host, port) as listener:
+        served = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{served}/" + (f"?token={token}" if token else "")
+        Console().print(f"The explorer is at {address}", highlight=False, soft_wrap=True)
+        if browser:
+            threading.Timer(0.5, webbrowser.open, [address]).start()
+        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on `port`. Raises SteerflowError where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SteerflowError(f"cannot serve on {host}:{port}: {error.strerror}. Try --port 0") from error
+    return listener

@@ -1,0 +1,116 @@
+"""Drafts: vectors from a contrast that somebody just typed, kept in memory until they are saved."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.passes import plan_passes
+from steering_core.engine import Work
+from steering_core.errors import VectorNotFound
+from steering_core.keys import content_key
+from steering_core.models import Model
+from steering_core.prompts import Prompt, prompt
+from steering_core.validation import Strict
+from steering_core.vectors.methods import derived_direction
+from steering_core.vectors.vector import Vector
+
+MAX_PAIRS = 32
+KEPT = 64  # contrasts, all layers of each
+Text = Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class Contrast(Strict):
+    """Texts that show a behaviour and texts that do not, pair by pair; `chat` sends them as a user's messages."""
+
+    positive: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
+    negative: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
+    chat: bool = False
+    position: Literal["last", "mean"] = "last"
+
+    @model_validator(mode="after")
+    def _paired(self) -> "Contrast":
+        if len(self.positive) != len(self.negative):
+            raise ValueError(f"{len(self.positive)} positive texts and {len(self.negative)} negative ones: pair them")
+        return self
+
+
+def contrast_vectors(model: Model, contrast: Contrast) -> list[Vector]:
+    """The mean difference of the contrast at every layer of the model. Raises VectorError where its sides are alike."""
+    prompts = [prompt(model, text, chat=contrast.chat) for text in (*contrast.positive, *contrast.negative)]
+    values, norms = _activations(model, prompts, contrast.position)  # (2N, L, D), (2N, L)
+    n = len(contrast.positive)
+    vectors = []
+    for layer in range(model.identity.n_layers):
+        direction = derived_direction("mean_difference", values[:n, layer], values[n:, layer]).astype(np.float32)
+        vectors.append(_vector(model, contrast, layer, direction, float(norms[:, layer].mean())))
+    return vectors
+
+
+def _activations(model: Model, prompts: Sequence[Prompt], position: str) -> tuple[np.ndarray, np.ndarray]:
+    """Activations (N, L, D) and residual norms (N, L) of `prompts`; equal ones are run once."""
+    distinct = list({p.prompt_id: p for p in prompts}.values())
+    place = {p.prompt_id: i for i, p in enumerate(distinct)}
+    layers = tuple(range(model.identity.n_layers))
+    values = np.empty((len(distinct), len(layers), model.identity.width), np.float32)
+    norms = np.empty(values.shape[:2])
+    passes = plan_passes([p.tokens for p in distinct], cost_here())
+    for captured in Capture(model, distinct, Reading(layers, position), Work()).run(passes):
+        values[list(captured.rows)], norms[list(captured.rows)] = captured.values, captured.residual_norms
+    rows = [place[p.prompt_id] for p in prompts]
+    return values[rows], norms[rows]
+
+
+def _vector(model: Model, contrast: Contrast, layer: int, direction: np.ndarray, residual_norm: float) -> Vector:
+    made = contrast.model_dump(mode="json")
+    return Vector(
+        vector_id=content_key("vector", "contrast", 1, model.identity.model_id, made, layer),
+        model_id=model.identity.model_id,
+        concept_id=None,
+        method="mean_difference",
+        layer=layer,
+        residual_norm=residual_norm,
+        direction=direction,
+        architecture=model.identity.architecture,
+        position=contrast.position,
+        n_pairs=len(contrast.positive),
+        lineage={"made": "contrast", **made},
+    )
+
+
+class Drafts:
+    """The latest contrasts' vectors, by what made them and by their keys. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: OrderedDict[str, list[Vector]] = OrderedDict()
+
+    def of(self, model: Model, contrast: Contrast) -> list[Vector]:
+        """The contrast's vector at every layer, computed once. For the accelerator's thread alone."""
+        key = content_key(model.identity.model_id, contrast.model_dump(mode="json"))
+        with self._lock:
+            if key in self._made:
+                self._made.move_to_end(key)
+                return self._made[key]
+        vectors = contrast_vectors(model, contrast)
+        with self._lock:
+            self._made[key] = vectors
+            while len(self._made) > KEPT:
+                self._made.popitem(last=False)
+        return vectors
+
+    def find(self, vector_id: str) -> Vector | None:
+        """The draft with that key, if it is still there."""
+        with self._lock:
+            return next((v for vectors in self._made.values() for v in vectors if v.vector_id == vector_id), None)
+
+    def found(self, vector_ids: list[str]) -> list[Vector]:
+        """The drafts with those keys. Raises VectorNotFound for one that is gone."""
+        vectors = [(vector_id, self.find(vector_id)) for vector_id in vector_ids]
+        if gone := [vector_id for vector_id, vector in vectors if vector is None]:
+            raise VectorNotFound(f"the draft {gone[0]} is gone: make it from its contrast again")
+        return [vector for _, vector in vectors if vector is not None]

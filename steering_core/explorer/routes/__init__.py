@@ -1,0 +1,1 @@
+"""The explorer's routes, one file a topic; `steering_core.explorer.app` mounts them."""

@@ -1,0 +1,41 @@
+"""Library: the models, concepts and vectors that there are to steer with, and what the accelerator is doing."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from steering_core.concepts import available_concepts
+from steering_core.explorer.state import Here, rows_of
+from steering_core.reports import named_query
+
+router = APIRouter(tags=["library"])
+
+
+@router.get("/models")
+def models(here: Here) -> list[dict[str, Any]]:
+    """Models that a request may name, with what the store knows of them."""
+    known = rows_of(here.ask.own("SELECT * FROM models"))
+    by_name = {row["name"]: row for row in known}
+    loaded = here.accelerator.models.loaded()
+    names = here.accelerator.models.names()
+    return [{"name": name, "loaded": name in loaded, **by_name.get(name, {})} for name in names]
+
+
+@router.get("/vectors")
+def vectors(model: str, here: Here) -> list[dict[str, Any]]:
+    """The library's vectors of one model, with their recommended dose and measured safe range."""
+    return rows_of(here.ask.own(named_query("vectors_of_model"), [model]))
+
+
+@router.get("/concepts")
+def concepts(here: Here) -> list[dict[str, Any]]:
+    """Concepts of the store, then those that come with steerflow and were not run yet."""
+    stored = rows_of(here.ask.own("SELECT name, description, chat, n_pairs, concept_id FROM concepts ORDER BY name"))
+    there = {row["name"] for row in stored}
+    return [*stored, *({"name": name, "concept_id": None} for name in available_concepts() if name not in there)]
+
+
+@router.get("/status")
+def status(here: Here) -> dict[str, Any]:
+    """The store's folder name, and what the accelerator is doing."""
+    return {"store": here.store.root.name, **here.accelerator.state()}

@@ -1,0 +1,71 @@
+"""Steer: stream base and steered text, type a contrast, save what it found."""
+
+import dataclasses
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import StreamingResponse
+
+from steering_core.explorer.drafts import Contrast
+from steering_core.explorer.sse import event_stream
+from steering_core.explorer.state import Here, called, sampled
+from steering_core.explorer.steering import SteerRequest, rows
+from steering_core.models import Model
+from steering_core.validation import Strict
+from steering_core.vectors import library
+
+router = APIRouter(tags=["steer"])
+
+
+class ContrastRequest(Strict):
+    """A contrast, and the model that reads it."""
+
+    model: Annotated[str, Field(min_length=1, max_length=300)]
+    contrast: Contrast
+
+
+class SaveRequest(Strict):
+    """Drafts to put into the library, under a name."""
+
+    vector_ids: Annotated[
+        tuple[Annotated[str, Field(pattern="^[0-9a-f]{20}$")], ...], Field(min_length=1, max_length=128)
+    ]
+    model: Annotated[str, Field(min_length=1, max_length=300)]
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+
+
+@router.post("/steer", response_class=StreamingResponse)
+async def steer(wanted: SteerRequest, here: Here, request: Request) -> StreamingResponse:
+    """Stream an answer under steering, and the unsteered one beside it, as server-sent events.
+
+    `queued` (position, 0 is next), `start` (rows, vectors, probes), `token` (row, text, projections, finish), `done`,
+    or `error` (message).
+    """
+    here.accelerator.check_room()
+    texts = sampled(here, request, wanted.sampling, lambda model: rows(model, here.store, here.drafts, wanted))
+    return event_stream(texts)
+
+
+@router.post("/contrasts")
+async def contrasts(wanted: ContrastRequest, here: Here, request: Request) -> list[dict[str, Any]]:
+    """The vector of a typed contrast at every layer: drafts, which /vectors saves."""
+    vectors = await called(here, request, wanted.model, lambda model: here.drafts.of(model, wanted.contrast))
+    return [
+        {"vector_id": v.vector_id, "layer": v.layer, "norm": v.norm, "residual_norm": v.residual_norm} for v in vectors
+    ]
+
+
+@router.post("/vectors", status_code=201)
+async def save(wanted: SaveRequest, here: Here, request: Request) -> dict[str, Any]:
+    """Save drafts into the library under a name."""
+
+    def saved(model: Model) -> None:
+        vectors = here.drafts.found(list(wanted.vector_ids))
+        for vector in vectors:
+            vector.check(model.identity)
+        here.store.append_new("models", [dataclasses.asdict(model.identity)])
+        library.save(here.store, vectors, wanted.name)
+
+    await called(here, request, wanted.model, saved)
+    return {"name": wanted.name, "vector_ids": list(wanted.vector_ids)}

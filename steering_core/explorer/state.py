@@ -1,0 +1,98 @@
+"""What every route works with, and how rows go out."""
+
+import asyncio
+import datetime
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import pyarrow as pa
+from fastapi import Depends, Request
+
+from steering_core.explorer.accelerator import Accelerator, Event, Rows, Sampling, Texts
+from steering_core.explorer.ask import Ask
+from steering_core.explorer.drafts import Drafts
+from steering_core.models import Model
+from steering_core.store import Store
+
+TAB = "x-steerflow-tab"
+_LOOK_UP = 0.5  # seconds between two looks whether anybody still listens
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """The store, the accelerator, the SQL box, and vectors that are not saved yet."""
+
+    store: Store
+    accelerator: Accelerator
+    ask: Ask
+    drafts: Drafts = field(default_factory=Drafts)
+
+
+def _explorer(request: Request) -> Explorer:
+    found: Explorer = request.app.state.explorer
+    return found
+
+
+Here = Annotated[Explorer, Depends(_explorer)]
+
+
+def client_of(request: Request) -> str:
+    """Who asks: a tab of the page, or a connection."""
+    peer = request.client
+    return request.headers.get(TAB, "")[:64] or (f"{peer.host}:{peer.port}" if peer else "somebody")
+
+
+async def sampled(
+    explorer: Explorer, request: Request, sampling: Sampling, rows: Callable[[Model], Rows]
+) -> AsyncIterator[Event]:
+    """Every event of a request's texts, to `done` or `error`. Its work ends when its client goes, or stops to iterate.
+
+    Raises Busy where too many wait.
+    """
+    loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
+    texts = Texts(sampling, rows, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
+    explorer.accelerator.submit(client_of(request), texts)
+    looked = time.monotonic()
+    try:
+        while True:
+            if time.monotonic() - looked > _LOOK_UP:
+                looked = time.monotonic()
+                if await request.is_disconnected():
+                    return
+            try:
+                event = await asyncio.wait_for(events.get(), _LOOK_UP)
+            except TimeoutError:
+                continue
+            yield event
+            if event["event"] in ("done", "error"):
+                return
+    finally:
+        explorer.accelerator.cancel(texts)
+
+
+async def called(explorer: Explorer, request: Request, model: str, function: Callable[[Model], Any]) -> Any:
+    """The result of `function` of an open model, on the accelerator's thread."""
+    return await asyncio.wrap_future(explorer.accelerator.call(client_of(request), model, function))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: times as text, and no inf or nan."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of an Arrow table as JSON has them."""
+    return [plain(row) for row in table.to_pylist()]

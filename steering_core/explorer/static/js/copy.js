@@ -1,0 +1,48 @@
+// What is on the page, as code that does the same elsewhere.
+
+import { called } from "./cards.js";
+
+const text = (value) => JSON.stringify(value);
+const shell = (value) => `'${String(value).replaceAll("'", "'\\''")}'`;
+
+/** Python: OpenAI's client on this server. */
+export function asPython(body, origin) {
+  const { model, prompt, system, chat, steering, max_tokens, temperature, seed } = body;
+  const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: prompt }];
+  const call = chat
+    ? `client.chat.completions.create(\n    model=${text(model)},\n    messages=json.loads(${text(JSON.stringify(messages))}),`
+    : `client.completions.create(\n    model=${text(model)},\n    prompt=${text(system ? `${system}\n\n${prompt}` : prompt)},`;
+  return [
+    "import json", "", "from openai import OpenAI", "",
+    `client = OpenAI(base_url="${origin}/v1", api_key="none")`,
+    `steering = json.loads(${text(JSON.stringify(steering))})`,
+    `answer = ${call}`,
+    `    max_tokens=${max_tokens},`, `    temperature=${temperature},`, `    seed=${seed},`,
+    '    extra_body={"steering": steering},', ")",
+    chat ? "print(answer.choices[0].message.content)" : "print(answer.choices[0].text)", "",
+  ].join("\n");
+}
+
+/** A command: the same request, with curl. */
+export function asCurl(body, origin) {
+  return `curl -N ${origin}/api/steer -H 'Content-Type: application/json' -d ${shell(JSON.stringify(body))}\n`;
+}
+
+/** A spec: what `steer run` takes to find and prove the vectors on the page. */
+export function asSpec(body, cards) {
+  const concepts = [...new Set(cards.filter((card) => card.vector?.concept).map((card) => card.vector.concept))];
+  const typed = cards.filter((card) => !card.vector);
+  const layers = [...new Set([...cards.flatMap((card) => card.vector?.layer ?? []), ...body.steering.vectors.flatMap((v) => v.layers ?? [])])];
+  const doses = [...new Set(cards.filter((card) => card.operation === "add" && card.value).map((card) => card.value))];
+  const lines = ["name: by-hand", `models: [${text(body.model)}]`, `concepts: [${[...concepts, ...typed.map((_, i) => `typed-${i + 1}.yaml`)].join(", ")}]`];
+  const grid = [`layers: [${layers.join(", ")}]`, `doses: [${doses.join(", ")}]`, `max_tokens: ${body.max_tokens}`, `temperature: ${body.temperature}`, `seed: ${body.seed}`, `phase: ${body.steering.phase}`];
+  lines.push(`generations: {${grid.join(", ")}}`);
+  for (const [i, card] of typed.entries()) {
+    const { positive, negative, chat } = card.contrast();
+    lines.push("", `# typed-${i + 1}.yaml`, `# name: typed-${i + 1}`, `# chat: ${chat}`, "# pairs:");
+    lines.push(...positive.map((side, at) => `# - {positive: ${text(side)}, negative: ${text(negative[at])}}`), `# prompts: [${text(body.prompt)}]`);
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+export const described = (card) => (card.vector ? `${called(card.vector)} (layer ${card.vector.layer})` : "the typed contrast");

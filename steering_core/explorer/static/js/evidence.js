@@ -1,0 +1,55 @@
+// The evidence beside the slider: dose-response, promoted tokens, nearest prompts of the vector in hand.
+
+import { get } from "./api.js";
+import { draw } from "./charts.js";
+import { fixed, h, signed } from "./dom.js";
+
+let latest = 0;
+
+/** Fill `place` with what is known of the card's vector. */
+export async function evidence(place, card, page) {
+  const turn = ++latest;
+  const row = card.vector;
+  if (!row) return place.replaceChildren(h("p.small.soft.hint", {}, "A typed contrast is steered with at once. Save it under a name, and `steer run` measures it: effect, damage, controls."));
+  const parts = [response(row), prompts(row), meaning(row, page)];
+  place.replaceChildren(h("div.evidence", {}, parts.map((part) => part.element)));
+  for (const part of parts) {
+    part.fill().catch((error) => {
+      if (turn === latest) part.body.replaceChildren(h("p.small.soft", {}, error.message));
+    });
+  }
+}
+
+function section(title, fill) {
+  const body = h("div");
+  const element = h("section.card", {}, h("header", {}, h("h2", {}, title)), body);
+  return { element, body, fill: () => fill(body, element) };
+}
+
+function response(row) {
+  return section("Dose and effect", async (body, element) => {
+    if (!row.concept_id) return void element.remove();
+    const found = await get("/api/charts/dose_response", { model_id: row.model_id, concept_id: row.concept_id });
+    if (found.chart) await draw(body, found.chart);
+    else body.replaceChildren(h("p.small.soft", {}, "Not measured yet: steer run measures it."));
+  });
+}
+
+function prompts(row) {
+  return section("Nearest stored prompts", async (body, element) => {
+    const found = await get("/api/rows/nearest_prompts", { vector_id: row.vector_id });
+    if (!found.length) return void element.remove();
+    const line = (one) => h("li", {}, h(one.side === "along" ? "b.num.along" : "b.num.against", {}, signed(one.projection, 1)), h("span", {}, one.text));
+    const side = (name) => h("ol.near", {}, found.filter((one) => one.side === name).slice(0, 5).map(line));
+    body.replaceChildren(h("h3", {}, "furthest along"), side("along"), h("h3", {}, "furthest against"), side("against"));
+  });
+}
+
+function meaning(row, page) {
+  return section("Tokens it promotes", async (body, element) => {
+    const found = await get("/api/promoted", { model: page.model.name, vector: row.vector_id });
+    if (!found.length) return void element.remove();
+    const chips = (side) => h("p.chips", {}, found.filter((one) => one.side === side).map((one) => h(`span.chip.${side}`, { title: fixed(one.logit, 3) }, one.token)));
+    body.replaceChildren(h("h3", {}, "promoted"), chips("promoted"), h("h3", {}, "suppressed"), chips("suppressed"));
+  });
+}

@@ -1,0 +1,108 @@
+// Look: what was found and how well it is proved. All rows and charts are the reports' own.
+
+import { get } from "./api.js";
+import { draw } from "./charts.js";
+import { fixed, h, signed, table, verdict } from "./dom.js";
+
+let page, root, chosen;
+
+async function start(element, given) {
+  [root, page] = [element, given];
+  await fill();
+}
+
+async function fill() {
+  const [found, runs] = await Promise.all([get("/api/rows/recommended"), get("/api/rows/run_history")]);
+  const mine = found.filter((row) => row.model === page.model.name);
+  const others = found.filter((row) => row.model !== page.model.name);
+  if (!found.length) {
+    root.replaceChildren(h("p.empty", {}, "Nothing was measured yet. `make discover`, or `steer run SPEC.yaml`, fills this page."), runs.length ? history(runs) : "");
+    return;
+  }
+  const detail = h("div.stack", { id: "detail" });
+  const tiles = h("div.tiles", { role: "list" }, [...mine, ...others].map((row) => tile(row, detail)));
+  root.replaceChildren(h("div.stack.wide", {}, tiles, detail, history(runs)));
+  await open([...mine, ...others][0], detail);
+}
+
+function tile(row, detail) {
+  const interval = row.effect_low === null ? "" : ` [${signed(row.effect_low)}, ${signed(row.effect_high)}]`;
+  const numbers = row.effect === null ? row.reason : `layer ${row.layer}, dose ${signed(row.dose)}`;
+  return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail) },
+    h("span.row", {}, h("b", {}, row.concept), verdict(row.verdict)),
+    h("span.effect.num", {}, signed(row.effect), h("small.soft", {}, interval)),
+    h("span.small.soft.num", {}, numbers),
+    h("span.small.soft", {}, row.model.split("/").pop()));
+}
+
+async function open(row, detail) {
+  chosen = row;
+  for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
+  const ids = { model_id: row.model_id, concept_id: row.concept_id };
+  const [heat, response, alike] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did."), chart("Directions", `Cosine at layer ${row.layer}.`)];
+  const texts = h("section.card", { id: "texts", hidden: true });
+  const board = h("section.card");
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, alike.element);
+  const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
+  await Promise.all([
+    heat.fill("layer_by_dose", ids, cell),
+    response.fill("dose_response", ids),
+    alike.fill("similarity", { model_id: row.model_id, layer: row.layer }),
+    leaderboard(board, ids, cell),
+  ]);
+}
+
+function summary(row) {
+  const control = row.control_effect === null ? "" : ` Its best control reached ${signed(row.control_effect)}.`;
+  const says = row.effect === null ? row.reason : `${row.reason}. ${row.n} held-out items; texts ${fixed(row.perplexity_ratio)} times as perplexing.${control}`;
+  const steer = h("button.button", { onclick: () => page.show("steer", { vector_id: row.vector_id, dose: row.dose }) }, "Steer with it");
+  return h("section.row.summary", {}, h("h2", {}, row.concept), verdict(row.verdict), h("span.soft", {}, says), h("span.grow"), steer);
+}
+
+function chart(title, about) {
+  const body = h("div.chart");
+  const element = h("section.card", {}, h("header", {}, h("h2", {}, title), h("span.small.soft", {}, about)), body);
+  const fill = async (name, parameters, clicked) => {
+    const found = await get(`/api/charts/${name}`, parameters);
+    if (found.chart) await draw(body, found.chart, clicked);
+    else element.hidden = true;
+  };
+  return { element, fill };
+}
+
+async function leaderboard(element, ids, cell) {
+  const rows = (await get("/api/rows/leaderboard")).filter((row) => row.model_id === ids.model_id && row.concept_id === ids.concept_id);
+  const columns = [
+    ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layer, true],
+    ["dose", (row) => signed(row.dose), true], ["effect", (row) => signed(row.effect, 3), true],
+    ["interval", (row) => `[${signed(row.effect_low)}, ${signed(row.effect_high)}]`, true],
+    ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ×", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
+  ];
+  const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
+  element.replaceChildren(h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
+}
+
+async function show(element, ids) {
+  const rows = await get("/api/rows/texts_of_intervention", ids);
+  element.hidden = false;
+  const first = rows[0];
+  const about = first ? `layer ${first.layer}, dose ${signed(first.dose)}` : "no texts were sampled for this cell";
+  const columns = [["prompt", (row) => row.prompt], ["base", (row) => h("span.said", {}, row.base ?? "–")], ["steered", (row) => h("span.said", {}, row.steered)]];
+  element.replaceChildren(h("header", {}, h("h2", {}, "Texts"), h("span.small.soft.num", {}, about)), first ? table(columns, rows) : "");
+  element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+}
+
+function history(runs) {
+  const share = (run) => {
+    const stages = Object.values(JSON.parse(run.stages));
+    const [computed, reused] = ["computed", "reused"].map((what) => stages.reduce((sum, stage) => sum + stage[what], 0));
+    const bar = h("span.bar-of", { title: `${computed} computed, ${reused} reused` });
+    bar.style.setProperty("--share", `${(100 * reused) / Math.max(1, computed + reused)}%`);
+    return h("span.row.tight", {}, bar, h("span.num.small.soft", {}, `${Math.round((100 * reused) / Math.max(1, computed + reused))} %`));
+  };
+  const columns = [["run", (run) => run.name], ["started", (run) => new Date(run.started_at).toLocaleString()], ["seconds", (run) => fixed(run.seconds, 1), true],
+    ["outcome", (run) => run.outcome], ["recommendations", (run) => run.recommendations, true], ["reused", share]];
+  return h("section.card", {}, h("header", {}, h("h2", {}, "Runs"), h("span.small.soft", {}, "what was reused was not computed again")), table(columns, runs.slice(0, 20)));
+}
+
+export const look = { start, modelChanged: () => root && fill() };

@@ -1,0 +1,84 @@
+// The page: views, the model that all of them speak of, light and dark.
+
+import { ask } from "./ask.js";
+import { get } from "./api.js";
+import { $, h, notice } from "./dom.js";
+import { look } from "./look.js";
+import { steer } from "./steer.js";
+
+const views = { steer, look, ask };
+const started = new Set();
+const page = { models: [], model: null, show };
+
+/** Show a view; `given` is what to look at in it. */
+async function show(name, given) {
+  for (const tab of document.querySelectorAll("[role=tab]")) {
+    const chosen = tab.dataset.view === name;
+    tab.setAttribute("aria-selected", chosen);
+    tab.tabIndex = chosen ? 0 : -1;
+    $(`#${tab.dataset.view}`).hidden = !chosen;
+  }
+  if (location.hash.slice(1) !== name) history.replaceState(null, "", `#${name}`);
+  try {
+    if (!started.has(name)) {
+      started.add(name);
+      await views[name].start($(`#${name}`), page);
+    }
+    await views[name].shown?.(given);
+  } catch (error) {
+    notice(error.message);
+  }
+}
+
+function wireTabs() {
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  for (const [place, tab] of tabs.entries()) {
+    tab.addEventListener("click", () => show(tab.dataset.view));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = tabs[(place + step + tabs.length) % tabs.length];
+      next.focus();
+      show(next.dataset.view);
+    });
+  }
+  addEventListener("hashchange", () => views[location.hash.slice(1)] && show(location.hash.slice(1)));
+}
+
+function wireTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const kept = () => localStorage.getItem("theme");
+  const apply = () => {
+    const theme = kept() ?? (dark.matches ? "dark" : "light");
+    document.documentElement.dataset.theme = theme;
+    $("#theme").textContent = theme === "dark" ? "☀" : "☾";
+    dispatchEvent(new Event("themechange"));
+  };
+  $("#theme").addEventListener("click", () => {
+    localStorage.setItem("theme", document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+    apply();
+  });
+  dark.addEventListener("change", apply);
+  apply();
+}
+
+async function chooseModel() {
+  page.models = await get("/api/models");
+  const select = $("#model");
+  const short = (name) => name.replace(/\/+$/, "").split("/").pop();
+  select.append(...page.models.map((model) => h("option", { value: model.name, title: model.name }, short(model.name))));
+  const kept = localStorage.getItem("model");
+  page.model = page.models.find((model) => model.name === kept) ?? page.models[0];
+  select.value = page.model.name;
+  select.addEventListener("change", () => {
+    page.model = page.models.find((model) => model.name === select.value);
+    localStorage.setItem("model", select.value);
+    for (const name of started) views[name].modelChanged?.();
+  });
+}
+
+wireTheme();
+wireTabs();
+await chooseModel().catch((error) => notice(error.message));
+await show(views[location.hash.slice(1)] ? location.hash.slice(1) : "steer");
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,153 @@
+"""A request to steer, as it comes in, and the rows to sample that it asks for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from steering_core.errors import InterventionError
+from steering_core.explorer.accelerator import Rows, Sampling
+from steering_core.explorer.drafts import Contrast, Drafts
+from steering_core.interventions.change import Change, Intervention, Phase, Where
+from steering_core.models import Model
+from steering_core.probes import Probe
+from steering_core.prompts import prompt
+from steering_core.sampling import Request
+from steering_core.store import Store
+from steering_core.validation import Strict
+from steering_core.vectors import library
+from steering_core.vectors.vector import Vector
+
+MAX_VECTORS = 8
+MAX_LAYERS = 128
+MAX_TOKENS = 2048
+MAX_TEXT = 50_000
+
+Layer = Annotated[int, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Operation = Literal["add", "ablate", "clamp", "rotate"]
+
+
+class VectorUse(Strict):
+    """One vector and how strongly: a name or key, or a contrast; `alpha`, or `dose` in units of the residual norm.
+
+    `layers` says where a contrast's vectors act; a vector of the library acts at its own layer.
+    """
+
+    vector: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    contrast: Contrast | None = None
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | None = None
+    alpha: Finite | None = None
+    dose: Finite | None = None
+    operation: Operation = "add"
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "VectorUse":
+        if (self.vector is None) == (self.contrast is None):
+            raise ValueError("give a vector or a contrast, one of them")
+        if (self.contrast is None) != (self.layers is None):
+            raise ValueError("name layers for a contrast, and only for one: a vector has its own")
+        if (self.alpha is None) == (self.dose is None):
+            raise ValueError("give alpha or dose, one of them")
+        if self.dose is not None and self.operation in ("ablate", "rotate"):
+            unit = "the share to remove" if self.operation == "ablate" else "degrees"
+            raise ValueError(f"{self.operation} has no dose: give alpha, {unit}")
+        return self
+
+
+class Steering(Strict):
+    """What is done to the residual stream, and when."""
+
+    vectors: Annotated[tuple[VectorUse, ...], Field(max_length=MAX_VECTORS)] = ()
+    phase: Phase = "generation"
+
+
+class SteerRequest(Strict):
+    """A prompt and how to steer its answer; with `compare` the unsteered answer comes beside it, with one seed."""
+
+    model: Annotated[str, Field(min_length=1, max_length=300)]
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    chat: bool = True
+    steering: Steering = Steering()
+    compare: bool = True
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 80
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=8)] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the texts are drawn."""
+        return Sampling(self.model, self.max_tokens, self.temperature, self.stop)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One vector as it acts: which, how strongly, and in whose place in the request."""
+
+    use: int
+    vector: Vector
+    change: Change
+
+    def about(self) -> dict[str, Any]:
+        """What the page shows of it."""
+        v, amount = self.vector, self.change.amount
+        shown = {"use": self.use, "vector_id": v.vector_id, "layer": v.layer, "operation": self.change.operation}
+        strength = {"amount": amount, "dose": v.dose(amount) if self.change.operation == "add" else None}
+        return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
+
+
+def applied(model: Model, store: Store, drafts: Drafts, steering: Steering) -> list[Applied]:
+    """Every vector of `steering` with its change. For the accelerator's thread. Raises what does not fit or is gone."""
+    found = []
+    for place, use in enumerate(steering.vectors):
+        for vector in _vectors(model, store, drafts, use):
+            amount, where = _amount(use, vector), Where(steering.phase)
+            change = Change(vector.layer, vector.direction, amount, use.operation, where)
+            found.append(Applied(place, vector, change))
+    return found
+
+
+def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> Iterator[Vector]:
+    if use.contrast is not None:
+        vectors = drafts.of(model, use.contrast)
+        for layer in model.checked_layers(list(use.layers or ())):
+            yield vectors[layer]
+    elif use.vector is not None:
+        vector = drafts.find(use.vector) or library.find(store, use.vector, model.identity)
+        vector.check(model.identity)
+        yield vector
+
+
+def _amount(use: VectorUse, vector: Vector) -> float:
+    """What the operation takes: multiples of the vector, a share, degrees, or for clamp a component's length."""
+    if use.alpha is not None:
+        return use.alpha
+    if use.dose is None:
+        raise InterventionError(f"vector {vector.vector_id} has neither alpha nor dose")
+    return use.dose * vector.residual_norm if use.operation == "clamp" else vector.alpha(use.dose)
+
+
+def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:
+    """The rows to sample, the unsteered one first where it is wanted; every token brings each vector's projection."""
+    tokens = prompt(model, wanted.prompt, chat=wanted.chat, system=wanted.system).tokens
+    acting = applied(model, store, drafts, wanted.steering)
+    steered = Request(tokens, Intervention(tuple(a.change for a in acting)), wanted.seed)
+    requests = [Request(tokens, seed=wanted.seed), steered] if wanted.compare else [steered]
+    probes = _middle_of_each(acting)
+    about = {
+        "rows": ["base", "steered"] if wanted.compare else ["steered"],
+        "vectors": [a.about() for a in acting],
+        "probes": [{"use": a.use, "layer": a.vector.layer, "residual_norm": a.vector.residual_norm} for a in probes],
+        "prompt_tokens": len(tokens),
+    }
+    return Rows(requests, [Probe(a.vector.layer, a.vector.direction) for a in probes], about)
+
+
+def _middle_of_each(acting: Sequence[Applied]) -> list[Applied]:
+    """Of each vector in the request the middle one of its layers."""
+    uses = {a.use for a in acting}
+    groups = [[a for a in acting if a.use == use] for use in sorted(uses)]
+    return [group[len(group) // 2] for group in groups]

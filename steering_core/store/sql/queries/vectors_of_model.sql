@@ -1,0 +1,36 @@
+-- The library's vectors of one model, those recommended first; safe_from and safe_to are measured. Parameter: model.
+--
+-- The safe range of doses reaches to the strongest measured one on either side of 0 before the texts first became
+-- more than 1.5 times as perplexing to the untouched model.
+WITH measured AS (
+    SELECT vector_id, dose, max(perplexity_ratio) AS ratio
+    FROM leaderboard
+    WHERE control IS NULL AND vector_id IS NOT NULL AND perplexity_ratio IS NOT NULL
+    GROUP BY ALL
+), broken AS (
+    SELECT
+        vector_id,
+        coalesce(min(dose) FILTER (dose > 0 AND ratio > 1.5), 'inf'::DOUBLE) AS above,
+        coalesce(max(dose) FILTER (dose < 0 AND ratio > 1.5), '-inf'::DOUBLE) AS below
+    FROM measured
+    GROUP BY vector_id
+), safe AS (
+    SELECT
+        vector_id,
+        min(dose) FILTER (dose < 0 AND dose > below) AS safe_from,
+        max(dose) FILTER (dose > 0 AND dose < above) AS safe_to
+    FROM measured
+    JOIN broken USING (vector_id)
+    GROUP BY vector_id
+), latest AS (
+    SELECT r.vector_id, r.verdict, r.dose, row_number() OVER (PARTITION BY r.vector_id ORDER BY r.n DESC) AS place
+    FROM recommendations r
+)
+SELECT
+    v.vector_id, v.name, v.concept, v.method, v.layer, v.norm, v.residual_norm, v.n_pairs, v.tags,
+    latest.verdict, latest.dose AS recommended_dose, safe.safe_from, safe.safe_to, v.model_id, v.concept_id
+FROM vectors v
+LEFT JOIN safe USING (vector_id)
+LEFT JOIN latest ON latest.vector_id = v.vector_id AND latest.place = 1
+WHERE v.model = ? AND v.control IS NULL
+ORDER BY latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;

@@ -1,0 +1,64 @@
+"""What the explorer's tests share: a store with a run in it, and the explorer over it, served or called in place."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi.testclient import TestClient
+
+from steering_core.concepts import Concept
+from steering_core.explorer.app import explorer_app
+from steering_core.pipeline import run
+from steering_core.spec import Spec
+from steering_core.store import Store
+
+HOST = "http://127.0.0.1"
+
+
+def ran_store(folder: Path, model: Path, concept: Concept) -> Store:
+    """A store that holds a small run of `concept` on the tiny model."""
+    path = folder / f"{concept.name}.yaml"
+    path.write_text(json.dumps(concept.model_dump(mode="json", exclude_none=True)))
+    store = Store(folder / "store")
+    grid = {"layers": (1, 2), "doses": (-0.5, 0.5, 1.0), "prompts": 2, "max_tokens": 4}
+    run(Spec(models=(str(model),), concepts=(str(path),), generations=grid, scores={"bootstrap": 100}), store)
+    return store
+
+
+@contextmanager
+def serving(store: Store, **options: Any) -> Iterator[TestClient]:
+    """A client of the explorer over `store`."""
+    with TestClient(explorer_app(store, **options), base_url=HOST, raise_server_exceptions=False) as client:
+        yield client
+
+
+def events(client: TestClient, url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every server-sent event of one request, as it came."""
+    with client.stream("POST", url, json=body) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+    return [{"event": "[DONE]"} if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+@contextmanager
+def served(store: Store, **options: Any) -> Iterator[str]:
+    """The address of the explorer over `store`, on a real server."""
+    config = uvicorn.Config(explorer_app(store, **options), log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

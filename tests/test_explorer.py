@@ -1,0 +1,242 @@
+"""The explorer's API on a tiny model: streams, drafts, the library, the evidence, OpenAI's forms, and the shield."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.engine import Work
+from steering_core.models import open_model
+from steering_core.prompts import prompt
+from steering_core.sampling import Request, sample
+from steering_core.store import Store
+from steering_core.vectors import library
+from tests.explorer import events, ran_store, serving
+
+CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
+    loud = Concept(
+        name="loud",
+        chat=True,
+        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
+        prompts=("Hello", "Tell me more"),
+        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
+    )
+    return ran_store(tmp_path_factory.mktemp("explorer"), tiny_folder, loud)
+
+
+@pytest.fixture(scope="module")
+def client(ran: Store) -> Iterator[TestClient]:
+    with serving(ran) as client:
+        yield client
+
+
+@pytest.fixture
+def wanted(tiny_folder: Path) -> dict[str, Any]:
+    steering = {"vectors": [{"contrast": CONTRAST, "layers": [1, 2], "dose": 0.8}]}
+    asked = {"prompt": "Hello", "steering": steering, "max_tokens": 6, "seed": 3, "temperature": 0.7}
+    return {"model": str(tiny_folder), **asked}
+
+
+def texts(found: list[dict[str, Any]]) -> dict[int, str]:
+    rows: dict[int, str] = {}
+    for event in found:
+        if event["event"] == "token":
+            rows[event["row"]] = rows.get(event["row"], "") + event["text"]
+    return rows
+
+
+# -- steer --------------------------------------------------------------------------------------------------------
+
+
+def test_base_and_steered_text_stream_side_by_side(client: TestClient, wanted: dict[str, Any]) -> None:
+    found = events(client, "/api/steer", wanted)
+    kinds = [event["event"] for event in found]
+    assert kinds[0] == "queued"
+    assert kinds[-1] == "done"
+    start = found[kinds.index("start")]
+    assert start["rows"] == ["base", "steered"]
+    assert [v["layer"] for v in start["vectors"]] == [1, 2]
+    assert all(v["dose"] == pytest.approx(0.8) for v in start["vectors"])
+    tokens = [event for event in found if event["event"] == "token"]
+    assert {event["row"] for event in tokens} == {0, 1}
+    assert all(len(event["projections"]) == 1 for event in tokens)
+    both = texts(found)
+    assert both[0] != both[1]
+
+
+def test_the_streams_texts_are_the_engines_own(client: TestClient, wanted: dict[str, Any]) -> None:
+    base = texts(events(client, "/api/steer", {**wanted, "steering": {}}))
+    assert base[0] == base[1]
+    with open_model(wanted["model"]) as model:
+        tokens = prompt(model, "Hello", chat=True).tokens
+        ((_, alone),) = sample(model, [Request(tokens, seed=3)], 6, 0.7, Work())
+    assert base[0] == alone.text
+
+
+def test_steering_at_a_stored_vector_moves_its_projection(client: TestClient, wanted: dict[str, Any]) -> None:
+    vectors = client.get("/api/vectors", params={"model": wanted["model"]}).json()
+    chosen = vectors[0]
+    assert chosen["concept"] == "loud"
+    assert chosen["verdict"] is not None
+    steering = {"vectors": [{"vector": chosen["vector_id"], "dose": 1.5}]}
+    found = events(client, "/api/steer", {**wanted, "steering": steering})
+    first = {e["row"]: e["projections"][0] for e in reversed(found) if e["event"] == "token"}
+    moved = first[1] - first[0]
+    assert moved == pytest.approx(1.5 * chosen["residual_norm"], rel=0.01)
+
+
+def test_a_typed_contrast_becomes_a_vector_of_the_library(client: TestClient, ran: Store, tiny_folder: Path) -> None:
+    drafts = client.post("/api/contrasts", json={"model": str(tiny_folder), "contrast": CONTRAST}).json()
+    assert [draft["layer"] for draft in drafts] == [0, 1, 2, 3]
+    body = {"model": str(tiny_folder), "vector_ids": [drafts[2]["vector_id"]], "name": "cheerful"}
+    assert client.post("/api/vectors", json=body).status_code == 201
+    saved = library.find(ran, "cheerful")
+    assert (saved.vector_id, saved.layer, saved.n_pairs) == (drafts[2]["vector_id"], 2, 2)
+    assert saved.lineage["positive"] == CONTRAST["positive"]
+    listed = client.get("/api/vectors", params={"model": str(tiny_folder)}).json()
+    assert "cheerful" in {vector["name"] for vector in listed}
+    again = client.post("/api/vectors", json={**body, "name": "99"})
+    assert again.status_code == 400
+    assert "cannot be a vector's name" in again.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"max_tokens": 10**6}, "max_tokens"),
+        ({"prompt": "x" * 60_000}, "prompt"),
+        ({"temperature": -1}, "temperature"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"steering": {"vectors": [{"vector": "a"}]}}, "alpha or dose"),
+        ({"steering": {"vectors": [{"vector": "a", "alpha": 1, "dose": 1}]}}, "alpha or dose"),
+        ({"steering": {"vectors": [{"vector": "a", "dose": 1, "operation": "ablate"}]}}, "share to remove"),
+        ({"steering": {"vectors": [{"vector": "a", "alpha": 1}] * 9}}, "8"),
+        ({"steering": {"vectors": [{"contrast": CONTRAST, "alpha": 1}]}}, "layers"),
+    ],
+)
+def test_a_request_out_of_bounds_is_refused_at_once(
+    client: TestClient, wanted: dict[str, Any], change: dict[str, Any], said: str
+) -> None:
+    answer = client.post("/api/steer", json={**wanted, **change})
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "/etc"}, "there is no model '/etc' here"),
+        ({"model": "someone/some-model"}, "there is no model"),
+        ({"steering": {"vectors": [{"vector": "nowhere", "alpha": 1}]}}, "no vector 'nowhere'"),
+        ({"steering": {"vectors": [{"contrast": CONTRAST, "layers": [99], "alpha": 1}]}}, "layers 0..3"),
+        ({"prompt": "x" * 5000}, "beyond"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_the_stream(
+    client: TestClient, wanted: dict[str, Any], change: dict[str, Any], said: str
+) -> None:
+    *_, last = events(client, "/api/steer", {**wanted, **change})
+    assert last["event"] == "error"
+    assert said in last["message"]
+
+
+# -- one accelerator, many tabs -----------------------------------------------------------------------------------
+
+
+def test_many_tabs_are_served_together_each_as_if_alone(client: TestClient, wanted: dict[str, Any]) -> None:
+    def seen(seed: int, max_tokens: int) -> list[list[float]]:
+        """Projections of both rows' first tokens, which differ as soon as one token does."""
+        found = events(client, "/api/steer", {**wanted, "seed": seed, "max_tokens": max_tokens})
+        return [[e["projections"][0] for e in found if e.get("row") == row] for row in (0, 1)]
+
+    alone = [seen(seed, 6) for seed in range(6)]
+    together: dict[int, list[list[float]]] = {}
+
+    def tab(seed: int) -> None:
+        together[seed] = seen(seed, 6 + seed)
+
+    tabs = [threading.Thread(target=tab, args=(seed,)) for seed in range(6)]
+    for thread in tabs:
+        thread.start()
+    for thread in tabs:
+        thread.join()
+    for seed in range(6):
+        for row in (0, 1):
+            assert together[seed][row][:6] == pytest.approx(alone[seed][row], abs=1e-3)
+            assert len(together[seed][row]) <= 6 + seed
+
+
+# -- look and ask -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["layer_by_dose", "dose_response", "similarity"])
+def test_charts_are_drawn_from_their_queries(client: TestClient, name: str) -> None:
+    board = client.get("/api/rows/leaderboard").json()
+    given = {"model_id": board[0]["model_id"], "concept_id": board[0]["concept_id"], "layer": board[0]["layer"]}
+    found = client.get(f"/api/charts/{name}", params=given).json()
+    assert found["rows"] > 0
+    assert found["chart"]["$schema"].startswith("https://vega.github.io/schema/vega-lite/v6")
+
+
+def test_a_cell_of_the_heat_map_leads_to_its_texts(client: TestClient) -> None:
+    cell = client.get("/api/rows/leaderboard").json()[0]
+    ids = {name: cell[name] for name in ("model_id", "concept_id", "intervention_id")}
+    found = client.get("/api/rows/texts_of_intervention", params=ids).json()
+    assert {row["prompt"] for row in found} == {"Hello", "Tell me more"}
+    assert all(row["base"] is not None and row["layer"] == cell["layer"] for row in found)
+
+
+def test_the_prompts_nearest_to_a_vector_are_its_own_sides(client: TestClient, ran: Store, tiny_folder: Path) -> None:
+    chosen = client.get("/api/vectors", params={"model": str(tiny_folder)}).json()[0]
+    found = client.get("/api/rows/nearest_prompts", params={"vector_id": chosen["vector_id"]}).json()
+    assert [row["projection"] for row in found] == sorted((row["projection"] for row in found), reverse=True)
+    assert "LOUD" in found[0]["text"]
+    assert "quiet" in found[-1]["text"]
+
+
+def test_a_query_without_its_parameters_or_name_is_told(client: TestClient) -> None:
+    assert "model_id, concept_id" in client.get("/api/rows/layer_by_dose").json()["error"]["message"]
+    assert "did you mean 'leaderboard'" in client.get("/api/rows/leaderbord").json()["error"]["message"]
+
+
+def test_every_named_query_answers(client: TestClient) -> None:
+    cell = client.get("/api/rows/recommended").json()[0]
+    for query in client.get("/api/queries").json():
+        given = {name: cell.get(name, "x") for name in query["parameters"]}
+        answer = client.get(f"/api/rows/{query['name']}", params=given)
+        assert answer.status_code == 200, (query["name"], answer.text)
+        assert query["says"]
+
+
+def test_sql_is_answered_cut_and_downloaded(client: TestClient) -> None:
+    body = {"sql": "SELECT layer, vector FROM vectors ORDER BY layer", "max_rows": 2}
+    found = client.post("/api/sql", json=body).json()
+    assert (found["columns"], len(found["rows"]), found["cut"]) == (["layer", "vector"], 2, True)
+    csv = client.post("/api/sql/download", json={"sql": "SELECT 1 AS a, [1, 2] AS b", "format": "csv"})
+    assert csv.text == '"a","b"\n1,"[1, 2]"\n'
+    parquet = client.post("/api/sql/download", json={"sql": "SELECT 1 AS a", "format": "parquet"})
+    assert parquet.content[:4] == b"PAR1"
+    refused = client.post("/api/sql", json={"sql": "COPY (SELECT 1) TO '/tmp/x.csv'"})
+    assert refused.status_code == 400
+    assert "only SELECT" in refused.json()["error"]["message"]
+
+
+def test_numbers_that_json_lacks_are_null(client: TestClient) -> None:
+    found = client.post("/api/sql", json={"sql": "SELECT 'nan'::DOUBLE AS a, 'inf'::DOUBLE AS b, [now()] AS c"}).json()
+    assert found["rows"][0]["a"] is None
+    assert found["rows"][0]["b"] is None
+
+
+def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
+    paths = set(client.get("/api/openapi.json").json()["paths"])
+    assert {"/api/steer", "/api/contrasts", "/api/vectors", "/api/sql", "/v1/chat/completions"} <= paths
+    for path in ("/docs", "/redoc"):
+        assert client.get(path).status_code == 404

@@ -1,0 +1,168 @@
+"""The SQL box: it answers what it should, and no statement reaches files, settings or anything else."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from steering_core.errors import QueryError
+from steering_core.explorer.ask import Ask
+from steering_core.store import Store
+
+
+@pytest.fixture
+def asked(store: Store) -> Ask:
+    row = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}
+    row |= {"dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512}
+    store.append("models", [row])
+    return Ask(store, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name FROM models",
+        "FROM models SELECT name",
+        "WITH m AS (SELECT * FROM models) SELECT name FROM m WHERE n_layers = 4",
+        "SELECT name FROM main.models",
+        "SELECT name FROM raw.models -- with a comment",
+        "SELECT name FROM models, range(1)",
+        "SELECT name FROM models WHERE name IN (SELECT unnest(['tiny']));",
+    ],
+)
+def test_a_select_is_answered(asked: Ask, sql: str) -> None:
+    assert asked.answer(sql).rows["name"].to_pylist() == ["tiny"]
+
+
+@pytest.mark.parametrize("sql", ["SHOW TABLES", "DESCRIBE models", "SUMMARIZE models", "VALUES (1)", "SELECT 1"])
+def test_what_helps_to_look_around_is_answered(asked: Ask, sql: str) -> None:
+    assert asked.answer(sql).rows.num_rows > 0
+
+
+def refused(root: Path) -> list[str]:
+    store = str(root)
+    return [
+        f"COPY (SELECT 1) TO '{store}/evil.csv'",
+        "COPY models TO '/tmp/evil.csv'",
+        f"COPY models FROM '{store}/models/schema.parquet'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_csv_auto('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM read_blob('/etc/passwd')",
+        "SELECT * FROM read_json('/etc/passwd')",
+        f"SELECT * FROM read_parquet('{store}/models/*.parquet')",
+        f"SELECT * FROM parquet_metadata('{store}/models/schema.parquet')",
+        f"SELECT * FROM '{store}/models/schema.parquet'",
+        "SELECT * FROM '/etc/passwd'",
+        'SELECT * FROM "/etc/passwd"',
+        "SELECT * FROM sniff_csv('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        f"SELECT * FROM glob('{store}/*')",
+        "SELECT (SELECT content FROM read_text('/etc/passwd'))",
+        "SELECT * FROM models WHERE name IN (SELECT content FROM read_text('/etc/passwd'))",
+        "WITH x AS (SELECT * FROM read_text('/etc/passwd')) SELECT * FROM x",
+        "SELECT * FROM models UNION ALL SELECT content FROM read_text('/etc/passwd')",
+        "DESCRIBE SELECT * FROM read_text('/etc/passwd')",
+        "SUMMARIZE SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM query('SELECT 1')",
+        "SELECT * FROM query_table('models')",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+        "ATTACH '/tmp/evil.db'",
+        "ATTACH ':memory:' AS evil",
+        "DETACH memory",
+        "USE raw",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "FORCE INSTALL httpfs FROM 'http://127.0.0.1:1'",
+        "PRAGMA version",
+        "PRAGMA database_list",
+        "CALL pragma_version()",
+        "SET lock_configuration = false",
+        "SET enable_external_access = true",
+        "RESET allowed_directories",
+        "SET VARIABLE x = 1",
+        "SELECT getvariable('x')",
+        "SELECT getenv('HOME')",
+        "SELECT current_setting('allowed_directories')",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM duckdb_views",
+        "SELECT sql FROM sqlite_master",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT write_log('x')",
+        "SELECT sleep_ms(100000)",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; COPY (SELECT 1) TO '/tmp/evil.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '/tmp/evil.csv'",
+        f"EXPORT DATABASE '{store}/export'",
+        f"IMPORT DATABASE '{store}'",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE OR REPLACE VIEW models AS SELECT 1",
+        "CREATE MACRO f() AS TABLE SELECT * FROM read_text('/etc/passwd')",
+        "DROP VIEW models",
+        "INSERT INTO models VALUES (1)",
+        "PREPARE p AS SELECT 1",
+        "EXECUTE p",
+        "CHECKPOINT",
+        "VACUUM",
+        "BEGIN",
+        "SELECT * FROM asked",
+        "SELECT nonsense FROM models",
+        "not sql",
+        "",
+        ";",
+    ]
+
+
+def _is_refused(asked: Ask, sql: str) -> bool:
+    try:
+        asked.answer(sql)
+    except QueryError:
+        return True
+    return False
+
+
+def test_everything_else_is_refused_and_leaves_no_trace(asked: Ask, store: Store) -> None:
+    files = sorted(store.root.rglob("*"))
+    for sql in refused(store.root):
+        assert _is_refused(asked, sql), sql
+    assert sorted(store.root.rglob("*")) == files
+    assert not Path("/tmp/evil.csv").exists()
+    assert asked.answer("SELECT name FROM models").rows.num_rows == 1
+
+
+def test_the_connection_alone_keeps_files_outside_the_store_shut(asked: Ask) -> None:
+    """The second wall by itself, without the first."""
+    for sql in (
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY (SELECT 1) TO '/tmp/evil.csv'",
+        "ATTACH '/tmp/evil.db'",
+    ):
+        with pytest.raises(Exception, match="file system operations are disabled"):
+            asked._connection.cursor().execute(sql)
+    with pytest.raises(Exception, match="locked"):
+        asked._connection.cursor().execute("SET enable_external_access = true")
+
+
+def test_an_endless_query_is_stopped_in_time(asked: Ask) -> None:
+    started = time.monotonic()
+    with pytest.raises(QueryError, match="stopped after 1 s"):
+        asked.answer("SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE hash(a.range, b.range) = 3")
+    assert time.monotonic() - started < 5
+
+
+def test_rows_are_bounded_and_the_cut_is_told(asked: Ask) -> None:
+    answer = asked.answer("SELECT * FROM range(100)", max_rows=10)
+    assert (answer.rows.num_rows, answer.cut) == (10, True)
+    assert not asked.answer("SELECT * FROM range(10)", max_rows=10).cut
+
+
+def test_an_answer_that_is_too_large_is_refused(asked: Ask) -> None:
+    with pytest.raises(QueryError, match=r"MiB|memory|GB"):
+        asked.answer("SELECT repeat('x', 20_000_000) FROM range(5)")
+
+
+def test_new_rows_are_seen_by_a_connection_that_was_open_before(asked: Ask, store: Store) -> None:
+    found = store.rows("SELECT * FROM raw.models")[0]
+    store.append("models", [{**found, "model_id": "n", "name": "other"}])
+    assert asked.answer("SELECT name FROM models ORDER BY name").rows["name"].to_pylist() == ["other", "tiny"]
+    assert str(store.root) not in str(asked.answer("SHOW TABLES").rows.to_pylist())

@@ -1,0 +1,169 @@
+"""The explorer on a real server: OpenAI's own client, closed tabs, and the shield against others."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.store import Store
+from tests.explorer import ran_store, served
+from tests.tiny import save_tiny_model
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
+    pairs = tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(5))
+    items = tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4))
+    concept = Concept(name="agree", pairs=pairs, prompts=("Well,",), items=items)
+    return ran_store(tmp_path_factory.mktemp("server"), tiny_folder, concept)
+
+
+@pytest.fixture(scope="module")
+def address(ran: Store) -> Iterator[str]:
+    with served(ran) as address:
+        yield address
+
+
+# -- OpenAI's own client ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+
+
+def steered(dose: float) -> dict[str, Any]:
+    return {"steering": {"vectors": [{"vector": "agree", "dose": dose}]}}
+
+
+def test_openais_client_lists_models_and_chats_with_a_steered_one(client: openai.OpenAI, tiny_folder: Path) -> None:
+    assert str(tiny_folder) in {model.id for model in client.models.list()}
+    same: dict[str, Any] = {"model": str(tiny_folder), "messages": MESSAGES, "max_tokens": 8, "seed": 1}
+    plain = client.chat.completions.create(**same)
+    zero = client.chat.completions.create(**same, extra_body=steered(0.0))
+    pushed = client.chat.completions.create(**same, extra_body=steered(3.0))
+    assert plain.choices[0].message.content == zero.choices[0].message.content
+    assert pushed.choices[0].message.content != plain.choices[0].message.content
+    assert plain.usage is not None
+    assert plain.usage.completion_tokens <= 8
+    assert plain.choices[0].finish_reason in ("length", "stop")
+
+
+def test_a_stream_says_what_the_whole_says(client: openai.OpenAI, tiny_folder: Path) -> None:
+    same: dict[str, Any] = {"model": str(tiny_folder), "messages": MESSAGES, "max_tokens": 8, "seed": 1, "n": 2}
+    whole = client.chat.completions.create(**same, extra_body=steered(1.0))
+    texts = {0: "", 1: ""}
+    usage = None
+    options = {"include_usage": True}
+    for chunk in client.chat.completions.create(**same, stream=True, stream_options=options, extra_body=steered(1.0)):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == {choice.index: choice.message.content for choice in whole.choices}
+    assert texts[0] != texts[1]
+    assert usage == whole.usage
+
+
+def test_texts_are_completed_too(client: openai.OpenAI, tiny_folder: Path) -> None:
+    same: dict[str, Any] = {"model": str(tiny_folder), "prompt": "Once", "max_tokens": 6, "temperature": 0}
+    whole = client.completions.create(**same)
+    streamed = "".join(chunk.choices[0].text for chunk in client.completions.create(**same, stream=True))
+    assert streamed == whole.choices[0].text
+
+
+def test_openais_client_understands_our_refusals(client: openai.OpenAI, tiny_folder: Path) -> None:
+    with pytest.raises(openai.BadRequestError, match="no vector 'nowhere'"):
+        client.chat.completions.create(
+            model=str(tiny_folder),
+            messages=MESSAGES,
+            extra_body={"steering": {"vectors": [{"vector": "nowhere", "dose": 1}]}},
+        )
+    with pytest.raises(openai.BadRequestError, match="there is no model"):
+        client.chat.completions.create(model="gpt-9", messages=MESSAGES)
+    with pytest.raises(openai.UnprocessableEntityError, match="top_p"):
+        client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, top_p=0.5)
+
+
+# -- who goes away, and who is not let in -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is slow enough to be interrupted."""
+    folder = tmp_path_factory.mktemp("models") / "slow"
+    return save_tiny_model(folder, {"num_hidden_layers": 12, "hidden_size": 256, "intermediate_size": 1024})
+
+
+def test_a_closed_tab_frees_its_work(ran: Store, slow: Path) -> None:
+    body = {"model": str(slow), "prompt": "Hello", "max_tokens": 400, "chat": False}
+    with served(ran, models=[str(slow)]) as address, httpx.Client(base_url=address, timeout=30) as client:
+        for wait_for in ("token", "queued"):
+            with client.stream("POST", "/api/steer", json=body) as answer:
+                next(line for line in answer.iter_lines() if wait_for in line)
+            deadline = time.monotonic() + 5
+            while (state := client.get("/api/status").json())["running"] + state["waiting"]:
+                assert time.monotonic() < deadline, state
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": "localhost@evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+def test_other_origins_hosts_and_forms_are_refused(address: str, headers: dict[str, str], status: int) -> None:
+    wanted = {"Content-Type": "application/json", **headers}
+    answer = httpx.post(f"{address}/api/sql", content=b'{"sql": "SELECT 1"}', headers=wanted)
+    assert answer.status_code == status
+    assert answer.json()["error"]["message"]
+
+
+def test_a_large_body_is_refused_with_and_without_its_length(address: str) -> None:
+    def endless() -> Iterator[bytes]:
+        yield from (b"x" * 65536 for _ in range(64))
+
+    for body in (endless(), b"x" * (2 << 20)):
+        answer = httpx.post(f"{address}/api/sql", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+
+
+def test_the_page_may_load_only_what_is_served_here(address: str) -> None:
+    answer = httpx.get(address)
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "http://" not in answer.text.replace("http://www.w3.org", "")
+    assert "https://" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/../../etc"])
+def test_paths_do_not_lead_out_of_the_static_folder(address: str, path: str) -> None:
+    assert httpx.get(address + path).status_code == 404
+
+
+def test_beyond_loopback_a_token_is_demanded(ran: Store) -> None:
+    with served(ran, token="secret-token") as address:
+        assert httpx.get(f"{address}/api/status").status_code == 401
+        assert httpx.get(f"{address}/?token=wrong").status_code == 401
+        assert httpx.get(f"{address}/api/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert httpx.get(f"{address}/api/status", headers={"Cookie": "steerflow-token=wrong"}).status_code == 401
+        bearer = {"Authorization": "Bearer secret-token", "Host": "my-machine:7860"}
+        assert httpx.get(f"{address}/api/status", headers=bearer).status_code == 200
+        with httpx.Client(base_url=address, follow_redirects=True) as browser:
+            assert browser.get("/?token=secret-token").status_code == 200
+            assert browser.get("/api/status").status_code == 200
+        listed = openai.OpenAI(base_url=f"{address}/v1", api_key="secret-token").models.list()
+        assert listed.data
