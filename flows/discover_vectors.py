@@ -64,10 +64,11 @@ def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     """The stages of `steering_core.pipeline.discover`, as tasks."""
     vectors = tasks.derive_vectors(run, model, concept)
     cells = pipeline.candidate_cells(run, model, concept, vectors)
-    texts = tasks.generate_samples(run, model, concept, cells, "candidates")
-    scores = tasks.score_samples(run, model, concept, cells, texts, "validation")
-    chosen, tried = pipeline.trial_cells(run, concept, cells, vectors, scores)
-    texts = tasks.generate_samples(run, model, concept, tried, "trial")
-    on_test = tasks.score_samples(run, model, concept, tried, texts, "test")
-    recommendation: dict[str, Any] = tasks.recommend(run, model, concept, chosen, tried, on_test)
+    found = tasks.search_cells(run, model, concept, cells, vectors)
+    texts = tasks.generate_samples(run, model, concept, found.cells, "candidates")
+    scores = tasks.score_shortlist(run, model, concept, found, texts)
+    trial = pipeline.trial_of(run, model, concept, found, vectors, scores)
+    texts = tasks.generate_samples(run, model, concept, trial.cells, "trial")
+    on_test = tasks.score_trial(run, model, concept, trial, texts)
+    recommendation: dict[str, Any] = tasks.recommend(run, model, concept, trial, on_test)
     return recommendation

@@ -16,11 +16,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from steering_core import pipeline
-from steering_core.cells import Cell
-from steering_core.concepts import Concept, Split
+from steering_core.cells import Cell, Trial
+from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline import Counts, Run
-from steering_core.recommendations import Scores
+from steering_core.scores.summary import Scores
+from steering_core.search import Shortlist
 from steering_core.vectors.vector import Vector
 
 PROGRESS_SECONDS = 3.0
@@ -106,19 +107,31 @@ def generate_samples(
     return pipeline.generate_samples(run, model, concept, cells)
 
 
-@stage("score {concept.name} on {split} with {model.name}")
-def score_samples(
-    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], texts: Sequence[str], split: Split
+@stage("search the grid of {concept.name} on {model.name}")
+def search_cells(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector]
+) -> tuple[Shortlist, Counts]:
+    """The candidates that deserve texts, with their controls."""
+    return pipeline.search_cells(run, model, concept, cells, vectors)
+
+
+@stage("score {concept.name} on validation with {model.name}")
+def score_shortlist(
+    run: Run, model: Model, concept: Concept, found: Shortlist, texts: Sequence[str]
 ) -> tuple[Scores, Counts]:
-    """Scores of every cell on one split's held-out items and of its texts."""
-    return pipeline.score_samples(run, model, concept, cells, texts, split)
+    """Validation scores of what the search tried and of the shortlist's texts."""
+    return pipeline.score_shortlist(run, model, concept, found, texts)
+
+
+@stage("score {concept.name} on test with {model.name}")
+def score_trial(run: Run, model: Model, concept: Concept, trial: Trial, texts: Sequence[str]) -> tuple[Scores, Counts]:
+    """Test scores of the chosen candidate and of all that it is compared with."""
+    return pipeline.score_trial(run, model, concept, trial, texts)
 
 
 @task(task_run_name="recommend for {concept.name} on {model.name}", cache_policy=NO_CACHE, persist_result=False)
-def recommend(
-    run: Run, model: Model, concept: Concept, chosen: Cell, tried: Sequence[Cell], scores: Scores
-) -> dict[str, Any]:
+def recommend(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
     """The choice, with its evidence on test."""
-    row = pipeline.recommend_vector(run, chosen, tried, scores)
+    row = pipeline.recommend_vector(run, trial, scores)
     get_run_logger().info("%s: %s", row["verdict"], row["reason"])
     return row

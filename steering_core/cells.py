@@ -1,5 +1,7 @@
 """Cells: the interventions of one concept's grid on one model, candidates and controls alike."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,7 @@ from steering_core.models import ModelIdentity
 from steering_core.vectors.vector import Vector
 
 NONE, RANDOM, SHUFFLED, PROMPT = "none", "random", "shuffled", "prompt"
+CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Cell:
         if self.vector is None:
             return content_key("intervention", self.system)
         return content_key("intervention", self.vector.vector_id, self.alpha, self.phase)
+
+    def stands_beside(self, other: "Cell") -> bool:
+        """Whether both push the same layer equally hard, with vectors of one method or of its controls."""
+        if self.vector is None or other.vector is None or self.phase != other.phase:
+            return False
+        same = (self.vector.method, self.vector.layer) == (other.vector.method, other.vector.layer)
+        return same and math.isclose(self.dose, other.dose, rel_tol=1e-6)
 
     def columns(self) -> dict[str, Any]:
         """The cell as the columns that every table of results carries (`steering_core.store.CELL`)."""
@@ -100,19 +110,35 @@ class Strengths:
         return list(self.absolute) or [vector.alpha(dose) for dose in self.doses]
 
 
-def trial(chosen: Cell, vectors: Sequence[Vector], concept: Concept) -> list[Cell]:
-    """The cells that are compared on the test split: the chosen one, its mirror image, and its controls."""
-    assert chosen.vector is not None, "only a candidate can be chosen"
-    method, layer = chosen.vector.method, chosen.vector.layer
-    same = [v for v in vectors if v.control and (v.method, v.layer) == (method, layer)]
+def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
+    """Random directions and shuffled labels at a candidate's layer and dose: what any vector would do there."""
+    if cell.vector is None:
+        return []
+    place = (cell.vector.method, cell.vector.layer)
+    return [
+        Cell(cell.model_id, cell.concept_id, cell.phase, vector.control, vector, vector.alpha(cell.dose))
+        for vector in vectors
+        if vector.control in CHANCE_CONTROLS and (vector.method, vector.layer) == place
+    ]
 
-    def like(vector: Vector, alpha: float, control: str | None) -> Cell:
-        return Cell(chosen.model_id, chosen.concept_id, chosen.phase, control, vector, alpha)
 
-    mirrored = like(chosen.vector, -chosen.alpha, None)
-    controls = [like(vector, vector.alpha(chosen.dose), vector.control) for vector in same]
-    prompted = []
-    if concept.instructions:
-        wanted = concept.instructions.positive if chosen.alpha > 0 else concept.instructions.negative
-        prompted = [Cell(chosen.model_id, chosen.concept_id, chosen.phase, PROMPT, system=wanted)]
-    return [chosen, mirrored, *controls, *prompted]
+def prompted(model: ModelIdentity, concept: Concept, phase: Phase, positive: bool = True) -> list[Cell]:
+    """The system-prompt baseline, where the concept has instructions."""
+    if concept.instructions is None:
+        return []
+    wanted = concept.instructions.positive if positive else concept.instructions.negative
+    return [Cell(model.model_id, concept.concept_id, phase, PROMPT, system=wanted)]
+
+
+def mirrored(cell: Cell) -> Cell:
+    """The same vector as hard the other way."""
+    return dataclasses.replace(cell, alpha=-cell.alpha)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is compared on the test split: a chosen candidate among `cells`, out of so many candidates compared."""
+
+    chosen: Cell
+    cells: list[Cell]
+    comparisons: int

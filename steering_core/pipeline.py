@@ -13,16 +13,28 @@ from importlib.metadata import version
 from typing import Any
 
 from steering_core.activations.extract import extract
-from steering_core.cells import Cell, Strengths, candidates, trial, unsteered
-from steering_core.concepts import SIDES, Concept, Side, Split, load_concept
+from steering_core.cells import (
+    Cell,
+    Strengths,
+    Trial,
+    candidates,
+    chance_controls,
+    mirrored,
+    prompted,
+    unsteered,
+)
+from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
+from steering_core.concepts.neutral import neutral_prompts
 from steering_core.generations import generate
 from steering_core.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
-from steering_core.recommendations import Scores, choose, recommend
-from steering_core.scores.measure import measure_items, measure_texts
-from steering_core.scores.summary import summarise
-from steering_core.spec import Spec
+from steering_core.recommendations import Bounds, choose, recommend
+from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
+from steering_core.scores.metrics import Bench
+from steering_core.scores.summary import Scores, summarise
+from steering_core.search import Ground, Search, Shortlist
+from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
 from steering_core.vectors.quality import Resampling, assess
@@ -163,48 +175,93 @@ def candidate_cells(run: Run, model: Model, concept: Concept, vectors: Sequence[
     return [unsteered(model.identity, concept, grid.phase), *cells]
 
 
+def search_cells(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector]
+) -> tuple[Shortlist, Counts]:
+    """The candidates that deserve texts, with their controls: found on validation items by teacher forcing alone."""
+    wanted, keep = run.spec.scores, run.spec.generations.shortlist
+    ground = Ground(
+        held_out(concept, "validation", wanted), neutral("validation", wanted), wanted.metrics, wanted.max_kl
+    )
+    search = Search(Bench(model, concept), run.store, ground, run.progress("search the grid"))
+    found = search.whole_grid(cells, vectors) if keep == "all" else search.halving(cells, vectors, keep)
+    return found, run.count("scores", found.measured)
+
+
+def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
+    """The held-out items of a split, at most as many as wanted, in an order that content alone fixes."""
+    return sorted(concept.items_in(split), key=lambda item: item.item_id)[: wanted.items]
+
+
+def neutral(split: Split, wanted: ScoresSpec) -> list[str]:
+    """The neutral prompts of a split: every other one, so that what is chosen on one half is reported on the other."""
+    return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.neutral])
+
+
 def generate_samples(run: Run, model: Model, concept: Concept, cells: Sequence[Cell]) -> tuple[list[str], Counts]:
     """A text for every cell and open prompt; their ids."""
     did = generate(model, run.store, concept, cells, run.spec.generations, run.progress("generate samples"))
     return did.generation_ids, run.count("generations", did)
 
 
-def score_samples(
-    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], generation_ids: Sequence[str], split: Split
+def score_shortlist(
+    run: Run, model: Model, concept: Concept, found: Shortlist, generation_ids: Sequence[str]
 ) -> tuple[Scores, Counts]:
-    """The scores of every cell: on one split's held-out items, and of its texts."""
+    """The validation scores of every cell that the search tried, with those of the shortlist's texts."""
     spec = run.spec.scores
-    notify = run.progress(f"score on {split}")
-    items = measure_items(model, run.store, concept, cells, split, spec.metrics, spec.items, notify)
-    texts = measure_texts(model, run.store, concept, generation_ids, split, spec.metrics, run.progress("score texts"))
-    ids = [*items.measurement_ids, *texts.measurement_ids]
-    scores = summarise(run.store, cells, ids, split, spec.bootstrap, spec.seed)
-    return scores, run.count("scores", items) + run.count("scores", texts)
+    bench, notify = Bench(model, concept), run.progress("score texts")
+    texts = measure_texts(bench, run.store, generation_ids, "validation", spec.metrics, notify)
+    ids = [*found.measured.measurement_ids, *texts.measurement_ids]
+    return summarise(run.store, found.everything, ids, "validation", spec.bootstrap, spec.seed), run.count(
+        "scores", texts
+    )
 
 
-def recommend_vector(run: Run, chosen: Cell, tried: Sequence[Cell], scores: Scores) -> dict[str, Any]:
+def score_trial(
+    run: Run, model: Model, concept: Concept, trial: Trial, generation_ids: Sequence[str]
+) -> tuple[Scores, Counts]:
+    """The test scores of the chosen candidate and of all that it is compared with."""
+    spec, bench = run.spec.scores, Bench(model, concept)
+    to = (bench, run.store, trial.cells)
+    did = measure_items(*to, held_out(concept, "test", spec), "test", spec.metrics, run.progress("score on test"))
+    did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
+    did += measure_texts(bench, run.store, generation_ids, "test", spec.metrics, run.progress("score texts"))
+    ids = did.measurement_ids
+    scores = summarise(run.store, trial.cells, ids, "test", spec.bootstrap, spec.seed, trial.comparisons)
+    return scores, run.count("scores", did)
+
+
+def recommend_vector(run: Run, trial: Trial, scores: Scores) -> dict[str, Any]:
     """The recommendation's row, from the scores on test."""
-    return recommend(run.store, chosen, tried, scores, run.spec.scores.max_perplexity_ratio, run.spec.key)
+    return recommend(run.store, trial.chosen, trial.cells, scores, bounds(run.spec), run.spec.key)
+
+
+def bounds(spec: Spec) -> Bounds:
+    """The damage that a spec allows."""
+    return Bounds(spec.scores.max_perplexity_ratio, spec.scores.max_kl)
 
 
 def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
-    """Vectors, grid, choice on validation and trial on test for one concept whose activations are stored."""
+    """Vectors, search, choice on validation and trial on test for one concept whose activations are stored."""
     vectors, _ = derive_vectors(run, model, concept)
     cells = candidate_cells(run, model, concept, vectors)
-    texts, _ = generate_samples(run, model, concept, cells)
-    scores, _ = score_samples(run, model, concept, cells, texts, "validation")
-    chosen, tried = trial_cells(run, concept, cells, vectors, scores)
-    texts, _ = generate_samples(run, model, concept, tried)
-    on_test, _ = score_samples(run, model, concept, tried, texts, "test")
-    return recommend_vector(run, chosen, tried, on_test)
+    found, _ = search_cells(run, model, concept, cells, vectors)
+    texts, _ = generate_samples(run, model, concept, found.cells)
+    scores, _ = score_shortlist(run, model, concept, found, texts)
+    trial = trial_of(run, model, concept, found, vectors, scores)
+    texts, _ = generate_samples(run, model, concept, trial.cells)
+    on_test, _ = score_trial(run, model, concept, trial, texts)
+    return recommend_vector(run, trial, on_test)
 
 
-def trial_cells(
-    run: Run, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector], scores: Scores
-) -> tuple[Cell, list[Cell]]:
-    """The candidate that is best on validation, and what is compared on test: alpha 0, it, its mirror, its controls."""
-    chosen = choose(cells[1:], scores, run.spec.scores.max_perplexity_ratio)
-    return chosen, [cells[0], *trial(chosen, vectors, concept)]
+def trial_of(
+    run: Run, model: Model, concept: Concept, found: Shortlist, vectors: Sequence[Vector], scores: Scores
+) -> Trial:
+    """The shortlist's best on validation, and what it meets on test: alpha 0, its mirror image, its controls."""
+    unsteered, *candidates = found.cells
+    chosen = choose(candidates, scores, bounds(run.spec))
+    rivals = [*chance_controls(chosen, vectors), *prompted(model.identity, concept, chosen.phase, chosen.alpha > 0)]
+    return Trial(chosen, [unsteered, chosen, mirrored(chosen), *rivals], len(found.tried) - 1)
 
 
 def run(spec: Spec, store: Store, notify: Callable[[str, int, int], None] = lambda what, done, total: None) -> Any:

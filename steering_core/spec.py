@@ -9,7 +9,7 @@ from steering_core.errors import SpecError
 from steering_core.interventions.change import Phase
 from steering_core.keys import content_key
 from steering_core.library import data_files, did_you_mean
-from steering_core.scores.names import METRICS
+from steering_core.scores.names import DEFAULT_METRICS, METRICS
 from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import METHODS
 
@@ -43,11 +43,15 @@ class VectorsSpec(Strict):
 
 
 class GenerationsSpec(Strict):
-    """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled."""
+    """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled.
+
+    Texts are sampled for the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
+    """
 
     layers: Literal["auto"] | Layers = "auto"
     doses: tuple[float, ...] | None = None
     alphas: tuple[float, ...] | None = None
+    shortlist: Annotated[int, Field(ge=1)] | Literal["all"] = 6
     prompts: Annotated[int, Field(ge=1)] = 4
     max_tokens: Annotated[int, Field(ge=1)] = 40
     temperature: Annotated[float, Field(ge=0)] = 0.7
@@ -69,12 +73,18 @@ class GenerationsSpec(Strict):
 
 
 class ScoresSpec(Strict):
-    """What is measured, on how many held-out items, and how intervals are drawn."""
+    """What is measured, on how many held-out items and neutral prompts, the damage bounds, and how intervals are drawn.
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("propensity", "perplexity", "repetition")
+    A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
+    after neutral prompts no further than `max_kl` nats.
+    """
+
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_METRICS
     items: Annotated[int, Field(ge=1)] | None = None
+    neutral: Annotated[int, Field(ge=1)] = 12
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     max_perplexity_ratio: Annotated[float, Field(gt=1)] = 1.5
+    max_kl: Annotated[float, Field(gt=0)] = 1.0
     seed: int = 0
 
     @field_validator("metrics")

@@ -51,19 +51,33 @@ def log_probabilities(model: Model, sequences: Sequence[Scored], work: Work) -> 
         by_prompt.setdefault(sequence.prompt, []).append(i)
     results: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
     for prompt, members in _groups(by_prompt):
-        answers = list(dict.fromkeys(sequences[i].answer for i in members))
-        trunk = grow(model, prompt, answers, [sequences[i].intervention for i in members], work)
-        rows = [(answers.index(sequences[i].answer), sequences[i].intervention) for i in members]
-        for chunk in _chunks(trunk, rows, max(map(len, answers))):
-            scored = [answers[rows[r][0]] for r in chunk]
-            keep = _places(trunk, [len(answer) for answer in scored])
-            if not keep:
-                continue
-            logits = restart(trunk, [rows[r] for r in chunk], keep, work)
-            found = log_softmax_at(logits, np.array([token for answer in scored for token in answer]))
-            ends = np.cumsum([len(answer) for answer in scored])[:-1]
-            for r, values in zip(chunk, np.split(found, ends), strict=True):
-                results[members[r]] = values
+        for i, found in zip(members, _of_one_prompt(model, prompt, [sequences[i] for i in members], work), strict=True):
+            results[i] = found
+    return results
+
+
+def _of_one_prompt(model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], work: Work) -> list[np.ndarray]:
+    """The same for answers to one prompt. Those that differ in their last token alone are one row."""
+    stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
+    trunk = grow(model, prompt, stems, [sequence.intervention for sequence in sequences], work)
+    keys = [(stems.index(sequence.answer[:-1]), id(sequence.intervention)) for sequence in sequences]
+    rows = {key: (key[0], s.intervention) for key, s in zip(keys, sequences, strict=True)}
+    order, of_row = list(rows.values()), dict(zip(rows, range(len(rows)), strict=True))
+    asked: list[list[int]] = [[] for _ in order]  # the sequences that a row answers
+    for i, key in enumerate(keys):
+        asked[of_row[key]].append(i)
+    results = [np.empty(0, np.float32)] * len(sequences)
+    for chunk in _chunks(trunk, order, max(map(len, stems)) + 1):
+        counts = [len(stems[order[r][0]]) + 1 for r in chunk]
+        logits = restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work)
+        starts = dict(zip(chunk, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+        owners = [(i, starts[r]) for r in chunk for i in asked[r]]
+        lengths = [len(sequences[i].answer) for i, _ in owners]
+        places = np.concatenate([start + np.arange(n) for (_, start), n in zip(owners, lengths, strict=True)])
+        targets = np.array([token for i, _ in owners for token in sequences[i].answer], int)
+        found = np.split(log_softmax_at(logits, places, targets), np.cumsum(lengths)[:-1])
+        for (i, _), values in zip(owners, found, strict=True):
+            results[i] = values
     return results
 
 
@@ -111,16 +125,17 @@ def _places(trunk: Trunk, counts: Sequence[int]) -> list[tuple[int, int]]:
     return [(row, first + i) for row, count in enumerate(counts) for i in range(count)]
 
 
-def log_softmax_at(logits: mx.array, targets: np.ndarray) -> np.ndarray:
-    """Log-probability of `targets` (N,) under `logits` (N, V), float32 (N,); nan where they are not finite."""
+def log_softmax_at(logits: mx.array, places: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Log-probability of targets[i] under logits[places[i]], (N, V) -> float32 (M,); nan where they are not finite."""
     logits = logits.astype(mx.float32)
-    if not on_cpu():
-        chosen = mx.take_along_axis(logits, mx.array(targets)[:, None], axis=-1)[:, 0]
-        return np.array(chosen - mx.logsumexp(logits, axis=-1))
-    values = np.array(logits, copy=False)
-    at_target: np.ndarray = values[np.arange(len(targets)), targets]
+    if on_cpu():
+        values = np.array(logits, copy=False)
+        at_target, sums = values[places, targets], log_sum_exp(values)
+    else:
+        at_target = np.array(logits[mx.array(places), mx.array(targets)])
+        sums = np.array(mx.logsumexp(logits, axis=-1))
     with np.errstate(invalid="ignore"):  # a diverged row is nan
-        return np.asarray(at_target - log_sum_exp(values), np.float32)
+        return np.asarray(at_target - sums[places], np.float32)
 
 
 def log_softmax(logits: mx.array) -> np.ndarray:

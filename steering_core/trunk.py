@@ -1,4 +1,4 @@
-"""`Trunk`: a prompt and its answers run unsteered, once; steered rows restart from it at the layer they change.
+"""`Trunk`: a prompt and its continuations run unsteered, once; steered rows restart from it at the layer they change.
 
 Up to the layer that an intervention changes first, a steered pass computes what the unsteered one did. So a restart
 puts the stored stream in the place of that block's output: MLX is lazy, and the blocks before it are then never
@@ -21,7 +21,7 @@ from steering_core.taps import Edit
 
 @dataclass(frozen=True)
 class Trunk:
-    """S answers to one prompt, (S, T) tokens at the positions offset .. offset + T - 1, and their unsteered streams.
+    """S continuations of one prompt, (S, T) tokens at positions offset .. offset + T - 1, and their unsteered streams.
 
     `cache` is the prompt's, one row, up to `offset`; `streams` (S, T, D) are the outputs of blocks where rows restart.
     """
@@ -42,20 +42,17 @@ def first_layer(intervention: Intervention, n_layers: int) -> int:
 def grow(
     model: Model,
     prompt: tuple[int, ...],
-    answers: Sequence[tuple[int, ...]],
+    continuations: Sequence[tuple[int, ...]],
     interventions: Sequence[Intervention],
     work: Work,
 ) -> Trunk:
-    """The trunk of `answers` to `prompt`, with a stream at every layer where one of `interventions` begins.
-
-    An answer's last token is left out: no score depends on what follows it.
-    """
+    """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins."""
     for intervention in interventions:
         intervention.check(model.identity.n_layers, model.identity.width)
     offset = int(min(first_position(interventions, len(prompt)), len(prompt) - 1))
     cache = prefill(model, [prompt[:offset]], [0], work) if offset else None
-    suffixes = [(prompt + answer)[offset : len(prompt) + max(len(answer) - 1, 0)] for answer in answers]
-    tokens = np.zeros((len(answers), max(map(len, suffixes))), np.int32)
+    suffixes = [(prompt + continuation)[offset:] for continuation in continuations]
+    tokens = np.zeros((len(suffixes), max(map(len, suffixes))), np.int32)
     for row, suffix in enumerate(suffixes):
         tokens[row, : len(suffix)] = suffix
     layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
@@ -69,7 +66,7 @@ def grow(
         return edit
 
     with model.taps.applied({layer: look(layer) for layer in layers}):
-        model.network(mx.array(tokens), cache=_branched(cache, [len(answers)] * model.identity.n_layers))
+        model.network(mx.array(tokens), cache=_branched(cache, [len(suffixes)] * model.identity.n_layers))
     mx.eval(streams)
     work.add(*tokens.shape)
     return Trunk(model, mx.array(tokens), offset, len(prompt), cache, streams)
@@ -80,12 +77,12 @@ def restart(
 ) -> mx.array:
     """Logits (N, V) at the N places `keep`, (row, position from the trunk's offset), lazily.
 
-    Each row is the index of an answer and what is done to it; all rows change the same layer first.
+    Each row is the index of a continuation and what is done to it; all rows change the same layer first.
     """
     n_layers = trunk.model.identity.n_layers
     (layer,) = {first_layer(intervention, n_layers) for _, intervention in rows}
     length = trunk.tokens.shape[1]
-    stream = trunk.streams[layer][mx.array([answer for answer, _ in rows])]  # (S, T, D) -> (B, T, D)
+    stream = trunk.streams[layer][mx.array([continuation for continuation, _ in rows])]  # (S, T, D) -> (B, T, D)
     places = mx.array([row * length + position for row, position in keep])
     steering = Steering([intervention for _, intervention in rows], [trunk.prompt_length] * len(rows))
     edits = steering.edits(trunk.offset, length)

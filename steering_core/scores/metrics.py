@@ -1,11 +1,11 @@
-"""Metrics: one number for one held-out item, or for one sampled text, under one intervention.
+"""Metrics: one number for one held-out item, one neutral prompt or one sampled text, under one intervention.
 
-An item metric is (model, concept, item, cells, work) -> one value a cell; a text metric is (model, texts, work) -> one
-value a text. Register one with `@item_metric` or `@text_metric` and give it a line in `names`.
+Register one with `@item_metric`, `@neutral_metric` or `@text_metric` and give it a line in `names`.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,67 +13,136 @@ from steering_core.cells import Cell
 from steering_core.concepts import Concept, Item
 from steering_core.engine import Work
 from steering_core.models import Model
-from steering_core.prompts import Prompt, item_prompts
-from steering_core.teacher_forcing import Scored, log_probabilities
+from steering_core.prompts import Prompt, item_prompts, open_prompt
+from steering_core.sampling import DIVERGED
+from steering_core.scores.letters import counterbalanced
+from steering_core.teacher_forcing import Scored, divergences, log_probabilities
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a metric measures with: the model, the concept that is asked about, and the work's counter."""
+
+    model: Model
+    concept: Concept
+    work: Work = field(default_factory=Work)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A sampled text: the prompt that it answers, without any system prompt, and its tokens."""
+    """A sampled text: the prompt that it answers, without any system prompt, its tokens, and why it ended."""
 
     prompt: Prompt
     tokens: tuple[int, ...]
+    text: str
+    finish: str
 
 
-ItemMetric = Callable[[Model, Concept, Item, Sequence[Cell], Work], list[float]]
-TextMetric = Callable[[Model, Sequence[Text], Work], list[float]]
+ItemMetric = Callable[[Bench, Item, Sequence[Cell]], list[float]]
+NeutralMetric = Callable[[Bench, str, Sequence[Cell]], list[float]]
+TextMetric = Callable[[Bench, Sequence[Text]], list[float]]
 ITEM_METRICS: dict[str, ItemMetric] = {}
+NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
 TEXT_METRICS: dict[str, TextMetric] = {}
 
 
 def item_metric(function: ItemMetric) -> ItemMetric:
-    """Register a metric of held-out items under its function's name."""
+    """Register a metric of held-out items, one value a cell, under its function's name."""
     ITEM_METRICS[function.__name__] = function
     return function
 
 
+def neutral_metric(function: NeutralMetric) -> NeutralMetric:
+    """Register a metric of neutral prompts, one value a cell, under its function's name."""
+    NEUTRAL_METRICS[function.__name__] = function
+    return function
+
+
 def text_metric(function: TextMetric) -> TextMetric:
-    """Register a metric of sampled texts under its function's name."""
+    """Register a metric of sampled texts, one value a text, under its function's name."""
     TEXT_METRICS[function.__name__] = function
     return function
 
 
 @item_metric
-def propensity(model: Model, concept: Concept, item: Item, cells: Sequence[Cell], work: Work) -> list[float]:
+def propensity(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
     """Mean log-probability per token of the matching minus the not matching continuation, in nats.
 
-    For continuations of one token it is the difference of their logits, as CAA's A/B evaluation has it.
+    For continuations of one token it is the difference of their logits, as CAA's A/B evaluation has it. An item whose
+    answers are letters of options is asked twice, with the options exchanged, and averaged: models favour letters.
     """
+    versions = counterbalanced(item)
     sequences = []
-    for cell in cells:
-        for prompt in item_prompts(model, concept, item, cell.system):
-            sequences.append(Scored(prompt.tokens, prompt.response_start, cell.intervention))
-    scores = [float(s.mean()) for s in log_probabilities(model, sequences, work)]
-    return [matching - other for matching, other in zip(scores[::2], scores[1::2], strict=True)]
+    for version in versions:
+        for cell in cells:
+            intervention = cell.intervention
+            for prompt in item_prompts(bench.model, bench.concept, version, cell.system):
+                sequences.append(Scored(prompt.tokens, prompt.response_start, intervention))
+    found = [s.mean(dtype=np.float64) for s in log_probabilities(bench.model, sequences, bench.work)]
+    sides = np.array(found).reshape(len(versions), len(cells), 2)
+    values: list[float] = (sides[..., 0] - sides[..., 1]).mean(axis=0).tolist()
+    return values
+
+
+@neutral_metric
+def kl(bench: Bench, text: str, cells: Sequence[Cell]) -> list[float]:
+    """KL divergence of the next-token distribution after a neutral prompt from the untouched model's, in nats.
+
+    KL(untouched || steered) at the prompt's last token, after Arditi et al. 2024. nan for a system prompt: it changes
+    the prompt itself.
+    """
+    prompt = open_prompt(bench.model, bench.concept, text)
+    steered = [cell.intervention for cell in cells if cell.system is None]
+    found = iter(divergences(bench.model, prompt.tokens, steered, bench.work))
+    return [next(found) if cell.system is None else float("nan") for cell in cells]
 
 
 @text_metric
-def perplexity(model: Model, texts: Sequence[Text], work: Work) -> list[float]:
+def perplexity(bench: Bench, texts: Sequence[Text]) -> list[float]:
     """exp of the mean negative log-probability of the text's tokens under the untouched model; nan for no tokens."""
     kept = [i for i, text in enumerate(texts) if text.tokens]
     sequences = [Scored((*texts[i].prompt.tokens, *texts[i].tokens), len(texts[i].prompt.tokens)) for i in kept]
     values = [float("nan")] * len(texts)
-    for i, scores in zip(kept, log_probabilities(model, sequences, work), strict=True):
+    for i, scores in zip(kept, log_probabilities(bench.model, sequences, bench.work), strict=True):
         values[i] = float(np.exp(-scores.mean(dtype=np.float64)))
     return values
 
 
 @text_metric
-def repetition(model: Model, texts: Sequence[Text], work: Work) -> list[float]:
+def repetition(bench: Bench, texts: Sequence[Text]) -> list[float]:
     """Share of the text's three-token runs that occurred before in it; 0 for texts of fewer than four tokens."""
-    return [_repeated(text.tokens) for text in texts]
+    return [_repeated(text.tokens, 3) for text in texts]
 
 
-def _repeated(tokens: Sequence[int], n: int = 3) -> float:
+@text_metric
+def distinct_2(bench: Bench, texts: Sequence[Text]) -> list[float]:
+    """Share of the text's two-token runs that differ from all before; 1 for none. Li et al. 2016, text by text."""
+    return [1 - _repeated(text.tokens, 2) for text in texts]
+
+
+@text_metric
+def diverged(bench: Bench, texts: Sequence[Text]) -> list[float]:
+    """1 for a text whose sampling met inf or nan, otherwise 0; the mean is the share of diverged texts."""
+    return [float(text.finish == DIVERGED) for text in texts]
+
+
+@text_metric
+def words(bench: Bench, texts: Sequence[Text]) -> list[float]:
+    """(p - n) / (p + n) for the p positive and n negative words of the concept in a text; 0 where it has neither."""
+    positive, negative = (_pattern(side) for side in (bench.concept.words.positive, bench.concept.words.negative))
+    values = []
+    for text in texts:
+        for_it, against = (len(side.findall(text.text)) if side else 0 for side in (positive, negative))
+        values.append((for_it - against) / max(for_it + against, 1))
+    return values
+
+
+def _pattern(listed: Sequence[str]) -> re.Pattern[str] | None:
+    """Any of the listed words, whole, whatever its case."""
+    choice = "|".join(re.escape(word) for word in sorted(listed, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{choice})(?!\w)", re.IGNORECASE) if listed else None
+
+
+def _repeated(tokens: Sequence[int], n: int) -> float:
     runs = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -139,7 +139,7 @@ LEFT JOIN raw.concepts c USING (concept_id);
 CREATE OR REPLACE VIEW scores AS
 SELECT
     m.name AS model, c.name AS concept, s.method, s.layer, s.alpha, s.dose, s.control, s.phase, s.split, s.metric,
-    s.value, s.ci_low, s.ci_high, s.n, s.seed, s.intervention, s.intervention_id, s.vector_id, s.score_id,
+    s.value, s.ci_low, s.ci_high, s.p_value, s.n, s.seed, s.intervention, s.intervention_id, s.vector_id, s.score_id,
     s.model_id, s.concept_id
 FROM raw.scores s
 JOIN raw.models m USING (model_id)
@@ -151,31 +151,72 @@ FROM raw.recommendations r
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
--- One row per intervention and split. over_controls: the effect minus the best random or shuffled-label control's
--- at the same layer, where those were run.
+-- One row per intervention and split, with the scores that have most subjects. over_controls: the effect minus the best
+-- random or shuffled-label control's at the same layer and dose, on the same items; p_value: that it is above 0,
+-- corrected for the number of candidates compared.
 CREATE OR REPLACE VIEW leaderboard AS
 WITH newest AS (
     SELECT * FROM scores
     QUALIFY row_number() OVER (
         PARTITION BY model_id, concept_id, intervention_id, control, split, metric ORDER BY n DESC, score_id
     ) = 1
-), board AS (
-    SELECT
-        model, concept, method, layer, alpha, dose, control, phase, split,
-        max(value) FILTER (metric = 'effect') AS effect,
-        max(ci_low) FILTER (metric = 'effect') AS effect_low,
-        max(ci_high) FILTER (metric = 'effect') AS effect_high,
-        max(value) FILTER (metric = 'perplexity_ratio') AS perplexity_ratio,
-        max(value) FILTER (metric = 'repetition') AS repetition,
-        max(n) FILTER (metric = 'effect') AS n,
-        intervention_id, vector_id, model_id, concept_id
-    FROM newest
+)
+SELECT
+    model, concept, method, layer, alpha, dose, control, phase, split,
+    max(value) FILTER (metric = 'effect') AS effect,
+    max(ci_low) FILTER (metric = 'effect') AS effect_low,
+    max(ci_high) FILTER (metric = 'effect') AS effect_high,
+    max(value) FILTER (metric = 'over_controls') AS over_controls,
+    max(p_value) FILTER (metric = 'over_controls') AS p_value,
+    max(value) FILTER (metric = 'kl') AS kl,
+    max(value) FILTER (metric = 'perplexity_ratio') AS perplexity_ratio,
+    max(value) FILTER (metric = 'repetition') AS repetition,
+    max(value) FILTER (metric = 'distinct_2') AS distinct_2,
+    max(value) FILTER (metric = 'diverged') AS diverged,
+    max(n) FILTER (metric = 'effect') AS n,
+    intervention_id, vector_id, model_id, concept_id
+FROM newest
+GROUP BY ALL
+ORDER BY model, concept, split DESC, effect DESC NULLS LAST;
+
+-- A vector's effect and damage over its doses, alpha 0 included; controls too, so that a plot can draw their band.
+CREATE OR REPLACE VIEW dose_response AS
+SELECT
+    model, concept, method, layer, control, phase, split, dose, alpha, effect, effect_low, effect_high, kl,
+    perplexity_ratio, n, vector_id, model_id, concept_id
+FROM leaderboard
+WHERE vector_id IS NOT NULL
+UNION ALL
+SELECT DISTINCT
+    b.model, b.concept, v.method, v.layer, v.control, v.phase, b.split, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, b.n,
+    v.vector_id, b.model_id, b.concept_id
+FROM leaderboard b
+JOIN leaderboard v USING (model_id, concept_id, split)
+WHERE b.control = 'none' AND v.vector_id IS NOT NULL;
+
+-- How a vector steers, over every strength at which it was measured: steerability is the mean over items of the slope
+-- of propensity over dose, anti_steerable the share of items whose slope is negative (Tan et al. 2024).
+CREATE OR REPLACE VIEW steerability AS
+WITH points AS (
+    SELECT model_id, concept_id, split, subject_id, vector_id, dose, value
+    FROM raw.measurements
+    WHERE metric = 'propensity' AND vector_id IS NOT NULL
+), with_origin AS (
+    FROM points
+    UNION ALL
+    SELECT DISTINCT p.model_id, p.concept_id, p.split, p.subject_id, p.vector_id, 0.0, b.value
+    FROM points p
+    JOIN raw.measurements b USING (model_id, concept_id, split, subject_id)
+    WHERE b.metric = 'propensity' AND b.control = 'none'
+), slopes AS (
+    SELECT model_id, concept_id, split, subject_id, vector_id, regr_slope(value, dose) AS slope
+    FROM with_origin
     GROUP BY ALL
 )
 SELECT
-    * EXCLUDE (intervention_id, vector_id, model_id, concept_id),
-    effect - max(effect) FILTER (control IN ('random', 'shuffled'))
-        OVER (PARTITION BY model_id, concept_id, method, layer, phase, split) AS over_controls,
-    intervention_id, vector_id, model_id, concept_id
-FROM board
-ORDER BY model, concept, split DESC, effect DESC NULLS LAST;
+    v.model, v.concept, v.method, v.layer, v.control, s.split, avg(slope) AS steerability,
+    avg((slope < 0)::INTEGER) AS anti_steerable, count(*) AS n, s.vector_id, s.model_id, s.concept_id
+FROM slopes s
+JOIN vectors v USING (vector_id)
+GROUP BY ALL
+ORDER BY model, concept, split, steerability DESC;

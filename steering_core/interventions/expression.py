@@ -1,0 +1,171 @@
+"""Expressions: what is done to the residual stream, in one line, the same in the CLI, specs, Python and the explorer.
+
+    0.6*formality + 0.4*concise @generation         add two vectors, alpha 0.6 and 0.4
+    30%*formality/mean_difference/14                a dose: 30 % of the layer's mean residual norm
+    !refusal @all                                   take the direction out (ablate); also ablate(refusal, 0.5)
+    clamp(formality, 4); rotate(french, 20)         two changes; the component set to 4; turned by 20 degrees
+    formality[12..16]                               each layer's own vector; formality @layers(12..16) is one at all
+    between(formal, casual, 0.3)                    the vector three tenths of the way from one to the other
+    formality @span("the weather") @when(anger > 2) at those tokens of the prompt, where another direction is seen
+
+A vector goes by any name that the library knows (`vectors.library`). Without a phase a change acts in `generation`, or
+wherever `@positions`, `@last` and `@span` say. `@first(20)` and `@decay(0.9)` are schedules over the generated tokens.
+Minus between vectors stands between spaces, since names may hold a hyphen.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from steering_core.interventions.where import CONSTANT, Phase, Schedule
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A number: an alpha, or whatever the operation's amount is; with `percent` relative to the mean residual norm."""
+
+    value: float
+    percent: bool = False
+
+    def __str__(self) -> str:
+        return _number(self.value) + "%" * self.percent
+
+
+ONE = Amount(1.0)
+
+
+@dataclass(frozen=True)
+class VectorName:
+    """A vector by name, or one by name at each of `layers`; `column` is where it stands in the text."""
+
+    name: str
+    layers: tuple[int, ...] = ()
+    column: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return self.name + (f"[{_layers(self.layers)}]" if self.layers else "")
+
+
+@dataclass(frozen=True)
+class Between:
+    """The vector `share` of the way from one to another."""
+
+    start: VectorName
+    end: VectorName
+    share: float
+
+    def __str__(self) -> str:
+        return f"between({self.start}, {self.end}, {_number(self.share)})"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A vector and its strength in a blend."""
+
+    vector: VectorName | Between
+    strength: Amount = ONE
+
+    def __str__(self) -> str:
+        return str(self.vector) if self.strength == ONE else f"{self.strength}*{self.vector}"
+
+    def negated(self) -> "Term":
+        """The same vector with the opposite strength."""
+        return Term(self.vector, Amount(-self.strength.value, self.strength.percent))
+
+
+@dataclass(frozen=True)
+class When:
+    """A condition: the component along a vector's direction above or below a threshold."""
+
+    vector: VectorName
+    threshold: Amount
+    above: bool = True
+
+    def __str__(self) -> str:
+        return f"@when({self.vector} {'>' if self.above else '<'} {self.threshold})"
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One operation with a blend of vectors, and where it acts."""
+
+    terms: tuple[Term, ...]
+    operation: str = "add"
+    amount: Amount | None = None
+    phase: Phase | None = None
+    positions: tuple[int, ...] = ()
+    last: int = 0
+    span: str | None = None
+    schedule: Schedule = CONSTANT
+    layers: tuple[int, ...] = ()
+    when: When | None = None
+
+    def __str__(self) -> str:
+        return " ".join([self._action(), *self._modifiers()])
+
+    def _action(self) -> str:
+        blend = str(self.terms[0])
+        for term in self.terms[1:]:
+            minus = math.copysign(1, term.strength.value) < 0
+            shown = term.negated() if minus else term
+            blend += f" {'-' if minus else '+'} {shown}"
+        if self.operation == "add":
+            return blend
+        if (
+            self.operation == "ablate"
+            and self.amount is None
+            and len(self.terms) == 1
+            and self.terms[0].strength == ONE
+        ):
+            return f"!{blend}"
+        return f"{self.operation}({blend}{f', {self.amount}' if self.amount is not None else ''})"
+
+    def _modifiers(self) -> list[str]:
+        schedule = {"first": f"@first({self.schedule.value:g})", "decay": f"@decay({_number(self.schedule.value)})"}
+        return [
+            *([f"@{self.phase}"] if self.phase else []),
+            *([f"@positions({', '.join(map(str, self.positions))})"] if self.positions else []),
+            *([f"@last({self.last})"] if self.last else []),
+            *([f"@span({json.dumps(self.span, ensure_ascii=False)})"] if self.span is not None else []),
+            *([schedule[self.schedule.kind]] if self.schedule.kind in schedule else []),
+            *([f"@layers({_layers(self.layers)})"] if self.layers else []),
+            *([str(self.when)] if self.when else []),
+        ]
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An intervention in words; `str` prints it back, and what it prints means the same."""
+
+    clauses: tuple[Clause, ...]
+    text: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.clauses))
+
+    @property
+    def names(self) -> list[str]:
+        """The vectors that it names, each once, in order."""
+        named = [n for c in self.clauses for t in c.terms for n in _named(t.vector)]
+        named += [c.when.vector for c in self.clauses if c.when]
+        return list(dict.fromkeys(n.name for n in named))
+
+
+def _named(vector: VectorName | Between) -> list[VectorName]:
+    return [vector.start, vector.end] if isinstance(vector, Between) else [vector]
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
+def _layers(layers: Sequence[int]) -> str:
+    """12,13,14,20 -> 12..14,20"""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(r[0]) if len(r) == 1 else f"{r[0]}..{r[-1]}" for r in runs)

@@ -1,0 +1,199 @@
+"""Parsing: the text of an expression to its clauses, or a caret under its first fault. The grammar is a file beside."""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedInput, VisitError
+
+from steering_core.errors import InterventionError
+from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.where import Schedule
+
+
+def parse(text: str) -> Expression:
+    """The expression in `text`. Raises InterventionError with a caret under the first fault."""
+    try:
+        tree = _parser().parse(text)
+        return Expression(_Reader().transform(tree), text)
+    except UnexpectedInput as fault:
+        token = getattr(fault, "token", None)
+        at = len(text) if token is not None and token.type == "$END" else fault.pos_in_stream or 0
+        raise InterventionError(fault_at(text, at, _unexpected(text[:at], fault))) from None
+    except VisitError as fault:
+        if isinstance(fault.orig_exc, _Fault):
+            raise InterventionError(fault_at(text, fault.orig_exc.column, str(fault.orig_exc))) from None
+        raise
+
+
+def fault_at(text: str, column: int, what: str) -> str:
+    """A message that shows `text` with a caret under `column`."""
+    line = " ".join(text.splitlines()) if "\n" in text else text
+    return f"the intervention cannot be read: {what}\n  {line}\n  {' ' * column}^"
+
+
+@cache
+def _parser() -> Lark:
+    grammar = (files("steering_core.interventions") / "expression.lark").read_text()
+    return Lark(grammar, parser="lalr", start="expression", maybe_placeholders=True)
+
+
+class _Fault(Exception):
+    """Something that the grammar allows and that means nothing, and where it stands."""
+
+    def __init__(self, column: int, what: str) -> None:
+        super().__init__(what)
+        self.column = column
+
+
+class _Reader(Transformer[Token, tuple[Clause, ...]]):
+    """The parser's tree as clauses; one method a rule."""
+
+    def expression(self, clauses: list[Clause]) -> tuple[Clause, ...]:
+        return tuple(clauses)
+
+    def clause(self, parts: list[Any]) -> Clause:
+        action, modifiers = parts[0], parts[1:]
+        given: dict[str, Any] = {}
+        for column, key, value in modifiers:
+            if key in given:
+                raise _Fault(column, f"{key} is given twice")
+            given[key] = value
+        places = [key for key in ("positions", "last", "span") if key in given]
+        if len(places) > 1:
+            raise _Fault(modifiers[-1][0], f"{' and '.join(places)} are two ways to say which tokens: give one")
+        return Clause(**action, **given)
+
+    def add(self, parts: list[Any]) -> dict[str, Any]:
+        return {"terms": parts[0]}
+
+    def ablated(self, parts: list[Any]) -> dict[str, Any]:
+        return {"terms": (Term(parts[0]),), "operation": "ablate"}
+
+    def operation(self, parts: list[Any]) -> dict[str, Any]:
+        name, blend, amount = parts
+        if amount is None and name in ("clamp", "rotate"):
+            unit = "value" if name == "clamp" else "angle in degrees"
+            raise _Fault(name.start_pos, f"{name} needs a second part, its {unit}")
+        if amount is not None and amount.percent and name == "rotate":
+            raise _Fault(name.start_pos, "rotate turns by degrees, not by a percentage")
+        return {"terms": blend, "operation": str(name), "amount": amount}
+
+    def blend(self, parts: list[Any]) -> tuple[Term, ...]:
+        terms = [parts[0]]
+        for sign, term in zip(parts[1::2], parts[2::2], strict=True):
+            terms.append(term.negated() if sign == "-" else term)
+        return tuple(terms)
+
+    def sign(self, parts: list[Token]) -> str:
+        return str(parts[0])
+
+    def term(self, parts: list[Any]) -> Term:
+        minus, strength, vector = parts
+        term = Term(vector, _amount(strength) if strength else ONE)
+        return term.negated() if minus else term
+
+    def named(self, parts: list[Any]) -> VectorName:
+        return VectorName(str(parts[0]), parts[1] or (), parts[0].start_pos)
+
+    def between(self, parts: list[Any]) -> Between:
+        _, *ends, share = parts
+        start, end = (VectorName(str(name), (), name.start_pos) for name in ends)
+        return Between(start, end, float(share))
+
+    def amount(self, parts: list[Token]) -> Amount:
+        return _amount(parts[0])
+
+    def layers(self, parts: list[range]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(layer for part in parts for layer in part))
+
+    def layer_range(self, parts: list[Any]) -> range:
+        first, last = int(parts[0]), int(parts[1] or parts[0])
+        if last < first:
+            raise _Fault(parts[0].start_pos, f"layers {first}..{last} run backwards")
+        return range(first, last + 1)
+
+    def phase(self, parts: list[Token]) -> tuple[int, str, Any]:
+        return parts[0].start_pos or 0, "phase", str(parts[0])
+
+    def positions(self, parts: list[Token]) -> tuple[int, str, Any]:
+        return parts[0].start_pos or 0, "positions", tuple(map(int, parts))
+
+    def last(self, parts: list[Token]) -> tuple[int, str, Any]:
+        if int(parts[0]) < 1:
+            raise _Fault(parts[0].start_pos or 0, "the last 0 tokens are none: give 1 or more")
+        return parts[0].start_pos or 0, "last", int(parts[0])
+
+    def span(self, parts: list[Token]) -> tuple[int, str, Any]:
+        text = json.loads(str(parts[0]), strict=False)
+        if not text:
+            raise _Fault(parts[0].start_pos or 0, "an empty span is nowhere")
+        return parts[0].start_pos or 0, "span", text
+
+    def first(self, parts: list[Token]) -> tuple[int, str, Any]:
+        return self._schedule(parts[0], Schedule("first", float(parts[0])))
+
+    def decay(self, parts: list[Token]) -> tuple[int, str, Any]:
+        return self._schedule(parts[0], Schedule("decay", float(parts[0])))
+
+    def _schedule(self, at: Token, schedule: Schedule) -> tuple[int, str, Any]:
+        try:
+            schedule.check()
+        except InterventionError as fault:
+            raise _Fault(at.start_pos or 0, str(fault)) from None
+        return at.start_pos or 0, "schedule", schedule
+
+    def at_layers(self, parts: list[Any]) -> tuple[int, str, Any]:
+        return 0, "layers", parts[0]
+
+    def when(self, parts: list[Any]) -> tuple[int, str, Any]:
+        name, compared, threshold = parts
+        return name.start_pos, "when", When(VectorName(str(name), (), name.start_pos), threshold, compared == ">")
+
+
+def _amount(token: Token) -> Amount:
+    return Amount(float(token.rstrip("%")), token.endswith("%"))
+
+
+_SHOWN = {
+    "NAME": "a vector's name",
+    "STRENGTH": "a strength such as 0.6* or 30%*",
+    "NUMBER": "a number",
+    "PERCENT": "a percentage",
+    "INTEGER": "a whole number",
+    "LAYER": "a layer",
+    "TEXT": 'a text in "quotes"',
+    "PHASE": "all, prompt or generation",
+    "OPERATION": "an operation (ablate, clamp, rotate, replace)",
+    "PLUS": "+",
+    "MINUS": "-",
+    "COMPARED": "> or <",
+    "BETWEEN": "between(",
+    "SEMICOLON": ";",
+    "BANG": "!",
+    "AT": "@",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "COMMA": ",",
+    "__ANON_0": "..",
+    "STAR": "*",
+    "$END": "the end",
+}
+
+
+def _unexpected(before: str, fault: UnexpectedInput) -> str:
+    """What could have stood where the fault is."""
+    words = before.split()
+    if words and re.fullmatch(r"\d+(\.\d*)?%?", words[-1]):
+        return f"a strength is joined to its vector by a star, as in {words[-1]}*name"
+    terminals: Iterable[str] = (
+        getattr(fault, "accepts", None) or getattr(fault, "expected", None) or getattr(fault, "allowed", None) or ()
+    )
+    shown = sorted({_SHOWN.get(name, name.lower()) for name in terminals})
+    return f"expected {', '.join(shown)}"

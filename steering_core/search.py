@@ -1,0 +1,141 @@
+"""Search: which candidates of a grid deserve texts, found by teacher forcing alone and without measuring every cell.
+
+Successive halving (Jamieson and Talwalkar 2016): every direction at one strength on a few validation items, then the
+best directions at every strength, then ever fewer cells on ever more items. Cells beyond the damage bound on neutral
+prompts drop out before any text is sampled. Only cells that come through are compared with their controls.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from steering_core.cells import Cell, chance_controls, prompted
+from steering_core.concepts import Item
+from steering_core.scores.measure import Measured, measure_items, measure_neutral
+from steering_core.scores.metrics import Bench
+from steering_core.scores.summary import cell_values
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector
+
+SCREEN_ITEMS = 6  # items of the first round
+SCREEN_NEUTRAL = 6  # neutral prompts on which damage is screened
+_KEPT = 3  # a round keeps one cell of so many
+
+Measure = Callable[[Sequence[Cell], int], Measured]
+
+
+@dataclass
+class Shortlist:
+    """What a search found: the unsteered cell and the best candidates (`cells`), their controls, all it tried."""
+
+    cells: list[Cell] = field(default_factory=list)
+    controls: list[Cell] = field(default_factory=list)
+    tried: list[Cell] = field(default_factory=list)
+    measured: Measured = field(default_factory=Measured)
+
+    @property
+    def everything(self) -> list[Cell]:
+        """Every cell with a score: what was tried, then the controls."""
+        return [*self.tried, *self.controls]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a search measures on: validation items, neutral prompts, the metrics wanted, and the damage bound."""
+
+    items: Sequence[Item]
+    neutral: Sequence[str]
+    metrics: Sequence[str]
+    max_kl: float
+
+
+class Search:
+    """One search: measures cells where it must, and ranks them by what the store then holds."""
+
+    def __init__(
+        self, bench: Bench, store: Store, ground: Ground, notify: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        self.bench, self.store, self.ground, self.notify = bench, store, ground, notify
+        self.found = Shortlist()
+
+    def whole_grid(self, cells: Sequence[Cell], vectors: Sequence[Vector]) -> Shortlist:
+        """Every cell, and every candidate's controls, on every item and neutral prompt: no search at all."""
+        self._measure(cells, len(self.ground.items), len(self.ground.neutral))
+        self.found.cells = list(cells)
+        return self._with_controls(vectors, len(self.ground.items))
+
+    def halving(self, cells: Sequence[Cell], vectors: Sequence[Vector], keep: int) -> Shortlist:
+        """The `keep` best candidates of `cells`, of which the first is the unsteered one."""
+        unsteered, candidates = cells[0], list(cells[1:])
+        everything = len(self.ground.items)
+        seen = min(SCREEN_ITEMS, everything)
+        left = self._directions(unsteered, candidates, seen, keep)
+        self._measure([unsteered, *left], seen, SCREEN_NEUTRAL)
+        left = self._within_bounds(left)
+        while len(left) > keep and seen < everything:
+            left = self._best(left, max(keep, math.ceil(len(left) / _KEPT)))
+            seen = min(2 * seen, everything)
+            self._measure([unsteered, *left], seen, SCREEN_NEUTRAL)
+        left = self._best(left, keep)
+        self._measure([unsteered, *left], everything, len(self.ground.neutral))
+        self.found.cells = [unsteered, *self._best(left, keep)]
+        return self._with_controls(vectors, min(2 * SCREEN_ITEMS, everything))
+
+    def _directions(self, unsteered: Cell, candidates: list[Cell], items: int, keep: int) -> list[Cell]:
+        """The candidates along the best directions, judged at the middle of each one's strengths."""
+        by_vector: dict[str, list[Cell]] = {}
+        for cell in candidates:
+            by_vector.setdefault(cell.vector.vector_id if cell.vector else "", []).append(cell)
+        if len(by_vector) <= keep:
+            return candidates
+        middle = [sorted(group, key=lambda cell: cell.dose)[len(group) // 2] for group in by_vector.values()]
+        self._measure([unsteered, *middle], items, 0)
+        best = self._best(middle, max(keep, math.ceil(len(middle) / _KEPT)))
+        chosen = {cell.vector.vector_id for cell in best if cell.vector}
+        return [cell for cell in candidates if cell.vector and cell.vector.vector_id in chosen]
+
+    def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
+        """The shortlist with random directions and shuffled labels beside each candidate, and the system prompt."""
+        unsteered, *candidates = self.found.cells
+        controls = {
+            (control.intervention_id, control.control): control
+            for cell in candidates
+            for control in chance_controls(cell, vectors)
+        }
+        self.found.controls = list(controls.values())
+        identity, concept = self.bench.model.identity, self.bench.concept
+        self.found.controls += prompted(identity, concept, unsteered.phase)
+        self._measure(self.found.controls, items, 0, tried=False)
+        return self.found
+
+    def _measure(self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True) -> None:
+        """Measure `cells` on the first `items` and `neutral` prompts of the ground."""
+        ground, to = self.ground, (self.bench, self.store, cells)
+        did = measure_items(*to, ground.items[:items], "validation", ground.metrics, self.notify)
+        did += measure_neutral(*to, ground.neutral[:neutral], "validation", ground.metrics)
+        self.found.measured += did
+        if tried:
+            known = {(cell.intervention_id, cell.control) for cell in self.found.tried}
+            self.found.tried += [cell for cell in cells if (cell.intervention_id, cell.control) not in known]
+
+    def _means(self, cells: Sequence[Cell], metric: str) -> list[float]:
+        """Each cell's mean of a score over what was measured; nan where nothing was."""
+        values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.measurement_ids)[1:]
+        return [float(np.mean(list(v[metric].values()))) if v.get(metric) else float("nan") for v in values]
+
+    def _best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
+        """The `n` cells that move the items furthest their own way, best first; diverged ones last."""
+        effects = self._means(cells, "effect")
+        reach = [math.copysign(1.0, c.alpha) * e for c, e in zip(cells, effects, strict=True)]
+        order = sorted(range(len(cells)), key=lambda i: -reach[i] if math.isfinite(reach[i]) else math.inf)
+        return [cells[i] for i in order[:n]]
+
+    def _within_bounds(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that damage neutral prompts no more than allowed; the least damaging one where none is."""
+        damage = dict(zip(range(len(cells)), self._means(cells, "kl"), strict=True))
+        if "kl" not in self.ground.metrics:
+            return list(cells)
+        within = [cell for i, cell in enumerate(cells) if damage[i] <= self.ground.max_kl]
+        return within or [cells[min(damage, key=lambda i: damage[i] if math.isfinite(damage[i]) else math.inf)]]

@@ -1,0 +1,177 @@
+"""Expressions: read, printed back, refused with a caret under the fault, and resolved to numbers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steering_core.errors import InterventionError, LayerNotFound, VectorNotFound
+from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.interventions.parsing import parse
+from steering_core.interventions.resolve import resolved
+from steering_core.interventions.where import CONSTANT, PHASES, Schedule
+from steering_core.vectors.vector import Vector
+
+# -- text to clauses and back ---------------------------------------------------------------------------------------
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+amounts = st.builds(Amount, finite, st.booleans())
+words = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.\-]{0,8}(/[A-Za-z0-9][A-Za-z0-9_]{0,5}){0,2}\Z")
+layers = st.lists(st.integers(0, 40), max_size=4, unique=True).map(tuple)
+names = st.builds(VectorName, words, layers)
+plain_names = st.builds(VectorName, words)
+vectors = names | st.builds(Between, plain_names, plain_names, finite)
+terms = st.lists(st.builds(Term, vectors, amounts), min_size=1, max_size=3).map(tuple)
+schedules = st.sampled_from([CONSTANT, Schedule("first", 20.0), Schedule("decay", 0.9)])
+places = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"positions": st.lists(st.integers(-9, 99), min_size=1, max_size=3).map(tuple)}),
+    st.fixed_dictionaries({"last": st.integers(1, 9)}),
+    st.fixed_dictionaries({"span": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)}),
+)
+
+
+@st.composite
+def clauses(draw: st.DrawFn) -> Clause:
+    operation = draw(st.sampled_from(OPERATION_NAMES))
+    amount = None
+    if operation == "rotate":
+        amount = Amount(draw(finite))
+    elif operation == "clamp" or (operation != "add" and draw(st.booleans())):
+        amount = draw(amounts)
+    when = draw(st.none() | st.builds(When, plain_names, amounts, st.booleans()))
+    return Clause(
+        draw(terms), operation, amount, draw(st.sampled_from([None, *PHASES])), **draw(places),
+        schedule=draw(schedules), layers=draw(layers), when=when,
+    )  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(clauses(), min_size=1, max_size=3).map(lambda c: Expression(tuple(c))))
+def test_what_is_printed_reads_back_as_the_same(expression: Expression) -> None:
+    assert parse(str(expression)) == expression
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.6*formality + 0.4*concise @generation",
+        "!refusal",
+        "30%*formality/mean_difference/14",
+        "clamp(formality, 4); rotate(french, 20)",
+        "formality[12..16,20] @first(20)",
+        "2*between(formal, casual, 0.3) - 1.5*x-y @layers(3,5)",
+        'formality @span("the \\"weather\\"") @decay(0.9) @when(anger > 2)',
+        "ablate(0.5*a - b, 50%) @prompt",
+        "4*a1b2c3d4e5f600112233 @last(3)",
+        "replace(x, 2) @positions(1, -1)",
+    ],
+)
+def test_canonical_text_stays_as_it_is(text: str) -> None:
+    assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "caret", "words"),
+    [
+        ("0.6*", 4, "expected a vector's name"),
+        ("0.6*formality +", 15, "a vector's name"),
+        ("0.6 formality", 4, "joined to its vector by a star"),
+        ("formality @generatio", 11, "all, prompt or generation"),
+        ("!", 1, "a vector's name"),
+        ("clamp(formality)", 0, "needs a second part"),
+        ("rotate(a, 30%)", 0, "by degrees"),
+        ("a @first(0)", 9, "does nothing"),
+        ("a @decay(2)", 9, "1 at most"),
+        ("a @last(0)", 8, "give 1 or more"),
+        ('a @last(2) @span("x")', 17, "give one"),
+        ("a @prompt @all", 11, "phase is given twice"),
+        ("a[5..3]", 2, "run backwards"),
+        ("a ++ b", 3, "a vector's name"),
+        ("", 0, "a vector's name"),
+        ("a;", 2, "a vector's name"),
+        ("émile", 0, "a vector's name"),
+    ],
+)
+def test_a_fault_has_a_caret_under_it(text: str, caret: int, words: str) -> None:
+    with pytest.raises(InterventionError) as fault:
+        parse(text)
+    what, shown, under = str(fault.value).split("\n")
+    assert words in what
+    assert shown == "  " + text
+    assert under == "  " + " " * caret + "^"
+
+
+# -- names to numbers -----------------------------------------------------------------------------------------------
+
+
+def vector(name: str, layer: int, direction: tuple[float, ...], residual_norm: float = 10.0) -> Vector:
+    return Vector(name, "m", None, "made", layer, residual_norm, direction=np.array(direction, np.float32))
+
+
+LIBRARY = {
+    "formal": vector("formal", 2, (3, 4)),
+    "casual": vector("casual", 2, (0, 2)),
+    "french": vector("french", 1, (1, 0)),
+    "french/0": vector("french0", 0, (5, 0)),
+    "french/1": vector("french", 1, (1, 0)),
+}
+
+
+def find(name: str) -> Vector:
+    if name not in LIBRARY:
+        raise VectorNotFound(f"no vector {name!r}")
+    return LIBRARY[name]
+
+
+def changes(text: str) -> list[tuple[int, str, float, list[float]]]:
+    return [
+        (c.layer, c.operation, round(c.amount, 6), c.direction.tolist())
+        for c in resolved(text, find, n_layers=4).changes
+    ]
+
+
+def test_blends_keep_each_vector_at_its_layer() -> None:
+    assert changes("0.5*formal - 2*french") == [(2, "add", 0.5, [3, 4]), (1, "add", -2, [1, 0])]
+
+
+def test_a_dose_is_a_percentage_of_the_residual_norm() -> None:
+    assert changes("30%*formal") == [(2, "add", 0.6, [3, 4])]  # 0.3 * 10 / 5
+    assert changes("clamp(formal, 20%)") == [(2, "clamp", 2, [3, 4])]
+    assert changes("ablate(formal, 50%)") == [(2, "ablate", 0.5, [3, 4])]
+
+
+def test_layers_of_vectors_and_vectors_at_layers() -> None:
+    assert changes("french[0,1]") == [(0, "add", 1, [5, 0]), (1, "add", 1, [1, 0])]
+    assert changes("!french @layers(0..2)") == [(i, "ablate", 1, [1, 0]) for i in range(3)]
+
+
+def test_interpolation_and_blends_in_operations() -> None:
+    assert changes("2*between(formal, casual, 0.5)") == [(2, "add", 2, [1.5, 3])]
+    assert changes("rotate(formal - 0.5*casual, 20)") == [(2, "rotate", 20, [3, 3])]
+
+
+def test_without_a_phase_a_change_acts_in_generation_or_where_it_says() -> None:
+    phases = [
+        resolved(text, find, 4).changes[0].where.phase
+        for text in ("formal", "formal @all", "formal @last(2)", 'formal @span("x")')
+    ]
+    assert phases == ["generation", "all", "all", "all"]
+
+
+def test_conditions_are_resolved_too() -> None:
+    condition = resolved("formal @when(french < 25%)", find, 4).changes[0].condition
+    assert condition is not None
+    assert (condition.layer, condition.threshold, condition.above) == (1, 2.5, False)
+
+
+def test_what_cannot_be_resolved_is_refused() -> None:
+    with pytest.raises(VectorNotFound, match=r"no vector 'frnch'\n  formal \+ 2\*frnch\n {13}\^"):
+        resolved("formal + 2*frnch", find, 4)
+    with pytest.raises(LayerNotFound, match=r"layer 9 .* 0\.\.3"):
+        resolved("formal @layers(9)", find, 4)
+    with pytest.raises(InterventionError, match="between layers 2 and 1"):
+        resolved("between(formal, french, 0.5)", find, 4)
+    with pytest.raises(InterventionError, match="one direction a layer"):
+        resolved("rotate(formal + french, 3)", find, 4)

@@ -1,0 +1,108 @@
+"""Propensity, KL and perplexity of the toy model are what pencil and paper give; its vector is found and *works*."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from steering_core.cells import Cell, unsteered
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.models import Model, open_model
+from steering_core.pipeline import run
+from steering_core.prompts import open_prompt
+from steering_core.scores.metrics import Bench, Text, kl, perplexity, propensity
+from steering_core.spec import Spec
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector
+from tests import toy
+
+WORDS = ("apple", "bread", "cloud", "dance", "eagle", "flame", "grape", "house", "igloo", "jelly", "knife", "lemon")
+CONCEPT = Concept(
+    name="capitals",
+    pairs=tuple(Pair(positive=f"{a.upper()} {b.upper()}", negative=f"{a} {b}") for a, b in zip(WORDS, WORDS[3:])),  # noqa: B905
+    prompts=("1, 2, 3:", "4 + 5 ="),
+    items=tuple(Item(prompt=f"{i}?", matching=WORDS[i % 12].upper(), not_matching=WORDS[i % 12]) for i in range(40)),
+)
+
+
+@pytest.fixture(scope="module")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="module")
+def bench(toy_folder: Path) -> Iterator[Bench]:
+    with open_model(str(toy_folder)) as model:
+        yield Bench(model, CONCEPT)
+
+
+def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
+    _, v = toy.axes()
+    vector = Vector("v", model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0, direction=np.float32(v))
+    of = (model.identity.model_id, CONCEPT.concept_id, "generation")
+    return [unsteered(model.identity, CONCEPT, "generation"), *(Cell(*of, vector=vector, alpha=a) for a in alphas)]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_propensity_is_the_closed_form(bench: Bench, layer: int) -> None:
+    item = Item(prompt="7?", matching="YES", not_matching="no")
+    grid = cells(bench.model, layer, (0.5, -2.0, 6.0))
+    for found, cell in zip(propensity(bench, item, grid), grid, strict=True):
+        expected = mean_log_probability("? YES", cell.alpha) - mean_log_probability("? no", cell.alpha)
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def mean_log_probability(text: str, along_v: float) -> float:
+    """Of the tokens after the first, each after its predecessor, steered at every one of them."""
+    tokens = toy.byte_tokenizer().encode(text)
+    values = [toy.log_softmax(toy.logits_after(a, along_v))[b] for a, b in itertools.pairwise(tokens)]
+    return float(np.mean(values))
+
+
+def test_a_one_token_answer_is_a_difference_of_logits(bench: Bench) -> None:
+    grid = cells(bench.model, 1, (3.0,))
+    space, capital, small = toy.byte_tokenizer().encode(" Ab")
+    item = Item(prompt="? ", matching="A", not_matching="b")
+    for found, cell in zip(propensity(bench, item, grid), grid, strict=True):
+        logits = toy.logits_after(space, cell.alpha)
+        assert found == pytest.approx(logits[capital] - logits[small], abs=1e-4)
+
+
+def test_kl_is_the_closed_form(bench: Bench) -> None:
+    grid = cells(bench.model, 1, (0.5, -2.0, 6.0))
+    (last,) = toy.byte_tokenizer().encode("!")
+    base = toy.log_softmax(toy.logits_after(last, 0.0))
+    for found, cell in zip(kl(bench, "Fire!", grid), grid, strict=True):
+        steered = toy.log_softmax(toy.logits_after(last, cell.alpha))
+        assert found == pytest.approx(float((np.exp(base) * (base - steered)).sum()), abs=1e-5)
+
+
+def test_perplexity_is_the_closed_form(bench: Bench) -> None:
+    prompt = open_prompt(bench.model, CONCEPT, "4 + 5 =")
+    tokens = tuple(toy.byte_tokenizer().encode("Nine"))
+    (found,) = perplexity(bench, [Text(prompt, tokens, "Nine", "length")])
+    path = (prompt.tokens[-1], *tokens)
+    scores = [toy.log_softmax(toy.logits_after(a, 0.0))[b] for a, b in itertools.pairwise(path)]
+    assert found == pytest.approx(np.exp(-np.mean(scores)), rel=1e-4)
+
+
+def test_the_planted_direction_is_found_and_works(toy_folder: Path, tmp_path: Path) -> None:
+    path, store = tmp_path / "capitals.yaml", Store(tmp_path / "store")
+    path.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    spec = Spec(
+        models=(str(toy_folder),),
+        concepts=(str(path),),
+        generations={"layers": "all", "doses": (0.02, 0.05), "prompts": 2, "max_tokens": 8},
+        scores={"bootstrap": 500, "max_perplexity_ratio": 3.0},
+    )
+    (row,) = run(spec, store)["recommendations"]
+    assert row["verdict"] == "works", row["reason"]
+    assert row["dose"] == pytest.approx(0.05)
+    assert row["p_value"] < 0.05
+    assert row["effect_low"] > row["control_high"]
+    (found,) = store.rows("SELECT vector FROM vectors WHERE vector_id = ?", [row["vector_id"]])
+    direction = np.array(found["vector"])
+    assert direction @ toy.axes()[1] / np.linalg.norm(direction) == pytest.approx(1.0, abs=1e-4)
