@@ -39,7 +39,7 @@ def layer_by_dose(rows: Rows) -> alt.Chart:
             alt.Tooltip("n:Q"),
         ],
     )
-    return tiles.add_params(cell).properties(width="container", height=alt.Step(26))
+    return tiles.add_params(cell).properties(width="container", height=max(3, len(order)) * 30)
 
 
 def dose_response(rows: Rows) -> Drawing:
@@ -78,5 +78,5 @@ def similarity(rows: Rows) -> alt.Chart:
             color=alt.Color("cosine:Q", scale=alt.Scale(domain=[-1, 1], domainMid=0)),
             tooltip=tooltip,
         )
-        .properties(width="container", height=alt.Step(24))
+        .properties(width="container", height=max(3, len({row["b"] for row in rows})) * 24)
     )
