@@ -52,7 +52,7 @@ def dose_response(rows: Rows) -> Drawing:
     lines += [{**row, "layer": layer} for row in zero for layer in layers]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = alt.Chart(_data(lines)).encode(x=x)
-    colour = alt.Color("layer:O", title="layer", scale=alt.Scale(scheme="viridis"))
+    colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
     interval = base.mark_area(opacity=0.12).encode(
         y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour
     )
