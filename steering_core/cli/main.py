@@ -15,6 +15,8 @@ from steering_core.errors import SteerflowError
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
     "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
+    "generate": "Generate under any intervention, beside the unsteered text if you like.",
+    "chat": "Talk to a model, and change its steering on the fly.",
     "sql": "Ask the store anything, in SQL.",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
