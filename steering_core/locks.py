@@ -2,14 +2,23 @@
 
 import contextlib
 import fcntl
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process; the kernel frees it when the process dies, however it dies."""
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold `path` for this process, alone or sharing it; the kernel frees it however the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not shared:
+                log.info("waiting for another process that holds %s", path.name)
+            fcntl.flock(handle, kind)
         yield

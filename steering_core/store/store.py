@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import logging
 import os
-import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
 from steering_core.keys import content_key
-from steering_core.locks import locked
-from steering_core.store.files import publish
-from steering_core.store.tables import TABLES
+from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.tables import TABLES, Table
+from steering_core.store.wholeness import file_key, finish_exchange, set_aside_damaged
+
+log = logging.getLogger(__name__)
 
 STORE_VERSION = 1
 _MARKER = "store.json"
@@ -29,43 +33,59 @@ def default_store() -> str:
     return os.environ.get("STEERFLOW_STORE", "data/store")
 
 
+def _folder(url: str | os.PathLike[str] | None) -> Folder:
+    where = str(url or default_store())
+    if "://" not in where:
+        return LocalFolder(Path(where).resolve())
+    from steering_core.store.objects import ObjectFolder  # loads fsspec: only where it is needed
+
+    return ObjectFolder(where)
+
+
 class Store:
-    """A folder of tables. Opening it makes it, where it does not exist.
+    """A folder of tables, local or s3://bucket/prefix. Opening it makes it, where it does not exist.
 
     Raises StoreTooNew for a store of a later version, StoreError where the folder is something else.
     """
 
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
-        self.root = Path(url or default_store()).resolve()
+        self.folder = _folder(url)
+        self._views: duckdb.DuckDBPyConnection | None = None
+        self._thread = threading.local()
         self._prepare()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Store, (str(self.root),))
+
+    @property
+    def root(self) -> Path | str:
+        """Where the store is: a folder, or a URL."""
+        return self.folder.root
 
     @classmethod
     def existing(cls, url: str | os.PathLike[str] | None = None) -> "Store":
         """The store at `url`, which must be there. Raises StoreError where it is not."""
-        root = Path(url or default_store()).resolve()
-        if not (root / _MARKER).exists():
-            raise StoreError(f"there is no store at {root}: run `steer run SPEC.yaml`, or name one with --store")
-        return cls(root)
+        folder = _folder(url)
+        if not folder.exists(_MARKER):
+            raise StoreError(f"there is no store at {folder.root}: run `steer run SPEC.yaml`, or name one with --store")
+        return cls(url)
 
     def _prepare(self) -> None:
-        marker = self.root / _MARKER
-        if marker.exists():
-            version = json.loads(marker.read_text())["version"]
-            if version > STORE_VERSION:
-                raise StoreTooNew(
-                    f"{self.root} was written by store version {version}, this is version {STORE_VERSION}: "
-                    "upgrade steerflow, or name another store with --store"
-                )
-        elif self.root.exists() and any(self.root.iterdir()):
+        marker = {"version": STORE_VERSION, "views": content_key(_views_sql(), str(self.root))}
+        found = json.loads(self.folder.read(_MARKER)) if self.folder.exists(_MARKER) else None
+        if found and found["version"] > STORE_VERSION:
+            raise StoreTooNew(
+                f"{self.root} was written by store version {found['version']}, this is version {STORE_VERSION}: "
+                "upgrade steerflow, or name another store with --store"
+            )
+        if found is None and not self.folder.is_empty():
             raise StoreError(f"{self.root} is not a steerflow store and not empty: name another folder with --store")
-        for table in TABLES.values():
-            publish(self.root / table.name / "schema.parquet", table.schema.empty_table())
-        if not marker.exists():
-            temporary = marker.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps({"version": STORE_VERSION}))
-            temporary.replace(marker)
-        if not (self.root / _CATALOG).exists():
+        finish_exchange(self.folder)
+        if found != marker:  # new, of an earlier version, or moved
+            for table in TABLES.values():
+                self.folder.write(f"{table.name}/schema.parquet", _empty(table))
             self.write_catalog()
+            self.folder.write(_MARKER, json.dumps(marker).encode())
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -76,66 +96,100 @@ class Store:
         found = self.query(f'SELECT {key} FROM wanted ANTI JOIN raw."{table}" USING ({key})', wanted=wanted)
         return set(found[key].to_pylist())
 
-    def append(self, table: str, rows: Sequence[Row] | pa.Table) -> None:
-        """Publish `rows` as one file, all or nothing. Rows that miss a column or bring one too many are refused."""
-        schema = TABLES[table].schema
-        if not isinstance(rows, pa.Table):
-            for row in rows:
-                if set(row) != set(schema.names):
-                    wrong = sorted(set(row) ^ set(schema.names))
-                    raise StoreError(f"a row of {table} does not have the table's columns: {', '.join(wrong)}")
-            rows = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-        if rows.num_rows:
-            keys = [rows[name].to_pylist() for name in TABLES[table].key]
-            publish(self.root / table / f"{content_key(*keys)}.parquet", rows)
+    def append(self, table: str, rows: Sequence[Row]) -> int:
+        """Publish those rows whose key the table does not have, all or nothing; how many those were.
 
-    def append_activations(self, model_id: str, rows: pa.Table, row_group_size: int) -> None:
-        """Publish a shard of one model's activations, in row groups of that many rows (one a layer)."""
-        keys = [rows[name].to_pylist() for name in TABLES["activations"].key]
-        path = self.root / "activations" / model_id / f"{content_key(*keys)}.parquet"
-        publish(path, rows, row_group_size)
-
-    def append_new(self, table: str, rows: Sequence[Row]) -> int:
-        """Append those rows whose key the table does not have yet; how many those were."""
-        key = TABLES[table].key
+        Rows that miss a column or bring one too many are refused.
+        """
+        columns, key = set(TABLES[table].schema.names), TABLES[table].key
+        for row in rows:
+            if set(row) != columns:
+                wrong = ", ".join(sorted(set(row) ^ columns))
+                raise StoreError(f"a row of {table} does not have the table's columns: {wrong}")
+        if not rows:
+            return 0
         with self.lock(table):
             wanted = pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in key})
-            columns = ", ".join(key)
-            new = self.query(f'SELECT {columns} FROM wanted ANTI JOIN raw."{table}" USING ({columns})', wanted=wanted)
+            names = ", ".join(key)
+            new = self.query(f'SELECT {names} FROM wanted ANTI JOIN raw."{table}" USING ({names})', wanted=wanted)
             new_keys = set(zip(*(new[name].to_pylist() for name in key), strict=True))
-            fresh = {tuple(row[name] for name in key): row for row in rows}
+            fresh = {tuple(row[name] for name in key): dict(row) for row in rows}
             fresh = {k: row for k, row in fresh.items() if k in new_keys}
-            self.append(table, list(fresh.values()))
+            self.publish(table, pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema))
         return len(fresh)
+
+    append_new = append
+
+    def append_activations(self, model_id: str, rows: pa.Table, row_group_size: int) -> None:
+        """Publish a shard of one model's activations, in row groups of that many rows (one a layer).
+
+        Whoever appends holds the lock `activations-MODEL` and has asked what is missing.
+        """
+        self.publish("activations", rows, model_id, row_group_size)
+
+    def publish(self, table: str, rows: pa.Table, under: str = "", row_group_size: int | None = None) -> str:
+        """Write `rows` as one file of `table`, named by their keys; its name. Nothing where there are no rows."""
+        name = f"{table}/{under}/{file_key(table, rows)}.parquet".replace("//", "/")
+        if rows.num_rows:
+            self.folder.publish(name, rows, row_group_size)
+        return name
 
     def check_room(self, size: int) -> None:
         """Raise DiskFull where the store's disk has less room than `size` bytes."""
-        free = shutil.disk_usage(self.root).free
-        if size > free:
+        room = self.folder.room()
+        if room is not None and size > room:
             raise DiskFull(
-                f"{size:,} bytes are to be written and the disk of {self.root} has {free:,} free: free some space, ask "
+                f"{size:,} bytes are to be written and the disk of {self.root} has {room:,} free: free some space, ask "
                 "for fewer layers or prompts, or name another store with --store"
             )
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold `name` against other processes that compute the same; freed when this process dies."""
-        with locked(self.root / "locks" / name):
+        with self.folder.lock(name):
             yield
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     def query(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> pa.Table:
-        """Rows of `sql` over the views and over Arrow `tables` given by name."""
-        with self.connect() as connection:
-            for name, table in tables.items():
-                connection.register(name, table)
-            try:
-                return connection.sql(sql, params=list(parameters)).to_arrow_table()
-            except duckdb.InvalidInputException as error:
-                raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
-            except duckdb.Error as error:
+        """Rows of `sql` over the views and over Arrow `tables` given by name.
+
+        A damaged file that it meets is set aside with a warning, and its rows are missing from then on. Raises
+        QueryError for SQL that DuckDB refuses.
+        """
+        try:
+            return self._query(sql, parameters, tables)
+        except (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException) as error:
+            if not set_aside_damaged(self.folder) and not isinstance(error, duckdb.IOException):
                 raise QueryError(str(error)) from error
+        try:
+            return self._query(sql, parameters, tables)
+        except duckdb.Error as error:
+            raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
+
+    def _query(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
+        connection = self._own_connection()
+        for name, table in tables.items():
+            connection.register(name, table)
+        try:
+            with self.folder.lock("layout", shared=True):
+                return connection.sql(sql, params=list(parameters)).to_arrow_table()
+        except (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException):
+            raise
+        except duckdb.Error as error:
+            raise QueryError(str(error)) from error
+        finally:
+            for name in tables:
+                connection.unregister(name)
+
+    def _own_connection(self) -> duckdb.DuckDBPyConnection:
+        """This thread's connection: defining the views costs a hundred times what a small query does."""
+        if self._views is None:
+            self._views = self.connect()
+        if not hasattr(self._thread, "connection"):
+            self._thread.connection = self._views.cursor()
+        connection: duckdb.DuckDBPyConnection = self._thread.connection
+        return connection
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> list[dict[str, Any]]:
         """The same, as a list of dicts."""
@@ -146,19 +200,26 @@ class Store:
         """An in-memory DuckDB connection with every view of the store."""
         connection = duckdb.connect()
         connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+        self.folder.attach(connection)
         self._define_views(connection)
         return connection
 
     def _define_views(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
-        for table in TABLES:
-            pattern = str(self.root / table / "**" / "*.parquet").replace("'", "''")
-            connection.execute(f"CREATE OR REPLACE VIEW raw.\"{table}\" AS SELECT * FROM read_parquet('{pattern}')")
-        connection.execute((package_files("steering_core.store") / "sql" / "views.sql").read_text())
+        for table in TABLES.values():
+            pattern = self.folder.url(f"{table.name}/**/*.parquet").replace("'", "''")
+            once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
+            connection.execute(
+                f'CREATE OR REPLACE VIEW raw."{table.name}" AS SELECT * '
+                f"FROM read_parquet('{pattern}', union_by_name = true){'' if self.folder.exclusive else once}"
+            )
+        connection.execute(_views_sql())
 
-    def write_catalog(self) -> Path:
-        """Write `catalog.duckdb`, views alone, that any DuckDB opens read-only; replaced atomically."""
-        path = self.root / _CATALOG
+    def write_catalog(self) -> Path | None:
+        """Write `catalog.duckdb`, views alone, that any DuckDB opens read-only; none in an object store."""
+        if not isinstance(self.folder, LocalFolder):
+            return None
+        path = self.folder.root / _CATALOG
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         with duckdb.connect(temporary, config={"storage_compatibility_version": "v1.5.0"}) as connection:
@@ -170,3 +231,15 @@ class Store:
 def connect(url: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views of the store at `url`, for reading. Raises StoreError where there is none."""
     return Store.existing(url).connect()
+
+
+def _views_sql() -> str:
+    return (package_files("steering_core.store") / "sql" / "views.sql").read_text()
+
+
+def _empty(table: Table) -> bytes:
+    """A Parquet file of no rows that pins a table's schema: a pattern that matches no file is an error in DuckDB."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.schema.empty_table(), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

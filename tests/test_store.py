@@ -1,0 +1,400 @@
+"""The store: whole or not there at all, whatever happens to it."""
+
+import contextlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from steering_core.activations.extract import extract
+from steering_core.errors import DiskFull, QueryError, StoreError, StoreTooNew
+from steering_core.models import Model
+from steering_core.store import Store, connect, upkeep, wholeness
+from steering_core.store.tables import TABLES
+from tests.test_activations import prompts_that_share
+
+PROMPTS = 30
+
+
+def concept_rows(*names: str) -> list[dict[str, Any]]:
+    empty = dict.fromkeys(TABLES["concepts"].schema.names)
+    return [{**empty, "concept_id": name, "name": name, "chat": False} for name in names]
+
+
+def extracted(model: Model, store: Store, n: int = PROMPTS) -> int:
+    return extract(model, store, prompts_that_share(model.identity.tokenizer_id, n), range(4), "last").computed
+
+
+def count(store: Store) -> tuple[int, int]:
+    """Rows of activations, and different ones."""
+    (row,) = store.rows("SELECT count(*) AS n, count(DISTINCT (prompt_id, layer)) AS k FROM raw.activations")
+    return row["n"], row["k"]
+
+
+def shard_paths(store: Store) -> list[Path]:
+    return sorted(Path(store.root, "activations").glob("*/*.parquet"))
+
+
+# -- opening and appending -------------------------------------------------------------------------------------------
+
+
+def test_rows_are_appended_once(store: Store) -> None:
+    assert store.append("concepts", concept_rows("a", "b")) == 2
+    assert store.append("concepts", concept_rows("b", "c", "c")) == 1
+    assert [row["name"] for row in store.rows("SELECT name FROM concepts ORDER BY name")] == ["a", "b", "c"]
+    assert store.absent("concepts", ["a", "d"]) == {"d"}
+
+
+def test_a_row_without_a_column_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="columns: chat, colour"):
+        store.append("concepts", [{k: v for k, v in concept_rows("a")[0].items() if k != "chat"} | {"colour": 1}])
+
+
+def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
+    Path(store.root, "store.json").write_text(json.dumps({"version": 99}))
+    with pytest.raises(StoreTooNew, match="version 99"):
+        Store(store.root)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(StoreError, match="not a steerflow store"):
+        Store(tmp_path)
+    with pytest.raises(StoreError, match="there is no store"):
+        connect(tmp_path / "nowhere")
+
+
+def test_a_table_that_gained_a_column_is_read_with_nulls(store: Store) -> None:
+    old = TABLES["concepts"].schema.empty_table().drop_columns(["description"])
+    rows = pa.Table.from_pylist(concept_rows("old"), schema=TABLES["concepts"].schema).drop_columns(["description"])
+    pq.write_table(old, Path(store.root, "concepts", "schema.parquet"))
+    pq.write_table(rows, Path(store.root, "concepts", f"{wholeness.file_key('concepts', rows)}.parquet"))
+    Path(store.root, "store.json").write_text(json.dumps({"version": 1}))
+    reopened = Store(store.root)
+    assert reopened.append("concepts", concept_rows("new")) == 1
+    assert reopened.rows("SELECT name, description FROM concepts ORDER BY name") == [
+        {"name": "new", "description": None},
+        {"name": "old", "description": None},
+    ]
+    assert wholeness.verify(reopened.folder)[1] == []
+
+
+def test_the_catalog_opens_in_a_plain_duckdb_and_follows_a_moved_store(store: Store, tmp_path: Path) -> None:
+    store.append("concepts", concept_rows("a"))
+    moved = shutil.move(store.root, tmp_path / "moved")
+    Store(moved)
+    with duckdb.connect(Path(moved, "catalog.duckdb"), read_only=True) as connection:
+        assert connection.sql("SELECT name FROM concepts").fetchall() == [("a",)]
+
+
+def test_wrong_sql_is_a_named_error_and_touches_no_file(store: Store) -> None:
+    store.append("concepts", concept_rows("a"))
+    for sql in ("SELEC 1", "SELECT nothing FROM concepts", "SELECT 'x'::INT"):
+        with pytest.raises(QueryError):
+            store.query(sql)
+    assert not Path(store.root, "damaged").exists()
+
+
+def test_small_queries_are_cheap_and_threads_have_their_own_connection(store: Store) -> None:
+    store.append("concepts", concept_rows("a", "b"))
+    found: list[int] = []
+
+    def ask() -> None:
+        wanted = pa.table({"concept_id": ["a"]})
+        for _ in range(20):
+            found.append(store.query("SELECT * FROM wanted JOIN concepts USING (concept_id)", wanted=wanted).num_rows)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [1] * 80
+    defining = _seconds(lambda: store.connect().close())
+    assert _seconds(lambda: store.query("SELECT name FROM concepts")) < defining
+
+
+def _seconds(function: Any) -> float:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(8)
+    assert column.path_in_schema.startswith("activation")
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def foreign(path: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), path)
+
+
+def renamed(path: Path) -> None:
+    """Another shard's rows under this one's name."""
+    other = next(p for p in path.parent.iterdir() if p != path)
+    shutil.copy(other, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, foreign, renamed])
+def test_a_damaged_file_is_named_set_aside_and_made_again(
+    tiny: Model, store: Store, damage: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("steering_core.activations.shards.SHARD_PROMPTS", 10)
+    n = extracted(tiny, store)
+    victim = shard_paths(store)[0]
+    lost = pq.read_metadata(victim).num_rows // 4
+    damage(victim)
+    with caplog.at_level(logging.WARNING):
+        whole, faults = wholeness.verify(store.folder)
+    assert [fault.name for fault in faults] == [victim.relative_to(store.root).as_posix()]
+    assert faults[0].reason
+    assert whole == len(TABLES) + len(shard_paths(store))
+    assert victim.name in caplog.text
+    assert Path(store.root, faults[0].set_aside).exists()
+    assert extracted(tiny, store) == lost
+    assert count(store) == (4 * n, 4 * n)
+    assert wholeness.verify(store.folder)[1] == []
+
+
+def test_a_torn_file_met_by_a_run_is_made_again_with_a_warning(
+    tiny: Model, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    n = extracted(tiny, store)
+    truncated(shard_paths(store)[0])
+    with caplog.at_level(logging.WARNING):
+        assert extracted(tiny, store) == n
+    assert "set aside as damaged/" in caplog.text
+    assert count(store) == (4 * n, 4 * n)
+
+
+def test_verify_sweeps_what_dead_processes_left(store: Store) -> None:
+    left = Path(store.root, "activations", ".tmp-999999999-abcd")
+    left.write_bytes(b"half")
+    mine = left.with_name(f".tmp-{os.getpid()}-abcd")
+    mine.write_bytes(b"still writing")
+    assert wholeness.verify(store.folder)[1] == []
+    assert not left.exists()
+    assert mine.exists()
+
+
+# -- processes -------------------------------------------------------------------------------------------------------
+
+
+class Child:
+    """A process that extracts into stores, one fork of it after the other (tests/killable.py)."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.killable", str(folder)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(self, root: Path, n: int) -> int:
+        """Begin to extract; the pid of who does."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{root} {n}\n")
+        self.process.stdin.flush()
+        said = self.hear().split()
+        return int(said[0] if len(said) == 1 else self.hear())  # the one before may have ended before it was killed
+
+    def hear(self) -> str:
+        """The next line it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def counts(self) -> tuple[int, int]:
+        """Computed and reused, at the end."""
+        computed, reused = self.hear().split()
+        return int(computed), int(reused)
+
+
+@pytest.fixture
+def children(tiny_folder: Path) -> Iterator[list[Child]]:
+    both = [Child(tiny_folder) for _ in range(2)]
+    yield both
+    for child in both:
+        child.process.communicate()
+
+
+def test_killed_twenty_times_nothing_is_torn_lost_or_doubled(
+    tiny: Model, children: list[Child], store: Store, tmp_path: Path
+) -> None:
+    n, when, child = 240, random.Random(0), children[0]
+    expected = len(prompts_that_share(tiny.identity.tokenizer_id, n))
+    child.start(tmp_path / "whole", n)
+    began = time.perf_counter()
+    assert child.counts() == (expected, 0)
+    length, held, unfinished = time.perf_counter() - began, 0, 0
+    for _ in range(20):
+        pid = child.start(Path(store.root), n)
+        time.sleep(when.uniform(0, length / 8))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        rows, different = count(store)
+        assert rows == different >= held
+        held, unfinished = rows, unfinished + (rows < 4 * expected)
+    assert unfinished >= 10
+    assert wholeness.verify(store.folder)[1] == []
+    assert not list(Path(store.root).rglob(".tmp-*"))
+    extracted(tiny, store, n)
+    assert count(store) == (4 * expected, 4 * expected)
+
+
+def test_two_processes_do_the_work_once(tiny: Model, children: list[Child], store: Store) -> None:
+    expected = len(prompts_that_share(tiny.identity.tokenizer_id, 60))
+    for child in children:
+        child.start(Path(store.root), 60)
+    computed, reused = zip(*(child.counts() for child in children), strict=True)
+    assert sum(computed) == sum(reused) == expected
+    assert count(store) == (4 * expected, 4 * expected)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def leave(disk: Path, store: Store, size: int) -> None:
+    """Fill a disk until `size` bytes are left."""
+    room = store.folder.room()
+    assert room is not None
+    (disk / f"ballast-{size}").write_bytes(bytes(room - size))
+
+
+def test_a_full_disk_is_a_clear_error_and_tears_nothing(tiny: Model, small_disk: Path) -> None:
+    store = Store(small_disk / "store")
+    n = extracted(tiny, store, 9)
+    leave(small_disk, store, 200_000)
+    with pytest.raises(DiskFull, match="are to be written and the disk of"):
+        extracted(tiny, store, 900)
+    leave(small_disk, store, 8192)
+    with pytest.raises(DiskFull, match="no room for"):
+        store.append("concepts", [{**concept_rows("a")[0], "definition": random.Random(0).randbytes(20_000).hex()}])
+    assert count(store) == (4 * n, 4 * n)
+    assert wholeness.verify(store.folder)[1] == []
+    assert not list(Path(store.root).rglob(".tmp-*"))
+
+
+# -- upkeep ----------------------------------------------------------------------------------------------------------
+
+
+def values(store: Store) -> dict[tuple[str, int], np.ndarray]:
+    rows = store.rows("SELECT prompt_id, layer, activation FROM raw.activations")
+    return {(row["prompt_id"], row["layer"]): np.array(row["activation"]) for row in rows}
+
+
+def test_compaction_keeps_every_row_while_readers_read(
+    tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steering_core.activations.shards.SHARD_PROMPTS", 2)
+    n = extracted(tiny, store)
+    for name in "abcdef":
+        store.append("concepts", concept_rows(name))
+    before, seen, stop = values(store), set(), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(count(store))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    done = upkeep.compact(store)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert seen == {(4 * n, 4 * n)}
+    assert {e.table: e.files_after for e in done} == {"activations": 1, "concepts": 1}
+    (shard,) = shard_paths(store)
+    assert pq.read_metadata(shard).num_row_groups == 4
+    after = values(store)
+    assert after.keys() == before.keys()
+    assert all((after[key] == before[key]).all() for key in before)
+    assert wholeness.verify(store.folder)[1] == []
+    assert upkeep.compact(store) == []
+    assert extracted(tiny, store) == 0
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_compaction_killed_at_any_step_is_finished_by_the_next_to_open(
+    tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr("steering_core.activations.shards.SHARD_PROMPTS", 12)
+    n = extracted(tiny, store)
+    steps = 0
+
+    def counted(method: Any) -> Any:
+        def either(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                raise KeyboardInterrupt  # as good as a kill: nothing after it runs
+            return method(*args, **kwargs)
+
+        return either
+
+    with monkeypatch.context() as patched:
+        for name in ("publish", "write", "move", "remove"):
+            patched.setattr(store.folder, name, counted(getattr(store.folder, name)))
+        try:
+            upkeep.compact(store)
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert step > steps
+    reopened = Store(store.root)
+    assert count(reopened) == (4 * n, 4 * n)
+    upkeep.compact(reopened)
+    assert count(reopened) == (4 * n, 4 * n)
+    assert wholeness.verify(reopened.folder)[1] == []
+    assert not [p for p in Path(store.root, "staging").rglob("*") if p.is_file()]
+
+
+def test_gc_drops_only_what_nothing_refers_to(tiny: Model, store: Store) -> None:
+    prompts = prompts_that_share(tiny.identity.tokenizer_id)
+    extract(tiny, store, prompts, [0, 1], "last")
+    kept, dropped = prompts[:5], prompts[5:]
+    vector = dict.fromkeys(TABLES["vectors"].schema.names)
+    ids = [p.prompt_id for p in kept]
+    store.append("vectors", [{**vector, "vector_id": "v", "model_id": tiny.identity.model_id, "prompt_ids": ids}])
+    (dry,) = upkeep.unreferred(store)
+    assert (dry["prompts"], dry["rows"]) == (len(dropped), 2 * len(dropped))
+    assert count(store) == (2 * len(prompts), 2 * len(prompts))
+    (done,) = upkeep.collect(store)
+    assert done.rows_dropped == 2 * len(dropped)
+    assert {key[0] for key in values(store)} == set(ids)
+    assert upkeep.unreferred(store) == []
+    assert wholeness.verify(store.folder)[1] == []
+    assert extract(tiny, store, prompts, [0, 1], "last").computed == len(dropped)
