@@ -133,3 +133,11 @@ def test_results_find_a_plain_contrast(here: Path, tiny_folder: Path) -> None:
     (row,) = json.loads(steer("results", "loud.json", *given).stdout)
     assert row["auc"] > 0.95
     assert row["surface_auc"] == 1.0
+
+
+@pytest.mark.real
+def test_a_shipped_concept_is_told_apart_and_the_control_is_not(here: Path) -> None:
+    given = ["results", "sentiment", "nonsense", "--store", "store", "--format", "json"]
+    sentiment, nonsense = json.loads(steer(*given).stdout)
+    assert sentiment["auc"] > 0.95 > sentiment["surface_auc"]
+    assert 0.25 < nonsense["auc"] < 0.75

@@ -1,10 +1,11 @@
 """Contrasts made by personas: repeng's templates with suffixes, and the trait files of persona vectors."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from steering_core.concepts.concept import Concept, Sides, Text
+from steering_core.concepts.formats.contents import Contents
 from steering_core.concepts.formats.contrast import SAMPLING_PROMPTS
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.concepts.templates import SidedValues, Template, Wording, expanded, slots_of
@@ -28,12 +29,13 @@ class RepengFile(Strict):
     seed: int = 0
 
 
-def repeng_concept(data: dict[str, Any], source: str, name: str) -> Concept:
+def repeng_concept(contents: Contents, name: str) -> Concept:
     """The concept of a repeng-style file: every suffix behind the template of either persona, as raw text.
 
     The persona stands in the text, so the sides share no prompt; read it at position `last`, as repeng does.
     """
-    given = {("suffixes" if key == "suffix_list" else key): value for key, value in data.items()}
+    source, mapping = contents.source, contents.mapping or {}
+    given = {("suffixes" if key == "suffix_list" else key): value for key, value in mapping.items()}
     file = checked(RepengFile, given, source, ConceptError)
     try:
         slots = slots_of(file.template)
@@ -82,14 +84,15 @@ class TraitFile(Strict):
     eval_prompt: str = ""
 
 
-def trait_concept(data: dict[str, Any], source: str, name: str) -> Concept:
+def trait_concept(contents: Contents, name: str) -> Concept:
     """The concept of a trait file: a question under the instruction for the trait, and under the one against it.
 
     Without answers the two sides are user messages, read before any answer. `steer concepts generate` has a model
     answer the questions under either instruction, as the paper does, and so makes pairs of answers. Three in five
     questions make pairs; the others are kept for sampling.
     """
-    file = checked(TraitFile, data, source, ConceptError)
+    source = contents.source
+    file = checked(TraitFile, contents.mapping, source, ConceptError)
     questions = tuple(dict.fromkeys(file.questions))
     kept = round(OPEN_PROMPTS * len(questions))
     asked, open_prompts = questions[: len(questions) - kept], questions[len(questions) - kept :]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.contents import Contents, read_contents
@@ -30,13 +29,13 @@ def _has(*keys: str) -> Callable[[Contents], bool]:
     return lambda contents: contents.mapping is not None and any(key in contents.mapping for key in keys)
 
 
-def _mapping(contents: Contents) -> dict[str, Any]:
-    assert contents.mapping is not None, "only mappings are recognised by their keys"
-    return dict(contents.mapping)
-
-
 def _template(contents: Contents, name: str) -> Concept:
-    return expanded(checked(Template, _mapping(contents), contents.source, ConceptError), name)
+    return expanded(checked(Template, contents.mapping, contents.source, ConceptError), name)
+
+
+def _concept(contents: Contents, name: str) -> Concept:
+    given = {"name": name} | dict(contents.mapping or {})
+    return checked(Concept, given, f"the concept {contents.source}", ConceptError)
 
 
 def _rows(contents: Contents, name: str) -> Concept:
@@ -45,17 +44,18 @@ def _rows(contents: Contents, name: str) -> Concept:
     return concept_of_rows(contents, name, columns)
 
 
+def _has_columns(contents: Contents) -> bool:
+    return found_columns(contents.columns) is not None
+
+
+ROWS = "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question"
 FORMS = (
-    Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS),
-         lambda c, name: repeng_concept(_mapping(c), c.source, name)),
-    Form("persona vectors", "instruction: [{pos, neg}], questions", _has("instruction", "questions"),
-         lambda c, name: trait_concept(_mapping(c), c.source, name)),
+    Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept),
+    Form("persona vectors", "instruction: [{pos, neg}], questions", _has("instruction", "questions"), trait_concept),
     Form("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
-    Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"),
-         lambda c, name: checked(Concept, {"name": name} | _mapping(c), f"the concept {c.source}", ConceptError)),
-    Form("rows", "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question",
-         lambda c: found_columns(c.columns) is not None, _rows),
-)  # fmt: skip
+    Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept),
+    Form("rows", ROWS, _has_columns, _rows),
+)
 
 
 def read_concept(source: str | Path, columns: Columns | None = None, chat: bool | None = None) -> Concept:
@@ -91,8 +91,8 @@ def open_questions(source: str | Path) -> tuple[str, ...]:
 
 
 def _name_of(source: str) -> str:
-    """A concept's name from a path: its stem, with a dash for whatever a name may not hold."""
-    stem = Path(source.removeprefix(HUB)).stem if not source.startswith(HUB) else source.removeprefix(HUB).split(":")[0]
+    """A concept's name from a path or a dataset's name, with a dash for whatever a name may not hold."""
+    stem = source.removeprefix(HUB).split(":")[0] if source.startswith(HUB) else Path(source).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "concept"
 
 
