@@ -34,11 +34,12 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     return Group(
         table(board, list(board[0]), f"Leaderboard: {title}"),
         _side_by_side(texts, recommendation["alpha"]),
-        Panel(_verdict(recommendation), title=f"Recommendation: {title}", title_align="left"),
+        Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
     )
 
 
-def _verdict(row: dict[str, Any]) -> Text:
+def verdict_in_words(row: dict[str, Any]) -> Text:
+    """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
         return Text(f"{row['verdict']}: {row['reason']}")
     return Text.assemble(
@@ -73,7 +74,7 @@ def markdown_report(store: Store, report: dict[str, Any]) -> str:
         texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
         parts += [
             f"## {recommendation['concept']} on {recommendation['model']}",
-            f"**{_verdict(recommendation).plain}**",
+            f"**{verdict_in_words(recommendation).plain}**",
             _markdown_table(board),
             _markdown_table(texts),
         ]

@@ -45,7 +45,7 @@ def layer_by_dose(rows: Rows) -> alt.Chart:
 def dose_response(rows: Rows) -> Drawing:
     """Effect over dose by layer with its interval, on the controls' band. Query: dose_response_of_concept."""
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
-    controls = [row["effect"] for row in rows if row["kind"] in ("random", "shuffled")]
+    controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
     layers = sorted({row["layer"] for row in candidates if row["layer"] is not None})
     zero = [row for row in candidates if row["kind"] == "none"][:1]
     lines = [row for row in candidates if row["kind"] == "candidate"]
@@ -60,9 +60,12 @@ def dose_response(rows: Rows) -> Drawing:
     line = base.mark_line(point=True).encode(y="effect:Q", color=colour, tooltip=tooltip)
     layered = [interval, line]
     if controls:
-        band = _data([{"low": min(controls), "high": max(controls)}])
+        at = sorted({row["dose"] for row in controls} | {0.0})
+        reach = {dose: [row["effect"] for row in controls if row["dose"] == dose] or [0.0] for dose in at}
+        band = _data([{"dose": dose, "low": min(values), "high": max(values)} for dose, values in reach.items()])
         said = alt.value("random and shuffled-label controls")
-        layered.insert(0, alt.Chart(band).mark_rect(opacity=0.18).encode(y="low:Q", y2="high:Q", tooltip=said))
+        area = alt.Chart(band).mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
+        layered.insert(0, area)
     return alt.layer(*layered).properties(width="container", height=240)
 
 

@@ -17,6 +17,7 @@ VERBS = {
     "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
     "generate": "Generate under any intervention, beside the unsteered text if you like.",
     "chat": "Talk to a model, and change its steering on the fly.",
+    "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "sql": "Ask the store anything, in SQL.",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }

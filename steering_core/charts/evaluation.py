@@ -1,0 +1,92 @@
+"""The evaluation's charts. Each takes the rows of the named query that its docstring names.
+
+The heat map and the dose response are the explorer's: `steering_core.charts.explorer`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+Rows = Sequence[dict[str, Any]]
+Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
+
+CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
+
+
+def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
+    """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
+    kinds = ["candidate", "random", "shuffled", "prompt", "none"]
+    points = (
+        alt.Chart(alt.InlineData(values=list(rows)))
+        .mark_point(filled=True, size=90, opacity=0.85)
+        .encode(
+            x=alt.X(
+                "perplexity_ratio:Q",
+                title="perplexity ratio (damage)",
+                scale=alt.Scale(type="log", nice=False, padding=20),
+            ),
+            y=alt.Y("effect:Q", title="effect (nats per token)"),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=_colours(kinds))),
+            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds)),
+            tooltip=["kind:N", "method:N", "layer:O", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
+        )
+    )
+    bound = alt.Chart(alt.InlineData(values=[{"bound": max_perplexity_ratio}]))
+    return alt.layer(bound.mark_rule(color=RULE, strokeDash=[4, 3]).encode(x="bound:Q"), points).properties(height=260)
+
+
+def layer_profile(rows: Rows) -> Drawing:
+    """The greatest effect within the damage bounds by layer, on the controls' greatest. Query: layer_profile."""
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    y = alt.Y("effect:Q", title="effect at equal damage (nats per token)")
+    tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
+    bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
+    marks = base.mark_tick(color=CONTROL, thickness=3).encode(y="control_effect:Q", tooltip=tooltip)
+    return alt.layer(bars, marks).properties(height=220)
+
+
+def stability(rows: Rows) -> Drawing:
+    """Cosine of a direction with itself from the other half of the pairs, by layer. Query: stability_of_concept."""
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
+        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)), color=alt.Color("method:N", title=None)
+    )
+    y = alt.Y("split_half:Q", title="split-half cosine", scale=alt.Scale(domain=[0, 1], clamp=True))
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("split_half_low:Q"), y2="split_half_high:Q")
+    tooltip = ["method:N", "layer:O", *_numbers("split_half", "auc_test")]
+    return alt.layer(band, base.mark_line(point=True).encode(y=y, tooltip=tooltip)).properties(height=220)
+
+
+def token_projection(rows: Rows) -> Drawing:
+    """A direction's projection of every token of a text; rows hold place, token and projection."""
+    bound = max((abs(row["projection"]) for row in rows), default=1.0) or 1.0
+    shown = [{**row, "label": f"{row['place']:>4} {row['token']!r}"} for row in rows]
+    order = [row["label"] for row in shown]
+    return (
+        alt.Chart(alt.InlineData(values=shown))
+        .mark_bar()
+        .encode(
+            x=alt.X("label:O", title=None, sort=order, axis=alt.Axis(labelAngle=-60, labelLimit=80)),
+            y=alt.Y("projection:Q", title="projection"),
+            color=alt.Color(
+                "projection:Q",
+                legend=None,
+                scale=alt.Scale(domain=[-bound, 0, bound], range=["#2f6fb2", "#d9d9d9", CANDIDATE]),
+            ),
+            tooltip=["place:O", "token:N", *_numbers("projection")],
+        )
+        .properties(height=180)
+    )
+
+
+def _colours(kinds: Sequence[str]) -> list[str]:
+    named = {"candidate": CANDIDATE, "random": CONTROL, "shuffled": "#5b6675", "prompt": "#2f6fb2"}
+    return [named.get(kind, "#111111") for kind in kinds]
+
+
+def _numbers(*names: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
+
+
+def _flat() -> alt.Axis:
+    return alt.Axis(labelAngle=0)

@@ -1,0 +1,25 @@
+"""`steer report`: the evidence as one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import console
+from steering_core.report_page import report_page
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
+    model: Annotated[str | None, typer.Option(help="Only this model, by its name in the store.")] = None,
+    concept: Annotated[str | None, typer.Option(help="Only this concept, by name.")] = None,
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+) -> None:
+    """Write verdicts, pictures, leaderboards and sample texts as one HTML file that needs nothing else."""
+    page = report_page(Store.existing(store or default_store()), model, concept)
+    output.write_text(page, encoding="utf-8")
+    console().print(f"{output.resolve()} ({len(page) / 1024:.0f} KiB)", soft_wrap=True)

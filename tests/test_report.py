@@ -1,0 +1,116 @@
+"""The report: whole, self-contained, safe against what texts hold, and with pictures that draw what the rows say."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+
+from steering_core.charts import evaluation, explorer
+from steering_core.charts.render import data_uri, png, svg
+from steering_core.concepts import Concept
+from steering_core.pipeline import run
+from steering_core.report_page import charts, report_page
+from steering_core.reports import named_query
+from steering_core.spec import Spec
+from steering_core.store import Store
+from tests import toy
+
+CONCEPT = Concept(
+    name="capitals",
+    pairs=tuple({"positive": a, "negative": a.lower()} for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
+    prompts=("<script>alert(1)</script>", "1 + 1 ="),
+    items=tuple({"prompt": f"{i}?", "matching": "YES", "not_matching": "no"} for i in range(20)),
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("report")
+    path = folder / "capitals.yaml"
+    path.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    spec = Spec(
+        models=(str(toy.save_toy_model(folder / "toy")),),
+        concepts=(str(path),),
+        generations={"layers": "all", "doses": (0.02, 0.05), "prompts": 2, "max_tokens": 4},
+        scores={"bootstrap": 200, "max_perplexity_ratio": 9.0},
+    )
+    store = Store(folder / "store")
+    run(spec, store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def page(store: Store) -> str:
+    return report_page(store)
+
+
+def test_the_page_is_one_file_with_every_picture(page: str) -> None:
+    assert page.count("<svg") == 5
+    assert "capitals on" in page
+    assert not re.search(r"https://|src=|@import|url\((?!#)", page)
+    assert page.count("http://") == page.count("http://www.w3.org/")  # the SVG's namespaces
+
+
+def test_texts_are_shown_and_not_run(page: str) -> None:
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_only_what_is_asked_for_is_shown(store: Store) -> None:
+    assert "no recommendations" in report_page(store, concept="another")
+
+
+def test_pictures_draw_as_svg_and_png(store: Store) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    drawn = charts(store, row)
+    assert all(caption.endswith(".") for _, caption in drawn)
+    chart = drawn[0][0]
+    ElementTree.fromstring(svg(chart))
+    assert png(chart).startswith(b"\x89PNG")
+    assert data_uri(chart).startswith("data:image/png;base64,")
+
+
+def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose(store: Store) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    ids = [row["model_id"], row["concept_id"]]
+    everything = store.rows(named_query("layer_profile"), [9.0, 9.0, *ids])
+    strict = store.rows(named_query("layer_profile"), [9.0, 1e-9, *ids])
+    assert {r["layer"] for r in everything} == {0, 1, 2}
+    assert strict == []
+    board = store.rows("SELECT * FROM leaderboard WHERE split = 'validation'")
+    for best in everything:
+        at = [r for r in board if r["layer"] == best["layer"] and r["control"] is None]
+        assert best["effect"] == max(r["effect"] for r in at)
+        beside = [r["effect"] for r in board if r["control"] in ("random", "shuffled")
+                  and r["layer"] == best["layer"] and r["dose"] == pytest.approx(best["dose"])]  # fmt: skip
+        assert best["control_effect"] == (max(beside) if beside else None)
+
+
+def test_the_controls_band_is_what_they_did_at_each_dose() -> None:
+    rows = [{"kind": kind, "layer": 1, "dose": dose, "effect": effect, "effect_low": effect, "effect_high": effect}
+            for kind, dose, effect in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
+                                       ("random", 0.5, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
+    drawn = explorer.dose_response(rows).to_dict()
+    band = drawn["datasets"][drawn["layer"][0]["data"]["name"]]
+    assert band == [
+        {"dose": 0.0, "low": 0.0, "high": 0.0},
+        {"dose": 0.25, "low": 0.1, "high": 0.1},
+        {"dose": 0.5, "low": -0.3, "high": 0.2},
+    ]
+
+
+def test_a_tokens_bar_is_its_projection() -> None:
+    rows = [{"place": i, "token": t, "projection": p} for i, (t, p) in enumerate([("I", 0.1), (" am", -2.0)])]
+    drawn = evaluation.token_projection(rows).to_dict()
+    assert [row["projection"] for row in drawn["data"]["values"]] == [0.1, -2.0]
+    assert drawn["encoding"]["color"]["scale"]["domain"] == [-2.0, 0, 2.0]
+
+
+def test_the_command_writes_the_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from steering_core.cli.report import report
+
+    report(output=tmp_path / "out.html", model=None, concept="another", store=str(store.root))
+    assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "out.html" in capsys.readouterr().out
