@@ -104,7 +104,8 @@ def test_the_controls_band_is_what_they_did_at_each_dose() -> None:
 def test_a_tokens_bar_is_its_projection() -> None:
     rows = [{"place": i, "token": t, "projection": p} for i, (t, p) in enumerate([("I", 0.1), (" am", -2.0)])]
     drawn = evaluation.token_projection(rows).to_dict()
-    assert [row["projection"] for row in drawn["data"]["values"]] == [0.1, -2.0]
+    (values,) = drawn["datasets"].values()
+    assert [row["projection"] for row in values] == [0.1, -2.0]
     assert drawn["encoding"]["color"]["scale"]["domain"] == [-2.0, 0, 2.0]
 
 
