@@ -100,7 +100,7 @@ def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> 
                 prompts[prompt.prompt_id] = prompt
                 rows.append(_pair_row(concept, ordinal, side, prompt))
     run.store.append_new("concepts", [_concept_row(concept) for concept in concepts])
-    run.store.append_new("prompts", [_prompt_row(prompt) for prompt in prompts.values()])
+    run.store.append_new("prompts", [prompt_row(prompt) for prompt in prompts.values()])
     run.store.append_new("pairs", rows)
     wanted = run.spec.activations
     layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
@@ -135,7 +135,8 @@ def _concept_row(concept: Concept) -> dict[str, Any]:
     }
 
 
-def _prompt_row(prompt: Prompt) -> dict[str, Any]:
+def prompt_row(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row of the store's table."""
     return {
         "prompt_id": prompt.prompt_id,
         "tokenizer_id": prompt.tokenizer_id,

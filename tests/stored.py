@@ -9,7 +9,7 @@ import pyarrow as pa
 from steering_core.concepts import SIDES, Concept, Pair
 from steering_core.keys import content_key
 from steering_core.models import ModelIdentity
-from steering_core.pipeline import _concept_row, _pair_row, _prompt_row
+from steering_core.pipeline import _concept_row, _pair_row, prompt_row
 from steering_core.prompts import Prompt
 from steering_core.store import Store
 
@@ -54,7 +54,7 @@ def fill(
     prompts = {side: [_prompt(model, getattr(pair, side)) for pair in concept.pairs] for side in SIDES}
     store.append_new("models", [dataclasses.asdict(model)])
     store.append_new("concepts", [_concept_row(concept)])
-    store.append_new("prompts", [_prompt_row(p) for side in SIDES for p in prompts[side]])
+    store.append_new("prompts", [prompt_row(p) for side in SIDES for p in prompts[side]])
     store.append_new("pairs", [_pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
     rows = [
         {

@@ -18,6 +18,7 @@ VERBS = {
     "generate": "Generate under any intervention, beside the unsteered text if you like.",
     "chat": "Talk to a model, and change its steering on the fly.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
+    "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "sql": "Ask the store anything, in SQL.",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }

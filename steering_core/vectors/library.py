@@ -9,7 +9,8 @@ import datetime
 import difflib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from steering_core.errors import VectorAmbiguous, VectorError, VectorNotFound
@@ -104,11 +105,19 @@ def _not_found(store: Store, text: str, model: ModelIdentity | None, elsewhere: 
 # -- what people call them -------------------------------------------------------------------------------------------
 
 
-def save(store: Store, vectors: Sequence[Vector], name: str | None = None) -> None:
-    """Have the store hold `vectors`, under `name` where one is given; one that was removed is there again."""
+def save(
+    store: Store,
+    vectors: Sequence[Vector],
+    name: str | None = None,
+    prompt_ids: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Have the store hold `vectors`, under `name` where one is given; one that was removed is there again.
+
+    `prompt_ids`, by vector_id, are the prompts whose activations they come from.
+    """
     if name is not None:
         _check_name(store, name, vectors)
-    store.append_new("vectors", [vector.row() for vector in vectors])
+    store.append_new("vectors", [v.row(prompt_ids.get(v.vector_id, ())) for v in vectors])
     ids = [vector.vector_id for vector in vectors]
     removed = store.rows("SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [ids])
     _label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)

@@ -126,3 +126,14 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
 def _vector(row: dict[str, Any]) -> Vector:
     direction = np.asarray(row.pop("vector"), np.float32)
     return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction)
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Cosine of two directions, -1 .. 1. Raises VectorMismatch where their widths differ."""
+    if len(one.direction) != len(other.direction):
+        raise VectorMismatch(
+            f"vectors {one.vector_id} and {other.vector_id} have widths {len(one.direction)} and "
+            f"{len(other.direction)}: only vectors of one width can be compared"
+        )
+    product = float(one.direction.astype(np.float64) @ other.direction.astype(np.float64))
+    return product / (one.norm * other.norm)

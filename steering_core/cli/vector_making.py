@@ -1,0 +1,150 @@
+"""The sub-verbs of `steer vectors` that make vectors, `derive` and `discover`, and draw them, `chart`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.activations.extract import extract
+from steering_core.charts.vectors import CHARTS
+from steering_core.cli.output import Format, print_rows, progress_bars
+from steering_core.concepts import load_concept
+from steering_core.errors import PromptError, SpecError, VectorError
+from steering_core.library import did_you_mean
+from steering_core.models import Model
+from steering_core.pipeline import Run, derive_vectors, extract_activations, load_model, prompt_row
+from steering_core.prompts import prompt
+from steering_core.reports import named_query
+from steering_core.spec import Spec
+from steering_core.store import Store, default_store
+from steering_core.validation import checked
+from steering_core.vectors import library
+from steering_core.vectors.discovery import discover
+from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
+
+StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+ModelAt = Annotated[str, typer.Argument(help="An embedded model, an mlx-lm folder, or a Hugging Face id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these sub-verbs to `steer vectors`."""
+    app.command("derive")(derive)
+    app.command("discover")(discover_features)
+    app.command("chart")(chart)
+
+
+def derive(
+    model: ModelAt,
+    concept: Annotated[str, typer.Argument(help="A concept's name or file.")],
+    method: Annotated[list[str] | None, typer.Option(help="A method; may be given again. mean_difference.")] = None,
+    layers: Annotated[str, typer.Option(help="all, or numbers with commas.")] = "all",
+    position: Annotated[str, typer.Option(help="Where activations are read: last, mean or response.")] = "response",
+    controls: Annotated[int, typer.Option(min=0, help="Random directions beside each vector.")] = 3,
+    draws: Annotated[int, typer.Option(min=0, help="How often pairs are redrawn for the qualities; 0: none.")] = 100,
+    store: StoreAt = None,
+    form: Shown = Format.TABLE,
+) -> None:
+    """Vectors of a concept and their qualities, without generating a text: what the store lacks is extracted."""
+    wanted = "all" if layers == "all" else layers.split(",")
+    options = {
+        "models": [model],
+        "concepts": [concept],
+        "activations": {"layers": wanted, "position": position},
+        "vectors": {"methods": method or ["mean_difference"], "random_controls": controls, "quality_draws": draws},
+        "generations": {"layers": wanted},
+    }
+    spec = checked(Spec, options, "what was asked for", SpecError)
+    loaded_concept, opened = load_concept(concept), Store(store or default_store())
+    with progress_bars() as notify:
+        run = Run(spec, opened, notify)
+        opened_model = load_model(run, model)
+        try:
+            extract_activations(run, opened_model, [loaded_concept])
+            vectors, _ = derive_vectors(run, opened_model, loaded_concept)
+        finally:
+            opened_model.close()
+    made = {v.vector_id for v in vectors if v.control is None}
+    rows = [row for row in opened.rows(named_query("vectors_in_library")) if row["vector_id"] in made]
+    print_rows(
+        rows, ["vector_id", "method", "layer", "norm", "auc_test", "d_prime_test", "split_half", "n_pairs"], form
+    )
+
+
+def discover_features(
+    model: ModelAt,
+    prompts: Annotated[Path, typer.Argument(help="A text file, one prompt a line; no labels.")],
+    layer: Annotated[int, typer.Option(help="The layer to look at.")],
+    method: Annotated[str, typer.Option(help="clusters (k-means) or components (principal directions).")] = "clusters",
+    k: Annotated[int, typer.Option("-k", min=2, help="How many directions.")] = 8,
+    name: Annotated[str | None, typer.Option(help="They go by NAME-0, NAME-1, …; the file's name.")] = None,
+    position: Annotated[str, typer.Option(help="Where activations are read: last or mean.")] = "mean",
+    chat: Annotated[bool, typer.Option("--chat", help="Put prompts into the chat template.")] = False,
+    seed: Annotated[int, typer.Option(help="Where k-means starts.")] = 0,
+    store: StoreAt = None,
+    form: Shown = Format.TABLE,
+) -> None:
+    """Directions in prompts that nobody labelled, each with its share, its tokens and its most typical prompt."""
+    if position not in ("last", "mean"):
+        raise SpecError(f"position {position!r}: prompts without an answer are read at last or mean")
+    texts = _lines(prompts)
+    opened, loaded = Store(store or default_store()), Model(model)
+    try:
+        loaded.checked_layers([layer])
+        opened.append_new("models", [dataclasses.asdict(loaded.identity)])
+        found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
+        opened.append_new("prompts", [prompt_row(p) for p in found.values()])
+        with progress_bars() as notify:
+            extract(
+                loaded, opened, found.values(), [layer], position, lambda n, of: notify("extract activations", n, of)
+            )
+        vectors = discover(opened, loaded.identity, list(found), layer, position, method, k, seed)
+        for place, vector in enumerate(vectors):
+            library.rename(opened, [vector], f"{name or prompts.stem}-{place}")
+        tokens = promoted_tokens(loaded, vectors, 6)
+    finally:
+        loaded.close()
+    rows = [
+        {
+            "name": f"{name or prompts.stem}-{place}",
+            "vector_id": vector.vector_id,
+            "share": vector.lineage["share"],
+            "tokens": " ".join(repr(token) for token, _ in meaning.promoted),
+            "typical": extreme_prompts(opened, vector, 1)[0]["text"],
+        }
+        for place, (vector, meaning) in enumerate(zip(vectors, tokens, strict=True))
+    ]
+    print_rows(rows, list(rows[0]), form)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path} cannot be read as text: {error}") from error
+    return [line for line in lines if line]
+
+
+def chart(
+    kind: Annotated[str, typer.Argument(help=", ".join(CHARTS))],
+    to: Annotated[Path, typer.Option(help="FILE.html, .svg, .png or .json (Vega-Lite).")],
+    concept: Annotated[str | None, typer.Option(help="Only this concept.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    store: StoreAt = None,
+) -> None:
+    """Draw the quality of the library's vectors."""
+    if kind not in CHARTS:
+        raise VectorError(f"there is no chart {kind!r}: {did_you_mean(kind, CHARTS)}")
+    if to.suffix not in (".html", ".svg", ".png", ".json"):
+        raise VectorError(f"a chart cannot be written to {to}: end it in .html, .svg, .png or .json")
+    query, drawing = CHARTS[kind]
+    rows = [
+        row
+        for row in Store.existing(store or default_store()).rows(named_query(query))
+        if (concept is None or row["concept"] == concept) and (model is None or row["model"] == model)
+    ]
+    if not rows:
+        raise VectorError("the store has no qualities of such vectors: run a spec, or `steer vectors derive`")
+    drawing(rows).save(str(to), scale_factor=2)
+    typer.echo(str(to))

@@ -1,0 +1,291 @@
+"""`steer vectors`: the library of vectors, their quality and meaning, their algebra and their files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from steering_core.cli.output import Format, console, print_rows
+from steering_core.cli.vector_making import register
+from steering_core.errors import VectorAmbiguous, VectorError
+from steering_core.exports.files import export_vectors, import_vectors
+from steering_core.models import Model, ModelIdentity, open_model
+from steering_core.reports import named_query
+from steering_core.store import Store, default_store
+from steering_core.vectors import algebra, library
+from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
+from steering_core.vectors.vector import Vector, cosine
+
+app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, meaning, algebra, files.")
+register(app)
+
+StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
+Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+Called = Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")]
+_LISTED = [
+    "vector_id",
+    "name",
+    "model",
+    "concept",
+    "method",
+    "layer",
+    "norm",
+    "auc_test",
+    "split_half",
+    "n_pairs",
+    "tags",
+]
+
+
+@app.command("list")
+def list_vectors(
+    text: Annotated[str | None, typer.Argument(help="Only those that go by this; all.")] = None,
+    model: ModelName = None,
+    controls: Annotated[bool, typer.Option("--controls", help="Random and shuffled-label controls as well.")] = False,
+    store: StoreAt = None,
+    form: Shown = Format.TABLE,
+) -> None:
+    """Every vector with its quality: AUC on test pairs, and the cosine of the directions of two halves."""
+    opened = Store.existing(store or default_store())
+    rows = opened.rows(named_query("vectors_in_library"))
+    wanted = {v.vector_id for v in library.find_all(opened, text)} if text else None
+    rows = [
+        row
+        for row in rows
+        if (controls or row["control"] is None)
+        and (model is None or row["model"] == model)
+        and (wanted is None or row["vector_id"] in wanted)
+    ]
+    names = [*_LISTED, "control"] if controls else _LISTED
+    print_rows(rows, names if form is Format.TABLE else list(rows[0]) if rows else names, form)
+
+
+@app.command()
+def show(
+    text: Called,
+    model: ModelName = None,
+    tokens: Annotated[int, typer.Option(min=0, help="Tokens to show either way; 0 does not load the model.")] = 8,
+    prompts: Annotated[int, typer.Option(min=0, help="Stored prompts to show either way.")] = 3,
+    store: StoreAt = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """One vector: what it is, how good it is, and what it means."""
+    opened = Store.existing(store or default_store())
+    vector = library.find(opened, text, _identity(opened, model))
+    (row,) = opened.rows("SELECT * EXCLUDE (vector) FROM vectors WHERE vector_id = ?", [vector.vector_id])
+    quality = opened.rows("SELECT * FROM vector_quality WHERE vector_id = ?", [vector.vector_id])
+    measured = {k: v for k, v in (quality[0] if quality else {}).items() if k not in row and v is not None}
+    found = {"vector": row, "quality": measured, "tokens": {}, "prompts": extreme_prompts(opened, vector, prompts)}
+    if tokens:
+        with open_model(row["model"]) as loaded:
+            (meaning,) = promoted_tokens(loaded, [vector], tokens)
+        found["tokens"] = {"promoted": meaning.promoted, "suppressed": meaning.suppressed}
+    if as_json:
+        Console(soft_wrap=True).print_json(data=found, default=str)
+    else:
+        _print_vector(found, vector)
+
+
+def _print_vector(found: dict[str, Any], vector: Vector) -> None:
+    out = console()
+    facts = {**found["vector"], "alpha_at_dose_1": vector.alpha(1.0)}
+    print_rows([{"what": k, "value": _plain(v)} for k, v in facts.items() if v not in (None, [])], ["what", "value"])
+    if found["quality"]:
+        print_rows([{"quality": k, "value": v} for k, v in found["quality"].items()], ["quality", "value"])
+    for kind, named in found["tokens"].items():
+        out.print(f"[bold]{kind}[/] ", end="")
+        out.print("  ".join(f"{token!r} {logit:+.1f}" for token, logit in named), markup=False, highlight=False)
+    if found["prompts"]:
+        print_rows(found["prompts"], ["projection", "text"])
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def compare(
+    texts: Annotated[list[str], typer.Argument(help="Two vectors or more: names, keys or concept/method/layer.")],
+    model: ModelName = None,
+    store: StoreAt = None,
+    form: Shown = Format.TABLE,
+) -> None:
+    """The cosine of every two of the vectors, layer by layer where a name stands for several."""
+    opened = Store.existing(store or default_store())
+    sets = [(text, _one_a_layer(opened, text, model)) for text in texts]
+    rows = [
+        {
+            "one": one,
+            "other": other,
+            "layer": a.layer,
+            "other_layer": b.layer,
+            "cosine": cosine(a, b),
+            "norm": a.norm,
+            "other_norm": b.norm,
+        }
+        for i, (one, mine) in enumerate(sets)
+        for other, theirs in sets[i + 1 :]
+        for a, b in _met(mine, theirs)
+    ]
+    if not rows:
+        raise VectorError(f"{', '.join(texts)} have no layer in common: name two vectors of one width, or of one layer")
+    print_rows(rows, list(rows[0]), form)
+
+
+def _met(mine: list[Vector], theirs: list[Vector]) -> list[tuple[Vector, Vector]]:
+    """Single vectors as they are; sets where their layers meet."""
+    if len(mine) == len(theirs) == 1:
+        return [(mine[0], theirs[0])]
+    return [(a, b) for a in mine for b in theirs if a.layer == b.layer]
+
+
+@app.command()
+def blend(
+    terms: Annotated[list[str], typer.Argument(help="WEIGHT*VECTOR or VECTOR; a weight may be negative.")],
+    name: Annotated[str, typer.Option(help="What the result goes by.")],
+    orthogonal_to: Annotated[list[str] | None, typer.Option(help="Take this vector's direction out of it.")] = None,
+    unit: Annotated[bool, typer.Option("--unit", help="Give the result length 1.")] = False,
+    model: ModelName = None,
+    store: StoreAt = None,
+) -> None:
+    """Make a vector of others: the sum of the terms, layer by layer where they have several.
+
+    One term alone scales it; weights 1 and -1 subtract. Write `--` before a first term that begins with a minus.
+    """
+    opened = Store.existing(store or default_store())
+    parsed = [_term(opened, term, model) for term in terms]
+    against = [_one_a_layer(opened, text, model) for text in orthogonal_to or []]
+    layers = {tuple(v.layer for v in vectors) for vectors in [*(v for _, v in parsed), *against]}
+    if len(layers) > 1:
+        shown = "; ".join(f"{', '.join(map(str, some))}" for some in sorted(layers))
+        raise VectorError(f"the terms are of different layers ({shown}): name vectors of the same layers")
+    made = []
+    for i in range(len(layers.pop())):
+        vector = algebra.blended([vectors[i] for _, vectors in parsed], [weight for weight, _ in parsed])
+        vector = algebra.orthogonalised(vector, [vectors[i] for vectors in against]) if against else vector
+        made.append(algebra.normalised(vector) if unit else vector)
+    library.save(opened, made, name)
+    _print_made(made, name)
+
+
+def _term(store: Store, text: str, model: str | None) -> tuple[float, list[Vector]]:
+    weight, star, called = text.rpartition("*")
+    try:
+        return float(weight) if star else 1.0, _one_a_layer(store, called.strip(), model)
+    except ValueError as error:
+        raise VectorError(f"{text!r} is no term: write WEIGHT*VECTOR, such as 0.7*french/mean_difference/14") from error
+
+
+def _one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
+    """The vectors of that name where they are one a layer of one model; otherwise the one that it means."""
+    identity = _identity(store, model)
+    vectors = library.find_all(store, text, identity)
+    if len({(v.model_id) for v in vectors}) == 1 and len({v.layer for v in vectors}) == len(vectors):
+        return sorted(vectors, key=lambda v: v.layer)
+    return [library.find(store, text, identity)]
+
+
+@app.command("export")
+def export_file(
+    text: Called,
+    to: Annotated[Path, typer.Option(help="FILE.safetensors, FILE.gguf (llama.cpp, repeng) or FILE.pt.")],
+    alpha: Annotated[float, typer.Option(help="Times this; a reader that scales by 1 then steers with it.")] = 1.0,
+    model: ModelName = None,
+    store: StoreAt = None,
+) -> None:
+    """Write a vector, or all layers of a name, to a file that other tools read."""
+    opened = Store.existing(store or default_store())
+    vectors = _one_a_layer(opened, text, model)
+    if alpha != 1.0:
+        vectors = [algebra.scaled(vector, alpha) for vector in vectors]
+    export_vectors(opened, vectors, to)
+    typer.echo(f"{to}: {_layers(vectors)}")
+
+
+@app.command("import")
+def import_file(
+    path: Annotated[Path, typer.Argument(help="A .safetensors, .gguf, .pt or .pth file of vectors.")],
+    name: Annotated[str | None, typer.Option(help="What they go by; as they did, or the file's name.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that they are for, where the file does not say.")] = None,
+    store: StoreAt = None,
+) -> None:
+    """Take vectors from a file into the library."""
+    opened = Store(store or default_store())
+    loaded = Model(model) if model else None
+    try:
+        vectors = import_vectors(opened, path, loaded, name)
+    finally:
+        if loaded:
+            loaded.close()
+    called = opened.rows("SELECT any_value(name) AS name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])
+    _print_made(vectors, called[0]["name"])
+
+
+@app.command()
+def name(
+    text: Called,
+    new: Annotated[str, typer.Argument(help="What it goes by from now on.")],
+    model: ModelName = None,
+    store: StoreAt = None,
+) -> None:
+    """Give a vector, or all layers of a name, a name."""
+    opened = Store.existing(store or default_store())
+    vectors = _one_a_layer(opened, text, model)
+    library.rename(opened, vectors, new)
+    _print_made(vectors, new)
+
+
+@app.command()
+def tag(
+    text: Called,
+    label: Annotated[str, typer.Argument(help="The tag.")],
+    off: Annotated[bool, typer.Option("--off", help="Take the tag away.")] = False,
+    model: ModelName = None,
+    store: StoreAt = None,
+) -> None:
+    """Tag every vector that goes by a name."""
+    opened = Store.existing(store or default_store())
+    vectors = library.find_all(opened, text, _identity(opened, model))
+    library.tag(opened, vectors, label, holds=not off)
+    typer.echo(f"{len(vectors)} {'no longer ' if off else ''}tagged {label}")
+
+
+@app.command()
+def rm(
+    text: Called,
+    model: ModelName = None,
+    every: Annotated[bool, typer.Option("--all", help="All that go by it, where they are several.")] = False,
+    store: StoreAt = None,
+) -> None:
+    """Take a vector out of the library. Results that came from it keep it, and importing it again brings it back."""
+    opened = Store.existing(store or default_store())
+    vectors = library.find_all(opened, text, _identity(opened, model))
+    if len(vectors) > 1 and not every:
+        raise VectorAmbiguous(f"{text!r} is {len(vectors)} vectors: give --all to remove them all, or a key or a layer")
+    library.remove(opened, vectors)
+    typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")
+
+
+def _identity(store: Store, model: str | None) -> ModelIdentity | None:
+    """The model that the store knows by that name."""
+    if model is None:
+        return None
+    rows = store.rows("SELECT * FROM raw.models WHERE name = $1 OR model_id = $1 ORDER BY model_id", [model])
+    if not rows:
+        known = store.rows("SELECT DISTINCT name FROM raw.models ORDER BY name")
+        raise VectorError(
+            f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
+        )
+    return ModelIdentity(**rows[-1])
+
+
+def _print_made(vectors: list[Vector], name: str | None) -> None:
+    typer.echo(f"{name or vectors[0].vector_id}: {_layers(vectors)}")
+
+
+def _layers(vectors: list[Vector]) -> str:
+    if len(vectors) == 1:
+        return f"vector {vectors[0].vector_id}, layer {vectors[0].layer}, norm {vectors[0].norm:.4g}"
+    return f"{len(vectors)} vectors, layers {', '.join(str(v.layer) for v in vectors)}"

@@ -1,0 +1,100 @@
+"""Discovery: directions in the activations of prompts that nobody labelled. One function each, registered by name.
+
+A discovery takes activations (N, D) float64, how many directions to find and a seed; it returns directions (k, D) and
+the share of the prompts, or of their variance, that each stands for, largest first.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from steering_core.errors import VectorError
+from steering_core.keys import content_key
+from steering_core.library import did_you_mean
+from steering_core.models import ModelIdentity
+from steering_core.store import Store
+from steering_core.vectors import library
+from steering_core.vectors.contrast import read_activations
+from steering_core.vectors.linear import one_thread, top_components
+from steering_core.vectors.vector import Vector
+
+DISCOVERY_VERSION = 1
+Discovery = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+DISCOVERIES: dict[str, Discovery] = {}
+
+
+def discovery(function: Discovery) -> Discovery:
+    """Register a discovery under its function's name."""
+    DISCOVERIES[function.__name__] = function
+    return function
+
+
+@discovery
+def clusters(activations: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of k-means clusters, from the mean of all, (N, D) -> (k, D), and each cluster's share of the prompts."""
+    from sklearn.cluster import KMeans  # a second to import, for this alone
+
+    found = KMeans(k, n_init=10, random_state=seed).fit(activations)
+    shares = np.bincount(found.labels_, minlength=k) / len(activations)
+    order = np.argsort(-shares, kind="stable")
+    return (found.cluster_centers_ - activations.mean(axis=0))[order], shares[order]
+
+
+@discovery
+def components(activations: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal directions, one standard deviation long, (N, D) -> (k, D), and each one's share of the variance.
+
+    Each points to the side on which the single most extreme prompt lies.
+    """
+    rows = activations - activations.mean(axis=0)
+    axes = top_components(rows, k)  # (k, D)
+    along = rows @ axes.T  # (N, k)
+    extreme = along[np.abs(along).argmax(axis=0), range(k)]
+    variances = along.var(axis=0)
+    return axes * (np.sign(extreme) * np.sqrt(variances))[:, None], variances / rows.var(axis=0).sum()
+
+
+@one_thread()
+def discover(
+    store: Store,
+    model: ModelIdentity,
+    prompt_ids: Sequence[str],
+    layer: int,
+    position: str,
+    method: str,
+    k: int,
+    seed: int = 0,
+) -> list[Vector]:
+    """Have the store hold k directions found at one layer of stored prompts; those vectors, largest share first.
+
+    `lineage` holds each one's `share`. Raises VectorError where the prompts are too few or too alike.
+    """
+    if method not in DISCOVERIES:
+        raise VectorError(f"there is no discovery {method!r}: {did_you_mean(method, DISCOVERIES)}")
+    unique = sorted(set(prompt_ids))
+    if not 2 <= k < len(unique):
+        raise VectorError(f"{k} directions from {len(unique)} prompts: ask for at least 2, and fewer than prompts")
+    values, norms = read_activations(store, model, unique, [layer], position)
+    directions, shares = DISCOVERIES[method](values[0].astype(np.float64), k, seed)
+    if not np.isfinite(directions).all() or (np.linalg.norm(directions, axis=1) == 0).any():
+        raise VectorError(f"{method} finds fewer than {k} directions in {len(unique)} prompts: ask for fewer")
+    made = {"made": "discovered", "method": method, "k": k, "seed": seed, "version": DISCOVERY_VERSION}
+    key = content_key("discovery", made, model.model_id, layer, position, unique)
+    vectors = [
+        Vector(
+            vector_id=content_key("vector", key, place),
+            model_id=model.model_id,
+            concept_id=None,
+            method=method,
+            layer=layer,
+            residual_norm=float(norms.mean()),
+            seed=seed,
+            direction=direction.astype(np.float32),
+            architecture=model.architecture,
+            position=position,
+            lineage={**made, "place": place, "share": float(share), "prompts": len(unique)},
+        )
+        for place, (direction, share) in enumerate(zip(directions, shares, strict=True))
+    ]
+    library.save(store, vectors, prompt_ids={v.vector_id: unique for v in vectors})
+    return vectors
