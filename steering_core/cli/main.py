@@ -20,6 +20,8 @@ VERBS = {
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "sql": "Ask the store anything, in SQL.",
+    "plan": "Say what a spec would extract, before anything runs.",
+    "store": "Look at the store, check it, tidy it, export a slice.",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
 

@@ -38,4 +38,4 @@ def concepts(here: Here) -> list[dict[str, Any]]:
 @router.get("/status")
 def status(here: Here) -> dict[str, Any]:
     """The store's folder name, and what the accelerator is doing."""
-    return {"store": here.store.root.name, **here.accelerator.state()}
+    return {"store": str(here.store.root).rpartition("/")[2], **here.accelerator.state()}

@@ -1,0 +1,86 @@
+"""Forecast: what an extraction would run, before it does."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.extract import checked_prompts, missing, row_bytes
+from steering_core.activations.passes import plan_passes, total
+from steering_core.activations.shards import shards
+from steering_core.engine import Work
+from steering_core.models import Model
+from steering_core.prompts import Prompt
+from steering_core.store import Store
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What an extraction would run and write.
+
+    `tokens` are those of the prompts to run, `tokens_run` what is left of them once shared prefixes are run once (cut
+    stems and padding included), `bytes` before compression, `seconds` at `tokens_per_second`, `room` the disk's free
+    bytes where they are known.
+    """
+
+    model: str
+    prompts: int
+    reused: int
+    computed: int
+    tokens: int
+    tokens_run: int
+    forward_passes: int
+    bytes: int
+    seconds: float
+    tokens_per_second: float
+    room: int | None
+
+
+def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Reading) -> Forecast:
+    """The forecast of `extract` with the same arguments. Raises what it would raise before it runs anything.
+
+    The speed is that of this model's last run in the store; where there is none, one batch is run to measure it.
+    """
+    wanted = checked_prompts(model, prompts)
+    groups = missing(store, model.identity.model_id, list(wanted), reading)
+    tokens = tokens_run = passes = size = 0
+    todo: list[Prompt] = []
+    for absent, ids in groups.items():
+        lacking, part = [wanted[i] for i in ids], replace(reading, layers=absent)
+        sizes = [row_bytes(model, prompt, part) for prompt in lacking]
+        todo += lacking
+        tokens += sum(len(prompt.tokens) for prompt in lacking)
+        size += sum(sizes)
+        for shard in shards(lacking, sizes):
+            n, run = total(plan_passes([prompt.tokens for prompt in shard], cost_here()))
+            passes, tokens_run = passes + n, tokens_run + run
+    speed = (_stored_speed(model, store) or _measured_speed(model, todo, reading)) if todo else 0.0
+    seconds = tokens_run / speed if todo else 0.0
+    computed, room = len(todo), store.folder.room()
+    counts = (len(wanted), len(wanted) - computed, computed, tokens, tokens_run, passes, size)
+    return Forecast(model.name, *counts, seconds, speed, room)
+
+
+def _stored_speed(model: Model, store: Store) -> float | None:
+    """Tokens per second of the newest run that extracted activations of this model alone."""
+    runs = store.rows(
+        "SELECT stages FROM raw.runs WHERE model_ids = [?] ORDER BY started_at DESC", [model.identity.model_id]
+    )
+    for run in runs:
+        did = json.loads(run["stages"])["activations"]
+        if did["tokens"] and did["seconds"]:
+            return float(did["tokens"] / did["seconds"])
+    return None
+
+
+def _measured_speed(model: Model, prompts: list[Prompt], reading: Reading) -> float:
+    """Tokens per second of one batch, after one to warm up."""
+    sample = prompts[:: max(1, len(prompts) // 8)][:8]
+    passes = plan_passes([prompt.tokens for prompt in sample], cost_here())
+    for _ in range(2):
+        work, began = Work(), time.perf_counter()
+        for _ in Capture(model, sample, reading, work).run(passes):
+            pass
+        seconds = time.perf_counter() - began
+    return work.tokens / seconds

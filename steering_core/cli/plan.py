@@ -1,0 +1,41 @@
+"""`steer plan SPEC.yaml`: what a spec's extraction would cost, before anything runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.activations.capture import Reading
+from steering_core.activations.forecast import Forecast, forecast
+from steering_core.cli.output import Format, print_rows
+from steering_core.concepts import SIDES, load_concept
+from steering_core.models import open_model
+from steering_core.prompts import pair_prompt
+from steering_core.spec import Spec, load_spec
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+) -> None:
+    """Say what a spec would extract: prompts, tokens, bytes, seconds. Refused where the disk is too small."""
+    wanted, opened = load_spec(spec), Store(store or default_store())
+    found = [_forecast(wanted, name, opened) for name in wanted.models]
+    rows = [dataclasses.asdict(one) for one in found]
+    print_rows(rows, list(rows[0]), form)
+    opened.check_room(sum(one.bytes for one in found))
+
+
+def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
+    with open_model(name) as model:
+        concepts = [load_concept(concept) for concept in spec.concepts]
+        prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
+        wanted = spec.activations.layers
+        layers = model.checked_layers(None if wanted == "all" else list(wanted))
+        return forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))

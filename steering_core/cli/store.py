@@ -1,0 +1,72 @@
+"""`steer store VERB`: what the store holds, and its upkeep."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import Format, print_rows
+from steering_core.errors import StoreDamaged
+from steering_core.store import Store, default_store, upkeep
+from steering_core.store.export import export_query
+from steering_core.store.wholeness import verify as verify_files
+
+app = typer.Typer(no_args_is_help=True, help="Look at the store, check it, tidy it, take a slice of it.")
+
+At = Annotated[str | None, typer.Option("--store", help="Folder or URL of the store; STEERFLOW_STORE or data/store.")]
+Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+
+
+@app.command()
+def info(store: At = None, form: Form = Format.TABLE, runs: Annotated[bool, typer.Option()] = False) -> None:
+    """Rows, files and bytes of every table; with --runs what every run computed + reused."""
+    opened = Store.existing(store or default_store())
+    rows = upkeep.reuse(opened) if runs else upkeep.tables(opened)
+    print_rows(rows, list(rows[0]) if rows else [], form)
+
+
+@app.command()
+def verify(store: At = None, form: Form = Format.TABLE) -> None:
+    """Read every file whole, checksums included; set damaged ones aside, to be made again. Exit 2 where there were."""
+    whole, faults = verify_files(Store.existing(store or default_store()).folder)
+    if faults:
+        print_rows([dataclasses.asdict(fault) for fault in faults], ["name", "reason", "set_aside"], form)
+        raise StoreDamaged(f"{len(faults)} files were damaged and set aside; run your specs again to make them anew")
+    print_rows([{"whole_files": whole, "damaged_files": 0}], ["whole_files", "damaged_files"], form)
+
+
+@app.command()
+def compact(store: At = None, form: Form = Format.TABLE) -> None:
+    """Merge many small files into few, while others read and write."""
+    _print_exchanged(upkeep.compact(Store.existing(store or default_store())), form)
+
+
+@app.command()
+def gc(
+    store: At = None,
+    form: Form = Format.TABLE,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop them; without it they are only listed.")] = False,
+) -> None:
+    """List the activations that no vector was made of and no run's concepts use; with --drop, drop them."""
+    opened = Store.existing(store or default_store())
+    if drop:
+        _print_exchanged(upkeep.collect(opened), form)
+    else:
+        print_rows(upkeep.unreferred(opened), ["model", "model_id", "prompts", "rows", "bytes"], form)
+
+
+@app.command()
+def export(
+    query: Annotated[str, typer.Argument(help="SQL over the store's views.")],
+    to: Annotated[Path, typer.Argument(help="The file to write: .parquet, .csv or .json.")],
+    store: At = None,
+) -> None:
+    """Write the rows of a query as one file that other tools read."""
+    rows = export_query(Store.existing(store or default_store()), query, to)
+    print_rows([{"file": str(to), "rows": rows, "bytes": to.stat().st_size}], ["file", "rows", "bytes"])
+
+
+def _print_exchanged(done: list[upkeep.Exchanged], form: Format) -> None:
+    names = [field.name for field in dataclasses.fields(upkeep.Exchanged)]
+    print_rows([dataclasses.asdict(one) for one in done], names, form)
