@@ -243,6 +243,7 @@ class _Decoding:
         drawn = self._draws(ahead.logits, self._step)  # (B,)
         last = self._step + 1 == self._limits.max_tokens
         if not (last or on_cpu()):
+            mx.async_eval(drawn)  # in a batch of its own: waiting for it is then not waiting for the pass to come
             self._forward(drawn, self._step + 1)
         mx.eval(drawn, ahead.sound, ahead.seen)
         tokens = self._tokens(np.array(drawn).tolist(), np.array(ahead.sound).tolist(), _readings(ahead), last)
@@ -265,7 +266,7 @@ class _Decoding:
             last = self._model.identity.n_layers - 1
             edits = behind({last: lambda h: _squared_into(squares, h)}, edits)
         logits = advance(self._model, self._batch, tokens, step, self._work, edits)
-        sound = mx.isfinite(sum(squares, logits.max(axis=-1)))
+        sound = mx.isfinite(sum(squares, logits[:, 0]))  # a stream with inf or nan makes every logit nan
         self._ahead = _Ahead(logits, sound, seen)
         mx.async_eval(self._ahead.logits, self._ahead.sound, seen)
 

@@ -49,15 +49,28 @@ class Captured:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one pass found: sums (L, B, K, D) for K different choices of tokens a row, norm sums (L, B).
+    """What one pass found: sums (B, K, L, D) for K different choices of tokens a row, norm sums (B, L).
 
     `places` tells each reader's row and choice. With position `all` the choices are the pass's tokens, and so are the
-    norms' (L, B, T).
+    norms' (B, T, L).
     """
 
     sums: np.ndarray
     norms: np.ndarray
     places: dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Underway:
+    """A pass that was started: a part whose arrays are still being computed."""
+
+    sums: mx.array
+    norms: mx.array
+    places: dict[int, tuple[int, int]]
+
+    def part(self) -> _Part:
+        """The part, when it is there."""
+        return _Part(np.array(self.sums), np.array(self.norms), self.places)
 
 
 class Capture:
@@ -76,16 +89,31 @@ class Capture:
     def run(
         self, passes: Sequence[Pass], cache: Cache | None = None, path: tuple[_Part, ...] = ()
     ) -> Iterator[Captured]:
-        """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan."""
+        """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan.
+
+        The next pass is started before the last one's results are looked at, so that the device never waits.
+        """
+        before: tuple[Pass, _Underway] | None = None
         for this in passes:
             mine = self._cache(this, cache)
-            part = self._forward(this, mine)
+            underway = self._start(this, mine)
+            if before:
+                yield from self._ended(*before, path)
+                before = None
             if this.children:
-                yield from self.run(this.children, mine, (*path, part))
-            elif self._per_token:
-                yield from (self._tokens_of(reader, (*path, part)) for (reader,) in this.readers)
+                yield from self.run(this.children, mine, (*path, underway.part()))
             else:
-                yield self._mean_of(tuple(reader for (reader,) in this.readers), (*path, part))
+                before = (this, underway)
+        if before:
+            yield from self._ended(*before, path)
+
+    def _ended(self, this: Pass, underway: _Underway, path: tuple[_Part, ...]) -> Iterator[Captured]:
+        """Activations of the prompts that end with this pass."""
+        path = (*path, underway.part())
+        if self._per_token:
+            yield from (self._tokens_of(reader, path) for (reader,) in this.readers)
+        else:
+            yield self._mean_of(tuple(reader for (reader,) in this.readers), path)
 
     def _cache(self, this: Pass, parent: Cache | None) -> Cache | None:
         if parent is not None:
@@ -99,23 +127,22 @@ class Capture:
                 entry.step = this.length  # grow by what comes, not by 256 tokens
         return cache
 
-    def _forward(self, this: Pass, cache: Cache | None) -> _Part:
-        """Run one pass; what its readers want of it."""
+    def _start(self, this: Pass, cache: Cache | None) -> _Underway:
+        """Start one pass; what its readers want of it."""
         tokens = np.zeros((len(this.parents), this.length), np.int32)
         for row, readers in enumerate(this.readers):
-            found = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
-            tokens[row, : len(found)] = found
+            stretch = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
+            tokens[row, : len(stretch)] = stretch
         weights, places = self._weights(this)
         normed = _padded([self.normed[readers[0]] for readers in this.readers], this)
         looks, found_at = self._looks(weights, normed)
         with watching(self.model, self.reading.site, looks):
             self.model.network(mx.array(tokens), cache=cache)
-        wanted = [array for pair in found_at.values() for array in pair]
-        mx.eval(wanted, self._cached(cache) if this.children and cache else [])
+        found = [found_at[layer] for layer in self.reading.layers]
+        underway = _Underway(mx.stack([s for s, _ in found], axis=2), mx.stack([n for _, n in found], axis=-1), places)
+        mx.async_eval(underway.sums, underway.norms, self._cached(cache) if this.children and cache else [])
         self.work.add(*tokens.shape)
-        layers = self.reading.layers
-        sums = np.stack([np.array(found_at[layer][0]) for layer in layers])
-        return _Part(sums, np.stack([np.array(found_at[layer][1]) for layer in layers]), places)
+        return underway
 
     def _weights(self, this: Pass) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
         """The different choices of tokens in each row, (B, K, T), and each reader's row and choice."""
@@ -158,12 +185,11 @@ class Capture:
 
     def _mean_of(self, readers: tuple[int, ...], path: tuple[_Part, ...]) -> Captured:
         """The means over each reader's tokens, from the sums of the passes that it ran through."""
-        values = np.zeros((len(readers), len(self.reading.layers), path[-1].sums.shape[-1]), np.float32)
-        norms = np.zeros(values.shape[:2], np.float32)
+        values, norms = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1), np.float32)
         for part in path:
             rows, choices = np.array([part.places[reader] for reader in readers]).T
-            values += part.sums[:, rows, choices].swapaxes(0, 1)
-            norms += part.norms[:, rows].T
+            values = values + part.sums[rows, choices]  # (N, L, D)
+            norms = norms + part.norms[rows]  # (N, L)
         values /= np.array([self.read[reader].sum() for reader in readers])[:, None, None]
         norms /= np.array([self.normed[reader].sum() for reader in readers])[:, None]
         return self._finite(Captured(readers, values, norms))
@@ -171,12 +197,12 @@ class Capture:
     def _tokens_of(self, reader: int, path: tuple[_Part, ...]) -> Captured:
         """Every token of one reader, laid end to end from the passes that it ran through."""
         n = len(self.prompts[reader].tokens)
-        values = np.concatenate([part.sums[:, part.places[reader][0]] for part in path], axis=1)[:, :n]
-        norms = np.concatenate([part.norms[:, part.places[reader][0]] for part in path], axis=1)[:, :n]
-        return self._finite(Captured((reader,), values.swapaxes(0, 1), norms.T))
+        values = np.concatenate([part.sums[part.places[reader][0]] for part in path])[:n]
+        norms = np.concatenate([part.norms[part.places[reader][0]] for part in path])[:n]
+        return self._finite(Captured((reader,), values, norms))
 
     def _finite(self, captured: Captured) -> Captured:
-        finite = np.isfinite(captured.values).all(axis=-1) & np.isfinite(captured.residual_norms)  # (N, L)
+        finite = np.isfinite(captured.values.sum(axis=-1) + captured.residual_norms)  # (N, L)
         if not finite.all():
             row, layer = np.argwhere(~finite)[0]
             prompt = self.prompts[captured.rows[min(row, len(captured.rows) - 1)]]

@@ -1,0 +1,196 @@
+"""Steering and extraction on a GPU, beside the bare model: `python -m benchmarks.gpu`.
+
+A 1B-shaped random Llama in bfloat16. Three questions, each answered by interleaved runs of the same work in one
+process, as the median ratio over rounds:
+
+- decoding: a step of a plain loop (forward, argmax), of the engine unsteered, and of the engine with every row steered
+  by its own vector at one layer and at all of them;
+- capture: a pass that keeps the mean residual of every block, beside the same pass that keeps nothing but its end;
+- the same capture beside PyTorch transformers' `output_hidden_states`, where PyTorch is there.
+
+It needs no weights and no store: MLX, mlx-lm, NumPy and the packages that `steering_core.prompts` imports.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.passes import plan_passes
+from steering_core.backend import mx, nn
+from steering_core.engine import Work
+from steering_core.interventions.change import Change, Intervention
+from steering_core.interventions.where import Where
+from steering_core.models import Model, ModelIdentity
+from steering_core.models.mlx_lm import new_cache
+from steering_core.prompts import Prompt
+from steering_core.sampling import Request, sample
+
+SHAPE: dict[str, Any] = {  # of Llama 3.2 1B
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "num_hidden_layers": 16,
+    "intermediate_size": 8192,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 128256,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+}
+PROMPT_TOKENS, SHORT, LONG, ROUNDS = 32, 16, 144, 5
+
+
+def random_model() -> Model:
+    """The random network as an open model, without any files."""
+    from mlx_lm.models.llama import Model as Llama
+    from mlx_lm.models.llama import ModelArgs
+
+    network = Llama(ModelArgs.from_dict(SHAPE))
+    network.set_dtype(mx.bfloat16)
+    mx.eval(network.parameters())
+    model = object.__new__(Model)
+    model.name = "random-1b"
+    model.identity = ModelIdentity(
+        "random", "random-1b", "llama", len(network.layers), SHAPE["hidden_size"], SHAPE["vocab_size"],
+        "bfloat16", "none", "random", 0,
+    )  # fmt: skip
+    model.__dict__["network"] = network
+    model.__dict__["tokenizer"] = SimpleNamespace(
+        eos_token_ids=set(), all_special_ids=[], decode=lambda tokens, **_: " ".join(map(str, tokens))
+    )
+    return model
+
+
+def plain_decode(network: nn.Module, prompts: list[list[int]], tokens: int) -> None:
+    """What a minimal generation loop does: prefill, then greedy steps with the next one always under way."""
+    cache = new_cache(network)
+    drawn = mx.argmax(network(mx.array(prompts), cache=cache)[:, -1], axis=-1)
+    mx.async_eval(drawn)
+    for _ in range(tokens - 1):
+        following = mx.argmax(network(drawn[:, None], cache=cache)[:, -1], axis=-1)
+        mx.async_eval(following)
+        drawn.tolist()
+        drawn = following
+    mx.eval(drawn)
+
+
+def engine_decode(model: Model, requests: list[Request], tokens: int) -> None:
+    """The same tokens through the engine."""
+    for _ in sample(model, requests, tokens, 0.0, Work(), max_rows=len(requests)):
+        pass
+
+
+def step_milliseconds(decode: Callable[[int], None]) -> float:
+    """Time of one decoding step: a long generation minus a short one."""
+    took = []
+    for tokens in (SHORT, LONG):
+        started = time.perf_counter()
+        decode(tokens)
+        took.append(time.perf_counter() - started)
+    return 1000 * (took[1] - took[0]) / (LONG - SHORT)
+
+
+def medians(named: dict[str, Callable[[], float]]) -> dict[str, tuple[float, float]]:
+    """Median of each measurement over interleaved rounds, and its median ratio to the first one's."""
+    rounds = [{name: measure() for name, measure in named.items()} for _ in range(ROUNDS + 1)][1:]
+    first = next(iter(named))
+    return {
+        name: (statistics.median(r[name] for r in rounds), statistics.median(r[name] / r[first] for r in rounds))
+        for name in named
+    }
+
+
+def decoding(model: Model, rows: int) -> None:
+    """Print a decoding step's time, plain, unsteered and steered."""
+    drawn = np.random.default_rng(rows)
+    prompts = drawn.integers(1000, 100_000, (rows, PROMPT_TOKENS)).tolist()
+    vectors = drawn.standard_normal((rows, SHAPE["hidden_size"])).astype(np.float32)
+
+    def requests(layers: list[int]) -> list[Request]:
+        done = [Intervention(tuple(Change(n, v, 0.01, "add", Where("generation")) for n in layers)) for v in vectors]
+        return [Request(tuple(p), intervention) for p, intervention in zip(prompts, done, strict=True)]
+
+    middle, all_layers = [len(model.taps) // 2], list(range(len(model.taps)))
+    wanted = {"engine, unsteered": requests([]), "one layer": requests(middle), "all layers": requests(all_layers)}
+    measures: dict[str, Callable[[], float]] = {
+        "plain loop": lambda: step_milliseconds(lambda n: plain_decode(model.network, prompts, n))
+    }
+    for name, made in wanted.items():
+        measures[name] = lambda made=made: step_milliseconds(lambda n: engine_decode(model, made, n))
+    found = medians(measures)
+    unsteered = found["engine, unsteered"][0]
+    for name, (milliseconds, ratio) in found.items():
+        print(
+            f"decode, batch {rows:>3}: {name:<18}{milliseconds:7.3f} ms a step, {ratio:.3f} of the plain loop, "
+            f"{milliseconds / unsteered:.3f} of unsteered"
+        )
+
+
+def capturing(model: Model, rows: int = 512, length: int = 128) -> None:
+    """Print extraction's tokens per second, bare, with capture, and with transformers."""
+    tokens = np.random.default_rng(0).integers(1000, 100_000, (rows, length))
+    prompts = [Prompt(tuple(row), "", length, "random") for row in tokens.tolist()]
+    reading = Reading(tuple(range(len(model.taps))), "mean")
+    passes = plan_passes([p.tokens for p in prompts], cost_here())
+    batch = passes[0].readers
+    size = len(batch)
+
+    def seconds(run: Callable[[], None]) -> float:
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    def bare() -> None:
+        for begin in range(0, rows, size):
+            mx.eval(model.network.model(mx.array(tokens[begin : begin + size]))[:, -1])
+
+    def captured() -> None:
+        for _ in Capture(model, prompts, reading, Work()).run(passes):
+            pass
+
+    measures: dict[str, Callable[[], float]] = {"bare forward": lambda: seconds(bare)}
+    measures["capture, all layers"] = lambda: seconds(captured)
+    if torch_run := transformers_run(tokens, size):
+        measures["transformers, output_hidden_states"] = lambda: seconds(torch_run)
+    for name, (took, ratio) in medians(measures).items():
+        print(f"extract, {size} x {length}: {name:<36}{rows * length / took:12,.0f} tokens/s, {ratio:.3f} of the time")
+
+
+def transformers_run(tokens: np.ndarray, size: int) -> Callable[[], None] | None:
+    """The same passes by PyTorch transformers with every hidden state reduced to its mean; None without PyTorch."""
+    try:
+        import torch
+        from transformers import LlamaConfig, LlamaModel
+    except ImportError:
+        return None
+    if not torch.cuda.is_available():
+        return None
+    config = LlamaConfig(**{k: v for k, v in SHAPE.items() if k != "model_type"})
+    network = LlamaModel(config).to("cuda", torch.bfloat16).eval()
+
+    def run() -> None:
+        with torch.inference_mode():
+            for begin in range(0, len(tokens), size):
+                batch = torch.from_numpy(tokens[begin : begin + size]).cuda()
+                states = network(batch, output_hidden_states=True, use_cache=False).hidden_states
+                torch.stack([state[:, 1:].float().mean(dim=1) for state in states[1:]]).cpu()
+
+    return run
+
+
+def main() -> None:
+    """Run all of it."""
+    print(f"{mx.device_info().get('device_name', mx.default_device())}; MLX {mx.__version__}")
+    model = random_model()
+    for rows in (64, 256):
+        decoding(model, rows)
+    capturing(model)
+
+
+if __name__ == "__main__":
+    main()
