@@ -6,16 +6,18 @@ prefect deployment run discover-vectors         # on the server and worker of `m
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
 from flows import tasks
+from flows.machine import accelerator, in_hand
 from flows.threads import end_threads_at_exit
 from steering_core import pipeline
-from steering_core.concepts import Concept, load_concept
+from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline import Run
 from steering_core.reports import markdown_report
+from steering_core.runs import Run
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store, default_store
 
@@ -26,6 +28,7 @@ def discover_vectors(
     models: list[str] | None = None,
     concepts: list[str] | None = None,
     store: str | None = None,
+    sweep: str | None = None,
 ) -> dict[str, Any]:
     """Find, prove and recommend a steering vector for every model and concept of a spec.
 
@@ -34,22 +37,16 @@ def discover_vectors(
         models: Models to use instead of the spec's: embedded models, mlx-lm folders, Hugging Face ids.
         concepts: Concepts to use instead of the spec's: names in data/concepts, or paths of YAML files.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
+        sweep: The sweep that this run is part of, where it is part of one.
     """
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
-    run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter())
-    started = pipeline.start()
-    found = [load_concept(name) for name in wanted.concepts]
-    recommendations: list[dict[str, Any]] = []
-    for name in wanted.models:
-        model = tasks.load_model(run, name)
-        try:
-            tasks.extract_activations(run, model, found)
-            recommendations += [discover(run, model, concept) for concept in found]
-        finally:
-            model.close()
-    report = pipeline.finish(run, started, recommendations, "completed")
+    run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter(), sweep)
+    with in_hand(flow_run.id), accelerator():
+        pipeline.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
+    report = run.finish()
     create_markdown_artifact(markdown_report(run.store, report), key="report", description=f"Run {report['run']}")
+    run.raise_failures(report)
     return report
 
 
@@ -58,6 +55,12 @@ def chosen_spec(name: str, models: list[str] | None, concepts: list[str] | None)
     spec = load_spec(name)
     given = {"models": tuple(models or ()), "concepts": tuple(concepts or ())}
     return spec.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def tagged(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
+    """`discover`, with its tasks tagged by model and concept."""
+    with tags(f"model:{model.name}", f"concept:{concept.name}"):
+        return discover(run, model, concept)
 
 
 def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from steering_core import pipeline
 from steering_core.cells import Cell, Trial
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline import Counts, Run
+from steering_core.runs import Counts, Run
 from steering_core.scores.summary import Scores
 from steering_core.search import Shortlist
 from steering_core.vectors.vector import Vector

@@ -17,6 +17,7 @@
     │   ├── VectorAmbiguous  a name that several vectors go by
     │   ├── VectorMismatch   a vector of another model, width or layer
     │   └── VectorFileError  a vector file that cannot be read or written
+    ├── RunIncomplete        some cells of a run failed; the others are stored
     ├── Diverged             inf or nan in a residual stream or in logits
     └── StoreError
         ├── StoreDamaged     a file that is torn, foreign or not in its schema
@@ -26,6 +27,8 @@
 
 A message names the thing, the value and the remedy. The CLI prints it as one paragraph and exits with 2.
 """
+
+from typing import Any
 
 
 class SteerflowError(Exception):
@@ -94,6 +97,14 @@ class VectorFileError(VectorError):
 
 class VectorMismatch(VectorError):
     """A vector of another model, width or layer than the one it is applied to."""
+
+
+class RunIncomplete(SteerflowError):
+    """Some (model, concept) cells of a run failed; `report` tells of the others, which are stored."""
+
+    def __init__(self, message: str, report: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class Diverged(SteerflowError):

@@ -4,12 +4,8 @@
 """
 
 import dataclasses
-import datetime
-import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from steering_core.activations.extract import extract
@@ -25,11 +21,12 @@ from steering_core.cells import (
 )
 from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
+from steering_core.errors import ConceptError
 from steering_core.generations import generate
-from steering_core.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.recommendations import Bounds, choose, recommend
+from steering_core.runs import Counts, Run
 from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import Scores, summarise
@@ -40,46 +37,10 @@ from steering_core.vectors.derive import derive
 from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector, vectors_by_id
 
-STAGES = ("activations", "vectors", "generations", "scores")
+log = logging.getLogger(__name__)
+Notify = Callable[[str, int, int], None]
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
-
-
-@dataclass
-class Counts:
-    """What a stage did: computed and reused count its own things (prompts, vectors, generations, scores)."""
-
-    computed: int = 0
-    reused: int = 0
-    forward_passes: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a + b for a, b in zip(mine, theirs, strict=True)))
-
-
-@dataclass
-class Run:
-    """One execution of a spec against a store; `notify` hears (what, done, total) from long steps."""
-
-    spec: Spec
-    store: Store
-    notify: Callable[[str, int, int], None] = lambda what, done, total: None
-    counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
-
-    def count(self, stage: str, did: Any) -> Counts:
-        """Add what a stage's call did to the run's counts."""
-        work = getattr(did, "work", None)
-        passes, tokens = (work.forward_passes, work.tokens) if work else (0, 0)
-        counts = Counts(did.computed, did.reused, passes, tokens, did.seconds)
-        self.counts[stage] += counts
-        return counts
-
-    def progress(self, what: str) -> Callable[[int, int], None]:
-        """A progress callback for one long step."""
-        return lambda done, total: self.notify(what, done, total)
 
 
 def load_model(run: Run, name: str) -> Model:
@@ -265,62 +226,65 @@ def trial_of(
     return Trial(chosen, [unsteered, chosen, mirrored(chosen), *rivals], len(found.tried) - 1)
 
 
-def run(spec: Spec, store: Store, notify: Callable[[str, int, int], None] = lambda what, done, total: None) -> Any:
-    """Execute a whole spec; the run's report, as `steer run --json` prints it."""
+def run(spec: Spec, store: Store, notify: Notify = lambda what, done, total: None) -> dict[str, Any]:
+    """Execute a whole spec; the run's report, as `steer run --json` prints it. Raises RunIncomplete at its end."""
     this = Run(spec, store, notify)
-    started = start()
-    concepts = [load_concept(name) for name in spec.concepts]
-    recommendations = []
-    for name in spec.models:
-        model = load_model(this, name)
+    discover_all(this, load_model, extract_activations, discover)
+    report = this.finish()
+    this.raise_failures(report)
+    return report
+
+
+def discover_all(
+    run: Run,
+    load: Callable[[Run, str], Model],
+    extract: Callable[[Run, Model, Sequence[Concept]], Any],
+    discover: Callable[[Run, Model, Concept], dict[str, Any]],
+) -> None:
+    """Every (model, concept) cell of a run in turn, one model open at a time; a cell that fails fails alone.
+
+    The three stages are given, so that flows can have them run as tasks.
+    """
+    concepts = _read_concepts(run)
+    for name in run.spec.models if concepts else ():
+        with run.guard(name, [concept.name for concept in concepts]):
+            model = load(run, name)
+            try:
+                ready = _extracted(run, model, concepts, extract)
+                for concept in ready:
+                    with run.cell(name, concept.name) as found:
+                        found.append(discover(run, model, concept))
+            finally:
+                model.close()
+
+
+def _read_concepts(run: Run) -> list[Concept]:
+    """The concepts that can be read; the cells of the others have failed."""
+    concepts: list[Concept] = []
+    for name in run.spec.concepts:
         try:
-            extract_activations(this, model, concepts)
-            recommendations += [discover(this, model, concept) for concept in concepts]
-        finally:
-            model.close()
-    return finish(this, started, recommendations, "completed")
+            concepts.append(load_concept(name))
+        except ConceptError as error:
+            for model in run.spec.models:
+                with run.guard(model, [name]):
+                    raise error
+    return concepts
 
 
-@dataclass(frozen=True)
-class Started:
-    """When a run began, and the id that follows from it."""
-
-    at: datetime.datetime
-    clock: float
-
-
-def start() -> Started:
-    """The beginning of a run."""
-    return Started(datetime.datetime.now(datetime.UTC), time.perf_counter())
-
-
-def finish(run: Run, started: Started, recommendations: Sequence[dict[str, Any]], outcome: str) -> dict[str, Any]:
-    """Store the run's row; its report."""
-    run_id = content_key("run", run.spec.key, started.at.isoformat())
-    stages = {stage: dataclasses.asdict(counts) for stage, counts in run.counts.items()}
-    row = {
-        "run_id": run_id,
-        "name": run.spec.name,
-        "spec": run.spec.model_dump_json(),
-        "spec_key": run.spec.key,
-        "started_at": started.at,
-        "seconds": time.perf_counter() - started.clock,
-        "outcome": outcome,
-        "stages": json.dumps(stages),
-        "versions": json.dumps(dict(_versions())),
-        "recommendation_ids": [r["recommendation_id"] for r in recommendations],
-        "concept_ids": sorted({r["concept_id"] for r in recommendations}),
-        "model_ids": sorted({r["model_id"] for r in recommendations}),
-    }
-    run.store.append("runs", [row])
-    return {"run": run_id, "stages": stages, "recommendations": [_named(run.store, r) for r in recommendations]}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for package in ("steerflow", "mlx", "mlx-lm", "duckdb", "pyarrow", "prefect"):
-        yield package, version(package)
-
-
-def _named(store: Store, row: dict[str, Any]) -> dict[str, Any]:
-    (found,) = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [row["recommendation_id"]])
-    return found
+def _extracted(
+    run: Run, model: Model, concepts: Sequence[Concept], extract: Callable[[Run, Model, Sequence[Concept]], Any]
+) -> Sequence[Concept]:
+    """Concepts whose activations are stored: all at once, or one by one where that fails, so that one fails alone."""
+    if len(concepts) > 1:
+        try:
+            extract(run, model, concepts)
+        except Exception as error:  # noqa: BLE001  (which concept it was shows below)
+            log.warning("extraction failed (%s): trying concept by concept", error)
+        else:
+            return concepts
+    ready: list[Concept] = []
+    for concept in concepts:
+        with run.guard(model.name, [concept.name]):
+            extract(run, model, [concept])
+            ready.append(concept)
+    return ready

@@ -78,6 +78,8 @@ def markdown_report(store: Store, report: dict[str, Any]) -> str:
             _markdown_table(board),
             _markdown_table(texts),
         ]
+    if failures := report.get("failures"):
+        parts += ["## What failed", _markdown_table(failures)]
     parts += ["## What was computed", _markdown_table([{"stage": s, **c} for s, c in report["stages"].items()])]
     return "\n\n".join(parts)
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from steering_core import pipeline
 from steering_core.concepts import Concept
+from steering_core.errors import ConceptError, ModelNotFound, RunIncomplete
 from steering_core.pipeline import run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect
@@ -114,3 +116,65 @@ def test_the_report_is_plain_json(spec: Spec, store: Store) -> None:
     (recommendation,) = report["recommendations"]
     assert recommendation["concept"] == "loud"
     assert recommendation["verdict"] in ("works", "weak", "no better than random", "too few to tell")
+
+
+@pytest.fixture
+def two(spec: Spec, concept: Concept, tmp_path: Path) -> Spec:
+    """The spec with a second concept, whose two sides are the same: no method finds a direction in it."""
+    same = concept.model_copy(update={"name": "same", "pairs": tuple(_same(pair) for pair in concept.pairs)})
+    (tmp_path / "same.yaml").write_text(yaml.safe_dump(same.model_dump(mode="json", exclude_none=True)))
+    return spec.model_copy(update={"concepts": (str(tmp_path / "same.yaml"), *spec.concepts)})
+
+
+def _same(pair: Any) -> Any:
+    return pair.model_copy(update={"negative": pair.positive})
+
+
+def outcomes(store: Store) -> dict[str, str]:
+    rows = store.rows("SELECT concept, outcome FROM raw.outcomes ORDER BY finished_at")
+    return {row["concept"]: row["outcome"] for row in rows}
+
+
+def test_a_cell_that_fails_does_not_sink_the_others(two: Spec, store: Store, concept: Concept) -> None:
+    with pytest.raises(RunIncomplete, match="1 of 2 cells failed") as raised:
+        run(two, store)
+    assert [r["concept"] for r in raised.value.report["recommendations"]] == ["loud"]
+    assert raised.value.report["failures"][0]["concept"] == "same"
+    assert outcomes(store) == {"same": "failed", "loud": "completed"}
+    assert store.rows("SELECT outcome FROM runs") == [{"outcome": "incomplete"}]
+    mended = concept.model_copy(update={"name": "same"})
+    Path(two.concepts[0]).write_text(yaml.safe_dump(mended.model_dump(mode="json", exclude_none=True)))
+    again = run(two, store)
+    assert counts(again, "computed")["activations"] == 0
+    assert outcomes(store) == {"same": "completed", "loud": "completed"}
+    (loud,) = store.rows("SELECT computed FROM raw.outcomes WHERE concept = 'loud' ORDER BY finished_at DESC LIMIT 1")
+    assert loud["computed"] == 0
+
+
+def test_one_concepts_extraction_fails_alone(two: Spec, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = pipeline.extract_activations
+
+    def extract(run: Any, model: Any, concepts: Any) -> Any:
+        if "same" in [concept.name for concept in concepts]:
+            raise RuntimeError("too long")
+        return honest(run, model, concepts)
+
+    monkeypatch.setattr(pipeline, "extract_activations", extract)
+    with pytest.raises(RunIncomplete):
+        run(two, store)
+    assert outcomes(store) == {"same": "failed", "loud": "completed"}
+
+
+def test_a_model_or_a_concept_that_is_not_there_fails_its_own_cells(spec: Spec, store: Store) -> None:
+    wanted = spec.model_copy(update={"models": ("nowhere", *spec.models), "concepts": ("nothing", *spec.concepts)})
+    with pytest.raises(RunIncomplete, match="3 of 4 cells failed") as raised:
+        run(wanted, store)
+    assert len(raised.value.report["recommendations"]) == 1
+
+
+def test_where_nothing_was_found_and_one_error_did_it_that_error_is_raised(spec: Spec, store: Store) -> None:
+    with pytest.raises(ModelNotFound):
+        run(spec.model_copy(update={"models": ("nowhere",)}), store)
+    with pytest.raises(ConceptError):
+        run(spec.model_copy(update={"concepts": ("nothing",)}), store)
+    assert store.rows("SELECT DISTINCT outcome FROM runs") == [{"outcome": "failed"}]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steering_core.cli.output import progress_bars
+from steering_core.errors import RunIncomplete
 from steering_core.pipeline import run
 from steering_core.reports import print_report
 from steering_core.spec import load_spec
@@ -24,10 +25,16 @@ def run_spec(
 ) -> None:
     """Run a spec: extract, derive, generate, score, recommend. What the store already holds is not computed again."""
     wanted, opened = load_spec(spec), Store(store or default_store())
-    with progress_bars() as notify:
-        report = run(wanted, opened, notify)
+    failed: RunIncomplete | None = None
+    try:
+        with progress_bars() as notify:
+            report = run(wanted, opened, notify)
+    except RunIncomplete as error:
+        report, failed = error.report, error
     if as_json:
         json.dump(report, sys.stdout, ensure_ascii=False, default=str)
         sys.stdout.write("\n")
     else:
         print_report(opened, report)
+    if failed:
+        raise failed

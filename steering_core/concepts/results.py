@@ -10,7 +10,8 @@ from steering_core.concepts.concept import Concept
 from steering_core.concepts.lint.probe import auc, bag, baseline_auc
 from steering_core.errors import ConceptError
 from steering_core.models import Model
-from steering_core.pipeline import Run, extract_activations, load_model
+from steering_core.pipeline import extract_activations, load_model
+from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts

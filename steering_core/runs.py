@@ -1,0 +1,178 @@
+"""Runs: what one execution of a spec did, and what became of each of its (model, concept) cells.
+
+A cell that fails is an outcome like any other: it is stored with its error, and the run goes on with the next.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from steering_core.errors import RunIncomplete, SteerflowError
+from steering_core.keys import content_key
+from steering_core.spec import Spec
+from steering_core.store import Store
+
+STAGES = ("activations", "vectors", "generations", "scores")
+COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Counts:
+    """What a stage did: computed and reused count its own things (prompts, vectors, generations, scores)."""
+
+    computed: int = 0
+    reused: int = 0
+    forward_passes: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Counts(*(a + b for a, b in zip(mine, theirs, strict=True)))
+
+    def __sub__(self, other: "Counts") -> "Counts":
+        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Counts(*(a - b for a, b in zip(mine, theirs, strict=True)))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One cell that failed, and why."""
+
+    model: str
+    concept: str
+    error: Exception
+
+    def __str__(self) -> str:
+        return f"{self.concept} on {self.model}: {type(self.error).__name__}: {self.error}"
+
+
+@dataclass
+class Run:
+    """One execution of a spec against a store, begun when it is made.
+
+    `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
+    """
+
+    spec: Spec
+    store: Store
+    notify: Callable[[str, int, int], None] = lambda what, done, total: None
+    sweep: str | None = None
+    counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
+    recommendations: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    _clock: float = field(default_factory=time.perf_counter)
+
+    @cached_property
+    def run_id(self) -> str:
+        """Content key of the spec and the moment."""
+        return content_key("run", self.spec.key, self.started_at.isoformat())
+
+    def count(self, stage: str, did: Any) -> Counts:
+        """Add what a stage's call did to the run's counts."""
+        work = getattr(did, "work", None)
+        passes, tokens = (work.forward_passes, work.tokens) if work else (0, 0)
+        counts = Counts(did.computed, did.reused, passes, tokens, did.seconds)
+        self.counts[stage] += counts
+        return counts
+
+    @property
+    def total(self) -> Counts:
+        """What all stages did so far."""
+        return sum(self.counts.values(), Counts())
+
+    def progress(self, what: str) -> Callable[[int, int], None]:
+        """A progress callback for one long step."""
+        return lambda done, total: self.notify(what, done, total)
+
+    @contextlib.contextmanager
+    def guard(self, model: str, concepts: Sequence[str]) -> Iterator[None]:
+        """Let an error inside be the outcome of these cells, not of the run."""
+        before, clock = self.total, time.perf_counter()
+        try:
+            yield
+        except Exception as error:  # whatever a model, a concept or a disk may do: the other cells shall finish
+            log.error("%s on %s: %s", ", ".join(concepts), model, error, exc_info=not isinstance(error, SteerflowError))
+            for concept in concepts:
+                self.failures.append(Failure(model, concept, error))
+                did = dataclasses.replace(self.total - before, seconds=time.perf_counter() - clock)
+                self._store_outcome(model, concept, did, error=f"{type(error).__name__}: {error}")
+
+    @contextlib.contextmanager
+    def cell(self, model: str, concept: str) -> Iterator[list[dict[str, Any]]]:
+        """One cell: the recommendation put into the list is its outcome; an error fails this cell alone."""
+        before, clock = self.total, time.perf_counter()
+        with self.guard(model, [concept]):
+            found: list[dict[str, Any]] = []
+            yield found
+            self.recommendations += found
+            did = dataclasses.replace(self.total - before, seconds=time.perf_counter() - clock)
+            self._store_outcome(model, concept, did, found[0])
+
+    def _store_outcome(
+        self, model: str, concept: str, did: Counts, found: dict[str, Any] | None = None, error: str | None = None
+    ) -> None:
+        ids = {name: found[name] if found else None for name in ("model_id", "concept_id", "recommendation_id")}
+        now = datetime.datetime.now(datetime.UTC)
+        row = {"run_id": self.run_id, "sweep": self.sweep or self.run_id, "model": model, "concept": concept, **ids}
+        row |= {"outcome": COMPLETED if found else FAILED, "error": error, "finished_at": now}
+        self.store.append("outcomes", [row | dataclasses.asdict(did)])
+
+    def finish(self) -> dict[str, Any]:
+        """Store the run's row; its report, which names `failures` where there are any."""
+        stages = {stage: dataclasses.asdict(counts) for stage, counts in self.counts.items()}
+        outcome = COMPLETED if not self.failures else INCOMPLETE if self.recommendations else FAILED
+        row = {
+            "run_id": self.run_id,
+            "name": self.spec.name,
+            "spec": self.spec.model_dump_json(),
+            "spec_key": self.spec.key,
+            "started_at": self.started_at,
+            "seconds": time.perf_counter() - self._clock,
+            "outcome": outcome,
+            "stages": json.dumps(stages),
+            "versions": json.dumps(dict(_versions())),
+            "recommendation_ids": [r["recommendation_id"] for r in self.recommendations],
+            "concept_ids": sorted({r["concept_id"] for r in self.recommendations}),
+            "model_ids": sorted({r["model_id"] for r in self.recommendations}),
+        }
+        self.store.append("runs", [row])
+        named = [_named(self.store, r) for r in self.recommendations]
+        failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
+        report = {"run": self.run_id, "stages": stages, "recommendations": named}
+        return report | ({"failures": failed} if failed else {})
+
+    def raise_failures(self, report: dict[str, Any]) -> None:
+        """Raise what went wrong: the error itself where it is one and nothing was found, else RunIncomplete."""
+        errors = {id(f.error): f.error for f in self.failures}
+        if len(errors) == 1 and not self.recommendations:
+            raise next(iter(errors.values()))
+        if errors:
+            cells = len(self.failures) + len(self.recommendations)
+            lines = "\n".join(f"  {failure}" for failure in self.failures)
+            raise RunIncomplete(
+                f"{len(self.failures)} of {cells} cells failed; the others are in the store, and running this again "
+                f"does only what is missing:\n{lines}",
+                report,
+            )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in ("steerflow", "mlx", "mlx-lm", "duckdb", "pyarrow", "prefect"):
+        yield package, version(package)
+
+
+def _named(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    (found,) = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [row["recommendation_id"]])
+    return found
