@@ -4,6 +4,7 @@ python -m flows [SPEC]                          # here and now, on Prefect's eph
 prefect deployment run discover-vectors         # on the server and worker of `make up`
 """
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, tags
@@ -22,7 +23,14 @@ from steering_core.spec import Spec, load_spec
 from steering_core.store import Store, default_store
 
 
-@flow(name="discover-vectors", flow_run_name="discover {spec}", persist_result=False)
+def flow_run_name() -> str:
+    """What a flow run is called: its spec, and the models that take the place of the spec's."""
+    given = flow_run.parameters
+    models = [Path(model).name for model in given.get("models") or []]
+    return f"discover {Path(given['spec']).stem}" + (f" on {', '.join(models)}" if models else "")
+
+
+@flow(name="discover-vectors", flow_run_name=flow_run_name, persist_result=False)
 def discover_vectors(
     spec: str = "quickstart",
     models: list[str] | None = None,

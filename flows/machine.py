@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from prefect import get_run_logger
+from prefect.settings import get_current_settings
 
 from steering_core.models.embedded import cache_folder
 
@@ -19,31 +21,28 @@ def flow_runs_folder() -> Path:
 
 @contextlib.contextmanager
 def in_hand(flow_run_id: str) -> Iterator[None]:
-    """Note that this process executes a flow run; `lost_flow_runs` finds the note if the process dies."""
-    note = flow_runs_folder() / str(flow_run_id)
+    """Note that this process executes a flow run; `flows.recovery` finds the note if the process dies."""
+    note = flow_runs_folder() / f"{flow_run_id}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     with note.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
+        json.dump({"process": os.getpid(), "api": get_current_settings().api.url}, held)
+        held.flush()
         try:
             yield
         finally:
             note.unlink(missing_ok=True)
 
 
-def lost_flow_runs() -> list[Path]:
-    """Notes of flow runs whose process on this machine died."""
-    notes = sorted(flow_runs_folder().glob("*")) if flow_runs_folder().exists() else []
-    return [note for note in notes if not _held(note)]
-
-
-def _held(file: Path) -> bool:
+def is_held(file: Path) -> bool:
+    """Whether a living process holds a lock on `file`."""
     try:
         with file.open() as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:  # its flow run ended meanwhile
-        return True
+    except FileNotFoundError:
+        return False
     return False
 
 

@@ -1,4 +1,4 @@
-"""`python -m flows.service up | down`: Prefect's server, the deployments and a worker, as background processes.
+"""`python -m flows.service up | down | worker POOL`: Prefect's server, deployments and workers of this machine.
 
 Both may be called at any time, in any state: `up` starts what does not run yet, `down` stops what does. The server
 binds to the host of PREFECT_API_URL, which is loopback unless told otherwise. Logs and process ids lie in `.state`
@@ -14,11 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+from flows.automations import apply, automations
 from flows.background import Background
+from flows.recovery import recover, stop_flow_runs
 
-POOL = "steerflow"
+POOL = "steerflow"  # computes: one flow run at a time on each machine
+SWEEPS = "steerflow-sweeps"  # waits for the flow runs of the other
+POOLS = (POOL, SWEEPS)
 SECONDS_TO_START = 120
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -34,19 +39,61 @@ def background(name: str) -> Background:
 
 def up() -> None:
     """Start server, deployments and worker; returns when they answer. What already runs is left running."""
-    api = get_current_settings().api.url or "http://127.0.0.1:4200/api"
+    api = _api()
     _serve(api)
-    _make_pool(api)
-    worker, name = background("worker"), f"steerflow-{socket.gethostname()}"
-    _start(worker, "worker", "start", "--pool", POOL, "--name", name, "--limit", "1")
+    for pool in POOLS:
+        _make_pool(api, pool)
+    _start(background("worker"), sys.executable, "-m", "flows.service", "worker", POOL)
+    _start(background("sweeper"), sys.executable, "-m", "flows.service", "worker", SWEEPS)
+    with get_client(sync_client=True) as client:
+        apply(client, automations())
     _deploy()
-    _wait(worker, lambda: _worker_online(api, name))
+    _wait(background("worker"), lambda: _worker_online(api, POOL))
+    _wait(background("sweeper"), lambda: _worker_online(api, SWEEPS))
     print(f"Prefect answers at {api.removesuffix('/api')}; now: prefect deployment run discover-vectors")  # noqa: T201
+
+
+def worker(pool: str) -> None:
+    """Become this machine's worker of a pool, once its lost flow runs are back in the queue; never returns.
+
+    One flow run at a time in the pool that computes; sweeps only wait, so many may.
+    """
+    api = _api()
+    for name in recover(api):
+        print(f"back in the queue: {name}", flush=True)  # noqa: T201
+    limit = ["--limit", "1"] if pool == POOL else []
+    command = [
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        pool,
+        "--type",
+        "process",
+        "--name",
+        _worker_name(pool),
+        *limit,
+    ]
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+def _worker_name(pool: str) -> str:
+    return os.environ.get("STEERFLOW_WORKER") or f"{pool}-{socket.gethostname()}"
+
+
+def _api() -> str:
+    return get_current_settings().api.url or "http://127.0.0.1:4200/api"
 
 
 def down() -> None:
     """Stop worker and server, and whatever flow run the worker had in hand."""
-    stopped = [name for name in ("worker", "server") if background(name).stop()]
+    stopped = [name for name in ("worker", "sweeper") if background(name).stop()]
+    api = _api()
+    if n := stop_flow_runs(api):
+        stopped.append(f"{n} flow runs (they go on after the next `make up`)")
+    if background("server").stop():
+        stopped.append("server")
     print(f"stopped: {', '.join(stopped) or 'nothing was running'}")  # noqa: T201
 
 
@@ -65,24 +112,25 @@ def _serve(api: str) -> None:
             f"port {port} of {url.host} is taken by something that is not a Prefect server: stop it, or choose another "
             f"port with PREFECT_API_URL=http://{url.host}:{port + 1}/api (for `make up` and for `prefect` alike)"
         )
-    _start(server, "server", "start", "--host", url.host, "--port", str(port))
+    _start(server, sys.executable, "-m", "prefect", "server", "start", "--host", url.host, "--port", str(port))
     _wait(server, lambda: _answers(api))
 
 
-def _start(process: Background, *arguments: str) -> None:
-    """Start a Prefect command in the background, with the store and data of this folder, wherever it runs flows."""
+def _start(process: Background, *command: str) -> None:
+    """Start a command in the background, with the store and data of this folder, wherever it runs flows."""
     environment = os.environ | {"PREFECT_PLUGINS_ENABLED": "false", "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "0"}
     environment.setdefault("STEERFLOW_DATA", str(Path("data").resolve()))
     environment.setdefault("STEERFLOW_STORE", str(Path("data/store").resolve()))
     environment.setdefault("PREFECT_SERVER_UI_API_URL", str(get_current_settings().api.url))
-    process.start([sys.executable, "-m", "prefect", *arguments], environment)
+    environment.setdefault("PREFECT_CLIENT_MAX_RETRIES", "8")  # a server may be away for eight minutes
+    process.start(command, environment)
 
 
-def _make_pool(api: str) -> None:
+def _make_pool(api: str, pool: str) -> None:
     """Have the work pool exist; the first worker that polls it says what its jobs look like."""
-    made = httpx.post(f"{api}/work_pools/", json={"name": POOL, "type": "process"}, timeout=30)
+    made = httpx.post(f"{api}/work_pools/", json={"name": pool, "type": "process"}, timeout=30)
     if made.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
-        raise ServiceError(f"the server at {api} refused the work pool {POOL}: {made.status_code} {made.text}")
+        raise ServiceError(f"the server at {api} refused the work pool {pool}: {made.status_code} {made.text}")
 
 
 def _deploy() -> None:
@@ -131,17 +179,18 @@ def _is_ours(host: str) -> bool:
     return True
 
 
-def _worker_online(api: str, name: str) -> bool:
+def _worker_online(api: str, pool: str) -> bool:
     try:
-        found = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5)
+        found = httpx.post(f"{api}/work_pools/{pool}/workers/filter", json={}, timeout=5)
     except httpx.HTTPError:
         return False
     rows = found.json() if found.status_code == httpx.codes.OK else []
-    return any(row["name"] == name and row["status"] == "ONLINE" for row in rows)
+    return any(row["name"] == _worker_name(pool) and row["status"] == "ONLINE" for row in rows)
 
 
 if __name__ == "__main__":
     try:
-        {"up": up, "down": down}[sys.argv[1]]()
+        words: dict[str, Callable[..., None]] = {"up": up, "down": down, "worker": worker}
+        words[sys.argv[1]](*sys.argv[2:])
     except ServiceError as error:
         sys.exit(str(error))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +19,7 @@ from prefect.states import Completed
 from steering_core import pipeline
 from steering_core.cells import Cell, Trial
 from steering_core.concepts import Concept
+from steering_core.errors import ModelNotFound
 from steering_core.models import Model
 from steering_core.runs import Counts, Run
 from steering_core.scores.summary import Scores
@@ -25,7 +27,7 @@ from steering_core.search import Shortlist
 from steering_core.vectors.vector import Vector
 
 PROGRESS_SECONDS = 3.0
-
+STAGE_SECONDS = 12 * 3600  # a stage that takes longer hangs
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -41,7 +43,9 @@ def stage(
         def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> State[Result]:
             return _state(*function(*args, **kwargs))
 
-        as_task: Any = task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False, **options)(run)
+        as_task: Any = task(
+            task_run_name=name, cache_policy=NO_CACHE, persist_result=False, timeout_seconds=STAGE_SECONDS, **options
+        )(run)
 
         @functools.wraps(function)
         def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -74,14 +78,36 @@ class ProgressReporter:
             return
         self._last = now
         get_run_logger().info("%s: %d of %d", what, done, total)
-        percent = 100 * done / max(total, 1)
+        try:
+            self._draw(what, 100 * done / max(total, 1))
+        except httpx.TransportError as error:  # the server is away: the work goes on, the picture waits
+            get_run_logger().warning("progress is not shown: %s", error)
+
+    def _draw(self, what: str, percent: float) -> None:
         if what in self._artifacts:
             update_progress_artifact(self._artifacts[what], progress=percent)
         else:
             self._artifacts[what] = create_progress_artifact(progress=percent, description=what)
 
 
-@task(task_run_name="load {name}", cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=10)
+NEVER_MENDS = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
+
+
+def _hub_may_answer_later(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Whether a model could not be loaded because of its hub's network, the one fault that time mends."""
+    error = state.result(raise_on_failure=False)
+    cause = getattr(error, "__cause__", None)
+    return isinstance(error, ModelNotFound) and cause is not None and type(cause).__name__ not in NEVER_MENDS
+
+
+@task(
+    task_run_name="load {name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=_hub_may_answer_later,
+)
 def load_model(run: Run, name: str) -> Model:
     """Identify the model and register it; a hub may need a second try."""
     return pipeline.load_model(run, name)

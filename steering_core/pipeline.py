@@ -6,6 +6,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from steering_core.activations.extract import extract
@@ -266,7 +267,7 @@ def _read_concepts(run: Run) -> list[Concept]:
             concepts.append(load_concept(name))
         except ConceptError as error:
             for model in run.spec.models:
-                with run.guard(model, [name]):
+                with run.guard(model, [Path(name).stem if Path(name).exists() else name]):
                     raise error
     return concepts
 

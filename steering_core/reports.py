@@ -75,16 +75,17 @@ def markdown_report(store: Store, report: dict[str, Any]) -> str:
         parts += [
             f"## {recommendation['concept']} on {recommendation['model']}",
             f"**{verdict_in_words(recommendation).plain}**",
-            _markdown_table(board),
-            _markdown_table(texts),
+            markdown_table(board),
+            markdown_table(texts),
         ]
     if failures := report.get("failures"):
-        parts += ["## What failed", _markdown_table(failures)]
-    parts += ["## What was computed", _markdown_table([{"stage": s, **c} for s, c in report["stages"].items()])]
+        parts += ["## What failed", markdown_table(failures)]
+    parts += ["## What was computed", markdown_table([{"stage": s, **c} for s, c in report["stages"].items()])]
     return "\n\n".join(parts)
 
 
-def _markdown_table(rows: list[dict[str, Any]]) -> str:
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([shown(v) for v in row.values()] for row in rows)] if rows else []
     return "\n".join("| " + " | ".join(v.replace("|", "\\|").replace("\n", " ") for v in line) + " |" for line in lines)
 

@@ -17,6 +17,7 @@ VERBS = {
     "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
     "generate": "Generate under any intervention, beside the unsteered text if you like.",
     "chat": "Talk to a model, and change its steering on the fly.",
+    "runs": "What ran, what came of it, and what changed since.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "sql": "Ask the store anything, in SQL.",

@@ -220,3 +220,48 @@ FROM slopes s
 JOIN vectors v USING (vector_id)
 GROUP BY ALL
 ORDER BY model, concept, split, steerability DESC;
+
+-- One row per sweep, model and concept: what became of it, and what changed since the sweep before. A run that is part
+-- of no sweep is one by itself. regression: it failed, lost its verdict, or its effect's interval fell below the effect
+-- of the time before. computed, reused and tokens count generations, vectors and scores; activations are the run's.
+CREATE OR REPLACE VIEW sweep_history AS
+WITH newest AS (
+    SELECT * FROM raw.outcomes
+    QUALIFY row_number() OVER (PARTITION BY sweep, model, concept ORDER BY finished_at DESC, run_id) = 1
+), cells AS (
+    SELECT
+        o.sweep, min(o.finished_at) OVER (PARTITION BY o.sweep) AS sweep_at, o.model, o.concept, o.outcome, r.verdict,
+        r.method, r.layer, r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.perplexity_ratio, o.computed,
+        o.reused, o.forward_passes, o.tokens, o.seconds, o.error, o.finished_at, o.run_id, o.recommendation_id,
+        o.model_id, o.concept_id
+    FROM newest o
+    LEFT JOIN raw.recommendations r USING (recommendation_id)
+), compared AS (
+    SELECT
+        *,
+        lag(sweep) OVER before AS previous_sweep,
+        lag(outcome) OVER before AS previous_outcome,
+        lag(verdict) OVER before AS previous_verdict,
+        lag(effect) OVER before AS previous_effect
+    FROM cells
+    WINDOW before AS (PARTITION BY model, concept ORDER BY sweep_at, sweep)
+)
+SELECT
+    * EXCLUDE (computed, reused, forward_passes, tokens, seconds, error, finished_at, run_id, recommendation_id,
+        model_id, concept_id),
+    effect - previous_effect AS change,
+    coalesce(
+        (outcome = 'failed' AND previous_outcome = 'completed')
+        OR (previous_verdict = 'works' AND verdict IS DISTINCT FROM 'works')
+        OR effect_high < previous_effect,
+        false
+    ) AS regression,
+    computed, reused, forward_passes, tokens, seconds, error, finished_at, run_id, recommendation_id, model_id,
+    concept_id
+FROM compared
+ORDER BY sweep_at DESC, sweep, model, concept;
+
+-- The newest sweep.
+CREATE OR REPLACE VIEW sweep_summary AS
+SELECT * FROM sweep_history
+WHERE sweep = (SELECT sweep FROM raw.outcomes ORDER BY finished_at DESC LIMIT 1);

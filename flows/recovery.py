@@ -1,0 +1,86 @@
+"""After a death: flow runs of this machine whose process is gone go back into the queue, at once.
+
+A worker that is killed, or a machine that loses power, cannot tell the server that its flow runs ended; they would say
+"Running" until the zombie automation (`flows.automations`) marks them. The kernel knows better: a flow run's process
+holds a lock (`flows.machine.in_hand`), so whoever starts the worker again finds the notes that nobody holds. The flow
+run starts over, and finds in the store what it had done.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from flows.machine import flow_runs_folder, is_held
+
+ATTEMPTS = 5  # starts of one flow run, after which it counts as the cause of the deaths
+SECONDS_TO_STOP = 20.0
+
+
+def recover(api: str) -> list[str]:
+    """Reschedule the flow runs of the server at `api` that died on this machine; their names."""
+    recovered: list[str] = []
+    with httpx.Client(base_url=api, timeout=30) as client:
+        for note in notes(api):
+            if not is_held(note):
+                recovered += _reschedule(client, note)
+    return recovered
+
+
+def stop_flow_runs(api: str) -> int:
+    """End the flow runs of the server at `api` that this machine executes; how many. `recover` restarts them later."""
+    running = [note for note in notes(api) if is_held(note)]
+    for note in running:
+        _signal(note, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while any(is_held(note) for note in running) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for note in running:
+        _signal(note, signal.SIGKILL)
+    return len(running)
+
+
+def notes(api: str) -> list[Path]:
+    """Notes of flow runs that a process of this machine executes, or died over, for the server at `api`."""
+    found = sorted(flow_runs_folder().glob("*.json")) if flow_runs_folder().exists() else []
+    return [note for note in found if _content(note).get("api") == api]
+
+
+def _content(note: Path) -> dict[str, Any]:
+    """What a note says; nothing where it went meanwhile, or its process died while writing it."""
+    try:
+        content: dict[str, Any] = json.loads(note.read_text() or "{}")
+    except FileNotFoundError:
+        return {}
+    return content
+
+
+def _signal(note: Path, number: int) -> None:
+    if is_held(note) and "process" in (content := _content(note)):
+        os.kill(content["process"], number)
+
+
+def _reschedule(client: httpx.Client, note: Path) -> list[str]:
+    """Put the flow run of a note back into the queue where the server takes it for running; its name."""
+    answer = client.get(f"/flow_runs/{note.stem}")
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        note.unlink(missing_ok=True)
+        return []
+    run = answer.raise_for_status().json()
+    recovered = run["state_type"] in ("RUNNING", "PENDING")
+    if recovered and run["deployment_id"]:
+        why = f"its process died on {socket.gethostname()}; what it had done is in the store"
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": why}
+        if run["run_count"] >= ATTEMPTS:
+            state = {"type": "CRASHED", "name": "Crashed", "message": f"{why}; it died {run['run_count']} times"}
+        client.post(f"/flow_runs/{note.stem}/set_state", json={"state": state, "force": True}).raise_for_status()
+    elif recovered:
+        state = {"type": "CRASHED", "name": "Crashed", "message": "its process died"}
+        client.post(f"/flow_runs/{note.stem}/set_state", json={"state": state, "force": True}).raise_for_status()
+    note.unlink(missing_ok=True)
+    return [run["name"]] if recovered else []

@@ -1,0 +1,127 @@
+"""`nightly-sweep`: every model of a spec in a flow run of its own, wherever a worker is free, and a summary by morning.
+
+prefect deployment run nightly-sweep --param spec=nightly
+"""
+
+import time
+from typing import Any
+
+import httpx
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+
+from flows.discover_vectors import chosen_spec
+from flows.machine import in_hand
+from flows.threads import end_threads_at_exit
+from steering_core.errors import RunIncomplete
+from steering_core.reports import markdown_table, named_query
+from steering_core.spec import Spec
+from steering_core.store import Store, default_store
+
+DISCOVER = "discover-vectors/discover-vectors"
+ATTEMPTS = 3  # of a model whose flow run crashed: its process, worker or machine died, which says nothing of the model
+POLL_SECONDS = 5.0
+
+
+@flow(name="nightly-sweep", flow_run_name="sweep {spec}", persist_result=False)
+def nightly_sweep(
+    spec: str = "nightly",
+    models: list[str] | None = None,
+    concepts: list[str] | None = None,
+    store: str | None = None,
+) -> dict[str, Any]:
+    """Discover vectors for every model of a spec, each in a flow run of its own, then say what changed.
+
+    Args:
+        spec: A spec: its name in data/specs, or the path of a YAML file that every worker can read.
+        models: Models to use instead of the spec's.
+        concepts: Concepts to use instead of the spec's.
+        store: The store; STEERFLOW_STORE or data/store of each worker where it is left out.
+    """
+    end_threads_at_exit()
+    wanted = chosen_spec(spec, models, concepts)
+    sweep = f"{wanted.name}-{str(flow_run.id)[:8]}"  # the same when this flow run is resumed
+    parameters = {"spec": spec, "concepts": concepts, "store": store, "sweep": sweep}
+    with in_hand(flow_run.id):
+        ended = end_of_all({model: begin(model, 0, parameters) for model in wanted.models}, parameters)
+    return summary(wanted, Store(store or default_store()), sweep, ended)
+
+
+def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
+    """Have a worker discover one model's vectors; a resumed sweep finds by the key the flow run that it had begun."""
+    began: FlowRun = run_deployment(
+        DISCOVER,
+        parameters=parameters | {"models": [model]},
+        tags=[f"model:{model}", f"sweep:{parameters['sweep']}"],
+        idempotency_key=f"{parameters['sweep']}-{model}-{attempt}",
+        timeout=0,
+    )  # type: ignore[assignment]
+    return began
+
+
+def end_of_all(begun: dict[str, FlowRun], parameters: dict[str, Any]) -> list[FlowRun]:
+    """The flow run of every model, once all have ended; what crashed is begun again, and computes what is missing."""
+    ended: dict[str, FlowRun] = {}
+    attempts = dict.fromkeys(begun, 1)
+    with get_client(sync_client=True) as client:
+        while begun:
+            for model, run in list(begun.items()):
+                found = read(client, run)
+                if found is None or found.state is None or not found.state.is_final():
+                    continue
+                if found.state.is_crashed() and attempts[model] < ATTEMPTS:
+                    get_run_logger().warning("%s crashed: %s; trying again", found.name, found.state.message)
+                    begun[model] = begin(model, attempts[model], parameters)
+                    attempts[model] += 1
+                else:
+                    ended[model] = found
+                    del begun[model]
+            time.sleep(POLL_SECONDS if begun else 0)
+    return [ended[model] for model in attempts]
+
+
+def read(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:
+    """The flow run as it is now; None where the server is away, which is waited for."""
+    try:
+        return client.read_flow_run(run.id)
+    except httpx.TransportError as error:
+        get_run_logger().warning("the server does not answer (%s): asking again", type(error).__name__)
+        return None
+
+
+def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[str, Any]:
+    """Publish what became of every cell; the same as a dict. Raises RunIncomplete where something failed."""
+    cells = store.rows(named_query("cells_of_sweep"), [sweep])
+    lost = [run for run in ended if run.state and not run.state.is_completed()]
+    text = [f"# Sweep {sweep}", headline(cells, len(spec.models) * len(spec.concepts)), markdown_table(cells)]
+    if lost:
+        rows = [{"flow run": run.name, "state": run.state_name, "message": _message(run)} for run in lost]
+        text += ["## Flow runs that did not complete", markdown_table(rows)]
+    create_markdown_artifact("\n\n".join(text), key="sweep", description=f"Sweep {sweep}")
+    report = {"sweep": sweep, "cells": cells}
+    if lost:
+        lines = "\n".join(f"  {run.name}: {run.state_name}: {_message(run)}" for run in lost)
+        raise RunIncomplete(
+            f"sweep {sweep} is incomplete; running it again does only what is missing:\n{lines}", report
+        )
+    return report
+
+
+def _message(run: FlowRun) -> str:
+    return (run.state.message or "") if run.state else ""
+
+
+def headline(cells: list[dict[str, Any]], wanted: int) -> str:
+    """The sweep in one line."""
+    done = sum(cell["outcome"] == "completed" for cell in cells)
+    work = sum(cell["verdict"] == "works" for cell in cells)
+    worse = sum(cell["regression"] is not None for cell in cells)
+    computed, reused = (sum(cell[what] for cell in cells) for what in ("computed", "reused"))
+    return (
+        f"**{done} of {wanted} cells completed**; {work} work, {worse} regressed since the time before; "
+        f"{computed} results computed, {reused} reused."
+    )

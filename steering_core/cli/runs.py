@@ -1,0 +1,42 @@
+"""`steer runs`: what ran, what came of it, and what changed since the time before."""
+
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.output import Format, print_rows
+from steering_core.errors import QueryError
+from steering_core.library import did_you_mean
+from steering_core.reports import named_query
+from steering_core.store import Store, default_store
+
+app = typer.Typer()
+
+
+@app.command()
+def runs(
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep or run: its cells are listed; `last` is the newest one.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many sweeps are listed.")] = 20,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+) -> None:
+    """List sweeps and runs, newest first; with a sweep's name every cell of it, its change and its regressions."""
+    opened = Store.existing(store or default_store())
+    if sweep is None:
+        found = opened.query(named_query("sweeps"), [limit])
+    else:
+        found = opened.query(named_query("cells_of_sweep"), [_named(opened, sweep)])
+    print_rows(found.to_pylist(), found.column_names, form)
+
+
+def _named(store: Store, sweep: str) -> str:
+    """The sweep of that name. Raises QueryError where there is none."""
+    rows = store.rows("SELECT sweep FROM raw.outcomes GROUP BY sweep ORDER BY max(finished_at) DESC")
+    names = [row["sweep"] for row in rows]
+    if sweep == "last" and names:
+        return str(names[0])
+    if sweep not in names:
+        raise QueryError(f"the store {store.root} has no sweep {sweep!r}; {did_you_mean(sweep, names)}")
+    return sweep

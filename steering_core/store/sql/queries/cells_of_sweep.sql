@@ -1,0 +1,9 @@
+-- What became of every cell of one sweep, worst first. Parameter: sweep.
+SELECT
+    model, concept, outcome, verdict, method, layer, dose, effect,
+    CASE WHEN effect IS NOT NULL THEN format('[{:.3f}, {:.3f}]', effect_low, effect_high) END AS interval,
+    perplexity_ratio, previous_effect AS before, change, CASE WHEN regression THEN 'REGRESSION' END AS regression,
+    computed, reused, seconds, error
+FROM sweep_history
+WHERE sweep = ?
+ORDER BY outcome DESC, sweep_history.regression DESC, model, concept;

@@ -1,0 +1,132 @@
+"""After a kill -9: what the machine knows of its flow runs, what it tells the server, and what a sweep does."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Crashed, Failed, Running
+
+from flows import machine, recovery, sweep
+
+API = "http://127.0.0.1:9/api"
+HOLD = (
+    "import sys, time\nfrom flows.machine import in_hand\n"
+    "with in_hand(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", API)
+
+
+def holder(flow_run_id: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, flow_run_id], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def server(run: dict[str, Any] | None, heard: list[dict[str, Any]]) -> httpx.Client:
+    """A server that knows one flow run, or none, and notes the states that it is told."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/set_state"):
+            heard.append(json.loads(request.content)["state"])
+            return httpx.Response(201, json={})
+        return httpx.Response(200, json=run) if run else httpx.Response(404)
+
+    return httpx.Client(base_url=API, transport=httpx.MockTransport(answer))
+
+
+def flow_run(**changed: Any) -> dict[str, Any]:
+    return {"name": "gorgeous-bat", "state_type": "RUNNING", "deployment_id": "d", "run_count": 1} | changed
+
+
+def test_the_kernel_knows_which_flow_runs_died() -> None:
+    lost, alive = str(uuid4()), str(uuid4())
+    first, second = holder(lost), holder(alive)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    held = {note.stem: machine.is_held(note) for note in recovery.notes(API)}
+    assert held == {lost: False, alive: True}
+    assert recovery.notes("http://elsewhere/api") == []
+    assert recovery.stop_flow_runs(API) == 1
+    assert second.wait() != 0
+
+
+@pytest.mark.parametrize(
+    ("run", "states"),
+    [
+        (flow_run(), ["AwaitingRetry"]),
+        (flow_run(state_type="PENDING"), ["AwaitingRetry"]),
+        (flow_run(run_count=recovery.ATTEMPTS), ["Crashed"]),
+        (flow_run(deployment_id=None), ["Crashed"]),
+        (flow_run(state_type="COMPLETED"), []),
+        (None, []),
+    ],
+)
+def test_a_lost_flow_run_goes_back_into_the_queue_a_few_times(run: dict[str, Any] | None, states: list[str]) -> None:
+    note = machine.flow_runs_folder() / f"{uuid4()}.json"
+    note.parent.mkdir()
+    note.write_text(json.dumps({"process": 1, "api": API}))
+    heard: list[dict[str, Any]] = []
+    with server(run, heard) as client:
+        recovery._reschedule(client, note)
+    assert [state["name"] for state in heard] == states
+    assert not note.exists()
+
+
+def test_a_note_that_ends_by_itself_leaves_nothing() -> None:
+    with temporary_settings({PREFECT_API_URL: API}), machine.in_hand("x"):
+        assert [note.stem for note in recovery.notes(API)] == ["x"]
+    assert recovery.notes(API) == []
+
+
+def test_two_flow_runs_do_not_compute_on_one_accelerator(tmp_path: Path) -> None:
+    with machine.accelerator():
+        lock = tmp_path / "locks" / "accelerator-0"
+        assert machine.is_held(lock)
+        assert lock.read_text() == str(os.getpid())
+    assert not machine.is_held(lock)
+
+
+@pytest.mark.parametrize(
+    ("states", "attempts"),
+    [
+        ([Completed()], 1),
+        ([Failed()], 1),
+        ([Running(), Crashed(), Completed()], 2),
+        ([Crashed()] * 9, sweep.ATTEMPTS),
+    ],
+)
+def test_a_sweep_tries_again_what_crashed_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, states: list[Any], attempts: int
+) -> None:
+    told, keys = iter(states), []
+
+    def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
+        keys.append(attempt)
+        return FlowRun(id=UUID(int=attempt), flow_id=uuid4(), name=model)
+
+    def read(client: Any, run: FlowRun) -> FlowRun:
+        return run.model_copy(update={"state": next(told)})
+
+    for name, fake in (("begin", begin), ("read", read), ("POLL_SECONDS", 0.0)):
+        monkeypatch.setattr(sweep, name, fake)
+    monkeypatch.setattr(sweep, "get_run_logger", lambda: logging.getLogger("test"))
+    (ended,) = sweep.end_of_all({"m": begin("m", 0, {})}, {})
+    assert keys == list(range(attempts))
+    assert ended.state is not None
+    assert ended.state.is_final()
