@@ -1,7 +1,79 @@
 """steerflow's core: find, prove and apply steering vectors for language models on MLX.
 
 The modules read as the pipeline does: spec, concepts, models, taps, interventions, activations, vectors, generations,
-scores, recommendations, store. Importing this package loads neither MLX nor Prefect.
+scores, recommendations, store. Importing this package loads neither MLX nor Prefect: the names below are loaded when
+they are first used (PEP 562).
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steering_core.api import Sampling, Steered, compare, find_vector, generate, stream
+    from steering_core.concepts import Concept, load_concept
+    from steering_core.errors import SteerflowError
+    from steering_core.interventions.change import Change, Condition, Intervention
+    from steering_core.interventions.parsing import parse
+    from steering_core.interventions.where import Schedule, Where
+    from steering_core.models import Model, open_model
+    from steering_core.one_pair import activation_addition, contrast, position_deltas
+    from steering_core.spec import Spec, load_spec
+    from steering_core.store import Store, connect
+    from steering_core.vectors.vector import Vector
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "api": ("Sampling", "Steered", "compare", "find_vector", "generate", "stream"),
+    "concepts": ("Concept", "load_concept"),
+    "errors": ("SteerflowError",),
+    "interventions.change": ("Change", "Condition", "Intervention"),
+    "interventions.parsing": ("parse",),
+    "interventions.where": ("Schedule", "Where"),
+    "models": ("Model", "open_model"),
+    "one_pair": ("activation_addition", "contrast", "position_deltas"),
+    "spec": ("Spec", "load_spec"),
+    "store": ("Store", "connect"),
+    "vectors.vector": ("Vector",),
+}
+_HOME = {name: f"steering_core.{home}" for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Change",
+    "Concept",
+    "Condition",
+    "Intervention",
+    "Model",
+    "Sampling",
+    "Schedule",
+    "Spec",
+    "Steered",
+    "SteerflowError",
+    "Store",
+    "Vector",
+    "Where",
+    "activation_addition",
+    "compare",
+    "connect",
+    "contrast",
+    "find_vector",
+    "generate",
+    "load_concept",
+    "load_spec",
+    "open_model",
+    "parse",
+    "position_deltas",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -91,6 +91,18 @@ def test_steering_at_a_stored_vector_moves_its_projection(client: TestClient, wa
     first = {e["row"]: e["projections"][0] for e in reversed(found) if e["event"] == "token"}
     moved = first[1] - first[0]
     assert moved == pytest.approx(1.5 * chosen["residual_norm"], rel=0.01)
+    (probe,) = next(e for e in found if e["event"] == "start")["probes"]
+    assert probe["pushed"] == pytest.approx(moved, rel=0.01)
+
+
+def test_an_expression_says_the_same_as_vectors(client: TestClient, wanted: dict[str, Any]) -> None:
+    chosen = client.get("/api/vectors", params={"model": wanted["model"]}).json()[0]["vector_id"]
+    listed = {"vectors": [{"vector": chosen, "dose": 0.7}]}
+    told = {"expression": f"70%*{chosen}"}
+    by_list, by_words = (events(client, "/api/steer", {**wanted, "steering": steering}) for steering in (listed, told))
+    assert texts(by_list) == texts(by_words)
+    *_, last = events(client, "/api/steer", {**wanted, "steering": {"expression": "70%*nowhere"}})
+    assert "^" in last["message"]
 
 
 def test_a_typed_contrast_becomes_a_vector_of_the_library(client: TestClient, ran: Store, tiny_folder: Path) -> None:

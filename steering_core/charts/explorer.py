@@ -39,7 +39,7 @@ def layer_by_dose(rows: Rows) -> alt.Chart:
             alt.Tooltip("n:Q"),
         ],
     )
-    return tiles.add_params(cell).properties(width="container", height=alt.Step(26))
+    return tiles.add_params(cell).properties(width="container", height=max(3, len(order)) * 30)
 
 
 def dose_response(rows: Rows) -> Drawing:
@@ -52,7 +52,7 @@ def dose_response(rows: Rows) -> Drawing:
     lines += [{**row, "layer": layer} for row in zero for layer in layers]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = alt.Chart(_data(lines)).encode(x=x)
-    colour = alt.Color("layer:O", title="layer", scale=alt.Scale(scheme="viridis"))
+    colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
     interval = base.mark_area(opacity=0.12).encode(
         y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour
     )
@@ -81,5 +81,5 @@ def similarity(rows: Rows) -> alt.Chart:
             color=alt.Color("cosine:Q", scale=alt.Scale(domain=[-1, 1], domainMid=0)),
             tooltip=tooltip,
         )
-        .properties(width="container", height=alt.Step(24))
+        .properties(width="container", height=max(3, len({row["b"] for row in rows})) * 24)
     )

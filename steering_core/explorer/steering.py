@@ -10,6 +10,7 @@ from steering_core.errors import InterventionError
 from steering_core.explorer.accelerator import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
 from steering_core.interventions.change import Change, Intervention, Phase, Where
+from steering_core.interventions.resolve import resolved
 from steering_core.models import Model
 from steering_core.probes import Probe
 from steering_core.prompts import prompt
@@ -23,6 +24,7 @@ MAX_VECTORS = 8
 MAX_LAYERS = 128
 MAX_TOKENS = 2048
 MAX_TEXT = 50_000
+MAX_EXPRESSION = 2_000
 
 Layer = Annotated[int, Field(ge=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -57,10 +59,11 @@ class VectorUse(Strict):
 
 
 class Steering(Strict):
-    """What is done to the residual stream, and when."""
+    """What is done to the residual stream: `vectors` in a phase, and an `expression`, as the command line takes it."""
 
     vectors: Annotated[tuple[VectorUse, ...], Field(max_length=MAX_VECTORS)] = ()
     phase: Phase = "generation"
+    expression: Annotated[str, Field(max_length=MAX_EXPRESSION)] | None = None
 
 
 class SteerRequest(Strict):
@@ -99,15 +102,33 @@ class Applied:
         return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
 
 
-def applied(model: Model, store: Store, drafts: Drafts, steering: Steering) -> list[Applied]:
-    """Every vector of `steering` with its change. For the accelerator's thread. Raises what does not fit or is gone."""
+@dataclass(frozen=True)
+class Plan:
+    """The vectors that act, with their places in the request, and the whole intervention."""
+
+    applied: tuple[Applied, ...]
+    intervention: Intervention
+
+    def pushed(self, probe: Applied) -> float:
+        """By how much the request's additions at the probe's layer move its own projection, at a token they act on."""
+        unit = probe.vector.direction / probe.vector.norm
+        adding = [c for c in self.intervention.changes if c.layer == probe.vector.layer and c.operation == "add"]
+        return float(sum(change.amount * (change.direction @ unit) for change in adding))
+
+
+def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> Plan:
+    """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone."""
     found = []
     for place, use in enumerate(steering.vectors):
         for vector in _vectors(model, store, drafts, use):
             amount, where = _amount(use, vector), Where(steering.phase)
-            change = Change(vector.layer, vector.direction, amount, use.operation, where)
-            found.append(Applied(place, vector, change))
-    return found
+            found.append(Applied(place, vector, Change(vector.layer, vector.direction, amount, use.operation, where)))
+    changes = Intervention(tuple(a.change for a in found))
+    if steering.expression:
+        changes += resolved(
+            steering.expression, lambda name: _named(model, store, drafts, name), model.identity.n_layers
+        )
+    return Plan(tuple(found), changes)
 
 
 def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> Iterator[Vector]:
@@ -116,9 +137,13 @@ def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> Iter
         for layer in model.checked_layers(list(use.layers or ())):
             yield vectors[layer]
     elif use.vector is not None:
-        vector = drafts.find(use.vector) or library.find(store, use.vector, model.identity)
-        vector.check(model.identity)
-        yield vector
+        yield _named(model, store, drafts, use.vector)
+
+
+def _named(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
+    vector = drafts.find(name) or library.find(store, name, model.identity)
+    vector.check(model.identity)
+    return vector
 
 
 def _amount(use: VectorUse, vector: Vector) -> float:
@@ -133,17 +158,23 @@ def _amount(use: VectorUse, vector: Vector) -> float:
 def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:
     """The rows to sample, the unsteered one first where it is wanted; every token brings each vector's projection."""
     tokens = prompt(model, wanted.prompt, chat=wanted.chat, system=wanted.system).tokens
-    acting = applied(model, store, drafts, wanted.steering)
-    steered = Request(tokens, Intervention(tuple(a.change for a in acting)), wanted.seed)
+    plan = planned(model, store, drafts, wanted.steering)
+    steered = Request(tokens, plan.intervention, wanted.seed)
     requests = [Request(tokens, seed=wanted.seed), steered] if wanted.compare else [steered]
-    probes = _middle_of_each(acting)
+    probes = _middle_of_each(plan.applied)
     about = {
         "rows": ["base", "steered"] if wanted.compare else ["steered"],
-        "vectors": [a.about() for a in acting],
-        "probes": [{"use": a.use, "layer": a.vector.layer, "residual_norm": a.vector.residual_norm} for a in probes],
+        "vectors": [a.about() for a in plan.applied],
+        "probes": [_probed(plan, a, wanted.steering.phase) for a in probes],
         "prompt_tokens": len(tokens),
     }
     return Rows(requests, [Probe(a.vector.layer, a.vector.direction) for a in probes], about)
+
+
+def _probed(plan: Plan, probe: Applied, phase: Phase) -> dict[str, Any]:
+    pushed = 0.0 if phase == "prompt" else plan.pushed(probe)
+    vector = probe.vector
+    return {"use": probe.use, "layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": pushed}
 
 
 def _middle_of_each(acting: Sequence[Applied]) -> list[Applied]:

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import re
 from importlib.resources import files as package_files
 from typing import Annotated, Any, Literal
@@ -74,10 +75,12 @@ def named_queries() -> dict[str, dict[str, Any]]:
 
 
 def _described(name: str, text: str) -> dict[str, Any]:
-    first = text.partition("\n")[0].removeprefix("--").strip()
-    named = _PARAMETERS.search(text)
+    """A query's opening comment, to its first empty line, says what it answers; then come its parameters."""
+    lines = itertools.takewhile(lambda line: line.startswith("--"), text.splitlines())
+    said = " ".join(itertools.takewhile(bool, (line.removeprefix("--").strip() for line in lines)))
+    named = _PARAMETERS.search(said)
     parameters = [name.strip() for name in named.group(1).split(",")] if named else []
-    return {"name": name, "says": _PARAMETERS.sub("", first).strip(" ."), "sql": text, "parameters": parameters}
+    return {"name": name, "says": _PARAMETERS.sub("", said).strip(" ."), "sql": text, "parameters": parameters}
 
 
 def _without_lists(table: pa.Table) -> pa.Table:

@@ -19,8 +19,7 @@ from starlette.responses import JSONResponse, Response
 from steering_core.explorer.accelerator import Event, Rows, Sampling
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, sampled
-from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, applied
-from steering_core.interventions.change import Intervention
+from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
 from steering_core.sampling import Request as Row
@@ -163,8 +162,7 @@ async def _complete(
 ) -> Response:
     def rows(model: Model) -> Rows:
         tokens = read(model).tokens
-        acting = applied(model, here.store, here.drafts, wanted.steering)
-        intervention = Intervention(tuple(a.change for a in acting))
+        intervention = planned(model, here.store, here.drafts, wanted.steering).intervention
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         requests = [Row(tokens, intervention, (seed + i) % 2**32) for i in range(wanted.n or 1)]
         return Rows(requests, about={"prompt_tokens": len(tokens)})

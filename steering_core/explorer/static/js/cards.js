@@ -49,7 +49,7 @@ export class Card {
     const remove = h("button.icon", { "aria-label": `Remove ${title}`, title: "Remove", onclick: () => this.hooks.removed(this) }, "×");
     this.swatch = h("label.check.colour", { title: "Colour the tokens by their projection on this vector" },
       h("input", { type: "radio", name: "colour", "aria-label": `Colour by ${title}`, onchange: () => this.hooks.coloured(this) }));
-    return h("header", {}, this.swatch, h("h2", {}, title), h("span.small.soft", {}, about), row ? verdict(row.verdict) : "", h("span.grow"), remove);
+    return h("header", {}, this.swatch, h("div.title", {}, h("span.row.tight", {}, h("h2", {}, title), row ? verdict(row.verdict) : ""), h("span.small.soft", {}, about)), remove);
   }
 
   contrastFields(given) {

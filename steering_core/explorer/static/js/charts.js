@@ -14,6 +14,13 @@ function load(file) {
 
 const libraries = () => (loaded ??= FILES.reduce((before, file) => before.then(() => load(file)), Promise.resolve()));
 
+/** Nine colours from one through the middle to another, near enough to each other for any interpolation. */
+function ramp(from, middle, to) {
+  const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  const mix = (a, b, share) => `rgb(${rgb(a).map((value, i) => Math.round(value + (rgb(b)[i] - value) * share)).join(",")})`;
+  return [0, 0.25, 0.5, 0.75].map((share) => mix(from, middle, share)).concat([0, 0.25, 0.5, 0.75, 1].map((share) => mix(middle, to, share)));
+}
+
 /** The page's colours as a Vega configuration. */
 function colours() {
   const style = getComputedStyle(document.documentElement);
@@ -23,7 +30,7 @@ function colours() {
     background: "transparent", font: style.getPropertyValue("--sans"), view: { stroke: "transparent" }, axis,
     legend: { labelColor: of("soft"), titleColor: of("soft"), titleFontWeight: 500 }, title: { color: of("ink"), anchor: "start" },
     header: { labelColor: of("soft"), titleColor: of("soft") }, rule: { color: of("faint") }, text: { color: of("ink") }, rect: { color: of("faint") },
-    range: { diverging: [of("against"), of("sunk"), of("along")], heatmap: [of("sunk"), of("along")] },
+    range: { diverging: ramp(of("against"), of("sunk"), of("along")), heatmap: ramp(of("sunk"), of("along"), of("along")).slice(0, 5) },
   };
 }
 

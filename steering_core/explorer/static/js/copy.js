@@ -28,6 +28,19 @@ export function asCurl(body, origin) {
   return `curl -N ${origin}/api/steer -H 'Content-Type: application/json' -d ${shell(JSON.stringify(body))}\n`;
 }
 
+/** An expression: the interventions in one line, as the command line, specs and the API take it. */
+export function asExpression(body) {
+  const term = ({ vector, alpha, dose, operation }) => {
+    const amount = alpha ?? `${Math.round(dose * 1000) / 10}%`;
+    return operation === "add" ? `${amount}*${vector}` : `${operation}(${vector}, ${amount})`;
+  };
+  if (body.steering.vectors.some((use) => use.contrast)) throw new Error("Save the contrast first: an expression names vectors.");
+  const at = body.steering.phase === "generation" ? "" : ` @${body.steering.phase}`;
+  const adding = body.steering.vectors.filter((use) => use.operation === "add").map(term).join(" + ");
+  const others = body.steering.vectors.filter((use) => use.operation !== "add").map(term);
+  return [adding, ...others].filter(Boolean).map((clause) => clause + at).join("; ");
+}
+
 /** A spec: what `steer run` takes to find and prove the vectors on the page. */
 export function asSpec(body, cards) {
   const concepts = [...new Set(cards.filter((card) => card.vector?.concept).map((card) => card.vector.concept))];

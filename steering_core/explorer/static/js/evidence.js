@@ -11,7 +11,7 @@ export async function evidence(place, card, page) {
   const turn = ++latest;
   const row = card.vector;
   if (!row) return place.replaceChildren(h("p.small.soft.hint", {}, "A typed contrast is steered with at once. Save it under a name, and `steer run` measures it: effect, damage, controls."));
-  const parts = [response(row), prompts(row), meaning(row, page)];
+  const parts = [response(row), prompts(row)];
   place.replaceChildren(h("div.evidence", {}, parts.map((part) => part.element)));
   for (const part of parts) {
     part.fill().catch((error) => {

@@ -64,8 +64,8 @@ function chart(title, about) {
   const element = h("section.card", {}, h("header", {}, h("h2", {}, title), h("span.small.soft", {}, about)), body);
   const fill = async (name, parameters, clicked) => {
     const found = await get(`/api/charts/${name}`, parameters);
-    if (found.chart) await draw(body, found.chart, clicked);
-    else element.hidden = true;
+    element.hidden = found.rows < (name === "similarity" ? 4 : 1);
+    if (!element.hidden) await draw(body, found.chart, clicked);
   };
   return { element, fill };
 }

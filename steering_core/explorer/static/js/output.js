@@ -9,7 +9,9 @@ export class Output {
   constructor() {
     this.panes = { base: this.pane("Base", "the model as it is"), steered: this.pane("Steered", "") };
     this.element = h("div.panes", {}, this.panes.base.element, this.panes.steered.element);
-    this.legend = h("div.legend.small.soft", { hidden: true }, h("span.swatch"), h("span.says"));
+    this.own = h("input", { type: "checkbox", checked: true, onchange: () => this.paint() });
+    const own = h("label.check.small", { title: "Take away what the steering itself adds at this layer: what is left is the text's own" }, this.own, "less the push");
+    this.legend = h("div.legend.small.soft", { hidden: true }, h("span.swatch"), (this.says = h("span")), own);
     this.probe = 0;
     this.clear();
   }
@@ -84,7 +86,8 @@ export class Output {
     const probe = this.probes[place];
     this.legend.hidden = !probe;
     if (!probe) return;
-    const of = (token) => token.projections[place];
+    const pushed = (token) => (this.own.checked && this.rows[token.row] === "steered" ? probe.pushed : 0);
+    const of = (token) => token.projections[place] - pushed(token);
     const base = this.tokens.filter((token) => this.rows[token.row] === "base").map(of);
     const all = this.tokens.map(of);
     const centred = base.length ? base : all;
@@ -95,9 +98,10 @@ export class Output {
       const value = (of(token) - centre) / scale;
       token.span.style.setProperty("--heat", `${Math.round(Math.min(1, Math.abs(value)) * 100)}%`);
       token.span.classList.toggle("against", value < 0);
-      const share = (of(token) / probe.residual_norm).toFixed(3);
-      token.span.title = `projection ${of(token).toFixed(2)}, ${share} of the residual norm`;
+      const [seen, added] = [token.projections[place], pushed(token)];
+      const share = (seen / probe.residual_norm).toFixed(2);
+      token.span.title = `projection ${seen.toFixed(2)}, ${share} of the residual norm${added ? `; ${added.toFixed(2)} of it is the push` : ""}`;
     }
-    this.legend.lastChild.textContent = `projection on ${probe.name} at layer ${probe.layer}, against the base text's mean`;
+    this.says.textContent = `projection on ${probe.name}, against the base text's mean`;
   }
 }

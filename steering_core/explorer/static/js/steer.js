@@ -2,7 +2,7 @@
 
 import { stream } from "./api.js";
 import { Card, called, libraryOf } from "./cards.js";
-import { asCurl, asPython, asSpec, described } from "./copy.js";
+import { asCurl, asExpression, asPython, asSpec, described } from "./copy.js";
 import { $, field, h, notice } from "./dom.js";
 import { evidence } from "./evidence.js";
 import { Output } from "./output.js";
@@ -34,7 +34,7 @@ function controls() {
     field("Seed", h("span.row.tight", {}, parts.seed, again)), h("label.check", {}, chat, "chat template"), h("label.check", { title: "Run again when a slider is let go" }, live, "live"));
   const ask = h("div.card.ask", {}, h("div.promptline", {}, prompt, go), settings);
   const status = h("span.small.soft.num", { id: "status", role: "status" });
-  const copies = h("span.row.tight", {}, h("span.small.soft", {}, "Copy as"), ...["Python", "curl", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
+  const copies = h("span.row.tight", {}, h("span.small.soft", {}, "Copy as"), ...["Python", "curl", "Expression", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
   const picker = h("select", { id: "picker", "aria-label": "Add a vector of the library", onchange: () => pick(picker) });
   const typed = h("button.button", { id: "type-contrast", onclick: () => addCard({ contrast: true }, true) }, "Type a contrast");
   return { ...parts, ask, status, under: h("div.row.under", {}, output.legend, h("span.grow"), status, copies), vectors: h("div.stack", { id: "vectors" }),
@@ -101,6 +101,9 @@ async function refresh() {
 }
 
 function request() {
+  for (const [name, input] of Object.entries({ Tokens: ui.tokens, Temperature: ui.temperature, Seed: ui.seed })) {
+    if (!input.value || !input.checkValidity()) throw new Error(`${name}: ${input.validationMessage || "give a number"}`);
+  }
   const steering = { vectors: cards.map((card) => card.use()), phase: ui.phase.value };
   const sampling = { max_tokens: Number(ui.tokens.value), temperature: Number(ui.temperature.value), seed: Number(ui.seed.value) };
   return { model: page.model.name, prompt: ui.prompt.value, chat: ui.chat.checked, steering, ...sampling };
@@ -113,7 +116,8 @@ async function run() {
   ui.go.textContent = "Stop";
   ui.status.textContent = "asking…";
   try {
-    for await (const event of stream("/api/steer", request(), mine.signal)) if (running === mine) heard(event);
+    const body = request();
+    for await (const event of stream("/api/steer", body, mine.signal)) if (running === mine) heard(event);
   } catch (error) {
     if (error.name !== "AbortError") output.failed(error.message);
     else if (running === mine) ui.status.textContent = "stopped";
@@ -141,7 +145,7 @@ function heard(event) {
 async function copy(kind) {
   try {
     const body = request();
-    const made = { Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Spec: () => asSpec(body, cards) }[kind]();
+    const made = { Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) }[kind]();
     await navigator.clipboard.writeText(made);
     notice(`Copied as ${kind}.`);
   } catch (error) {

@@ -1,7 +1,10 @@
--- Effect over dose, alpha 0 and controls beside the candidates. Parameters: model_id, concept_id.
-SELECT
-    method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n,
-    coalesce(control, 'candidate') AS kind
-FROM leaderboard
-WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') <> 'prompt'
+-- Effect over dose: candidates on validation, where they were all tried, and every control. Parameters: model_id, concept_id.
+WITH mine AS (
+    SELECT *, coalesce(control, 'candidate') AS kind
+    FROM leaderboard
+    WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') <> 'prompt'
+)
+SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind
+FROM mine
+WHERE kind IN ('random', 'shuffled') OR split = (SELECT max(split) FROM mine WHERE kind = 'candidate')
 ORDER BY kind, method, layer, dose;

@@ -1,4 +1,4 @@
--- The library's vectors of one model, those recommended first; safe_from and safe_to are measured. Parameter: model.
+-- The library's vectors of one model, those recommended first; safe_from and safe_to are measured. Parameter: model_id.
 --
 -- The safe range of doses reaches to the strongest measured one on either side of 0 before the texts first became
 -- more than 1.5 times as perplexing to the untouched model.
@@ -32,5 +32,5 @@ SELECT
 FROM vectors v
 LEFT JOIN safe USING (vector_id)
 LEFT JOIN latest ON latest.vector_id = v.vector_id AND latest.place = 1
-WHERE v.model = ? AND v.control IS NULL
+WHERE v.model_id = ? AND v.control IS NULL
 ORDER BY latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;

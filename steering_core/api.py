@@ -1,0 +1,189 @@
+"""Texts from a model under whatever one has in hand: a vector, an expression, an intervention, or nothing.
+
+    import steering_core as steer
+
+    with steer.open_model("smollm2-135m") as model:
+        formal = steer.contrast(model, "I would be delighted to assist you.", "yeah sure whatever", layer=15)
+        print(steer.generate(model, "Tell me about tea.", formal, alpha=2))
+        for piece in steer.stream(model, "Tell me about tea.", "30%*formality @generation"):
+            print(piece, end="", flush=True)
+
+What is `what`: None (the model itself), a `Vector` (alpha times it, added from the prompt's last token on), an
+expression whose vectors the store knows (`interventions.expression`), or an `Intervention` made by hand.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from steering_core.engine import Work
+from steering_core.errors import Diverged
+from steering_core.interventions.change import Intervention, Phase
+from steering_core.interventions.expression import Expression
+from steering_core.interventions.resolve import resolved
+from steering_core.models import Model
+from steering_core.prompts import Prompt, prompt
+from steering_core.sampling import DIVERGED, Request, Stream, sample
+from steering_core.sampling import stream as stream_tokens
+from steering_core.store import Store
+from steering_core.vectors.library import find
+from steering_core.vectors.vector import Vector
+
+What = Vector | Expression | Intervention | str | None
+StorePath = str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are drawn: greedy at temperature 0, else with the seed; and where they end."""
+
+    max_tokens: int = 100
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+DEFAULT = Sampling()
+
+
+def find_vector(model: Model, name: str, store: StorePath = None) -> Vector:
+    """The vector that goes by `name` for this model in the store: `concept`, `concept/method/layer`, a key or a name.
+
+    Raises VectorNotFound, VectorAmbiguous, and StoreError where there is no store.
+    """
+    return find(Store.existing(store), name, model.identity)
+
+
+def intervention(
+    model: Model, what: What, alpha: float = 1.0, phase: Phase = "generation", store: StorePath = None
+) -> Intervention:
+    """What `what` does to this model's stream. Alpha and phase are for a vector; an expression brings its own.
+
+    Raises VectorMismatch for another model's vector, and what `resolved` raises for an expression.
+    """
+    if what is None:
+        return Intervention()
+    if isinstance(what, Intervention):
+        return what
+    if isinstance(what, Vector):
+        what.check(model.identity)
+        return what.intervention(alpha, phase)
+    return resolved(what, lambda name: find_vector(model, name, store), model.identity.n_layers)
+
+
+def open_question(model: Model, text: str, system: str | None = None, chat: bool | None = None) -> Prompt:
+    """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise."""
+    return prompt(model, text, chat=model.tokenizer.has_chat_template if chat is None else chat, system=system)
+
+
+def generate(
+    model: Model,
+    text: str,
+    what: What = None,
+    *,
+    alpha: float = 1.0,
+    sampling: Sampling = DEFAULT,
+    system: str | None = None,
+    chat: bool | None = None,
+    store: StorePath = None,
+) -> str:
+    """The model's answer to `text` under `what`. Raises Diverged where a logit or the stream is inf or nan."""
+    return compare(model, text, [intervention(model, what, alpha, store=store)], sampling, system, chat)[0]
+
+
+def compare(
+    model: Model,
+    text: str,
+    whats: Sequence[What],
+    sampling: Sampling = DEFAULT,
+    system: str | None = None,
+    chat: bool | None = None,
+    store: StorePath = None,
+) -> list[str]:
+    """The answers under each of `whats`, in one batch that shares the prompt."""
+    tokens = open_question(model, text, system, chat).tokens
+    rows = [intervention(model, what, store=store) for what in whats]
+    requests = [Request(tokens, row, sampling.seed) for row in rows]
+    found = dict(sample(model, requests, sampling.max_tokens, sampling.temperature, Work(), stop=sampling.stop))
+    for i, row in enumerate(rows):
+        if found[i].finish == DIVERGED:
+            raise diverged(model, row)
+    return [found[i].text for i in range(len(rows))]
+
+
+def stream(
+    model: Model,
+    text: str,
+    what: What = None,
+    *,
+    alpha: float = 1.0,
+    sampling: Sampling = DEFAULT,
+    system: str | None = None,
+    chat: bool | None = None,
+    store: StorePath = None,
+) -> Iterator[str]:
+    """The same answer piece by piece, as it is drawn. Raises as `generate` does."""
+    row = intervention(model, what, alpha, store=store)
+    requests = [Request(open_question(model, text, system, chat).tokens, row, sampling.seed)]
+    with stream_tokens(model, requests, sampling.max_tokens, sampling.temperature, sampling.stop) as tokens:
+        yield from pieces(model, tokens, row)
+
+
+def pieces(model: Model, tokens: Stream, row: Intervention) -> Iterator[str]:
+    """The text of a stream of one row. Raises Diverged."""
+    for token in tokens:
+        yield token.text
+        if token.finish == DIVERGED:
+            raise diverged(model, row)
+
+
+def diverged(model: Model, row: Intervention) -> Diverged:
+    """The error that names the layers and strengths under which `model` diverged."""
+    done = ", ".join(f"{c.operation} at layer {c.layer} with {c.amount:g}" for c in row.changes) or "no intervention"
+    return Diverged(f"{model.name} gave inf or nan under {done}: lower the strength")
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A model with a vector at a strength: ask it as one asks a model.
+
+    formal = Steered(model, vector, alpha=2)
+    formal.generate("Tell me about tea.")
+    formal.at(3).generate("Tell me about tea.")
+    """
+
+    model: Model
+    vector: Vector
+    alpha: float = 1.0
+    phase: Phase = "generation"
+    sampling: Sampling = field(default=DEFAULT)
+
+    def __post_init__(self) -> None:
+        self.intervention.check(self.model.identity.n_layers, self.model.identity.width)
+
+    @property
+    def intervention(self) -> Intervention:
+        """alpha times the vector."""
+        return intervention(self.model, self.vector, self.alpha, self.phase)
+
+    @property
+    def layer(self) -> int:
+        """The layer that is steered."""
+        return self.vector.layer
+
+    def at(self, alpha: float) -> "Steered":
+        """The same at another strength."""
+        return replace(self, alpha=alpha)
+
+    def generate(self, text: str, system: str | None = None) -> str:
+        """The steered answer to `text`."""
+        return generate(self.model, text, self.intervention, sampling=self.sampling, system=system)
+
+    def stream(self, text: str, system: str | None = None) -> Iterator[str]:
+        """The steered answer, piece by piece."""
+        return stream(self.model, text, self.intervention, sampling=self.sampling, system=system)
+
+    def compare(self, text: str, system: str | None = None) -> tuple[str, str]:
+        """The answers without and with the vector."""
+        base, steered = compare(self.model, text, [None, self.intervention], self.sampling, system)
+        return base, steered

@@ -1,0 +1,184 @@
+"""`steer chat MODEL`: talk to a model, and change its steering between any two messages."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+
+from steering_core.api import StorePath, intervention, pieces
+from steering_core.cli.steering import Alphas, Doses, PhaseOption, Steer, StoreOption, Vectors, asked_for
+from steering_core.errors import SteerflowError
+from steering_core.interventions.expression import Amount, Clause, Expression, Term
+from steering_core.interventions.parsing import parse
+from steering_core.models import Model, open_model
+from steering_core.prompts import conversation
+from steering_core.sampling import Request, stream
+
+app = typer.Typer()
+
+COMMANDS = {
+    "/vector NAME": "steer with this vector; /vector off for none",
+    "/alpha A": "its strength: a multiplier, or a dose such as 30%",
+    "/steer EXPRESSION": "steer with an expression: 0.6*formality - french @all",
+    "/show": "the steering as it is",
+    "/system TEXT": "a system prompt, from a new conversation on",
+    "/temperature T": "0 is greedy",
+    "/tokens N": "the longest answer",
+    "/again": "answer the last message anew, under the steering as it is now",
+    "/clear": "begin a new conversation",
+    "/help": "this list",
+    "/quit": "leave; so does the end of input",
+}
+
+
+class Left(Exception):
+    """The user wants to leave."""
+
+
+@dataclass
+class Chat:
+    """A conversation with a model. Each answer reads all of it anew, under the steering as it is then."""
+
+    model: Model
+    steering: Expression | None = None
+    store: StorePath = None
+    max_tokens: int = 300
+    temperature: float = 0.0
+    seed: int = 0
+    system: str | None = None
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def hear(self, line: str) -> Iterator[str]:
+        """What to print after one line: an answer piece by piece, or what a command says. Raises Left."""
+        if not line.strip():
+            return
+        if not line.startswith("/"):
+            yield from self._answer([*self.messages, {"role": "user", "content": line}])
+            return
+        word, _, rest = line.strip().partition(" ")
+        command = getattr(self, f"_{word[1:]}", None) if any(c.split()[0] == word for c in COMMANDS) else None
+        if command is None:
+            yield f"there is no command {word}: /help lists them\n"
+            return
+        yield from command(rest.strip())
+
+    def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
+        row = intervention(self.model, self.steering, store=self.store)
+        head = [{"role": "system", "content": self.system}] if self.system else []
+        tokens = conversation(self.model, [*head, *messages]).tokens
+        answer = []
+        with stream(self.model, [Request(tokens, row, self.seed)], self.max_tokens, self.temperature) as drawn:
+            for piece in pieces(self.model, drawn, row):
+                answer.append(piece)
+                yield piece
+        yield "\n"
+        self.messages = [*messages, {"role": "assistant", "content": "".join(answer)}]
+
+    def _steer(self, text: str) -> Iterator[str]:
+        steering = parse(text)
+        intervention(self.model, steering, store=self.store)  # unknown vectors are told now
+        self.steering = steering
+        yield from self._show("")
+
+    def _vector(self, name: str) -> Iterator[str]:
+        if name in ("", "off"):
+            self.steering = None
+            yield from self._show("")
+            return
+        strength = self.steering.clauses[0].terms[0].strength if self.steering else Amount(1.0)
+        yield from self._steer(f"{strength}*{name}")
+
+    def _alpha(self, text: str) -> Iterator[str]:
+        if self.steering is None:
+            yield "nothing is steered: choose a vector with /vector NAME\n"
+            return
+        if any(clause.operation != "add" for clause in self.steering.clauses) or self._terms() != 1:
+            yield "/alpha sets the strength of one vector: say what you want with /steer\n"
+            return
+        (clause,) = self.steering.clauses
+        (term,) = parse(f"{text.removeprefix('+')}*x").clauses[0].terms
+        changed = Clause(**{**vars(clause), "terms": (Term(clause.terms[0].vector, term.strength),)})
+        yield from self._steer(str(Expression((changed,))))
+
+    def _terms(self) -> int:
+        return sum(len(clause.terms) for clause in self.steering.clauses) if self.steering else 0
+
+    def _show(self, _: str) -> Iterator[str]:
+        yield f"steering: {self.steering or 'none'}\n"
+
+    def _system(self, text: str) -> Iterator[str]:
+        self.system = text or None
+        yield from self._clear("")
+
+    def _temperature(self, text: str) -> Iterator[str]:
+        try:
+            self.temperature = max(0.0, float(text))
+            yield f"temperature {self.temperature:g}\n"
+        except ValueError:
+            yield f"{text!r} is not a temperature: give a number, as in /temperature 0.7\n"
+
+    def _tokens(self, text: str) -> Iterator[str]:
+        try:
+            self.max_tokens = max(1, int(text))
+            yield f"at most {self.max_tokens} tokens\n"
+        except ValueError:
+            yield f"{text!r} is not a number of tokens: give one, as in /tokens 200\n"
+
+    def _again(self, _: str) -> Iterator[str]:
+        asked = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
+        if not asked:
+            yield "nothing has been said yet\n"
+            return
+        yield from self._answer(self.messages[: asked[-1] + 1])
+
+    def _clear(self, _: str) -> Iterator[str]:
+        self.messages = []
+        yield "a new conversation\n"
+
+    def _help(self, _: str) -> Iterator[str]:
+        yield "".join(f"{command:<20} {says}\n" for command, says in COMMANDS.items())
+
+    def _quit(self, _: str) -> Iterator[str]:
+        raise Left
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A chat model's name, a folder, or a Hugging Face id.")],
+    vector: Vectors = None,
+    alpha: Alphas = None,
+    dose: Doses = None,
+    steer: Steer = None,
+    phase: PhaseOption = "generation",
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 300,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    store: StoreOption = None,
+) -> None:
+    """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
+    expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
+    with open_model(model) as opened:
+        this = Chat(opened, expression, store, max_tokens, temperature, seed, system)
+        intervention(opened, expression, store=store)
+        if sys.stdin.isatty():
+            sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")
+        talk(this)
+
+
+def talk(this: Chat) -> None:
+    """Read lines and print what comes of them, until the input ends or the user leaves. A mistake ends nothing."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "")
+            for piece in this.hear(line):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        except (EOFError, Left):
+            return
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+        except SteerflowError as fault:
+            sys.stdout.write(f"{fault}\n")

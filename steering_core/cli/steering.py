@@ -1,0 +1,47 @@
+"""What `steer generate` and `steer chat` share: vectors and strengths from options, as one expression."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from steering_core.errors import InterventionError
+from steering_core.interventions.expression import Amount, Expression
+from steering_core.interventions.parsing import parse
+
+Vectors = Annotated[
+    list[str] | None, typer.Option("--vector", "-v", help="A vector by name, key or concept; several are added up.")
+]
+Alphas = Annotated[list[float] | None, typer.Option("--alpha", "-a", help="Multiplier of each vector; one for all. 1.")]
+Doses = Annotated[
+    list[float] | None, typer.Option("--dose", help="Instead: strength relative to the layer's mean residual norm.")
+]
+Steer = Annotated[
+    str | None, typer.Option("--steer", "-s", help='Instead: an expression, as in "0.6*formality - french @all".')
+]
+PhaseOption = Annotated[str, typer.Option("--phase", help="Where vectors act: generation, prompt or all.")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+
+
+def asked_for(
+    vectors: Sequence[str], alphas: Sequence[float], doses: Sequence[float], steer: str | None, phase: str
+) -> Expression | None:
+    """The expression that the options stand for; None for none. Raises InterventionError where they do not fit."""
+    if steer is not None:
+        if vectors or alphas or doses:
+            raise InterventionError("give --steer, or --vector with --alpha or --dose, not both")
+        return parse(steer)
+    if not vectors:
+        if alphas or doses:
+            raise InterventionError("a strength without a vector: add --vector NAME")
+        return None
+    if alphas and doses:
+        raise InterventionError("give --alpha or --dose, not both")
+    strengths = (
+        [Amount(alpha) for alpha in alphas] or [Amount(100 * dose, percent=True) for dose in doses] or [Amount(1)]
+    )
+    if len(strengths) not in (1, len(vectors)):
+        raise InterventionError(f"{len(vectors)} vectors and {len(strengths)} strengths: give one each, or one for all")
+    strengths *= len(vectors) // len(strengths)
+    blend = " + ".join(f"{strength}*{name}" for strength, name in zip(strengths, vectors, strict=True))
+    return parse(f"{blend} @{phase}")

@@ -1,0 +1,80 @@
+"""Vectors and interventions from a single pair of texts, without a store: for trying things out.
+
+A vector worth trusting comes from many pairs and is measured beside its controls (`pipeline`); these are the forms in
+which steering was first described.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from steering_core.backend import mx
+from steering_core.engine import edited
+from steering_core.errors import VectorError
+from steering_core.interventions.change import Change, Intervention
+from steering_core.interventions.where import Where
+from steering_core.keys import content_key
+from steering_core.models import Model
+from steering_core.prompts import prompt
+from steering_core.vectors.vector import Vector
+
+
+def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.ndarray:
+    """The stream after block `layer` at every token, (T, D) float32. Raises LayerNotFound."""
+    model.checked_layers([layer])
+    seen: list[mx.array] = []
+
+    def look(h: mx.array) -> mx.array:
+        seen.append(h[0].astype(mx.float32))
+        return h
+
+    edited(model, mx.array([tokens]), model.new_cache(), {layer: look})
+    return np.array(seen[-1])
+
+
+def contrast(model: Model, positive: str, negative: str, layer: int, question: str | None = None) -> Vector:
+    """The difference of two texts' streams at their last tokens, (D,), as a vector for `layer`. Turner et al. 2023.
+
+    With a `question` the texts are two answers to it, in the model's chat template. Raises VectorError where both
+    texts have the same stream there, LayerNotFound, PromptError.
+    """
+    chat = question is not None
+    sides = [
+        prompt(model, question or side, chat=chat, answer=side if chat else None).tokens
+        for side in (positive, negative)
+    ]
+    streams = [residual_stream(model, tokens, layer) for tokens in sides]
+    direction = streams[0][-1] - streams[1][-1]
+    if not np.isfinite(direction).all() or not direction.any():
+        raise VectorError(f"{positive!r} and {negative!r} have no direction between them at layer {layer}: change one")
+    norms = [np.linalg.norm(stream[1:] if len(stream) > 1 else stream, axis=-1) for stream in streams]
+    return Vector(
+        vector_id=content_key("contrast", model.identity.model_id, sides, layer),
+        model_id=model.identity.model_id,
+        concept_id=None,
+        method="contrast",
+        layer=layer,
+        residual_norm=float(np.concatenate(norms).mean(dtype=np.float64)),
+        direction=direction,
+        architecture=model.identity.architecture,
+        n_pairs=1,
+        lineage={"made": "contrast", "positive": positive, "negative": negative},
+    )
+
+
+def position_deltas(layer: int, deltas: Mapping[int, np.ndarray], alpha: float = 1.0) -> Intervention:
+    """alpha times each position's own delta (D,), added at that position; negative ones count from the prompt's end."""
+    return Intervention(
+        tuple(Change(layer, delta, alpha, "add", Where("all", (position,))) for position, delta in deltas.items())
+    )
+
+
+def activation_addition(model: Model, positive: str, negative: str, layer: int, alpha: float) -> Intervention:
+    """The difference of two texts' streams, position by position, added at a prompt's first tokens. Turner et al. 2023.
+
+    The shorter text counts as padded with zeros; the first token, which both share as a rule, is left alone.
+    """
+    streams = [residual_stream(model, prompt(model, text, chat=False).tokens, layer) for text in (positive, negative)]
+    length = max(map(len, streams))
+    padded = [np.pad(stream, ((0, length - len(stream)), (0, 0))) for stream in streams]
+    return position_deltas(layer, {i: padded[0][i] - padded[1][i] for i in range(1, length)}, alpha)

@@ -1,0 +1,99 @@
+"""The Python API: three lines to open, to get a vector, to generate."""
+
+import numpy as np
+import pytest
+
+import steering_core as steer
+from steering_core.api import DEFAULT, intervention
+from steering_core.errors import Diverged, InterventionError, LayerNotFound, StoreError, VectorError, VectorMismatch
+from steering_core.models import Model
+from steering_core.one_pair import residual_stream
+
+SHORT = steer.Sampling(max_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def vector(tiny: Model) -> steer.Vector:
+    return steer.contrast(tiny, "I love it", "I hate it", layer=1)
+
+
+def test_every_public_name_is_there_and_listed_once() -> None:
+    assert sorted(steer._HOME) == sorted(steer.__all__)
+    for name in steer.__all__:
+        assert getattr(steer, name).__doc__, name
+    assert set(steer.__all__) <= set(dir(steer))
+    with pytest.raises(AttributeError, match="no attribute 'steer_well'"):
+        steer.steer_well  # noqa: B018
+
+
+def test_a_contrast_is_the_difference_at_the_last_tokens(tiny: Model, vector: steer.Vector) -> None:
+    streams = [residual_stream(tiny, tuple(tiny.tokenizer.encode(text)), 1) for text in ("I love it", "I hate it")]
+    np.testing.assert_array_equal(vector.direction, streams[0][-1] - streams[1][-1])
+    norms = np.concatenate([np.linalg.norm(s[1:], axis=-1) for s in streams])
+    assert vector.residual_norm == pytest.approx(norms.mean())
+    assert vector == steer.contrast(tiny, "I love it", "I hate it", layer=1)
+    answers = steer.contrast(tiny, "Yes", "No", layer=2, question="Is it?")
+    assert answers.layer == 2
+    with pytest.raises(VectorError, match="no direction between them"):
+        steer.contrast(tiny, "same", "same", layer=1)
+    with pytest.raises(LayerNotFound, match="layer 7"):
+        steer.contrast(tiny, "a", "b", layer=7)
+
+
+def test_generate_stream_and_compare_agree(tiny: Model, vector: steer.Vector) -> None:
+    steered = steer.generate(tiny, "Hello", vector, alpha=20, sampling=SHORT)
+    plain = steer.generate(tiny, "Hello", sampling=SHORT)
+    assert steered != plain
+    assert "".join(steer.stream(tiny, "Hello", vector, alpha=20, sampling=SHORT)) == steered
+    strong = vector.intervention(20, "generation")
+    assert steer.compare(tiny, "Hello", [None, strong, None], SHORT) == [plain, steered, plain]
+    assert steer.generate(tiny, "Hello", vector, alpha=0, sampling=SHORT) == plain
+
+
+def test_a_steered_model_is_asked_like_a_model(tiny: Model, vector: steer.Vector) -> None:
+    formal = steer.Steered(tiny, vector, alpha=20, sampling=SHORT)
+    assert formal.layer == 1
+    assert formal.compare("Hello") == (steer.generate(tiny, "Hello", sampling=SHORT), formal.generate("Hello"))
+    assert "".join(formal.stream("Hello")) == formal.generate("Hello")
+    assert formal.at(0).generate("Hello") == formal.compare("Hello")[0]
+
+
+def test_a_vector_of_another_model_is_refused(tiny: Model, vector: steer.Vector) -> None:
+    foreign = steer.Vector("v", "another", None, "made", 1, 1.0, direction=vector.direction)
+    with pytest.raises(VectorMismatch, match="another"):
+        steer.generate(tiny, "Hello", foreign)
+    with pytest.raises(VectorMismatch):
+        steer.Steered(tiny, foreign)
+
+
+def test_divergence_names_layer_and_strength(tiny: Model, vector: steer.Vector) -> None:
+    with pytest.raises(Diverged, match=r"add at layer 1 with 1e\+30"):
+        steer.generate(tiny, "Hello", vector, alpha=1e30)
+    with pytest.raises(Diverged, match="lower the strength"):
+        list(steer.stream(tiny, "Hello", vector, alpha=1e30))
+
+
+def test_an_expression_needs_its_vectors(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> None:
+    nowhere = tmp_path_factory.mktemp("empty") / "store"
+    with pytest.raises(StoreError, match="there is no store"):
+        steer.generate(tiny, "Hello", "0.5*formality", store=nowhere)
+    with pytest.raises(InterventionError, match=r"\^"):
+        steer.generate(tiny, "Hello", "0.5*", store=nowhere)
+
+
+def test_position_deltas_are_one_delta_a_position(tiny: Model, vector: steer.Vector) -> None:
+    done = steer.position_deltas(2, {1: vector.direction, -1: -vector.direction}, alpha=3)
+    assert [(c.layer, c.amount, c.where.positions) for c in done.changes] == [(2, 3, (1,)), (2, 3, (-1,))]
+    added = steer.activation_addition(tiny, "Love", "Hat", layer=1, alpha=2)
+    assert [c.where.positions for c in added.changes] == [(1,), (2,), (3,)]
+    np.testing.assert_array_equal(
+        added.changes[-1].direction, residual_stream(tiny, tuple(tiny.tokenizer.encode("Love")), 1)[3]
+    )
+    assert steer.generate(tiny, "Hello", added, sampling=SHORT, chat=False) != steer.generate(
+        tiny, "Hello", sampling=SHORT, chat=False
+    )
+
+
+def test_nothing_is_no_intervention(tiny: Model) -> None:
+    assert intervention(tiny, None) == steer.Intervention()
+    assert DEFAULT.temperature == 0

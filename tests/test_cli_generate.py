@@ -1,0 +1,124 @@
+"""`steer generate` and `steer chat`: vectors by name, strengths, expressions, and steering changed on the fly."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import steering_core as steer
+from steering_core.cli import chat, generate
+from steering_core.cli.chat import Chat
+from steering_core.errors import InterventionError, SteerflowError, VectorNotFound
+from steering_core.models import Model
+from steering_core.store import Store
+from steering_core.vectors.library import save
+
+SHORT = steer.Sampling(max_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def vector(tiny: Model) -> steer.Vector:
+    return steer.contrast(tiny, "I love it", "I hate it", layer=1)
+
+
+@pytest.fixture(scope="module")
+def shelf(tiny: Model, vector: steer.Vector, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store in which the vector goes by the name `warm`."""
+    store = Store(tmp_path_factory.mktemp("shelf") / "store")
+    store.append_new("models", [dataclasses.asdict(tiny.identity)])
+    save(store, [vector], "warm")
+    return str(store.root)
+
+
+def run(app: object, folder: Path, *arguments: str, said: str | None = None) -> Result:
+    return CliRunner().invoke(app, [str(folder), *arguments], input=said)
+
+
+def test_generate_prints_what_the_api_gives(tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str) -> None:
+    expected = steer.generate(tiny, "Hello", vector, alpha=20, sampling=SHORT)
+    options = ["Hello", "--max-tokens", "6", "--store", shelf]
+    for way in (["-v", "warm", "-a", "20"], ["-s", "20*warm"], ["-v", "warm", "-a", "20", "--stream"]):
+        done = run(generate.app, tiny_folder, *options, *way)
+        assert (done.exit_code, done.stdout) == (0, expected + "\n"), done.output
+    dose = vector.dose(20)
+    assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", str(dose)).stdout == expected + "\n"
+
+
+def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str) -> None:
+    options = ["Hello", "Bye", "--max-tokens", "6", "--store", shelf, "--compare", "-v", "warm", "-a", "20"]
+    rows = json.loads(run(generate.app, tiny_folder, *options, "--format", "json").stdout)
+    assert [(row["prompt"], row["intervention"]) for row in rows] == [
+        (prompt, what) for prompt in ("Hello", "Bye") for what in ("unsteered", "20*warm @generation")
+    ]
+    assert rows[2]["text"] == steer.generate(tiny, "Bye", sampling=SHORT)
+    assert rows[3]["text"] == steer.generate(tiny, "Bye", vector, alpha=20, sampling=SHORT)
+    table = run(generate.app, tiny_folder, *options).stdout
+    assert "unsteered" in table
+    assert "20*warm @generation" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-a", "2"], "a strength without a vector"),
+        (["-v", "warm", "-s", "warm"], "not both"),
+        (["-v", "warm", "-a", "1", "--dose", "1"], "not both"),
+        (["-v", "warm", "-v", "warm", "-v", "warm", "-a", "1", "-a", "2"], "one each, or one for all"),
+        (["-v", "warm", "--phase", "later"], "expected all, prompt or generation"),
+        (["-v", "wrm"], "did you mean 'warm'"),
+    ],
+)
+def test_options_that_do_not_fit_are_told(tiny_folder: Path, shelf: str, options: list[str], words: str) -> None:
+    done = run(generate.app, tiny_folder, "Hello", "--store", shelf, *options)
+    assert isinstance(done.exception, SteerflowError)
+    assert words in str(done.exception)
+
+
+def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf: str) -> None:
+    this = Chat(tiny, store=shelf, max_tokens=6)
+    plain = "".join(this.hear("Hello"))
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": plain.removesuffix("\n")}]
+    assert this.messages == said
+    assert "".join(this.hear("/vector warm")) == "steering: warm\n"
+    assert "".join(this.hear("/alpha 20")) == "steering: 20*warm\n"
+    steered = "".join(this.hear("/again"))
+    assert steered != plain
+    assert len(this.messages) == 2
+    assert "".join(this.hear("/alpha 40%")) == "steering: 40%*warm\n"
+    assert "".join(this.hear("/vector off")) == "steering: none\n"
+    assert "".join(this.hear("/again")) == plain
+    list(this.hear("More"))
+    assert [message["role"] for message in this.messages] == ["user", "assistant"] * 2
+    assert "".join(this.hear("/clear")) == "a new conversation\n"
+    assert this.messages == []
+
+
+def test_chat_tells_mistakes_and_goes_on(tiny: Model, shelf: str) -> None:
+    this = Chat(tiny, store=shelf, max_tokens=6)
+    assert "no command /sing" in "".join(this.hear("/sing"))
+    assert "no command /answer" in "".join(this.hear("/answer x"))
+    assert "nothing is steered" in "".join(this.hear("/alpha 2"))
+    assert "nothing has been said" in "".join(this.hear("/again"))
+    assert "not a number of tokens" in "".join(this.hear("/tokens many"))
+    assert "/alpha A" in "".join(this.hear("/help"))
+    list(this.hear("/steer 2*warm"))
+    for line, error in (
+        ("/steer 2*wrm", VectorNotFound),
+        ("/steer 2*", InterventionError),
+        ("/alpha x", InterventionError),
+    ):
+        with pytest.raises(error):
+            list(this.hear(line))
+        assert str(this.steering) == "2*warm"
+
+
+def test_chat_reads_lines_until_the_end(tiny_folder: Path, shelf: str) -> None:
+    said = "/vector wrm\n/vector warm\nHello\n/quit\nnever\n"
+    done = run(chat.app, tiny_folder, "--store", shelf, "--max-tokens", "4", said=said)
+    assert done.exit_code == 0, done.output
+    assert "did you mean 'warm'" in done.stdout
+    assert "steering: warm" in done.stdout
+    assert "never" not in done.stdout

@@ -1,0 +1,211 @@
+"""The explorer's page in a real browser: Debian's chromium, headless."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.store import Store
+from steering_core.vectors import library
+from tests.explorer import ran_store, served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+IMAGES = os.environ.get("STEERFLOW_IMAGES")  # where the README's screenshot is kept, when it is made anew
+DESK, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
+    markup = "<img src=x onerror=alert(1)>"
+    concept = Concept(
+        name="loud",
+        chat=True,
+        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD! {markup}", negative=f"{i} quiet.") for i in range(10)),
+        prompts=("Hello", markup),
+        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
+    )
+    return ran_store(tmp_path_factory.mktemp("page"), tiny_folder, concept)
+
+
+@pytest.fixture(scope="module")
+def address(ran: Store) -> Iterator[str]:
+    with served(ran) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, open; the test fails where it wrote an error or a warning, or asked another host for anything."""
+    context = browser.new_context(viewport=DESK)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield from watched(context.new_page(), address)
+    context.close()
+
+
+def watched(page: Page, address: str) -> Iterator[Page]:
+    said: list[str] = []
+    page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(f"a dialog: {dialog.message}"))
+    page.on("request", lambda request: request.url.startswith((address, "blob:", "data:")) or said.append(request.url))
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    assert said == []
+
+
+def steered(page: Page) -> str:
+    """Press Steer and wait for the end; the steered text."""
+    page.click("#run")
+    expect(page.locator("#status")).to_contain_text("a second", timeout=30_000)
+    return page.locator(".pane .text").nth(1).inner_text()
+
+
+def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ran: Store) -> None:
+    page.click("[aria-label^='Remove']")
+    page.click("#type-contrast")
+    page.get_by_label("Towards").fill("I love it!\nGreat.")
+    page.get_by_label("Away from").fill("I hate it.\nAwful.")
+    page.get_by_label("Layers", exact=True).fill("1-2")
+    page.get_by_role("spinbutton", name="Tokens").fill("12")
+    page.get_by_label("Strength as a number").fill("1.1")
+    first = steered(page)
+    assert page.locator(".pane .text").first.inner_text() != first
+    assert page.locator(".token").count() > 12
+    assert page.locator(".token").last.get_attribute("style")
+    page.get_by_label("Name in the library").fill("cheerful")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#notice")).to_contain_text("Saved cheerful: 2 layers")
+    assert [vector.layer for vector in library.find_all(ran, "cheerful")] == [1, 2]
+    assert page.locator("#picker option", has_text="cheerful").count() == 2
+
+
+def test_moving_a_slider_changes_the_text(page: Page) -> None:
+    before = steered(page)
+    slider = page.get_by_label("Strength", exact=True)
+    slider.focus()
+    slider.press("End")
+    expect(page.locator("#status")).not_to_contain_text("a second")
+    expect(page.locator("#status")).to_contain_text("a second", timeout=30_000)
+    assert page.locator(".pane .text").nth(1).inner_text() != before
+
+
+def test_a_fault_is_told_in_words(page: Page) -> None:
+    page.click("#type-contrast")
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_contain_text("as many lines on either side")
+    page.get_by_label("Towards").fill("yes")
+    page.get_by_label("Away from").fill("no")
+    page.get_by_label("Layers", exact=True).fill("99")
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_contain_text("layers 0..3")
+    page.get_by_role("spinbutton", name="Tokens").fill("99999")
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_contain_text("Tokens")
+
+
+def test_what_is_on_the_page_can_be_copied(page: Page) -> None:
+    for kind, said in (
+        ("Python", "client.chat.completions.create("),
+        ("curl", "curl -N"),
+        ("Spec", "concepts: [loud]"),
+    ):
+        page.get_by_role("button", name=kind, exact=True).click()
+        expect(page.locator("#notice")).to_contain_text(f"Copied as {kind}")
+        assert said in page.evaluate("navigator.clipboard.readText()")
+    page.get_by_role("button", name="Expression", exact=True).click()
+    assert re.fullmatch(r"-?\d+(\.\d+)?%\*[0-9a-f]{20}", page.evaluate("navigator.clipboard.readText()"))
+
+
+def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
+    page.click("#tab-look")
+    page.locator("#detail .chart svg .mark-rect path").first.click()
+    texts = page.locator("#texts")
+    expect(texts).to_be_visible()
+    expect(texts.locator("tbody tr")).to_have_count(2)
+    expect(texts).to_contain_text("<img src=x onerror=alert(1)>")  # shown, not run
+    page.get_by_role("button", name="Steer with it").click()
+    expect(page.locator("#steer .vector h2")).to_have_text("loud")
+
+
+def test_the_sql_box_answers_and_hands_out_files(page: Page) -> None:
+    page.click("#tab-ask")
+    page.locator("#sql").fill("SELECT name, n_layers FROM models")
+    page.locator("#sql").press("Control+Enter")
+    expect(page.locator("#answer td").last).to_have_text("4")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert Path(download.value.path()).read_text().startswith('"name","n_layers"')
+
+
+def test_named_queries_run_from_the_page(page: Page) -> None:
+    page.click("#tab-ask")
+    page.locator(".example", has_text="layer_by_dose").click()
+    expect(page.locator("#answer tbody tr").first).to_be_visible()
+    assert "?" not in page.locator("#sql").input_value().split("\n", 2)[2]
+
+
+def test_tabs_theme_and_run_work_from_the_keyboard(page: Page) -> None:
+    page.focus("#tab-steer")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#look")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.focus("#prompt")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#status")).to_contain_text("a second", timeout=30_000)
+
+
+@pytest.mark.parametrize("view", ["steer", "look", "ask"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_shows_every_view_without_scrolling_sideways(
+    browser: Browser, address: str, view: str, theme: str
+) -> None:
+    context = browser.new_context(viewport=PHONE, color_scheme=theme, has_touch=True)
+    for page in watched(context.new_page(), address):
+        page.click(f"#tab-{view}")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    context.close()
+
+
+@pytest.mark.real
+def test_the_screenshot_of_the_readme(browser: Browser, tmp_path: Path) -> None:
+    """With STEERFLOW_IMAGES=docs/images it is kept there."""
+    try:
+        store = Store.existing(os.environ.get("STEERFLOW_STORE"))
+        board = store.rows("SELECT concept FROM recommendations WHERE model = 'smollm2-135m'")
+    except Exception as error:  # noqa: BLE001  (no store, or one of an older version: nothing to show)
+        pytest.skip(f"make discover fills the store that is shown: {error}")
+    if not board:
+        pytest.skip("make discover fills the store that is shown")
+    with served(store) as address:
+        context = browser.new_context(viewport=DESK, device_scale_factor=1.5, color_scheme="light")
+        for page in watched(context.new_page(), address):
+            page.locator("#prompt").fill("How was your trip to the mountains?")
+            page.click("#run")
+            expect(page.locator("#status")).to_contain_text("a second", timeout=120_000)
+            expect(page.locator(".pane .text").nth(1)).not_to_be_empty()
+            expect(page.locator("#evidence svg").first).to_be_visible()
+            path = Path(IMAGES or tmp_path, "explorer.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=path)
+            assert path.stat().st_size > 20_000
+        context.close()
