@@ -18,6 +18,8 @@ VERBS = {
     "generate": "Generate under any intervention, beside the unsteered text if you like.",
     "chat": "Talk to a model, and change its steering on the fly.",
     "runs": "What ran, what came of it, and what changed since.",
+    "calibrate": "The largest alpha within the damage bounds, measured, beside the rules of thumb.",
+    "sweep-layers": "Which layer steers best at equal damage, compared with chance.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "sql": "Ask the store anything, in SQL.",

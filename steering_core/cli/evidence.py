@@ -1,0 +1,35 @@
+"""What the verbs that measure have in common: a spec's models and concepts, opened, with their vectors."""
+
+from collections.abc import Iterator
+
+from steering_core import pipeline
+from steering_core.cli.output import progress_bars
+from steering_core.concepts import Concept, load_concept
+from steering_core.layer_sweep import over_layers
+from steering_core.models import Model
+from steering_core.pipeline import Run
+from steering_core.spec import load_spec
+from steering_core.store import Store, default_store
+from steering_core.vectors.vector import Vector
+
+
+def over_concepts(
+    spec: str, model: str | None, concept: str | None, store: str | None, layers: str | None = None
+) -> Iterator[tuple[Run, Model, Concept, list[Vector]]]:
+    """Each model and concept of a spec, or those named instead, with the vectors of its grid; progress is shown."""
+    wanted = load_spec(spec)
+    wanted = wanted.model_copy(
+        update={"models": (model,) if model else wanted.models, "concepts": (concept,) if concept else wanted.concepts}
+    )
+    concepts = [load_concept(name) for name in wanted.concepts]
+    with progress_bars() as notify:
+        run = Run(wanted, Store(store or default_store()), notify)
+        run = over_layers(run, layers) if layers else run
+        for name in wanted.models:
+            opened = pipeline.load_model(run, name)
+            try:
+                pipeline.extract_activations(run, opened, concepts)
+                for one in concepts:
+                    yield run, opened, one, pipeline.derive_vectors(run, opened, one)[0]
+            finally:
+                opened.close()

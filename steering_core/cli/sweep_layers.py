@@ -1,0 +1,27 @@
+"""`steer sweep-layers SPEC`: which layer steers best at equal damage, compared with chance."""
+
+from typing import Annotated, Any
+
+import typer
+
+from steering_core.cli.evidence import over_concepts
+from steering_core.cli.output import Format, print_rows
+from steering_core.layer_sweep import swept
+
+app = typer.Typer()
+
+
+@app.command()
+def sweep_layers(
+    spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
+    concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
+    model: Annotated[str | None, typer.Option(help="This model instead of the spec's.")] = None,
+    kl: Annotated[float, typer.Option(min=0.001, help="The equal damage: nats on neutral next tokens.")] = 0.2,
+    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+) -> None:
+    """Effect of every layer's vector at the dose where all do the same damage, minus its best control's."""
+    rows: list[dict[str, Any]] = []
+    for run, opened, one, vectors in over_concepts(spec, model, concept, store, layers="all"):
+        rows += swept(run, opened, one, vectors, kl)
+    print_rows(rows, list(rows[0]), form)

@@ -1,0 +1,100 @@
+"""Calibration: bisection finds a known bound; on the toy model the largest alpha is the closed form's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from steering_core.calibration import Calibration, bisected, judged
+from steering_core.cli.calibrate import app as calibrate
+from steering_core.cli.sweep_layers import app as sweep_layers
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.models import open_model
+from steering_core.recommendations import Bounds
+from steering_core.scores.metrics import Bench
+from steering_core.spec import GenerationsSpec
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector
+from tests import toy
+
+CONCEPT = Concept(
+    name="capitals",
+    pairs=tuple(Pair(positive=a, negative=a.lower()) for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
+    prompts=("1, 2, 3:",),
+    items=tuple(Item(prompt=f"{i}?", matching="YES", not_matching="no") for i in range(20)),
+)
+NEUTRAL = ("Fire!", "Stop. 12!")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
+        yield Bench(model, CONCEPT)
+
+
+def calibration(bench: Bench, store: Store) -> Calibration:
+    _, v = toy.axes()
+    of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
+    vectors = [Vector(f"v{k}", *of, 1, 10.0, direction=np.float32(k * v)) for k in (1, 4)]
+    return Calibration(bench, store, vectors, GenerationsSpec(prompts=1, max_tokens=4))
+
+
+def kl_at(along_v: float) -> float:
+    (last,) = toy.byte_tokenizer().encode("!")
+    base = toy.log_softmax(toy.logits_after(last, 0.0))
+    return float((np.exp(base) * (base - toy.log_softmax(toy.logits_after(last, along_v)))).sum())
+
+
+def test_bisection_finds_each_vectors_own_bound() -> None:
+    bounds = np.array([0.37, 1.9, 0.01, 1e9])
+    found = bisected(lambda doses: np.array(doses) / bounds, 4, first=0.1, doublings=6, steps=12)
+    assert found[:3] == pytest.approx(bounds[:3], rel=0.05)
+    assert found[3] == pytest.approx(3.2)
+    assert (np.array(found) <= bounds).all()
+
+
+def test_damage_that_is_not_a_number_is_too_much() -> None:
+    found = bisected(lambda doses: np.where(np.array(doses) > 0.5, np.nan, 0.0), 1, 0.1, 6, 10)
+    assert found == pytest.approx([0.5], abs=0.01)
+
+
+def test_the_largest_alpha_is_the_closed_forms(bench: Bench, store: Store) -> None:
+    found = calibration(bench, store).within(Bounds(1.5, 0.05), NEUTRAL, texts=False)
+    for one, length in zip(found, (1, 4), strict=True):
+        assert kl_at(one.alpha * length) == pytest.approx(one.kl, abs=1e-5)
+        assert one.kl <= 0.05 < kl_at(one.alpha * length * 1.1)
+    assert found[0].dose == pytest.approx(found[1].dose, rel=0.05)  # a dose does not depend on a vector's length
+    assert found[0].alpha == pytest.approx(4 * found[1].alpha, rel=0.05)
+
+
+def test_texts_lower_what_kl_alone_allows(bench: Bench, store: Store) -> None:
+    by_kl = calibration(bench, store).within(Bounds(1.05, 1.0), NEUTRAL, texts=False)
+    by_both = calibration(bench, store).within(Bounds(1.05, 1.0), NEUTRAL)
+    for a, b in zip(by_both, by_kl, strict=True):
+        assert a.dose <= b.dose
+        assert a.perplexity_ratio is not None
+        assert a.perplexity_ratio <= 1.05
+
+
+def test_a_rule_is_good_within_half_of_the_largest() -> None:
+    assert [judged(rule, 10.0) for rule in (11.0, 10.0, 5.0, 4.9)] == ["too strong", "good", "good", "too weak"]
+
+
+def test_the_commands_print_a_row_a_layer(bench: Bench, tmp_path: Path) -> None:
+    import json
+
+    import yaml
+
+    concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
+    concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    spec.write_text(yaml.safe_dump({"models": [bench.model.name], "concepts": [str(concept)],
+                                    "generations": {"layers": [1], "prompts": 1, "max_tokens": 2}}))  # fmt: skip
+    to = [str(spec), "--store", str(tmp_path / "store"), "--format", "json"]
+    (row,) = json.loads(CliRunner().invoke(calibrate, [*to, "--no-texts"], catch_exceptions=False).stdout)
+    assert row["alpha"] == pytest.approx(row["dose"] * row["residual_norm"] / row["norm"])
+    assert row["rule_300"] == pytest.approx(300 / row["norm"])
+    rows = json.loads(CliRunner().invoke(sweep_layers, [*to, "--kl", "0.05"], catch_exceptions=False).stdout)
+    assert sorted(row["layer"] for row in rows) == [0, 1, 2]
+    assert all(row["effect_low"] > 0 and row["kl"] <= 0.05 for row in rows)
