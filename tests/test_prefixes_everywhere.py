@@ -1,0 +1,41 @@
+"""On every architecture of mlx-lm that can be tapped, shared prefixes and padded batches change no activation."""
+
+import numpy as np
+
+from steering_core.activations.capture import Capture, Reading
+from steering_core.activations.passes import Cost, plan_passes
+from steering_core.engine import Work
+from steering_core.prompts import Prompt
+from tests.test_architectures import Unsaved, built  # noqa: F401  (a fixture)
+
+STEM = tuple(range(1, 12))  # beyond the sliding windows of 8
+ENDS = [(20,), (21, 22, 23), (24, 25), (26, 27, 28, 29)]
+PROMPTS = [Prompt(tokens, "", 2, "") for tokens in [*(STEM + end for end in ENDS), *((30, *end) for end in ENDS)]]
+
+
+class _NoSpecialTokens:
+    all_special_ids = ()
+
+
+class _Layers:
+    def __init__(self, n_layers: int) -> None:
+        self.n_layers = n_layers
+
+
+def _captured(model: Unsaved, cost: Cost) -> tuple[np.ndarray, int]:
+    """Means over each prompt's answer, (N, L, D), and the number of passes that continued another."""
+    capture = Capture(model, PROMPTS, Reading(tuple(range(len(model.taps))), "response"), Work())
+    passes = plan_passes([prompt.tokens for prompt in PROMPTS], cost)
+    found = {row: v for c in capture.run(passes) for row, v in zip(c.rows, c.values, strict=True)}
+    return np.stack([found[i] for i in range(len(PROMPTS))]), sum(p.offset > 0 for root in passes for p in root.walk())
+
+
+def test_shared_prefixes_change_no_activation(built: Unsaved) -> None:  # noqa: F811
+    built.tokenizer = _NoSpecialTokens()  # type: ignore[assignment]
+    built.identity = _Layers(len(built.taps))  # type: ignore[assignment]
+    alone, none = _captured(built, Cost(tokens=1, overhead=10**6))
+    padded, none_either = _captured(built, Cost(tokens=1000, overhead=10**6))
+    shared, some = _captured(built, Cost(tokens=1000, overhead=1))
+    assert none == none_either == 0 < some
+    np.testing.assert_allclose(padded, alone, atol=2e-3 * np.abs(alone).max())
+    np.testing.assert_allclose(shared, alone, atol=2e-3 * np.abs(alone).max())
