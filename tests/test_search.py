@@ -1,0 +1,112 @@
+"""The search finds what the whole grid finds, with less work; controls, verdicts and numbers are what they say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steering_core.cells import NONE, Cell, chance_controls, unsteered
+from steering_core.models import open_model
+from steering_core.pipeline import run
+from steering_core.recommendations import Bounds, choose
+from steering_core.scores.metrics import Bench
+from steering_core.scores.summary import summarise
+from steering_core.search import Ground, Search
+from steering_core.spec import Spec
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector
+from tests import toy
+from tests.nonsense import save_nonsense
+from tests.test_calibration import CONCEPT, NEUTRAL
+
+DOSES = (0.01, 0.02, 0.03, 0.04)
+LENIENT = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), max_kl=9.0)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
+        yield Bench(model, CONCEPT)
+
+
+def vectors(bench: Bench) -> list[Vector]:
+    """At each layer the planted direction, as strong as the layer is high, and two random ones beside it."""
+    u, v = toy.axes()
+    noise = np.random.default_rng(3).standard_normal((2, toy.WIDTH))
+    found = []
+    for layer in range(3):
+        mixed = (layer + 1) / 3 * v + np.sqrt(1 - ((layer + 1) / 3) ** 2) * u
+        for i, (control, direction) in enumerate([(None, mixed), ("random", noise[0]), ("random", noise[1])]):
+            of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0)
+            unit = np.float32(direction / np.linalg.norm(direction))
+            found.append(Vector(f"{layer}-{i}", *of, control=control, direction=unit))
+    return found
+
+
+def grid(bench: Bench) -> list[Cell]:
+    of = (bench.model.identity.model_id, CONCEPT.concept_id, "generation")
+    candidates = [v for v in vectors(bench) if v.control is None]
+    cells = [Cell(*of, vector=v, alpha=v.alpha(dose)) for v in candidates for dose in DOSES]
+    return [unsteered(bench.model.identity, CONCEPT, "generation"), *cells]
+
+
+def test_halving_finds_the_whole_grids_best_with_fewer_measurements(bench: Bench, tmp_path: Path) -> None:
+    halved = Search(bench, Store(tmp_path / "a"), LENIENT).halving(grid(bench), vectors(bench), 2)
+    whole = Search(bench, Store(tmp_path / "b"), LENIENT).whole_grid(grid(bench), vectors(bench))
+    best = [(cell.vector.layer, round(cell.dose, 3)) for cell in halved.cells[1:] if cell.vector]
+    assert best == [(2, 0.04), (2, 0.03)]
+    assert halved.measured.computed < whole.measured.computed / 2
+    assert halved.cells[0].control == NONE
+
+
+def test_every_shortlisted_candidate_has_its_controls_beside_it(bench: Bench, store: Store) -> None:
+    found = Search(bench, store, LENIENT).halving(grid(bench), vectors(bench), 2)
+    for cell in found.cells[1:]:
+        beside = [control for control in found.controls if control.stands_beside(cell)]
+        assert [control.control for control in beside] == ["random", "random"]
+        assert all(control.dose == pytest.approx(cell.dose) for control in beside)
+
+
+def test_cells_beyond_the_damage_bound_drop_out(bench: Bench, store: Store) -> None:
+    strict = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), max_kl=0.02)
+    found = Search(bench, store, strict).halving(grid(bench), vectors(bench), 2)
+    scores = summarise(store, found.everything, found.measured.measurement_ids, "validation", 100, 0)
+    assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])
+
+
+def test_over_controls_is_the_paired_difference_with_the_best_one(bench: Bench, store: Store) -> None:
+    found = Search(bench, store, LENIENT).whole_grid(grid(bench), vectors(bench))
+    scores = summarise(store, found.everything, found.measured.measurement_ids, "validation", 100, 0)
+    chosen = choose(found.cells[1:], scores, Bounds(9.0, 9.0))
+    rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(bench))]
+    mine = scores[chosen.intervention_id]
+    assert mine["over_controls"]["value"] == pytest.approx(mine["effect"]["value"] - max(rivals))
+    assert mine["over_controls"]["p_value"] == pytest.approx(1e-4 * 12)  # the least there is, for twelve candidates
+
+
+def test_the_same_seed_gives_the_same_numbers(tiny_folder: Path, tmp_path: Path) -> None:
+    spec = nonsense_spec(tiny_folder, save_nonsense(tmp_path, 0, flip_items=True))
+    boards = []
+    for name in ("a", "b"):
+        store = Store(tmp_path / name)
+        run(spec, store)
+        boards.append(store.rows("SELECT * FROM raw.scores ORDER BY score_id"))
+    assert boards[0] == boards[1]
+
+
+def nonsense_spec(model: Path, concept: Path) -> Spec:
+    return Spec(
+        models=(str(model),),
+        concepts=(str(concept),),
+        generations={"layers": (1, 2), "doses": (0.3,), "prompts": 1, "max_tokens": 2, "shortlist": 2},
+        scores={"bootstrap": 200, "metrics": ("propensity",)},
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nonsense_is_no_better_than_random(tiny_folder: Path, store: Store, tmp_path: Path, seed: int) -> None:
+    """A few of the hundred seeds of `benchmarks/evaluation.py --nonsense 100`."""
+    path = save_nonsense(tmp_path, seed, flip_items=False)
+    (row,) = run(nonsense_spec(tiny_folder, path), store)["recommendations"]
+    assert row["verdict"] == "no better than random", row["reason"]
