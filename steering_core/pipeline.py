@@ -40,6 +40,9 @@ from steering_core.vectors.vector import Vector, vectors_by_id
 
 log = logging.getLogger(__name__)
 Notify = Callable[[str, int, int], None]
+Load = Callable[[Run, str], Model]
+Extract = Callable[[Run, Model, Sequence[Concept]], Any]
+Discover = Callable[[Run, Model, Concept], dict[str, Any]]
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
 
@@ -236,25 +239,29 @@ def run(spec: Spec, store: Store, notify: Notify = lambda what, done, total: Non
     return report
 
 
-def discover_all(
-    run: Run,
-    load: Callable[[Run, str], Model],
-    extract: Callable[[Run, Model, Sequence[Concept]], Any],
-    discover: Callable[[Run, Model, Concept], dict[str, Any]],
-) -> None:
-    """Every (model, concept) cell of a run in turn, one model open at a time; a cell that fails fails alone.
+def discover_all(run: Run, load: Load, extract: Extract, discover: Discover) -> None:
+    """A recommendation for every (model, concept) cell of a run, or the error that it failed with.
 
     The three stages are given, so that flows can have them run as tasks.
     """
+
+    def cell(run: Run, model: Model, concept: Concept) -> None:
+        with run.cell(model.name, concept.name) as found:
+            found.append(discover(run, model, concept))
+
+    each_cell(run, load, extract, cell)
+
+
+def each_cell(run: Run, load: Load, extract: Extract, do: Callable[[Run, Model, Concept], None]) -> None:
+    """Every (model, concept) cell of a run in turn, one model open at a time; one that fails fails alone."""
     concepts = _read_concepts(run)
     for name in run.spec.models if concepts else ():
         with run.guard(name, [concept.name for concept in concepts]):
             model = load(run, name)
             try:
-                ready = _extracted(run, model, concepts, extract)
-                for concept in ready:
-                    with run.cell(name, concept.name) as found:
-                        found.append(discover(run, model, concept))
+                for concept in _extracted(run, model, concepts, extract):
+                    with run.guard(name, [concept.name]):
+                        do(run, model, concept)
             finally:
                 model.close()
 
@@ -272,9 +279,7 @@ def _read_concepts(run: Run) -> list[Concept]:
     return concepts
 
 
-def _extracted(
-    run: Run, model: Model, concepts: Sequence[Concept], extract: Callable[[Run, Model, Sequence[Concept]], Any]
-) -> Sequence[Concept]:
+def _extracted(run: Run, model: Model, concepts: Sequence[Concept], extract: Extract) -> Sequence[Concept]:
     """Concepts whose activations are stored: all at once, or one by one where that fails, so that one fails alone."""
     if len(concepts) > 1:
         try:

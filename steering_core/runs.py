@@ -62,12 +62,14 @@ class Run:
     """One execution of a spec against a store, begun when it is made.
 
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
+    A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
     spec: Spec
     store: Store
     notify: Callable[[str, int, int], None] = lambda what, done, total: None
     sweep: str | None = None
+    keeps_outcomes: bool = True
     counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -123,6 +125,8 @@ class Run:
     def _store_outcome(
         self, model: str, concept: str, did: Counts, found: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
+        if not self.keeps_outcomes:
+            return
         ids = {name: found[name] if found else None for name in ("model_id", "concept_id", "recommendation_id")}
         now = datetime.datetime.now(datetime.UTC)
         row = {"run_id": self.run_id, "sweep": self.sweep or self.run_id, "model": model, "concept": concept, **ids}

@@ -27,16 +27,18 @@ def service(word: str, environment: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def new_machine(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment of a machine on which `make up` has run; `make down` ends it."""
+def new_machine(folder: Path, **changed: str) -> Iterator[dict[str, str]]:
+    """The environment of a machine on which `make up` has run, with these variables changed; `make down` ends it."""
     (folder / "prefect").mkdir(parents=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "STEERFLOW_"))} | {
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "PREFECT_HOME": str(folder / "prefect"),
         "STEERFLOW_STATE": str(folder / "state"),
         "STEERFLOW_STORE": str(folder / "store"),
+        "STEERFLOW_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(ROOT),
         "DO_NOT_TRACK": "1",
+        **changed,
     }
     try:
         service("up", environment)

@@ -7,7 +7,7 @@ from steering_core.cli.output import progress_bars
 from steering_core.concepts import Concept, load_concept
 from steering_core.layer_sweep import over_layers
 from steering_core.models import Model
-from steering_core.pipeline import Run
+from steering_core.runs import Run
 from steering_core.spec import load_spec
 from steering_core.store import Store, default_store
 from steering_core.vectors.vector import Vector

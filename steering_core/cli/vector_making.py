@@ -13,9 +13,10 @@ from steering_core.concepts import load_concept
 from steering_core.errors import PromptError, SpecError, VectorError
 from steering_core.library import did_you_mean
 from steering_core.models import Model
-from steering_core.pipeline import Run, derive_vectors, extract_activations, load_model, prompt_row
+from steering_core.pipeline import derive_vectors, extract_activations, load_model, prompt_row
 from steering_core.prompts import prompt
 from steering_core.reports import named_query
+from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 from steering_core.validation import checked
