@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine import Work
+from steering_core.explorer.routes.look import DEFAULTS
 from steering_core.models import open_model
 from steering_core.prompts import prompt
 from steering_core.sampling import Request, sample
@@ -189,7 +190,7 @@ def test_many_tabs_are_served_together_each_as_if_alone(client: TestClient, want
 # -- look and ask -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["layer_by_dose", "dose_response", "similarity"])
+@pytest.mark.parametrize("name", ["layer_by_dose", "dose_response", "similarity", "frontier", "layer_profile"])
 def test_charts_are_drawn_from_their_queries(client: TestClient, name: str) -> None:
     board = client.get("/api/rows/leaderboard").json()
     given = {"model_id": board[0]["model_id"], "concept_id": board[0]["concept_id"], "layer": board[0]["layer"]}
@@ -208,10 +209,19 @@ def test_a_cell_of_the_heat_map_leads_to_its_texts(client: TestClient) -> None:
 
 def test_the_prompts_nearest_to_a_vector_are_its_own_sides(client: TestClient, ran: Store, tiny_folder: Path) -> None:
     chosen = client.get("/api/vectors", params={"model": str(tiny_folder)}).json()[0]
-    found = client.get("/api/rows/nearest_prompts", params={"vector_id": chosen["vector_id"]}).json()
+    found = client.get("/api/rows/prompts_along_vector", params={"vector_id": chosen["vector_id"]}).json()
     assert [row["projection"] for row in found] == sorted((row["projection"] for row in found), reverse=True)
     assert "LOUD" in found[0]["text"]
     assert "quiet" in found[-1]["text"]
+
+
+def test_a_vector_tells_what_tokens_it_promotes(client: TestClient, tiny_folder: Path) -> None:
+    chosen = client.get("/api/vectors", params={"model": str(tiny_folder)}).json()[0]["vector_id"]
+    found = client.get("/api/promoted", params={"model": str(tiny_folder), "vector": chosen}).json()
+    logits = [row["logit"] for row in found if row["side"] == "promoted"]
+    assert logits == sorted(logits, reverse=True)
+    assert logits[0] > 0 > found[-1]["logit"]
+    assert client.get("/api/promoted", params={"model": "/etc", "vector": chosen}).status_code == 404
 
 
 def test_a_query_without_its_parameters_or_name_is_told(client: TestClient) -> None:
@@ -222,7 +232,7 @@ def test_a_query_without_its_parameters_or_name_is_told(client: TestClient) -> N
 def test_every_named_query_answers(client: TestClient) -> None:
     cell = client.get("/api/rows/recommended").json()[0]
     for query in client.get("/api/queries").json():
-        given = {name: cell.get(name, "x") for name in query["parameters"]}
+        given = {name: cell.get(name, "x") for name in query["parameters"] if name not in DEFAULTS}
         answer = client.get(f"/api/rows/{query['name']}", params=given)
         assert answer.status_code == 200, (query["name"], answer.text)
         assert query["says"]

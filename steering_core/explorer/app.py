@@ -26,7 +26,8 @@ _STATUS = {ModelNotFound: 404, VectorNotFound: 404, Busy: 429}
 
 def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = None) -> FastAPI:
     """The application over `store`; requests may also name `models`, and must carry `token` where one is given."""
-    explorer = Explorer(store, Accelerator(OpenModels(store, models)), Ask(store))
+    box = Ask(store)
+    explorer = Explorer(store, Accelerator(OpenModels(box, models)), box)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -2,13 +2,21 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from steering_core.errors import ModelNotFound
+from steering_core.explorer.ask import Ask
 from steering_core.library import did_you_mean
 from steering_core.models import EMBEDDED, Model
-from steering_core.store import Store
 
 LOADED = 2  # models whose weights stay in memory
+_STORED = """
+SELECT m.*
+FROM models m
+LEFT JOIN (SELECT unnest(model_ids) AS model_id, started_at AS ran FROM runs) USING (model_id)
+QUALIFY row_number() OVER (PARTITION BY name ORDER BY ran DESC NULLS LAST) = 1
+ORDER BY ran DESC NULLS LAST, name
+"""
 
 
 class OpenModels:
@@ -17,17 +25,15 @@ class OpenModels:
     A request can name no other, so it can neither open a folder nor start a download.
     """
 
-    def __init__(self, store: Store, told: Iterable[str] = ()) -> None:
-        self._store, self._told = store, list(told)
+    def __init__(self, ask: Ask, told: Iterable[str] = ()) -> None:
+        self._ask, self._told = ask, list(told)
         self._open: OrderedDict[str, Model] = OrderedDict()
 
-    def names(self) -> list[str]:
-        """Names that a request may use, those told first, then by the latest run."""
-        found = self._store.rows(
-            "SELECT m.name FROM raw.models m LEFT JOIN raw.runs r ON list_contains(r.model_ids, m.model_id) "
-            "GROUP BY m.name ORDER BY max(r.started_at) DESC NULLS LAST, m.name"
-        )
-        return list(dict.fromkeys([*self._told, *(row["name"] for row in found), *EMBEDDED]))
+    def known(self) -> dict[str, dict[str, Any]]:
+        """What the store knows of the models that a request may name: those told first, then by the latest run."""
+        stored = {row["name"]: row for row in self._ask.own(_STORED).to_pylist()}
+        names = dict.fromkeys([*self._told, *stored, *EMBEDDED])
+        return {name: stored.get(name, {"name": name}) for name in names}
 
     def open(self, name: str, in_use: Collection[str] = ()) -> Model:
         """The model `name`, loaded when it is used; another gives way, but none that is `in_use`.
@@ -35,7 +41,7 @@ class OpenModels:
         For the accelerator's thread alone. Raises ModelNotFound.
         """
         if name not in self._open:
-            known = self.names()
+            known = self.known()
             if name not in known:
                 raise ModelNotFound(f"there is no model {name!r} here: {did_you_mean(name, known)}")
             idle = [other for other in self._open if other not in in_use]

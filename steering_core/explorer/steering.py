@@ -126,7 +126,7 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> P
     changes = Intervention(tuple(a.change for a in found))
     if steering.expression:
         changes += resolved(
-            steering.expression, lambda name: _named(model, store, drafts, name), model.identity.n_layers
+            steering.expression, lambda name: named_vector(model, store, drafts, name), model.identity.n_layers
         )
     return Plan(tuple(found), changes)
 
@@ -137,10 +137,11 @@ def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> Iter
         for layer in model.checked_layers(list(use.layers or ())):
             yield vectors[layer]
     elif use.vector is not None:
-        yield _named(model, store, drafts, use.vector)
+        yield named_vector(model, store, drafts, use.vector)
 
 
-def _named(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
+def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
+    """The draft or the library's vector that goes by `name`. Raises VectorNotFound, VectorMismatch and their like."""
     vector = drafts.find(name) or library.find(store, name, model.identity)
     vector.check(model.identity)
     return vector

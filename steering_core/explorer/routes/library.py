@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from steering_core.concepts import available_concepts
-from steering_core.explorer.state import Here, called, rows_of
+from steering_core.explorer.state import Here, called, plain, rows_of
 from steering_core.reports import named_query
 
 router = APIRouter(tags=["library"])
@@ -15,11 +15,8 @@ router = APIRouter(tags=["library"])
 @router.get("/models")
 def models(here: Here) -> list[dict[str, Any]]:
     """Models that a request may name, with what the store knows of them."""
-    known = rows_of(here.ask.own("SELECT * FROM models"))
-    by_name = {row["name"]: row for row in known}
     loaded = here.accelerator.models.loaded()
-    names = here.accelerator.models.names()
-    return [{"name": name, "loaded": name in loaded, **by_name.get(name, {})} for name in names]
+    return [{**plain(row), "loaded": name in loaded} for name, row in here.accelerator.models.known().items()]
 
 
 @router.get("/vectors")

@@ -1,22 +1,41 @@
 """Look: the evidence, as rows of the named queries and as charts drawn from them."""
 
-import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from steering_core.charts import evaluation
 from steering_core.charts import explorer as charts
 from steering_core.errors import QueryError
 from steering_core.explorer.routes.ask import named_queries
-from steering_core.explorer.state import Here, rows_of
+from steering_core.explorer.state import Here, called, rows_of
+from steering_core.explorer.steering import named_vector
+from steering_core.keys import KEY_LENGTH
 from steering_core.library import did_you_mean
+from steering_core.models import Model
+from steering_core.spec import ScoresSpec
+from steering_core.vectors.meaning import Tokens, promoted_tokens
 
 router = APIRouter(tags=["look"])
 
+_BOUNDS = ScoresSpec()
+DEFAULTS = {  # of the queries' parameters
+    "max_perplexity_ratio": _BOUNDS.max_perplexity_ratio,
+    "max_kl": _BOUNDS.max_kl,
+    "how many high": 6,
+    "how many low": 6,
+}
 CHARTS: dict[str, tuple[str, Callable[[charts.Rows], charts.Drawing]]] = {
     "layer_by_dose": ("layer_by_dose", charts.layer_by_dose),
     "dose_response": ("dose_response_of_concept", charts.dose_response),
+    "frontier": (
+        "frontier_of_concept",
+        partial(evaluation.frontier, max_perplexity_ratio=_BOUNDS.max_perplexity_ratio),
+    ),
+    "layer_profile": ("layer_profile", evaluation.layer_profile),
+    "stability": ("stability_of_concept", evaluation.stability),
     "similarity": ("vector_similarity", charts.similarity),
 }
 
@@ -34,7 +53,7 @@ def chart(name: str, here: Here, request: Request) -> dict[str, Any]:
         raise QueryError(f"there is no chart {name!r}: {did_you_mean(name, CHARTS)}")
     query, draw = CHARTS[name]
     found = _rows(here, query, dict(request.query_params))
-    return {"chart": json.loads(draw(found).to_json()) if found else None, "rows": len(found)}
+    return {"chart": draw(found).to_dict(validate=False) if found else None, "rows": len(found)}
 
 
 def _rows(here: Here, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
@@ -42,7 +61,26 @@ def _rows(here: Here, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
     if name not in known:
         raise QueryError(f"there is no query {name!r}: {did_you_mean(name, known)}")
     query = known[name]
-    if missing := [p for p in query["parameters"] if p not in given]:
+    if missing := [p for p in query["parameters"] if p not in given and p not in DEFAULTS]:
         raise QueryError(f"the query {name} wants {', '.join(missing)} too")
-    values = [int(v) if (v := given[p]).lstrip("-").isdecimal() else v for p in query["parameters"]]
+    values = [_value(given.get(p, DEFAULTS.get(p))) for p in query["parameters"]]
     return rows_of(here.ask.own(query["sql"], values))
+
+
+def _value(given: str | float | None) -> str | float | None:
+    """A query string's value as SQL takes it; keys are hexadecimal and may look like numbers, so they stay text."""
+    if isinstance(given, str) and len(given) < KEY_LENGTH and given.lstrip("-").isdecimal():
+        return int(given)
+    return given
+
+
+@router.get("/promoted")
+async def promoted(model: str, vector: str, here: Here, request: Request) -> list[dict[str, Any]]:
+    """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
+
+    def found(opened: Model) -> Tokens:
+        return promoted_tokens(opened, [named_vector(opened, here.store, here.drafts, vector)], k=12)[0]
+
+    tokens = await called(here, request, model, found)
+    sides = (("promoted", tokens.promoted), ("suppressed", tokens.suppressed))
+    return [{"side": side, "token": text, "logit": logit} for side, pairs in sides for text, logit in pairs]

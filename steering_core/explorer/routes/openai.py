@@ -115,7 +115,7 @@ class TextCompletion(Completion):
 def models(here: Here) -> dict[str, Any]:
     """The models that a request may name."""
     listed = [
-        {"id": n, "object": "model", "created": 0, "owned_by": "steerflow"} for n in here.accelerator.models.names()
+        {"id": n, "object": "model", "created": 0, "owned_by": "steerflow"} for n in here.accelerator.models.known()
     ]
     return {"object": "list", "data": listed}
 

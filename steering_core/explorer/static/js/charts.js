@@ -7,12 +7,13 @@ let loaded;
 function load(file) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    Object.assign(script, { src: `/static/vendor/${file}`, onload: resolve, onerror: () => reject(new Error(`${file} did not load`)) });
+    Object.assign(script, { async: false, src: `/static/vendor/${file}`, onload: resolve, onerror: () => reject(new Error(`${file} did not load`)) });
     document.head.append(script);
   });
 }
 
-const libraries = () => (loaded ??= FILES.reduce((before, file) => before.then(() => load(file)), Promise.resolve()));
+/** Have the chart libraries come, all at once and in order; the first caller starts it. */
+export const libraries = () => (loaded ??= Promise.all(FILES.map(load)));
 
 /** Nine colours from one through the middle to another, near enough to each other for any interpolation. */
 function ramp(from, middle, to) {
@@ -39,7 +40,7 @@ export async function draw(place, chart, clicked) {
   await libraries();
   drawn.get(place)?.result?.finalize();
   drawn.set(place, { chart, clicked });
-  const { config: _, ...spec } = chart;
+  const { config: _, ...spec } = { width: "container", ...chart };
   const options = { actions: false, ast: true, renderer: "svg", config: colours(), tooltip: { theme: document.documentElement.dataset.theme } };
   const result = await globalThis.vegaEmbed(place, spec, options);
   drawn.set(place, { chart, clicked, result });

@@ -11,7 +11,7 @@ export async function evidence(place, card, page) {
   const turn = ++latest;
   const row = card.vector;
   if (!row) return place.replaceChildren(h("p.small.soft.hint", {}, "A typed contrast is steered with at once. Save it under a name, and `steer run` measures it: effect, damage, controls."));
-  const parts = [response(row), prompts(row)];
+  const parts = [response(row), meaning(row, page), prompts(row)];
   place.replaceChildren(h("div.evidence", {}, parts.map((part) => part.element)));
   for (const part of parts) {
     part.fill().catch((error) => {
@@ -37,11 +37,11 @@ function response(row) {
 
 function prompts(row) {
   return section("Nearest stored prompts", async (body, element) => {
-    const found = await get("/api/rows/nearest_prompts", { vector_id: row.vector_id });
+    const found = await get("/api/rows/prompts_along_vector", { vector_id: row.vector_id });
     if (!found.length) return void element.remove();
-    const line = (one) => h("li", {}, h(one.side === "along" ? "b.num.along" : "b.num.against", {}, signed(one.projection, 1)), h("span", {}, one.text));
-    const side = (name) => h("ol.near", {}, found.filter((one) => one.side === name).slice(0, 5).map(line));
-    body.replaceChildren(h("h3", {}, "furthest along"), side("along"), h("h3", {}, "furthest against"), side("against"));
+    const half = Math.ceil(found.length / 2);
+    const side = (name, rows) => h("ol.near", {}, rows.map((one) => h("li", {}, h(`b.num.${name}`, {}, signed(one.projection, 1)), h("span", {}, one.text))));
+    body.replaceChildren(h("h3", {}, "furthest along"), side("along", found.slice(0, half).slice(0, 5)), h("h3", {}, "furthest against"), side("against", found.slice(half).slice(-5)));
   });
 }
 

@@ -39,14 +39,19 @@ async function open(row, detail) {
   chosen = row;
   for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
-  const [heat, response, alike] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did."), chart("Directions", `Cosine at layer ${row.layer}.`)];
+  const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
+  const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
+  const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.layer}.`)];
   const texts = h("section.card", { id: "texts", hidden: true });
   const board = h("section.card");
-  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, alike.element);
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
   await Promise.all([
     heat.fill("layer_by_dose", ids, cell),
     response.fill("dose_response", ids),
+    bound.fill("frontier", ids),
+    profile.fill("layer_profile", ids),
+    stable.fill("stability", ids),
     alike.fill("similarity", { model_id: row.model_id, layer: row.layer }),
     leaderboard(board, ids, cell),
   ]);

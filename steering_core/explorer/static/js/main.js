@@ -2,6 +2,7 @@
 
 import { ask } from "./ask.js";
 import { get } from "./api.js";
+import { libraries } from "./charts.js";
 import { $, h, notice } from "./dom.js";
 import { look } from "./look.js";
 import { steer } from "./steer.js";
@@ -79,6 +80,7 @@ async function chooseModel() {
 
 wireTheme();
 wireTabs();
+libraries();
 await chooseModel().catch((error) => notice(error.message));
 await show(views[location.hash.slice(1)] ? location.hash.slice(1) : "steer");
 document.documentElement.dataset.ready = "true";
