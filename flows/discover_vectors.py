@@ -17,6 +17,7 @@ from flows.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
 from steering_core.models import Model
+from steering_core.report_page import pictures_in_markdown
 from steering_core.reports import markdown_report
 from steering_core.runs import Run
 from steering_core.spec import Spec, load_spec
@@ -53,7 +54,10 @@ def discover_vectors(
     with in_hand(flow_run.id), accelerator():
         pipeline.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
     report = run.finish()
-    create_markdown_artifact(markdown_report(run.store, report), key="report", description=f"Run {report['run']}")
+    shown = "\n\n".join(
+        [markdown_report(run.store, report), pictures_in_markdown(run.store, report["recommendations"])]
+    )
+    create_markdown_artifact(shown, key="report", description=f"Run {report['run']}")
     run.raise_failures(report)
     return report
 

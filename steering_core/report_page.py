@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from steering_core.charts import evaluation, explorer
-from steering_core.charts.render import Drawing, svg
+from steering_core.charts.render import Drawing, data_uri, svg
 from steering_core.cli.output import shown
 from steering_core.reports import named_query, verdict_in_words
 from steering_core.spec import ScoresSpec
@@ -69,6 +69,15 @@ def charts(store: Store, row: Row) -> list[tuple[Drawing, str]]:
         caption = f"Effect against damage; the dashed line is the bound, {bounds.max_perplexity_ratio:g}."
         pictures.insert(2, (evaluation.frontier(damage, bounds.max_perplexity_ratio), caption))
     return pictures
+
+
+def pictures_in_markdown(store: Store, recommendations: Sequence[Row]) -> str:
+    """The heat map and the dose response of every recommendation, as inline images: Prefect's UI shows them."""
+    return "\n\n".join(
+        f"**{row['concept']} on {row['model']}.** {caption}\n\n![{caption}]({data_uri(chart)})"
+        for row in recommendations
+        for chart, caption in charts(store, row)[:2]
+    )
 
 
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:

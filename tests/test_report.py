@@ -11,7 +11,7 @@ from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import data_uri, png, svg
 from steering_core.concepts import Concept
 from steering_core.pipeline import run
-from steering_core.report_page import charts, report_page
+from steering_core.report_page import charts, pictures_in_markdown, report_page
 from steering_core.reports import named_query
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -70,6 +70,13 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
+
+
+def test_prefects_artifact_holds_the_pictures(store: Store) -> None:
+    text = pictures_in_markdown(store, store.rows("SELECT * FROM recommendations"))
+    assert text.count("](data:image/png;base64,") == 2
+    assert "**capitals on" in text
+    assert pictures_in_markdown(store, []) == ""
 
 
 def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose(store: Store) -> None:
