@@ -34,7 +34,7 @@ def bootstrap(rows: Rows) -> Chart:
 
 def sample_size(rows: Rows) -> Chart:
     """Cosine with the whole direction of those from fewer pairs, one line a layer."""
-    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"))
+    layer = alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"))
     lines = (
         alt.Chart()
         .mark_line(point=True)
@@ -42,6 +42,7 @@ def sample_size(rows: Rows) -> Chart:
             x=alt.X("n:Q", title="pairs", scale=alt.Scale(type="log", base=2)),
             y=alt.Y("value:Q", title="cosine with the direction of all pairs", scale=alt.Scale(domainMax=1)),
             color=layer,
+            detail="layer:N",
             tooltip=["method:N", "layer:O", "n:Q", alt.Tooltip("value:Q", format=".3f")],
         )
     )
@@ -58,7 +59,11 @@ def influence(rows: Rows) -> Chart:
         .mark_rect()
         .encode(
             x=alt.X("layer:O"),
-            y=alt.Y("pair:N", sort=alt.EncodingSortField("value", op="max", order="descending"), title=None),
+            y=alt.Y(
+                "pair:N",
+                sort=alt.EncodingSortField("value", op="max", order="descending"),
+                axis=alt.Axis(title=None, labelLimit=360),
+            ),
             color=alt.Color("value:Q", title="1 − cosine", scale=alt.Scale(scheme="oranges")),
             tooltip=["pair:N", "layer:O", alt.Tooltip("value:Q", format=".4f")],
         )
@@ -89,7 +94,7 @@ def similar_concepts(rows: Rows) -> Chart:
         )
         .properties(width=WIDTH, height=WIDTH)
     )
-    return alt.layer(tiles, data=alt.InlineData(values=both)).facet(column="model:N", row="method:N")
+    return alt.layer(tiles, data=alt.InlineData(values=both)).facet(column=_header("model:N"), row=_header("method:N"))
 
 
 def similar_layers(rows: Rows) -> Chart:
@@ -180,4 +185,9 @@ def _faceted(panel: Any, rows: Rows, row: str = "model:N") -> Chart:
     sized = panel.properties(width=WIDTH, height=HEIGHT)
     layered = sized if isinstance(sized, alt.LayerChart) else alt.layer(sized)
     layered.data = alt.InlineData(values=list(rows))
-    return layered.facet(column="concept:N", row=row)
+    return layered.facet(column=_header("concept:N"), row=_header(row))
+
+
+def _header(field: str) -> Any:
+    """A facet's field without a title of its own: its values say what it is."""
+    return alt.FacetFieldDef(field=field.removesuffix(":N"), type="nominal", header=alt.Header(title=None))

@@ -96,7 +96,7 @@ def _print_vector(found: dict[str, Any], vector: Vector) -> None:
         print_rows([{"quality": k, "value": v} for k, v in found["quality"].items()], ["quality", "value"])
     for kind, named in found["tokens"].items():
         out.print(f"[bold]{kind}[/] ", end="")
-        out.print("  ".join(f"{token!r} {logit:+.1f}" for token, logit in named), markup=False, highlight=False)
+        out.print("  ".join(f"{token!r} {score:+.1f}" for token, score in named), markup=False, highlight=False)
     if found["prompts"]:
         print_rows(found["prompts"], ["projection", "text"])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
@@ -18,7 +18,7 @@ def write(path: Path, file: VectorFile) -> None:
         for e in file.entries
     }
     tensors = {names[e.vector.vector_id]: np.ascontiguousarray(e.vector.direction) for e in file.entries}
-    save_file(tensors, path, metadata={FORMAT: file.metadata()})
+    path.write_bytes(save(tensors, metadata={FORMAT: file.metadata()}))
 
 
 def read(path: Path) -> VectorFile | dict[int, np.ndarray]:

@@ -11,10 +11,16 @@ from steering_core.reports import named_query
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
+YARDSTICKS = 64  # random directions that say how much any direction moves each token
+
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens that a direction promotes most and suppresses most, each with its logit, strongest first."""
+    """The tokens that a direction promotes and suppresses most, each with its score, strongest first.
+
+    A score is the token's logit in units of its standard deviation under random directions, less the mean over all
+    tokens: rare tokens have unembeddings so long that they would lead every list otherwise.
+    """
 
     promoted: tuple[tuple[str, float], ...]
     suppressed: tuple[tuple[str, float], ...]
@@ -37,16 +43,20 @@ def promoted_tokens(model: Model, vectors: Sequence[Vector], k: int = 10) -> lis
     """The k tokens that each of `vectors` promotes and suppresses most, in one pass. Raises VectorMismatch."""
     for vector in vectors:
         vector.check(model.identity)
-    logits = vector_logits(model, np.array([vector.direction for vector in vectors]))
-    orders = np.argsort(-logits, axis=1, kind="stable")
+    yardsticks = np.random.default_rng(0).standard_normal((YARDSTICKS, model.identity.width))
+    logits = vector_logits(model, np.concatenate([[vector.direction for vector in vectors], yardsticks]))
+    found, spread = logits[: len(vectors)], logits[len(vectors) :].std(axis=0)
+    scores = found / np.maximum(spread, 1e-6 * spread.max())
+    scores -= scores.mean(axis=1, keepdims=True)
+    orders = np.argsort(-scores, axis=1, kind="stable")
     return [
         Tokens(_named(model, row, order[:k]), _named(model, row, order[::-1][:k]))
-        for row, order in zip(logits, orders, strict=True)
+        for row, order in zip(scores, orders, strict=True)
     ]
 
 
-def _named(model: Model, logits: np.ndarray, ids: np.ndarray) -> tuple[tuple[str, float], ...]:
-    return tuple((model.tokenizer.decode([int(i)]), float(logits[i])) for i in ids)
+def _named(model: Model, scores: np.ndarray, ids: np.ndarray) -> tuple[tuple[str, float], ...]:
+    return tuple((model.tokenizer.decode([int(i)]), float(scores[i])) for i in ids)
 
 
 def extreme_prompts(store: Store, vector: Vector, k: int = 5) -> list[dict[str, object]]:

@@ -1,0 +1,157 @@
+"""Meaning and discovery on a tiny model and on made-up rows, the charts, and the verb's path through all of it."""
+
+import json
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from steering_core.backend import mx
+from steering_core.charts.vectors import CHARTS
+from steering_core.cli.vectors import app
+from steering_core.concepts import Concept
+from steering_core.errors import VectorAmbiguous, VectorError
+from steering_core.models import Model
+from steering_core.reports import named_query
+from steering_core.store import Store
+from steering_core.vectors import library
+from steering_core.vectors.discovery import clusters, components, discover
+from steering_core.vectors.meaning import extreme_prompts, promoted_tokens, vector_logits
+from steering_core.vectors.vector import Vector
+from tests.stored import fill, identity, made_up_concept, planted_directions
+
+
+def test_vector_logits_are_final_norm_and_unembedding(tiny: Model) -> None:
+    directions = np.random.default_rng(0).standard_normal((3, tiny.identity.width)).astype(np.float32)
+    inner = tiny.network.model  # type: ignore[attr-defined]
+    expected = np.array(inner.embed_tokens.as_linear(inner.norm(mx.array(directions))))
+    np.testing.assert_allclose(vector_logits(tiny, directions), expected, atol=1e-4)
+
+
+def test_an_unembedding_promotes_its_own_token(tiny: Model) -> None:
+    inner = tiny.network.model  # type: ignore[attr-defined]
+    tokens = [70, 120]
+    rows = np.array(inner.embed_tokens.weight[mx.array(tokens)].astype(mx.float32)) / np.array(inner.norm.weight)
+    found = promoted_tokens(tiny, [vector(tiny, row) for row in rows], k=3)
+    for token, meaning in zip(tokens, found, strict=True):
+        assert meaning.promoted[0][0] == tiny.tokenizer.decode([token])
+        assert meaning.promoted[0][1] > 0 > meaning.suppressed[0][1]
+
+
+def vector(model: Model, direction: np.ndarray) -> Vector:
+    return Vector("0" * 20, model.identity.model_id, None, "made up", 1, 1.0, direction=direction.astype(np.float32))
+
+
+# -- discovery -------------------------------------------------------------------------------------------------------
+
+
+def test_planted_clusters_are_found_largest_first() -> None:
+    random = np.random.default_rng(0)
+    centres = 5 * random.standard_normal((3, 16))
+    sizes = (60, 30, 10)
+    rows = np.concatenate([c + 0.1 * random.standard_normal((n, 16)) for c, n in zip(centres, sizes, strict=True)])
+    directions, shares = clusters(rows, 3, 0)
+    np.testing.assert_allclose(shares, [0.6, 0.3, 0.1])
+    for direction, centre in zip(directions, centres - rows.mean(axis=0), strict=True):
+        assert direction @ centre / np.linalg.norm(direction) / np.linalg.norm(centre) > 0.999
+
+
+def test_planted_components_are_found_with_their_spread() -> None:
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.standard_normal((16, 2)))[0].T
+    rows = random.standard_normal((2000, 2)) * [3.0, 1.0] @ axes + 0.01 * random.standard_normal((2000, 16)) + 7.0
+    directions, shares = components(rows, 2, 0)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), [3.0, 1.0], rtol=0.1)
+    np.testing.assert_allclose(shares, [0.9, 0.1], atol=0.02)
+    assert all(abs(d @ a) / np.linalg.norm(d) > 0.99 for d, a in zip(directions, axes, strict=True))
+    for direction in directions:
+        along = (rows - rows.mean(axis=0)) @ direction
+        assert along.max() > -along.min()
+
+
+def test_discovered_vectors_are_stored_once(store: Store) -> None:
+    model, concept = identity(), made_up_concept("calm")
+    fill(store, model, concept, planted_directions(norm=4.0))
+    prompts = [row["prompt_id"] for row in store.rows("SELECT prompt_id FROM prompts")]
+    found = discover(store, model, prompts, 1, "last", "clusters", 2)
+    assert found == discover(store, model, prompts[::-1], 1, "last", "clusters", 2)
+    assert sum(v.lineage["share"] for v in found) == pytest.approx(1.0)
+    gap = found[0].direction - found[1].direction
+    assert abs(gap @ planted_directions()[1]) / np.linalg.norm(gap) > 0.99
+    sides = {text.split()[-1] for text in (str(r["text"]) for r in extreme_prompts(store, found[0], 5)[:5])}
+    assert len(sides) == 1
+    with pytest.raises(VectorError, match="did you mean 'clusters'"):
+        discover(store, model, prompts, 1, "last", "cluster", 2)
+    with pytest.raises(VectorError, match="fewer than prompts"):
+        discover(store, model, prompts, 1, "last", "clusters", 40)
+
+
+# -- the verb --------------------------------------------------------------------------------------------------------
+
+
+def test_the_verb_derives_shows_blends_sends_and_draws(
+    tmp_path: Path, tiny_folder: Path, concept: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERFLOW_STORE", str(tmp_path / "store"))
+    (tmp_path / "loud.yaml").write_text(json.dumps(concept.model_dump(mode="json", exclude={"card"})))
+    (tmp_path / "lines.txt").write_text("\n".join(f"line {i} of {i % 3}" for i in range(12)))
+
+    def steer(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    model = str(tiny_folder)
+    made = json.loads(
+        steer(
+            "derive",
+            model,
+            str(tmp_path / "loud.yaml"),
+            "--method",
+            "mean_difference",
+            "--draws",
+            "10",
+            "--format",
+            "json",
+        )
+    )
+    assert [row["layer"] for row in made] == [0, 1, 2, 3]
+    assert all(0 <= row["auc_test"] <= 1 for row in made)
+    shown = json.loads(steer("show", "loud/mean_difference/2", "--tokens", "3", "--json"))
+    assert shown["vector"]["layer"] == 2
+    assert len(shown["tokens"]["promoted"]) == 3
+    assert len(shown["prompts"]) == 6
+    steer("blend", "2*loud/mean_difference", "--name", "louder")
+    compared = json.loads(steer("compare", "loud/mean_difference", "louder", "--format", "json"))
+    assert [round(row["cosine"], 6) for row in compared] == [1.0] * 4
+    assert compared[0]["other_norm"] == pytest.approx(2 * compared[0]["norm"])
+    for suffix in ("safetensors", "gguf"):
+        steer("export", "louder/3", "--to", str(tmp_path / f"v.{suffix}"))
+    steer("tag", "louder", "kept")
+    steer("rm", "louder", "--all")
+    assert json.loads(steer("list", "--format", "json"))[-1]["name"] is None
+    assert "louder: vector" in steer("import", str(tmp_path / "v.gguf"))
+    steer("name", "louder", "loudest")
+    (listed,) = json.loads(steer("list", "loudest", "--format", "json"))
+    assert (listed["layer"], listed["tags"]) == (3, ["kept"])
+    found = json.loads(
+        steer("discover", model, str(tmp_path / "lines.txt"), "--layer", "1", "-k", "2", "--format", "json")
+    )
+    assert [row["name"] for row in found] == ["lines-0", "lines-1"]
+    steer("chart", "separation", "--to", str(tmp_path / "chart.html"))
+    assert "vega" in (tmp_path / "chart.html").read_text()
+    with pytest.raises(VectorAmbiguous, match="give --all"):
+        steer("rm", "loud/mean_difference")
+    draw_every_chart(Store.existing(tmp_path / "store"))
+
+
+def draw_every_chart(store: Store) -> None:
+    """Each chart compiles, and has a mark for the rows that there are."""
+    for query, drawing in CHARTS.values():
+        rows = store.rows(named_query(query))
+        drawn = drawing(rows)
+        assert isinstance(drawn, alt.TopLevelMixin)
+        assert drawn.to_dict()["spec"]["layer"]
+    assert library.find_all(store, "loud")
