@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from steering_core.cli.main import VERBS
 from steering_core.concepts import Concept
+from steering_core.interventions.parsing import parse
 from steering_core.pipeline import run
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store
@@ -57,11 +59,25 @@ def test_every_make_word_is_in_the_makefile() -> None:
     assert used <= words
 
 
+@pytest.mark.real
 def test_python_blocks_run(quickstart: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "store").symlink_to(quickstart)
     for block in blocks("python"):
         subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+
+
+def test_its_expressions_are_read() -> None:
+    shown = re.findall(r'--steer "([^"]+)"', README) + re.findall(r"`([^`\n]*(?:\*[a-z]+|![a-z]+)[^`\n]*)`", README)
+    assert len(shown) >= 4
+    for expression in shown:
+        parse(expression)
+
+
+def test_every_verb_it_names_is_one() -> None:
+    used = {line.split()[1] for line in COMMANDS if line.startswith("steer ")}
+    assert used <= set(VERBS)
+    assert all(re.search(rf"\b{verb}\b", README) for verb in VERBS)
 
 
 def test_yaml_blocks_are_a_concept_and_a_spec() -> None:
