@@ -22,8 +22,9 @@ from steering_core.concepts import Concept, Item, load_concept
 from steering_core.engine import Work
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
-from steering_core.pipeline import Run, held_out, neutral, run
+from steering_core.pipeline import held_out, neutral, run
 from steering_core.prompts import item_prompts
+from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
 from steering_core.scores.summary import cell_values
 from steering_core.search import Ground, Search
