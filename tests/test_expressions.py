@@ -1,5 +1,7 @@
 """Expressions: read, printed back, refused with a caret under the fault, and resolved to numbers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,6 +103,14 @@ def test_a_fault_has_a_caret_under_it(text: str, caret: int, words: str) -> None
     assert words in what
     assert shown == "  " + text
     assert under == "  " + " " * caret + "^"
+
+
+def test_the_pages_examples_are_read() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "engine.md").read_text()
+    examples = page.split("```\n0.6*")[1].split("\n```")[0].splitlines()
+    assert len(examples) == 11
+    for text in ["0.6*" + examples[0], *examples[1:]]:
+        assert str(parse(text)) == text
 
 
 # -- names to numbers -----------------------------------------------------------------------------------------------
