@@ -1,0 +1,51 @@
+"""prefect.yaml and docs/orchestration.md are true: deployments load, their forms are described, their SQL answers."""
+
+import importlib
+import plistlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steering_core.spec import load_spec
+from steering_core.store import Store
+
+ROOT = Path(__file__).parent.parent
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+PAGE = (ROOT / "docs" / "orchestration.md").read_text()
+
+
+def test_the_page_names_every_deployment() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \|", PAGE, flags=re.MULTILINE)
+    assert rows == [deployment["name"] for deployment in DEPLOYMENTS]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_a_deployments_parameters_are_flat_typed_and_described(deployment: dict[str, Any]) -> None:
+    module, name = deployment["entrypoint"].split(":")
+    flow = getattr(importlib.import_module(module), name)
+    assert flow.name == deployment["name"]
+    properties = flow.parameters.properties
+    assert set(deployment["parameters"]) <= set(properties)
+    for parameter, form in properties.items():
+        assert form.get("description"), parameter
+        assert "type" in form or "anyOf" in form, parameter
+        assert "$ref" not in str(form), parameter
+    for schedule in deployment.get("schedules", []):
+        assert schedule["timezone"]
+
+
+@pytest.mark.parametrize("query", re.findall(r'^steer sql "(.*)"$', PAGE, flags=re.MULTILINE))
+def test_the_pages_sql_answers(store: Store, query: str) -> None:
+    assert store.query(query).num_rows == 0
+
+
+def test_the_nightly_spec_loads() -> None:
+    assert len(load_spec("nightly").models) == 2
+
+
+def test_the_launchd_unit_is_a_property_list() -> None:
+    unit = plistlib.loads((ROOT / "docs" / "services" / "org.steerflow.worker.plist").read_bytes())
+    assert unit["ProgramArguments"][1:] == ["-m", "flows.service", "worker", "steerflow"]
