@@ -1,11 +1,13 @@
 """A quiet end for a process that ran flows.
 
-Prefect's two event loops live in daemon threads, which Python leaves running while it takes modules apart. What they
-still refer to is never freed, and nanobind (under DuckDB and MLX) prints a page of "leaks" at every flow run's end.
+Prefect's two event loops, and fsspec's, live in daemon threads, which Python leaves running while it takes modules
+apart. What they still refer to is never freed, and nanobind (under DuckDB and MLX) prints a page of "leaks" at every
+flow run's end.
 """
 
 import atexit
 import functools
+import sys
 
 from prefect._internal.concurrency import threads  # no public way in 3.8
 
@@ -14,7 +16,7 @@ SECONDS_TO_END = 5.0
 
 @functools.cache
 def end_threads_at_exit() -> None:
-    """Have Prefect's event loops ended before the interpreter is; asking twice is asking once."""
+    """Have these event loops ended before the interpreter is; asking twice is asking once."""
     atexit.register(_end_threads)
 
 
@@ -23,3 +25,12 @@ def _end_threads() -> None:
         if loop is not None and loop.running:
             loop.shutdown()
             loop.thread.join(SECONDS_TO_END)
+    _end_fsspec()
+
+
+def _end_fsspec() -> None:
+    """The same for the event loop with which fsspec reads object stores, where it was used."""
+    asyn = sys.modules.get("fsspec.asyn")
+    if asyn is not None and asyn.loop[0] is not None and asyn.iothread[0] is not None:
+        asyn.loop[0].call_soon_threadsafe(asyn.loop[0].stop)
+        asyn.iothread[0].join(SECONDS_TO_END)

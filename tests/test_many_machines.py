@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -41,10 +42,7 @@ def postgres_command(name: str, *arguments: str) -> list[str]:
 def postgres(folder: Path) -> Iterator[str]:
     """The URL of an empty database."""
     data, port = folder / "data", free_port()
-    folder.mkdir()
     if os.geteuid() == 0:
-        for path in (folder, *folder.parents[:3]):
-            path.chmod(0o755)
         shutil.chown(folder, "postgres")
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
     subprocess.run(postgres_command("initdb", "-D", str(data), "-A", "trust", "-U", "prefect"), **quiet)  # type: ignore[call-overload]
@@ -92,7 +90,11 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
     grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
     spec = {"name": "two", "models": models, "concepts": [str(tmp_path / "loud.yaml")], "generations": grid}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
-    with postgres(tmp_path / "postgres") as database, object_store(tmp_path / "s3") as shared:
+    with (
+        TemporaryDirectory() as apart,  # not under pytest's folder, which only this user may enter
+        postgres(Path(apart)) as database,
+        object_store(tmp_path / "s3") as shared,
+    ):
         for name, value in shared.items():
             monkeypatch.setenv(name, value)
         with new_machine(tmp_path / "one", PREFECT_API_DATABASE_CONNECTION_URL=database, **shared) as one:
@@ -103,7 +105,7 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
                 until("the second worker", lambda: "two" in workers(one), 120)
                 command = [PREFECT, "deployment", "run", "nightly-sweep", "--param", f"spec={tmp_path / 'spec.yaml'}"]
                 subprocess.run(command, cwd=ROOT, env=one, check=True, capture_output=True)
-                until("the sweep's end", lambda: completed(one))
+                until("the sweep's end", lambda: completed(one), 400)
             finally:
                 worker.stop()
         computed_on = [Path(m["STEERFLOW_CACHE"], "locks", "accelerator-0").exists() for m in (one, two)]
