@@ -13,7 +13,7 @@ from steering_core.concepts.concept import Card, Sides, Words
 from steering_core.concepts.lint.check import lint
 from steering_core.concepts.lint.finding import Finding, shown_rows
 from steering_core.concepts.lint.items import matching_first
-from steering_core.concepts.lint.probe import auc, baseline_auc, probe_accuracy
+from steering_core.concepts.lint.probe import baseline_auc, probe_accuracy
 from steering_core.concepts.lint.texts import alike, bag, surface, words
 from steering_core.models import Model
 
@@ -231,13 +231,6 @@ def test_likeness_is_whole_for_equal_texts_and_takes_any_text(texts: list[str]) 
 def test_any_text_has_features(text: str) -> None:
     assert all(np.isfinite(value) for value in surface(text).values())
     assert bag(text).keys() >= set(words(text))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.lists(st.integers(-3, 3), min_size=1, max_size=9))
-def test_auc_is_the_chance_that_a_positive_lies_above(a: list[int], b: list[int]) -> None:
-    expected = np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b])
-    assert auc(np.array(a, float), np.array(b, float)) == pytest.approx(expected)
 
 
 def test_probes_are_at_chance_on_noise_and_right_on_a_plain_sign() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.concepts.concept import Concept
-from steering_core.concepts.lint.probe import auc, bag, baseline_auc
+from steering_core.concepts.concept import Concept, Split
+from steering_core.concepts.lint.probe import bag, baseline_auc
 from steering_core.errors import ConceptError
 from steering_core.models import Model
 from steering_core.pipeline import extract_activations, load_model
@@ -16,16 +16,20 @@ from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.methods import mean_difference
+from steering_core.vectors.separation import Estimate, separation
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+HELD_OUT: tuple[Split, Split] = ("validation", "test")
+RESAMPLES = 1000
 Notify = Callable[[str, int, int], None]
 
 
 def results(store: Store, model_name: str, concepts: Sequence[Concept], notify: Notify) -> list[dict[str, Any]]:
     """One row a concept: the layer whose mean difference is best on validation, and its AUC on the test pairs.
 
-    `auc` is the chance that a positive side's projection lies above a negative one's. Beside it the AUC, on the same
-    test pairs, of a ridge probe that sees no word (`surface_auc`) and of one that sees all words (`words_auc`).
+    `auc` is the chance that a positive side's projection lies above a negative one's, with a bootstrap interval over
+    pairs; equal ones on validation are told apart by their distance, d'. Beside it stands the AUC, on the same test
+    pairs, of a ridge probe that sees no word (`surface_auc`) and of one that sees all words (`words_auc`).
     """
     spec = Spec(models=(model_name,), concepts=tuple(concept.name for concept in concepts))
     run = Run(spec, store, notify)
@@ -38,34 +42,36 @@ def results(store: Store, model_name: str, concepts: Sequence[Concept], notify: 
 
 
 def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
-    train = _contrasts(run, model, concept, "train")
-    directions = [mean_difference(c.positive, c.negative) for c in train]
+    directions = [mean_difference(c.positive, c.negative) for c in _contrasts(run, model, concept, "train")]
     validation, test = (
-        [_auc(c, v) for c, v in zip(_contrasts(run, model, concept, split), directions, strict=True)]
-        for split in ("validation", "test")
+        list(map(_separation, _contrasts(run, model, concept, split), directions)) for split in HELD_OUT
     )
-    best = int(np.argmax(validation))
+    best = max(range(len(directions)), key=lambda layer: [e.value for e in validation[layer].values()])
+    found = test[best]["auc"]
     return {
         "concept": concept.name,
         "pairs": len(concept.pairs),
         "items": len(concept.items),
-        "layer": train[best].layer,
-        "auc": test[best],
+        "layer": best,
+        "auc": found.value,
+        "auc_low": found.low,
+        "auc_high": found.high,
         "surface_auc": baseline_auc(concept, "test"),
         "words_auc": baseline_auc(concept, "test", bag),
     }
 
 
-def _contrasts(run: Run, model: Model, concept: Concept, split: Any) -> list[Contrast]:
+def _separation(contrast: Contrast, direction: np.ndarray) -> dict[str, Estimate]:
+    """AUC and, where it is defined, d' of the projections, in this order."""
+    return separation(contrast.positive @ direction, contrast.negative @ direction, RESAMPLES, seed=0)
+
+
+def _contrasts(run: Run, model: Model, concept: Concept, split: Split) -> list[Contrast]:
     pairs = list(concept_pairs(run.store, model.identity, concept.concept_id, split).values())
     if not pairs:
         raise ConceptError(f"{concept.name} has no {split} pairs: it needs five pairs or more")
     layers = range(model.identity.n_layers)
     return list(read_contrasts(run.store, model.identity, pairs, layers, run.spec.activations.position))
-
-
-def _auc(contrast: Contrast, direction: np.ndarray) -> float:
-    return auc(contrast.positive @ direction, contrast.negative @ direction)
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from steering_core.concepts.concept import Concept, Split
 from steering_core.concepts.lint.texts import bag, surface
+from steering_core.vectors.separation import auc
 
 Features = Callable[[str], dict[str, float]]
 Sided = tuple[str, str]  # the positive and the negative text
@@ -57,10 +58,4 @@ def probe_scores(train: Sequence[Sided], test: Sequence[Sided], features: Featur
     return scores[::2], scores[1::2]
 
 
-def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Chance that a positive score lies above a negative one, ties counting half, (N,), (M,) -> [0, 1]."""
-    above = np.sign(positive[:, None] - negative[None, :])
-    return float(0.5 + above.mean() / 2) if above.size else float("nan")
-
-
-__all__ = ["Features", "auc", "bag", "baseline_auc", "probe_accuracy", "probe_scores", "surface"]
+__all__ = ["Features", "bag", "baseline_auc", "probe_accuracy", "probe_scores", "surface"]
