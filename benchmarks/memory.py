@@ -1,0 +1,77 @@
+"""Peak memory of an extraction at 200 and at 5,000 prompts: it should not grow with their number.
+
+    python benchmarks/memory.py [--prompts 200 5000] [--width 1024] [--layers 8]
+
+Each count runs in a process of its own, on a random model that is wide and cheap, so that what is extracted outweighs
+what is computed. `held` is what all activations together take.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """Run each count and print its peak."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, nargs="+", default=[200, 5000])
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(peak(options.one, options.prompts[0])))
+        return
+    sys.path.insert(0, str(ROOT))
+    from tests.tiny import save_tiny_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        shape = {"hidden_size": options.width, "head_dim": 16, "num_hidden_layers": options.layers}
+        model = save_tiny_model(Path(folder) / "model", shape)
+        print(f"{'prompts':>8}{'held, MB':>10}{'peak, MB':>10}{'over loading, MB':>18}")
+        for n in options.prompts:
+            command = [sys.executable, __file__, "--one", str(model), "--prompts", str(n)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+            loaded, top = json.loads(done.stdout)
+            held = n * options.layers * options.width * 4 / 1e6
+            print(f"{n:8,}{held:10.0f}{top:10.0f}{top - loaded:18.0f}")
+
+
+def peak(folder: Path, n: int) -> tuple[float, float]:
+    """Peak resident megabytes after a first small extraction, and after that of `n` prompts."""
+    import numpy as np
+
+    from steering_core.activations.extract import extract
+    from steering_core.models import open_model
+    from steering_core.prompts import Prompt
+    from steering_core.store import Store
+
+    with tempfile.TemporaryDirectory() as scratch, open_model(str(folder)) as model:
+        drawn = np.random.default_rng(0)
+        identity = model.identity.tokenizer_id
+
+        def prompts(count: int) -> list[Prompt]:
+            rows = [tuple(drawn.integers(4, 250, drawn.integers(6, 16)).tolist()) for _ in range(count)]
+            return [Prompt(row, "", len(row), identity) for row in rows]
+
+        store = Store(Path(scratch) / "store")
+        layers = list(range(model.identity.n_layers))
+        extract(model, store, prompts(64), layers, "last")
+        loaded = resident()
+        extract(model, store, prompts(n), layers, "last")
+        return loaded, resident()
+
+
+def resident() -> float:
+    """Peak resident megabytes of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+if __name__ == "__main__":
+    main()
