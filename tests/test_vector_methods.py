@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from steering_core.errors import VectorError
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.linear import ledoit_wolf, top_component, top_components
-from steering_core.vectors.methods import METHODS, derived_direction
+from steering_core.vectors.methods import METHODS, derived_direction, method, method_key
 
 ALL = tuple(METHODS)
 OF_PAIRS = tuple(name for name in ALL if name != "single_pair")
@@ -214,3 +214,14 @@ def test_one_pair_has_a_random_shuffled_control() -> None:
     _, positive, negative = planted(1, 0.1, width=200)
     found = derived_direction("mean_difference", positive, negative)
     assert abs(cosine(shuffled_direction("mean_difference", positive, negative, found, 5), found)) < 0.5
+
+
+def test_a_method_that_was_typed_into_a_prompt_has_a_key_of_its_code() -> None:
+    keys = []
+    for body in ("p - n", "n - p", "p - n"):
+        typed: dict[str, object] = {"method": method}
+        exec(f"@method\ndef typed(p, n):\n    return ({body}).mean(0)", typed)
+        keys.append(method_key("typed"))
+    METHODS.pop("typed")
+    assert keys[0] == keys[2] != keys[1]
+    assert method_key("lda") is None

@@ -68,7 +68,11 @@ def method_key(name: str) -> str | None:
     function = METHODS[name]
     if Path(inspect.getfile(function)) == Path(__file__):
         return None
-    return content_key("method", inspect.getsource(function))
+    try:
+        return content_key("method", inspect.getsource(function))
+    except OSError:  # typed into a prompt: there is no source to read
+        code = function.__code__
+        return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
 
 
 @method
