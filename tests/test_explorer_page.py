@@ -92,7 +92,7 @@ def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ra
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#notice")).to_contain_text("Saved cheerful: 2 layers")
     assert [vector.layer for vector in library.find_all(ran, "cheerful")] == [1, 2]
-    assert page.locator("#picker option", has_text="cheerful").count() == 2
+    expect(page.locator("#picker option", has_text="cheerful")).to_have_count(2)
 
 
 def test_moving_a_slider_changes_the_text(page: Page) -> None:
