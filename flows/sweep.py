@@ -88,7 +88,9 @@ def read(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:
     """The flow run as it is now; None where the server is away, which is waited for."""
     try:
         return client.read_flow_run(run.id)
-    except httpx.TransportError as error:
+    except httpx.HTTPError as error:
+        if isinstance(error, httpx.HTTPStatusError) and not error.response.is_server_error:
+            raise
         get_run_logger().warning("the server does not answer (%s): asking again", type(error).__name__)
         return None
 
