@@ -50,7 +50,7 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 def load_model(run: Run, name: str) -> Model:
     """The model `name`, registered in the store; its weights load when a stage needs them."""
     model = Model(name)
-    run.store.append_new("models", [dataclasses.asdict(model.identity)])
+    run.store.append("models", [dataclasses.asdict(model.identity)])
     return model
 
 
@@ -64,9 +64,9 @@ def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> 
                 prompt = pair_prompt(model, concept, pair, side)
                 prompts[prompt.prompt_id] = prompt
                 rows.append(_pair_row(concept, ordinal, side, prompt))
-    run.store.append_new("concepts", [_concept_row(concept) for concept in concepts])
-    run.store.append_new("prompts", [prompt_row(prompt) for prompt in prompts.values()])
-    run.store.append_new("pairs", rows)
+    run.store.append("concepts", [_concept_row(concept) for concept in concepts])
+    run.store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
+    run.store.append("pairs", rows)
     wanted = run.spec.activations
     layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
     notify = run.progress("extract activations")

@@ -67,7 +67,7 @@ def recommend(
         "n": effect["n"] if effect else 0,
         "spec_key": spec_key,
     }
-    store.append_new("recommendations", [row])
+    store.append("recommendations", [row])
     return row
 
 

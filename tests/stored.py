@@ -52,10 +52,10 @@ def fill(
 ) -> None:
     """Store pairs whose sides differ by `directions` (L, D) at each layer, plus noise that prompt and layer fix."""
     prompts = {side: [_prompt(model, getattr(pair, side)) for pair in concept.pairs] for side in SIDES}
-    store.append_new("models", [dataclasses.asdict(model)])
-    store.append_new("concepts", [_concept_row(concept)])
-    store.append_new("prompts", [prompt_row(p) for side in SIDES for p in prompts[side]])
-    store.append_new("pairs", [_pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
+    store.append("models", [dataclasses.asdict(model)])
+    store.append("concepts", [_concept_row(concept)])
+    store.append("prompts", [prompt_row(p) for side in SIDES for p in prompts[side]])
+    store.append("pairs", [_pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
     rows = [
         {
             "model_id": model.model_id,

@@ -28,7 +28,7 @@ def vector(tiny: Model) -> steer.Vector:
 def shelf(tiny: Model, vector: steer.Vector, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store in which the vector goes by the name `warm`."""
     store = Store(tmp_path_factory.mktemp("shelf") / "store")
-    store.append_new("models", [dataclasses.asdict(tiny.identity)])
+    store.append("models", [dataclasses.asdict(tiny.identity)])
     save(store, [vector], "warm")
     return str(store.root)
 

@@ -93,9 +93,9 @@ def discover_features(
     opened, loaded = Store(store or default_store()), Model(model)
     try:
         loaded.checked_layers([layer])
-        opened.append_new("models", [dataclasses.asdict(loaded.identity)])
+        opened.append("models", [dataclasses.asdict(loaded.identity)])
         found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
-        opened.append_new("prompts", [prompt_row(p) for p in found.values()])
+        opened.append("prompts", [prompt_row(p) for p in found.values()])
         with progress_bars() as notify:
             extract(
                 loaded, opened, found.values(), [layer], position, lambda n, of: notify("extract activations", n, of)

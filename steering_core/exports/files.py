@@ -87,7 +87,7 @@ def import_vectors(store: Store, path: Path, model: Model | None = None, name: s
     if model:
         for vector in vectors:
             vector.check(model.identity)
-    store.append_new("models", [dataclasses.asdict(file.model)])
+    store.append("models", [dataclasses.asdict(file.model)])
     library.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
     _label(store, file, rename=name is None)
     return vectors

@@ -67,7 +67,7 @@ def summarise(
             row = {"score_id": score_id, **cell.columns(), "split": split, "metric": metric, "value": value}
             row |= {"ci_low": low, "ci_high": high, "p_value": p_value, "n": len(by_subject), "seed": seed}
             found.setdefault(cell.intervention_id, {})[metric] = row
-    store.append_new("scores", [row for metrics in found.values() for row in metrics.values()])
+    store.append("scores", [row for metrics in found.values() for row in metrics.values()])
     return found
 
 

@@ -118,8 +118,6 @@ class Store:
             self.publish(table, pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema))
         return len(fresh)
 
-    append_new = append
-
     def append_activations(self, model_id: str, rows: pa.Table, row_group_size: int) -> None:
         """Publish a shard of one model's activations, in row groups of that many rows (one a layer).
 

@@ -117,7 +117,7 @@ def save(
     """
     if name is not None:
         _check_name(store, name, vectors)
-    store.append_new("vectors", [v.row(prompt_ids.get(v.vector_id, ())) for v in vectors])
+    store.append("vectors", [v.row(prompt_ids.get(v.vector_id, ())) for v in vectors])
     ids = [vector.vector_id for vector in vectors]
     removed = store.rows("SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [ids])
     _label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)

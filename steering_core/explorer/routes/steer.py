@@ -64,7 +64,7 @@ async def save(wanted: SaveRequest, here: Here, request: Request) -> dict[str, A
         vectors = here.drafts.found(list(wanted.vector_ids))
         for vector in vectors:
             vector.check(model.identity)
-        here.store.append_new("models", [dataclasses.asdict(model.identity)])
+        here.store.append("models", [dataclasses.asdict(model.identity)])
         library.save(here.store, vectors, wanted.name)
 
     await called(here, request, wanted.model, saved)
