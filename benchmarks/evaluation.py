@@ -17,9 +17,10 @@ import numpy as np
 
 from steering_core import pipeline
 from steering_core.backend import mx
-from steering_core.cells import Cell
 from steering_core.concepts import Concept, Item, load_concept
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.evaluation.cells import Cell
+from steering_core.evaluation.search import Ground, Search
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
 from steering_core.pipeline import held_out, neutral, run
@@ -27,7 +28,6 @@ from steering_core.prompts import item_prompts
 from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
 from steering_core.scores.summary import cell_values
-from steering_core.search import Ground, Search
 from steering_core.spec import Spec
 from steering_core.store import Store
 

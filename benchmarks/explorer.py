@@ -19,9 +19,9 @@ import pyarrow as pa
 from playwright.sync_api import sync_playwright
 
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.engine.sampling import Request, stream
 from steering_core.models import open_model
 from steering_core.prompts import prompt
-from steering_core.sampling import Request, stream
 from steering_core.store import TABLES, Store
 from tests.explorer import ran_store, served
 from tests.test_explorer_page import CHROMIUM

@@ -16,7 +16,7 @@ from flows.machine import accelerator, in_hand
 from flows.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
-from steering_core.layer_sweep import calibrated
+from steering_core.evaluation.layer_sweep import calibrated
 from steering_core.models import Model
 from steering_core.reports import markdown_table
 from steering_core.runs import Run

@@ -17,13 +17,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from steering_core import pipeline
-from steering_core.cells import Cell, Trial
 from steering_core.concepts import Concept
 from steering_core.errors import ModelNotFound
+from steering_core.evaluation.cells import Cell, Trial
+from steering_core.evaluation.search import Shortlist
 from steering_core.models import Model
 from steering_core.runs import Counts, Run
 from steering_core.scores.summary import Scores
-from steering_core.search import Shortlist
 from steering_core.vectors.vector import Vector
 
 PROGRESS_SECONDS = 3.0

@@ -1,8 +1,8 @@
 """steerflow's core: find, prove and apply steering vectors for language models on MLX.
 
-The modules read as the pipeline does: spec, concepts, models, taps, interventions, activations, vectors, generations,
-scores, recommendations, store. Importing this package loads neither MLX nor Prefect: the names below are loaded when
-they are first used (PEP 562).
+The modules read as the pipeline does: spec, concepts, models, taps, interventions, engine, activations, vectors,
+generations, scores, evaluation, store. Importing this package loads neither MLX nor Prefect: the names below are
+loaded when they are first used (PEP 562).
 """
 
 import importlib

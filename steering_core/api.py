@@ -16,15 +16,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
+from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.errors import Diverged
 from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.interventions.resolve import resolved
 from steering_core.models import Model
 from steering_core.prompts import Prompt, prompt
-from steering_core.sampling import DIVERGED, Request, Stream, sample
-from steering_core.sampling import stream as stream_tokens
 from steering_core.store import Store
 from steering_core.vectors.library import find
 from steering_core.vectors.vector import Vector

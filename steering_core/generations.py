@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steering_core.cells import Cell
 from steering_core.concepts import Concept
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.engine.sampling import Request, Sample, sample
+from steering_core.evaluation.cells import Cell
 from steering_core.keys import content_key, seed_from
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
-from steering_core.sampling import Request, Sample, sample
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from steering_core.backend import mx
-from steering_core.engine import edited
+from steering_core.engine.forward import edited
 from steering_core.errors import VectorError
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.where import Where

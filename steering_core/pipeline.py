@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.activations.extract import extract
-from steering_core.cells import (
+from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
+from steering_core.concepts.neutral import neutral_prompts
+from steering_core.errors import ConceptError
+from steering_core.evaluation.cells import (
     Cell,
     Strengths,
     Trial,
@@ -20,18 +23,15 @@ from steering_core.cells import (
     prompted,
     unsteered,
 )
-from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
-from steering_core.concepts.neutral import neutral_prompts
-from steering_core.errors import ConceptError
+from steering_core.evaluation.recommendations import Bounds, choose, recommend
+from steering_core.evaluation.search import Ground, Search, Shortlist
 from steering_core.generations import generate
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
-from steering_core.recommendations import Bounds, choose, recommend
 from steering_core.runs import Counts, Run
 from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import Scores, summarise
-from steering_core.search import Ground, Search, Shortlist
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive

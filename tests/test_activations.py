@@ -13,7 +13,7 @@ from steering_core.activations.extract import Extraction, extract
 from steering_core.activations.passes import Cost, plan_passes, total
 from steering_core.activations.places import SITES, tokens_read
 from steering_core.backend import mx
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
 from steering_core.errors import Diverged, LayerNotFound, PositionUnknown, PromptError, SiteNotFound, SteerflowError
 from steering_core.models import Model, open_model
 from steering_core.prompts import Prompt

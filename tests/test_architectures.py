@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from steering_core.backend import mx
-from steering_core.engine import Work, advance, read
+from steering_core.engine.forward import Work, advance, read
 from steering_core.errors import ModelUnsupported, TapNotFired
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models.abilities import GROWING, MIXED, Abilities

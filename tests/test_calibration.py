@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.calibration import Calibration, bisected, judged
 from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.evaluation.calibration import Calibration, bisected, judged
+from steering_core.evaluation.recommendations import Bounds
 from steering_core.models import open_model
-from steering_core.recommendations import Bounds
 from steering_core.scores.metrics import Bench
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store

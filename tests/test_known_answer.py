@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from steering_core.cells import Cell, unsteered
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.evaluation.cells import Cell, unsteered
 from steering_core.models import Model, open_model
 from steering_core.pipeline import run
 from steering_core.prompts import open_prompt

@@ -4,7 +4,7 @@ import numpy as np
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.passes import Cost, plan_passes
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
 from steering_core.prompts import Prompt
 from tests.test_architectures import Unsaved, built  # noqa: F401  (a fixture)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering_core.cells import NONE, Cell, chance_controls, unsteered
+from steering_core.evaluation.cells import NONE, Cell, chance_controls, unsteered
+from steering_core.evaluation.recommendations import Bounds, choose
+from steering_core.evaluation.search import Ground, Search
 from steering_core.models import open_model
 from steering_core.pipeline import run
-from steering_core.recommendations import Bounds, choose
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
-from steering_core.search import Ground, Search
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from steering_core.backend import mx
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities, log_sum_exp
+from steering_core.engine.trunk import grow, restart
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
-from steering_core.teacher_forcing import Scored, divergences, log_probabilities, log_sum_exp
-from steering_core.trunk import grow, restart
 
 PROMPT = (5, 17, 40, 99, 120, 7)
 ANSWERS = ((30, 31, 32), (33,), (30, 40, 41, 42, 43))
@@ -68,8 +68,8 @@ def test_scores_do_not_depend_on_how_rows_are_batched(
 ) -> None:
     sequences = [Scored(PROMPT + a, len(PROMPT), i) for i in interventions(tiny)[:6] for a in ANSWERS]
     together = log_probabilities(tiny, sequences, Work())
-    monkeypatch.setattr("steering_core.teacher_forcing.TOKEN_BUDGET", budget)
-    monkeypatch.setattr("steering_core.teacher_forcing._GROUP", max(1, budget // 2))
+    monkeypatch.setattr("steering_core.engine.teacher_forcing.TOKEN_BUDGET", budget)
+    monkeypatch.setattr("steering_core.engine.teacher_forcing._GROUP", max(1, budget // 2))
     for a, b in zip(log_probabilities(tiny, sequences, Work()), together, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 

@@ -15,7 +15,7 @@ from steering_core.activations.passes import Cost, Pass
 from steering_core.activations.places import SITE, tokens_normed, tokens_read
 from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
-from steering_core.engine import Cache, Work, cache_arrays, fork
+from steering_core.engine.forward import Cache, Work, cache_arrays, fork
 from steering_core.errors import Diverged
 from steering_core.models import Model
 from steering_core.prompts import Prompt

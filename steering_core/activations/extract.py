@@ -10,7 +10,7 @@ from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
 from steering_core.activations.places import SITE, checked_position, checked_site
 from steering_core.activations.shards import Writer, shard_table, shards, writing
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
 from steering_core.errors import PromptError
 from steering_core.models import Model
 from steering_core.progress import Progress, silent

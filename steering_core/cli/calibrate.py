@@ -6,7 +6,7 @@ import typer
 
 from steering_core.cli.evidence import over_concepts
 from steering_core.cli.output import Format, print_rows
-from steering_core.layer_sweep import calibrated
+from steering_core.evaluation.layer_sweep import calibrated
 
 app = typer.Typer()
 

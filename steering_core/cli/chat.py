@@ -9,12 +9,12 @@ import typer
 
 from steering_core.api import StorePath, intervention, pieces
 from steering_core.cli.steering import Alphas, Doses, PhaseOption, Steer, StoreOption, Vectors, asked_for
+from steering_core.engine.sampling import Request, stream
 from steering_core.errors import SteerflowError
 from steering_core.interventions.expression import Amount, Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation
-from steering_core.sampling import Request, stream
 
 app = typer.Typer()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from steering_core import pipeline
 from steering_core.cli.output import progress_bars
 from steering_core.concepts import Concept, load_concept
-from steering_core.layer_sweep import over_layers
+from steering_core.evaluation.layer_sweep import over_layers
 from steering_core.models import Model
 from steering_core.runs import Run
 from steering_core.spec import load_spec

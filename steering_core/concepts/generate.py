@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from steering_core.concepts.concept import Concept, Pair
 from steering_core.concepts.lint.texts import words
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.engine.sampling import Request, sample
 from steering_core.errors import ConceptError
 from steering_core.interventions.change import Intervention
 from steering_core.keys import seed_from
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import prompt
-from steering_core.sampling import Request, sample
 
 Ask = tuple[str, str]
 """A system prompt, and the user's message."""

@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from steering_core.engine.probes import Probe
+from steering_core.engine.sampling import FULL, MAX_ROWS, Request, Stream, Token, stream
 from steering_core.errors import SteerflowError
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import FairQueue
 from steering_core.models import Model
-from steering_core.probes import Probe
-from steering_core.sampling import FULL, MAX_ROWS, Request, Stream, Token, stream
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
 from steering_core.errors import VectorNotFound
 from steering_core.keys import content_key
 from steering_core.models import Model

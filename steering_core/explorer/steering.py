@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from steering_core.engine.probes import Probe
+from steering_core.engine.sampling import Request
 from steering_core.errors import InterventionError
 from steering_core.explorer.accelerator import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.interventions.resolve import resolved
 from steering_core.models import Model
-from steering_core.probes import Probe
 from steering_core.prompts import prompt
-from steering_core.sampling import Request
 from steering_core.store import Store
 from steering_core.validation import Strict
 from steering_core.vectors import library

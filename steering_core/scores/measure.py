@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from steering_core.cells import Cell
 from steering_core.concepts import Item, Split
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.evaluation.cells import Cell
 from steering_core.keys import content_key
 from steering_core.progress import Progress, silent
 from steering_core.prompts import open_prompt

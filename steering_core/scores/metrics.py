@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.cells import Cell
 from steering_core.concepts import Concept, Item
-from steering_core.engine import Work
+from steering_core.engine.forward import Work
+from steering_core.engine.sampling import DIVERGED
+from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
+from steering_core.evaluation.cells import Cell
 from steering_core.models import Model
 from steering_core.prompts import Prompt, item_prompts, open_prompt
-from steering_core.sampling import DIVERGED
 from steering_core.scores.letters import counterbalanced
-from steering_core.teacher_forcing import Scored, divergences, log_probabilities
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steering_core.cells import CHANCE_CONTROLS, NONE, Cell
 from steering_core.concepts import Split
+from steering_core.evaluation.cells import CHANCE_CONTROLS, NONE, Cell
 from steering_core.keys import content_key
 from steering_core.scores.statistics import holm, mean_interval, sign_flip_p
 from steering_core.store import Store

@@ -16,13 +16,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import JSONResponse, Response
 
+from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.accelerator import Event, Rows, Sampling
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, sampled
 from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
-from steering_core.sampling import Request as Row
 
 router = APIRouter(tags=["openai"])
 MAX_CHOICES = 16

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering_core.backend import mx
-from steering_core.engine import Cache, Work, fork, prefill
+from steering_core.engine.forward import Cache, Work, fork, prefill
 from steering_core.interventions.change import Intervention, first_position
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering_core.cells import CHANCE_CONTROLS, PROMPT, Cell
+from steering_core.evaluation.cells import CHANCE_CONTROLS, PROMPT, Cell
 from steering_core.keys import content_key
 from steering_core.scores.statistics import LEVEL, above_chance
 from steering_core.scores.summary import Scores

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from steering_core.calibration import Calibration
-from steering_core.cells import chance_controls
 from steering_core.concepts import Concept
+from steering_core.evaluation.calibration import Calibration
+from steering_core.evaluation.cells import chance_controls
+from steering_core.evaluation.recommendations import Bounds
 from steering_core.models import Model
 from steering_core.pipeline import held_out, neutral
-from steering_core.recommendations import Bounds
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Bench

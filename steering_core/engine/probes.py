@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from steering_core.backend import mx
-from steering_core.engine import Work, checked, edited
+from steering_core.engine.forward import Work, checked, edited
 from steering_core.errors import InterventionError
 from steering_core.interventions.change import UNTOUCHED, Intervention
 from steering_core.interventions.operations import component

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.cells import Cell, unsteered
+from steering_core.evaluation.cells import Cell, unsteered
+from steering_core.evaluation.recommendations import Bounds
 from steering_core.generations import generate
-from steering_core.recommendations import Bounds
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import cell_values

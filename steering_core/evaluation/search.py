@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.cells import Cell, chance_controls, prompted
 from steering_core.concepts import Item
+from steering_core.evaluation.cells import Cell, chance_controls, prompted
 from steering_core.scores.measure import Measured, measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import cell_values

@@ -1,6 +1,6 @@
 """Teacher forcing: what the model makes of given tokens, every row under its own intervention.
 
-All rows of one prompt share its trunk (`steering_core.trunk`), and only the places that are asked for reach the
+All rows of one prompt share its trunk (`steering_core.engine.trunk`), and only the places that are asked for reach the
 vocabulary projection.
 """
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from steering_core.backend import mx, on_cpu
-from steering_core.engine import Work, checked
+from steering_core.engine.forward import Work, checked
+from steering_core.engine.trunk import Trunk, first_layer, grow, restart
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.trunk import Trunk, first_layer, grow, restart
 
 LOGITS_BUDGET = 1 << 25  # logits that one pass may hold, 128 MiB of float32
 TOKEN_BUDGET = 640  # tokens in one pass

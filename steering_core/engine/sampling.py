@@ -21,13 +21,13 @@ from types import TracebackType
 import numpy as np
 
 from steering_core.backend import mx, on_cpu
-from steering_core.draws import Draws
-from steering_core.engine import Work, advance, checked, read
+from steering_core.engine.draws import Draws
+from steering_core.engine.forward import Work, advance, checked, read
+from steering_core.engine.probes import Probe, Watch
+from steering_core.engine.texts import GrowingText
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.probes import Probe, Watch
 from steering_core.taps import behind
-from steering_core.texts import GrowingText
 
 DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
 MAX_ROWS = 64  # rows of one batch
