@@ -31,7 +31,9 @@ from steering_core.prompts import Prompt, pair_prompt
 from steering_core.runs import Counts, Run
 from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
+from steering_core.scores.projections import project_texts
 from steering_core.scores.summary import Scores, summarise
+from steering_core.scores.texts import text_bench
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
@@ -175,8 +177,9 @@ def score_shortlist(
 ) -> tuple[Scores, Counts]:
     """The validation scores of every cell that the search tried, with those of the shortlist's texts."""
     spec = run.spec.scores
-    bench, notify = Bench(model, concept), run.progress("score texts")
-    texts = measure_texts(bench, run.store, generation_ids, "validation", spec.metrics, notify)
+    bench = text_bench(model, run.store, concept, spec, found.cells)
+    notify = run.progress("score texts")
+    texts = measure_texts(bench, run.store, generation_ids, "validation", spec.measured, notify)
     ids = [*found.measured.measurement_ids, *texts.measurement_ids]
     return summarise(run.store, found.everything, ids, "validation", spec.bootstrap, spec.seed), run.count(
         "scores", texts
@@ -187,11 +190,13 @@ def score_trial(
     run: Run, model: Model, concept: Concept, trial: Trial, generation_ids: Sequence[str]
 ) -> tuple[Scores, Counts]:
     """The test scores of the chosen candidate and of all that it is compared with."""
-    spec, bench = run.spec.scores, Bench(model, concept)
+    spec = run.spec.scores
+    bench = text_bench(model, run.store, concept, spec, trial.cells)
     to = (bench, run.store, trial.cells)
     did = measure_items(*to, held_out(concept, "test", spec), "test", spec.metrics, run.progress("score on test"))
     did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
-    did += measure_texts(bench, run.store, generation_ids, "test", spec.metrics, run.progress("score texts"))
+    did += measure_texts(bench, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
+    project_texts(bench, run.store, trial, generation_ids)
     ids = did.measurement_ids
     scores = summarise(run.store, trial.cells, ids, "test", spec.bootstrap, spec.seed, trial.comparisons)
     return scores, run.count("scores", did)

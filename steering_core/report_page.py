@@ -1,7 +1,8 @@
 """The report as one HTML file that needs nothing else: verdicts, pictures, leaderboards and texts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files as package_files
 from typing import Any
 
@@ -15,6 +16,19 @@ from steering_core.spec import ScoresSpec
 from steering_core.store import Store
 
 Row = dict[str, Any]
+Picture = tuple[Drawing, str]
+"""A chart and its caption."""
+
+HEAT_MAP = "Effect of every candidate by layer and dose, on validation items."
+RESPONSE = "Effect over dose with its interval; grey: what controls did at that dose."
+FRONTIER = "Effect against damage; the dashed line is the bound, {:g}."
+PROFILE = "The best effect within the damage bounds, by layer; grey: its best control."
+STABILITY = "How far the direction agrees with itself, found from either half of the pairs."
+TOKENS = (
+    "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered text's "
+    "mean, in shares of the residual norm."
+)
+IN_ARTIFACTS = ("layer_by_dose", "dose_response_of_concept", "token_projections")
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -36,47 +50,38 @@ def _part(store: Store, latest: Row) -> Row:
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
         "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
-        "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row)],
+        "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
         "tables": [_table("Base and steered text", texts), _table("Leaderboard", board)],
     }
 
 
-def charts(store: Store, row: Row) -> list[tuple[Drawing, str]]:
-    """The pictures of one recommendation with their captions; those without data are left out."""
+def charts(store: Store, row: Row) -> dict[str, Picture]:
+    """The pictures of one recommendation, each with its caption; those without data are left out."""
     ids, bounds = [row["model_id"], row["concept_id"]], _bounds(store, row["spec_key"])
     limits = [bounds.max_perplexity_ratio, bounds.max_kl]
-    heat = store.rows(named_query("layer_by_dose"), ids)
-    response = store.rows(named_query("dose_response_of_concept"), ids)
-    damage = store.rows(named_query("frontier_of_concept"), ids)
-    profile = store.rows(named_query("layer_profile"), [*limits, *ids])
-    stable = store.rows(named_query("stability_of_concept"), ids)
-    drawn = [
-        (heat, explorer.layer_by_dose, "Effect of every candidate by layer and dose, on validation items."),
-        (response, explorer.dose_response, "Effect over dose with its interval; grey: what controls did at that dose."),
-        (
-            profile,
-            evaluation.layer_profile,
-            "The best effect within the damage bounds, by layer; grey: its best control.",
-        ),
-        (
-            stable,
-            evaluation.stability,
-            "How far the direction agrees with itself, found from either half of the pairs.",
-        ),
+    damage = partial(evaluation.frontier, max_perplexity_ratio=bounds.max_perplexity_ratio)
+    drawn: list[tuple[str, list[Any], Callable[[Sequence[Row]], Drawing], str]] = [
+        ("layer_by_dose", ids, explorer.layer_by_dose, HEAT_MAP),
+        ("dose_response_of_concept", ids, explorer.dose_response, RESPONSE),
+        ("frontier_of_concept", ids, damage, FRONTIER.format(bounds.max_perplexity_ratio)),
+        ("layer_profile", [*limits, *ids], evaluation.layer_profile, PROFILE),
+        ("stability_of_concept", ids, evaluation.stability, STABILITY),
+        ("token_projections", [row["recommendation_id"]], evaluation.token_projection, TOKENS),
     ]
-    pictures = [(draw(rows), caption) for rows, draw, caption in drawn if rows]
-    if damage:
-        caption = f"Effect against damage; the dashed line is the bound, {bounds.max_perplexity_ratio:g}."
-        pictures.insert(2, (evaluation.frontier(damage, bounds.max_perplexity_ratio), caption))
+    pictures: dict[str, Picture] = {}
+    for query, parameters, draw, caption in drawn:
+        if rows := store.rows(named_query(query), parameters):
+            pictures[query] = (draw(rows), caption)
     return pictures
 
 
 def pictures_in_markdown(store: Store, recommendations: Sequence[Row]) -> str:
-    """The heat map and the dose response of every recommendation, as inline images: Prefect's UI shows them."""
+    """The pictures of every recommendation that say most, as inline images: Prefect's UI shows them."""
     return "\n\n".join(
         f"**{row['concept']} on {row['model']}.** {caption}\n\n![{caption}]({data_uri(chart)})"
         for row in recommendations
-        for chart, caption in charts(store, row)[:2]
+        for query, (chart, caption) in charts(store, row).items()
+        if query in IN_ARTIFACTS
     )
 
 

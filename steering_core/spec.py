@@ -1,6 +1,7 @@
 """Specs: what a run should do, as one YAML file."""
 
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -72,11 +73,49 @@ class GenerationsSpec(Strict):
         return values
 
 
+JUDGE_PROMPT = """\
+Below is a language model's answer. Look for this in it: {concept}
+Where that names two sides, the first is meant.
+
+Question: {prompt}
+Answer: {text}
+
+How far does it show? Reply with one whole number from 0 (not at all) to 10 (completely), and nothing else."""
+
+
+class JudgeSpec(Strict):
+    """A language model that rates texts: a local one, or one behind an OpenAI-compatible `endpoint` (http://…/v1).
+
+    `prompt` asks for a number from 0 to 10, and holds {text} and, where wanted, {prompt} and {concept}. `key_from` is
+    the environment's variable that holds the endpoint's key; the key itself is never written into a spec.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    prompt: str = JUDGE_PROMPT
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
+    key_from: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = "OPENAI_API_KEY"
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @field_validator("prompt")
+    @classmethod
+    def _fillable(cls, prompt: str) -> str:
+        try:
+            places = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"is not a template ({error}): write {{{{ and }}}} for braces") from None
+        if "text" not in places or places - {"text", "prompt", "concept"}:
+            raise ValueError("must hold {text}, may hold {prompt} and {concept}, and {{ and }} for braces")
+        return prompt
+
+
 class ScoresSpec(Strict):
     """What is measured, on how many held-out items and neutral prompts, the damage bounds, and how intervals are drawn.
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
-    after neutral prompts no further than `max_kl` nats.
+    after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
     """
 
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_METRICS
@@ -86,6 +125,18 @@ class ScoresSpec(Strict):
     max_perplexity_ratio: Annotated[float, Field(gt=1)] = 1.5
     max_kl: Annotated[float, Field(gt=0)] = 1.0
     seed: int = 0
+    judge: JudgeSpec | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics, with the judge's where there is a judge."""
+        return tuple(dict.fromkeys((*self.metrics, "judge"))) if self.judge else self.metrics
+
+    @model_validator(mode="after")
+    def _judged_by_someone(self) -> "ScoresSpec":
+        if "judge" in self.metrics and self.judge is None:
+            raise ValueError("the metric judge needs a judge: add judge: {model: NAME, endpoint: http://…/v1}")
+        return self
 
     @field_validator("metrics")
     @classmethod

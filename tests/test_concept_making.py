@@ -1,11 +1,7 @@
 """Making concepts: scaffolds, drafts by a model, balanced letters, files that are written and read back."""
 
-import http.server
-import json
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +11,13 @@ from steering_core.concepts import Concept, Item, Pair, available_concepts, load
 from steering_core.concepts.concept import Sides
 from steering_core.concepts.formats.choices import balanced, exchanged
 from steering_core.concepts.formats.contrast import with_items
-from steering_core.concepts.generate import API_KEY, Ask, Endpoint, Sampling, drafted, local_writer
+from steering_core.concepts.generate import Ask, drafted, local_writer, served_writer
 from steering_core.concepts.writing import concept_yaml, write_concept
+from steering_core.endpoint import Endpoint, Sampling
 from steering_core.errors import ConceptError
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
+from tests.chat_server import chat_server, said
 
 ASKED = ("How are you?", "What is rain?", "Why sleep?")
 QUESTION = "Shall we?\n\nChoices:\n (A) Yes, let us\n (B) No"
@@ -75,64 +73,12 @@ def test_a_local_model_drafts_the_same_from_the_same_seed(tiny: Model) -> None:
     assert seen[-1] == (2, 2)
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """A chat-completions server that repeats the last message, or misbehaves as `mode` says."""
-
-    mode: ClassVar[str] = "good"
-    asked: ClassVar[list[tuple[str, str | None, dict[str, Any]]]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append((self.path, self.headers.get("Authorization"), body))
-        answer = f"Well. {body['messages'][-1]['content']} and so o"
-        reply = {"choices": [{"message": {"content": answer}, "finish_reason": "length"}]}
-        data = json.dumps(reply if self.mode == "good" else {"choices": []} if self.mode == "odd" else "x").encode()
-        self.send_response(401 if self.mode == "refuse" else 200)
-        self.end_headers()
-        self.wfile.write(b"not json" if self.mode == "garbage" else data)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a running server."""
-    monkeypatch.setattr(Server, "asked", [])
-    monkeypatch.setattr(Server, "mode", "good")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/v1/"
-        running.shutdown()
-        thread.join()
-
-
-def test_a_server_is_asked_in_openais_form(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(API_KEY, "key")
-    found = Endpoint(server, "some-model", Sampling(max_tokens=9)).write([("Be kind.", "Rain?")], silent)
-    assert found == ["Well. Rain?"]  # what the limit cut off is gone
-    ((path, key, body),) = Server.asked
-    assert (path, key) == ("/v1/chat/completions", "Bearer key")
+def test_a_server_drafts_with_the_instructions_as_system_prompts() -> None:
+    with chat_server(lambda body, n: said(f"Well. {body['messages'][-1]['content']} and so o", "length")) as server:
+        writer = served_writer(Endpoint(server.url, "some-model"), Sampling(max_tokens=9))
+        assert writer([("Be kind.", "Rain?")], silent) == ["Well. Rain?"]  # what the limit cut off is gone
+    ((_, _, body),) = server.asked
     assert (body["model"], body["max_tokens"], body["messages"][0]["content"]) == ("some-model", 9, "Be kind.")
-
-
-@pytest.mark.parametrize(
-    ("mode", "message"), [("refuse", "answers 401"), ("garbage", "cannot be used"), ("odd", "does not answer as")]
-)
-def test_a_server_that_misbehaves_is_an_error(
-    server: str, mode: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Server, "mode", mode)
-    with pytest.raises(ConceptError, match=message):
-        Endpoint(server, "m").write([("a", "b")], silent)
-
-
-def test_without_a_server_it_says_what_it_needs() -> None:
-    with pytest.raises(ConceptError, match=r"start a server there .* --model smollm2-135m"):
-        Endpoint("http://127.0.0.1:9/v1", "m").write([("a", "b")], silent)
-    with pytest.raises(ConceptError, match="begins with http"):
-        Endpoint("localhost", "m").write([("a", "b")], silent)
 
 
 def test_options_are_exchanged_with_their_letters() -> None:

@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -47,7 +48,7 @@ def page(store: Store) -> str:
 
 
 def test_the_page_is_one_file_with_every_picture(page: str) -> None:
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert "capitals on" in page
     assert not re.search(r"https://|src=|@import|url\((?!#)", page)
     assert page.count("http://") == page.count("http://www.w3.org/")  # the SVG's namespaces
@@ -65,8 +66,8 @@ def test_only_what_is_asked_for_is_shown(store: Store) -> None:
 def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     (row,) = store.rows("SELECT * FROM recommendations")
     drawn = charts(store, row)
-    assert all(caption.endswith(".") for _, caption in drawn)
-    chart = drawn[0][0]
+    assert all(caption.endswith(".") for _, caption in drawn.values())
+    chart, _ = drawn["layer_by_dose"]
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
@@ -74,7 +75,7 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
 
 def test_prefects_artifact_holds_the_pictures(store: Store) -> None:
     text = pictures_in_markdown(store, store.rows("SELECT * FROM recommendations"))
-    assert text.count("](data:image/png;base64,") == 2
+    assert text.count("](data:image/png;base64,") == 3
     assert "**capitals on" in text
     assert pictures_in_markdown(store, []) == ""
 
@@ -108,12 +109,35 @@ def test_the_controls_band_is_what_they_did_at_each_dose() -> None:
     ]
 
 
-def test_a_tokens_bar_is_its_projection() -> None:
-    rows = [{"place": i, "token": t, "projection": p} for i, (t, p) in enumerate([("I", 0.1), (" am", -2.0)])]
+def test_a_tokens_colour_is_its_projection_from_the_base_texts_mean(store: Store) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    rows = store.rows(named_query("token_projections"), [row["recommendation_id"]])
+    assert list(dict.fromkeys(r["kind"] for r in rows)) == ["unsteered", "steered", "mirrored"]
+    u, v = toy.axes()
+    (vector,) = store.rows("SELECT vector, residual_norm FROM vectors WHERE vector_id = ?", [row["vector_id"]])
+    unit = np.array(vector["vector"]) / np.linalg.norm(vector["vector"])
+    signs = {token: toy.signs()[i] for token, i in toy.byte_tokenizer().get_vocab().items()}
+    along = [toy.ALONG_U * u @ unit + toy.ALONG_V * signs.get(r["token"], 0.0) * v @ unit for r in rows]
+    mean = np.mean([a for a, r in zip(along, rows, strict=True) if r["kind"] == "unsteered"])
+    assert [r["projection"] for r in rows] == pytest.approx(
+        (np.array(along) - mean) / vector["residual_norm"], abs=1e-5
+    )
+
+
+def test_a_long_text_is_broken_into_lines_and_every_token_is_there_once() -> None:
+    rows = [{"kind": kind, "place": i, "token": token, "projection": 0.1 * i} for kind in ("unsteered", "steered")
+            for i, token in enumerate([" word"] * 40 + ["\n", ""])]  # fmt: skip
     drawn = evaluation.token_projection(rows).to_dict()
     (values,) = drawn["datasets"].values()
-    assert [row["projection"] for row in values] == [0.1, -2.0]
-    assert drawn["encoding"]["color"]["scale"]["domain"] == [-2.0, 0, 2.0]
+    tokens = [v for v in values if v["place"] >= 0]
+    assert [(v["kind"], v["place"]) for v in tokens] == [(r["kind"], r["place"]) for r in rows]
+    assert all(v["end"] <= evaluation.LINE for v in tokens)
+    assert [v["shown"] for v in tokens[40:42]] == ["↵", "·"]
+    by_line: dict[int, int] = {}
+    for v in tokens:
+        assert v["start"] == by_line.get(v["line"], 0)
+        by_line[v["line"]] = v["end"]
+    assert [v["shown"] for v in values if v["place"] < 0] == ["unsteered:", "steered:"]
 
 
 def test_the_command_writes_the_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

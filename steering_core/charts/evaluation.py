@@ -58,25 +58,42 @@ def stability(rows: Rows) -> Drawing:
 
 
 def token_projection(rows: Rows) -> Drawing:
-    """A direction's projection of every token of a text; rows hold place, token and projection."""
+    """Texts whose tokens are coloured by their projection on a direction, a block a text. Query: token_projections."""
+    placed = _laid_out(rows)
     bound = max((abs(row["projection"]) for row in rows), default=1.0) or 1.0
-    shown = [{**row, "label": f"{row['place']:>4} {row['token']!r}"} for row in rows]
-    order = [row["label"] for row in shown]
-    return (
-        alt.Chart(alt.InlineData(values=shown))
-        .mark_bar()
-        .encode(
-            x=alt.X("label:O", title=None, sort=order, axis=alt.Axis(labelAngle=-60, labelLimit=80)),
-            y=alt.Y("projection:Q", title="projection"),
-            color=alt.Color(
-                "projection:Q",
-                legend=None,
-                scale=alt.Scale(domain=[-bound, 0, bound], range=["#2f6fb2", "#d9d9d9", CANDIDATE]),
-            ),
-            tooltip=["place:O", "token:N", *_numbers("projection")],
-        )
-        .properties(height=180)
+    lines = 1 + max((row["line"] for row in placed), default=0)
+    y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)), paddingInner=0.1))
+    base = alt.Chart(alt.InlineData(values=placed))
+    x = alt.X("start:Q", axis=None, scale=alt.Scale(domain=[0, LINE], nice=False))
+    colour = alt.Color(
+        "projection:Q",
+        title="projection",
+        scale=alt.Scale(domain=[-bound, 0, bound], range=["#2f6fb2", "#f4f4f4", CANDIDATE]),
     )
+    tiles = base.transform_filter("datum.place >= 0").mark_rect()
+    tiles = tiles.encode(x=x, x2="end:Q", y=y, color=colour, tooltip=["place:O", "token:N", *_numbers("projection")])
+    written = base.mark_text(align="left", baseline="middle", font="monospace", fontSize=11)
+    written = written.encode(x=x, y=y, text="shown:N", opacity=alt.value(0.9))
+    return alt.layer(tiles, written).properties(height=18 * lines)
+
+
+LINE = 84  # characters
+
+
+def _laid_out(rows: Rows) -> list[dict[str, Any]]:
+    """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text."""
+    placed: list[dict[str, Any]] = []
+    line, column, kind = -1, 0, None
+    for row in rows:
+        shown = row["token"].replace("\n", "↵").replace("\t", "→") or "·"
+        if row["kind"] != kind:
+            kind, line, column = row["kind"], line + 2, 0
+            placed.append({"place": -1, "shown": f"{kind}:", "line": line - 1, "start": 0, "end": 0})
+        if column and column + len(shown) > LINE:
+            line, column = line + 1, 0
+        placed.append({**row, "shown": shown, "line": line, "start": column, "end": column + len(shown)})
+        column += len(shown)
+    return placed
 
 
 def _colours(kinds: Sequence[str]) -> list[str]:

@@ -14,12 +14,13 @@ from steering_core.concepts import Concept, available_concepts, load_concept, ne
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.contrast import Columns, with_items
 from steering_core.concepts.formats.read import open_questions, read_concept
-from steering_core.concepts.generate import Endpoint, Sampling, drafted, local_writer
+from steering_core.concepts.generate import drafted, local_writer, served_writer
 from steering_core.concepts.lint.check import lint
 from steering_core.concepts.lint.finding import Finding, shown_rows
 from steering_core.concepts.results import results, results_table, write_results
 from steering_core.concepts.scaffold import scaffold
 from steering_core.concepts.writing import write_concept
+from steering_core.endpoint import Endpoint, Sampling
 from steering_core.errors import ConceptError
 from steering_core.models import open_model
 from steering_core.store import Store, default_store
@@ -185,8 +186,8 @@ def generate(
             with open_model(model) as opened:
                 draft = drafted(concept, asked, local_writer(opened, sampling), model, progress)
         else:
-            served = Endpoint(endpoint or "", endpoint_model, sampling)
-            draft = drafted(concept, asked, served.write, endpoint_model, progress)
+            writer = served_writer(Endpoint(endpoint or "", endpoint_model), sampling)
+            draft = drafted(concept, asked, writer, endpoint_model, progress)
     path = out or FOLDER / f"{concept.name}-draft.yaml"
     write_concept(draft.concept, path, force)
     typer.echo(f"{path}: {len(draft.concept.pairs)} pairs to review; {len(draft.left_out)} prompts left out")

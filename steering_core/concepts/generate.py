@@ -1,14 +1,11 @@
 """Drafting pairs with a language model, for a person to review: each prompt is answered under either instruction."""
 
-import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from steering_core.concepts.concept import Concept, Pair
 from steering_core.concepts.lint.texts import words
+from steering_core.endpoint import Endpoint, Sampling
 from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, sample
 from steering_core.errors import ConceptError
@@ -21,16 +18,6 @@ from steering_core.prompts import prompt
 Ask = tuple[str, str]
 """A system prompt, and the user's message."""
 Writer = Callable[[Sequence[Ask], Progress], list[str]]
-API_KEY = "OPENAI_API_KEY"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a writer samples its answers."""
-
-    max_tokens: int = 80
-    temperature: float = 0.8
-    seed: int = 0
 
 
 def local_writer(model: Model, sampling: Sampling) -> Writer:
@@ -62,64 +49,20 @@ def _whole_sentences(text: str, cut: bool) -> str:
     return text[: end + 1] if cut and end > 0 else text
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """A server that speaks OpenAI's chat completions: a base URL such as http://localhost:8080/v1, and a model there.
+def served_writer(endpoint: Endpoint, sampling: Sampling) -> Writer:
+    """A writer that asks a server, one request after another. It raises EndpointError where the server gives none."""
 
-    The environment's OPENAI_API_KEY is sent where it is set.
-    """
-
-    url: str
-    model: str
-    sampling: Sampling = field(default_factory=Sampling)
-    timeout: float = 120.0
-
-    def write(self, asks: Sequence[Ask], progress: Progress) -> list[str]:
-        """An answer for each ask, one request after another. Raises ConceptError where the server gives none."""
+    def write(asks: Sequence[Ask], progress: Progress) -> list[str]:
+        conversations = [
+            [{"role": "system", "content": system}, {"role": "user", "content": text}] for system, text in asks
+        ]
         answers = []
-        for system, text in asks:
-            answers.append(self._answer(system, text))
+        for answer in endpoint.answers(conversations, sampling):
+            answers.append(_whole_sentences(answer.text, cut=answer.cut))
             progress(len(answers), len(asks))
         return answers
 
-    def _answer(self, system: str, text: str) -> str:
-        body = {
-            "model": self.model,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
-            "max_tokens": self.sampling.max_tokens,
-            "temperature": self.sampling.temperature,
-            "seed": seed_from(self.sampling.seed, text),
-        }
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(API_KEY):
-            headers["Authorization"] = f"Bearer {key}"
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        if not address.startswith(("http://", "https://")):
-            raise ConceptError(f"{self.url!r} is no address of a server: it begins with http:// or https://")
-        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                choice = json.load(reply)["choices"][0]
-                answer = str(choice["message"]["content"])
-        except urllib.error.HTTPError as fault:
-            said = fault.read(300).decode(errors="replace")
-            raise ConceptError(
-                f"{address} answers {fault.code}: {said} (model {self.model!r}; {API_KEY} is {_set()})"
-            ) from None
-        except (OSError, ValueError) as fault:
-            raise ConceptError(
-                f"{address} cannot be used ({fault}): start a server there (mlx_lm.server, llama-server, ollama), or "
-                "draft with a local model: --model smollm2-135m"
-            ) from fault
-        except (KeyError, IndexError, TypeError) as fault:
-            raise ConceptError(
-                f"{address} does not answer as OpenAI's chat completions do: {fault!r} is missing"
-            ) from fault
-        return _whole_sentences(answer, cut=choice.get("finish_reason") == "length")
-
-
-def _set() -> str:
-    return "set" if os.environ.get(API_KEY) else "not set"
+    return write
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Measurements: metrics of items, neutral prompts and texts for the cells of a grid; only those the store lacks."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -13,11 +13,13 @@ from steering_core.evaluation.cells import Cell
 from steering_core.keys import content_key
 from steering_core.progress import Progress, silent
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, Text
+from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.store import CELL, Store
 
 MEASUREMENTS_VERSION = 2
 _PER_FILE = 4096
+_ANSWERS_PER_FILE = 32  # of scorers: a judge's answers are dear, so few are lost to a kill
 Subject = TypeVar("Subject")
 
 
@@ -112,7 +114,7 @@ def _measure_cells(
         for (metric, subject_id), ids in together.items():
             values = metrics[metric](bench, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
-                rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, value))
+                rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, Rating(value)))
             done.computed += len(ids)
             progress(done.computed, len(missing))
             if len(rows) >= _PER_FILE:
@@ -132,36 +134,63 @@ def measure_texts(
     metrics: Sequence[str],
     progress: Progress = silent,
 ) -> Measured:
-    """Have the store hold every text metric of those generations."""
+    """Have the store hold every text metric of those generations; what a scorer said is stored as it comes."""
     started = time.perf_counter()
-    wanted = {
-        content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split): (metric, generation_id)
-        for metric in (name for name in metrics if name in TEXT_METRICS)
-        for generation_id in generation_ids
-    }
+    wanted: dict[str, tuple[str, str]] = {}
+    for metric in (name for name in metrics if name in TEXT_METRICS or name in bench.scorers):
+        asked = [bench.scorers[metric].key] if metric in bench.scorers else []
+        for generation_id in generation_ids:
+            i = content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
+            wanted[i] = (metric, generation_id)
     done = Measured(list(wanted))
     with store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
-        texts = _texts(store, sorted({generation_id for _, generation_id in todo.values()}))
-        prompts = {t: open_prompt(bench.model, bench.concept, t) for t in {row["prompt"] for row in texts.values()}}
-        before = Work(bench.work.forward_passes, bench.work.tokens)
-        rows: list[dict[str, Any]] = []
-        for metric in dict.fromkeys(metric for metric, _ in todo.values()):
-            ids = [i for i in todo if todo[i][0] == metric]
-            found = [texts[todo[i][1]] for i in ids]
-            sampled = [Text(prompts[r["prompt"]], tuple(r["tokens"]), r["text"], r["finish"]) for r in found]
-            values = TEXT_METRICS[metric](bench, sampled)
-            for i, row, value in zip(ids, found, values, strict=True):
-                cell = {name: row[name] for name in CELL}
-                rows.append(_row(i, cell, row["generation_id"], split, metric, value))
-            done.computed += len(ids)
-            progress(done.computed, len(todo))
-        store.append("measurements", rows)
+        before, rows = Work(bench.work.forward_passes, bench.work.tokens), []
+        scorers: dict[str, ScoredBy] = {}
+        try:
+            for i, metric, text, rating in _rated(bench, store, todo):
+                cell = {name: text[name] for name in CELL}
+                rows.append(_row(i, cell, text["generation_id"], split, metric, rating))
+                done.computed += 1
+                progress(done.computed, len(todo))
+                if rating.by:
+                    scorers[rating.by.scorer_id] = rating.by
+                    if len(rows) >= _ANSWERS_PER_FILE:
+                        _publish(store, scorers, rows)
+                        rows = []
+        finally:  # a judge that fails at the last text shall not be asked about the others again
+            _publish(store, scorers, rows)
     done.work = _since(bench, before)
     done.seconds = time.perf_counter() - started
     return done
+
+
+def _publish(store: Store, scorers: Mapping[str, ScoredBy], rows: Sequence[dict[str, Any]]) -> None:
+    """Store measurements, and before them the scorers that they name."""
+    store.append("scorers", [{"scorer_id": i, **scorer.columns()} for i, scorer in scorers.items()])
+    store.append("measurements", rows)
+
+
+def _rated(
+    bench: Bench, store: Store, todo: Mapping[str, tuple[str, str]]
+) -> Iterator[tuple[str, str, dict[str, Any], Rating]]:
+    """Each measurement's id, metric, generation and rating, metric by metric."""
+    texts = _texts(store, sorted({generation_id for _, generation_id in todo.values()}))
+    prompts = {t: open_prompt(bench.model, bench.concept, t) for t in {row["prompt"] for row in texts.values()}}
+    for metric in dict.fromkeys(metric for metric, _ in todo.values()):
+        ids = [i for i in todo if todo[i][0] == metric]
+        found = [texts[todo[i][1]] for i in ids]
+        sampled = [Text(prompts[r["prompt"]], tuple(r["tokens"]), r["text"], r["finish"]) for r in found]
+        for i, row, rating in zip(ids, found, _ratings(bench, metric, sampled), strict=True):
+            yield i, metric, row, rating
+
+
+def _ratings(bench: Bench, metric: str, texts: Sequence[Text]) -> Iterator[Rating]:
+    if metric in bench.scorers:
+        return bench.scorers[metric].ratings(texts, bench.work)
+    return (Rating(value) for value in TEXT_METRICS[metric](bench, texts))
 
 
 def _since(bench: Bench, before: Work) -> Work:
@@ -174,5 +203,6 @@ def _texts(store: Store, generation_ids: Sequence[str]) -> dict[str, dict[str, A
     return {row["generation_id"]: row for row in rows}
 
 
-def _row(i: str, cell: dict[str, Any], subject: str, split: Split, metric: str, value: float) -> dict[str, Any]:
-    return {"measurement_id": i, **cell, "subject_id": subject, "split": split, "metric": metric, "value": value}
+def _row(i: str, cell: dict[str, Any], subject: str, split: Split, metric: str, rating: Rating) -> dict[str, Any]:
+    row = {"measurement_id": i, **cell, "subject_id": subject, "split": split, "metric": metric, "value": rating.value}
+    return row | {"scorer_id": rating.by.scorer_id if rating.by else None, "reply": rating.reply}

@@ -1,10 +1,11 @@
 """Metrics: one number for one held-out item, one neutral prompt or one sampled text, under one intervention.
 
-Register one with `@item_metric`, `@neutral_metric` or `@text_metric` and give it a line in `names`.
+Register one with `@item_metric`, `@neutral_metric` or `@text_metric` and give it a line in `names`. A metric of texts
+that needs more than their tokens is a scorer (`scorers`), which the bench brings.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,27 +16,19 @@ from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
 from steering_core.evaluation.cells import Cell
 from steering_core.models import Model
-from steering_core.prompts import Prompt, item_prompts, open_prompt
+from steering_core.prompts import item_prompts, open_prompt
 from steering_core.scores.letters import counterbalanced
+from steering_core.scores.scorers import Scorer, Text
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a metric measures with: the model, the concept that is asked about, and the work's counter."""
+    """What a metric measures with: the model, the concept that is asked about, scorers of texts, the work's counter."""
 
     model: Model
     concept: Concept
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
-
-
-@dataclass(frozen=True)
-class Text:
-    """A sampled text: the prompt that it answers, without any system prompt, its tokens, and why it ended."""
-
-    prompt: Prompt
-    tokens: tuple[int, ...]
-    text: str
-    finish: str
 
 
 ItemMetric = Callable[[Bench, Item, Sequence[Cell]], list[float]]

@@ -178,8 +178,18 @@ TABLES = {
             max_tokens=whole,
         ),
         _table(
+            "projections",
+            "how far each token of a generation lies along a vector, as the untouched model reads the text",
+            ("vector_id", "generation_id"),
+            vector_id=text,
+            generation_id=text,
+            tokens=pa.list_(text),
+            projections=pa.list_(real),
+        ),
+        _table(
             "measurements",
-            "one metric of one subject (a held-out item or a generation) under one intervention",
+            "one metric of one subject (a held-out item or a generation) under one intervention; scorer_id where a "
+            "probe or a judge gave the value, and the judge's reply",
             ("measurement_id",),
             measurement_id=text,
             **CELL,
@@ -187,6 +197,19 @@ TABLES = {
             split=text,
             metric=text,
             value=real,
+            scorer_id=text,
+            reply=text,
+        ),
+        _table(
+            "scorers",
+            "probes and judges: the model that reads texts, its version as it named itself, and all else that makes "
+            "its values (a judge's prompt and endpoint, a probe's layer, pairs and AUC) as JSON",
+            ("scorer_id",),
+            scorer_id=text,
+            metric=text,
+            model=text,
+            version=text,
+            definition=text,
         ),
         _table(
             "scores",

@@ -52,10 +52,15 @@ def top_components(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def logistic_weights(positive: np.ndarray, negative: np.ndarray, *, intercept: bool) -> np.ndarray:
-    """Weights of a logistic regression that tells two sets of rows apart, L2 penalty of C = 1, (N, D) twice -> (D,).
+    """The weights alone of `logistic_regression`, (N, D) twice -> (D,)."""
+    return logistic_regression(positive, negative, intercept=intercept)[0]
 
-    They are a sum of the rows, so Newton's method looks for one coefficient a row (Rasmussen and Williams 2006, 3.4),
-    and takes shorter steps where a whole one would overshoot. The same optimum as scikit-learn's, to 1e-6.
+
+def logistic_regression(positive: np.ndarray, negative: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, float]:
+    """Weights (D,) and intercept of a logistic regression that tells two sets of rows (N, D) apart, penalty C = 1.
+
+    The weights are a sum of the rows, so Newton's method looks for one coefficient a row (Rasmussen and Williams 2006,
+    3.4), and takes shorter steps where a whole one would overshoot. The same optimum as scikit-learn's, to 1e-6.
     """
     rows = np.concatenate([positive, negative])  # (M, D)
     labels = np.repeat([1.0, 0.0], [len(positive), len(negative)])
@@ -76,8 +81,7 @@ def logistic_weights(positive: np.ndarray, negative: np.ndarray, *, intercept: b
         previous, (found, loss) = loss, _shortened(found, step, lambda x: _logistic_loss(system[:m], labels, x))
         if previous - loss <= LOSS_TOLERANCE * loss:
             break
-    weights: np.ndarray = rows.T @ found[:m]
-    return weights
+    return rows.T @ found[:m], float(found[m]) if intercept else 0.0
 
 
 def _shortened(start: np.ndarray, step: np.ndarray, loss: Callable[[np.ndarray], float]) -> tuple[np.ndarray, float]:

@@ -165,7 +165,7 @@ async def _complete(
         intervention = planned(model, here.store, here.drafts, wanted.steering).intervention
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         requests = [Row(tokens, intervention, (seed + i) % 2**32) for i in range(wanted.n or 1)]
-        return Rows(requests, about={"prompt_tokens": len(tokens)})
+        return Rows(requests, about={"prompt_tokens": len(tokens), "model_id": model.identity.model_id})
 
     here.accelerator.check_room()
     head = {"id": f"{form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
@@ -185,6 +185,7 @@ async def _whole(events: AsyncIterator[Event], head: dict[str, Any], form: _Chat
             return JSONResponse(_error(event), status_code=400)
         if event["event"] == "start":
             prompt_tokens = event["prompt_tokens"]
+            head["system_fingerprint"] = event["model_id"]
         elif event["event"] == "token":
             texts.setdefault(event["row"], []).append(event["text"])
             finishes[event["row"]] = FINISH[event["finish"] or "length"]
@@ -207,6 +208,7 @@ async def _chunks(
             yield _error(event)
         elif event["event"] == "start":
             prompt_tokens = event["prompt_tokens"]
+            head["system_fingerprint"] = event["model_id"]
         elif event["event"] == "token":
             row, finish = event["row"], event["finish"]
             delta = form.delta(event["text"], row not in begun)

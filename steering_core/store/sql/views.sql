@@ -130,11 +130,21 @@ FROM raw.generations g
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
+-- scored_by, its version and reply: the judge or probe that gave the value, where one did.
 CREATE OR REPLACE VIEW measurements AS
-SELECT m.name AS model, c.name AS concept, x.*
+SELECT m.name AS model, c.name AS concept, x.*, s.model AS scored_by, s.version AS scorer_version
 FROM raw.measurements x
 JOIN raw.models m USING (model_id)
-LEFT JOIN raw.concepts c USING (concept_id);
+LEFT JOIN raw.concepts c USING (concept_id)
+LEFT JOIN raw.scorers s USING (scorer_id);
+
+-- What a probe or a judge is: its layer and held-out AUC, or its endpoint and prompt.
+CREATE OR REPLACE VIEW scorers AS
+SELECT
+    metric, model, version, (definition ->> 'layer')::INTEGER AS layer, (definition ->> 'n_pairs')::INTEGER AS n_pairs,
+    (definition ->> 'auc')::DOUBLE AS auc, definition ->> 'endpoint' AS endpoint, definition ->> 'prompt' AS prompt,
+    definition, scorer_id
+FROM raw.scorers;
 
 CREATE OR REPLACE VIEW scores AS
 SELECT
@@ -173,6 +183,9 @@ SELECT
     max(value) FILTER (metric = 'repetition') AS repetition,
     max(value) FILTER (metric = 'distinct_2') AS distinct_2,
     max(value) FILTER (metric = 'diverged') AS diverged,
+    max(value) FILTER (metric = 'words') AS words,
+    max(value) FILTER (metric = 'probe') AS probe,
+    max(value) FILTER (metric = 'judge') AS judge,
     max(n) FILTER (metric = 'effect') AS n,
     intervention_id, vector_id, model_id, concept_id
 FROM newest

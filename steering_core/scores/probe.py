@@ -1,0 +1,135 @@
+"""The probe: a classifier of texts, trained on activations that the steering vector never saw.
+
+It is a logistic regression on the untouched model's mean activation over an answer, trained on the concept's validation
+and test pairs, since vectors are derived from the training pairs, and at a layer where nothing is steered. So a vector
+cannot score well by lying along the probe: no pair and no layer is shared, and the text is read by the model as it is.
+"""
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.extract import extract
+from steering_core.activations.passes import plan_passes
+from steering_core.concepts import SIDES, Concept, Pair
+from steering_core.engine.forward import Work
+from steering_core.models import Model
+from steering_core.prompts import Prompt, pair_prompt
+from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.store import Store
+from steering_core.vectors.contrast import Contrast, read_contrasts
+from steering_core.vectors.linear import logistic_regression, one_thread
+from steering_core.vectors.separation import auc
+
+log = logging.getLogger(__name__)
+
+PROBE_VERSION = 1
+POSITION = "response"  # whatever the vectors read: a text is judged as a whole
+DEPTH = 2 / 3  # of the model: behind the usual steered layers, where sides are still told apart well
+MIN_PAIRS = 4
+MIN_AUC = 0.8  # on the vector's own pairs, which the probe has not seen; below it the probe says little
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A trained probe: P(positive) = sigmoid(weights · activation + bias), weights (D,), at one layer."""
+
+    model: Model
+    layer: int
+    by: ScoredBy
+    weights: np.ndarray = field(repr=False)
+    bias: float
+
+    @property
+    def key(self) -> str:
+        """Content key of the probe."""
+        return self.by.scorer_id
+
+    def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
+        """Probability that each text is of the concept's positive side, 0 to 1; nan for a text without tokens."""
+        stops = self.model.stop_tokens
+        kept = [i for i, text in enumerate(texts) if set(text.tokens) - stops]
+        activations = answer_activations(self.model, [texts[i] for i in kept], self.layer, work)  # (N, D)
+        values = np.full(len(texts), np.nan)
+        values[kept] = self.probabilities(activations)
+        return (Rating(float(value), self.by) for value in values)
+
+    def probabilities(self, activations: np.ndarray) -> np.ndarray:
+        """P(positive) of each row, (N, D) -> (N,)."""
+        found: np.ndarray = 1 / (1 + np.exp(-(activations.astype(np.float64) @ self.weights + self.bias)))
+        return found
+
+
+def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Work) -> np.ndarray:
+    """Mean activation of each text's own tokens, (N, D) float32, read by the untouched model; prompts run once."""
+    prompts = [
+        Prompt((*text.prompt.tokens, *text.tokens), text.text, len(text.prompt.tokens), text.prompt.tokenizer_id)
+        for text in texts
+    ]
+    found = np.empty((len(texts), model.identity.width), np.float32)
+    capture = Capture(model, prompts, Reading((layer,), POSITION), work)
+    for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here())):
+        found[list(captured.rows)] = captured.values[:, 0]
+    return found
+
+
+def trained_probe(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> Probe | None:
+    """The concept's probe at a layer other than the `steered` ones; None, with a warning, where too few pairs are left.
+
+    Activations come from the store, which gets what it lacks.
+    """
+    training = [*concept.pairs_in("validation"), *concept.pairs_in("test")]
+    layer = _free_layer(model.identity.n_layers, steered)
+    if len(training) < MIN_PAIRS or layer is None:
+        why = f"{len(training)} validation and test pairs, {MIN_PAIRS} needed" if layer is not None else "no free layer"
+        log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
+        return None
+    unseen = concept.pairs_in("train")
+    seen, held_out = _contrasts(model, store, concept, [training, unseen], layer)
+    weights, bias = _fitted(seen)
+    separation = auc(held_out.positive @ weights, held_out.negative @ weights)
+    if separation < MIN_AUC:
+        log.warning("the probe for %s on %s hardly tells pairs apart: AUC %.2f", concept.name, model.name, separation)
+    definition: dict[str, Any] = {
+        "version": PROBE_VERSION, "concept_id": concept.concept_id, "layer": layer, "position": POSITION,
+        "splits": ["validation", "test"], "n_pairs": len(training), "auc": round(separation, 6),
+    }  # fmt: skip
+    by = ScoredBy("probe", model.name, model.identity.model_id, definition)
+    return Probe(model, layer, by, weights, bias)
+
+
+def _free_layer(n_layers: int, steered: Collection[int]) -> int | None:
+    """The layer nearest to `DEPTH` at which nothing is steered, the later one of two; None where there is none."""
+    free = [layer for layer in range(n_layers) if layer not in steered]
+    return min(free, key=lambda layer: (abs(layer - DEPTH * (n_layers - 1)), -layer), default=None)
+
+
+def _contrasts(
+    model: Model, store: Store, concept: Concept, groups: Sequence[Sequence[Pair]], layer: int
+) -> list[Contrast]:
+    """The activations of each group of pairs at one layer."""
+    positive, negative = SIDES
+    prompts = [
+        [(pair_prompt(model, concept, pair, positive), pair_prompt(model, concept, pair, negative)) for pair in group]
+        for group in groups
+    ]
+    extract(model, store, [side for group in prompts for pair in group for side in pair], [layer], POSITION)
+    return [
+        next(read_contrasts(store, model.identity, [(a.prompt_id, b.prompt_id) for a, b in group], [layer], POSITION))
+        for group in prompts
+    ]
+
+
+@one_thread()
+def _fitted(contrast: Contrast) -> tuple[np.ndarray, float]:
+    """Weights (D,) and bias of a logistic regression on standardised activations, for activations as they are."""
+    rows = np.concatenate([contrast.positive, contrast.negative]).astype(np.float64)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    sides = ((side - mean) / scale for side in (contrast.positive, contrast.negative))
+    weights, bias = logistic_regression(*sides, intercept=True)
+    return weights / scale, bias - float(mean @ (weights / scale))

@@ -1,0 +1,44 @@
+"""Projections: how far each token of a sampled text lies along a vector, as the untouched model reads it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from steering_core.engine.probes import Probe, projections
+from steering_core.evaluation.cells import NONE, Trial
+from steering_core.prompts import open_prompt
+from steering_core.scores.metrics import Bench
+from steering_core.store import Store
+
+
+def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
+    """Have the store hold the projections on the chosen vector of texts without it, with it and with its mirror image.
+
+    They are those of the first open prompt among the generations; how many were computed.
+    """
+    vector, concept = trial.chosen.vector, bench.concept
+    if vector is None or not concept.prompts:
+        return 0
+    wanted = pa.table({"generation_id": pa.array(sorted(generation_ids), pa.string())})
+    rows = store.rows(
+        "SELECT g.generation_id, g.prompt, g.tokens, g.intervention_id FROM wanted JOIN raw.generations g USING "
+        "(generation_id) ANTI JOIN (FROM raw.projections WHERE vector_id = ?) USING (generation_id) WHERE g.prompt = ?",
+        [vector.vector_id, concept.prompts[0]],
+        wanted=wanted,
+    )
+    cells = {cell.intervention_id for cell in trial.cells if cell.control in (None, NONE)}
+    found = []
+    for row in (row for row in rows if row["intervention_id"] in cells and row["tokens"]):
+        prompt = open_prompt(bench.model, concept, row["prompt"])
+        tokens = (*prompt.tokens, *row["tokens"])
+        (values,) = projections(bench.model, tokens, [Probe(vector.layer, vector.direction)], bench.work)
+        found.append(_row(bench, vector.vector_id, row["generation_id"], row["tokens"], values[len(prompt.tokens) :]))
+    return store.append("projections", found)
+
+
+def _row(
+    bench: Bench, vector_id: str, generation_id: str, tokens: Sequence[int], values: np.ndarray
+) -> dict[str, object]:
+    pieces = [bench.model.text([token]) for token in tokens]
+    return {"vector_id": vector_id, "generation_id": generation_id, "tokens": pieces, "projections": values.tolist()}

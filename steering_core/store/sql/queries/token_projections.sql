@@ -1,0 +1,29 @@
+-- The tokens of a recommendation's sample text, unsteered, steered and mirrored: each one's projection on the vector as
+-- the untouched model reads it, from the unsteered text's mean, in shares of the mean residual norm.
+-- Parameter: recommendation_id.
+WITH chosen AS (
+    SELECT * FROM raw.recommendations WHERE recommendation_id = ?
+), texts AS (
+    SELECT
+        CASE
+            WHEN g.control = 'none' THEN 'unsteered'
+            WHEN g.vector_id = chosen.vector_id AND g.alpha = chosen.alpha THEN 'steered'
+            WHEN g.vector_id = chosen.vector_id AND g.alpha = -chosen.alpha THEN 'mirrored'
+        END AS kind,
+        g.prompt, p.tokens, p.projections, v.residual_norm
+    FROM raw.projections p
+    JOIN raw.generations g USING (generation_id)
+    JOIN chosen ON p.vector_id = chosen.vector_id AND g.concept_id = chosen.concept_id
+    JOIN raw.vectors v ON v.vector_id = chosen.vector_id
+    WHERE kind IS NOT NULL
+    QUALIFY row_number() OVER (PARTITION BY kind ORDER BY g.max_tokens DESC, g.generation_id) = 1
+), base AS (
+    SELECT list_avg(projections) AS mean FROM texts WHERE kind = 'unsteered'
+), places AS (
+    SELECT *, unnest(range(len(tokens))) AS place FROM texts
+)
+SELECT
+    kind, prompt, place, tokens[place + 1] AS token,
+    (projections[place + 1] - coalesce(base.mean, 0)) / residual_norm AS projection
+FROM places LEFT JOIN base ON true
+ORDER BY list_position(['unsteered', 'steered', 'mirrored'], kind), place;
