@@ -7,6 +7,7 @@ into the global symbol space *before* `mlx.core` makes `cblas_sgemm` resolve to 
 import ctypes
 import ctypes.util
 import logging
+import os
 import platform
 import sys
 from pathlib import Path
@@ -46,6 +47,11 @@ import mlx.nn as nn  # noqa: E402
 def on_cpu() -> bool:
     """Whether MLX computes on a CPU here, with neither Metal nor CUDA."""
     return mx.default_device().type == mx.DeviceType.cpu
+
+
+if on_cpu():
+    # graphs of several streams are then worked on in turns, and not one after the other (steering_core/engine/lanes.py)
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
 
 
 def warn_if_slow() -> None:

@@ -7,7 +7,7 @@ lazy and nothing asks for their values.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from steering_core.activations.places import SITE, tokens_normed, tokens_read
 from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
 from steering_core.engine.forward import Cache, Work, cache_arrays, fork
+from steering_core.engine.lanes import lanes, together
 from steering_core.errors import Diverged
 from steering_core.models import Model
+from steering_core.models.cpu import compiled
 from steering_core.prompts import Prompt
 
 
@@ -61,12 +63,23 @@ class _Part:
 
 
 @dataclass(frozen=True)
+class _Ready:
+    """A pass whose parent has run: the parent's cache, and the parts of the passes before it."""
+
+    passed: Pass
+    parent: Cache | None = None
+    path: tuple[_Part, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Underway:
-    """A pass that was started: a part whose arrays are still being computed."""
+    """A pass that was started: a part whose arrays are still being computed, and the cache for its children."""
 
     sums: mx.array
     norms: mx.array
     places: dict[int, tuple[int, int]]
+    cache: Cache | None
+    arrays: list[mx.array]
 
     def part(self) -> _Part:
         """The part, when it is there."""
@@ -86,34 +99,34 @@ class Capture:
     def _per_token(self) -> bool:
         return self.reading.position == "all"
 
-    def run(
-        self, passes: Sequence[Pass], cache: Cache | None = None, path: tuple[_Part, ...] = ()
-    ) -> Iterator[Captured]:
+    def run(self, passes: Sequence[Pass]) -> Iterator[Captured]:
         """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan.
 
-        The next pass is started before the last one's results are looked at, so that the device never waits.
+        Passes run side by side where there are lanes, depth first, so that few caches are held. On a GPU the next pass
+        is started before the last one's results are looked at, so that the device never waits.
         """
-        before: tuple[Pass, _Underway] | None = None
-        for this in passes:
-            mine = self._cache(this, cache)
-            underway = self._start(this, mine)
-            if before:
-                yield from self._ended(*before, path)
-                before = None
-            if this.children:
-                yield from self.run(this.children, mine, (*path, underway.part()))
-            else:
-                before = (this, underway)
-        if before:
-            yield from self._ended(*before, path)
+        ready = [_Ready(this) for this in reversed(passes)]
+        ended: list[tuple[_Ready, _Underway]] = []
+        while ready:
+            group = [ready.pop() for _ in range(min(lanes(), len(ready)))]
+            started = together([partial(self._start, one) for one in group], lambda underway: underway.arrays)
+            for one, underway in ended:
+                yield from self._ended(one, underway)
+            ended = [(one, underway) for one, underway in zip(group, started, strict=True) if not one.passed.children]
+            for one, underway in zip(reversed(group), reversed(started), strict=True):
+                if one.passed.children:
+                    path = (*one.path, underway.part())
+                    ready += [_Ready(child, underway.cache, path) for child in reversed(one.passed.children)]
+        for one, underway in ended:
+            yield from self._ended(one, underway)
 
-    def _ended(self, this: Pass, underway: _Underway, path: tuple[_Part, ...]) -> Iterator[Captured]:
+    def _ended(self, one: _Ready, underway: _Underway) -> Iterator[Captured]:
         """Activations of the prompts that end with this pass."""
-        path = (*path, underway.part())
+        path, readers = (*one.path, underway.part()), one.passed.readers
         if self._per_token:
-            yield from (self._tokens_of(reader, path) for (reader,) in this.readers)
+            yield from (self._tokens_of(reader, path) for (reader,) in readers)
         else:
-            yield self._mean_of(tuple(reader for (reader,) in this.readers), path)
+            yield self._mean_of(tuple(reader for (reader,) in readers), path)
 
     def _cache(self, this: Pass, parent: Cache | None) -> Cache | None:
         if parent is not None:
@@ -127,8 +140,9 @@ class Capture:
                 entry.step = this.length  # grow by what comes, not by 256 tokens
         return cache
 
-    def _start(self, this: Pass, cache: Cache | None) -> _Underway:
-        """Start one pass; what its readers want of it."""
+    def _start(self, one: _Ready) -> _Underway:
+        """One pass, lazily; what its readers want of it."""
+        this, cache = one.passed, self._cache(one.passed, one.parent)
         tokens = np.zeros((len(this.parents), this.length), np.int32)
         for row, readers in enumerate(this.readers):
             stretch = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
@@ -138,11 +152,11 @@ class Capture:
         looks, found_at = self._looks(weights, normed)
         with watching(self.model, self.reading.site, looks):
             self.model.network(mx.array(tokens), cache=cache)
-        found = [found_at[layer] for layer in self.reading.layers]
-        underway = _Underway(mx.stack([s for s, _ in found], axis=2), mx.stack([n for _, n in found], axis=-1), places)
-        mx.async_eval(underway.sums, underway.norms, self._cached(cache) if this.children and cache else [])
         self.work.add(*tokens.shape)
-        return underway
+        found = [found_at[layer] for layer in self.reading.layers]
+        sums, norms = mx.stack([s for s, _ in found], axis=2), mx.stack([n for _, n in found], axis=-1)
+        kept = self._cached(cache) if this.children and cache else []
+        return _Underway(sums, norms, places, cache, [sums, norms, *kept])
 
     def _weights(self, this: Pass) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
         """The different choices of tokens in each row, (B, K, T), and each reader's row and choice."""
@@ -239,7 +253,7 @@ class _Sum:
         return self._weights @ h.astype(mx.float32)
 
 
-@mx.compile
+@compiled
 def _norms(h: mx.array) -> mx.array:
     """Norms of the stream's vectors, accumulated in float32, (B, T, D) -> (B, T)."""
     return mx.sqrt(h.astype(mx.float32).square().sum(axis=-1))

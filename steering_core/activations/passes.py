@@ -21,7 +21,7 @@ class Cost:
     longer than both.
     """
 
-    tokens: int = 2048
+    tokens: int = 1024
     cached: int = 8192
     overhead: int = 32
 

@@ -5,6 +5,8 @@ is a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the pla
 """
 
 import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from steering_core.backend import mx
@@ -19,11 +21,13 @@ _COEFFICIENTS = (  # of 2^f for f in [-1/2, 1/2], the Taylor series in f ln 2
     1.0,
 )
 
+_ROUNDS = 1.5 * 2**23  # a float32 of this size has no room for fractions
+
 
 def exp(x: mx.array) -> mx.array:
     """e^x in float32, relative error below 3e-7; below -87 and above 87 it stays at those values."""
     power = mx.clip(x * math.log2(math.e), -126.0, 126.0)
-    whole = mx.floor(power + 0.5)
+    whole = (power + _ROUNDS) - _ROUNDS  # to the nearest; `floor` would be a call for every element
     part = power - whole
     series: mx.array = part * _COEFFICIENTS[0]
     for coefficient in _COEFFICIENTS[1:-1]:
@@ -32,7 +36,21 @@ def exp(x: mx.array) -> mx.array:
     return (series + _COEFFICIENTS[-1]) * scale
 
 
-@mx.compile
+def compiled(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """`function`, compiled once for every stream: MLX runs what it compiled in the stream of the first call."""
+    made: dict[str, Callable[..., mx.array]] = {}
+
+    @wraps(function)
+    def call(*arrays: mx.array) -> mx.array:
+        stream = str(mx.default_stream(mx.default_device()))
+        if stream not in made:
+            made[stream] = mx.compile(lambda *inputs: function(*inputs))  # a new function: MLX knows them by identity
+        return made[stream](*arrays)
+
+    return call
+
+
+@compiled
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
     """gate * sigmoid(gate) * x."""
     return gate * x / (1 + exp(-gate))
@@ -58,4 +76,4 @@ def _difference_exp(scores: mx.array, top: mx.array) -> mx.array:
     return exp(scores - top)
 
 
-_exp_of_difference = mx.compile(_difference_exp)
+_exp_of_difference = compiled(_difference_exp)

@@ -1,0 +1,59 @@
+"""Lanes: independent passes side by side on a CPU's cores.
+
+MLX computes one operation at a time on a CPU, in one thread, and only BLAS takes more. Two passes in two streams, each
+with half of BLAS's threads, therefore end sooner than one after the other: 1.4 times on two cores that other work
+shares (docs/log.md). MLX takes their operations in turns only where it walks graphs breadth first, for which
+`steering_core.backend` sets a limit. A GPU has one lane.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from steering_core.backend import mx, on_cpu
+
+Found = TypeVar("Found")
+
+_MOST = 4  # passes at once: each holds its own memory
+_here = threading.local()
+
+
+def lanes() -> int:
+    """How many passes run at once here."""
+    return min(_cores(), _MOST) if on_cpu() else 1
+
+
+def together(starts: Sequence[Callable[[], Found]], arrays: Callable[[Found], Any]) -> list[Found]:
+    """What each of at most `lanes()` functions builds, in a lane of its own; their `arrays` are under way or done."""
+    if len(starts) == 1:
+        only = starts[0]()
+        mx.async_eval(arrays(only))
+        return [only]
+    found = []
+    for start, stream in zip(starts, _streams(len(starts)), strict=True):
+        with mx.stream(stream):
+            found.append(start())
+    with _blas().limit(limits=max(1, _cores() // len(starts)), user_api="blas"):
+        mx.eval([arrays(one) for one in found])
+    return found
+
+
+def _streams(n: int) -> list[mx.Stream]:
+    """The first `n` streams of this thread, which keeps them: behind each is a thread of MLX's that never ends."""
+    made: list[mx.Stream] = _here.__dict__.setdefault("streams", [])
+    while len(made) < n:
+        made.append(mx.new_stream(mx.default_device()))
+    return made[:n]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
