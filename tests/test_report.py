@@ -126,18 +126,19 @@ def test_a_tokens_colour_is_its_projection_from_the_base_texts_mean(store: Store
 
 def test_a_long_text_is_broken_into_lines_and_every_token_is_there_once() -> None:
     rows = [{"kind": kind, "place": i, "token": token, "projection": 0.1 * i} for kind in ("unsteered", "steered")
-            for i, token in enumerate([" word"] * 40 + ["\n", ""])]  # fmt: skip
+            for i, token in enumerate([" word"] * 40 + ["\n", "", "a\x19\ud800\uffff"])]  # fmt: skip
     drawn = evaluation.token_projection(rows).to_dict()
     (values,) = drawn["datasets"].values()
     tokens = [v for v in values if v["place"] >= 0]
     assert [(v["kind"], v["place"]) for v in tokens] == [(r["kind"], r["place"]) for r in rows]
     assert all(v["end"] <= evaluation.LINE for v in tokens)
-    assert [v["shown"] for v in tokens[40:42]] == ["↵", "·"]
+    assert [v["token"] for v in tokens[40:43]] == ["↵", "·", "a···"]
+    assert png(evaluation.token_projection(rows)).startswith(b"\x89PNG")
     by_line: dict[int, int] = {}
     for v in tokens:
         assert v["start"] == by_line.get(v["line"], 0)
         by_line[v["line"]] = v["end"]
-    assert [v["shown"] for v in values if v["place"] < 0] == ["unsteered:", "steered:"]
+    assert [v["token"] for v in values if v["place"] < 0] == ["unsteered:", "steered:"]
 
 
 def test_the_command_writes_the_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def token_projection(rows: Rows) -> Drawing:
     tiles = base.transform_filter("datum.place >= 0").mark_rect()
     tiles = tiles.encode(x=x, x2="end:Q", y=y, color=colour, tooltip=["place:O", "token:N", *_numbers("projection")])
     written = base.mark_text(align="left", baseline="middle", font="monospace", fontSize=11)
-    written = written.encode(x=x, y=y, text="shown:N", opacity=alt.value(0.9))
+    written = written.encode(x=x, y=y, text="token:N", opacity=alt.value(0.9))
     return alt.layer(tiles, written).properties(height=18 * lines)
 
 
@@ -85,15 +85,21 @@ def _laid_out(rows: Rows) -> list[dict[str, Any]]:
     placed: list[dict[str, Any]] = []
     line, column, kind = -1, 0, None
     for row in rows:
-        shown = row["token"].replace("\n", "↵").replace("\t", "→") or "·"
+        shown = _printable(row["token"])
         if row["kind"] != kind:
             kind, line, column = row["kind"], line + 2, 0
-            placed.append({"place": -1, "shown": f"{kind}:", "line": line - 1, "start": 0, "end": 0})
+            placed.append({"place": -1, "token": f"{kind}:", "line": line - 1, "start": 0, "end": 0})
         if column and column + len(shown) > LINE:
             line, column = line + 1, 0
-        placed.append({**row, "shown": shown, "line": line, "start": column, "end": column + len(shown)})
+        placed.append({**row, "token": shown, "line": line, "start": column, "end": column + len(shown)})
         column += len(shown)
     return placed
+
+
+def _printable(token: str) -> str:
+    """The token as a picture can hold it: vl-convert ends the whole process over what XML does not allow."""
+    visible = token.replace("\n", "↵").replace("\t", "→")
+    return "".join(character if character.isprintable() else "·" for character in visible) or "·"
 
 
 def _colours(kinds: Sequence[str]) -> list[str]:
