@@ -1,6 +1,7 @@
 """Text that comes in (YAML) against a pydantic model: every fault at once, each with its place and a suggestion."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from steering_core.errors import SteerflowError
+from steering_core.yaml_loader import Loader
+
+MAX_YAML = 4 << 20  # letters; a concept of this size takes some ten seconds
+MAX_FAULTS = 20  # shown of one file
 
 
 class Strict(BaseModel):
@@ -32,14 +37,22 @@ def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
 
 
 def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
-    """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML."""
+    """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML.
+
+    A key that stands twice in one mapping is refused, and so is what would take long: see `yaml_loader`.
+    """
+    if len(text) > MAX_YAML:
+        limit = f"YAML is read up to {MAX_YAML >> 20} MB: save rows as JSON lines, CSV or Parquet"
+        raise error(f"{source} has {len(text) >> 20} MB of what is neither JSON nor CSV; {limit}")
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(text, Loader=Loader)
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise error(f"{source}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
-    except (ValueError, RecursionError) as fault:  # a date such as 2024-13-45, or brackets without end
+    except RecursionError as fault:
+        raise error(f"{source} is nested too deeply") from fault
+    except ValueError as fault:  # a date such as 2024-13-45, or a number of thousands of digits
         raise error(f"{source} is not usable YAML: {fault}") from fault
 
 
@@ -50,8 +63,29 @@ def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowE
     try:
         return model.model_validate(data)
     except ValidationError as faults:
-        lines = [_fault(model, fault) for fault in faults.errors()]
-        raise error(f"{source} has {len(lines)} fault{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)) from None
+        found = faults.errors()
+        lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
+        lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
+        raise error(f"{source} has {len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from None
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+        self.maxlevel = 2
+
+    def repr_int(self, x: int, level: int) -> str:
+        """The number, unless it has more digits than Python cares to write."""
+        return repr(x) if abs(x) < 10**40 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """The first 60 letters of a value's `repr`; cheap for any value, however long, deep or often its parts repeat."""
+    return f"{_SHORT.repr(value):.60}"
 
 
 def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
@@ -61,8 +95,8 @@ def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
         meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
         hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
-    shown = f" (got {fault['input']!r:.60})" if fault["type"] != "missing" else ""
-    return f"  {where}: {fault['msg'].removeprefix('Value error, ')}{shown}"
+    given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" else ""
+    return f"  {where}: {fault['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -56,7 +56,21 @@ def test_new_scaffolds_a_file_that_loads_and_lint_says_what_is_missing(here: Pat
     with pytest.raises(ConceptError, match="is there already"):
         steer("new", "mood")
     with pytest.raises(ConceptError, match="cannot be a concept's name"):
-        steer("new", "a/b", "--out", "x.yaml")
+        steer("new", "../b", "--out", "x.yaml")
+    with pytest.raises(ConceptError, match="cannot be written: File name too long"):
+        steer("new", "n" * 300)
+    for name in ("123", "true", "1e5"):  # numbers and the like in YAML
+        assert steer("new", name).exit_code == 0
+        assert load_concept(name).name == name
+
+
+def test_list_shows_the_others_beside_a_broken_file(here: Path) -> None:
+    Path("data/concepts").mkdir(parents=True)
+    Path("data/concepts/torn.yaml").write_text("name: [")
+    rows = {row["name"]: row for row in json.loads(steer("list", "--format", "json").stdout)}
+    assert rows["torn"]["description"].startswith("cannot be read: data/concepts/torn.yaml, line")
+    assert rows["pirate"]["pairs"] >= 60
+    assert "torn" in steer("list").stdout
 
 
 def test_lint_passes_sound_data_and_fails_unreadable_files_as_findings(here: Path) -> None:
@@ -96,6 +110,8 @@ def test_import_brings_rows_in_and_balances_letters(here: Path) -> None:
         steer(*given)
     with pytest.raises(ConceptError, match="go together"):
         steer("import", "train.jsonl", "--positive", "question")
+    with pytest.raises(ConceptError, match="both name the column 'question'"):
+        steer("import", "train.jsonl", "--positive", "question", "--negative", "question")
     with pytest.raises(ConceptError, match="name"):
         steer("import", "train.jsonl", "--name", "no good")
 

@@ -34,6 +34,7 @@ EVALS = [
     }
     for i in range(50)
 ]
+BAD_UTF8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(lambda t: t.strip() == t != "")
 
 
@@ -149,8 +150,16 @@ def test_a_concept_may_be_json_and_takes_its_name_from_the_file(tmp_path: Path) 
 def test_open_questions_are_read(tmp_path: Path) -> None:
     assert open_questions(write(tmp_path, '["a?", "b?", "a?"]')) == ("a?", "b?")
     assert open_questions(write(tmp_path, '[{"question": "a?"}, {"question": "b?"}]')) == ("a?", "b?")
-    with pytest.raises(ConceptError, match="no open prompts"):
+    with pytest.raises(ConceptError, match="open prompt 2 holds half"):
+        open_questions(write(tmp_path, '["a?", "\\ud800"]'))
+    with pytest.raises(ConceptError, match="open prompt 2 must be a text"):
         open_questions(write(tmp_path, '[{"question": "a?"}, {"other": "b?"}]'))
+
+
+def yaml_bomb(line: str) -> bytes:
+    """Anchors of which each names the one before ten times: 300 bytes that stand for a billion values."""
+    refs = [", ".join([f"*a{i - 1}"] * 10) for i in range(1, 10)]
+    return ("a0: &a0 {k: v}\n" + "".join(line.format(i=i, refs=r) for i, r in enumerate(refs, 1))).encode()
 
 
 BROKEN = {
@@ -183,7 +192,24 @@ BROKEN = {
     "YAML with a tab": (b"name: x\n\tpairs: 3\n", "line 2"),
     "a misspelt key": (b"name: x\npairs: [{positive: a, negativ: b}]\n", "did you mean 'negative'"),
     "a pair twice": (b"name: x\npairs: [{positive: a, negative: b}, {positive: a, negative: b}]\n", "pair 1 repeats"),
+    "duplicate ids on one line": (b'[{"id":1,"pos":"a","neg":"b"},{"id":1,"pos":"c","neg":"d"}]', "the id 1 is also"),
+    "a bad line after a good one": (b'{"pos": "a", "neg": "b"}\nnot JSON\n', "line 2, column 1 is not JSON"),
+    "a list among objects": (b'{"pos": "a", "neg": "b"}\n[1, 2]\n', "line 2 is list, not an object"),
+    "a JSON name twice": (b'[{"pos": "a",\n"pos": "c", "neg": "b"}]', "'pos' stands twice"),
+    "a YAML key twice": (b"name: x\npairs: [{positive: a, negative: b}]\npairs: []\n", "line 3, column 1"),
+    "UTF-32": ("positive,negative\na,b\n".encode("utf-32"), "UTF-32"),
+    "a quote left open": (b'positive,negative\na,b\n"c,d\n' + b"e,f\n" * 50_000, "line 3 is not CSV"),
+    "a text beyond any context": (
+        b'[{"positive": "' + b"a" * (1 << 21) + b'", "negative": "b"}]',
+        "longer than any context",
+    ),
     "nested beyond measure": (b"[" * 100_000, "nested too deeply"),
+    "YAML nested beyond measure": (b"pairs: " + b"[" * 100_000, "nested too deeply"),
+    "a YAML bomb": (yaml_bomb("a{i}: &a{i} [{refs}]\n") + b"name: *a9\n", "name: Input should be a valid string"),
+    "a bomb of merge keys": (yaml_bomb("a{i}: &a{i}\n  <<: [{refs}]\n"), "merge keys copy more than"),
+    "a number in hexadecimal": (b"pairs: [{positive: 0x" + b"f" * 9999 + b", negative: b}]", "a number of 39996 bits"),
+    "YAML of many megabytes": (b"- x\n" * (1 << 21), "YAML is read up to"),
+    "half a surrogate pair in a concept": (b'{"pairs": [{"positive": "\\ud800", "negative": "b"}]}', "unicode"),
     "a number of many digits": (b'[{"positive": ' + b"9" * 5000 + b', "negative": "b"}]', "not usable JSON"),
     "an unknown slot": (b"template: {positive: 'a {x}', negative: 'b'}\nslots: {y: [c]}\n", "no such key"),
     "a slot with a format": (b"template: {positive: 'a {x:>99}', negative: 'b'}\nslots: {x: [c]}\n", "is no slot"),
@@ -202,6 +228,46 @@ def test_a_broken_file_gives_an_error_that_says_where(tmp_path: Path, case: str)
     with pytest.raises(ConceptError) as raised:
         read_concept(write(tmp_path, data))
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"pos": ["a", None], "neg": ["b", "c"]}, "row 2: 'pos' must be a text, not NoneType"),
+        ({"pos": [1, 2], "neg": ["b", "c"]}, "row 1: 'pos' must be a text, not int"),
+        ({"pos": [["a"]], "neg": ["b"]}, "must be a text, not list"),
+        ({"pos": ["a"], "neg": ["b"], "day": pa.array([2**62], pa.timestamp("us"))}, "cannot be read: date value"),
+        ({"pos": ["a"], "neg": ["b"], "wait": pa.array([2**62], pa.duration("s"))}, "cannot be read"),
+        ({"pos": BAD_UTF8, "neg": ["b"]}, "cannot be read: 'utf-8' codec"),
+        ({"pos": ["a" * (1 << 20)] * 20, "neg": ["b"] * 20}, "unpacks to over 2 MB"),
+    ],
+)
+def test_odd_parquet_is_refused(
+    tmp_path: Path, columns: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "MAX_BYTES", 2 << 20)
+    pq.write_table(pa.table(columns), tmp_path / "x")
+    with pytest.raises(ConceptError, match=message):
+        read_concept(tmp_path / "x")
+
+
+def test_a_parquet_column_twice_is_refused(tmp_path: Path) -> None:
+    texts = [pa.array([letter]) for letter in "abc"]
+    pq.write_table(pa.Table.from_arrays(texts, names=["pos", "neg", "neg"]), tmp_path / "x")
+    with pytest.raises(ConceptError, match="names a column twice: 'neg'"):
+        read_concept(tmp_path / "x")
+
+
+def test_sound_files_of_odd_make_are_read(tmp_path: Path) -> None:
+    rows = [("a", "b"), ("c\nd", 'e"f')]
+    texts = [
+        b'\xef\xbb\xbfpos,neg\r\na,b\r\n"c\nd","e""f"\r\n',
+        b'\xef\xbb\xbf{"pos": "a", "neg": "b"}\r\n\r\n{"pos": "c\\nd", "neg": "e\\"f"}\r\n',
+        b'- &row {pos: a, neg: b}\n- {<<: *row, pos: "c\\nd", neg: "e\\"f"}\n- *row\n',
+        b" " * (1 << 21) + b'[{"pos": "a", "neg": "b"}, {"pos": "c\\nd", "neg": "e\\"f"}]',
+    ]
+    for text in texts:
+        assert [(pair.positive, pair.negative) for pair in read_concept(write(tmp_path, text)).pairs] == rows
 
 
 def test_a_line_of_a_hundred_megabytes_is_refused_by_its_number(tmp_path: Path) -> None:
@@ -223,8 +289,13 @@ def test_files_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConceptError, match="is a folder"):
         read_concept(tmp_path)
-    with pytest.raises(ConceptError, match="cannot be read"):
-        load_concept(str(tmp_path / "none.jsonl"))
+    with pytest.raises(ConceptError, match="is no regular file"):
+        read_concept("/dev/zero")
+    for name in (tmp_path / "none.jsonl", tmp_path / ("n" * 300)):
+        with pytest.raises(ConceptError, match="cannot be read"):
+            load_concept(str(name))
+    with pytest.raises(ConceptError, match="there is no concept"):
+        load_concept("n" * 300)
     with pytest.raises(ConceptError, match="did you mean 'sentiment'"):
         load_concept("sentimnt")
 

@@ -149,6 +149,23 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["kind.yaml"]
 
 
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "x.yaml", tmp_path / "folder", tmp_path / ("n" * 300)):
+        with pytest.raises(ConceptError, match="cannot be written"):
+            write_concept(kind(), path, replace=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_thousands_of_rows_are_written_to_be_read_quickly(tmp_path: Path) -> None:
+    pairs = tuple(Pair(positive=f"é {i}", negative="b") for i in range(6000))
+    many = kind().model_copy(update={"pairs": pairs})
+    write_concept(many, tmp_path / "many.yaml")
+    assert (tmp_path / "many.yaml").read_text().startswith("{")
+    assert load_concept(str(tmp_path / "many.yaml")) == many
+
+
 @pytest.mark.parametrize("name", sorted(available_concepts()))
 def test_shipped_files_are_in_the_form_that_is_written(name: str) -> None:
     path = available_concepts()[name]

@@ -19,7 +19,7 @@ from steering_core.concepts.lint.check import lint
 from steering_core.concepts.lint.finding import Finding, shown_rows
 from steering_core.concepts.results import results, results_table, write_results
 from steering_core.concepts.scaffold import scaffold
-from steering_core.concepts.writing import write_concept
+from steering_core.concepts.writing import write_concept, write_new
 from steering_core.endpoint import Endpoint, Sampling
 from steering_core.errors import ConceptError
 from steering_core.models import open_model
@@ -39,11 +39,16 @@ FOLDER = Path("data", "concepts")
 @app.command("list")
 def list_concepts(form: Form = Format.TABLE) -> None:
     """Every concept that goes by a name, with its size."""
-    rows = [_row(load_concept(name)) for name in sorted(available_concepts())]
+    rows = [_row(name) for name in sorted(available_concepts())]
     print_rows(rows, ["name", "pairs", "items", "prompts", "chat", "description"], form)
 
 
-def _row(concept: Concept) -> dict[str, object]:
+def _row(name: str) -> dict[str, object]:
+    try:
+        concept = load_concept(name)
+    except ConceptError as fault:
+        unknown = dict.fromkeys(("pairs", "items", "prompts", "chat"))
+        return {"name": name, **unknown, "description": f"cannot be read: {str(fault).splitlines()[0]}"}
     sizes = {"pairs": len(concept.pairs), "items": len(concept.items), "prompts": len(concept.prompts)}
     return {"name": concept.name, **sizes, "chat": concept.chat, "description": concept.description}
 
@@ -113,13 +118,10 @@ def new(
     force: Force = False,
 ) -> None:
     """Scaffold a concept: a file that loads at once and says what belongs where."""
-    path = out or FOLDER / f"{name}.yaml"
-    if path.exists() and not force:
-        raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise ConceptError(f"{name!r} cannot be a concept's name: use letters, digits, dots, dashes and underscores")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(scaffold(name, str(path)), encoding="utf-8")
+    path = out or FOLDER / f"{name}.yaml"
+    write_new(scaffold(name, str(path)), path, force)
     typer.echo(f"{path} is there: fill it in, then `steer concepts lint {path}`")
 
 
@@ -144,6 +146,8 @@ def import_concept(
     """
     if bool(positive) != bool(negative):
         raise ConceptError("--positive and --negative go together: name the column of either side")
+    if positive and positive == negative:
+        raise ConceptError(f"--positive and --negative both name the column {positive!r}: a contrast has two sides")
     columns = Columns(positive, negative, prompt) if positive and negative else None
     concept = read_concept(source, columns, chat)
     if items:

@@ -14,7 +14,9 @@ from steering_core.validation import Strict
 Side = Literal["positive", "negative"]
 Split = Literal["train", "validation", "test"]
 SIDES: tuple[Side, Side] = ("positive", "negative")
-Text = Annotated[str, Field(min_length=1)]
+MAX_TEXT = 1 << 20  # letters; longer than any context
+MAX_ROWS = 200_000
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 
 
 class Pair(Strict):
@@ -77,12 +79,12 @@ class Concept(Strict):
     `instructions` are system prompts, the baseline that a vector is compared with.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     description: str = ""
     chat: bool = False
-    pairs: Annotated[tuple[Pair, ...], Field(min_length=1)]
-    prompts: tuple[Text, ...] = ()
-    items: tuple[Item, ...] = ()
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1, max_length=MAX_ROWS)]
+    prompts: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
+    items: Annotated[tuple[Item, ...], Field(max_length=MAX_ROWS)] = ()
     instructions: Sides | None = None
     words: Words = Words()
     card: Card = Card()

@@ -1,5 +1,6 @@
 """Concepts by name, or from a file of any known form."""
 
+import os
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
@@ -22,7 +23,8 @@ def load_concept(name: str) -> Concept:
     known = available_concepts()
     if name in known:
         return read_concept(known[name])
-    if name.startswith(HUB) or "/" in name or Path(name).suffix or Path(name).is_file():
+    # Path.is_file raises OSError for a name of 300 letters
+    if name.startswith(HUB) or "/" in name or Path(name).suffix or os.path.isfile(name):  # noqa: PTH113
         return read_concept(name)
     hint = did_you_mean(name, known)
     raise ConceptError(f"there is no concept {name!r}; {hint} A concept is a name, or the path of a file.")

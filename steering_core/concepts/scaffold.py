@@ -1,5 +1,7 @@
 """The file that `steer concepts new` writes: a concept that loads at once, with a word on what belongs where."""
 
+import json
+
 SCAFFOLD = """\
 # A concept: a behaviour as contrastive pairs. Fill it in, then: steer concepts lint {path}
 # What is worth steering with: two sides that say the same about the same thing, in the same length, with the same
@@ -39,4 +41,4 @@ items:
 
 def scaffold(name: str, path: str) -> str:
     """The text of a new concept's file."""
-    return SCAFFOLD.format(name=name, path=path)
+    return SCAFFOLD.format(name=json.dumps(name), path=path)  # in quotes: 123 and true are names as well

@@ -1,5 +1,6 @@
 """A concept as a YAML file that people read and edit."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from steering_core.errors import ConceptError
 
 FIRST = ("name", "description", "chat", "card", "instructions", "words")
 _BREAKS = "\x85\u2028\u2029\r"
+MAX_YAML_ROWS = 5_000  # more are no longer read by people, and YAML takes minutes
 ROW = ("prompt", "positive", "negative", "matching", "not_matching")
 
 
@@ -27,21 +29,34 @@ _Dumper.add_representer(str, _text)
 
 
 def concept_yaml(concept: Concept) -> str:
-    """The concept as YAML: what is empty is left out, the rows come last, long lines are folded."""
+    """The concept as YAML: what is empty is left out, the rows come last, long lines are folded.
+
+    With thousands of rows it is written as JSON, which is YAML as well and is read a hundred times faster.
+    """
     data = _without_empty(concept.model_dump(mode="json", exclude_none=True))
     ordered = {key: data[key] for key in (*FIRST, *data) if key in data}
+    if len(concept.pairs) + len(concept.items) + len(concept.prompts) > MAX_YAML_ROWS:
+        return json.dumps(ordered, indent=1, ensure_ascii=False)
     return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
 
 
 def write_concept(concept: Concept, path: Path, replace: bool = False) -> None:
     """Write `concept` to a YAML file, whole or not at all. Raises ConceptError where the file is there already."""
-    if path.exists() and not replace:
-        raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
+    write_new(concept_yaml(concept), path, replace)
+
+
+def write_new(text: str, path: Path, replace: bool = False) -> None:
+    """Write a text to a file, whole or not at all. Raises ConceptError where the file is there, or cannot be."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not replace:
+            raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(concept_yaml(concept), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as fault:
         raise ConceptError(f"{path} cannot be written: {fault.strerror}") from fault
 

@@ -6,8 +6,11 @@ names the line.
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +18,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from steering_core.concepts.concept import MAX_ROWS
 from steering_core.errors import ConceptError
-from steering_core.validation import parsed_yaml
+from steering_core.validation import parsed_yaml, shown
 
-MAX_BYTES = 256 << 20  # of a text file
+MAX_BYTES = 256 << 20  # of a text file, or of a Parquet file when unpacked
 MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like
-MAX_ROWS = 200_000
 _DELIMITERS = (",", "\t", ";")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_BATCH = 16  # rows of a Parquet file unpacked at once
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ def read_contents(path: Path) -> Contents:
     try:
         if path.is_dir():
             raise ConceptError(f"{path} is a folder, not a file of contrast data: name one file in it")
+        if path.exists() and not path.is_file():
+            raise ConceptError(f"{path} is no regular file: save what it gives in one, and name that")
         with path.open("rb") as handle:
             if handle.read(4) == b"PAR1":
                 return _parquet(path)
@@ -70,7 +77,7 @@ def text_contents(source: str, text: str) -> Contents:
         raise ConceptError(f"{source} is empty")
     try:
         if start == "[":
-            return _listed(source, list(_json_array(source, text)))
+            return _listed(source, list(itertools.islice(_json_array(source, text), MAX_ROWS + 1)))
         if start == "{":
             return _json_objects(source, text)
         if (delimiter := _delimiter(text)) is not None:
@@ -90,18 +97,11 @@ def text_contents(source: str, text: str) -> Contents:
 
 def _decoded(path: Path) -> str:
     data = path.read_bytes()
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        raise ConceptError(f"{path} is UTF-32: save it as UTF-8")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ConceptError(f"{path} is UTF-16: save it as UTF-8")
-    line = start = 0
-    while start < len(data):
-        line += 1
-        end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        if end - start > MAX_LINE:
-            raise ConceptError(
-                f"{path}, line {line} has {(end - start) >> 20:,} MB: no line may exceed {MAX_LINE >> 20}"
-            )
-        start = end + 1
+    _check_lines(path, data)
     if (zero := data.find(b"\0")) >= 0:
         where = data.count(b"\n", 0, zero) + 1
         raise ConceptError(f"{path}, line {where} holds a zero byte: it is no text file")
@@ -111,6 +111,19 @@ def _decoded(path: Path) -> str:
         where = data.count(b"\n", 0, fault.start) + 1
         shown = data[max(0, fault.start - 20) : fault.start + 20]
         raise ConceptError(f"{path}, line {where} is not UTF-8 (near {shown!r}): save the file as UTF-8") from fault
+
+
+def _check_lines(path: Path, data: bytes) -> None:
+    """Raises ConceptError where a line is longer than MAX_LINE; looks at one line break in every MAX_LINE bytes."""
+    start = 0
+    while len(data) - start > MAX_LINE:
+        last = data.rfind(b"\n", start, start + MAX_LINE + 1)
+        if last < 0:
+            end = data.find(b"\n", start)
+            size = (len(data) if end < 0 else end) - start
+            line = data.count(b"\n", 0, start) + 1
+            raise ConceptError(f"{path}, line {line} has {size >> 20:,} MB: no line may exceed {MAX_LINE >> 20}")
+        start = last + 1
 
 
 def _listed(source: str, entries: list[tuple[str, Any]]) -> Contents:
@@ -125,7 +138,7 @@ def _listed(source: str, entries: list[tuple[str, Any]]) -> Contents:
 def _row(source: str, where: str, value: Any) -> Row:
     if not isinstance(value, dict):
         raise ConceptError(
-            f"{source}, {where} is {type(value).__name__}, not an object with named values: {value!r:.60}"
+            f"{source}, {where} is {type(value).__name__}, not an object with named values: {shown(value)}"
         )
     return Row(where, value)
 
@@ -139,14 +152,14 @@ def _limited(source: str, rows: Iterator[Row]) -> Iterator[Row]:
 
 def _json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
     """Each entry of a JSON array with the line on which it begins."""
-    decoder, line, seen = json.JSONDecoder(), 1, 0
+    line, seen = 1, 0
     at = _skip(text, 0) + 1
     closed = text[_skip(text, at) : _skip(text, at) + 1] == "]"
     at = _skip(text, at) + closed
     while not closed:
         at = _skip(text, at)
         line, seen = line + text.count("\n", seen, at), at
-        value, at = _decode(source, decoder, text, at)
+        value, at = _decode(source, text, at)
         yield f"line {line}", value
         at = _skip(text, at)
         closed = text[at : at + 1] == "]"
@@ -160,44 +173,57 @@ def _json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
 
 
-def _decode(source: str, decoder: json.JSONDecoder, text: str, at: int, line: int | None = None) -> tuple[Any, int]:
+def _unique(entries: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; json would keep the last of two values of one name."""
+    found = dict(entries)
+    if len(found) < len(entries):
+        names = [name for name, _ in entries]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"{shown(twice)} stands twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def _decode(source: str, text: str, at: int, line: int | None = None) -> tuple[Any, int]:
     try:
-        return decoder.raw_decode(text, at)
+        return _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as fault:
         where = f"line {line or fault.lineno}, column {fault.colno}"
         raise ConceptError(
             f"{source}, {where} is not JSON: {fault.msg} (cut off, or a quote or comma missing?)"
         ) from None
-    except ValueError as fault:  # a number of thousands of digits
+    except ValueError as fault:  # a number of thousands of digits, or a name twice
         raise ConceptError(
             f"{source}, line {line or text.count(chr(10), 0, at) + 1} is not usable JSON: {fault}"
         ) from None
 
 
 def _json_objects(source: str, text: str) -> Contents:
-    """One JSON object, or JSON lines where a second one follows."""
-    decoder = json.JSONDecoder()
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    one_a_line = len(lines) > 1 and _is_object(lines[0][1]) and lines[1][1].lstrip().startswith("{")
-    if not one_a_line:
-        at = _skip(text, 0)
-        value, end = _decode(source, decoder, text, at)
-        if (rest := _skip(text, end)) < len(text):
-            where = text.count("\n", 0, rest) + 1
-            raise ConceptError(f"{source}, line {where}: there is more text after the JSON object")
-        single = len(lines) == 1 and _looks_like_a_row(value)
-        return Contents(source, (Row("line 1", value),)) if single else Contents(source, mapping=value)
-    return Contents(source, tuple(_limited(source, _json_lines(source, lines, decoder))))
+    """One JSON object, or JSON lines where the first line is a whole one and more follow."""
+    first, *more = itertools.islice(_lines(text), 2)
+    if more and _is_object(first[1]):
+        return Contents(source, tuple(_limited(source, _json_lines(source, text))))
+    value, end = _decode(source, text, _skip(text, 0))
+    if (rest := _skip(text, end)) < len(text):
+        where = text.count("\n", 0, rest) + 1
+        raise ConceptError(f"{source}, line {where}: there is more text after the JSON object")
+    single = not more and _looks_like_a_row(value)
+    return Contents(source, (Row("line 1", value),)) if single else Contents(source, mapping=value)
 
 
-def _json_lines(source: str, lines: list[tuple[int, str]], decoder: json.JSONDecoder) -> Iterator[Row]:
-    for number, line in lines:
-        value, end = _decode(source, decoder, line, _skip(line, 0), number)
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number, line) of each line that holds anything."""
+    return ((i, line) for i, line in enumerate(io.StringIO(text, newline="\n"), 1) if line.strip())
+
+
+def _json_lines(source: str, text: str) -> Iterator[Row]:
+    for number, line in _lines(text):
+        value, end = _decode(source, line, _skip(line, 0), number)
         if _skip(line, end) < len(line):
             raise ConceptError(f"{source}, line {number}: there is more text after the JSON object")
         yield _row(source, f"line {number}", value)
@@ -211,7 +237,7 @@ def _is_object(line: str) -> bool:
 
 
 def _looks_like_a_row(value: dict[str, Any]) -> bool:
-    return all(not isinstance(v, list | dict) for v in value.values())
+    return bool(value) and all(not isinstance(v, list | dict) for v in value.values())
 
 
 def _delimiter(text: str) -> str | None:
@@ -227,10 +253,10 @@ def _delimiter(text: str) -> str | None:
 def _csv(source: str, text: str, delimiter: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
     skipped = text[: len(text) - len(text.lstrip())].count("\n")
+    begins = 1
     try:
         names = [name.strip() for name in next(reader)]
-        if len(set(names)) < len(names):
-            raise ConceptError(f"{source} names a column twice: {', '.join(names)}")
+        _check_names(source, names)
         begins = reader.line_num + 1
         for values in reader:
             where, begins = f"line {begins + skipped}", reader.line_num + 1
@@ -241,17 +267,35 @@ def _csv(source: str, text: str, delimiter: str) -> Iterator[Row]:
             if values:
                 yield Row(where, dict(zip(names, values, strict=True)))
     except csv.Error as fault:
-        raise ConceptError(f"{source}, line {reader.line_num + skipped} is not CSV: {fault}") from fault
+        raise ConceptError(f"{source}, line {begins + skipped} is not CSV: {fault} (a quote left open?)") from fault
+
+
+def _check_names(source: str, names: Sequence[str]) -> None:
+    if twice := next((name for name, n in Counter(names).items() if n > 1), None):
+        raise ConceptError(f"{source} names a column twice: {shown(twice)}")
 
 
 def _parquet(path: Path) -> Contents:
     try:
         with pq.ParquetFile(path) as file:
+            _check_names(str(path), file.schema_arrow.names)
             if file.metadata.num_rows > MAX_ROWS:
                 raise ConceptError(
                     f"{path} has {file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}: draw a sample first"
                 )
-            records = file.read().to_pylist()
+            records = list(_parquet_records(path, file))
     except (pa.ArrowException, OSError) as fault:
         raise ConceptError(f"{path} is damaged or no Parquet file: {fault}") from fault
+    except (ValueError, OverflowError) as fault:  # a text that is not UTF-8, a date that is none
+        raise ConceptError(f"{path} holds a value that cannot be read: {fault}") from fault
     return Contents(str(path), tuple(Row(f"row {i}", record) for i, record in enumerate(records, 1)))
+
+
+def _parquet_records(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    """The rows as mappings. Raises ConceptError where they unpack to more than MAX_BYTES."""
+    unpacked = 0
+    for batch in file.iter_batches(_BATCH):
+        unpacked += batch.nbytes
+        if unpacked > MAX_BYTES:
+            raise ConceptError(f"{path} unpacks to over {MAX_BYTES >> 20} MB: cut it first")
+        yield from batch.to_pylist()

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering_core.concepts.concept import Card, Concept, Item, Pair
+from steering_core.concepts.concept import MAX_TEXT, Card, Concept, Item, Pair
 from steering_core.concepts.formats.contents import Contents, Row
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.errors import ConceptError
 from steering_core.keys import content_fraction, content_key
+from steering_core.validation import shown
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query")
 SIDE_COLUMNS = (
@@ -78,17 +79,18 @@ def _texts(contents: Contents, columns: Columns) -> list[dict[str, str]]:
     """The wanted texts of every row. Raises ConceptError listing the rows that lack one or repeat an id."""
     wanted = {"positive": columns.positive, "negative": columns.negative}
     wanted |= {"prompt": columns.prompt} if columns.prompt else {}
-    faults, texts, ids = [], [], dict[str, str]()
+    faults, texts, ids = [], [], dict[Any, Row]()
     for row in contents.rows:
         faults += [f"{row.where}: {fault}" for fault in _faults(row, wanted)]
-        if (identifier := row.values.get("id")) not in (None, ""):
-            before = ids.setdefault(str(identifier), row.where)
-            faults += [f"{row.where}: the id {identifier!r} is also that of {before}"] * (before != row.where)
+        identifier = row.values.get("id")
+        if isinstance(identifier, str | int | float) and identifier != "":
+            before = ids.setdefault(identifier, row)
+            faults += [f"{row.where}: the id {shown(identifier)} is also that of {before.where}"] * (before is not row)
         texts.append({key: row.values.get(column) for key, column in wanted.items()})
     if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults[:20])
+        first = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise ConceptError(f"{contents.source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{shown}{more}")
+        raise ConceptError(f"{contents.source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
     return texts  # type: ignore[return-value]  # every value was found to be a text
 
 
@@ -106,9 +108,11 @@ def _faults(row: Row, wanted: Mapping[str, str]) -> list[str]:
 def text_fault(value: Any) -> str | None:
     """What is wrong with a value that should be a text; None where nothing is."""
     if not isinstance(value, str):
-        return f"must be a text, not {type(value).__name__} ({value!r:.60})"
+        return f"must be a text, not {type(value).__name__} ({shown(value)})"
     if not value.strip():
         return "is empty"
+    if len(value) > MAX_TEXT:
+        return f"has {len(value):,} letters, more than {MAX_TEXT:,}: longer than any context"
     if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
         return f"holds half of a surrogate pair ({value!a:.60}): the file was cut inside a character"
     return None

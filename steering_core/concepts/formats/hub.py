@@ -3,7 +3,8 @@
 import importlib
 import itertools
 
-from steering_core.concepts.formats.contents import MAX_ROWS, Contents, Row
+from steering_core.concepts.concept import MAX_ROWS
+from steering_core.concepts.formats.contents import Contents, Row
 from steering_core.errors import ConceptError
 
 HUB = "hf:"

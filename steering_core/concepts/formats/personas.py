@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steering_core.concepts.concept import Concept, Sides, Text
+from steering_core.concepts.concept import MAX_ROWS, Concept, Sides, Text
 from steering_core.concepts.formats.contents import Contents
 from steering_core.concepts.formats.contrast import SAMPLING_PROMPTS
 from steering_core.concepts.neutral import neutral_prompts
@@ -94,11 +94,14 @@ def trait_concept(contents: Contents, name: str) -> Concept:
     source = contents.source
     file = checked(TraitFile, contents.mapping, source, ConceptError)
     questions = tuple(dict.fromkeys(file.questions))
+    instructions = tuple(dict.fromkeys(file.instruction))
+    if (n := len(instructions) * len(questions)) > MAX_ROWS:
+        raise ConceptError(f"{source}: instructions times questions are {n:,}, more than {MAX_ROWS:,}: take fewer")
     kept = round(OPEN_PROMPTS * len(questions))
     asked, open_prompts = questions[: len(questions) - kept], questions[len(questions) - kept :]
     pairs = [
         {"positive": f"{instruction.pos}\n\n{question}", "negative": f"{instruction.neg}\n\n{question}"}
-        for instruction in dict.fromkeys(file.instruction)
+        for instruction in instructions
         for question in asked
     ]
     first = file.instruction[0]

@@ -1,18 +1,18 @@
 """A file of any known form as a `Concept`: which form it has, its contents say."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.contents import Contents, read_contents
-from steering_core.concepts.formats.contrast import Columns, concept_of_rows, found_columns
+from steering_core.concepts.formats.contrast import Columns, concept_of_rows, found_columns, text_fault
 from steering_core.concepts.formats.hub import HUB, hub_contents
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
 from steering_core.concepts.templates import Template, expanded
 from steering_core.errors import ConceptError
-from steering_core.validation import checked
+from steering_core.validation import checked, shown
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def _has_columns(contents: Contents) -> bool:
     return found_columns(contents.columns) is not None
 
 
+SHOWN_NAMES = 8
 ROWS = "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question"
 FORMS = (
     Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept),
@@ -79,14 +80,15 @@ def read_concept(source: str | Path, columns: Columns | None = None, chat: bool 
 def open_questions(source: str | Path) -> tuple[str, ...]:
     """The open prompts in a file: a list of strings, or rows with a `question` or `prompt` (CAA's open-ended sets)."""
     contents = read_contents(Path(source))
-    if contents.strings:
-        return tuple(dict.fromkeys(contents.strings))
     name = next((name for name in contents.columns if name.lower() in ("question", "prompt")), None)
-    texts = [row.values.get(name) for row in contents.rows] if name else []
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    texts = contents.strings or [row.values.get(name) for row in contents.rows if name]
+    if not texts:
         raise ConceptError(
             f"{source} holds no open prompts: give a list of strings, or rows that all have a `question`"
         )
+    for i, text in enumerate(texts, 1):
+        if fault := text_fault(text):
+            raise ConceptError(f"{source}: open prompt {i} {fault}")
     return tuple(dict.fromkeys(str(text) for text in texts))
 
 
@@ -99,20 +101,26 @@ def _name_of(source: str) -> str:
 def _with_columns(contents: Contents, columns: Columns) -> Contents:
     wanted = [c for c in (columns.positive, columns.negative, columns.prompt) if c]
     if missing := [c for c in wanted if c not in contents.columns]:
-        there = ", ".join(map(repr, contents.columns)) or "none"
-        raise ConceptError(f"{contents.source} has no column {', '.join(map(repr, missing))}; there are: {there}")
+        there = _names(contents.columns) or "none"
+        raise ConceptError(f"{contents.source} has no column {_names(missing)}; there are: {there}")
     return contents
+
+
+def _names(names: Sequence[object]) -> str:
+    """The first names, and how many more there are."""
+    more = f", … and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(map(shown, names[:SHOWN_NAMES])) + more
 
 
 def _unknown(contents: Contents) -> str:
     if contents.strings:
         found = "a list of plain texts, without two sides"
     elif contents.mapping is not None:
-        found = f"a mapping with the keys {', '.join(map(repr, list(contents.mapping)[:8]))}"
+        found = f"a mapping with the keys {_names(list(contents.mapping)) or '(none)'}"
     elif not contents.rows:
         found = "a table without rows"
     else:
-        found = f"rows with the columns {', '.join(map(repr, contents.columns[:8]))}"
+        found = f"rows with the columns {_names(contents.columns)}"
     known = "\n".join(f"  {form.name}: {form.keys}" for form in FORMS)
     return (
         f"{contents.source} holds {found}: that is no contrast. These forms are known by what they hold:\n{known}\n"
