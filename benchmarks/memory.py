@@ -1,6 +1,6 @@
-"""Peak memory of an extraction at 200 and at 5,000 prompts: it should not grow with their number.
+"""Peak memory of an extraction from 200 to 10,000 prompts: two shards are held at most, whatever the number.
 
-    python benchmarks/memory.py [--prompts 200 5000] [--width 1024] [--layers 8]
+    python benchmarks/memory.py [--prompts 200 1000 5000 10000] [--width 1024] [--layers 8]
 
 Each count runs in a process of its own, on a random model that is wide and cheap, so that what is extracted outweighs
 what is computed. `held` is what all activations together take.
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 def main() -> None:
     """Run each count and print its peak."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, nargs="+", default=[200, 5000])
+    parser.add_argument("--prompts", type=int, nargs="+", default=[200, 1000, 5000, 10000])
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)

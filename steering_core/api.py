@@ -46,29 +46,41 @@ class Sampling:
 DEFAULT = Sampling()
 
 
-def find_vector(model: Model, name: str, store: StorePath = None) -> Vector:
+def find_vector(model: Model, name: str, store: StorePath = None, *, same_family: bool = False) -> Vector:
     """The vector that goes by `name` for this model in the store: `concept`, `concept/method/layer`, a key or a name.
 
-    Raises VectorNotFound, VectorAmbiguous, and StoreError where there is no store.
+    With `same_family` it may be one of another model of the same architecture and width, with a warning. Raises
+    VectorNotFound, VectorAmbiguous, VectorMismatch, and StoreError where there is no store.
     """
-    return find(Store.existing(store), name, model.identity)
+    found = find(Store.existing(store), name, None if same_family else model.identity)
+    found.check(model.identity, same_family=same_family)
+    return found
 
 
 def intervention(
-    model: Model, what: What, alpha: float = 1.0, phase: Phase = "generation", store: StorePath = None
+    model: Model,
+    what: What,
+    alpha: float = 1.0,
+    phase: Phase = "generation",
+    store: StorePath = None,
+    *,
+    same_family: bool = False,
 ) -> Intervention:
     """What `what` does to this model's stream. Alpha and phase are for a vector; an expression brings its own.
 
-    Raises VectorMismatch for another model's vector, and what `resolved` raises for an expression.
+    Raises VectorMismatch for another model's vector, unless `same_family` allows it, and what `resolved` raises for an
+    expression.
     """
     if what is None:
         return Intervention()
     if isinstance(what, Intervention):
         return what
     if isinstance(what, Vector):
-        what.check(model.identity)
+        what.check(model.identity, same_family=same_family)
         return what.intervention(alpha, phase)
-    return resolved(what, lambda name: find_vector(model, name, store), model.identity.n_layers)
+    return resolved(
+        what, lambda name: find_vector(model, name, store, same_family=same_family), model.identity.n_layers
+    )
 
 
 def open_question(model: Model, text: str, system: str | None = None, chat: bool | None = None) -> Prompt:

@@ -37,6 +37,7 @@ from steering_core.scores.texts import text_bench
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
+from steering_core.vectors.methods import method_name
 from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector, vectors_by_id
 
@@ -51,13 +52,27 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 
 def load_model(run: Run, name: str) -> Model:
     """The model `name`, registered in the store; its weights load when a stage needs them."""
-    model = Model(name)
-    run.store.append("models", [dataclasses.asdict(model.identity)])
+    return registered(run.store, Model(name))
+
+
+def registered(store: Store, model: Model) -> Model:
+    """`model`, after the store knows it."""
+    store.append("models", [dataclasses.asdict(model.identity)])
     return model
 
 
 def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> Counts:
     """Have the store hold the activations of every pair of `concepts`, each prompt once."""
+    prompts = store_pairs(run.store, model, concepts)
+    wanted = run.spec.activations
+    layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
+    notify = run.progress("extract activations")
+    did = extract(model, run.store, prompts, layers, wanted.position, notify)
+    return run.count("activations", did)
+
+
+def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list[Prompt]:
+    """Have the store hold `concepts` with their pairs as `model` reads them; the prompts, each once."""
     prompts: dict[str, Prompt] = {}
     rows: list[dict[str, Any]] = []
     for concept in concepts:
@@ -66,14 +81,10 @@ def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> 
                 prompt = pair_prompt(model, concept, pair, side)
                 prompts[prompt.prompt_id] = prompt
                 rows.append(_pair_row(concept, ordinal, side, prompt))
-    run.store.append("concepts", [_concept_row(concept) for concept in concepts])
-    run.store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
-    run.store.append("pairs", rows)
-    wanted = run.spec.activations
-    layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
-    notify = run.progress("extract activations")
-    did = extract(model, run.store, prompts.values(), layers, wanted.position, notify)
-    return run.count("activations", did)
+    store.append("concepts", [_concept_row(concept) for concept in concepts])
+    store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
+    store.append("pairs", rows)
+    return list(prompts.values())
 
 
 def _pair_row(concept: Concept, ordinal: int, side: Side, prompt: Prompt) -> dict[str, Any]:
@@ -117,10 +128,9 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
 def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
     """Every method's vector at every layer of the grid, with its controls and its qualities."""
     spec, layers = run.spec, grid_layers(run.spec, model)
-    wanted = spec.vectors
-    did = derive(
-        run.store, model.identity, concept, wanted.methods, layers, spec.activations.position, wanted.random_controls
-    )
+    wanted, position = spec.vectors, spec.activations.position
+    methods = [method_name(name) for name in wanted.methods]
+    did = derive(run.store, model.identity, concept, methods, layers, position, wanted.random_controls)
     if wanted.quality_draws:
         assess(run.store, model.identity, did.vector_ids, Resampling(wanted.quality_draws))
     return vectors_by_id(run.store, did.vector_ids), run.count("vectors", did)

@@ -6,27 +6,42 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from steering_core.errors import SpecError
+from steering_core.activations.names import checked_position
+from steering_core.errors import PositionUnknown, SpecError, VectorError
 from steering_core.interventions.change import Phase
 from steering_core.keys import content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
 from steering_core.validation import Strict, checked, read_yaml
-from steering_core.vectors.methods import METHODS
+from steering_core.vectors.methods import method_name
 
 Layers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]
-Position = Literal["last", "mean", "response"]
 
 
 class ActivationsSpec(Strict):
-    """Which activations to extract: at which layers, read at which position of each prompt."""
+    """Which activations to extract: at which layers, read at which position of each prompt.
+
+    A position is last, mean, response, or a span of tokens as Python slices count them (`span:-5:`).
+    """
 
     layers: Layers = "all"
-    position: Position = "response"
+    position: str = "response"
+
+    @field_validator("position")
+    @classmethod
+    def _one_row_a_prompt(cls, position: str) -> str:
+        if position == "all":
+            raise ValueError("vectors need one row a prompt; `steer extract --position all` stores every token's")
+        try:
+            return checked_position(position)
+        except PositionUnknown as error:
+            raise ValueError(str(error)) from None
 
 
 class VectorsSpec(Strict):
     """Which methods derive vectors, how many random directions stand beside each, how often pairs are redrawn.
+
+    A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`).
 
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
     """
@@ -38,8 +53,11 @@ class VectorsSpec(Strict):
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [m for m in methods if m not in METHODS]:
-            raise ValueError(f"unknown method {', '.join(unknown)}: there are {', '.join(METHODS)}")
+        try:
+            for name in methods:
+                method_name(name)
+        except VectorError as error:
+            raise ValueError(str(error)) from None
         return methods
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.extract import Extraction, extract
+from steering_core.activations.names import SITES
 from steering_core.activations.passes import Cost, plan_passes, total
-from steering_core.activations.places import SITES, tokens_read
+from steering_core.activations.places import tokens_read
 from steering_core.backend import mx
 from steering_core.engine.forward import Work
 from steering_core.errors import Diverged, LayerNotFound, PositionUnknown, PromptError, SiteNotFound, SteerflowError

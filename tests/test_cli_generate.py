@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 import steering_core as steer
 from steering_core.cli import chat, generate
 from steering_core.cli.chat import Chat
-from steering_core.errors import InterventionError, SteerflowError, VectorNotFound
+from steering_core.errors import InterventionError, SteerflowError, VectorMismatch, VectorNotFound
 from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors.library import save
+from tests.tiny import save_tiny_model
 
 SHORT = steer.Sampling(max_tokens=6)
 
@@ -45,6 +46,23 @@ def test_generate_prints_what_the_api_gives(tiny: Model, tiny_folder: Path, vect
         assert (done.exit_code, done.stdout) == (0, expected + "\n"), done.output
     dose = vector.dose(20)
     assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", str(dose)).stdout == expected + "\n"
+
+
+def test_a_vector_of_a_sibling_model_is_taken_where_that_is_allowed(
+    tiny: Model, vector: steer.Vector, shelf: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sibling = save_tiny_model(tmp_path / "sibling", seed=1)
+    options = ["Hello", "--max-tokens", "6", "--store", shelf, "-v", "warm", "-a", "20"]
+    refused = run(generate.app, sibling, *options)
+    assert isinstance(refused.exception, VectorNotFound)
+    done = run(generate.app, sibling, *options, "--same-family")
+    with steer.open_model(str(sibling)) as model:
+        expected = steer.generate(model, "Hello", vector.intervention(20, "generation"), sampling=SHORT)
+        plain = steer.generate(model, "Hello", sampling=SHORT)
+    assert done.stdout == expected + "\n" != plain + "\n"
+    assert "whether it means the same there is for you to measure" in caplog.text
+    wide = save_tiny_model(tmp_path / "wide", {"hidden_size": 48})
+    assert isinstance(run(generate.app, wide, *options, "--same-family").exception, VectorMismatch)
 
 
 def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str) -> None:

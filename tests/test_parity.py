@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from steering_core.activations.extract import extract
-from steering_core.activations.places import SITE
+from steering_core.activations.names import SITE
 from steering_core.backend import mx
 from steering_core.models import Model
 from steering_core.prompts import Prompt, prompt

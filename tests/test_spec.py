@@ -24,7 +24,7 @@ def test_all_faults_are_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
     assert "did you mean 'models'?" in message
     assert "did you mean 'doses'?" in message
     assert "generations.max_tokens" in message
-    assert "unknown method mean" in message
+    assert "there is no method 'mean'" in message
     assert "models: Field required" in message
 
 

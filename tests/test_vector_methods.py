@@ -1,5 +1,7 @@
 """Methods: planted directions recovered, symmetries held, degenerate input a right answer or a named error."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,9 +10,10 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 
 from steering_core.errors import VectorError
+from steering_core.spec import Spec, VectorsSpec
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.linear import ledoit_wolf, top_component, top_components
-from steering_core.vectors.methods import METHODS, derived_direction, method, method_key
+from steering_core.vectors.methods import METHODS, derived_direction, method, method_key, method_name
 
 ALL = tuple(METHODS)
 OF_PAIRS = tuple(name for name in ALL if name != "single_pair")
@@ -225,3 +228,58 @@ def test_a_method_that_was_typed_into_a_prompt_has_a_key_of_its_code() -> None:
     METHODS.pop("typed")
     assert keys[0] == keys[2] != keys[1]
     assert method_key("lda") is None
+
+
+# -- methods of a user's file ----------------------------------------------------------------------------------------
+
+MEDIAN = """
+import numpy as np
+from steering_core.vectors.methods import method
+
+@method
+def median_difference(positive, negative):
+    return np.median(positive - negative, axis=0)
+"""
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods that a test registers are gone after it."""
+    for name, function in METHODS.items():
+        monkeypatch.setitem(METHODS, name, function)
+    monkeypatch.delitem(METHODS, "median_difference", raising=False)
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_method_of_a_users_file_is_found_by_file_and_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MEDIAN)
+    direction, positive, negative = planted(200, 0.1)
+    found = derived_direction(f"{file}:median_difference", positive, negative)
+    np.testing.assert_allclose(found, np.median(positive.astype(float) - negative, axis=0))
+    assert cosine(found, direction) > 0.99
+    assert method_name(f"{file}:median_difference") == "median_difference"
+    assert method_key("median_difference") is not None
+    spec = Spec(models=("m",), concepts=("c",), vectors=VectorsSpec(methods=(f"{file}:median_difference",)))
+    assert Spec.model_validate(spec.model_dump()) == spec
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("1 / 0", "cannot be run: ZeroDivisionError"),
+        ("x = 1", "has no method 'median_difference'"),
+        (MEDIAN.replace("median_difference", "lda"), "has a method 'lda', which there is already"),
+        (None, "cannot be run: FileNotFoundError"),
+    ],
+)
+def test_a_file_without_the_method_is_refused_and_changes_nothing(
+    tmp_path: Path, source: str | None, says: str
+) -> None:
+    before = dict(METHODS)
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(VectorError, match=says):
+        method_name(f"{tmp_path}/mine.py:median_difference")
+    assert before == METHODS

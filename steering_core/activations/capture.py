@@ -11,8 +11,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from steering_core.activations.names import SITE
 from steering_core.activations.passes import Cost, Pass
-from steering_core.activations.places import SITE, tokens_normed, tokens_read
+from steering_core.activations.places import tokens_normed, tokens_read
 from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
 from steering_core.engine.forward import Cache, Work, cache_arrays, fork

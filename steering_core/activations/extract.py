@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.names import SITE, checked_position, checked_site
 from steering_core.activations.passes import plan_passes
-from steering_core.activations.places import SITE, checked_position, checked_site
 from steering_core.activations.shards import Writer, shard_table, shards, writing
 from steering_core.engine.forward import Work
 from steering_core.errors import PromptError

@@ -1,27 +1,10 @@
-"""Places: at which site of a block, and at which tokens of a prompt, activations are read."""
+"""Places: at which tokens of a prompt activations are read."""
 
 import numpy as np
 
-from steering_core.errors import PositionUnknown, PromptError, SiteNotFound
+from steering_core.activations.names import span
+from steering_core.errors import PromptError
 from steering_core.prompts import Prompt
-
-SITE = "resid_post"
-SITES = ("resid_post", "resid_pre", "attn_out", "mlp_out")
-POSITIONS = ("last", "mean", "response", "all", "span:a:b")
-
-
-def checked_site(site: str) -> str:
-    """`site` itself. Raises SiteNotFound for one that no architecture has."""
-    if site not in SITES:
-        raise SiteNotFound(f"there is no site {site!r}: name one of {', '.join(SITES)}")
-    return site
-
-
-def checked_position(position: str) -> str:
-    """`position` itself. Raises PositionUnknown for one that says nothing."""
-    if position not in POSITIONS[:-1]:
-        _span(position)
-    return position
 
 
 def tokens_read(prompt: Prompt, position: str, special: frozenset[int]) -> np.ndarray:
@@ -43,7 +26,7 @@ def tokens_read(prompt: Prompt, position: str, special: frozenset[int]) -> np.nd
         read[start:] = [token not in special for token in prompt.tokens[start:]]
         read[-1] |= not read.any()
     else:
-        read[_span(position)] = True
+        read[span(position)] = True
         if not read.any():
             raise PromptError(f"{position} is empty in a prompt of {n} tokens: {prompt.text[:60]!r}")
     return read
@@ -54,16 +37,3 @@ def tokens_normed(prompt: Prompt) -> np.ndarray:
     normed = np.ones(len(prompt.tokens), bool)
     normed[0] = len(prompt.tokens) == 1
     return normed
-
-
-def _span(position: str) -> slice:
-    name, _, bounds = position.partition(":")
-    try:
-        begin, end = (int(bound) if bound else None for bound in bounds.split(":"))
-    except ValueError:
-        name = ""
-    if name != "span":
-        raise PositionUnknown(
-            f"there is no position {position!r}: name one of {', '.join(POSITIONS)} (span:-5: is five)"
-        )
-    return slice(begin, end)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from steering_core.activations.places import SITE
+from steering_core.activations.names import SITE
 from steering_core.backend import mx, nn
 from steering_core.errors import SiteNotFound, TapNotFired
 from steering_core.models import Model

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from steering_core.api import StorePath, intervention, pieces
-from steering_core.cli.steering import Alphas, Doses, PhaseOption, Steer, StoreOption, Vectors, asked_for
+from steering_core.cli.steering import Alphas, Doses, PhaseOption, SameFamily, Steer, StoreOption, Vectors, asked_for
 from steering_core.engine.sampling import Request, stream
 from steering_core.errors import SteerflowError
+from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Amount, Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
@@ -44,6 +45,7 @@ class Chat:
     model: Model
     steering: Expression | None = None
     store: StorePath = None
+    same_family: bool = False
     max_tokens: int = 300
     temperature: float = 0.0
     seed: int = 0
@@ -65,7 +67,7 @@ class Chat:
         yield from command(rest.strip())
 
     def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
-        row = intervention(self.model, self.steering, store=self.store)
+        row = self._row(self.steering)
         head = [{"role": "system", "content": self.system}] if self.system else []
         tokens = conversation(self.model, [*head, *messages]).tokens
         answer = []
@@ -76,9 +78,12 @@ class Chat:
         yield "\n"
         self.messages = [*messages, {"role": "assistant", "content": "".join(answer)}]
 
+    def _row(self, steering: Expression | None) -> Intervention:
+        return intervention(self.model, steering, store=self.store, same_family=self.same_family)
+
     def _steer(self, text: str) -> Iterator[str]:
         steering = parse(text)
-        intervention(self.model, steering, store=self.store)  # unknown vectors are told now
+        self._row(steering)  # unknown vectors are told now
         self.steering = steering
         yield from self._show("")
 
@@ -157,12 +162,13 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     store: StoreOption = None,
+    same_family: SameFamily = False,
 ) -> None:
     """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
     with open_model(model) as opened:
-        this = Chat(opened, expression, store, max_tokens, temperature, seed, system)
-        intervention(opened, expression, store=store)
+        this = Chat(opened, expression, store, same_family, max_tokens, temperature, seed, system)
+        intervention(opened, expression, store=store, same_family=same_family)
         if sys.stdin.isatty():
             sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")
         talk(this)

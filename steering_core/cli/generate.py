@@ -7,7 +7,7 @@ import typer
 
 from steering_core.api import diverged, intervention, open_question
 from steering_core.cli.output import Format, console, print_rows
-from steering_core.cli.steering import Alphas, Doses, PhaseOption, Steer, StoreOption, Vectors, asked_for
+from steering_core.cli.steering import Alphas, Doses, PhaseOption, SameFamily, Steer, StoreOption, Vectors, asked_for
 from steering_core.engine.forward import Work
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.interventions.change import Intervention
@@ -35,6 +35,7 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")] = False,
     stop: Annotated[list[str] | None, typer.Option(help="Text at which to stop.")] = None,
     store: StoreOption = None,
+    same_family: SameFamily = False,
     form: Annotated[
         Format, typer.Option("--format", help="How --compare and several texts are printed.")
     ] = Format.TABLE,
@@ -42,7 +43,7 @@ def generate(
     """Generate under any intervention: --vector NAME --alpha A, or --steer EXPRESSION."""
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
     with open_model(model) as opened:
-        row = intervention(opened, expression, store=store)
+        row = intervention(opened, expression, store=store, same_family=same_family)
         chat = False if raw else None
         tokens = [open_question(opened, prompt, system, chat).tokens for prompt in prompts]
         requests = [Request(t, what, seed) for what in ([Intervention(), row] if compare else [row]) for t in tokens]

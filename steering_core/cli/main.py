@@ -21,6 +21,7 @@ VERBS = {
     "calibrate": "The largest alpha within the damage bounds, measured, beside the rules of thumb.",
     "sweep-layers": "Which layer steers best at equal damage, compared with chance.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
+    "extract": "Store activations of a concept or of your own prompts, at any site and position.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "sql": "Ask the store anything, in SQL.",
     "plan": "Say what a spec would extract, before anything runs.",
@@ -75,5 +76,5 @@ def main() -> None:
         app()
     except SteerflowError as error:
         console.print(f"[bold red]{type(error).__name__}[/] ", end="")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        console.print(str(error), markup=False, highlight=False, emoji=False, soft_wrap=True)
         sys.exit(2)

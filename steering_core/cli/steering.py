@@ -20,6 +20,10 @@ Steer = Annotated[
     str | None, typer.Option("--steer", "-s", help='Instead: an expression, as in "0.6*formality - french @all".')
 ]
 PhaseOption = Annotated[str, typer.Option("--phase", help="Where vectors act: generation, prompt or all.")]
+SameFamily = Annotated[
+    bool,
+    typer.Option("--same-family", help="Allow vectors of another model of the same architecture and width."),
+]
 StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 
 

@@ -1,6 +1,5 @@
 """The sub-verbs of `steer vectors` that make vectors, `derive` and `discover`, and draw them, `chart`."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +8,12 @@ import typer
 from steering_core.activations.extract import extract
 from steering_core.charts.vectors import CHARTS
 from steering_core.cli.output import Format, print_rows, progress_bars
+from steering_core.cli.prompts_in import lines
 from steering_core.concepts import load_concept
-from steering_core.errors import PromptError, SpecError, VectorError
+from steering_core.errors import SpecError, VectorError
 from steering_core.library import did_you_mean
 from steering_core.models import Model
-from steering_core.pipeline import derive_vectors, extract_activations, load_model, prompt_row
+from steering_core.pipeline import derive_vectors, extract_activations, load_model, prompt_row, registered
 from steering_core.prompts import prompt
 from steering_core.reports import named_query
 from steering_core.runs import Run
@@ -39,9 +39,13 @@ def register(app: typer.Typer) -> None:
 def derive(
     model: ModelAt,
     concept: Annotated[str, typer.Argument(help="A concept's name or file.")],
-    method: Annotated[list[str] | None, typer.Option(help="A method; may be given again. mean_difference.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method, or FILE.py:FUNCTION; may be given again. mean_difference.")
+    ] = None,
     layers: Annotated[str, typer.Option(help="all, or numbers with commas.")] = "all",
-    position: Annotated[str, typer.Option(help="Where activations are read: last, mean or response.")] = "response",
+    position: Annotated[
+        str, typer.Option(help="Where activations are read: last, mean, response or span:a:b.")
+    ] = "response",
     controls: Annotated[int, typer.Option(min=0, help="Random directions beside each vector.")] = 3,
     draws: Annotated[int, typer.Option(min=0, help="How often pairs are redrawn for the qualities; 0: none.")] = 100,
     store: StoreAt = None,
@@ -89,11 +93,11 @@ def discover_features(
     """Directions in prompts that nobody labelled, each with its share, its tokens and its most typical prompt."""
     if position not in ("last", "mean"):
         raise SpecError(f"position {position!r}: prompts without an answer are read at last or mean")
-    texts = _lines(prompts)
+    texts = lines(prompts)
     opened, loaded = Store(store or default_store()), Model(model)
     try:
         loaded.checked_layers([layer])
-        opened.append("models", [dataclasses.asdict(loaded.identity)])
+        registered(opened, loaded)
         found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
         opened.append("prompts", [prompt_row(p) for p in found.values()])
         with progress_bars() as notify:
@@ -117,14 +121,6 @@ def discover_features(
         for place, (vector, meaning) in enumerate(zip(vectors, tokens, strict=True))
     ]
     print_rows(rows, list(rows[0]), form)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path} cannot be read as text: {error}") from error
-    return [line for line in lines if line]
 
 
 def chart(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from steering_core.activations.places import SITE
+from steering_core.activations.names import SITE
 from steering_core.concepts import SIDES, Split
 from steering_core.errors import StoreDamaged
 from steering_core.models import ModelIdentity

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.activations.places import SITE
+from steering_core.activations.names import SITE
 from steering_core.concepts import Concept
 from steering_core.errors import VectorError
 from steering_core.keys import content_key, seed_from

@@ -7,9 +7,12 @@ keep their own; what has none of its own (a component, a probe's weights) gets t
     @method
     def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.median(positive - negative, axis=0)
+
+Where that lies in a file of your own, a spec or `--method` names it as `FILE.py:median_difference`.
 """
 
 import inspect
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,14 +33,44 @@ def method(function: Method) -> Method:
     return function
 
 
+def method_name(name: str) -> str:
+    """The registered name of the method `name`, which may be FILE.py:FUNCTION: then the file is run.
+
+    Raises VectorError for a name that nothing is registered under, and for a file that cannot be run or has no such
+    method.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon:
+        if name not in METHODS:
+            raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
+        return name
+    before = METHODS.get(function)
+    if before is None or Path(inspect.getfile(before)) != Path(file).resolve():
+        _run(Path(file).resolve(), function)
+    return function
+
+
+def _run(file: Path, function: str) -> None:
+    """Run a user's file, which registers its methods. Raises VectorError where it does not register `function` anew."""
+    known = dict(METHODS)
+    try:
+        runpy.run_path(str(file))
+    except Exception as error:
+        raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
+    if taken := [name for name, found in known.items() if METHODS[name] is not found]:
+        METHODS.update(known)
+        raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
+    if function not in METHODS:
+        raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")
+
+
 def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """What the method `name` finds, (N, D), (N, D) -> (D,) float64.
 
     Raises VectorError for an unknown method, unequal shapes, values that are not finite, or where the two sides differ
     in nothing that the method could use.
     """
-    if name not in METHODS:
-        raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
+    name = method_name(name)
     if positive.shape != negative.shape or positive.ndim != 2 or not len(positive):
         raise VectorError(
             f"{name} needs one positive and one negative row of equal width for each pair, not arrays of shape "
