@@ -80,10 +80,10 @@ def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     vectors = tasks.derive_vectors(run, model, concept)
     cells = pipeline.candidate_cells(run, model, concept, vectors)
     found = tasks.search_cells(run, model, concept, cells, vectors)
-    texts = tasks.generate_samples(run, model, concept, found.cells, "candidates")
+    texts = tasks.generate_samples(run, model, concept, found.cells, "validation")
     scores = tasks.score_shortlist(run, model, concept, found, texts)
     trial = pipeline.trial_of(run, model, concept, found, vectors, scores)
-    texts = tasks.generate_samples(run, model, concept, trial.cells, "trial")
+    texts = tasks.generate_samples(run, model, concept, trial.cells, "test")
     on_test = tasks.score_trial(run, model, concept, trial, texts)
     recommendation: dict[str, Any] = tasks.recommend(run, model, concept, trial, on_test)
     return recommendation

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from steering_core import pipeline
-from steering_core.concepts import Concept
+from steering_core.concepts import Concept, Split
 from steering_core.errors import ModelNotFound
 from steering_core.evaluation.cells import Cell, Trial
 from steering_core.evaluation.search import Shortlist
@@ -125,12 +125,12 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vecto
     return pipeline.derive_vectors(run, model, concept)
 
 
-@stage("generate {what} of {concept.name} on {model.name}")
+@stage("generate {split} texts of {concept.name} on {model.name}")
 def generate_samples(
-    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], what: str
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], split: Split
 ) -> tuple[list[str], Counts]:
-    """A text for every cell and open prompt."""
-    return pipeline.generate_samples(run, model, concept, cells)
+    """A text for every cell and open prompt of a split."""
+    return pipeline.generate_samples(run, model, concept, cells, split)
 
 
 @stage("search the grid of {concept.name} on {model.name}")

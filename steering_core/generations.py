@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steering_core.concepts import Concept
+from steering_core.concepts import Concept, Split
 from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, Sample, sample
 from steering_core.evaluation.cells import Cell
@@ -30,6 +30,19 @@ class Generated:
     seconds: float = 0.0
     work: Work = field(default_factory=Work)
 
+    def __add__(self, other: "Generated") -> "Generated":
+        ids = list(dict.fromkeys([*self.generation_ids, *other.generation_ids]))
+        computed, reused = self.computed + other.computed, self.reused + other.reused
+        return Generated(ids, computed, reused, self.seconds + other.seconds, self.work + other.work)
+
+
+def asked(concept: Concept, split: Split, n: int) -> tuple[str, ...]:
+    """The first `n` open prompts of a split: every other one, so that no text that chose a candidate reports on it.
+
+    A concept's only prompt serves both.
+    """
+    return (concept.prompts[0 if split == "validation" else 1 :: 2] or concept.prompts)[:n]
+
 
 def generate(
     model: Model,
@@ -37,12 +50,13 @@ def generate(
     concept: Concept,
     cells: Sequence[Cell],
     spec: GenerationsSpec,
+    split: Split,
     progress: Progress = silent,
 ) -> Generated:
-    """Have the store hold a text for every cell and open prompt. Raises InterventionError for a misfit."""
+    """Have the store hold a text for every cell and open prompt of a split. Raises InterventionError for a misfit."""
     started = time.perf_counter()
     wanted: dict[str, tuple[Cell, str]] = {}
-    for text in concept.prompts[: spec.prompts]:
+    for text in asked(concept, split, spec.prompts):
         for cell in cells:
             wanted[_generation_id(cell, concept, text, spec)] = (cell, text)
     done = Generated(list(wanted))

@@ -18,14 +18,15 @@ from steering_core.evaluation.cells import (
     Strengths,
     Trial,
     candidates,
-    chance_controls,
     mirrored,
     prompted,
     unsteered,
 )
+from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search, Shortlist
 from steering_core.generations import generate
+from steering_core.interventions.resolve import by_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.runs import Counts, Run
@@ -37,6 +38,7 @@ from steering_core.scores.texts import text_bench
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
+from steering_core.vectors.library import own_first
 from steering_core.vectors.methods import method_name
 from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector, vectors_by_id
@@ -146,11 +148,17 @@ def grid_layers(spec: Spec, model: Model) -> list[int]:
 
 
 def candidate_cells(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
-    """The grid: the unsteered model, then every vector at every strength."""
-    grid = run.spec.generations
+    """The grid: the unsteered model, then every vector at every strength, then the spec's expressions.
+
+    Raises InterventionError and VectorError for an expression that does not fit the model or names no vector.
+    """
+    grid, identity = run.spec.generations, model.identity
     strengths = Strengths(grid.doses or (() if grid.alphas else AUTO_DOSES), grid.alphas or ())
-    cells = candidates(model.identity, concept, vectors, strengths, grid.phase)
-    return [unsteered(model.identity, concept, grid.phase), *cells]
+    cells = candidates(identity, concept, vectors, strengths, grid.phase)
+    find = own_first(run.store, identity, concept.name, vectors)
+    said = [by_key(expression, find, identity.n_layers) for expression in grid.expressions]
+    cells += [Cell(identity.model_id, concept.concept_id, steering, found) for steering, found in said]
+    return [unsteered(identity, concept), *cells]
 
 
 def search_cells(
@@ -159,11 +167,15 @@ def search_cells(
     """The candidates that deserve texts, with their controls: found on validation items by teacher forcing alone."""
     wanted, keep = run.spec.scores, run.spec.generations.shortlist
     ground = Ground(
-        held_out(concept, "validation", wanted), neutral("validation", wanted), wanted.metrics, wanted.max_kl
+        held_out(concept, "validation", wanted),
+        neutral("validation", wanted),
+        wanted.metrics,
+        bounds(run.spec),
+        run.spec.generations,
     )
     search = Search(Bench(model, concept), run.store, ground, run.progress("search the grid"))
     found = search.whole_grid(cells, vectors) if keep == "all" else search.halving(cells, vectors, keep)
-    return found, run.count("scores", found.measured)
+    return found, run.count("generations", found.generated) + run.count("scores", found.measured)
 
 
 def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
@@ -176,9 +188,11 @@ def neutral(split: Split, wanted: ScoresSpec) -> list[str]:
     return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.neutral])
 
 
-def generate_samples(run: Run, model: Model, concept: Concept, cells: Sequence[Cell]) -> tuple[list[str], Counts]:
-    """A text for every cell and open prompt; their ids."""
-    did = generate(model, run.store, concept, cells, run.spec.generations, run.progress("generate samples"))
+def generate_samples(
+    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], split: Split
+) -> tuple[list[str], Counts]:
+    """A text for every cell and open prompt of a split; their ids."""
+    did = generate(model, run.store, concept, cells, run.spec.generations, split, run.progress("generate samples"))
     return did.generation_ids, run.count("generations", did)
 
 
@@ -227,10 +241,10 @@ def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     vectors, _ = derive_vectors(run, model, concept)
     cells = candidate_cells(run, model, concept, vectors)
     found, _ = search_cells(run, model, concept, cells, vectors)
-    texts, _ = generate_samples(run, model, concept, found.cells)
+    texts, _ = generate_samples(run, model, concept, found.cells, "validation")
     scores, _ = score_shortlist(run, model, concept, found, texts)
     trial = trial_of(run, model, concept, found, vectors, scores)
-    texts, _ = generate_samples(run, model, concept, trial.cells)
+    texts, _ = generate_samples(run, model, concept, trial.cells, "test")
     on_test, _ = score_trial(run, model, concept, trial, texts)
     return recommend_vector(run, trial, on_test)
 
@@ -241,8 +255,8 @@ def trial_of(
     """The shortlist's best on validation, and what it meets on test: alpha 0, its mirror image, its controls."""
     unsteered, *candidates = found.cells
     chosen = choose(candidates, scores, bounds(run.spec))
-    rivals = [*chance_controls(chosen, vectors), *prompted(model.identity, concept, chosen.phase, chosen.alpha > 0)]
-    return Trial(chosen, [unsteered, chosen, mirrored(chosen), *rivals], len(found.tried) - 1)
+    rivals = [*chance_controls(chosen, vectors), *prompted(model.identity, concept, chosen.way > 0)]
+    return Trial(chosen, [unsteered, chosen, *mirrored(chosen), *rivals], len(found.tried) - 1)
 
 
 def run(spec: Spec, store: Store, notify: Notify = lambda what, done, total: None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jinja2
 from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import Drawing, data_uri, svg
 from steering_core.cli.output import shown
-from steering_core.reports import named_query, verdict_in_words
+from steering_core.reports import command, named_query, verdict_in_words
 from steering_core.spec import ScoresSpec
 from steering_core.store import Store
 
@@ -50,6 +50,7 @@ def _part(store: Store, latest: Row) -> Row:
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
         "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
+        "command": command(row),
         "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
         "tables": [_table("Base and steered text", texts), _table("Leaderboard", board)],
     }

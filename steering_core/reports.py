@@ -1,5 +1,6 @@
 """The report of a run as text, read back from the store through DuckDB."""
 
+import shlex
 from importlib.resources import files as package_files
 from typing import Any
 
@@ -33,8 +34,9 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     title = f"{recommendation['concept']} on {recommendation['model']}"
     return Group(
         table(board, list(board[0]), f"Leaderboard: {title}"),
-        _side_by_side(texts, recommendation["alpha"]),
+        _side_by_side(texts, recommendation["dose"]),
         Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
+        Text(command(recommendation)),
     )
 
 
@@ -42,18 +44,32 @@ def verdict_in_words(row: dict[str, Any]) -> Text:
     """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
         return Text(f"{row['verdict']}: {row['reason']}")
+    missing = f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else ""
     return Text.assemble(
         (f"{row['verdict']}: ", "bold"),
-        f"{row['method']} at layer {row['layer']}, alpha {row['alpha']:.3g} (dose {row['dose']:.2f}) raises the "
-        f"propensity of {row['n']} held-out test items by {row['effect']:.3f} nats per token "
-        f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}]; {row['reason']}. "
-        f"Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model.",
+        f"{row['method']} at {_place_and_strength(row)} moves the propensity of {row['n']} held-out test items by "
+        f"{row['effect']:+.3f} nats per token [{row['effect_low']:.3f}, {row['effect_high']:.3f}]; {row['reason']}. "
+        f"Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model.{missing}",
     )
 
 
-def _side_by_side(texts: list[dict[str, Any]], alpha: float) -> Table:
+def _place_and_strength(row: dict[str, Any]) -> str:
+    """`layer 21, alpha 2.95 (dose 0.30)`, or `layers 15 and 18 together (dose 0.30)`."""
+    layers = " and ".join(str(layer) for layer in sorted(row["layers"]))
+    strength = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else " together"
+    dose = f" (dose {row['dose']:.2f})" if row["dose"] is not None else ""
+    return f"layer{'s' * (len(row['layers']) > 1)} {layers}{strength}{dose}"
+
+
+def command(row: dict[str, Any]) -> str:
+    """The command that steers as a recommendation does."""
+    return f'steer generate {shlex.quote(row["model"])} --steer "{row["intervention"]}" "PROMPT"'
+
+
+def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
     drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
-    for heading in ("prompt", f"alpha {-alpha:.3g}", "base", f"alpha {alpha:.3g}"):
+    headings = ("mirrored", "steered") if dose is None else (f"dose {-dose:+.2f}", f"dose {dose:+.2f}")
+    for heading in ("prompt", headings[0], "base", headings[1]):
         drawn.add_column(heading, overflow="fold", ratio=1 if heading == "prompt" else 2)
     for row in texts:
         drawn.add_row(*(Text(row[name] or "") for name in ("prompt", "mirrored", "base", "steered")))
@@ -75,6 +91,7 @@ def markdown_report(store: Store, report: dict[str, Any]) -> str:
         parts += [
             f"## {recommendation['concept']} on {recommendation['model']}",
             f"**{verdict_in_words(recommendation).plain}**",
+            f"`{command(recommendation)}`",
             markdown_table(board),
             markdown_table(texts),
         ]

@@ -4,11 +4,12 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steering_core.activations.names import checked_position
-from steering_core.errors import PositionUnknown, SpecError, VectorError
+from steering_core.errors import InterventionError, PositionUnknown, SpecError, VectorError
 from steering_core.interventions.change import Phase
+from steering_core.interventions.parsing import parse
 from steering_core.keys import content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
@@ -16,6 +17,15 @@ from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import method_name
 
 Layers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]
+
+
+def readable(expression: str) -> str:
+    """The expression, if it can be read; otherwise ValueError, with a caret under the fault."""
+    try:
+        parse(expression)
+    except InterventionError as fault:
+        raise ValueError(str(fault)) from None
+    return expression
 
 
 class ActivationsSpec(Strict):
@@ -64,14 +74,16 @@ class VectorsSpec(Strict):
 class GenerationsSpec(Strict):
     """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled.
 
-    Texts are sampled for the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
+    `expressions` are candidates beside the grid, in the form that `steer generate --steer` takes. Texts are sampled for
+    the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
     """
 
     layers: Literal["auto"] | Layers = "auto"
     doses: tuple[float, ...] | None = None
     alphas: tuple[float, ...] | None = None
+    expressions: tuple[Annotated[str, AfterValidator(readable)], ...] = ()
     shortlist: Annotated[int, Field(ge=1)] | Literal["all"] = 6
-    prompts: Annotated[int, Field(ge=1)] = 4
+    prompts: Annotated[int, Field(ge=1)] = 6
     max_tokens: Annotated[int, Field(ge=1)] = 40
     temperature: Annotated[float, Field(ge=0)] = 0.7
     seed: int = 0

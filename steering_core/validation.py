@@ -95,8 +95,9 @@ def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
         meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
         hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
-    given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" else ""
-    return f"  {where}: {fault['msg'].removeprefix('Value error, ')}{given}"
+    said = fault["msg"].removeprefix("Value error, ").replace("\n", "\n  ")
+    given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" and "\n" not in said else ""
+    return f"  {where}: {said}{given}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

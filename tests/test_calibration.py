@@ -11,6 +11,7 @@ from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.evaluation.calibration import Calibration, bisected, judged
+from steering_core.evaluation.cells import Cell
 from steering_core.evaluation.recommendations import Bounds
 from steering_core.models import open_model
 from steering_core.scores.metrics import Bench
@@ -38,7 +39,8 @@ def calibration(bench: Bench, store: Store) -> Calibration:
     _, v = toy.axes()
     of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
     vectors = [Vector(f"v{k}", *of, 1, 10.0, direction=np.float32(k * v)) for k in (1, 4)]
-    return Calibration(bench, store, vectors, GenerationsSpec(prompts=1, max_tokens=4))
+    directions = [Cell.adding(*of[:2], "generation", [vector], [1.0]) for vector in vectors]
+    return Calibration(bench, store, directions, GenerationsSpec(prompts=1, max_tokens=4))
 
 
 def kl_at(along_v: float) -> float:
@@ -63,10 +65,11 @@ def test_damage_that_is_not_a_number_is_too_much() -> None:
 def test_the_largest_alpha_is_the_closed_forms(bench: Bench, store: Store) -> None:
     found = calibration(bench, store).within(Bounds(1.5, 0.05), NEUTRAL, texts=False)
     for one, length in zip(found, (1, 4), strict=True):
-        assert kl_at(one.alpha * length) == pytest.approx(one.kl, abs=1e-5)
-        assert one.kl <= 0.05 < kl_at(one.alpha * length * 1.1)
+        alpha = one.row()["alpha"]
+        assert kl_at(alpha * length) == pytest.approx(one.kl, abs=1e-5)
+        assert one.kl <= 0.05 < kl_at(alpha * length * 1.1)
     assert found[0].dose == pytest.approx(found[1].dose, rel=0.05)  # a dose does not depend on a vector's length
-    assert found[0].alpha == pytest.approx(4 * found[1].alpha, rel=0.05)
+    assert found[0].row()["alpha"] == pytest.approx(4 * found[1].row()["alpha"], rel=0.05)
 
 
 def test_texts_lower_what_kl_alone_allows(bench: Bench, store: Store) -> None:

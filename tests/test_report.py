@@ -97,7 +97,8 @@ def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose
 
 
 def test_the_controls_band_is_what_they_did_at_each_dose() -> None:
-    rows = [{"kind": kind, "layer": 1, "dose": dose, "effect": effect, "effect_low": effect, "effect_high": effect}
+    at = {"layer": 1, "method": "planted"}
+    rows = [{"kind": kind, **at, "dose": dose, "effect": effect, "effect_low": effect, "effect_high": effect}
             for kind, dose, effect in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
                                        ("random", 0.5, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
     drawn = explorer.dose_response(rows).to_dict()

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering_core.evaluation.cells import NONE, Cell, chance_controls, unsteered
+from steering_core.evaluation.cells import NONE, Cell, unsteered
+from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
 from steering_core.models import open_model
@@ -21,7 +22,7 @@ from tests.nonsense import save_nonsense
 from tests.test_calibration import CONCEPT, NEUTRAL
 
 DOSES = (0.01, 0.02, 0.03, 0.04)
-LENIENT = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), max_kl=9.0)
+LENIENT = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), Bounds(9.0, 9.0))
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,18 @@ def vectors(bench: Bench) -> list[Vector]:
 def grid(bench: Bench) -> list[Cell]:
     of = (bench.model.identity.model_id, CONCEPT.concept_id, "generation")
     candidates = [v for v in vectors(bench) if v.control is None]
-    cells = [Cell(*of, vector=v, alpha=v.alpha(dose)) for v in candidates for dose in DOSES]
-    return [unsteered(bench.model.identity, CONCEPT, "generation"), *cells]
+    cells = [Cell.adding(*of, [v], [v.alpha(dose)]) for v in candidates for dose in DOSES]
+    return [unsteered(bench.model.identity, CONCEPT), *cells]
 
 
 def test_halving_finds_the_whole_grids_best_with_fewer_measurements(bench: Bench, tmp_path: Path) -> None:
     halved = Search(bench, Store(tmp_path / "a"), LENIENT).halving(grid(bench), vectors(bench), 2)
     whole = Search(bench, Store(tmp_path / "b"), LENIENT).whole_grid(grid(bench), vectors(bench))
-    best = [(cell.vector.layer, round(cell.dose, 3)) for cell in halved.cells[1:] if cell.vector]
-    assert best == [(2, 0.04), (2, 0.03)]
+    refined, coarse = halved.cells[1:]
+    assert coarse.vector
+    assert (coarse.vector.layer, round(coarse.dose or 0, 3)) == (2, 0.04)  # the grid's best
+    assert refined.direction == coarse.direction
+    assert refined.dose > 0.04  # far within the lenient bounds, so bisection goes beyond the grid
     assert halved.measured.computed < whole.measured.computed / 2
     assert halved.cells[0].control == NONE
 
@@ -69,7 +73,7 @@ def test_every_shortlisted_candidate_has_its_controls_beside_it(bench: Bench, st
 
 
 def test_cells_beyond_the_damage_bound_drop_out(bench: Bench, store: Store) -> None:
-    strict = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), max_kl=0.02)
+    strict = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), Bounds(9.0, 0.02))
     found = Search(bench, store, strict).halving(grid(bench), vectors(bench), 2)
     scores = summarise(store, found.everything, found.measured.measurement_ids, "validation", 100, 0)
     assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])

@@ -29,7 +29,7 @@ def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
             y=alt.Y("effect:Q", title="effect (nats per token)"),
             color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=_colours(kinds))),
             shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds)),
-            tooltip=["kind:N", "method:N", "layer:O", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
+            tooltip=["kind:N", "method:N", "layers:N", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
         )
     )
     bound = alt.Chart(alt.InlineData(values=[{"bound": max_perplexity_ratio}]))

@@ -46,18 +46,18 @@ def dose_response(rows: Rows) -> Drawing:
     """Effect over dose by layer with its interval, on the controls' band. Query: dose_response_of_concept."""
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
     controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
-    layers = sorted({row["layer"] for row in candidates if row["layer"] is not None})
     zero = [row for row in candidates if row["kind"] == "none"][:1]
     lines = [row for row in candidates if row["kind"] == "candidate"]
-    lines += [{**row, "layer": layer} for row in zero for layer in layers]
+    places = dict.fromkeys((row["layer"], row["method"]) for row in lines)
+    lines += [{**row, "layer": layer, "method": method} for row in zero for layer, method in places]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = alt.Chart(_data(lines)).encode(x=x)
     colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
     interval = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour
+        y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour, detail="method:N"
     )
-    tooltip = ["layer:O", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
-    line = base.mark_line(point=True).encode(y="effect:Q", color=colour, tooltip=tooltip)
+    tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
+    line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail="method:N", tooltip=tooltip)
     layered = [interval, line]
     if controls:
         at = sorted({row["dose"] for row in controls} | {0.0})

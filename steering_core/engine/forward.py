@@ -38,6 +38,9 @@ class Work:
         self.forward_passes += 1
         self.tokens += rows * length
 
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.forward_passes + other.forward_passes, self.tokens + other.tokens)
+
 
 def forward(
     model: Model, tokens: mx.array, cache: Cache | None, steering: Steering | None, offset: Offsets

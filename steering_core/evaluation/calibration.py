@@ -1,7 +1,8 @@
-"""Calibration: the largest alpha of each vector within the damage bounds, measured by bisection.
+"""Calibration: the largest dose of each direction within the damage bounds, measured by bisection.
 
-All vectors of a model are bisected together: a round is one batch of cells. KL on neutral prompts comes first, since it
-needs one token a prompt; perplexity of sampled texts then lowers the strength where it must.
+All directions are bisected together: a round is one batch of cells. KL on neutral prompts comes first, since it
+needs one token a prompt; perplexity of sampled texts, at the upper end of its interval, then lowers the strength where
+it must.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,44 +13,42 @@ import numpy as np
 
 from steering_core.evaluation.cells import Cell, unsteered
 from steering_core.evaluation.recommendations import Bounds
-from steering_core.generations import generate
+from steering_core.generations import Generated, generate
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
+from steering_core.scores.statistics import mean_interval
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
-from steering_core.vectors.vector import Vector
 
 FIRST_DOSE, DOUBLINGS, STEPS = 0.025, 7, 4  # doses 0.025 .. 1.6, then to within a sixteenth
 TEXT_STEPS = 3
+RESAMPLES = 2000
 RULES = {"rule_300": 300.0, "rule_50": 50.0}  # alpha = this over the vector's norm
 
 Damage = Callable[[Sequence[float]], np.ndarray]
-"""Damage of every vector at its own dose, (V,) -> (V,), in units of what is allowed; nan counts as too much."""
+"""Damage of every direction at its own dose, (V,) -> (V,), in units of what is allowed; nan counts as too much."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The largest dose of a vector within the bounds, and the damage measured there; dose 0 where none is."""
+    """A direction at its largest dose within the bounds, and the damage measured there; dose 0 where none is."""
 
-    vector: Vector
+    cell: Cell
     dose: float
     kl: float
     perplexity_ratio: float | None
 
-    @property
-    def alpha(self) -> float:
-        """The largest multiplier within the bounds."""
-        return self.vector.alpha(self.dose)
-
     def row(self) -> dict[str, Any]:
         """As a row for people: beside two rules of thumb, alpha = 300 / norm and 50 / norm, and how good they are."""
-        vector = self.vector
+        vector, alpha = self.cell.vector, self.cell.alpha
+        assert vector is not None, "the rules of thumb are about one vector"
+        assert alpha is not None, "a vector has a multiplier"
         row: dict[str, Any] = {"method": vector.method, "layer": vector.layer, "norm": vector.norm}
-        row |= {"residual_norm": vector.residual_norm, "alpha": self.alpha, "dose": self.dose, "kl": self.kl}
+        row |= {"residual_norm": vector.residual_norm, "alpha": alpha, "dose": self.dose, "kl": self.kl}
         row |= {"perplexity_ratio": self.perplexity_ratio}
         for name, numerator in RULES.items():
-            row |= {name: numerator / vector.norm, f"{name}_is": judged(numerator / vector.norm, self.alpha)}
+            row |= {name: numerator / vector.norm, f"{name}_is": judged(numerator / vector.norm, alpha)}
         return row
 
 
@@ -83,54 +82,73 @@ def bisected(damage: Damage, n: int, first: float, doublings: int, steps: int) -
     return within.tolist()
 
 
-class Calibration:
-    """One calibration of vectors of one model and concept; what it measures stays in the store."""
+@dataclass(frozen=True)
+class Ladder:
+    """The doses that a bisection tries: `first`, doubled so often, then as many steps between within and beyond."""
 
-    def __init__(self, bench: Bench, store: Store, vectors: Sequence[Vector], spec: GenerationsSpec) -> None:
-        self.bench, self.store, self.vectors, self.spec = bench, store, list(vectors), spec
-        self.unsteered = unsteered(bench.model.identity, bench.concept, spec.phase)
+    first: float = FIRST_DOSE
+    doublings: int = DOUBLINGS
+    steps: int = STEPS
+    text_steps: int = TEXT_STEPS
+
+
+class Calibration:
+    """One calibration of directions of one model and concept; what it measures stays in the store."""
+
+    def __init__(
+        self, bench: Bench, store: Store, directions: Sequence[Cell], spec: GenerationsSpec, ladder: Ladder = Ladder()
+    ) -> None:
+        self.bench, self.store, self.directions, self.spec, self.ladder = bench, store, list(directions), spec, ladder
+        self.unsteered = unsteered(bench.model.identity, bench.concept)
+        self.generated = Generated()
 
     def cells(self, doses: Sequence[float]) -> list[Cell]:
-        """Every vector at its own dose."""
-        of = (self.bench.model.identity.model_id, self.bench.concept.concept_id, self.spec.phase)
-        both = zip(self.vectors, doses, strict=True)
-        return [Cell(*of, vector=vector, alpha=vector.alpha(dose)) for vector, dose in both]
+        """Every direction at its own dose, each its own way."""
+        return [cell.at(cell.way * dose) for cell, dose in zip(self.directions, doses, strict=True)]
 
     def kl(self, doses: Sequence[float], prompts: Sequence[str]) -> np.ndarray:
-        """Mean KL of every vector at its own dose on neutral prompts, (V,) in nats."""
+        """Mean KL of every direction at its own dose on neutral prompts, (V,) in nats."""
         did = measure_neutral(self.bench, self.store, self.cells(doses), prompts, "validation", ["kl"])
-        return self._means(doses, "kl", did.measurement_ids)
+        found = self._values(doses, "kl", did.measurement_ids)
+        return np.array([values.mean() if len(values) else np.nan for values in found])
 
-    def perplexity_ratio(self, doses: Sequence[float]) -> np.ndarray:
-        """Geometric mean of the texts' perplexity ratios of every vector at its own dose, (V,)."""
+    def perplexity_ratio(self, doses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Geometric mean of the texts' perplexity ratios of every direction at its own dose, and the upper end of its
+        interval, (V,) each.
+        """
         cells = [self.unsteered, *self.cells(doses)]
-        texts = generate(self.bench.model, self.store, self.bench.concept, cells, self.spec)
+        texts = generate(self.bench.model, self.store, self.bench.concept, cells, self.spec, "validation")
+        self.generated += texts
         did = measure_texts(self.bench, self.store, texts.generation_ids, "validation", ["perplexity"])
-        return np.exp(self._means(doses, "perplexity_ratio", did.measurement_ids))
+        found = self._values(doses, "perplexity_ratio", did.measurement_ids)
+        intervals = [mean_interval(logarithms, RESAMPLES, seed=0) for logarithms in found]
+        means, _, upper = np.exp(np.array(intervals)).T
+        return means, upper
 
-    def _means(self, doses: Sequence[float], metric: str, ids: Sequence[str]) -> np.ndarray:
+    def _values(self, doses: Sequence[float], metric: str, ids: Sequence[str]) -> list[np.ndarray]:
         found = cell_values(self.store, [self.unsteered, *self.cells(doses)], ids)[1:]
-        return np.array([np.mean(list(v[metric].values())) if v.get(metric) else np.nan for v in found])
+        return [np.array(list(values.get(metric, {}).values())) for values in found]
 
     def within(self, bounds: Bounds, prompts: Sequence[str], texts: bool = True) -> list[Calibrated]:
-        """The largest dose of every vector within the bounds; without `texts` by KL alone."""
-        doses = bisected(lambda d: self.kl(d, prompts) / bounds.kl, len(self.vectors), FIRST_DOSE, DOUBLINGS, STEPS)
+        """Every direction at its largest dose within the bounds; without `texts` by KL alone."""
+        steps, n = self.ladder, len(self.directions)
+        doses = bisected(lambda d: self.kl(d, prompts) / bounds.kl, n, steps.first, steps.doublings, steps.steps)
         ratios: list[float | None] = [None] * len(doses)
         if texts:
             doses = self._lowered(doses, bounds.perplexity_ratio)
-            ratios = [float(ratio) for ratio in self.perplexity_ratio(doses)]
-        found = zip(self.vectors, doses, self.kl(doses, prompts), ratios, strict=True)
-        return [Calibrated(vector, dose, float(kl), ratio) for vector, dose, kl, ratio in found]
+            ratios = [float(ratio) for ratio in self.perplexity_ratio(doses)[0]]
+        found = zip(self.cells(doses), doses, self.kl(doses, prompts), ratios, strict=True)
+        return [Calibrated(cell, dose, float(kl), ratio) for cell, dose, kl, ratio in found]
 
     def _lowered(self, doses: Sequence[float], bound: float) -> list[float]:
-        """`doses`, bisected down to the perplexity bound where texts go beyond it."""
+        """`doses`, bisected down to where the upper end of the texts' perplexity ratio is within its bound."""
         within, beyond = np.zeros(len(doses)), np.array(doses)
-        fits = self.perplexity_ratio(doses) <= bound
+        fits = self.perplexity_ratio(doses)[1] <= bound
         within = np.where(fits, beyond, within)
-        for _ in range(TEXT_STEPS):
+        for _ in range(self.ladder.text_steps):
             if (within == beyond).all():
                 break
             middle = (within + beyond) / 2
-            fits = self.perplexity_ratio(middle.tolist()) <= bound
+            fits = self.perplexity_ratio(middle.tolist())[1] <= bound
             within, beyond = np.where(fits, middle, within), np.where(fits, beyond, middle)
         return within.tolist()

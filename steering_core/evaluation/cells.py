@@ -1,89 +1,156 @@
-"""Cells: the interventions of one concept's grid on one model, candidates and controls alike."""
+"""Cells: the interventions of one concept's grid on one model, candidates and controls alike.
 
-import dataclasses
+A cell is an expression over vectors that it names by their keys. Most are alpha times one vector; several vectors, at
+one layer or at many, and whatever else the grammar can say, are cells like any other.
+"""
+
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from steering_core.concepts import Concept
 from steering_core.interventions.change import Intervention, Phase
+from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
+from steering_core.interventions.resolve import resolved
 from steering_core.keys import content_key
 from steering_core.models import ModelIdentity
 from steering_core.vectors.vector import Vector
 
 NONE, RANDOM, SHUFFLED, PROMPT = "none", "random", "shuffled", "prompt"
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
+SAME_DOSE = 1e-6  # doses that differ by no more than float32 rounds are the same
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One intervention of a grid: alpha times a vector, or a system prompt, or nothing at all.
+    """One intervention of a grid: an expression over `vectors`, or a system prompt, or nothing at all.
 
-    `control` is None for a candidate; otherwise none, random, shuffled or prompt.
+    `control` is None for a candidate; otherwise none, random, shuffled or prompt. `way` says which way it shall move
+    the items, 1 or -1. A chance control stands `beside` the candidate of that intervention_id.
     """
 
     model_id: str
     concept_id: str
-    phase: Phase
+    steering: Expression | None = None
+    vectors: tuple[Vector, ...] = ()
     control: str | None = None
-    vector: Vector | None = None
-    alpha: float = 0.0
     system: str | None = None
+    way: int = 1
+    beside: str | None = None
 
-    @property
+    @classmethod
+    def adding(
+        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
+    ) -> "Cell":
+        """Alpha times each vector, added at its own layer."""
+        both = zip(vectors, alphas, strict=True)
+        terms = tuple(Term(VectorName(vector.vector_id), Amount(alpha)) for vector, alpha in both)
+        way = -1 if max(alphas) < 0 else 1
+        return cls(model_id, concept_id, Expression((Clause(terms, phase=phase),)), tuple(vectors), way=way)
+
+    @cached_property
     def intervention(self) -> Intervention:
         """What is done to the residual stream."""
-        return self.vector.intervention(self.alpha, self.phase) if self.vector else Intervention()
+        by_key = {vector.vector_id: vector for vector in self.vectors}
+        return resolved(self.steering, by_key.__getitem__) if self.steering else Intervention()
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The layers that are changed, ascending."""
+        return sorted({change.layer for change in self.intervention.changes})
+
+    @cached_property
+    def dose(self) -> float | None:
+        """Length of what is added, relative to the layer's mean residual norm; over several layers their sum.
+
+        Negative for a cell that shall move the items the other way; None where more than adding is done.
+        """
+        added: dict[int, np.ndarray] = {}
+        for change in self.intervention.changes:
+            if change.operation != "add":
+                return None
+            before = added.get(change.layer, np.zeros(change.direction.shape))
+            added[change.layer] = before + change.amount * change.direction.astype(np.float64)
+        norms = {v.layer: v.residual_norm for v in reversed(self.vectors)}
+        usual = next(iter(norms.values()), 1.0)  # of a layer that a vector of another one is put at
+        doses = [float(np.linalg.norm(total)) / (norms.get(layer, usual) or math.nan) for layer, total in added.items()]
+        return self.way * sum(doses) if all(map(math.isfinite, doses)) else None
 
     @property
-    def dose(self) -> float:
-        """Strength relative to the layer's mean residual norm."""
-        return self.vector.dose(self.alpha) if self.vector else 0.0
+    def vector(self) -> Vector | None:
+        """The one vector of a cell that adds a multiple of it to its layer and does nothing else."""
+        if self.steering is None or len(self.steering.clauses) != 1:
+            return None
+        (clause,) = self.steering.clauses
+        plain = clause == Clause(clause.terms, phase=clause.phase) and len(clause.terms) == 1
+        return self.vectors[0] if plain and isinstance(clause.terms[0].vector, VectorName) else None
+
+    @property
+    def alpha(self) -> float | None:
+        """The multiplier of that one vector; 0 for no vector at all, None for several."""
+        if self.steering is None:
+            return 0.0
+        return self.intervention.changes[0].amount if self.vector else None
 
     @property
     def expression(self) -> str:
-        """The intervention in words."""
+        """The intervention in words, as `steer generate --steer` takes it."""
         if self.system is not None:
             return f"system: {self.system}"
-        if self.vector is None:
-            return "none"
-        return f"{self.alpha:g}*{self.vector.vector_id} @{self.phase}"
+        return str(self.steering or "none")
 
-    @property
+    @cached_property
     def intervention_id(self) -> str:
         """Content key of what is done, whichever concept or grid it came from."""
-        if self.vector is None:
-            return content_key("intervention", self.system)
-        return content_key("intervention", self.vector.vector_id, self.alpha, self.phase)
+        return content_key("intervention", self.system, str(self.steering))
+
+    @cached_property
+    def direction(self) -> str:
+        """A key that cells share which differ in their strength alone."""
+        if not self.dose:
+            return self.intervention_id
+        shares = [f"{change.layer}: {change.amount / self.dose:.5g}" for change in self.intervention.changes]
+        return content_key("direction", shares, [vector.vector_id for vector in self.vectors])
+
+    def at(self, dose: float) -> "Cell":
+        """The same direction at another dose; the cell itself where it has that dose, or none."""
+        if not self.dose or math.isclose(dose, self.dose, rel_tol=SAME_DOSE):
+            return self
+        factor = dose / self.dose
+        assert self.steering is not None, "only vectors make a dose"
+        return replace(self, steering=self.steering.times(factor), way=self.way if factor >= 0 else -self.way)
 
     def stands_beside(self, other: "Cell") -> bool:
-        """Whether both push the same layer equally hard, with vectors of one method or of its controls."""
-        if self.vector is None or other.vector is None or self.phase != other.phase:
-            return False
-        same = (self.vector.method, self.vector.layer) == (other.vector.method, other.vector.layer)
-        return same and math.isclose(self.dose, other.dose, rel_tol=1e-6)
+        """Whether this is a chance control of that candidate."""
+        return self.beside == other.intervention_id
 
     def columns(self) -> dict[str, Any]:
         """The cell as the columns that every table of results carries (`steering_core.store.CELL`)."""
+        phases = {change.where.phase for change in self.intervention.changes}
         return {
             "model_id": self.model_id,
             "concept_id": self.concept_id,
             "intervention_id": self.intervention_id,
             "intervention": self.expression,
-            "method": self.vector.method if self.vector else None,
-            "layer": self.vector.layer if self.vector else None,
+            "method": "+".join(dict.fromkeys(vector.method for vector in self.vectors)) or None,
+            "layer": self.layers[0] if len(self.layers) == 1 else None,
+            "layers": self.layers,
             "alpha": self.alpha,
             "dose": self.dose,
             "control": self.control,
-            "phase": self.phase if self.vector else None,
+            "phase": next(iter(phases)) if len(phases) == 1 else None,
             "vector_id": self.vector.vector_id if self.vector else None,
+            "vector_ids": [vector.vector_id for vector in self.vectors],
         }
 
 
-def unsteered(model: ModelIdentity, concept: Concept, phase: Phase) -> Cell:
+def unsteered(model: ModelIdentity, concept: Concept) -> Cell:
     """The control that does nothing: alpha 0."""
-    return Cell(model.model_id, concept.concept_id, phase, control=NONE)
+    return Cell(model.model_id, concept.concept_id, control=NONE)
 
 
 def candidates(
@@ -91,7 +158,7 @@ def candidates(
 ) -> list[Cell]:
     """Every vector that is no control, at every strength."""
     return [
-        Cell(model.model_id, concept.concept_id, phase, vector=vector, alpha=alpha)
+        Cell.adding(model.model_id, concept.concept_id, phase, [vector], [alpha])
         for vector in vectors
         if vector.control is None
         for alpha in strengths.alphas(vector)
@@ -110,29 +177,17 @@ class Strengths:
         return list(self.absolute) or [vector.alpha(dose) for dose in self.doses]
 
 
-def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
-    """Random directions and shuffled labels at a candidate's layer and dose: what any vector would do there."""
-    if cell.vector is None:
-        return []
-    place = (cell.vector.method, cell.vector.layer)
-    return [
-        Cell(cell.model_id, cell.concept_id, cell.phase, vector.control, vector, vector.alpha(cell.dose))
-        for vector in vectors
-        if vector.control in CHANCE_CONTROLS and (vector.method, vector.layer) == place
-    ]
-
-
-def prompted(model: ModelIdentity, concept: Concept, phase: Phase, positive: bool = True) -> list[Cell]:
+def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> list[Cell]:
     """The system-prompt baseline, where the concept has instructions."""
     if concept.instructions is None:
         return []
     wanted = concept.instructions.positive if positive else concept.instructions.negative
-    return [Cell(model.model_id, concept.concept_id, phase, PROMPT, system=wanted)]
+    return [Cell(model.model_id, concept.concept_id, control=PROMPT, system=wanted)]
 
 
-def mirrored(cell: Cell) -> Cell:
-    """The same vector as hard the other way."""
-    return dataclasses.replace(cell, alpha=-cell.alpha)
+def mirrored(cell: Cell) -> list[Cell]:
+    """The same as hard the other way; none where something else than adding is done, which has no other way."""
+    return [cell.at(-cell.dose)] if cell.dose else []
 
 
 @dataclass(frozen=True)

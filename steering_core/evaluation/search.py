@@ -1,27 +1,37 @@
 """Search: which candidates of a grid deserve texts, found by teacher forcing alone and without measuring every cell.
 
 Successive halving (Jamieson and Talwalkar 2016): every direction at one strength on a few validation items, then the
-best directions at every strength, then ever fewer cells on ever more items. Cells beyond the damage bound on neutral
-prompts drop out before any text is sampled. Only cells that come through are compared with their controls.
+best directions at every strength, then combinations of the best, then ever fewer cells on ever more items. Cells beyond
+the damage bound on neutral prompts drop out; the strengths of what is left are refined by bisection on the bounds. Only
+cells that come through are compared with their controls.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from steering_core.concepts import Item
-from steering_core.evaluation.cells import Cell, chance_controls, prompted
+from steering_core.evaluation.calibration import Calibration, Ladder
+from steering_core.evaluation.cells import Cell, prompted
+from steering_core.evaluation.chance import chance_controls
+from steering_core.evaluation.combine import combined
+from steering_core.evaluation.recommendations import Bounds
+from steering_core.generations import Generated
 from steering_core.scores.measure import Measured, measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import cell_values
+from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
 SCREEN_ITEMS = 6  # items of the first round
 SCREEN_NEUTRAL = 6  # neutral prompts on which damage is screened
+REFINED = 3  # directions whose strength is refined
+APART = 1.1  # a refined dose that is closer to one that was tried is not worth its texts
 _KEPT = 3  # a round keeps one cell of so many
+_FINER = Ladder(doublings=4, steps=2)
 
 Measure = Callable[[Sequence[Cell], int], Measured]
 
@@ -34,6 +44,7 @@ class Shortlist:
     controls: list[Cell] = field(default_factory=list)
     tried: list[Cell] = field(default_factory=list)
     measured: Measured = field(default_factory=Measured)
+    generated: Generated = field(default_factory=Generated)
 
     @property
     def everything(self) -> list[Cell]:
@@ -43,12 +54,16 @@ class Shortlist:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a search measures on: validation items, neutral prompts, the metrics wanted, and the damage bound."""
+    """What a search measures on: validation items, neutral prompts, the metrics wanted, the bounds, and texts if any.
+
+    Without `texts` strengths are refined by KL alone.
+    """
 
     items: Sequence[Item]
     neutral: Sequence[str]
     metrics: Sequence[str]
-    max_kl: float
+    bounds: Bounds
+    texts: GenerationsSpec | None = None
 
 
 class Search:
@@ -67,46 +82,77 @@ class Search:
         return self._with_controls(vectors, len(self.ground.items))
 
     def halving(self, cells: Sequence[Cell], vectors: Sequence[Vector], keep: int) -> Shortlist:
-        """The `keep` best candidates of `cells`, of which the first is the unsteered one."""
+        """The `keep` best of `cells`, of which the first is the unsteered one, and of what the best combine to."""
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.ground.items)
         seen = min(SCREEN_ITEMS, everything)
-        left = self._directions(unsteered, candidates, seen, keep)
-        self._measure([unsteered, *left], seen, SCREEN_NEUTRAL)
-        left = self._within_bounds(left)
+        left = self._screened(self._directions(unsteered, candidates, seen, keep), seen)
+        left += self._screened(self._combinations(left, candidates), seen)
         while len(left) > keep and seen < everything:
             left = self._best(left, max(keep, math.ceil(len(left) / _KEPT)))
             seen = min(2 * seen, everything)
             self._measure([unsteered, *left], seen, SCREEN_NEUTRAL)
         left = self._best(left, keep)
         self._measure([unsteered, *left], everything, len(self.ground.neutral))
-        self.found.cells = [unsteered, *self._best(left, keep)]
+        finer = self._refined(self._best(left, keep))
+        self._measure([unsteered, *finer], everything, len(self.ground.neutral))
+        coarse = self._best(left, max(keep - len(finer), 1))
+        self.found.cells = [unsteered, *self._best([*finer, *coarse], keep)]
         return self._with_controls(vectors, min(2 * SCREEN_ITEMS, everything))
+
+    def _screened(self, cells: list[Cell], items: int) -> list[Cell]:
+        """Those of `cells` that keep within the damage bound on a few neutral prompts, with their first effects."""
+        if not cells:
+            return []
+        self._measure([self.found.tried[0], *cells], items, SCREEN_NEUTRAL)
+        return self._within_bounds(cells)
+
+    def _combinations(self, singles: Sequence[Cell], candidates: Sequence[Cell]) -> list[Cell]:
+        """What the best single vectors combine to, at the doses at which the best of them is tried."""
+        best = [cell for cell in self._best(singles, len(singles)) if cell.vector and cell.dose]
+        if not best:
+            return []
+        doses = sorted(cell.dose for cell in candidates if cell.dose and cell.direction == best[0].direction)
+        rest = [cell for cell in self.found.tried if cell.vector and cell.way == best[0].way]
+        return combined([*best, *self._best(rest, len(rest))], doses)
+
+    def _refined(self, best: Sequence[Cell]) -> list[Cell]:
+        """The best directions at their largest doses within the bounds, where those are apart from what was tried."""
+        directions = list({cell.direction: cell for cell in best if cell.dose}.values())[:REFINED]
+        if not directions or "kl" not in self.ground.metrics:
+            return []
+        ground, bounds = self.ground, self.ground.bounds
+        ladder = replace(_FINER, first=min(abs(cell.dose or 1.0) for cell in directions))
+        calibration = Calibration(self.bench, self.store, directions, ground.texts or GenerationsSpec(), ladder)
+        texts = ground.texts is not None and "perplexity" in ground.metrics
+        found = calibration.within(bounds, ground.neutral[:SCREEN_NEUTRAL], texts)
+        self.found.generated += calibration.generated
+        return [one.cell for one in found if one.dose and not any(_alike(one.cell, cell) for cell in self.found.tried)]
 
     def _directions(self, unsteered: Cell, candidates: list[Cell], items: int, keep: int) -> list[Cell]:
         """The candidates along the best directions, judged at the middle of each one's strengths."""
-        by_vector: dict[str, list[Cell]] = {}
+        self._measure([unsteered], items, 0)
+        along: dict[str, list[Cell]] = {}
         for cell in candidates:
-            by_vector.setdefault(cell.vector.vector_id if cell.vector else "", []).append(cell)
-        if len(by_vector) <= keep:
+            along.setdefault(cell.direction, []).append(cell)
+        if len(along) <= keep:
             return candidates
-        middle = [sorted(group, key=lambda cell: cell.dose)[len(group) // 2] for group in by_vector.values()]
+        middle = [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
         self._measure([unsteered, *middle], items, 0)
-        best = self._best(middle, max(keep, math.ceil(len(middle) / _KEPT)))
-        chosen = {cell.vector.vector_id for cell in best if cell.vector}
-        return [cell for cell in candidates if cell.vector and cell.vector.vector_id in chosen]
+        chosen = {cell.direction for cell in self._best(middle, max(keep, math.ceil(len(middle) / _KEPT)))}
+        return [cell for cell in candidates if cell.direction in chosen]
 
     def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
         """The shortlist with random directions and shuffled labels beside each candidate, and the system prompt."""
-        unsteered, *candidates = self.found.cells
+        candidates = self.found.cells[1:]
         controls = {
             (control.intervention_id, control.control): control
             for cell in candidates
             for control in chance_controls(cell, vectors)
         }
         self.found.controls = list(controls.values())
-        identity, concept = self.bench.model.identity, self.bench.concept
-        self.found.controls += prompted(identity, concept, unsteered.phase)
+        self.store.append("vectors", [vector.row() for cell in self.found.controls for vector in cell.vectors])
+        self.found.controls += prompted(self.bench.model.identity, self.bench.concept)
         self._measure(self.found.controls, items, 0, tried=False)
         return self.found
 
@@ -121,14 +167,14 @@ class Search:
             self.found.tried += [cell for cell in cells if (cell.intervention_id, cell.control) not in known]
 
     def _means(self, cells: Sequence[Cell], metric: str) -> list[float]:
-        """Each cell's mean of a score over what was measured; nan where nothing was."""
+        """Each cell's mean of a score over what was measured; nan where nothing was, or something diverged."""
         values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.measurement_ids)[1:]
         return [float(np.mean(list(v[metric].values()))) if v.get(metric) else float("nan") for v in values]
 
     def _best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
         """The `n` cells that move the items furthest their own way, best first; diverged ones last."""
         effects = self._means(cells, "effect")
-        reach = [math.copysign(1.0, c.alpha) * e for c, e in zip(cells, effects, strict=True)]
+        reach = [cell.way * effect for cell, effect in zip(cells, effects, strict=True)]
         order = sorted(range(len(cells)), key=lambda i: -reach[i] if math.isfinite(reach[i]) else math.inf)
         return [cells[i] for i in order[:n]]
 
@@ -137,5 +183,12 @@ class Search:
         damage = dict(zip(range(len(cells)), self._means(cells, "kl"), strict=True))
         if "kl" not in self.ground.metrics:
             return list(cells)
-        within = [cell for i, cell in enumerate(cells) if damage[i] <= self.ground.max_kl]
+        within = [cell for i, cell in enumerate(cells) if damage[i] <= self.ground.bounds.kl]
         return within or [cells[min(damage, key=lambda i: damage[i] if math.isfinite(damage[i]) else math.inf)]]
+
+
+def _alike(one: Cell, other: Cell) -> bool:
+    """Whether two cells are of one direction and of nearly one dose."""
+    if not one.dose or not other.dose or one.direction != other.direction:
+        return False
+    return 1 / APART < one.dose / other.dose < APART

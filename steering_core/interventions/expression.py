@@ -15,8 +15,8 @@ Minus between vectors stands between spaces, since names may hold a hyphen.
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from steering_core.interventions.where import CONSTANT, Phase, Schedule
 
@@ -69,9 +69,17 @@ class Term:
     def __str__(self) -> str:
         return str(self.vector) if self.strength == ONE else f"{self.strength}*{self.vector}"
 
+    def times(self, factor: float) -> "Term":
+        """The same vector, `factor` times as strong."""
+        return Term(self.vector, Amount(self.strength.value * factor, self.strength.percent))
+
     def negated(self) -> "Term":
         """The same vector with the opposite strength."""
-        return Term(self.vector, Amount(-self.strength.value, self.strength.percent))
+        return self.times(-1)
+
+    def renamed(self, names: Mapping[str, str]) -> "Term":
+        """The same with other vectors, by name."""
+        return replace(self, vector=_renamed(self.vector, names))
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,36 @@ class Expression:
         return "; ".join(map(str, self.clauses))
 
     @property
+    def acting(self) -> list[str]:
+        """The vectors that it steers with, each once, in order."""
+        return list(dict.fromkeys(n.name for c in self.clauses for t in c.terms for n in _named(t.vector)))
+
+    @property
     def names(self) -> list[str]:
-        """The vectors that it names, each once, in order."""
-        named = [n for c in self.clauses for t in c.terms for n in _named(t.vector)]
-        named += [c.when.vector for c in self.clauses if c.when]
-        return list(dict.fromkeys(n.name for n in named))
+        """All vectors that it names, each once: those that it steers with, then those of its conditions."""
+        return list(dict.fromkeys([*self.acting, *(c.when.vector.name for c in self.clauses if c.when)]))
+
+    def times(self, factor: float) -> "Expression":
+        """The same with every addition `factor` times as strong; other operations stay as they are."""
+        return Expression(
+            tuple(
+                replace(clause, terms=tuple(term.times(factor) for term in clause.terms))
+                if clause.operation == "add"
+                else clause
+                for clause in self.clauses
+            )
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> "Expression":
+        """The same done with other vectors, by name; what its conditions look at stays."""
+        return Expression(tuple(replace(c, terms=tuple(t.renamed(names) for t in c.terms)) for c in self.clauses))
+
+
+def _renamed(vector: VectorName | Between, names: Mapping[str, str]) -> VectorName | Between:
+    if isinstance(vector, Between):
+        start, end = (replace(v, name=names.get(v.name, v.name)) for v in (vector.start, vector.end))
+        return Between(start, end, vector.share)
+    return replace(vector, name=names.get(vector.name, vector.name))
 
 
 def _named(vector: VectorName | Between) -> list[VectorName]:

@@ -1,7 +1,7 @@
 """From words to numbers: an expression's vectors looked up, and put together as an `Intervention`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,10 +25,11 @@ class _Direction:
     residual_norm: float
 
 
-def resolved(expression: Expression | str, find: Find, n_layers: int) -> Intervention:
+def resolved(expression: Expression | str, find: Find, n_layers: int | None = None) -> Intervention:
     """The intervention that `expression` describes, its vectors found by `find`.
 
-    Raises InterventionError for what cannot be, and VectorError for an unknown name, with a caret under it.
+    Raises InterventionError for what cannot be, and VectorError for an unknown name, with a caret under it. Layers that
+    it names are held against `n_layers` where that is given.
     """
     if isinstance(expression, str):
         expression = parse(expression)
@@ -36,11 +37,30 @@ def resolved(expression: Expression | str, find: Find, n_layers: int) -> Interve
     return Intervention(tuple(change for clause in expression.clauses for change in reader.changes(clause)))
 
 
+def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Expression, tuple[Vector, ...]]:
+    """The expression with its vectors by their keys, and those vectors, each once, in order.
+
+    It means the same whatever they are called later. Raises as `resolved` does.
+    """
+    if isinstance(expression, str):
+        expression = parse(expression)
+    resolved(expression, find, n_layers)
+    found: dict[str, Vector] = {}
+
+    def seen(name: str) -> Vector:
+        vector = find(name)
+        return found.setdefault(vector.vector_id, vector)
+
+    reader = _Lookup(expression.text or str(expression), seen, n_layers)
+    keyed = Expression(tuple(one for clause in expression.clauses for one in reader.keyed(clause)))
+    return keyed, tuple(found.values())
+
+
 @dataclass(frozen=True)
 class _Lookup:
     text: str
     find: Find
-    n_layers: int
+    n_layers: int | None
 
     def changes(self, clause: Clause) -> list[Change]:
         """The changes of one clause: each term's for add, else one for each layer of the blend."""
@@ -57,6 +77,23 @@ class _Lookup:
             for d in self._blend(clause)
             for layer in self._layers(clause, d)
         ]
+
+    def keyed(self, clause: Clause) -> list[Clause]:
+        """The same clause with its vectors by key: one for add, else one for each layer of the blend."""
+        columns = [[replace(term, vector=vector) for vector in self._keys(term.vector)] for term in clause.terms]
+        when = clause.when and replace(clause.when, vector=self._key(clause.when.vector.name, clause.when.vector))
+        if clause.operation == "add":
+            return [replace(clause, terms=tuple(term for column in columns for term in column), when=when)]
+        return [replace(clause, terms=row, when=when) for row in zip(*columns, strict=True)]
+
+    def _keys(self, vector: VectorName | Between) -> list[VectorName] | list[Between]:
+        if isinstance(vector, Between):
+            start, end = (self._key(v.name, v) for v in (vector.start, vector.end))
+            return [Between(start, end, vector.share)]
+        return [self._key(name, vector) for name in _names(vector)]
+
+    def _key(self, name: str, named: VectorName) -> VectorName:
+        return VectorName(self._found(name, named).vector_id)
 
     def _blend(self, clause: Clause) -> list[_Direction]:
         """The weighted sum of the clause's vectors, one a layer; all terms have the same layers."""
@@ -81,8 +118,7 @@ class _Lookup:
 
     def _named(self, named: VectorName) -> list[_Direction]:
         self._check_layers(named.layers)
-        names = [f"{named.name}/{layer}" for layer in named.layers] or [named.name]
-        vectors = [self._found(name, named) for name in names]
+        vectors = [self._found(name, named) for name in _names(named)]
         return [_Direction(v.layer, v.direction, v.residual_norm) for v in vectors]
 
     def _found(self, name: str, named: VectorName) -> Vector:
@@ -96,7 +132,7 @@ class _Lookup:
         return clause.layers or (direction.layer,)
 
     def _check_layers(self, layers: tuple[int, ...]) -> None:
-        if beyond := [layer for layer in layers if layer >= self.n_layers]:
+        if self.n_layers is not None and (beyond := [layer for layer in layers if layer >= self.n_layers]):
             raise LayerNotFound(f"layer {beyond[0]} in {self.text!r}: the model has layers 0..{self.n_layers - 1}")
 
     def _condition(self, clause: Clause) -> Condition | None:
@@ -106,6 +142,11 @@ class _Lookup:
         threshold = clause.when.threshold
         value = threshold.value / 100 * seen.residual_norm if threshold.percent else threshold.value
         return Condition(seen.layer, seen.values, value, clause.when.above)
+
+
+def _names(named: VectorName) -> list[str]:
+    """The name of each of its vectors: `name/14` where it has layers."""
+    return [f"{named.name}/{layer}" for layer in named.layers] or [named.name]
 
 
 def _where(clause: Clause) -> Where:

@@ -34,10 +34,9 @@ class Measured:
     work: Work = field(default_factory=Work)
 
     def __add__(self, other: "Measured") -> "Measured":
-        work = Work(self.work.forward_passes + other.work.forward_passes, self.work.tokens + other.work.tokens)
         ids = list(dict.fromkeys([*self.measurement_ids, *other.measurement_ids]))
         computed, reused = self.computed + other.computed, self.reused + other.reused
-        return Measured(ids, computed, reused, self.seconds + other.seconds, work)
+        return Measured(ids, computed, reused, self.seconds + other.seconds, self.work + other.work)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,11 @@ def measure_neutral(
     metrics: Sequence[str],
     progress: Progress = silent,
 ) -> Measured:
-    """Have the store hold every neutral metric of every cell on neutral `prompts`, kept for `split`."""
+    """Have the store hold every neutral metric of every cell on neutral `prompts`, kept for `split`.
+
+    A system prompt is left out: it changes the prompt itself.
+    """
+    cells = [cell for cell in cells if cell.system is None]
     subjects = {content_key("neutral", bench.concept.chat, text): text for text in prompts}
     return _measure_cells(bench, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
 

@@ -81,13 +81,10 @@ def propensity(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
 def kl(bench: Bench, text: str, cells: Sequence[Cell]) -> list[float]:
     """KL divergence of the next-token distribution after a neutral prompt from the untouched model's, in nats.
 
-    KL(untouched || steered) at the prompt's last token, after Arditi et al. 2024. nan for a system prompt: it changes
-    the prompt itself.
+    KL(untouched || steered) at the prompt's last token, after Arditi et al. 2024.
     """
     prompt = open_prompt(bench.model, bench.concept, text)
-    steered = [cell.intervention for cell in cells if cell.system is None]
-    found = iter(divergences(bench.model, prompt.tokens, steered, bench.work))
-    return [next(found) if cell.system is None else float("nan") for cell in cells]
+    return divergences(bench.model, prompt.tokens, [cell.intervention for cell in cells], bench.work)
 
 
 @text_metric

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from steering_core.engine.probes import Probe, projections
 from steering_core.evaluation.cells import NONE, Trial
+from steering_core.generations import asked
 from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import Bench
 from steering_core.store import Store
@@ -15,16 +16,18 @@ from steering_core.store import Store
 def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
     """Have the store hold the projections on the chosen vector of texts without it, with it and with its mirror image.
 
-    They are those of the first open prompt among the generations; how many were computed.
+    They are those of the first open prompt among the generations, on the first vector where several were chosen; how many
+    were computed.
     """
-    vector, concept = trial.chosen.vector, bench.concept
-    if vector is None or not concept.prompts:
+    concept = bench.concept
+    if not trial.chosen.vectors or not concept.prompts:
         return 0
+    vector, (first,) = trial.chosen.vectors[0], asked(concept, "test", 1)
     wanted = pa.table({"generation_id": pa.array(sorted(generation_ids), pa.string())})
     rows = store.rows(
         "SELECT g.generation_id, g.prompt, g.tokens, g.intervention_id FROM wanted JOIN raw.generations g USING "
         "(generation_id) ANTI JOIN (FROM raw.projections WHERE vector_id = ?) USING (generation_id) WHERE g.prompt = ?",
-        [vector.vector_id, concept.prompts[0]],
+        [vector.vector_id, first],
         wanted=wanted,
     )
     cells = {cell.intervention_id for cell in trial.cells if cell.control in (None, NONE)}

@@ -2,8 +2,9 @@
 
 Three scores compare interventions on the same subjects, so they are paired: `effect`, the mean change in propensity
 against the unsteered model; `over_controls`, a candidate's effect minus that of its best control (random direction or
-shuffled labels, at its layer and dose), with a corrected p-value; `perplexity_ratio`, the geometric mean of the texts'
-perplexity ratios.
+shuffled labels, at its layers and dose), with a corrected p-value; `perplexity_ratio`, the geometric mean of the texts'
+perplexity ratios. A subject without a finite value (diverged, or a text without a token) is in no mean; `n_missing`
+counts them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +19,13 @@ from steering_core.keys import content_key
 from steering_core.scores.statistics import holm, mean_interval, sign_flip_p
 from steering_core.store import Store
 
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 LOGARITHMIC = ("perplexity", "perplexity_ratio")
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Score rows by intervention_id and metric."""
 Values = dict[str, dict[str, float]]
-"""Finite values by score and subject (an item, a neutral prompt, or the open prompt that a text answers)."""
+"""Values by score and subject (an item, a neutral prompt, or the open prompt that a text answers); nan: not finite."""
 
 
 def summarise(
@@ -59,16 +60,25 @@ def summarise(
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
         mine = made_of.get((cell.intervention_id, cell.control), [])
         for metric, by_subject in scored.items():
-            value, low, high = mean_interval(np.array(list(by_subject.values())), resamples, seed)
-            if metric in LOGARITHMIC:
-                value, low, high = np.exp([value, low, high]).tolist()
-            p_value = p_values.get(i) if metric == "over_controls" else None
-            score_id = content_key("score", SCORES_VERSION, *key, metric, mine, value, low, high, p_value)
-            row = {"score_id": score_id, **cell.columns(), "split": split, "metric": metric, "value": value}
-            row |= {"ci_low": low, "ci_high": high, "p_value": p_value, "n": len(by_subject), "seed": seed}
-            found.setdefault(cell.intervention_id, {})[metric] = row
+            row = _score(metric, np.array(list(by_subject.values())), resamples, seed)
+            row |= {"split": split, "p_value": p_values.get(i) if metric == "over_controls" else None}
+            score_id = content_key("score", SCORES_VERSION, *key, mine, row)
+            found.setdefault(cell.intervention_id, {})[metric] = {"score_id": score_id, **cell.columns(), **row}
     store.append("scores", [row for metrics in found.values() for row in metrics.values()])
     return found
+
+
+def _score(metric: str, values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """Mean and interval of the finite ones of `values` (N,), null where none is, and how many are and are not."""
+    finite = values[np.isfinite(values)]
+    row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": seed}
+    row |= {"n": len(finite), "n_missing": len(values) - len(finite)}
+    if len(finite):
+        mean = mean_interval(finite, resamples, seed)
+        row |= zip(
+            ("value", "ci_low", "ci_high"), np.exp(mean).tolist() if metric in LOGARITHMIC else mean, strict=True
+        )
+    return row
 
 
 def cell_values(store: Store, cells: Sequence[Cell], measurement_ids: Iterable[str]) -> list[Values]:
@@ -88,17 +98,17 @@ def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Values]:
-    """Each cell's values to average, perplexities as logarithms; subjects without a finite value are left out."""
+    """Each cell's values to average, perplexities as logarithms; changes where the unsteered model has a value."""
     place = {(cell.intervention_id, cell.control): i for i, cell in enumerate(cells)}
     values: list[Values] = [{} for _ in cells]
     for row in rows:
         i = place.get((row["intervention_id"], row["control"]))
-        if i is not None and np.isfinite(value := _scaled(row)):
-            values[i].setdefault(row["metric"], {})[row["subject"]] = value
+        if i is not None:
+            values[i].setdefault(row["metric"], {})[row["subject"]] = _scaled(row)
     base = next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
     for of_cell in values:
         for metric, change in (("propensity", "effect"), ("perplexity", "perplexity_ratio")):
-            before = base.get(metric, {})
+            before = {subject: value for subject, value in base.get(metric, {}).items() if np.isfinite(value)}
             if paired := {s: value - before[s] for s, value in of_cell.get(metric, {}).items() if s in before}:
                 of_cell[change] = paired
     return values
@@ -106,26 +116,26 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
 
 def _scaled(row: Mapping[str, Any]) -> float:
     value = float(row["value"])
-    if row["metric"] in LOGARITHMIC:
-        return float(np.log(value)) if value > 0 else float("nan")
-    return value
+    if not np.isfinite(value) or row["metric"] not in LOGARITHMIC:
+        return value if np.isfinite(value) else float("nan")
+    return float(np.log(value)) if value > 0 else float("nan")
 
 
 def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[Values]) -> dict[str, float]:
     """A candidate's effect minus its best control's, by item, on the items that both answered; empty without controls.
 
-    Controls are pushed the same way as the candidate, so "best" is the greatest mean where alpha is positive and the
-    least where it is negative; a positive difference always means that the candidate moved the items further.
+    "Best" is the control that moves the items furthest the candidate's way; a positive difference always means that the
+    candidate moved them further.
     """
-    effect = next((v.get("effect", {}) for c, v in zip(cells, values, strict=True) if c is cell), {})
-    if cell.control is not None or cell.vector is None or not effect:
+    effects = [{s: x for s, x in v.get("effect", {}).items() if np.isfinite(x)} for v in values]
+    effect = next((found for c, found in zip(cells, effects, strict=True) if c is cell), {})
+    if cell.control is not None or not effect:
         return {}
-    sign = 1.0 if cell.alpha > 0 else -1.0
     best: dict[str, float] = {}
     furthest = float("-inf")
-    for other, found in zip(cells, values, strict=True):
+    for other, found in zip(cells, effects, strict=True):
         if other.control in CHANCE_CONTROLS and other.stands_beside(cell):
-            shared = {s: v for s, v in found.get("effect", {}).items() if s in effect}
-            if shared and (reach := sign * float(np.mean(list(shared.values())))) > furthest:
+            shared = {s: v for s, v in found.items() if s in effect}
+            if shared and (reach := cell.way * float(np.mean(list(shared.values())))) > furthest:
                 best, furthest = shared, reach
-    return {s: sign * (effect[s] - value) for s, value in best.items()}
+    return {s: cell.way * (effect[s] - value) for s, value in best.items()}

@@ -28,7 +28,8 @@ def _table(name: str, holds: str, key: tuple[str, ...], /, **columns: Any) -> Ta
 
 
 # What was done to the residual stream, in every table that depends on it. `intervention` is its expression; `control`
-# is null for a candidate and otherwise says which control it is: none, random, shuffled or prompt.
+# is null for a candidate and otherwise says which control it is: none, random, shuffled or prompt. `layers` and
+# `vector_ids` list all that it takes; `layer`, and `vector_id` with `alpha`, are null where it is not one.
 CELL = {
     "model_id": text,
     "concept_id": text,
@@ -36,11 +37,13 @@ CELL = {
     "intervention": text,
     "method": text,
     "layer": whole,
+    "layers": pa.list_(whole),
     "alpha": real,
     "dose": real,
     "control": text,
     "phase": text,
     "vector_id": text,
+    "vector_ids": pa.list_(text),
 }
 
 TABLES = {
@@ -213,7 +216,8 @@ TABLES = {
         ),
         _table(
             "scores",
-            "a metric of one intervention over all its subjects of a split, with a bootstrap interval",
+            "a metric of one intervention over all its subjects of a split, with a bootstrap interval; n have a finite "
+            "value, n_missing do not (diverged, or a text without a token) and are in no mean",
             ("score_id",),
             score_id=text,
             **CELL,
@@ -224,6 +228,7 @@ TABLES = {
             ci_high=real,
             p_value=real,
             n=whole,
+            n_missing=whole,
             seed=pa.int64(),
         ),
         _table(
@@ -245,6 +250,7 @@ TABLES = {
             kl=real,
             perplexity_ratio=real,
             n=whole,
+            n_missing=whole,
             spec_key=text,
         ),
         _table(

@@ -13,6 +13,13 @@ def random_direction(like: np.ndarray, seed: int) -> np.ndarray:
     return drawn * (np.linalg.norm(like) / np.linalg.norm(drawn))
 
 
+def turned(directions: np.ndarray, seed: int) -> np.ndarray:
+    """The directions, turned together at random, (k, D) -> (k, D): lengths, and angles between them, stay."""
+    _, shape = np.linalg.qr(directions.T)  # (r, k): their coordinates in the space that they span
+    drawn = np.random.default_rng(seed).standard_normal((directions.shape[1], len(shape)))
+    return (np.linalg.qr(drawn)[0] @ shape).T
+
+
 def shuffled_direction(
     method: str, positive: np.ndarray, negative: np.ndarray, like: np.ndarray, seed: int
 ) -> np.ndarray:

@@ -9,7 +9,7 @@ import datetime
 import difflib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +52,19 @@ def find_all(store: Store, text: str, model: ModelIdentity | None = None) -> lis
     return vectors_by_id(store, [row["vector_id"] for row in _matches(store, text, model)])
 
 
+def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequence[Vector]) -> Callable[[str], Vector]:
+    """`find` for a concept whose vectors were just derived: they go before older ones of the same name."""
+    here = [vector for vector in own if vector.control is None]
+
+    def found(text: str) -> Vector:
+        name, layer = _name_and_layer(text)
+        concept, method = name.split("/", 1) if "/" in name else (name, None)
+        mine = [v for v in here if concept == concept_name and method in (None, v.method) and layer in (None, v.layer)]
+        return mine[0] if len(mine) == 1 else find(store, text, model)
+
+    return found
+
+
 def _matches(store: Store, text: str, model: ModelIdentity | None) -> list[dict[str, Any]]:
     name, layer = _name_and_layer(text)
     concept, method = name.split("/", 1) if "/" in name else (name, None)
@@ -70,11 +83,12 @@ def _name_and_layer(text: str) -> tuple[str, int | None]:
 
 
 def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of `rows` that the latest run with a recommendation for them chose, where that is one."""
+    """The one of `rows` that the latest run with a recommendation for them chose; the first where it chose several."""
     found = store.rows(
-        "SELECT r.vector_id FROM raw.recommendations r "
+        "SELECT coalesce(r.vector_id, r.vector_ids[1]) AS vector_id FROM raw.recommendations r "
         "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
-        "USING (recommendation_id) WHERE list_contains(?, r.vector_id) ORDER BY started_at DESC LIMIT 1",
+        "USING (recommendation_id) WHERE list_contains(?, coalesce(r.vector_id, r.vector_ids[1])) "
+        "ORDER BY started_at DESC LIMIT 1",
         [[row["vector_id"] for row in rows]],
     )
     chosen = {row["vector_id"] for row in found}

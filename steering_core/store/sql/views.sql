@@ -124,8 +124,8 @@ FROM pairs;
 CREATE OR REPLACE VIEW generations AS
 SELECT
     m.name AS model, c.name AS concept, g.method, g.layer, g.alpha, g.dose, g.control, g.phase, g.prompt, g.text,
-    g.finish, g.n_tokens, g.seed, g.temperature, g.max_tokens, g.intervention, g.intervention_id, g.vector_id,
-    g.generation_id, g.prompt_id, g.model_id, g.concept_id
+    g.finish, g.n_tokens, g.seed, g.temperature, g.max_tokens, g.layers, g.intervention, g.intervention_id, g.vector_id,
+    g.vector_ids, g.generation_id, g.prompt_id, g.model_id, g.concept_id
 FROM raw.generations g
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
@@ -149,8 +149,8 @@ FROM raw.scorers;
 CREATE OR REPLACE VIEW scores AS
 SELECT
     m.name AS model, c.name AS concept, s.method, s.layer, s.alpha, s.dose, s.control, s.phase, s.split, s.metric,
-    s.value, s.ci_low, s.ci_high, s.p_value, s.n, s.seed, s.intervention, s.intervention_id, s.vector_id, s.score_id,
-    s.model_id, s.concept_id
+    s.value, s.ci_low, s.ci_high, s.p_value, s.n, coalesce(s.n_missing, 0)::INTEGER AS n_missing, s.seed, s.layers,
+    s.intervention, s.intervention_id, s.vector_id, s.vector_ids, s.score_id, s.model_id, s.concept_id
 FROM raw.scores s
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
@@ -163,7 +163,9 @@ LEFT JOIN raw.concepts c USING (concept_id);
 
 -- One row per intervention and split, with the scores that have most subjects. over_controls: the effect minus the best
 -- random or shuffled-label control's at the same layer and dose, on the same items; p_value: that it is above 0,
--- corrected for the number of candidates compared.
+-- corrected for the number of candidates compared. layer and alpha are null where several layers or vectors are steered
+-- at once: layers lists them, and intervention says all of it. n_missing: items, prompts or texts, of the score that has
+-- most of them, that diverged or were empty; no mean counts them.
 CREATE OR REPLACE VIEW leaderboard AS
 WITH newest AS (
     SELECT * FROM scores
@@ -187,7 +189,8 @@ SELECT
     max(value) FILTER (metric = 'probe') AS probe,
     max(value) FILTER (metric = 'judge') AS judge,
     max(n) FILTER (metric = 'effect') AS n,
-    intervention_id, vector_id, model_id, concept_id
+    max(n_missing) AS n_missing,
+    layers, intervention, intervention_id, vector_id, vector_ids, model_id, concept_id
 FROM newest
 GROUP BY ALL
 ORDER BY model, concept, split DESC, effect DESC NULLS LAST;
@@ -244,7 +247,7 @@ WITH newest AS (
 ), cells AS (
     SELECT
         o.sweep, min(o.finished_at) OVER (PARTITION BY o.sweep) AS sweep_at, o.model, o.concept, o.outcome, r.verdict,
-        r.method, r.layer, r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.perplexity_ratio, o.computed,
+        r.method, r.layer, r.layers, r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.perplexity_ratio, o.computed,
         o.reused, o.forward_passes, o.tokens, o.seconds, o.error, o.finished_at, o.run_id, o.recommendation_id,
         o.model_id, o.concept_id
     FROM newest o

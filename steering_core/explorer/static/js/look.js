@@ -25,9 +25,17 @@ async function fill() {
   await open([...mine, ...others][0], detail);
 }
 
+/** `layer 21, dose +0.30`, or `layers 15, 18, dose +0.30` where several are steered at once. */
+function where(row) {
+  const layers = [row.layers].flat();
+  return `layer${layers.length > 1 ? "s" : ""} ${layers.join(", ")}, dose ${dose(row)}`;
+}
+
+const dose = (row) => (row.dose === null ? "–" : signed(row.dose));
+
 function tile(row, detail) {
   const interval = row.effect_low === null ? "" : ` [${signed(row.effect_low)}, ${signed(row.effect_high)}]`;
-  const numbers = row.effect === null ? row.reason : `layer ${row.layer}, dose ${signed(row.dose)}`;
+  const numbers = row.effect === null ? row.reason : where(row);
   return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail) },
     h("span.row", {}, h("b", {}, row.concept), verdict(row.verdict)),
     h("span.effect.num", {}, signed(row.effect), h("small.soft", {}, interval)),
@@ -41,7 +49,7 @@ async function open(row, detail) {
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
   const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
-  const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.layer}.`)];
+  const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.layer ?? row.layers[0]}.`)];
   const texts = h("section.card", { id: "texts", hidden: true });
   const board = h("section.card");
   detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
@@ -52,7 +60,7 @@ async function open(row, detail) {
     bound.fill("frontier", ids),
     profile.fill("layer_profile", ids),
     stable.fill("stability", ids),
-    alike.fill("similarity", { model_id: row.model_id, layer: row.layer }),
+    alike.fill("similarity", { model_id: row.model_id, layer: row.layer ?? row.layers[0] }),
     leaderboard(board, ids, cell),
   ]);
 }
@@ -60,7 +68,7 @@ async function open(row, detail) {
 function summary(row) {
   const control = row.control_effect === null ? "" : ` Its best control reached ${signed(row.control_effect)}.`;
   const says = row.effect === null ? row.reason : `${row.reason}. ${row.n} held-out items; texts ${fixed(row.perplexity_ratio)} times as perplexing.${control}`;
-  const steer = h("button.button", { onclick: () => page.show("steer", { vector_id: row.vector_id, dose: row.dose }) }, "Steer with it");
+  const steer = h("button.button", { onclick: () => page.show("steer", { vector_id: row.vector_id, expression: row.intervention, dose: row.dose }) }, "Steer with it");
   return h("section.row.summary", {}, h("h2", {}, row.concept), verdict(row.verdict), h("span.soft", {}, says), h("span.grow"), steer);
 }
 
@@ -78,8 +86,8 @@ function chart(title, about) {
 async function leaderboard(element, ids, cell) {
   const rows = (await get("/api/rows/leaderboard")).filter((row) => row.model_id === ids.model_id && row.concept_id === ids.concept_id);
   const columns = [
-    ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layer, true],
-    ["dose", (row) => signed(row.dose), true], ["effect", (row) => signed(row.effect, 3), true],
+    ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layers, true],
+    ["dose", (row) => dose(row), true], ["effect", (row) => signed(row.effect, 3), true],
     ["interval", (row) => `[${signed(row.effect_low)}, ${signed(row.effect_high)}]`, true],
     ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ×", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
   ];
@@ -91,7 +99,7 @@ async function show(element, ids) {
   const rows = await get("/api/rows/texts_of_intervention", ids);
   element.hidden = false;
   const first = rows[0];
-  const about = first ? `layer ${first.layer}, dose ${signed(first.dose)}` : "no texts were sampled for this cell";
+  const about = first ? where(first) : "no texts were sampled for this cell";
   const columns = [["prompt", (row) => row.prompt], ["base", (row) => h("span.said", {}, row.base ?? "–")], ["steered", (row) => h("span.said", {}, row.steered)]];
   element.replaceChildren(h("header", {}, h("h2", {}, "Texts"), h("span.small.soft.num", {}, about)), first ? table(columns, rows) : "");
   element.scrollIntoView({ block: "nearest", behavior: "smooth" });

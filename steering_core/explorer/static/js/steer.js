@@ -153,15 +153,24 @@ async function copy(kind) {
   }
 }
 
-/** Steer with a vector that another view chose. */
+/** Steer with the vector, or the sum of vectors, that another view chose. */
 async function shown(given) {
   if (!given) return;
   await refresh();
-  const row = library.find((one) => one.vector_id === given.vector_id);
-  if (!row) return notice("That vector is not in this model's library.");
+  const wanted = given.vector_id ? [{ key: given.vector_id, dose: given.dose }] : summed(given.expression);
+  const found = wanted.map(({ key, alpha, dose }) => ({ vector: library.find((one) => one.vector_id === key), alpha, dose }));
+  if (!found.length) return notice("That is more than a sum of vectors: steer with it as an expression.");
+  if (found.some((one) => !one.vector)) return notice("That vector is not in this model's library.");
   for (const card of [...cards]) removed(card);
-  addCard({ vector: row, dose: given.dose });
+  for (const { vector, alpha, dose } of found) addCard({ vector, dose: dose ?? (alpha * vector.norm) / vector.residual_norm });
   run();
+}
+
+/** The vectors of a sum such as `0.6*KEY - 0.4*KEY @generation`, with their alphas; none where it is more than that. */
+function summed(expression) {
+  const parts = expression.replace(/ @generation$/, "").replaceAll(" - ", " + -").split(" + ");
+  const found = parts.map((part) => /^(-?[\d.]+(?:e[+-]?\d+)?)\*([0-9a-f]{20})$/.exec(part));
+  return found.every(Boolean) ? found.map(([, alpha, key]) => ({ key, alpha: Number(alpha) })) : [];
 }
 
 export const steer = { start, shown, modelChanged };

@@ -1,8 +1,10 @@
--- Effect over dose: candidates on validation, where they were all tried, and every control. Parameters: model_id, concept_id.
+-- Effect over dose of what steers one layer: candidates on validation, where they were all tried, and every control.
+-- Parameters: model_id, concept_id.
 WITH mine AS (
     SELECT *, coalesce(control, 'candidate') AS kind
     FROM leaderboard
     WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') <> 'prompt'
+        AND (control = 'none' OR (layer IS NOT NULL AND dose IS NOT NULL))
 )
 SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind
 FROM mine

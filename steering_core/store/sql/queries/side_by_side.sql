@@ -6,8 +6,8 @@ WITH chosen AS (
         g.prompt,
         CASE
             WHEN g.control = 'none' THEN 'base'
-            WHEN g.vector_id = chosen.vector_id AND g.alpha = chosen.alpha THEN 'steered'
-            WHEN g.vector_id = chosen.vector_id AND g.alpha = -chosen.alpha THEN 'mirrored'
+            WHEN g.intervention_id = chosen.intervention_id THEN 'steered'
+            WHEN g.control IS NULL AND g.vector_ids = chosen.vector_ids AND g.dose = -chosen.dose THEN 'mirrored'
         END AS kind,
         g.text
     FROM raw.generations g

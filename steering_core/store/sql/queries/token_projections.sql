@@ -1,5 +1,5 @@
--- The tokens of a recommendation's sample text, unsteered, steered and mirrored: each one's projection on the vector as
--- the untouched model reads it, from the unsteered text's mean, in shares of the mean residual norm.
+-- The tokens of a recommendation's sample text, unsteered, steered and mirrored: each one's projection on the vector (the
+-- first, where several were chosen) as the untouched model reads it, from the unsteered text's mean, in shares of the mean residual norm.
 -- Parameter: recommendation_id.
 WITH chosen AS (
     SELECT * FROM raw.recommendations WHERE recommendation_id = ?
@@ -7,14 +7,14 @@ WITH chosen AS (
     SELECT
         CASE
             WHEN g.control = 'none' THEN 'unsteered'
-            WHEN g.vector_id = chosen.vector_id AND g.alpha = chosen.alpha THEN 'steered'
-            WHEN g.vector_id = chosen.vector_id AND g.alpha = -chosen.alpha THEN 'mirrored'
+            WHEN g.intervention_id = chosen.intervention_id THEN 'steered'
+            WHEN g.control IS NULL AND g.vector_ids = chosen.vector_ids AND g.dose = -chosen.dose THEN 'mirrored'
         END AS kind,
         g.prompt, p.tokens, p.projections, v.residual_norm
     FROM raw.projections p
     JOIN raw.generations g USING (generation_id)
-    JOIN chosen ON p.vector_id = chosen.vector_id AND g.concept_id = chosen.concept_id
-    JOIN raw.vectors v ON v.vector_id = chosen.vector_id
+    JOIN chosen ON p.vector_id = chosen.vector_ids[1] AND g.concept_id = chosen.concept_id
+    JOIN raw.vectors v ON v.vector_id = chosen.vector_ids[1]
     WHERE kind IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY kind ORDER BY g.max_tokens DESC, g.generation_id) = 1
 ), base AS (

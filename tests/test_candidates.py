@@ -1,0 +1,210 @@
+"""Candidates of several vectors: their dose, their controls, and that what is printed steers the same."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from steering_core import api
+from steering_core.concepts import Item
+from steering_core.errors import SpecError, VectorNotFound
+from steering_core.evaluation.cells import RANDOM, Cell, mirrored, unsteered
+from steering_core.evaluation.chance import chance_controls
+from steering_core.evaluation.combine import combined
+from steering_core.evaluation.recommendations import Bounds, choose, recommend
+from steering_core.evaluation.search import Ground, Search
+from steering_core.interventions.resolve import by_key
+from steering_core.models import open_model
+from steering_core.pipeline import run
+from steering_core.scores.measure import measure_items
+from steering_core.scores.metrics import Bench
+from steering_core.scores.summary import summarise
+from steering_core.spec import Spec, load_spec
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector, cosine
+from tests import toy
+from tests.test_calibration import CONCEPT, NEUTRAL
+
+KEYS = [f"{i:020x}" for i in range(10)]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
+        yield Bench(model, CONCEPT)
+
+
+def vectors(bench: Bench) -> list[Vector]:
+    """Two methods' directions at three layers, the later the closer to the planted one, each with two random ones."""
+    u, v = toy.axes()
+    noise = np.random.default_rng(3).standard_normal((6, toy.WIDTH))
+    made = []
+    for layer in range(3):
+        for m, method in enumerate(("planted", "bent")):
+            close = (layer + 1 - 0.2 * m) / 3
+            mixed = (3 - m) * (close * v + np.sqrt(1 - close**2) * u)
+            for control, direction in ((None, mixed), (RANDOM, noise[2 * m]), (RANDOM, noise[2 * m + 1])):
+                scaled = direction * np.linalg.norm(mixed) / np.linalg.norm(direction)
+                of = (bench.model.identity.model_id, CONCEPT.concept_id, method, layer, 10.0 + layer)
+                made.append(Vector(f"{len(made):020x}", *of, control=control, direction=np.float32(scaled)))
+    return made
+
+
+def single(bench: Bench, vector: Vector, dose: float) -> Cell:
+    of = (bench.model.identity.model_id, CONCEPT.concept_id, "generation")
+    return Cell.adding(*of, [vector], [vector.alpha(dose)])
+
+
+def best_first(bench: Bench) -> list[Cell]:
+    mine = [v for v in vectors(bench) if v.control is None]
+    return [single(bench, v, 0.03) for v in sorted(mine, key=lambda v: (-v.layer, v.method != "planted"))]
+
+
+def test_a_combination_shares_out_the_dose_of_a_single_vector(bench: Bench) -> None:
+    layers, blend = combined(best_first(bench), [0.06])
+    assert layers.layers == [0, 1, 2]
+    assert [
+        v.dose(c.amount) for v, c in zip(layers.vectors, layers.intervention.changes, strict=True)
+    ] == pytest.approx([0.02] * 3)
+    assert layers.dose == pytest.approx(0.06)
+    total = sum(change.amount * change.direction for change in blend.intervention.changes)
+    assert blend.layers == [2]
+    assert np.linalg.norm(total) / 12.0 == pytest.approx(blend.dose) == pytest.approx(0.06)
+    assert layers.columns()["layer"] is None
+    assert layers.columns()["alpha"] is None
+    assert blend.columns()["method"] == "planted+bent"
+    assert blend.columns()["layer"] == 2
+
+
+def test_a_direction_keeps_its_shares_at_every_dose(bench: Bench) -> None:
+    (layers, _), (stronger, _) = combined(best_first(bench), [0.06]), combined(best_first(bench), [0.1])
+    assert layers.direction == stronger.direction
+    assert layers.at(0.1).dose == pytest.approx(0.1)
+    (opposite,) = mirrored(layers)
+    assert opposite.dose == pytest.approx(-0.06)
+    assert [c.amount for c in opposite.intervention.changes] == [-c.amount for c in layers.intervention.changes]
+
+
+def test_the_controls_of_several_vectors_are_turned_together(bench: Bench) -> None:
+    for cell in combined(best_first(bench), [0.06]):
+        controls = chance_controls(cell, vectors(bench))
+        assert [control.control for control in controls] == [RANDOM, RANDOM]
+        for control in controls:
+            assert control.stands_beside(cell)
+            assert control.layers == cell.layers
+            assert control.dose == pytest.approx(cell.dose, rel=1e-5)
+            assert cosine(*control.vectors[:2]) == pytest.approx(cosine(*cell.vectors[:2]), abs=1e-5)
+            assert [v.norm for v in control.vectors] == pytest.approx([v.norm for v in cell.vectors], rel=1e-5)
+            assert max(abs(cosine(a, b)) for a, b in zip(cell.vectors, control.vectors, strict=True)) < 0.7
+
+
+def test_one_vector_of_the_grid_meets_its_own_random_directions(bench: Bench) -> None:
+    cell = best_first(bench)[0]
+    found = chance_controls(cell, vectors(bench))
+    assert [control.vector.control for control in found if control.vector] == [RANDOM, RANDOM]
+    assert {c.vector.vector_id for c in found if c.vector} <= {v.vector_id for v in vectors(bench)}
+
+
+def test_an_operation_has_controls_and_no_mirror_image(bench: Bench) -> None:
+    known = {v.vector_id: v for v in vectors(bench)}
+    key = best_first(bench)[0].vectors[0].vector_id
+    steering, found = by_key(f"!{key} @all; clamp({key}, 20%) @first(3)", known.__getitem__, 3)
+    cell = Cell(bench.model.identity.model_id, CONCEPT.concept_id, steering, found)
+    assert cell.dose is None
+    assert mirrored(cell) == []
+    (control, _) = chance_controls(cell, vectors(bench))
+    assert [c.operation for c in control.intervention.changes] == ["ablate", "clamp"]
+    assert cell.columns()["vector_id"] is None
+    assert cell.columns()["vector_ids"] == [key]
+
+
+def test_combinations_enter_the_search_and_bring_their_controls(bench: Bench, store: Store) -> None:
+    grid = [unsteered(bench.model.identity, CONCEPT), *(c.at(d) for c in best_first(bench) for d in (0.02, 0.03))]
+    ground = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), Bounds(9.0, 9.0))
+    found = Search(bench, store, ground).halving(grid, vectors(bench), 4)
+    several = [cell for cell in found.tried if len(cell.vectors) > 1]
+    assert {tuple(cell.layers) for cell in several} == {(0, 1, 2), (2,)}
+    assert {round(cell.dose or 0, 6) for cell in several} >= {0.02, 0.03}
+    kept = next(cell for cell in found.cells if len(cell.vectors) > 1)
+    beside = [control for control in found.controls if control.stands_beside(kept)]
+    assert len(beside) == 2
+    stored = {row["vector_id"] for row in store.rows("SELECT vector_id FROM raw.vectors")}
+    assert {v.vector_id for control in beside for v in control.vectors} <= stored
+
+
+def spec_of(bench: Bench, folder: Path, **generations: object) -> Spec:
+    path = folder / "capitals.yaml"
+    path.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    grid = {"layers": (0, 1), "doses": (0.02,), "prompts": 1, "max_tokens": 4, "shortlist": 3, **generations}
+    scores = {"bootstrap": 200, "max_perplexity_ratio": 9.0, "metrics": ("propensity", "perplexity")}
+    return Spec(models=(bench.model.name,), concepts=(str(path),), generations=grid, scores=scores)
+
+
+def test_an_expression_is_a_candidate_and_what_is_printed_steers_the_same(bench: Bench, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    said = "6%*capitals/mean_difference/1 + 6%*capitals/0 @all"
+    (row,) = run(spec_of(bench, tmp_path, expressions=(said,)), store)["recommendations"]
+    assert row["layers"] == [0, 1]
+    assert row["layer"] is None
+    assert row["verdict"] == "works", row["reason"]
+    assert row["dose"] == pytest.approx(0.12)
+    assert row["phase"] == "all"
+    named, printed = (api.intervention(bench.model, text, store=store.root) for text in (said, row["intervention"]))
+    for a, b in zip(named.changes, printed.changes, strict=True):
+        assert (a.layer, a.amount, a.where) == (b.layer, b.amount, b.where)
+        assert (a.direction == b.direction).all()
+    board = store.rows("SELECT * FROM leaderboard WHERE split = 'test' AND control = 'random'")
+    assert {tuple(one["layers"]) for one in board} == {(0, 1)}
+    assert [one["dose"] for one in board] == pytest.approx([0.12] * 3)
+
+
+def test_an_expression_that_names_nothing_is_refused_with_a_caret(bench: Bench, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(VectorNotFound, match=r"0\.3\*capitols\n +\^"):
+        run(spec_of(bench, tmp_path, expressions=("0.3*capitols",)), store)
+
+
+def test_a_bad_expression_is_refused_when_the_spec_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text('models: [m]\nconcepts: [c]\ngenerations: {expressions: ["0.6*a", "0.6*a +* b", "a @now"]}\n')
+    with pytest.raises(SpecError) as raised:
+        load_spec(path)
+    lines = str(raised.value).splitlines()
+    assert lines[0].endswith("2 faults:")
+    assert lines[1].startswith("  generations.expressions.1: the intervention cannot be read")
+    assert lines[3].index("^") == lines[2].index("* b")
+
+
+# -- what cannot be measured, and what is known from few texts --------------------------------------------------------
+
+
+def test_items_that_diverge_are_counted_and_bar_a_candidate(bench: Bench, store: Store) -> None:
+    cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0], best_first(bench)[0].at(1e30)]
+    items = [*CONCEPT.items[:8], Item(prompt="9?", matching="YES", not_matching="no")]
+    did = measure_items(bench, store, cells, items, "test", ["propensity"])
+    scores = summarise(store, cells, did.measurement_ids, "test", 100, 0)
+    broken = scores[cells[2].intervention_id]["effect"]
+    assert (broken["n"], broken["n_missing"], broken["value"]) == (0, 9, None)
+    assert scores[cells[1].intervention_id]["effect"]["n_missing"] == 0
+    assert choose(cells[1:], scores, Bounds(9.0, 9.0)) is cells[1]
+    row = recommend(store, cells[2], cells, scores, Bounds(9.0, 9.0), "spec")
+    assert (row["verdict"], row["n_missing"]) == ("too few to tell", 9)
+    store.append("models", [dataclasses.asdict(bench.model.identity)])
+    (shown,) = store.rows("SELECT n, n_missing, effect FROM leaderboard WHERE n_missing > 0")
+    assert shown == {"n": 0, "n_missing": 9, "effect": None}
+
+
+def test_the_choice_asks_for_the_upper_end_of_the_perplexity_ratio(bench: Bench) -> None:
+    strong, weak = best_first(bench)[:2]
+
+    def row(value: float, high: float) -> dict[str, float]:
+        return {"value": value, "ci_low": value, "ci_high": high, "n_missing": 0}
+
+    scores = {
+        strong.intervention_id: {"effect": row(2.0, 2.0), "perplexity_ratio": row(1.3, 1.6)},
+        weak.intervention_id: {"effect": row(1.0, 1.0), "perplexity_ratio": row(1.2, 1.4)},
+    }
+    assert choose([strong, weak], scores, Bounds(1.5, 1.0)) is weak
+    assert choose([strong, weak], scores, Bounds(1.7, 1.0)) is strong
