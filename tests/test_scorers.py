@@ -166,7 +166,7 @@ def test_a_judge_that_fails_midway_is_asked_the_rest_alone(tmp_path: Path) -> No
         failed = len(server.asked)
         ran(tmp_path, asked)
     questions = [body["messages"][0]["content"] for _, _, body in server.asked]
-    assert failed == 4
+    assert failed in (4, 5)  # the next one may be under way when the answer comes
     assert questions.count(questions[0]) <= 2  # once for validation, once for test
 
 

@@ -16,8 +16,7 @@ from steering_core.store import Store
 def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
     """Have the store hold the projections on the chosen vector of texts without it, with it and with its mirror image.
 
-    They are those of the first open prompt among the generations, on the first vector where several were chosen; how many
-    were computed.
+    They are those of the test's first open prompt, on the first vector where there are several; how many were computed.
     """
     concept = bench.concept
     if not trial.chosen.vectors or not concept.prompts:

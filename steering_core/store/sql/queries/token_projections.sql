@@ -1,6 +1,6 @@
 -- The tokens of a recommendation's sample text, unsteered, steered and mirrored: each one's projection on the vector (the
--- first, where several were chosen) as the untouched model reads it, from the unsteered text's mean, in shares of the mean residual norm.
--- Parameter: recommendation_id.
+-- first, where several were chosen) as the untouched model reads it, from the unsteered text's mean, in shares of the
+-- mean residual norm. Parameter: recommendation_id.
 WITH chosen AS (
     SELECT * FROM raw.recommendations WHERE recommendation_id = ?
 ), texts AS (
