@@ -1,37 +1,159 @@
-"""What the evaluation's savings are worth, that they change nothing, and how often nonsense passes for a concept.
+"""How long a full evaluation takes, what each saving in it is worth, and how often nonsense passes for a concept.
 
-python -m benchmarks.evaluation                 # savings, on the embedded model
-python -m benchmarks.evaluation --nonsense 100  # verdicts on pairs whose sides a coin decides, on a tiny model
+python -m benchmarks.evaluation                     # one full evaluation, then the savings; on the embedded model
+python -m benchmarks.evaluation --full              # the first alone; --savings: the second alone
+python -m benchmarks.evaluation --tiny              # both on a tiny random model, to see that they run
+python -m benchmarks.evaluation --nonsense 100      # verdicts where a coin decides the sides, on a tiny model
+python -m benchmarks.evaluation --nonsense-real 5   # the same on the embedded model, reduced
+
+The last two end with status 1 where fewer than 95 % come out *no better than random*.
 """
 
 import argparse
-import collections
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from steering_core import pipeline
 from steering_core.backend import mx
 from steering_core.concepts import Concept, Item, load_concept
 from steering_core.engine.forward import Work
 from steering_core.evaluation.cells import Cell
+from steering_core.evaluation.chance import chance_controls
+from steering_core.evaluation.recommendations import CHANCE
 from steering_core.evaluation.search import Ground, Search
+from steering_core.interventions.change import Intervention
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
-from steering_core.pipeline import held_out, neutral, run
+from steering_core.pipeline import bounds, held_out, neutral, run
 from steering_core.prompts import item_prompts
 from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
-from steering_core.scores.summary import cell_values
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests.nonsense import dealt_anew, save_nonsense
+from tests.tiny import save_tiny_model
 
-SPEC = Spec(models=("smollm2-135m",), concepts=("sentiment",))
+MODEL, CONCEPT = "smollm2-135m", "sentiment"
+METHODS = ("mean_difference", "logistic")
+DOSES = (0.15, 0.3, 0.45)
+ENOUGH = 0.95
+
+
+def full_spec(model: str, concept: str) -> Spec:
+    """A full evaluation: every layer, two methods, 30 items, all controls, 100 texts of 48 tokens and more."""
+    return Spec(
+        models=(model,),
+        concepts=(concept,),
+        vectors={"methods": METHODS, "random_controls": 3},
+        generations={"layers": "all", "doses": DOSES, "prompts": 6, "max_tokens": 48},
+        scores={"items": 15},  # on validation, and as many on test
+    )
+
+
+def reduced_spec(model: str, concept: str, shortlist: int | str = 6) -> Spec:
+    """What the plain grid can do in minutes: five layers, two doses, eight items, texts of 16 tokens."""
+    return Spec(
+        models=(model,),
+        concepts=(concept,),
+        vectors={"methods": METHODS, "random_controls": 3, "quality_draws": 0},
+        generations={"doses": DOSES[:2], "prompts": 2, "max_tokens": 16, "shortlist": shortlist},
+        scores={"items": 8, "neutral": 6},
+    )
+
+
+# -- one full evaluation -----------------------------------------------------------------------------------------------
+
+
+def full(model: str, concept: str) -> None:
+    """Print what one full evaluation takes, stage by stage, and what it says."""
+    spec, started = full_spec(model, concept), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        report = run(spec, store, told())
+        seconds = time.perf_counter() - started
+        for stage, did in report["stages"].items():
+            say(f"  {stage}: {did['computed']:,} computed in {did['seconds']:.0f} s, {did['tokens']:,} tokens")
+        tried = store.rows("SELECT count(DISTINCT intervention_id) AS n FROM scores WHERE control IS NULL")[0]["n"]
+        (row,) = report["recommendations"]
+        say(f"full evaluation: {seconds:.0f} s; {tried} candidates tried, {row['n']} test items; {row['verdict']}: "
+            f"{row['method']} at {row['layers']}, dose {row['dose']:.2f}, effect {row['effect']:+.3f} "
+            f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}], p {row['p_value']:.2g}")  # fmt: skip
+
+
+def told() -> Callable[[str, int, int], None]:
+    """A notification that prints how far a step is, every ten seconds and at its end."""
+    last = 0.0
+
+    def notify(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.perf_counter() - last > 10:
+            last = time.perf_counter()
+            say(f"  {what}: {done} of {total}")
+
+    return notify
+
+
+# -- what each saving is worth -----------------------------------------------------------------------------------------
+
+
+def savings(model: str, concept: str, items: int) -> None:
+    """Print what sharing, restarting, pruning and halving are worth against doing without, and that verdicts stay."""
+    with ready(reduced_spec(model, concept)) as (this, opened, asked, vectors, cells):
+        say(f"the savings, on {len(cells) - 1} candidates: {len(pipeline.grid_layers(this.spec, opened))} layers, "
+            f"{len(METHODS)} methods, 2 doses")  # fmt: skip
+        per_cell = sharing(opened, asked, cells, held_out(asked, "validation", this.spec.scores)[:items])
+        searching(this, opened, asked, vectors, cells)
+        grid = full_spec(model, concept)
+        n = opened.identity.n_layers * len(METHODS) * len(DOSES) * 5 * 2 * (grid.scores.items or 0)
+        say(f"the plain grid of the full evaluation, {n:,} cells and items at {per_cell:.2f} s: "
+            f"{n * per_cell / 3600:.1f} h for propensity alone")  # fmt: skip
+    verdicts(model, concept)
+
+
+def sharing(model: Model, concept: Concept, cells: Sequence[Cell], items: Sequence[Item]) -> float:
+    """Print what sharing the prompt, and restarting at the steered layer, are worth; seconds a plain cell and item."""
+    from_below = [FromBelow(cell.model_id, cell.concept_id, cell.steering, cell.vectors) for cell in cells]
+    times: dict[str, list[float]] = {"plain": [], "shared": [], "restarted": []}
+    furthest = 0.0
+    for item in items:
+        bench = Bench(model, concept)
+        plain_seconds, plain = timed(lambda item=item: plain_propensity(model, concept, item, cells))
+        shared_seconds, _ = timed(lambda item=item, bench=bench: propensity(bench, item, from_below))
+        seconds, values = timed(lambda item=item, bench=bench: propensity(bench, item, cells))
+        for name, took in zip(times, (plain_seconds, shared_seconds, seconds), strict=True):
+            times[name].append(took)
+        furthest = max(furthest, float(np.abs(np.array(values) - plain).max()))
+        say(f"  an item: plain {plain_seconds:.1f} s, shared {shared_seconds:.1f} s, restarted {seconds:.1f} s")
+    ratio = {
+        (a, b): statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
+        for a, b in (("plain", "shared"), ("shared", "restarted"), ("plain", "restarted"))
+    }
+    say(f"sharing prompts and batching cells: {ratio['plain', 'shared']:.1f} times as fast; restarting at the steered "
+        f"layer: {ratio['shared', 'restarted']:.1f} times more, together {ratio['plain', 'restarted']:.1f}; values "
+        f"within {furthest:.1e} nats of the plain ones")  # fmt: skip
+    return statistics.median(times["plain"]) / len(cells)
+
+
+class FromBelow(Cell):
+    """A cell with a change at block 0 that changes nothing: its rows cannot restart higher up."""
+
+    @cached_property
+    def intervention(self) -> Intervention:
+        """What is done, beginning at block 0."""
+        changes = Cell(self.model_id, self.concept_id, self.steering, self.vectors).intervention.changes
+        return Intervention((*(replace(change, layer=0, amount=0.0) for change in changes[:1]), *changes))
 
 
 def plain_propensity(model: Model, concept: Concept, item: Item, cells: Sequence[Cell]) -> list[float]:
@@ -51,38 +173,65 @@ def plain_propensity(model: Model, concept: Concept, item: Item, cells: Sequence
     return found
 
 
-def savings(items: int) -> None:
-    """Print what sharing and restarting are worth, and what halving is, as ratios of interleaved pairs."""
-    with tempfile.TemporaryDirectory() as folder:
-        this = Run(SPEC, Store(Path(folder) / "store"))
-        model, concept = pipeline.load_model(this, SPEC.models[0]), load_concept(SPEC.concepts[0])
-        pipeline.extract_activations(this, model, [concept])
-        vectors, _ = pipeline.derive_vectors(this, model, concept)
-        cells = pipeline.candidate_cells(this, model, concept, vectors)
-        asked = held_out(concept, "validation", SPEC.scores)
-        ratios, furthest = [], 0.0
-        for item in asked[:items]:
-            fast, shared = timed(lambda item=item: propensity(Bench(model, concept), item, cells))
-            slow, plain = timed(lambda item=item: plain_propensity(model, concept, item, cells))
-            ratios.append(slow / fast)
-            furthest = max(furthest, float(np.abs(np.array(shared) - plain).max()))
-        print(f"shared and restarted: {statistics.median(ratios):.1f} times as fast, {len(cells)} cells an item, "
-              f"values within {furthest:.1e} nats", flush=True)  # fmt: skip
-        ground = Ground(asked, neutral("validation", SPEC.scores), SPEC.scores.metrics, SPEC.scores.max_kl)
-        found: dict[str, Any] = {}
-        for name in ("halving", "grid"):
-            work, store = Work(), Store(Path(folder) / name)
-            search = Search(Bench(model, concept, work), store, ground)
+def searching(this: Run, model: Model, concept: Concept, vectors: Sequence[Any], cells: Sequence[Cell]) -> None:
+    """Print what halving, and leaving out the controls of candidates that lost, are worth; teacher forcing alone."""
+    scores = this.spec.scores
+    items, prompts = held_out(concept, "validation", scores), neutral("validation", scores)
+    ground = Ground(items, prompts, ("propensity", "kl"), bounds(this.spec))
+    found: dict[str, tuple[float, int, str]] = {}
+    for name in ("grid with all controls", "grid with the shortlist's controls", "halving"):
+        work = Work()
+        with tempfile.TemporaryDirectory() as folder:
+            search = Search(Bench(model, concept, work=work), Store(Path(folder) / "store"), ground)
+            started = time.perf_counter()
             if name == "halving":
-                seconds, shortlist = timed(lambda search=search: search.halving(cells, vectors, 6))
+                shortlist = search.halving(cells, vectors, 6)
             else:
-                seconds, shortlist = timed(lambda search=search: search.whole_grid(cells, vectors))
-            values = cell_values(store, shortlist.cells, shortlist.measured.measurement_ids)
-            effects = [np.mean(list(v["effect"].values())) for v in values]
-            found[name] = (seconds, work.tokens, shortlist.cells[int(np.argmax(effects))].expression)
-        print(f"halving: {found['grid'][0] / found['halving'][0]:.1f} times as fast as the grid with all its controls, "
-              f"{found['halving'][1]:,} tokens for {found['grid'][1]:,}; "
-              f"same best cell: {found['halving'][2] == found['grid'][2]}")  # fmt: skip
+                beside = vectors if name == "grid with all controls" else []
+                shortlist = search.whole_grid(cells, beside)
+                best = search.best(shortlist.cells[1:], 6)
+                if not beside:
+                    rivals = [control for cell in best for control in chance_controls(cell, vectors)]
+                    search.measure(rivals, len(items), 0)
+            of_grid = {cell.intervention_id for cell in cells[1:]}
+            best = search.best([cell for cell in shortlist.cells if cell.intervention_id in of_grid], 1)
+            found[name] = (time.perf_counter() - started, work.tokens, best[0].expression)
+        say(f"  {name}: {found[name][0]:.0f} s, {found[name][1]:,} tokens")
+    (whole, _, first), (pruned, _, _), (halved, _, last) = found.values()
+    say(f"pruning controls: {whole / pruned:.1f} times as fast; halving, with combinations and refined doses besides: "
+        f"{pruned / halved:.1f} times more; same best candidate of the grid: {first == last}")  # fmt: skip
+
+
+def verdicts(model: str, concept: str) -> None:
+    """Print the verdicts of search and whole grid, texts and test included, on a concept and on nonsense."""
+    for name in (concept, "nonsense"):
+        said = []
+        for shortlist in (6, "all"):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, report = timed(
+                    lambda name=name, shortlist=shortlist, folder=folder: run(
+                        reduced_spec(model, name, shortlist), Store(Path(folder) / "store"), told()
+                    )
+                )
+            (row,) = report["recommendations"]
+            said.append(row["verdict"])
+            say(f"  {name}, shortlist {shortlist}: {seconds:.0f} s; {row['verdict']}: layers {row['layers']}, "
+                f"dose {row['dose']:.2f}, effect {row['effect']:+.3f}")  # fmt: skip
+        say(f"{name}: the verdict is {'the same' if said[0] == said[1] else 'ANOTHER'} with the search as without")
+
+
+@contextmanager
+def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list[Cell]]]:
+    """A run of one model and concept with its vectors and its grid."""
+    with tempfile.TemporaryDirectory() as folder:
+        this = Run(spec, Store(Path(folder) / "store"))
+        model, concept = pipeline.load_model(this, spec.models[0]), load_concept(spec.concepts[0])
+        try:
+            pipeline.extract_activations(this, model, [concept])
+            vectors, _ = pipeline.derive_vectors(this, model, concept)
+            yield this, model, concept, vectors, pipeline.candidate_cells(this, model, concept, vectors)
+        finally:
+            model.close()
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -92,15 +241,15 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, value
 
 
-def nonsense(seeds: int, flip_items: bool) -> None:
-    """Print how often each verdict comes out for random pairs on a tiny random model."""
-    from tests.nonsense import save_nonsense
-    from tests.tiny import save_tiny_model
+# -- nonsense ----------------------------------------------------------------------------------------------------------
 
-    verdicts: collections.Counter[str] = collections.Counter()
+
+def nonsense(seeds: int, flip_items: bool) -> bool:
+    """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass."""
     with tempfile.TemporaryDirectory() as folder:
         model = save_tiny_model(Path(folder) / "model")
-        for seed in range(seeds):
+
+        def verdict(seed: int) -> str:
             spec = Spec(
                 models=(str(model),),
                 concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
@@ -108,17 +257,64 @@ def nonsense(seeds: int, flip_items: bool) -> None:
                 scores={"bootstrap": 500, "metrics": ("propensity",)},
             )
             (row,) = run(spec, Store(Path(folder) / f"store-{seed // 10}"))["recommendations"]
-            verdicts[row["verdict"]] += 1
-    print(f"nonsense{' and nonsense items' * flip_items}: {dict(verdicts)}")
+            return str(row["verdict"])
+
+        return honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
+
+
+def nonsense_real(seeds: int, model: str) -> bool:
+    """The same for the shipped nonsense pairs and items, dealt to sides anew, on a real model: reduced sizes."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+
+        def verdict(seed: int) -> str:
+            path = Path(folder) / f"nonsense-{seed}.yaml"
+            dealt = dealt_anew(load_concept("nonsense"), seed)
+            path.write_text(yaml.safe_dump(dealt.model_dump(mode="json", exclude_none=True)))
+            spec = reduced_spec(model, str(path)).model_copy(update={"name": f"nonsense-{seed}"})
+            seconds, report = timed(lambda: run(spec, store, told()))
+            (row,) = report["recommendations"]
+            say(f"  seed {seed}, {seconds:.0f} s: {row['verdict']} ({row['reason']})")
+            return str(row["verdict"])
+
+        return honest("nonsense on the real model", map(verdict, range(seeds)), seeds)
+
+
+def honest(what: str, verdicts: Iterator[str], seeds: int) -> bool:
+    """Print the verdicts' counts; whether enough of them are *no better than random*."""
+    found = Counter(verdicts)
+    say(f"{what}: {dict(found)} of {seeds}")
+    return found[CHANCE] >= ENOUGH * seeds
+
+
+def say(line: str) -> None:
+    """Print a line now."""
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Run what the command line asks for; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--savings", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--nonsense", type=int, default=0, metavar="SEEDS")
+    parser.add_argument("--nonsense-real", type=int, default=0, metavar="SEEDS")
+    parser.add_argument("--items", type=int, default=4, help="items on which plain propensity is timed")
+    parser.add_argument("--concept", default=CONCEPT)
+    given = parser.parse_args()
+    if given.nonsense:
+        return 0 if min(nonsense(given.nonsense, flip) for flip in (False, True)) else 1
+    if given.nonsense_real:
+        return 0 if nonsense_real(given.nonsense_real, MODEL) else 1
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(save_tiny_model(Path(folder) / "tiny")) if given.tiny else MODEL
+        if given.full or not given.savings:
+            full(model, given.concept)
+        if given.savings or not given.full:
+            savings(model, given.concept, given.items)
+    return 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nonsense", type=int, default=0, metavar="SEEDS")
-    parser.add_argument("--items", type=int, default=6)
-    given = parser.parse_args()
-    if given.nonsense:
-        nonsense(given.nonsense, flip_items=False)
-        nonsense(given.nonsense, flip_items=True)
-    else:
-        savings(given.items)
+    sys.exit(main())

@@ -36,6 +36,19 @@ def _flipped(coin: random.Random, a: str, b: str) -> tuple[str, str]:
     return (a, b) if coin.random() < 0.5 else (b, a)
 
 
+def dealt_anew(concept: Concept, seed: int) -> Concept:
+    """The concept with a coin deciding the sides of every pair and item."""
+    coin = random.Random(f"dealt anew {seed}")
+    pairs, items = [], []
+    for pair in concept.pairs:
+        positive, negative = _flipped(coin, pair.positive, pair.negative)
+        pairs.append(Pair(prompt=pair.prompt, positive=positive, negative=negative))
+    for item in concept.items:
+        matching, other = _flipped(coin, item.matching, item.not_matching)
+        items.append(Item(prompt=item.prompt, matching=matching, not_matching=other))
+    return concept.model_copy(update={"name": f"nonsense-{seed}", "pairs": tuple(pairs), "items": tuple(items)})
+
+
 def save_nonsense(folder: Path, seed: int, flip_items: bool) -> Path:
     """The concept as a YAML file."""
     path = folder / f"nonsense-{seed}.yaml"

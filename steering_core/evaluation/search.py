@@ -77,7 +77,7 @@ class Search:
 
     def whole_grid(self, cells: Sequence[Cell], vectors: Sequence[Vector]) -> Shortlist:
         """Every cell, and every candidate's controls, on every item and neutral prompt: no search at all."""
-        self._measure(cells, len(self.ground.items), len(self.ground.neutral))
+        self.measure(cells, len(self.ground.items), len(self.ground.neutral))
         self.found.cells = list(cells)
         return self._with_controls(vectors, len(self.ground.items))
 
@@ -89,32 +89,32 @@ class Search:
         left = self._screened(self._directions(unsteered, candidates, seen, keep), seen)
         left += self._screened(self._combinations(left, candidates), seen)
         while len(left) > keep and seen < everything:
-            left = self._best(left, max(keep, math.ceil(len(left) / _KEPT)))
+            left = self.best(left, max(keep, math.ceil(len(left) / _KEPT)))
             seen = min(2 * seen, everything)
-            self._measure([unsteered, *left], seen, SCREEN_NEUTRAL)
-        left = self._best(left, keep)
-        self._measure([unsteered, *left], everything, len(self.ground.neutral))
-        finer = self._refined(self._best(left, keep))
-        self._measure([unsteered, *finer], everything, len(self.ground.neutral))
-        coarse = self._best(left, max(keep - len(finer), 1))
-        self.found.cells = [unsteered, *self._best([*finer, *coarse], keep)]
+            self.measure([unsteered, *left], seen, SCREEN_NEUTRAL)
+        left = self.best(left, keep)
+        self.measure([unsteered, *left], everything, len(self.ground.neutral))
+        finer = self._refined(self.best(left, keep))
+        self.measure([unsteered, *finer], everything, len(self.ground.neutral))
+        coarse = self.best(left, max(keep - len(finer), 1))
+        self.found.cells = [unsteered, *self.best([*finer, *coarse], keep)]
         return self._with_controls(vectors, min(2 * SCREEN_ITEMS, everything))
 
     def _screened(self, cells: list[Cell], items: int) -> list[Cell]:
         """Those of `cells` that keep within the damage bound on a few neutral prompts, with their first effects."""
         if not cells:
             return []
-        self._measure([self.found.tried[0], *cells], items, SCREEN_NEUTRAL)
+        self.measure([self.found.tried[0], *cells], items, SCREEN_NEUTRAL)
         return self._within_bounds(cells)
 
     def _combinations(self, singles: Sequence[Cell], candidates: Sequence[Cell]) -> list[Cell]:
         """What the best single vectors combine to, at the doses at which the best of them is tried."""
-        best = [cell for cell in self._best(singles, len(singles)) if cell.vector and cell.dose]
+        best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
         if not best:
             return []
         doses = sorted(cell.dose for cell in candidates if cell.dose and cell.direction == best[0].direction)
         rest = [cell for cell in self.found.tried if cell.vector and cell.way == best[0].way]
-        return combined([*best, *self._best(rest, len(rest))], doses)
+        return combined([*best, *self.best(rest, len(rest))], doses)
 
     def _refined(self, best: Sequence[Cell]) -> list[Cell]:
         """The best directions at their largest doses within the bounds, where those are apart from what was tried."""
@@ -131,15 +131,15 @@ class Search:
 
     def _directions(self, unsteered: Cell, candidates: list[Cell], items: int, keep: int) -> list[Cell]:
         """The candidates along the best directions, judged at the middle of each one's strengths."""
-        self._measure([unsteered], items, 0)
+        self.measure([unsteered], items, 0)
         along: dict[str, list[Cell]] = {}
         for cell in candidates:
             along.setdefault(cell.direction, []).append(cell)
         if len(along) <= keep:
             return candidates
         middle = [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
-        self._measure([unsteered, *middle], items, 0)
-        chosen = {cell.direction for cell in self._best(middle, max(keep, math.ceil(len(middle) / _KEPT)))}
+        self.measure([unsteered, *middle], items, 0)
+        chosen = {cell.direction for cell in self.best(middle, max(keep, math.ceil(len(middle) / _KEPT)))}
         return [cell for cell in candidates if cell.direction in chosen]
 
     def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
@@ -153,10 +153,10 @@ class Search:
         self.found.controls = list(controls.values())
         self.store.append("vectors", [vector.row() for cell in self.found.controls for vector in cell.vectors])
         self.found.controls += prompted(self.bench.model.identity, self.bench.concept)
-        self._measure(self.found.controls, items, 0, tried=False)
+        self.measure(self.found.controls, items, 0, tried=False)
         return self.found
 
-    def _measure(self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True) -> None:
+    def measure(self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True) -> None:
         """Measure `cells` on the first `items` and `neutral` prompts of the ground."""
         ground, to = self.ground, (self.bench, self.store, cells)
         did = measure_items(*to, ground.items[:items], "validation", ground.metrics, self.notify)
@@ -171,7 +171,7 @@ class Search:
         values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.measurement_ids)[1:]
         return [float(np.mean(list(v[metric].values()))) if v.get(metric) else float("nan") for v in values]
 
-    def _best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
+    def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
         """The `n` cells that move the items furthest their own way, best first; diverged ones last."""
         effects = self._means(cells, "effect")
         reach = [cell.way * effect for cell, effect in zip(cells, effects, strict=True)]
