@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, tags
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows import tasks
 from flows.machine import accelerator, in_hand
+from flows.patience import patiently, publish
 from flows.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
@@ -57,7 +57,7 @@ def discover_vectors(
     shown = "\n\n".join(
         [markdown_report(run.store, report), pictures_in_markdown(run.store, report["recommendations"])]
     )
-    create_markdown_artifact(shown, key="report", description=f"Run {report['run']}")
+    publish(shown, "report", f"Run {report['run']}")
     run.raise_failures(report)
     return report
 
@@ -85,5 +85,4 @@ def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     trial = pipeline.trial_of(run, model, concept, found, vectors, scores)
     texts = tasks.generate_samples(run, model, concept, trial.cells, "test")
     on_test = tasks.score_trial(run, model, concept, trial, texts)
-    recommendation: dict[str, Any] = tasks.recommend(run, model, concept, trial, on_test)
-    return recommendation
+    return patiently(lambda: tasks.recommend(run, model, concept, trial, on_test))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.patience import publish
 from flows.threads import end_threads_at_exit
 from steering_core.errors import StoreDamaged
 from steering_core.reports import markdown_table
@@ -57,7 +57,7 @@ def store_maintenance(store: str | None = None, drop: bool = False) -> dict[str,
     parts = [f"# Maintenance of {opened.root}", f"{whole} files are whole, {len(damaged)} were damaged and set aside."]
     parts += [markdown_table(damaged), "## Merged", markdown_table(merged)]
     parts += ["## Dropped" if drop else "## Nothing refers to", markdown_table(unreferred)]
-    create_markdown_artifact("\n\n".join(parts), key="maintenance", description=f"Maintenance of {opened.root}")
+    publish("\n\n".join(parts), "maintenance", f"Maintenance of {opened.root}")
     if damaged:
         raise StoreDamaged(f"{len(damaged)} files were damaged and set aside; run your specs again to make them anew")
     return {"whole": whole, "merged": merged, "unreferred": unreferred}

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -16,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.discover_vectors import chosen_spec
 from flows.machine import in_hand
+from flows.patience import patiently, publish
 from flows.threads import end_threads_at_exit
 from steering_core.errors import RunIncomplete
 from steering_core.reports import markdown_table, named_query
@@ -53,14 +53,17 @@ def nightly_sweep(
 
 def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
     """Have a worker discover one model's vectors; a resumed sweep finds by the key the flow run that it had begun."""
-    began: FlowRun = run_deployment(
-        DISCOVER,
-        parameters=parameters | {"models": [model]},
-        tags=[f"model:{model}", f"sweep:{parameters['sweep']}"],
-        idempotency_key=f"{parameters['sweep']}-{model}-{attempt}",
-        timeout=0,
-    )  # type: ignore[assignment]
-    return began
+
+    def begun() -> FlowRun:
+        return run_deployment(  # type: ignore[return-value]
+            DISCOVER,
+            parameters=parameters | {"models": [model]},
+            tags=[f"model:{model}", f"sweep:{parameters['sweep']}"],
+            idempotency_key=f"{parameters['sweep']}-{model}-{attempt}",
+            timeout=0,
+        )
+
+    return patiently(begun)
 
 
 def end_of_all(begun: dict[str, FlowRun], parameters: dict[str, Any]) -> list[FlowRun]:
@@ -103,7 +106,7 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
     if lost:
         rows = [{"flow run": run.name, "state": run.state_name, "message": _message(run)} for run in lost]
         text += ["## Flow runs that did not complete", markdown_table(rows)]
-    create_markdown_artifact("\n\n".join(text), key="sweep", description=f"Sweep {sweep}")
+    publish("\n\n".join(text), "sweep", f"Sweep {sweep}")
     report = {"sweep": sweep, "cells": cells}
     if lost:
         lines = "\n".join(f"  {run.name}: {run.state_name}: {_message(run)}" for run in lost)

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.patience import patiently
 from steering_core import pipeline
 from steering_core.concepts import Concept, Split
 from steering_core.errors import ModelNotFound
@@ -49,7 +50,7 @@ def stage(
 
         @functools.wraps(function)
         def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            return as_task(*args, **kwargs, return_state=True).result()
+            return patiently(lambda: as_task(*args, **kwargs, return_state=True)).result()
 
         return called
 

@@ -1,0 +1,39 @@
+"""`sweep-layers`: which layer steers best where all do the same damage, compared with chance.
+
+prefect deployment run sweep-layers --param spec=quickstart --param kl=0.2
+"""
+
+from functools import partial
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.discover_vectors import chosen_spec
+from flows.measuring import measure_cells
+from flows.tasks import ProgressReporter
+from steering_core.evaluation.layer_sweep import over_layers, swept
+from steering_core.runs import Run
+from steering_core.store import Store, default_store
+
+
+@flow(name="sweep-layers", flow_run_name="sweep layers of {spec}", persist_result=False)
+def sweep_layers(
+    spec: str = "quickstart",
+    models: list[str] | None = None,
+    concepts: list[str] | None = None,
+    kl: Annotated[float, Field(gt=0)] = 0.2,
+    store: str | None = None,
+) -> list[dict[str, Any]]:
+    """Measure what every layer's vectors do at the strength where all do the same damage, beside their controls.
+
+    Args:
+        spec: A spec: its name in data/specs, or the path of a YAML file.
+        models: Models to use instead of the spec's.
+        concepts: Concepts to use instead of the spec's.
+        kl: The equal damage: nats on neutral next tokens.
+        store: The store; STEERFLOW_STORE or data/store where it is left out.
+    """
+    wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
+    run = over_layers(Run(wanted, opened, ProgressReporter(), keeps_outcomes=False), "all")
+    return measure_cells(run, "sweep layers", partial(swept, kl=kl))
