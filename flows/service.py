@@ -1,8 +1,9 @@
-"""`python -m flows.service up | down | worker POOL`: Prefect's server, deployments and workers of this machine.
+"""`python -m flows.service up | down | deploy | worker POOL`: Prefect's server, deployments, workers on a machine.
 
-Both may be called at any time, in any state: `up` starts what does not run yet, `down` stops what does. The server
-binds to the host of PREFECT_API_URL, which is loopback unless told otherwise. Logs and process ids lie in `.state`
-(STEERFLOW_STATE). For a machine that should do this at every boot, see the service files in docs/orchestration.md.
+`up` and `down` may be called at any time, in any state: `up` starts what does not run yet, `down` stops what does. The
+server binds to the host of PREFECT_API_URL, which is loopback unless told otherwise. Logs and process ids lie in
+`.state` (STEERFLOW_STATE). For a machine that should do this at every boot, see the service files in
+docs/orchestration.md.
 """
 
 import os
@@ -41,16 +42,21 @@ def up() -> None:
     """Start server, deployments and worker; returns when they answer. What already runs is left running."""
     api = _api()
     _serve(api)
-    for pool in POOLS:
-        _make_pool(api, pool)
+    _make_pools(api)
     _start(background("worker"), sys.executable, "-m", "flows.service", "worker", POOL)
     _start(background("sweeper"), sys.executable, "-m", "flows.service", "worker", SWEEPS)
-    with get_client(sync_client=True) as client:
-        apply(client, automations())
-    _deploy()
+    deploy()
     _wait(background("worker"), lambda: _worker_online(api, POOL))
     _wait(background("sweeper"), lambda: _worker_online(api, SWEEPS))
     print(f"Prefect answers at {api.removesuffix('/api')}; now: prefect deployment run discover-vectors")  # noqa: T201
+
+
+def deploy() -> None:
+    """Have the server hold the work pools, automations and deployments; starts nothing."""
+    _make_pools(_api())
+    with get_client(sync_client=True) as client:
+        apply(client, automations())
+    _deploy()
 
 
 def worker(pool: str) -> None:
@@ -126,11 +132,12 @@ def _start(process: Background, *command: str) -> None:
     process.start(command, environment)
 
 
-def _make_pool(api: str, pool: str) -> None:
-    """Have the work pool exist; the first worker that polls it says what its jobs look like."""
-    made = httpx.post(f"{api}/work_pools/", json={"name": pool, "type": "process"}, timeout=30)
-    if made.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
-        raise ServiceError(f"the server at {api} refused the work pool {pool}: {made.status_code} {made.text}")
+def _make_pools(api: str) -> None:
+    """Have the work pools exist; the first worker that polls one says what its jobs look like."""
+    for pool in POOLS:
+        made = httpx.post(f"{api}/work_pools/", json={"name": pool, "type": "process"}, timeout=30)
+        if made.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
+            raise ServiceError(f"the server at {api} refused the work pool {pool}: {made.status_code} {made.text}")
 
 
 def _deploy() -> None:
@@ -190,7 +197,7 @@ def _worker_online(api: str, pool: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        words: dict[str, Callable[..., None]] = {"up": up, "down": down, "worker": worker}
+        words: dict[str, Callable[..., None]] = {"up": up, "down": down, "deploy": deploy, "worker": worker}
         words[sys.argv[1]](*sys.argv[2:])
     except ServiceError as error:
         sys.exit(str(error))

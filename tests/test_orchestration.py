@@ -1,7 +1,6 @@
 """prefect.yaml and docs/orchestration.md are true: deployments load, their forms are described, their SQL answers."""
 
 import importlib
-import plistlib
 import re
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,3 @@ def test_the_pages_sql_answers(store: Store, query: str) -> None:
 
 def test_the_nightly_spec_loads() -> None:
     assert len(load_spec("nightly").models) == 2
-
-
-def test_the_launchd_unit_is_a_property_list() -> None:
-    unit = plistlib.loads((ROOT / "docs" / "services" / "org.steerflow.worker.plist").read_bytes())
-    assert unit["ProgramArguments"][1:] == ["-m", "flows.service", "worker", "steerflow"]
