@@ -64,7 +64,8 @@ def token_projection(rows: Rows) -> Drawing:
     lines = 1 + max((row["line"] for row in placed), default=0)
     y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)), paddingInner=0.1))
     base = alt.Chart(alt.InlineData(values=placed))
-    x = alt.X("start:Q", axis=None, scale=alt.Scale(domain=[0, LINE], nice=False))
+    columns = alt.Scale(domain=[0, LINE], nice=False)
+    x = alt.X("start:Q", axis=None, scale=columns)
     colour = alt.Color(
         "projection:Q",
         title="projection",
@@ -73,7 +74,7 @@ def token_projection(rows: Rows) -> Drawing:
     tiles = base.transform_filter("datum.place >= 0").mark_rect()
     tiles = tiles.encode(x=x, x2="end:Q", y=y, color=colour, tooltip=["place:O", "token:N", *_numbers("projection")])
     written = base.mark_text(align="left", baseline="middle", font="monospace", fontSize=11)
-    written = written.encode(x=x, y=y, text="token:N", opacity=alt.value(0.9))
+    written = written.encode(x=alt.X("word:Q", axis=None, scale=columns), y=y, text="token:N", opacity=alt.value(0.9))
     return alt.layer(tiles, written).properties(height=18 * lines)
 
 
@@ -81,18 +82,22 @@ LINE = 84  # characters
 
 
 def _laid_out(rows: Rows) -> list[dict[str, Any]]:
-    """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text."""
+    """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text.
+
+    `word` is where it begins behind its spaces, which an SVG would swallow.
+    """
     placed: list[dict[str, Any]] = []
     line, column, kind = -1, 0, None
     for row in rows:
         shown = _printable(row["token"])
         if row["kind"] != kind:
             kind, line, column = row["kind"], line + 2, 0
-            placed.append({"place": -1, "token": f"{kind}:", "line": line - 1, "start": 0, "end": 0})
+            placed.append({"place": -1, "token": f"{kind}:", "line": line - 1, "start": 0, "end": 0, "word": 0})
         if column and column + len(shown) > LINE:
             line, column = line + 1, 0
-        placed.append({**row, "token": shown, "line": line, "start": column, "end": column + len(shown)})
-        column += len(shown)
+        end, word = column + len(shown), column + len(shown) - len(shown.lstrip())
+        placed.append({**row, "token": shown, "line": line, "start": column, "end": end, "word": word})
+        column = end
     return placed
 
 
