@@ -190,10 +190,13 @@ def test_many_tabs_are_served_together_each_as_if_alone(client: TestClient, want
 # -- look and ask -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["layer_by_dose", "dose_response", "similarity", "frontier", "layer_profile"])
+@pytest.mark.parametrize(
+    "name", ["layer_by_dose", "dose_response", "similarity", "frontier", "layer_profile", "token_projection"]
+)
 def test_charts_are_drawn_from_their_queries(client: TestClient, name: str) -> None:
     board = client.get("/api/rows/leaderboard").json()
     given = {"model_id": board[0]["model_id"], "concept_id": board[0]["concept_id"], "layer": board[0]["layer"]}
+    given["recommendation_id"] = client.get("/api/rows/recommended").json()[0]["recommendation_id"]
     found = client.get(f"/api/charts/{name}", params=given).json()
     assert found["rows"] > 0
     assert found["chart"]["$schema"].startswith("https://vega.github.io/schema/vega-lite/v6")

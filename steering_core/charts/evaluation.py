@@ -11,6 +11,7 @@ import altair as alt
 Rows = Sequence[dict[str, Any]]
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 
+LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
 CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
 
 
@@ -66,19 +67,12 @@ def token_projection(rows: Rows) -> Drawing:
     base = alt.Chart(alt.InlineData(values=placed))
     columns = alt.Scale(domain=[0, LINE], nice=False)
     x = alt.X("start:Q", axis=None, scale=columns)
-    colour = alt.Color(
-        "projection:Q",
-        title="projection",
-        scale=alt.Scale(domain=[-bound, 0, bound], range=["#2f6fb2", "#f4f4f4", CANDIDATE]),
-    )
+    colour = alt.Color("projection:Q", title="projection", scale=alt.Scale(domain=[-bound, bound], domainMid=0))
     tiles = base.transform_filter("datum.place >= 0").mark_rect()
     tiles = tiles.encode(x=x, x2="end:Q", y=y, color=colour, tooltip=["place:O", "token:N", *_numbers("projection")])
     written = base.mark_text(align="left", baseline="middle", font="monospace", fontSize=11)
     written = written.encode(x=alt.X("word:Q", axis=None, scale=columns), y=y, text="token:N", opacity=alt.value(0.9))
-    return alt.layer(tiles, written).properties(height=18 * lines)
-
-
-LINE = 84  # characters
+    return alt.layer(tiles, written).properties(width=LINE * CHARACTER, height=18 * lines)
 
 
 def _laid_out(rows: Rows) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ CHARTS: dict[str, tuple[str, Callable[[charts.Rows], charts.Drawing]]] = {
     "layer_profile": ("layer_profile", evaluation.layer_profile),
     "stability": ("stability_of_concept", evaluation.stability),
     "similarity": ("vector_similarity", charts.similarity),
+    "token_projection": ("token_projections", evaluation.token_projection),
 }
 
 

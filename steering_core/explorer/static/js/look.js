@@ -50,9 +50,10 @@ async function open(row, detail) {
   const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.layer ?? row.layers[0]}.`)];
+  const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const board = h("section.card");
-  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
   await Promise.all([
     heat.fill("layer_by_dose", ids, cell),
@@ -61,6 +62,7 @@ async function open(row, detail) {
     profile.fill("layer_profile", ids),
     stable.fill("stability", ids),
     alike.fill("similarity", { model_id: row.model_id, layer: row.layer ?? row.layers[0] }),
+    tokens.fill("token_projection", { recommendation_id: row.recommendation_id }),
     leaderboard(board, ids, cell),
   ]);
 }
