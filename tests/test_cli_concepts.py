@@ -131,7 +131,8 @@ def test_results_measure_held_out_pairs_and_fill_a_page(here: Path, tiny_folder:
     Path("page.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     given = ["results", "sound.json", "--model", str(tiny_folder), "--store", "store"]
     (row,) = json.loads(steer(*given, "--format", "json").stdout)
-    assert row["pairs"] == 64
+    assert (row["pairs"], row["test_pairs"]) == (64, 12)
+    assert row["auc_low"] <= row["auc"] <= row["auc_high"]
     assert 0 <= row["auc"] <= 1
     assert steer(*given, "--write", "page.md").exit_code == 0
     page = Path("page.md").read_text()

@@ -51,7 +51,7 @@ def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     return {
         "concept": concept.name,
         "pairs": len(concept.pairs),
-        "items": len(concept.items),
+        "test_pairs": found.n,
         "layer": best,
         "auc": found.value,
         "auc_low": found.low,
