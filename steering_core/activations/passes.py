@@ -23,7 +23,7 @@ class Cost:
 
     tokens: int = 1024
     cached: int = 8192
-    overhead: int = 32
+    overhead: int = 64
 
 
 @dataclass(frozen=True)
