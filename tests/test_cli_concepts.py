@@ -124,6 +124,8 @@ def test_generate_says_what_it_needs_and_drafts_with_a_local_model(here: Path, t
     draft = load_concept("data/concepts/sentiment-draft.yaml")
     assert 1 <= len(draft.pairs) <= 4
     assert "DRAFT" in draft.card.made
+    with pytest.raises(ConceptError, match="is there already"):  # before a model is opened
+        steer("generate", "sentiment", "--model", "no-such-model")
 
 
 def test_results_measure_held_out_pairs_and_fill_a_page(here: Path, tiny_folder: Path) -> None:
@@ -158,3 +160,11 @@ def test_a_shipped_concept_is_told_apart_and_the_control_is_not(here: Path) -> N
     sentiment, nonsense = json.loads(steer(*given).stdout)
     assert sentiment["auc"] > 0.95 > sentiment["surface_auc"]
     assert 0.25 < nonsense["auc"] < 0.75
+
+
+@pytest.mark.real
+def test_the_embedded_model_drafts_and_says_what_it_left_out(here: Path) -> None:
+    drafted = steer("generate", "formality", "--model", "smollm2-135m", "--count", "4", "--max-tokens", "16")
+    pairs = load_concept("data/concepts/formality-draft.yaml").pairs
+    assert f"{len(pairs)} pairs to review; {4 - len(pairs)} prompts left out" in drafted.stdout
+    assert all(pair.positive != pair.negative for pair in pairs)

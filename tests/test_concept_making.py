@@ -50,13 +50,15 @@ def test_a_draft_answers_every_prompt_under_either_instruction() -> None:
 
 
 def test_answers_of_no_use_are_left_out_with_the_reason() -> None:
-    answers = ["good", "good!", "", "x", "one", "one two three four five six", "warm", "cold"]
-    draft = drafted(kind(), [*ASKED, "Tea?"], lambda asks, progress: answers, "list")
+    round_and_round = "a seat, a frame, a wheel, " * 4
+    answers = ["good", "good!", "", "x", "one", "one two three four five six", round_and_round, "y", "warm", "cold"]
+    draft = drafted(kind(), [*ASKED, "Parts?", "Tea?"], lambda asks, progress: answers, "list")
     assert [pair.prompt for pair in draft.concept.pairs] == ["Tea?"]
     assert [why for _, why in draft.left_out] == [
         "both answers are the same",
         "an answer is empty",
         "one answer is over three times as long as the other",
+        "an answer goes round in circles",
     ]
     with pytest.raises(ConceptError, match="gave no usable pair"):
         drafted(kind(), ASKED, lambda asks, progress: [""] * len(asks), "mute")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from steering_core.concepts.lint.check import lint
 from steering_core.concepts.lint.finding import Finding, shown_rows
 from steering_core.concepts.results import results, results_table, write_results
 from steering_core.concepts.scaffold import scaffold
-from steering_core.concepts.writing import write_concept, write_new
+from steering_core.concepts.writing import refuse_replacing, write_concept, write_new
 from steering_core.endpoint import Endpoint, Sampling
 from steering_core.errors import ConceptError
 from steering_core.models import open_model
@@ -182,6 +183,8 @@ def generate(
             "disk), or --endpoint http://localhost:8080/v1 --endpoint-model NAME for a server that you run or rent"
         )
     concept = load_concept(source)
+    path = out or FOLDER / f"{concept.name}-draft.yaml"
+    refuse_replacing(path, force)  # before minutes of drafting
     asked = (open_questions(prompts) if prompts else neutral_prompts())[:count]
     sampling = Sampling(max_tokens, temperature, seed)
     with progress_bars() as notify:
@@ -192,11 +195,11 @@ def generate(
         else:
             writer = served_writer(Endpoint(endpoint or "", endpoint_model), sampling)
             draft = drafted(concept, asked, writer, endpoint_model, progress)
-    path = out or FOLDER / f"{concept.name}-draft.yaml"
     write_concept(draft.concept, path, force)
     typer.echo(f"{path}: {len(draft.concept.pairs)} pairs to review; {len(draft.left_out)} prompts left out")
-    for text, why in draft.left_out[:10]:
-        typer.echo(f"  {why}: {text}")
+    for why, n in Counter(why for _, why in draft.left_out).most_common():
+        first = next(text for text, fault in draft.left_out if fault == why)
+        typer.echo(f"  {n}: {why}, such as for {first!r}")
 
 
 @app.command("results")

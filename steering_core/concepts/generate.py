@@ -15,6 +15,7 @@ from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import prompt
 
+FEWEST_RUNS = 10
 Ask = tuple[str, str]
 """A system prompt, and the user's message."""
 Writer = Callable[[Sequence[Ask], Progress], list[str]]
@@ -76,8 +77,8 @@ class Draft:
 def drafted(concept: Concept, asked: Sequence[str], writer: Writer, by: str, progress: Progress = silent) -> Draft:
     """`concept` with new pairs: the answers to `asked` under its positive and under its negative instruction.
 
-    Empty answers, answers that are the same on both sides and answers of very different length are left out. The card
-    says that the pairs are a draft. Raises ConceptError without instructions, or where nothing usable came back.
+    Answers that are empty, go round in circles, are the same on both sides or of very different length are left out.
+    The card calls the pairs a draft. Raises ConceptError without instructions, or where nothing usable came back.
     """
     if concept.instructions is None:
         raise ConceptError(
@@ -112,5 +113,13 @@ def _unusable(positive: str, negative: str) -> str | None:
         return "an answer is empty"
     if words(positive) == words(negative):
         return "both answers are the same"
+    if _circles(words(positive)) or _circles(words(negative)):
+        return "an answer goes round in circles"
     lengths = sorted((len(words(positive)) + 1, len(words(negative)) + 1))
     return "one answer is over three times as long as the other" if lengths[1] > 3 * lengths[0] else None
+
+
+def _circles(said: Sequence[str]) -> bool:
+    """Whether over a third of the runs of three words stand in the answer before."""
+    runs = list(zip(said, said[1:], said[2:], strict=False))
+    return len(runs) >= FEWEST_RUNS and len(set(runs)) < 2 / 3 * len(runs)

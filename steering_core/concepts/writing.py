@@ -49,8 +49,7 @@ def write_new(text: str, path: Path, replace: bool = False) -> None:
     """Write a text to a file, whole or not at all. Raises ConceptError where the file is there, or cannot be."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.exists() and not replace:
-            raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
+        refuse_replacing(path, replace)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_text(text, encoding="utf-8")
@@ -59,6 +58,16 @@ def write_new(text: str, path: Path, replace: bool = False) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as fault:
         raise ConceptError(f"{path} cannot be written: {fault.strerror}") from fault
+
+
+def refuse_replacing(path: Path, replace: bool) -> None:
+    """Raises ConceptError where the file is there already, unless it may be replaced, and where no file can be."""
+    try:
+        there = path.exists()
+    except OSError as fault:
+        raise ConceptError(f"{path} cannot be written: {fault.strerror}") from fault
+    if there and not replace:
+        raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
 
 
 def _without_empty(value: Any) -> Any:
