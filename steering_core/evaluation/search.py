@@ -86,8 +86,9 @@ class Search:
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.ground.items)
         seen = min(SCREEN_ITEMS, everything)
-        left = self._screened(self._directions(unsteered, candidates, seen, keep), seen)
-        left += self._screened(self._combinations(left, candidates), seen)
+        singles = self._directions(unsteered, candidates, seen, keep)
+        left = self._screened(unsteered, singles, seen) or [self._least_damaging(singles)]
+        left += self._screened(unsteered, self._combinations(left, candidates), seen)
         while len(left) > keep and seen < everything:
             left = self.best(left, max(keep, math.ceil(len(left) / _KEPT)))
             seen = min(2 * seen, everything)
@@ -100,11 +101,11 @@ class Search:
         self.found.cells = [unsteered, *self.best([*finer, *coarse], keep)]
         return self._with_controls(vectors, min(2 * SCREEN_ITEMS, everything))
 
-    def _screened(self, cells: list[Cell], items: int) -> list[Cell]:
+    def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
         """Those of `cells` that keep within the damage bound on a few neutral prompts, with their first effects."""
         if not cells:
             return []
-        self.measure([self.found.tried[0], *cells], items, SCREEN_NEUTRAL)
+        self.measure([unsteered, *cells], items, SCREEN_NEUTRAL)
         return self._within_bounds(cells)
 
     def _combinations(self, singles: Sequence[Cell], candidates: Sequence[Cell]) -> list[Cell]:
@@ -131,7 +132,6 @@ class Search:
 
     def _directions(self, unsteered: Cell, candidates: list[Cell], items: int, keep: int) -> list[Cell]:
         """The candidates along the best directions, judged at the middle of each one's strengths."""
-        self.measure([unsteered], items, 0)
         along: dict[str, list[Cell]] = {}
         for cell in candidates:
             along.setdefault(cell.direction, []).append(cell)
@@ -179,12 +179,15 @@ class Search:
         return [cells[i] for i in order[:n]]
 
     def _within_bounds(self, cells: Sequence[Cell]) -> list[Cell]:
-        """The cells that damage neutral prompts no more than allowed; the least damaging one where none is."""
-        damage = dict(zip(range(len(cells)), self._means(cells, "kl"), strict=True))
+        """The cells that damage neutral prompts no more than allowed."""
         if "kl" not in self.ground.metrics:
             return list(cells)
-        within = [cell for i, cell in enumerate(cells) if damage[i] <= self.ground.bounds.kl]
-        return within or [cells[min(damage, key=lambda i: damage[i] if math.isfinite(damage[i]) else math.inf)]]
+        damage = zip(cells, self._means(cells, "kl"), strict=True)
+        return [cell for cell, kl in damage if kl <= self.ground.bounds.kl]
+
+    def _least_damaging(self, cells: Sequence[Cell]) -> Cell:
+        damage = zip(cells, self._means(cells, "kl"), strict=True)
+        return min(damage, key=lambda one: one[1] if math.isfinite(one[1]) else math.inf)[0]
 
 
 def _alike(one: Cell, other: Cell) -> bool:
