@@ -207,7 +207,7 @@ def test_a_cell_of_the_heat_map_leads_to_its_texts(client: TestClient) -> None:
     ids = {name: cell[name] for name in ("model_id", "concept_id", "intervention_id")}
     found = client.get("/api/rows/texts_of_intervention", params=ids).json()
     assert {row["prompt"] for row in found} & {"Hello", "Tell me more"}
-    assert all(row["base"] is not None and row["layers"] == [cell["layer"]] for row in found)
+    assert all(row["base"] is not None and row["layers"] == str(cell["layer"]) for row in found)
 
 
 def test_the_prompts_nearest_to_a_vector_are_its_own_sides(client: TestClient, ran: Store, tiny_folder: Path) -> None:

@@ -36,7 +36,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
         name="loud",
         chat=True,
         pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD! {markup}", negative=f"{i} quiet.") for i in range(10)),
-        prompts=("Hello", markup),
+        prompts=("Hello", "Hello again", markup, f"{markup} again"),  # every other one is the test's
         items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
     )
     return ran_store(tmp_path_factory.mktemp("page"), tiny_folder, concept)

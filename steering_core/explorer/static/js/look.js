@@ -27,8 +27,7 @@ async function fill() {
 
 /** `layer 21, dose +0.30`, or `layers 15, 18, dose +0.30` where several are steered at once. */
 function where(row) {
-  const layers = [row.layers].flat();
-  return `layer${layers.length > 1 ? "s" : ""} ${layers.join(", ")}, dose ${dose(row)}`;
+  return `layer${row.layers.includes(",") ? "s" : ""} ${row.layers}, dose ${dose(row)}`;
 }
 
 const dose = (row) => (row.dose === null ? "–" : signed(row.dose));
@@ -49,7 +48,7 @@ async function open(row, detail) {
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
   const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
-  const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.layer ?? row.layers[0]}.`)];
+  const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const board = h("section.card");
@@ -61,7 +60,7 @@ async function open(row, detail) {
     bound.fill("frontier", ids),
     profile.fill("layer_profile", ids),
     stable.fill("stability", ids),
-    alike.fill("similarity", { model_id: row.model_id, layer: row.layer ?? row.layers[0] }),
+    alike.fill("similarity", { model_id: row.model_id, layer: row.first_layer }),
     tokens.fill("token_projection", { recommendation_id: row.recommendation_id }),
     leaderboard(board, ids, cell),
   ]);

@@ -1,6 +1,6 @@
 -- An intervention's texts beside the unsteered ones. Parameters: model_id, concept_id, intervention_id.
 SELECT
-    steered.prompt, base.text AS base, steered.text AS steered, steered.dose, steered.alpha, steered.layers,
+    steered.prompt, base.text AS base, steered.text AS steered, steered.dose, steered.alpha, array_to_string(steered.layers, ', ') AS layers,
     steered.finish, steered.seed
 FROM generations steered
 LEFT JOIN generations base

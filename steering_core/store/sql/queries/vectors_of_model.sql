@@ -23,7 +23,11 @@ WITH measured AS (
     JOIN broken USING (vector_id)
     GROUP BY vector_id
 ), latest AS (
-    SELECT r.vector_id, r.verdict, r.dose, row_number() OVER (PARTITION BY r.vector_id ORDER BY r.n DESC) AS place
+    SELECT
+        coalesce(r.vector_id, r.vector_ids[1]) AS vector_id, -- the first of several
+        CASE WHEN r.vector_id IS NOT NULL THEN r.verdict END AS verdict,
+        CASE WHEN r.vector_id IS NOT NULL THEN r.dose END AS dose,
+        row_number() OVER (PARTITION BY coalesce(r.vector_id, r.vector_ids[1]) ORDER BY r.n DESC) AS place
     FROM recommendations r
 )
 SELECT
@@ -33,4 +37,4 @@ FROM vectors v
 LEFT JOIN safe USING (vector_id)
 LEFT JOIN latest ON latest.vector_id = v.vector_id AND latest.place = 1
 WHERE v.model_id = ? AND v.control IS NULL
-ORDER BY latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;
+ORDER BY latest.vector_id IS NULL, latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;
