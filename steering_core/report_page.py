@@ -44,15 +44,19 @@ def _part(store: Store, latest: Row) -> Row:
     """What one recommendation shows."""
     row = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [latest["recommendation_id"]])[0]
     ids = [row["model_id"], row["concept_id"]]
-    texts = store.rows(named_query("side_by_side"), [row["recommendation_id"]])
-    board = store.rows(named_query("leaderboard_of_concept"), ids)
+    tables = [
+        ("Base and steered text", store.rows(named_query("side_by_side"), [row["recommendation_id"]])),
+        ("What the texts say", store.rows(named_query("text_scores_of_concept"), ids)),
+        ("Who says so", store.rows(named_query("scorers_of_concept"), ids)),
+        ("Leaderboard", store.rows(named_query("leaderboard_of_concept"), ids)),
+    ]
     return {
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
         "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
         "command": command(row),
         "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
-        "tables": [_table("Base and steered text", texts), _table("Leaderboard", board)],
+        "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }
 
 

@@ -54,6 +54,11 @@ def test_the_page_is_one_file_with_every_picture(page: str) -> None:
     assert page.count("http://") == page.count("http://www.w3.org/")  # the SVG's namespaces
 
 
+def test_scorers_that_were_not_asked_are_not_shown(page: str) -> None:
+    assert "Leaderboard" in page
+    assert "Who says so" not in page
+
+
 def test_texts_are_shown_and_not_run(page: str) -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

@@ -17,8 +17,9 @@ from steering_core.errors import EndpointError, SpecError
 from steering_core.models import Model
 from steering_core.pipeline import run
 from steering_core.prompts import open_prompt
+from steering_core.report_page import report_page
 from steering_core.scores.judge import Judge, rating_in
-from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, trained_probe
+from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
 from steering_core.scores.scorers import Text
 from steering_core.spec import JudgeSpec, Spec, load_spec
 from steering_core.store import Store
@@ -48,7 +49,7 @@ def test_the_probe_is_sklearns_on_the_pairs_that_vectors_are_not_made_from(tiny:
         name="loud", chat=True, prompts=("Hello",),
         pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(40)),
     )  # fmt: skip
-    probe = trained_probe(tiny, store, loud, steered={2})
+    probe = probe_for(tiny, store, loud, steered={2})
     assert probe is not None
     assert probe.layer == 3  # of four; 2 is steered
     (seen,) = _contrasts(tiny, store, loud, [[*loud.pairs_in("validation"), *loud.pairs_in("test")]], probe.layer)
@@ -63,7 +64,7 @@ def test_the_probe_is_sklearns_on_the_pairs_that_vectors_are_not_made_from(tiny:
 
 
 def test_a_text_is_read_by_the_untouched_model_without_its_neighbours(tiny: Model, concept: Concept) -> None:
-    texts = [text(tiny, concept, answer) for answer in ("LOUD! LOUD!", "quiet.", "quite")]
+    texts = [text(tiny, concept, answer) for answer in ("LOUD! LOUD!", "quiet.", "quiet.", "LOUD!", "quite")]
     together = answer_activations(tiny, texts, 1, Work())
     for i, one in enumerate(texts):
         assert together[i] == pytest.approx(answer_activations(tiny, [one], 1, Work())[0], abs=1e-4)
@@ -80,14 +81,16 @@ def test_a_probe_that_cannot_be_trained_or_means_nothing_says_so(
     tiny: Model, store: Store, concept: Concept, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = concept.model_copy(update={"pairs": concept.pairs[:4]})
-    assert trained_probe(tiny, store, few, steered={}) is None
-    assert trained_probe(tiny, store, concept, steered=range(4)) is None
+    assert probe_for(tiny, store, few, steered={}) is None
+    assert probe_for(tiny, store, concept, steered=range(4)) is None
     names = [f"{a}{b}" for a in "bdfgkl" for b in "aeiou"]
-    nothing = Concept(name="nothing", pairs=tuple(Pair(positive=a, negative=a[::-1]) for a in names))
-    trained_probe(tiny, store, nothing.model_copy(update={"pairs": _flipped(nothing.pairs)}), steered={})
+    nothing = Concept(name="nothing", pairs=_flipped(tuple(Pair(positive=a, negative=a[::-1]) for a in names)))
+    probe = probe_for(tiny, store, nothing, steered={})
+    assert probe is not None
+    assert probe.trained.auc < 0.8
     said_so = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "pairs, 4 needed" in said_so[0]
-    assert "no free layer" in said_so[1]
+    assert "every layer is steered" in said_so[1]
     assert "hardly tells pairs apart: AUC" in said_so[2]
 
 
@@ -108,6 +111,9 @@ def test_a_planted_direction_shows_in_texts_as_the_probe_reads_them(tmp_path: Pa
     (probe,) = store.rows("SELECT DISTINCT layer, n_pairs, auc, model FROM scorers")
     assert probe["layer"] not in {row["layer"] for row in layers}
     assert (probe["n_pairs"], probe["auc"]) == (19, 1.0)
+    page = report_page(store)
+    assert "<h3>What the texts say</h3>" in page
+    assert "<h3>Who says so</h3>" in page
 
 
 # -- the judge ----------------------------------------------------------------------------------------------------
@@ -195,10 +201,11 @@ def test_the_explorers_own_server_can_judge(tiny_folder: Path, tiny: Model, conc
 
 
 def test_a_judge_sees_the_question_the_answer_and_the_concept_alone(tiny: Model, concept: Concept) -> None:
-    judge = Judge(JudgeSpec(model="m", prompt="{concept}|{prompt}|{text}"), concept)
+    asked = {"model": "m", "endpoint": "http://127.0.0.1:9/v1"}
+    judge = Judge(JudgeSpec(**asked, prompt="{concept}|{prompt}|{text}"), concept)
     assert judge.question(text(tiny, concept, " {LOUD} ")) == "loud|Hello|{LOUD}"
-    assert judge.key != Judge(JudgeSpec(model="m", prompt="{text}"), concept).key
-    assert judge.key == Judge(JudgeSpec(model="m", prompt="{concept}|{prompt}|{text}", retries=9), concept).key
+    assert judge.key != Judge(JudgeSpec(**asked, prompt="{text}"), concept).key
+    assert judge.key == Judge(JudgeSpec(**asked, prompt="{concept}|{prompt}|{text}", retries=9), concept).key
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from steering_core.concepts import Concept
 from steering_core.endpoint import Endpoint, Sampling
@@ -38,11 +39,12 @@ class Judge:
     spec: JudgeSpec
     concept: Concept
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Content key of whom is asked, and what."""
-        asked = (self.spec.model, self.spec.endpoint, self.spec.prompt, self.spec.max_tokens)
-        return content_key("judge", JUDGE_VERSION, *asked, self._looked_for)
+        """Content key of whom is asked, and what; a local model goes by its contents."""
+        spec = self.spec
+        who = (spec.endpoint, spec.model) if spec.endpoint else Model(spec.model).identity.model_id
+        return content_key("judge", JUDGE_VERSION, who, spec.prompt, spec.max_tokens, self._looked_for)
 
     def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
         """A rating from 0 to 1 for each text, with the judge's words; nan where those hold no rating.

@@ -7,7 +7,8 @@ cannot score well by lying along the probe: no pair and no layer is shared, and 
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.extract import extract
 from steering_core.activations.passes import plan_passes
-from steering_core.concepts import SIDES, Concept, Pair
+from steering_core.concepts import SIDES, Concept, Pair, Split
 from steering_core.engine.forward import Work
+from steering_core.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
@@ -28,6 +30,7 @@ from steering_core.vectors.separation import auc
 log = logging.getLogger(__name__)
 
 PROBE_VERSION = 1
+SPLITS: tuple[Split, ...] = ("validation", "test")  # of the pairs that it is trained on: vectors are made of the others
 POSITION = "response"  # whatever the vectors read: a text is judged as a whole
 DEPTH = 2 / 3  # of the model: behind the usual steered layers, where sides are still told apart well
 MIN_PAIRS = 4
@@ -35,19 +38,33 @@ MIN_AUC = 0.8  # on the vector's own pairs, which the probe has not seen; below 
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What training gave: P(positive) = sigmoid(weights · activation + bias), weights (D,); the AUC on unseen pairs."""
+
+    weights: np.ndarray
+    bias: float
+    auc: float
+
+    def probabilities(self, activations: np.ndarray) -> np.ndarray:
+        """P(positive) of each row, (N, D) -> (N,)."""
+        odds = activations.astype(np.float64) @ self.weights + self.bias  # their logarithms
+        found: np.ndarray = np.exp(-np.logaddexp(0, -odds))
+        return found
+
+
+@dataclass(frozen=True)
 class Probe:
-    """A trained probe: P(positive) = sigmoid(weights · activation + bias), weights (D,), at one layer."""
+    """A concept's probe at one layer; it is trained when the first text asks for it."""
 
     model: Model
+    store: Store
+    concept: Concept
     layer: int
-    by: ScoredBy
-    weights: np.ndarray = field(repr=False)
-    bias: float
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Content key of the probe."""
-        return self.by.scorer_id
+        """Content key of what the probe is made of."""
+        return content_key("probe", self.model.identity.model_id, self._made_of)
 
     def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
         """Probability that each text is of the concept's positive side, 0 to 1; nan for a text without tokens."""
@@ -55,13 +72,42 @@ class Probe:
         kept = [i for i, text in enumerate(texts) if set(text.tokens) - stops]
         activations = answer_activations(self.model, [texts[i] for i in kept], self.layer, work)  # (N, D)
         values = np.full(len(texts), np.nan)
-        values[kept] = self.probabilities(activations)
-        return (Rating(float(value), self.by) for value in values)
+        values[kept] = self.trained.probabilities(activations)
+        definition = self._made_of | {"n_pairs": len(_training(self.concept)), "auc": round(self.trained.auc, 6)}
+        by = ScoredBy("probe", self.model.name, self.model.identity.model_id, definition)
+        return (Rating(float(value), by) for value in values)
 
-    def probabilities(self, activations: np.ndarray) -> np.ndarray:
-        """P(positive) of each row, (N, D) -> (N,)."""
-        found: np.ndarray = 1 / (1 + np.exp(-(activations.astype(np.float64) @ self.weights + self.bias)))
+    @cached_property
+    def trained(self) -> Trained:
+        """The probe's weights, from the store's activations; it gets those that it lacks."""
+        seen, unseen = _contrasts(
+            self.model, self.store, self.concept, [_training(self.concept), self.concept.pairs_in("train")], self.layer
+        )
+        weights, bias = _fitted(seen)
+        found = Trained(weights, bias, auc(unseen.positive @ weights, unseen.negative @ weights))
+        if found.auc < MIN_AUC:
+            named = f"{self.concept.name} on {self.model.name}"
+            log.warning("the probe for %s hardly tells pairs apart: AUC %.2f", named, found.auc)
         return found
+
+    @property
+    def _made_of(self) -> dict[str, Any]:
+        of = {"concept_id": self.concept.concept_id, "splits": list(SPLITS), "version": PROBE_VERSION}
+        return of | {"layer": self.layer, "position": POSITION}
+
+
+def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> Probe | None:
+    """The concept's probe at a layer that is not `steered`; None, with a warning, where too few pairs are left."""
+    layer, n = _free_layer(model.identity.n_layers, steered), len(_training(concept))
+    if layer is None or n < MIN_PAIRS:
+        why = "every layer is steered" if layer is None else f"{n} validation and test pairs, {MIN_PAIRS} needed"
+        log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
+        return None
+    return Probe(model, store, concept, layer)
+
+
+def _training(concept: Concept) -> list[Pair]:
+    return [pair for split in SPLITS for pair in concept.pairs_in(split)]
 
 
 def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Work) -> np.ndarray:
@@ -75,31 +121,6 @@ def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Wo
     for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here())):
         found[list(captured.rows)] = captured.values[:, 0]
     return found
-
-
-def trained_probe(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> Probe | None:
-    """The concept's probe at a layer other than the `steered` ones; None, with a warning, where too few pairs are left.
-
-    Activations come from the store, which gets what it lacks.
-    """
-    training = [*concept.pairs_in("validation"), *concept.pairs_in("test")]
-    layer = _free_layer(model.identity.n_layers, steered)
-    if len(training) < MIN_PAIRS or layer is None:
-        why = f"{len(training)} validation and test pairs, {MIN_PAIRS} needed" if layer is not None else "no free layer"
-        log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
-        return None
-    unseen = concept.pairs_in("train")
-    seen, held_out = _contrasts(model, store, concept, [training, unseen], layer)
-    weights, bias = _fitted(seen)
-    separation = auc(held_out.positive @ weights, held_out.negative @ weights)
-    if separation < MIN_AUC:
-        log.warning("the probe for %s on %s hardly tells pairs apart: AUC %.2f", concept.name, model.name, separation)
-    definition: dict[str, Any] = {
-        "version": PROBE_VERSION, "concept_id": concept.concept_id, "layer": layer, "position": POSITION,
-        "splits": ["validation", "test"], "n_pairs": len(training), "auc": round(separation, 6),
-    }  # fmt: skip
-    by = ScoredBy("probe", model.name, model.identity.model_id, definition)
-    return Probe(model, layer, by, weights, bias)
 
 
 def _free_layer(n_layers: int, steered: Collection[int]) -> int | None:

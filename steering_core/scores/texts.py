@@ -7,7 +7,7 @@ from steering_core.evaluation.cells import Cell
 from steering_core.models import Model
 from steering_core.scores.judge import Judge
 from steering_core.scores.metrics import Bench
-from steering_core.scores.probe import trained_probe
+from steering_core.scores.probe import probe_for
 from steering_core.scores.scorers import Scorer
 from steering_core.spec import ScoresSpec
 from steering_core.store import Store
@@ -20,6 +20,6 @@ def text_bench(model: Model, store: Store, concept: Concept, wanted: ScoresSpec,
         scorers["judge"] = Judge(wanted.judge, concept)
     if "probe" in wanted.metrics:
         steered = {change.layer for cell in cells for change in cell.intervention.changes}
-        if probe := trained_probe(model, store, concept, steered):
+        if probe := probe_for(model, store, concept, steered):
             scorers["probe"] = probe
     return Bench(model, concept, scorers)

@@ -1,0 +1,8 @@
+-- What words, probe and judge say of the texts of one model and concept, where they were asked.
+-- Parameters: model_id, concept_id.
+SELECT
+    split, array_to_string(layers, ', ') AS layers, dose, coalesce(control, '') AS control, words, probe, judge,
+    perplexity_ratio
+FROM leaderboard
+WHERE model_id = ? AND concept_id = ? AND coalesce(words, probe, judge) IS NOT NULL
+ORDER BY split, dose DESC, control;
