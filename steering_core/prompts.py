@@ -1,13 +1,16 @@
 """Prompts: text to tokens, in one place, once."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from steering_core.concepts import Concept, Item, Pair, Side
 from steering_core.errors import PromptError
 from steering_core.keys import content_key
 from steering_core.models import Model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,17 @@ def _checked(model: Model, tokens: tuple[int, ...], shown: str, start: int) -> P
 
 def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
     """One side of a pair, as `model` reads it."""
-    text = getattr(pair, side)
+    text, chat = getattr(pair, side), _chats(model, concept)
     if pair.prompt is None:
-        return prompt(model, text, chat=concept.chat)
-    return prompt(model, pair.prompt, chat=concept.chat, answer=text)
+        return prompt(model, text, chat=chat)
+    return prompt(model, pair.prompt, chat=chat, answer=text)
 
 
 def item_prompts(model: Model, concept: Concept, item: Item, system: str | None = None) -> tuple[Prompt, Prompt]:
     """The matching and the not matching sequence of an item, as `model` reads them, scored from one common start."""
-    matching = prompt(model, item.prompt, chat=concept.chat, answer=item.matching, system=system)
-    other = prompt(model, item.prompt, chat=concept.chat, answer=item.not_matching, system=system)
+    chat = _chats(model, concept)
+    matching = prompt(model, item.prompt, chat=chat, answer=item.matching, system=system)
+    other = prompt(model, item.prompt, chat=chat, answer=item.not_matching, system=system)
     start = min(matching.response_start, other.response_start)
     return (
         Prompt(matching.tokens, matching.text, start, matching.tokenizer_id),
@@ -79,7 +83,20 @@ def item_prompts(model: Model, concept: Concept, item: Item, system: str | None 
 
 def open_prompt(model: Model, concept: Concept, text: str, system: str | None = None) -> Prompt:
     """An open prompt of a concept, ready for an answer."""
-    return prompt(model, text, chat=concept.chat, system=system)
+    return prompt(model, text, chat=_chats(model, concept), system=system)
+
+
+def _chats(model: Model, concept: Concept) -> bool:
+    """Whether a concept's texts go through the model's chat template; a base model, which has none, reads raw text."""
+    if concept.chat and not model.tokenizer.has_chat_template:
+        _tell_raw(model.name)
+        return False
+    return concept.chat
+
+
+@cache
+def _tell_raw(model: str) -> None:
+    log.warning("%s has no chat template: prompts and answers are read as raw text", model)
 
 
 def _encode(model: Model, text: str, special: bool = True) -> tuple[int, ...]:
@@ -99,7 +116,7 @@ def _chat_tokens(model: Model, text: str, system: str | None) -> tuple[int, ...]
 
 def _template_tokens(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     if not model.tokenizer.has_chat_template:
-        raise PromptError(f"{model.name} has no chat template: set `chat: false` in the concept, or use a chat model")
+        raise PromptError(f"{model.name} has no chat template: read the text raw, or use a chat model")
     tokens = model.tokenizer.apply_chat_template(
         list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
     )
