@@ -129,4 +129,4 @@ def test_answers_that_differ_in_their_last_token_share_a_row(tiny: Model) -> Non
 def test_work_counts_the_tokens_that_were_run(tiny: Model) -> None:
     work = Work()
     log_probabilities(tiny, [Scored((*PROMPT, 30, 31), len(PROMPT), i) for i in interventions(tiny)[1:4]], work)
-    assert (work.forward_passes, work.tokens) == (5, 5 + 2 + 3 * 2)
+    assert (work.forward_passes, work.tokens) == (3, 5 + 2 + 3 * 2)  # the prefix, the trunk, and all rows in one pass

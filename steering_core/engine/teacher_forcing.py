@@ -108,13 +108,17 @@ def divergences(
 
 
 def _chunks(trunk: Trunk, rows: Sequence[tuple[int, Intervention]], kept: int) -> Iterator[list[int]]:
-    """Indices of rows that run together: they change the same layer first, and fit the budgets at `kept` places."""
+    """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
+
+    They fit the budgets, and change the same layer first where the trunk does not grow.
+    """
     identity = trunk.model.identity
     size = max(1, min(TOKEN_BUDGET // trunk.tokens.shape[1], LOGITS_BUDGET // (identity.vocab_size * max(kept, 1))))
     by_layer: dict[int, list[int]] = {}
     for r, (_, intervention) in enumerate(rows):
         by_layer.setdefault(first_layer(intervention, identity.n_layers), []).append(r)
-    for members in by_layer.values():
+    groups = [by_layer[layer] for layer in sorted(by_layer)]
+    for members in [[r for group in groups for r in group]] if trunk.grows else groups:
         for begin in range(0, len(members), size):
             yield members[begin : begin + size]
 

@@ -2,7 +2,8 @@
 
 Up to the layer that an intervention changes first, a steered pass computes what the unsteered one did. So a restart
 puts the stored stream in the place of that block's output: MLX is lazy, and the blocks before it are then never
-computed. That is exact, and on average half the work (docs/evaluation.md).
+computed. That is exact, and on average half the work (docs/evaluation.md). Rows that change different layers first
+share a pass: each joins the stream at its own layer.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from steering_core.interventions.change import Intervention, first_position
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
 from steering_core.models.mlx_lm import ConcatenateKVCache
-from steering_core.taps import Edit
+from steering_core.taps import Edit, Edits
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class Trunk:
     prompt_length: int
     cache: Cache | None
     streams: dict[int, mx.array]
+
+    @property
+    def grows(self) -> bool:
+        """Whether rows may join a pass between two blocks."""
+        fits = self.cache is None or len(self.cache) == self.model.identity.n_layers
+        return self.model.abilities.grows and fits
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """Rows that join a pass at the output of one block: their stream there, and what is done to them from it on."""
+
+    layer: int
+    stream: mx.array  # (b, T, D)
+    edits: Edits
 
 
 def first_layer(intervention: Intervention, n_layers: int) -> int:
@@ -77,23 +93,56 @@ def restart(
 ) -> mx.array:
     """Logits (N, V) at the N places `keep`, (row, position from the trunk's offset), lazily.
 
-    Each row is the index of a continuation and what is done to it; all rows change the same layer first.
+    Each row is the index of a continuation and what is done to it. They come in the order of the layers that they
+    change first, which is one layer where the trunk does not grow.
     """
     n_layers = trunk.model.identity.n_layers
-    (layer,) = {first_layer(intervention, n_layers) for _, intervention in rows}
+    layers = [first_layer(intervention, n_layers) for _, intervention in rows]
     length = trunk.tokens.shape[1]
-    stream = trunk.streams[layer][mx.array([continuation for continuation, _ in rows])]  # (S, T, D) -> (B, T, D)
     places = mx.array([row * length + position for row, position in keep])
-    steering = Steering([intervention for _, intervention in rows], [trunk.prompt_length] * len(rows))
-    edits = steering.edits(trunk.offset, length)
-    edits[layer] = _after(lambda _: stream, edits.get(layer))
+    groups = [
+        _joining(trunk, layer, [row for row, at in zip(rows, layers, strict=True) if at == layer])
+        for layer in dict.fromkeys(layers)
+    ]
+    edits = {layer: _grown(groups, layer) for layer in sorted({*layers, *(at for g in groups for at in g.edits)})}
     # the last block's output (B, T, D) -> (1, N, D), so that the vocabulary projection sees those places alone
     edits[n_layers - 1] = _after(edits.get(n_layers - 1), lambda h: _finite(_flat(h)[places])[None])
-    counts = [1 if place <= layer else len(rows) for place in range(n_layers)]
+    counts = [max(1, sum(layer < place for layer in layers)) for place in range(n_layers)]
     with trunk.model.taps.applied(edits):
         logits: mx.array = trunk.model.network(trunk.tokens[:1], cache=_branched(trunk.cache, counts))
     work.add(len(rows), length)
     return logits[0]
+
+
+def _joining(trunk: Trunk, layer: int, rows: Sequence[tuple[int, Intervention]]) -> _Joining:
+    """Rows that all change `layer` first."""
+    steering = Steering([intervention for _, intervention in rows], [trunk.prompt_length] * len(rows))
+    stream = trunk.streams[layer][mx.array([continuation for continuation, _ in rows])]  # (S, T, D) -> (b, T, D)
+    return _Joining(layer, stream, steering.edits(trunk.offset, trunk.tokens.shape[1]))
+
+
+def _grown(groups: Sequence[_Joining], layer: int) -> Edit:
+    """At a block's output: what is done to the rows that are in the stream, and those that join it, behind them."""
+
+    def edit(h: mx.array) -> mx.array:
+        pieces: list[mx.array] = []
+        done = begin = 0  # rows that are in `pieces`, and rows looked at
+        for group in groups:
+            if group.layer > layer:
+                break
+            end = begin + len(group.stream)
+            if group.layer == layer or layer in group.edits:
+                if done < begin:
+                    pieces.append(h[done:begin])
+                piece = group.stream if group.layer == layer else h[begin:end]
+                pieces.append(group.edits[layer](piece) if layer in group.edits else piece)
+                done = end
+            begin = end
+        if done < begin:
+            pieces.append(h[done:begin])
+        return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces)
+
+    return edit
 
 
 def _flat(h: mx.array) -> mx.array:
