@@ -2,13 +2,16 @@
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from typer.testing import CliRunner
 
+from steering_core.cli.main import app
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.store import Store
 from steering_core.vectors import library
@@ -121,15 +124,35 @@ def test_a_fault_is_told_in_words(page: Page) -> None:
 
 def test_what_is_on_the_page_can_be_copied(page: Page) -> None:
     for kind, said in (
-        ("Python", "client.chat.completions.create("),
+        ("Python", r"client\.chat\.completions\.create\("),
         ("curl", "curl -N"),
-        ("Spec", "concepts: [loud]"),
+        ("Spec", r"concepts: \[loud\]"),
+        ("Expression", r"^-?\d+(\.\d+)?%\*[0-9a-f]{20}$"),
     ):
-        page.get_by_role("button", name=kind, exact=True).click()
-        expect(page.locator("#notice")).to_contain_text(f"Copied as {kind}")
-        assert said in page.evaluate("navigator.clipboard.readText()")
-    page.get_by_role("button", name="Expression", exact=True).click()
-    assert re.fullmatch(r"-?\d+(\.\d+)?%\*[0-9a-f]{20}", page.evaluate("navigator.clipboard.readText()"))
+        assert re.search(said, copied(page, kind))
+
+
+def test_the_copied_command_prints_the_text_on_the_page(page: Page) -> None:
+    page.get_by_label("System prompt").fill("You're loud.")
+    page.get_by_role("spinbutton", name="Tokens").fill("12")
+    page.get_by_label("Strength as a number").fill("1.1")
+    shown = steered(page)
+    program, *words = shlex.split(copied(page, "CLI"))
+    printed = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+    assert (program, readable(printed)) == ("steer", readable(shown.removesuffix(" …")))
+
+
+def readable(text: str) -> str:
+    """A text without control characters, which neither a terminal nor a page shows."""
+    return "".join(filter(str.isprintable, text)).strip()
+
+
+def copied(page: Page, kind: str) -> str:
+    """What the button of that name puts into the clipboard."""
+    page.get_by_role("button", name=kind, exact=True).click()
+    expect(page.locator("#notice")).to_contain_text(f"Copied as {kind}")
+    text: str = page.evaluate("navigator.clipboard.readText()")
+    return text
 
 
 def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:

@@ -1,38 +1,43 @@
 """The explorer as an ASGI application: the API under /api, the OpenAI-compatible one under /v1, and the page."""
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
-from importlib.resources import files as package_files
-from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from steering_core import __version__
 from steering_core.errors import ModelNotFound, SteerflowError, VectorNotFound
 from steering_core.explorer.accelerator import Accelerator, Busy
 from steering_core.explorer.ask import Ask
+from steering_core.explorer.assets import PREFIX, assets
+from steering_core.explorer.kept import Kept
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.routes import ask, library, look, openai, steer
 from steering_core.explorer.shield import Shield
 from steering_core.explorer.state import Explorer
 from steering_core.store import Store
 
-STATIC = Path(str(package_files("steering_core.explorer"))) / "static"
+log = logging.getLogger(__name__)
+
 _STATUS = {ModelNotFound: 404, VectorNotFound: 404, Busy: 429}
 
 
 def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = None) -> FastAPI:
     """The application over `store`; requests may also name `models`, and must carry `token` where one is given."""
     box = Ask(store)
-    explorer = Explorer(store, Accelerator(OpenModels(box, models)), box)
+    explorer = Explorer(store, Accelerator(OpenModels(box, models)), box, Kept(store))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         explorer.accelerator.start()
+        warming = asyncio.create_task(run_in_threadpool(_warmed, explorer))
         yield
+        await warming
         explorer.accelerator.stop()
         explorer.ask.close()
 
@@ -51,13 +56,32 @@ def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = N
     app.add_exception_handler(SteerflowError, _told)
     app.add_exception_handler(RequestValidationError, _faults)
     app.add_middleware(Shield, token=token)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    _serve_page(app)
+    return app
+
+
+def _warmed(explorer: Explorer) -> None:
+    """Have what the page shows at once ready before it is asked for."""
+    try:
+        look.at_once(explorer)
+    except SteerflowError as error:  # whoever asks for it is told the same
+        log.warning("%s", error)
+
+
+def _serve_page(app: FastAPI) -> None:
+    found = assets()
 
     @app.get("/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+    async def page(request: Request) -> Response:
+        return found.page.answer(_packs(request), "no-cache")
 
-    return app
+    @app.get(PREFIX + "{version}/{name:path}", include_in_schema=False)
+    async def static(version: str, name: str, request: Request) -> Response:
+        return found.answer(version, name, _packs(request))
+
+
+def _packs(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
 
 
 def _told(request: Request, error: Exception) -> JSONResponse:

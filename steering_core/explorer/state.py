@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from steering_core.explorer.accelerator import Accelerator, Event, Rows, Sampling, Texts
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.drafts import Drafts
+from steering_core.explorer.kept import Kept
 from steering_core.models import Model
 from steering_core.store import Store
 
@@ -23,11 +24,12 @@ _LOOK_UP = 0.5  # seconds between two looks whether anybody still listens
 
 @dataclass(frozen=True)
 class Explorer:
-    """The store, the accelerator, the SQL box, and vectors that are not saved yet."""
+    """The store, the accelerator, the SQL box, what is kept of its answers, and vectors that are not saved yet."""
 
     store: Store
     accelerator: Accelerator
     ask: Ask
+    kept: Kept
     drafts: Drafts = field(default_factory=Drafts)
 
 

@@ -1,6 +1,6 @@
 """A request to steer, as it comes in, and the rows to sample that it asks for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
-from steering_core.errors import InterventionError
 from steering_core.explorer.accelerator import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
-from steering_core.interventions.change import Change, Intervention, Phase, Where
+from steering_core.interventions.change import Change, Intervention, Phase
+from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
+from steering_core.interventions.parsing import parse
 from steering_core.interventions.resolve import resolved
 from steering_core.models import Model
 from steering_core.prompts import prompt
@@ -104,10 +105,11 @@ class Applied:
 
 @dataclass(frozen=True)
 class Plan:
-    """The vectors that act, with their places in the request, and the whole intervention."""
+    """The vectors that act, with their places in the request; the whole intervention, and the same in words."""
 
     applied: tuple[Applied, ...]
     intervention: Intervention
+    expression: Expression
 
     def pushed(self, probe: Applied) -> float:
         """By how much the request's additions at the probe's layer move its own projection, at a token they act on."""
@@ -118,26 +120,31 @@ class Plan:
 
 def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> Plan:
     """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone."""
-    found = []
+
+    def find(name: str) -> Vector:
+        return named_vector(model, store, drafts, name)
+
+    n_layers, applied, clauses = model.identity.n_layers, [], []
     for place, use in enumerate(steering.vectors):
-        for vector in _vectors(model, store, drafts, use):
-            amount, where = _amount(use, vector), Where(steering.phase)
-            found.append(Applied(place, vector, Change(vector.layer, vector.direction, amount, use.operation, where)))
-    changes = Intervention(tuple(a.change for a in found))
+        vectors = _vectors(model, store, drafts, use)
+        found = _clauses(use, vectors, steering.phase)
+        changes = resolved(Expression(found), find, n_layers).changes
+        applied += [Applied(place, v, change) for v, change in zip(vectors, changes, strict=True)]
+        clauses += found
+    expression = Expression(tuple(clauses))
+    intervention = Intervention(tuple(a.change for a in applied))
     if steering.expression:
-        changes += resolved(
-            steering.expression, lambda name: named_vector(model, store, drafts, name), model.identity.n_layers
-        )
-    return Plan(tuple(found), changes)
+        told = parse(steering.expression)
+        intervention += resolved(told, find, n_layers)
+        expression = Expression(expression.clauses + told.clauses)
+    return Plan(tuple(applied), intervention, expression)
 
 
-def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> Iterator[Vector]:
+def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> list[Vector]:
     if use.contrast is not None:
         vectors = drafts.of(model, use.contrast)
-        for layer in model.checked_layers(list(use.layers or ())):
-            yield vectors[layer]
-    elif use.vector is not None:
-        yield named_vector(model, store, drafts, use.vector)
+        return [vectors[layer] for layer in model.checked_layers(list(use.layers or ()))]
+    return [named_vector(model, store, drafts, use.vector or "")]
 
 
 def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
@@ -147,13 +154,19 @@ def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vecto
     return vector
 
 
-def _amount(use: VectorUse, vector: Vector) -> float:
-    """What the operation takes: multiples of the vector, a share, degrees, or for clamp a component's length."""
-    if use.alpha is not None:
-        return use.alpha
-    if use.dose is None:
-        raise InterventionError(f"vector {vector.vector_id} has neither alpha nor dose")
-    return use.dose * vector.residual_norm if use.operation == "clamp" else vector.alpha(use.dose)
+def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[Clause, ...]:
+    """The use in an expression's words: one clause that adds, or one of another operation a vector."""
+    strength = Amount(float(use.alpha or 0)) if use.dose is None else Amount(_percent(use.dose), percent=True)
+    where = None if phase == "generation" else phase
+    names = [VectorName(vector.vector_id) for vector in vectors]
+    if use.operation == "add":
+        return (Clause(tuple(Term(name, strength) for name in names), phase=where),)
+    return tuple(Clause((Term(name),), use.operation, strength, where) for name in names)
+
+
+def _percent(dose: float) -> float:
+    """A hundred times the dose, without the digits that binary fractions leave behind: 0.07 is 7."""
+    return float(f"{100 * dose:.12g}")
 
 
 def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:

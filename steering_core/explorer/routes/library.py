@@ -16,7 +16,8 @@ router = APIRouter(tags=["library"])
 def models(here: Here) -> list[dict[str, Any]]:
     """Models that a request may name, with what the store knows of them."""
     loaded = here.accelerator.models.loaded()
-    return [{**plain(row), "loaded": name in loaded} for name, row in here.accelerator.models.known().items()]
+    known = here.kept.of("models", here.accelerator.models.known)
+    return [{**plain(row), "loaded": name in loaded} for name, row in known.items()]
 
 
 @router.get("/vectors")

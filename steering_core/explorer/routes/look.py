@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
 
 from steering_core.charts import evaluation
 from steering_core.charts import explorer as charts
 from steering_core.errors import QueryError
 from steering_core.explorer.routes.ask import named_queries
-from steering_core.explorer.state import Here, called, rows_of
+from steering_core.explorer.state import Explorer, Here, called, rows_of
 from steering_core.explorer.steering import named_vector
 from steering_core.keys import KEY_LENGTH
 from steering_core.library import did_you_mean
@@ -41,6 +42,34 @@ CHARTS: dict[str, tuple[str, Callable[[charts.Rows], charts.Drawing]]] = {
 }
 
 
+@router.get("/look", response_class=JSONResponse)
+def look(here: Here, model: str | None = None) -> Response:
+    """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
+
+    The first is the best of `model`; where there is no such model, of the first that is known.
+    """
+    return Response(at_once(here, model), media_type="application/json")
+
+
+def at_once(here: Explorer, model: str | None = None) -> bytes:
+    """The answer of /look, as JSON."""
+    known = here.kept.of("models", here.accelerator.models.known)
+    mine = model if model in known else next(iter(known))
+    return here.kept.of(("look", mine), lambda: JSONResponse(_at_once(here, mine)).body)
+
+
+def _at_once(here: Explorer, model: str) -> dict[str, Any]:
+    recommended = _rows(here, "recommended", {})
+    first = next((row for row in recommended if row["model"] == model), recommended[0] if recommended else None)
+    ids = {key: str(first[key]) for key in ("model_id", "concept_id")} if first else {}
+    return {
+        "recommended": recommended,
+        "runs": _rows(here, "run_history", {}),
+        "leaderboard": _rows(here, "leaderboard", {}),
+        "first": {**ids, "layer_by_dose": _chart(here, "layer_by_dose", ids)} if ids else None,
+    }
+
+
 @router.get("/rows/{name}")
 def rows(name: str, here: Here, request: Request) -> list[dict[str, Any]]:
     """The rows of a named query; its parameters come by their names (/queries lists them)."""
@@ -52,12 +81,16 @@ def chart(name: str, here: Here, request: Request) -> dict[str, Any]:
     """A chart as Vega-Lite, drawn from its named query with the parameters given; null where it has no rows."""
     if name not in CHARTS:
         raise QueryError(f"there is no chart {name!r}: {did_you_mean(name, CHARTS)}")
+    return _chart(here, name, dict(request.query_params))
+
+
+def _chart(here: Explorer, name: str, given: dict[str, str]) -> dict[str, Any]:
     query, draw = CHARTS[name]
-    found = _rows(here, query, dict(request.query_params))
+    found = _rows(here, query, given)
     return {"chart": draw(found).to_dict(validate=False) if found else None, "rows": len(found)}
 
 
-def _rows(here: Here, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
+def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
     known = named_queries()
     if name not in known:
         raise QueryError(f"there is no query {name!r}: {did_you_mean(name, known)}")
@@ -65,7 +98,7 @@ def _rows(here: Here, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
     if missing := [p for p in query["parameters"] if p not in given and p not in DEFAULTS]:
         raise QueryError(f"the query {name} wants {', '.join(missing)} too")
     values = [_value(given.get(p, DEFAULTS.get(p))) for p in query["parameters"]]
-    return rows_of(here.ask.own(query["sql"], values))
+    return here.kept.of((name, *values), lambda: rows_of(here.ask.own(query["sql"], values)))
 
 
 def _value(given: str | float | None) -> str | float | None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from steering_core.explorer.command import command
 from steering_core.explorer.drafts import Contrast
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
@@ -45,6 +46,13 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
     here.accelerator.check_room()
     texts = sampled(here, request, wanted.sampling, lambda model: rows(model, here.store, here.drafts, wanted))
     return event_stream(texts)
+
+
+@router.post("/command")
+async def as_command(wanted: SteerRequest, here: Here, request: Request) -> dict[str, Any]:
+    """The `steer generate` command that draws the same steered text, its words, and the expression that steers it."""
+    made = await called(here, request, wanted.model, lambda model: command(model, here.store, here.drafts, wanted))
+    return {"line": made.line, "words": made.words, "expression": made.expression}
 
 
 @router.post("/contrasts")

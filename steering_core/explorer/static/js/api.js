@@ -13,7 +13,10 @@ async function answered(answer) {
 export async function get(path, parameters = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null);
   const query = new URLSearchParams(given).toString();
-  return (await answered(await fetch(path + (query && `?${query}`), { headers: HEADERS }))).json();
+  const url = path + (query && `?${query}`);
+  const early = globalThis.early.get(url);
+  globalThis.early.delete(url);
+  return (await answered(await (early ?? fetch(url, { headers: HEADERS })))).json();
 }
 
 function posted(path, body, signal) {

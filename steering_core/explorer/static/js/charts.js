@@ -1,19 +1,8 @@
 // Charts come from the server as Vega-Lite; here they get the page's colours and run without eval.
 
-const FILES = ["vega.min.js", "vega-lite.min.js", "vega-embed.min.js"];
+import { notice } from "./dom.js";
+
 const drawn = new Map();
-let loaded;
-
-function load(file) {
-  return new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    Object.assign(script, { async: false, src: `/static/vendor/${file}`, onload: resolve, onerror: () => reject(new Error(`${file} did not load`)) });
-    document.head.append(script);
-  });
-}
-
-/** Have the chart libraries come, all at once and in order; the first caller starts it. */
-export const libraries = () => (loaded ??= Promise.all(FILES.map(load)));
 
 /** Nine colours from one through the middle to another, near enough to each other for any interpolation. */
 function ramp(from, middle, to) {
@@ -37,7 +26,6 @@ function colours() {
 
 /** Draw a Vega-Lite chart into `place`; `clicked` hears the data of a mark. */
 export async function draw(place, chart, clicked) {
-  await libraries();
   drawn.get(place)?.result?.finalize();
   drawn.set(place, { chart, clicked });
   const { config: _, ...spec } = { width: "container", ...chart };
@@ -46,6 +34,16 @@ export async function draw(place, chart, clicked) {
   drawn.set(place, { chart, clicked, result });
   if (clicked) result.view.addEventListener("click", (event, item) => item?.datum && clicked(item.datum));
   return result.view;
+}
+
+/** Run `fill` when `place` comes near the window; what is never looked at is neither asked for nor drawn. */
+export function whenSeen(place, fill) {
+  const watch = new IntersectionObserver((seen) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    watch.disconnect();
+    fill().catch((error) => notice(error.message));
+  }, { rootMargin: "200px" });
+  watch.observe(place);
 }
 
 addEventListener("themechange", () => {

@@ -1,5 +1,6 @@
 // What is on the page, as code that does the same elsewhere.
 
+import { post } from "./api.js";
 import { called } from "./cards.js";
 
 const text = (value) => JSON.stringify(value);
@@ -23,23 +24,14 @@ export function asPython(body, origin) {
   ].join("\n");
 }
 
-/** A command: the same request, with curl. */
+/** The same request, with curl. */
 export function asCurl(body, origin) {
   return `curl -N ${origin}/api/steer -H 'Content-Type: application/json' -d ${shell(JSON.stringify(body))}\n`;
 }
 
-/** An expression: the interventions in one line, as the command line, specs and the API take it. */
-export function asExpression(body) {
-  const term = ({ vector, alpha, dose, operation }) => {
-    const amount = alpha ?? `${Math.round(dose * 1000) / 10}%`;
-    return operation === "add" ? `${amount}*${vector}` : `${operation}(${vector}, ${amount})`;
-  };
-  if (body.steering.vectors.some((use) => use.contrast)) throw new Error("Save the contrast first: an expression names vectors.");
-  const at = body.steering.phase === "generation" ? "" : ` @${body.steering.phase}`;
-  const adding = body.steering.vectors.filter((use) => use.operation === "add").map(term).join(" + ");
-  const others = body.steering.vectors.filter((use) => use.operation !== "add").map(term);
-  return [adding, ...others].filter(Boolean).map((clause) => clause + at).join("; ");
-}
+/** A command line that draws the same text, or the expression in it: the server words them, as it steers by them. */
+export const asCommand = async (body) => `${(await post("/api/command", body)).line}\n`;
+export const asExpression = async (body) => (await post("/api/command", body)).expression;
 
 /** A spec: what `steer run` takes to find and prove the vectors on the page. */
 export function asSpec(body, cards) {

@@ -1,10 +1,10 @@
 // Look: what was found and how well it is proved. All rows and charts are the reports' own.
 
 import { get } from "./api.js";
-import { draw } from "./charts.js";
+import { draw, whenSeen } from "./charts.js";
 import { fixed, h, signed, table, verdict } from "./dom.js";
 
-let page, root, chosen;
+let page, root, board;
 
 async function start(element, given) {
   [root, page] = [element, given];
@@ -12,7 +12,8 @@ async function start(element, given) {
 }
 
 async function fill() {
-  const [found, runs] = await Promise.all([get("/api/rows/recommended"), get("/api/rows/run_history")]);
+  const { recommended: found, runs, leaderboard, first } = await get("/api/look", { model: localStorage.getItem("model") });
+  board = leaderboard;
   const mine = found.filter((row) => row.model === page.model.name);
   const others = found.filter((row) => row.model !== page.model.name);
   if (!found.length) {
@@ -22,7 +23,7 @@ async function fill() {
   const detail = h("div.stack", { id: "detail" });
   const tiles = h("div.tiles", { role: "list" }, [...mine, ...others].map((row) => tile(row, detail)));
   root.replaceChildren(h("div.stack.wide", {}, tiles, detail, history(runs)));
-  await open([...mine, ...others][0], detail);
+  await open([...mine, ...others][0], detail, first);
 }
 
 /** `layer 21, dose +0.30`, or `layers 15, 18, dose +0.30` where several are steered at once. */
@@ -42,8 +43,8 @@ function tile(row, detail) {
     h("span.small.soft", {}, row.model.split("/").pop()));
 }
 
-async function open(row, detail) {
-  chosen = row;
+/** Show the evidence of a recommendation; `first` may hold its heat map already. */
+async function open(row, detail, first) {
   for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
   const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
@@ -51,19 +52,14 @@ async function open(row, detail) {
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
-  const board = h("section.card");
-  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, board, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
-  await Promise.all([
-    heat.fill("layer_by_dose", ids, cell),
-    response.fill("dose_response", ids),
-    bound.fill("frontier", ids),
-    profile.fill("layer_profile", ids),
-    stable.fill("stability", ids),
-    alike.fill("similarity", { model_id: row.model_id, layer: row.first_layer }),
-    tokens.fill("token_projection", { recommendation_id: row.recommendation_id }),
-    leaderboard(board, ids, cell),
-  ]);
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(ids, cell), tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
+  const known = first?.model_id === ids.model_id && first.concept_id === ids.concept_id;
+  await heat.fill("layer_by_dose", ids, cell, known ? first.layer_by_dose : undefined);
+  for (const [one, name, given] of [
+    [response, "dose_response", ids], [bound, "frontier", ids], [profile, "layer_profile", ids], [stable, "stability", ids],
+    [alike, "similarity", { model_id: row.model_id, layer: row.first_layer }], [tokens, "token_projection", { recommendation_id: row.recommendation_id }],
+  ]) whenSeen(one.element, () => one.fill(name, given));
 }
 
 function summary(row) {
@@ -76,16 +72,16 @@ function summary(row) {
 function chart(title, about) {
   const body = h("div.chart");
   const element = h("section.card", {}, h("header", {}, h("h2", {}, title), h("span.small.soft", {}, about)), body);
-  const fill = async (name, parameters, clicked) => {
-    const found = await get(`/api/charts/${name}`, parameters);
+  const fill = async (name, parameters, clicked, known) => {
+    const found = known ?? (await get(`/api/charts/${name}`, parameters));
     element.hidden = found.rows < (name === "similarity" ? 4 : 1);
     if (!element.hidden) await draw(body, found.chart, clicked);
   };
   return { element, fill };
 }
 
-async function leaderboard(element, ids, cell) {
-  const rows = (await get("/api/rows/leaderboard")).filter((row) => row.model_id === ids.model_id && row.concept_id === ids.concept_id);
+function leaderboard(ids, cell) {
+  const rows = board.filter((row) => row.model_id === ids.model_id && row.concept_id === ids.concept_id);
   const columns = [
     ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layers, true],
     ["dose", (row) => dose(row), true], ["effect", (row) => signed(row.effect, 3), true],
@@ -93,7 +89,7 @@ async function leaderboard(element, ids, cell) {
     ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ×", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
   ];
   const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
-  element.replaceChildren(h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
+  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
 }
 
 async function show(element, ids) {

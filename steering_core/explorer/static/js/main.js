@@ -1,14 +1,10 @@
 // The page: views, the model that all of them speak of, light and dark.
 
-import { ask } from "./ask.js";
 import { get } from "./api.js";
-import { libraries } from "./charts.js";
 import { $, h, notice } from "./dom.js";
-import { look } from "./look.js";
-import { steer } from "./steer.js";
 
-const views = { steer, look, ask };
-const started = new Set();
+const views = { steer: () => import("./steer.js"), look: () => import("./look.js"), ask: () => import("./ask.js") };
+const started = new Map(); // each view's module, from when it was first shown
 const page = { models: [], model: null, show };
 
 /** Show a view; `given` is what to look at in it. */
@@ -21,14 +17,18 @@ async function show(name, given) {
   }
   if (location.hash.slice(1) !== name) history.replaceState(null, "", `#${name}`);
   try {
-    if (!started.has(name)) {
-      started.add(name);
-      await views[name].start($(`#${name}`), page);
-    }
-    await views[name].shown?.(given);
+    if (!started.has(name)) started.set(name, begun(name));
+    await (await started.get(name)).shown?.(given);
   } catch (error) {
     notice(error.message);
   }
+}
+
+/** A view that has come and shows what it has. */
+async function begun(name) {
+  const view = (await views[name]())[name];
+  await view.start($(`#${name}`), page);
+  return view;
 }
 
 function wireTabs() {
@@ -74,13 +74,12 @@ async function chooseModel() {
   select.addEventListener("change", () => {
     page.model = page.models.find((model) => model.name === select.value);
     localStorage.setItem("model", select.value);
-    for (const name of started) views[name].modelChanged?.();
+    for (const view of started.values()) view.then((one) => one.modelChanged?.()).catch((error) => notice(error.message));
   });
 }
 
 wireTheme();
 wireTabs();
-libraries();
 await chooseModel().catch((error) => notice(error.message));
 await show(views[location.hash.slice(1)] ? location.hash.slice(1) : "steer");
 document.documentElement.dataset.ready = "true";

@@ -2,7 +2,7 @@
 
 import { stream } from "./api.js";
 import { Card, called, libraryOf } from "./cards.js";
-import { asCurl, asExpression, asPython, asSpec, described } from "./copy.js";
+import { asCommand, asCurl, asExpression, asPython, asSpec, described } from "./copy.js";
 import { $, field, h, notice } from "./dom.js";
 import { evidence } from "./evidence.js";
 import { Output } from "./output.js";
@@ -28,13 +28,14 @@ function controls() {
   const chat = h("input", { type: "checkbox", checked: true });
   const live = h("input", { type: "checkbox", checked: true });
   const go = h("button.primary.button", { id: "run", title: "Ctrl or ⌘ + Enter", onclick: () => (running ? running.abort() : run()) }, "Steer");
-  const parts = { prompt, phase, chat, live, go, tokens: number(60, 1, 2048, 1), temperature: number(0.7, 0, 5, 0.1), seed: number(0, 0, 4294967295, 1) };
+  const system = h("textarea", { rows: 1, maxlength: 50000, placeholder: "none" });
+  const parts = { prompt, system, phase, chat, live, go, tokens: number(60, 1, 2048, 1), temperature: number(0.7, 0, 5, 0.1), seed: number(0, 0, 4294967295, 1) };
   const again = h("button.icon", { title: "Another seed", "aria-label": "Another seed", onclick: () => ((parts.seed.value = Math.floor(Math.random() * 1e6)), run()) }, "⚄");
-  const settings = h("div.row.settings", {}, field("Phase", phase), field("Tokens", parts.tokens), field("Temperature", parts.temperature),
+  const settings = h("div.row.settings", {}, field("System prompt", system, { class: "field system" }), field("Phase", phase), field("Tokens", parts.tokens), field("Temperature", parts.temperature),
     field("Seed", h("span.row.tight", {}, parts.seed, again)), h("label.check", {}, chat, "chat template"), h("label.check", { title: "Run again when a slider is let go" }, live, "live"));
   const ask = h("div.card.ask", {}, h("div.promptline", {}, prompt, go), settings);
   const status = h("span.small.soft.num", { id: "status", role: "status" });
-  const copies = h("span.row.tight", {}, h("span.small.soft", {}, "Copy as"), ...["Python", "curl", "Expression", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
+  const copies = h("span.row.tight", {}, h("span.small.soft", {}, "Copy as"), ...["CLI", "Python", "curl", "Expression", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
   const picker = h("select", { id: "picker", "aria-label": "Add a vector of the library", onchange: () => pick(picker) });
   const typed = h("button.button", { id: "type-contrast", onclick: () => addCard({ contrast: true }, true) }, "Type a contrast");
   return { ...parts, ask, status, under: h("div.row.under", {}, output.legend, h("span.grow"), status, copies), vectors: h("div.stack", { id: "vectors" }),
@@ -106,7 +107,8 @@ function request() {
   }
   const steering = { vectors: cards.map((card) => card.use()), phase: ui.phase.value };
   const sampling = { max_tokens: Number(ui.tokens.value), temperature: Number(ui.temperature.value), seed: Number(ui.seed.value) };
-  return { model: page.model.name, prompt: ui.prompt.value, chat: ui.chat.checked, steering, ...sampling };
+  const system = ui.system.value.trim() ? { system: ui.system.value } : {};
+  return { model: page.model.name, prompt: ui.prompt.value, ...system, chat: ui.chat.checked, steering, ...sampling };
 }
 
 async function run() {
@@ -145,8 +147,8 @@ function heard(event) {
 async function copy(kind) {
   try {
     const body = request();
-    const made = { Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) }[kind]();
-    await navigator.clipboard.writeText(made);
+    const forms = { CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) };
+    await navigator.clipboard.writeText(await forms[kind]());
     notice(`Copied as ${kind}.`);
   } catch (error) {
     notice(error.message);

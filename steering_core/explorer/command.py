@@ -1,0 +1,64 @@
+"""A request to steer as the command that gives its steered text: `steer generate MODEL PROMPT --steer EXPRESSION …`."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from steering_core.errors import VectorNotFound
+from steering_core.explorer.drafts import Drafts
+from steering_core.explorer.steering import SteerRequest, planned
+from steering_core.interventions.expression import Expression
+from steering_core.models import Model
+from steering_core.store import Store, default_store
+from steering_core.vectors import library
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command, and the expression among them."""
+
+    words: tuple[str, ...]
+    expression: str
+
+    @property
+    def line(self) -> str:
+        """As a shell takes it."""
+        return shlex.join(self.words)
+
+
+def command(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Command:
+    """What draws the steered text of `wanted` again. For the accelerator's thread.
+
+    Raises VectorNotFound for a contrast that is not saved: the command line steers with vectors of the library.
+    """
+    expression = planned(model, store, drafts, wanted.steering).expression
+    _check_saved(model, store, drafts, expression)
+    options = [
+        *(["--steer", str(expression)] if expression.clauses else []),
+        *("--max-tokens", str(wanted.max_tokens), "--temperature", repr(wanted.temperature)),
+        *("--seed", str(wanted.seed)),
+        *(["--system", wanted.system] if wanted.system else []),
+        *([] if wanted.chat else ["--raw"]),
+        *(word for text in wanted.stop for word in ("--stop", text)),
+        *_store_option(store),
+    ]
+    asked = [wanted.model, wanted.prompt]
+    if any(text.startswith("-") for text in asked):  # else it would be read as an option
+        return Command(("steer", "generate", *options, "--", *asked), str(expression))
+    return Command(("steer", "generate", *asked, *options), str(expression))
+
+
+def _check_saved(model: Model, store: Store, drafts: Drafts, expression: Expression) -> None:
+    for name in expression.names:
+        if drafts.find(name) is not None:
+            try:
+                library.find(store, name, model.identity)
+            except VectorNotFound:
+                raise VectorNotFound("save the typed contrast first: a command names vectors of the library") from None
+
+
+def _store_option(store: Store) -> list[str]:
+    """Which store, where it is not the one that the command would take here."""
+    here = str(store.root)
+    default = default_store()
+    return [] if here in (default, str(Path(default).resolve())) else ["--store", here]
