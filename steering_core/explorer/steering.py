@@ -124,7 +124,9 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> P
     def find(name: str) -> Vector:
         return named_vector(model, store, drafts, name)
 
-    n_layers, applied, clauses = model.identity.n_layers, [], []
+    n_layers = model.identity.n_layers
+    applied: list[Applied] = []
+    clauses: list[Clause] = []
     for place, use in enumerate(steering.vectors):
         vectors = _vectors(model, store, drafts, use)
         found = _clauses(use, vectors, steering.phase)

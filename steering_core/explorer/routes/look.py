@@ -55,7 +55,7 @@ def at_once(here: Explorer, model: str | None = None) -> bytes:
     """The answer of /look, as JSON."""
     known = here.kept.of("models", here.accelerator.models.known)
     mine = model if model in known else next(iter(known))
-    return here.kept.of(("look", mine), lambda: JSONResponse(_at_once(here, mine)).body)
+    return here.kept.of(("look", mine), lambda: bytes(JSONResponse(_at_once(here, mine)).body))
 
 
 def _at_once(here: Explorer, model: str) -> dict[str, Any]:
