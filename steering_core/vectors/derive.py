@@ -83,9 +83,9 @@ def derive(
 
 
 def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
-    """The vector itself and its controls, each with its seed. Labels are shuffled once for all layers and methods."""
+    """The vector itself and its controls, each with its seed."""
     seeds = [("random", seed_from("random", concept.concept_id, method, layer, i)) for i in range(n)]
-    shuffled = ("shuffled", seed_from("shuffled", concept.concept_id))
+    shuffled = ("shuffled", seed_from("shuffled", concept.concept_id, method, layer))
     return [(None, None), *seeds, shuffled] if n else [(None, None)]
 
 
