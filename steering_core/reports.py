@@ -29,7 +29,8 @@ def print_report(store: Store, report: dict[str, Any]) -> None:
 
 def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     ids = [recommendation["model_id"], recommendation["concept_id"]]
-    board = store.rows(named_query("leaderboard_of_concept"), ids)
+    everything = store.rows(named_query("leaderboard_of_concept"), ids)
+    board = [r for r in everything if r["split"] == "test" or r["perplexity_ratio"] is not None] or everything
     texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
     title = f"{recommendation['concept']} on {recommendation['model']}"
     return Group(

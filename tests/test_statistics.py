@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from steering_core.scores.statistics import above_chance, holm, mean_interval, sign_flip_p
+from steering_core.scores.summary import _by_subject, _score
 
 
 def test_an_interval_holds_the_mean_and_is_the_same_for_the_same_seed() -> None:
@@ -63,3 +64,10 @@ def test_above_chance_counts_deviations_of_a_new_draw() -> None:
     assert above_chance(2.0, controls, 10.0) == pytest.approx(0.2 / math.sqrt(4 / 3))
     assert above_chance(1.0, [0.0, 0.0], 0.0) == math.inf
     assert math.isnan(above_chance(1.0, [0.0], 0.0))
+
+
+def test_what_a_seed_draws_does_not_depend_on_how_a_cell_is_called() -> None:
+    """Measurements come back in the order of their keys, which hold the intervention's."""
+    values = {"first item": 0.1, "second item": 2.0, "third item": -1.0}
+    turned = dict(reversed(values.items()))
+    assert _score("effect", _by_subject(values), 200, 0) == _score("effect", _by_subject(turned), 200, 0)

@@ -19,7 +19,7 @@ from steering_core.keys import content_key
 from steering_core.scores.statistics import holm, mean_interval, sign_flip_p
 from steering_core.store import Store
 
-SCORES_VERSION = 3
+SCORES_VERSION = 4
 LOGARITHMIC = ("perplexity", "perplexity_ratio")
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -50,7 +50,7 @@ def summarise(
     p_values = dict(
         zip(
             against,
-            holm([sign_flip_p(np.array(list(d.values())), seed) for d in against.values()], comparisons),
+            holm([sign_flip_p(_by_subject(d), seed) for d in against.values()], comparisons),
             strict=True,
         )
     )
@@ -60,12 +60,17 @@ def summarise(
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
         mine = made_of.get((cell.intervention_id, cell.control), [])
         for metric, by_subject in scored.items():
-            row = _score(metric, np.array(list(by_subject.values())), resamples, seed)
+            row = _score(metric, _by_subject(by_subject), resamples, seed)
             row |= {"split": split, "p_value": p_values.get(i) if metric == "over_controls" else None}
             score_id = content_key("score", SCORES_VERSION, *key, mine, row)
             found.setdefault(cell.intervention_id, {})[metric] = {"score_id": score_id, **cell.columns(), **row}
     store.append("scores", [row for metrics in found.values() for row in metrics.values()])
     return found
+
+
+def _by_subject(values: Mapping[str, float]) -> np.ndarray:
+    """Values in the order of their subjects, so that a seed draws the same ones whatever the cell is called."""
+    return np.array([value for _, value in sorted(values.items())])
 
 
 def _score(metric: str, values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:

@@ -1,4 +1,5 @@
--- Unsteered, steered and mirrored text of a recommendation, prompt by prompt. Parameter: recommendation_id.
+-- Unsteered, steered and mirrored text of a recommendation, prompt by prompt, those with all three first. Parameter:
+-- recommendation_id.
 WITH chosen AS (
     SELECT * FROM raw.recommendations WHERE recommendation_id = ?
 ), texts AS (
@@ -21,5 +22,5 @@ SELECT
 FROM texts
 WHERE kind IS NOT NULL
 GROUP BY prompt
-ORDER BY prompt
+ORDER BY mirrored IS NULL, prompt
 LIMIT 3;
