@@ -8,7 +8,7 @@ import pytest
 
 from steering_core.evaluation.cells import NONE, Cell, unsteered
 from steering_core.evaluation.chance import chance_controls
-from steering_core.evaluation.recommendations import Bounds, choose, recommend
+from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
 from steering_core.models import open_model
 from steering_core.pipeline import run
@@ -87,22 +87,6 @@ def test_over_controls_is_the_paired_difference_with_the_best_one(bench: Bench, 
     mine = scores[chosen.intervention_id]
     assert mine["over_controls"]["value"] == pytest.approx(mine["effect"]["value"] - max(rivals))
     assert mine["over_controls"]["p_value"] == pytest.approx(1e-4 * 12)  # the least there is, for twelve candidates
-
-
-def test_damage_on_test_fails_a_candidate_only_where_its_whole_interval_is_beyond(bench: Bench, store: Store) -> None:
-    found = Search(bench, store, LENIENT).whole_grid(grid(bench), vectors(bench))
-    scores = summarise(store, found.everything, found.measured.measurement_ids, "test", 100, 0)
-    chosen = choose(found.cells[1:], scores, Bounds(9.0, 9.0))
-    trial = [found.cells[0], chosen, *chance_controls(chosen, vectors(bench))]
-
-    def verdict(low: float, high: float) -> tuple[str, str]:
-        texts = {"score_id": "texts", "value": 1.6, "ci_low": low, "ci_high": high, "p_value": None, "n": 6}
-        mine = {**scores[chosen.intervention_id], "perplexity_ratio": {**texts, "n_missing": 0}}
-        row = recommend(store, chosen, trial, {**scores, chosen.intervention_id: mine}, Bounds(1.5, 9.0), f"{low}")
-        return row["verdict"], row["reason"]
-
-    assert verdict(1.3, 2.0)[0] == "works"
-    assert verdict(1.55, 2.0) == ("weak", "it makes text 1.60 [1.55, 2.00] times as perplexing, beyond 1.5")
 
 
 def test_the_same_seed_gives_the_same_numbers(tiny_folder: Path, tmp_path: Path) -> None:

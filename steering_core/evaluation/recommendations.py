@@ -11,7 +11,7 @@ from steering_core.scores.statistics import LEVEL, above_chance
 from steering_core.scores.summary import Scores
 from steering_core.store import Store
 
-RECOMMENDATIONS_VERSION = 4
+RECOMMENDATIONS_VERSION = 5
 MIN_ITEMS = 8
 MIN_DEVIATIONS = 2.0
 WORKS, WEAK, CHANCE, TOO_FEW = "works", "weak", "no better than random", "too few to tell"
@@ -45,9 +45,8 @@ def recommend(
     """The recommendation's row, stored: effect and damage on test, its controls' effects, and the verdict.
 
     *works*: it moves the items further than its best control does (corrected p-value), its interval lies above every
-    control's (random directions, shuffled labels), and its damage does not lie beyond the bounds. *no better than
-    random*: its best control moves them about as far, or it lies within what directions without meaning do. *weak*: in
-    between.
+    control's (random directions, shuffled labels), and it stays within the damage bounds. *no better than random*: its
+    best control moves them about as far, or it lies within what directions without meaning do. *weak*: in between.
     """
     way, mine = chosen.way, scores.get(chosen.intervention_id, {})
     effect, over = _measured(scores, chosen, "effect"), _measured(scores, chosen, "over_controls")
@@ -115,26 +114,18 @@ def _verdict(towards: _Towards) -> tuple[str, str] | None:
 
 
 def _damage_verdict(chosen: Cell, towards: _Towards, scores: Scores, bounds: Bounds) -> tuple[str, str]:
-    """The verdict on a candidate that does better than its controls.
-
-    It was chosen as one whose damage on validation lies within the bounds, interval and all, so it is beyond them only
-    where the whole interval on test is.
-    """
+    """The verdict on a candidate that does better than its controls."""
     highest = max(row["ci_high"] for row in towards.rivals)
     if towards.effect and towards.effect["ci_low"] <= max(highest, 0):
         return WEAK, f"its interval overlaps the controls' (up to {highest:+.3f} nats)"
     if missing := _missing(scores, chosen):
         return WEAK, f"{missing} of its items, prompts or texts gave nothing finite to measure"
-    ratio, kl = (_measured(scores, chosen, metric) for metric in ("perplexity_ratio", "kl"))
-    if ratio and ratio["ci_low"] > bounds.perplexity_ratio:
-        return WEAK, f"it makes text {_interval(ratio)} times as perplexing, beyond {bounds.perplexity_ratio:g}"
-    if kl and kl["ci_low"] > bounds.kl:
-        return WEAK, f"it moves neutral next tokens by {_interval(kl)} nats, beyond {bounds.kl:g}"
+    ratio, kl = (_value(scores, chosen, metric, 0.0) for metric in ("perplexity_ratio", "kl"))
+    if not ratio <= bounds.perplexity_ratio:
+        return WEAK, f"it makes text {ratio:.2f} times as perplexing, beyond {bounds.perplexity_ratio:g}"
+    if not kl <= bounds.kl:
+        return WEAK, f"it moves neutral next tokens by {kl:.2f} nats, beyond {bounds.kl:g}"
     return WORKS, f"its interval lies above every control's (up to {highest:+.3f} nats)"
-
-
-def _interval(row: Row) -> str:
-    return f"{row['value']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
 
 
 def _noise(rows: Sequence[Row]) -> float:

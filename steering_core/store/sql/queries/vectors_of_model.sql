@@ -1,9 +1,9 @@
 -- The library's vectors of one model, those recommended first; safe_from and safe_to are measured. Parameter: model_id.
 --
 -- The safe range of doses reaches to the strongest measured one on either side of 0 before the texts first became
--- more than 1.5 times as perplexing to the untouched model, validation and test together (geometric mean).
+-- more than 1.5 times as perplexing to the untouched model.
 WITH measured AS (
-    SELECT vector_id, dose, exp(avg(ln(perplexity_ratio))) AS ratio
+    SELECT vector_id, dose, max(perplexity_ratio) AS ratio
     FROM leaderboard
     WHERE control IS NULL AND vector_id IS NOT NULL AND perplexity_ratio IS NOT NULL
     GROUP BY ALL
