@@ -7,8 +7,6 @@ names the line.
 import csv
 import io
 import itertools
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steering_core.concepts.concept import MAX_ROWS
+from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
 from steering_core.errors import ConceptError
 from steering_core.validation import parsed_yaml, shown
 
 MAX_BYTES = 256 << 20  # of a text file, or of a Parquet file when unpacked
 MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like
 _DELIMITERS = (",", "\t", ";")
-_SPACE = re.compile(r"[ \t\r\n]*")
 _BATCH = 16  # rows of a Parquet file unpacked at once
 
 
@@ -77,7 +75,7 @@ def text_contents(source: str, text: str) -> Contents:
         raise ConceptError(f"{source} is empty")
     try:
         if start == "[":
-            return _listed(source, list(itertools.islice(_json_array(source, text), MAX_ROWS + 1)))
+            return _listed(source, list(itertools.islice(json_array(source, text), MAX_ROWS + 1)))
         if start == "{":
             return _json_objects(source, text)
         if (delimiter := _delimiter(text)) is not None:
@@ -150,90 +148,13 @@ def _limited(source: str, rows: Iterator[Row]) -> Iterator[Row]:
         yield row
 
 
-def _json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
-    """Each entry of a JSON array with the line on which it begins."""
-    line, seen = 1, 0
-    at = _skip(text, 0) + 1
-    closed = text[_skip(text, at) : _skip(text, at) + 1] == "]"
-    at = _skip(text, at) + closed
-    while not closed:
-        at = _skip(text, at)
-        line, seen = line + text.count("\n", seen, at), at
-        value, at = _decode(source, text, at)
-        yield f"line {line}", value
-        at = _skip(text, at)
-        closed = text[at : at + 1] == "]"
-        if not closed and text[at : at + 1] != ",":
-            here = line + text.count("\n", seen, at)
-            raise ConceptError(f"{source}, line {here}: the JSON list is cut off or lacks a comma here")
-        at += 1
-    if (rest := _skip(text, at)) < len(text):
-        where = text.count("\n", 0, rest) + 1
-        raise ConceptError(f"{source}, line {where}: there is more text after the JSON list")
-
-
-def _skip(text: str, at: int) -> int:
-    return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-
-
-def _unique(entries: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; json would keep the last of two values of one name."""
-    found = dict(entries)
-    if len(found) < len(entries):
-        names = [name for name, _ in entries]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"{shown(twice)} stands twice in one object")
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
-
-
-def _decode(source: str, text: str, at: int, line: int | None = None) -> tuple[Any, int]:
-    try:
-        return _DECODER.raw_decode(text, at)
-    except json.JSONDecodeError as fault:
-        where = f"line {line or fault.lineno}, column {fault.colno}"
-        raise ConceptError(
-            f"{source}, {where} is not JSON: {fault.msg} (cut off, or a quote or comma missing?)"
-        ) from None
-    except ValueError as fault:  # a number of thousands of digits, or a name twice
-        raise ConceptError(
-            f"{source}, line {line or text.count(chr(10), 0, at) + 1} is not usable JSON: {fault}"
-        ) from None
-
-
 def _json_objects(source: str, text: str) -> Contents:
-    """One JSON object, or JSON lines where the first line is a whole one and more follow."""
-    first, *more = itertools.islice(_lines(text), 2)
-    if more and _is_object(first[1]):
-        return Contents(source, tuple(_limited(source, _json_lines(source, text))))
-    value, end = _decode(source, text, _skip(text, 0))
-    if (rest := _skip(text, end)) < len(text):
-        where = text.count("\n", 0, rest) + 1
-        raise ConceptError(f"{source}, line {where}: there is more text after the JSON object")
-    single = not more and _looks_like_a_row(value)
+    """JSON lines as rows; one object as a row where its values are plain and it stands on one line, else a mapping."""
+    if is_json_lines(text):
+        return Contents(source, tuple(_limited(source, (_row(source, *entry) for entry in json_lines(source, text)))))
+    value = json_object(source, text)
+    single = "\n" not in text.strip() and _looks_like_a_row(value)
     return Contents(source, (Row("line 1", value),)) if single else Contents(source, mapping=value)
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """(number, line) of each line that holds anything."""
-    return ((i, line) for i, line in enumerate(io.StringIO(text, newline="\n"), 1) if line.strip())
-
-
-def _json_lines(source: str, text: str) -> Iterator[Row]:
-    for number, line in _lines(text):
-        value, end = _decode(source, line, _skip(line, 0), number)
-        if _skip(line, end) < len(line):
-            raise ConceptError(f"{source}, line {number}: there is more text after the JSON object")
-        yield _row(source, f"line {number}", value)
-
-
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
 
 
 def _looks_like_a_row(value: dict[str, Any]) -> bool:
