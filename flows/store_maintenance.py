@@ -14,7 +14,7 @@ from flows.patience import publish
 from flows.threads import end_threads_at_exit
 from steering_core.errors import StoreDamaged
 from steering_core.reports import markdown_table
-from steering_core.store import Store, default_store, upkeep
+from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.wholeness import verify as verify_files
 
 
@@ -33,8 +33,8 @@ def compact(store: Store) -> list[dict[str, Any]]:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def collect(store: Store) -> list[dict[str, Any]]:
-    """Drop activations that no vector was made of and no run's concepts use."""
-    return _rows(upkeep.collect, store)
+    """Drop rows that nothing refers to and that can be made again, once no run goes on."""
+    return _rows(garbage.collect, store)
 
 
 def _rows(what: Callable[[Store], Sequence[upkeep.Exchanged]], store: Store) -> list[dict[str, Any]]:
@@ -47,13 +47,13 @@ def store_maintenance(store: str | None = None, drop: bool = False) -> dict[str,
 
     Args:
         store: The store; STEERFLOW_STORE or data/store where it is left out.
-        drop: Drop activations that nothing refers to; otherwise they are only listed.
+        drop: Drop rows that nothing refers to; otherwise they are only listed.
     """
     end_threads_at_exit()
     opened = Store.existing(store or default_store())
     whole, damaged = verify(opened)
     merged = compact(opened)
-    unreferred = collect(opened) if drop else upkeep.unreferred(opened)
+    unreferred = collect(opened) if drop else garbage.unreferred(opened)
     parts = [f"# Maintenance of {opened.root}", f"{whole} files are whole, {len(damaged)} were damaged and set aside."]
     parts += [markdown_table(damaged), "## Merged", markdown_table(merged)]
     parts += ["## Dropped" if drop else "## Nothing refers to", markdown_table(unreferred)]

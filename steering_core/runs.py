@@ -62,7 +62,7 @@ class Run:
     """One execution of a spec against a store, begun when it is made.
 
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
-    A run that recommends nothing (a calibration) keeps no outcomes.
+    A run that recommends nothing (a calibration) keeps no outcomes. Until it ends `steer store gc` waits for it.
     """
 
     spec: Spec
@@ -75,6 +75,10 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
     started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     _clock: float = field(default_factory=time.perf_counter)
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __post_init__(self) -> None:
+        self._held.enter_context(self.store.in_use())
 
     @cached_property
     def run_id(self) -> str:
@@ -152,6 +156,7 @@ class Run:
             "model_ids": sorted({r["model_id"] for r in self.recommendations}),
         }
         self.store.append("runs", [row])
+        self._held.close()
         named = [_named(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}

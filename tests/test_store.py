@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +23,7 @@ import pytest
 from steering_core.activations.extract import extract
 from steering_core.errors import DiskFull, QueryError, StoreError, StoreTooNew
 from steering_core.models import Model
-from steering_core.store import Store, connect, upkeep, wholeness
+from steering_core.store import Store, connect, wholeness
 from steering_core.store.tables import TABLES
 from tests.test_activations import prompts_that_share
 
@@ -305,96 +304,3 @@ def test_a_full_disk_is_a_clear_error_and_tears_nothing(tiny: Model, small_disk:
     assert count(store) == (4 * n, 4 * n)
     assert wholeness.verify(store.folder)[1] == []
     assert not list(Path(store.root).rglob(".tmp-*"))
-
-
-# -- upkeep ----------------------------------------------------------------------------------------------------------
-
-
-def values(store: Store) -> dict[tuple[str, int], np.ndarray]:
-    rows = store.rows("SELECT prompt_id, layer, activation FROM raw.activations")
-    return {(row["prompt_id"], row["layer"]): np.array(row["activation"]) for row in rows}
-
-
-def test_compaction_keeps_every_row_while_readers_read(
-    tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("steering_core.activations.shards.SHARD_PROMPTS", 2)
-    n = extracted(tiny, store)
-    for name in "abcdef":
-        store.append("concepts", concept_rows(name))
-    before, seen, stop = values(store), set(), threading.Event()
-
-    def read() -> None:
-        while not stop.is_set():
-            seen.add(count(store))
-
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for reader in readers:
-        reader.start()
-    done = upkeep.compact(store)
-    stop.set()
-    for reader in readers:
-        reader.join()
-    assert seen == {(4 * n, 4 * n)}
-    assert {e.table: e.files_after for e in done} == {"activations": 1, "concepts": 1}
-    (shard,) = shard_paths(store)
-    assert pq.read_metadata(shard).num_row_groups == 4
-    after = values(store)
-    assert after.keys() == before.keys()
-    assert all((after[key] == before[key]).all() for key in before)
-    assert wholeness.verify(store.folder)[1] == []
-    assert upkeep.compact(store) == []
-    assert extracted(tiny, store) == 0
-
-
-@pytest.mark.parametrize("step", range(1, 8))
-def test_a_compaction_killed_at_any_step_is_finished_by_the_next_to_open(
-    tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    monkeypatch.setattr("steering_core.activations.shards.SHARD_PROMPTS", 12)
-    n = extracted(tiny, store)
-    steps = 0
-
-    def counted(method: Any) -> Any:
-        def either(*args: Any, **kwargs: Any) -> Any:
-            nonlocal steps
-            steps += 1
-            if steps == step:
-                raise KeyboardInterrupt  # as good as a kill: nothing after it runs
-            return method(*args, **kwargs)
-
-        return either
-
-    with monkeypatch.context() as patched:
-        for name in ("publish", "write", "move", "remove"):
-            patched.setattr(store.folder, name, counted(getattr(store.folder, name)))
-        try:
-            upkeep.compact(store)
-        except KeyboardInterrupt:
-            pass
-        else:
-            assert step > steps
-    reopened = Store(store.root)
-    assert count(reopened) == (4 * n, 4 * n)
-    upkeep.compact(reopened)
-    assert count(reopened) == (4 * n, 4 * n)
-    assert wholeness.verify(reopened.folder)[1] == []
-    assert not [p for p in Path(store.root, "staging").rglob("*") if p.is_file()]
-
-
-def test_gc_drops_only_what_nothing_refers_to(tiny: Model, store: Store) -> None:
-    prompts = prompts_that_share(tiny.identity.tokenizer_id)
-    extract(tiny, store, prompts, [0, 1], "last")
-    kept, dropped = prompts[:5], prompts[5:]
-    vector = dict.fromkeys(TABLES["vectors"].schema.names)
-    ids = [p.prompt_id for p in kept]
-    store.append("vectors", [{**vector, "vector_id": "v", "model_id": tiny.identity.model_id, "prompt_ids": ids}])
-    (dry,) = upkeep.unreferred(store)
-    assert (dry["prompts"], dry["rows"]) == (len(dropped), 2 * len(dropped))
-    assert count(store) == (2 * len(prompts), 2 * len(prompts))
-    (done,) = upkeep.collect(store)
-    assert done.rows_dropped == 2 * len(dropped)
-    assert {key[0] for key in values(store)} == set(ids)
-    assert upkeep.unreferred(store) == []
-    assert wholeness.verify(store.folder)[1] == []
-    assert extract(tiny, store, prompts, [0, 1], "last").computed == len(dropped)

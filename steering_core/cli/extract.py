@@ -39,7 +39,7 @@ def extract_prompts(
     checked_position(position)
     checked_site(site)
     opened = Store(store or default_store())
-    with open_model(model) as loaded:
+    with open_model(model) as loaded, opened.in_use():
         reading = Reading(tuple(_layers(loaded, layers)), position, site)
         prompts = _prompts(loaded, opened, what, raw)
         if position == "all" and not yes:

@@ -8,7 +8,7 @@ import typer
 
 from steering_core.cli.output import Format, print_rows
 from steering_core.errors import StoreDamaged
-from steering_core.store import Store, default_store, upkeep
+from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.export import export_query
 from steering_core.store.wholeness import verify as verify_files
 
@@ -48,12 +48,12 @@ def gc(
     form: Form = Format.TABLE,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them; without it they are only listed.")] = False,
 ) -> None:
-    """List the activations that no vector was made of and no run's concepts use; with --drop, drop them."""
+    """List the rows that nothing refers to and that can be made again; with --drop, drop them, once no run goes on."""
     opened = Store.existing(store or default_store())
     if drop:
-        _print_exchanged(upkeep.collect(opened), form)
+        _print_exchanged(garbage.collect(opened), form)
     else:
-        print_rows(upkeep.unreferred(opened), ["model", "model_id", "prompts", "rows", "bytes"], form)
+        print_rows(garbage.unreferred(opened), ["table", "model", "rows", "bytes", "why"], form)
 
 
 @app.command()

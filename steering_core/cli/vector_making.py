@@ -97,14 +97,14 @@ def discover_features(
     opened, loaded = Store(store or default_store()), Model(model)
     try:
         loaded.checked_layers([layer])
-        registered(opened, loaded)
-        found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
-        opened.append("prompts", [prompt_row(p) for p in found.values()])
-        with progress_bars() as notify:
+        with opened.in_use(), progress_bars() as notify:
+            registered(opened, loaded)
+            found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
+            opened.append("prompts", [prompt_row(p) for p in found.values()])
             extract(
                 loaded, opened, found.values(), [layer], position, lambda n, of: notify("extract activations", n, of)
             )
-        vectors = discover(opened, loaded.identity, list(found), layer, position, method, k, seed)
+            vectors = discover(opened, loaded.identity, list(found), layer, position, method, k, seed)
         for place, vector in enumerate(vectors):
             library.rename(opened, [vector], f"{name or prompts.stem}-{place}")
         tokens = promoted_tokens(loaded, vectors, 6)

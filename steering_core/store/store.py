@@ -12,19 +12,20 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
 from steering_core.keys import content_key
 from steering_core.store.files import Folder, LocalFolder
-from steering_core.store.tables import TABLES, Table
-from steering_core.store.wholeness import file_key, finish_exchange, set_aside_damaged
+from steering_core.store.tables import TABLES
+from steering_core.store.wholeness import file_key, finish_exchange, mend, pin
 
 log = logging.getLogger(__name__)
 
 STORE_VERSION = 1
+IN_USE = "in-use"
 _MARKER = "store.json"
 _CATALOG = "catalog.duckdb"
+_DAMAGE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException)  # what damaged files raise
 Row = Mapping[str, Any]
 
 
@@ -71,7 +72,7 @@ class Store:
         return cls(url)
 
     def _prepare(self) -> None:
-        marker = {"version": STORE_VERSION, "views": content_key(_views_sql(), str(self.root))}
+        marker = {"version": STORE_VERSION, "views": content_key(_views_sql(), str(self.root), _columns())}
         found = json.loads(self.folder.read(_MARKER)) if self.folder.exists(_MARKER) else None
         if found and found["version"] > STORE_VERSION:
             raise StoreTooNew(
@@ -82,8 +83,7 @@ class Store:
             raise StoreError(f"{self.root} is not a steerflow store and not empty: name another folder with --store")
         finish_exchange(self.folder)
         if found != marker:  # new, of an earlier version, or moved
-            for table in TABLES.values():
-                self.folder.write(f"{table.name}/schema.parquet", _empty(table))
+            pin(self.folder, TABLES)
             self.write_catalog()
             self.folder.write(_MARKER, json.dumps(marker).encode())
 
@@ -147,6 +147,10 @@ class Store:
         with self.folder.lock(name):
             yield
 
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """Keep `steer store gc` waiting: rows are appended here to which others will refer. Any number at once."""
+        return self.folder.lock(IN_USE, shared=True)
+
     # -- reading -------------------------------------------------------------------------------------------------
 
     def query(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> pa.Table:
@@ -157,8 +161,8 @@ class Store:
         """
         try:
             return self._query(sql, parameters, tables)
-        except (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException) as error:
-            if not set_aside_damaged(self.folder) and not isinstance(error, duckdb.IOException):
+        except _DAMAGE as error:
+            if not mend(self.folder) and not isinstance(error, duckdb.IOException):
                 raise QueryError(str(error)) from error
         try:
             return self._query(sql, parameters, tables)
@@ -172,7 +176,7 @@ class Store:
         try:
             with self.folder.lock("layout", shared=True):
                 return connection.sql(sql, params=list(parameters)).to_arrow_table()
-        except (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException):
+        except _DAMAGE:
             raise
         except duckdb.Error as error:
             raise QueryError(str(error)) from error
@@ -195,11 +199,22 @@ class Store:
         return rows
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """An in-memory DuckDB connection with every view of the store."""
+        """An in-memory DuckDB connection with every view of the store.
+
+        A damaged file that defining them meets is set aside with a warning, a missing schema is written again. Raises
+        StoreDamaged where that does not help.
+        """
         connection = duckdb.connect()
         connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         self.folder.attach(connection)
-        self._define_views(connection)
+        try:
+            self._define_views(connection)
+        except _DAMAGE:
+            mend(self.folder)
+            try:
+                self._define_views(connection)
+            except duckdb.Error as error:
+                raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
         return connection
 
     def _define_views(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -235,9 +250,6 @@ def _views_sql() -> str:
     return (package_files("steering_core.store") / "sql" / "views.sql").read_text()
 
 
-def _empty(table: Table) -> bytes:
-    """A Parquet file of no rows that pins a table's schema: a pattern that matches no file is an error in DuckDB."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.schema.empty_table(), sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+def _columns() -> list[list[str]]:
+    """What the views read: each table's name, key, and columns with their types."""
+    return [[t.name, *t.key, *(f"{column.name} {column.type}" for column in t.schema)] for t in TABLES.values()]

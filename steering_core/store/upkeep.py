@@ -1,4 +1,4 @@
-"""Upkeep: what a store holds, many small files made into few, and activations dropped that nothing refers to."""
+"""Upkeep: what a store holds, and many small files made into few. `garbage` drops what nothing refers to."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,26 +11,17 @@ import pyarrow.parquet as pq
 
 from steering_core.store.store import Store
 from steering_core.store.tables import TABLES
-from steering_core.store.wholeness import exchange, file_key, staged
+from steering_core.store.wholeness import PINS, exchange, file_key, staged
 
 SMALL = 32 << 20  # bytes: a file below is worth merging
 MERGED = 512 << 20  # bytes in memory that one merged file is made of
-_PINS = "schema.parquet"
-_REFERRED = """
-SELECT v.model_id, unnest(v.prompt_ids) AS prompt_id FROM raw.vectors v
-UNION
-SELECT r.model_id, p.prompt_id
-FROM (SELECT unnest(model_ids) AS model_id, concept_ids FROM raw.runs) r
-JOIN raw.models m USING (model_id)
-JOIN raw.pairs p ON list_contains(r.concept_ids, p.concept_id) AND p.tokenizer_id = m.tokenizer_id
-"""
 
 
 def tables(store: Store) -> list[dict[str, Any]]:
     """Files, rows and bytes of every table."""
     found = []
     for table in TABLES:
-        names = _files(store, table)
+        names = file_names(store, table)
         (count,) = store.rows(f'SELECT count(*) AS rows FROM raw."{table}"')
         sizes = sum(store.folder.size(name) for name in names)
         found.append({"table": table, "rows": count["rows"], "files": len(names), "bytes": sizes})
@@ -67,41 +58,18 @@ def compact(store: Store) -> list[Exchanged]:
     """Merge small files, table by table; activations by model, a row group per layer. Readers go on reading."""
     done = []
     for table in TABLES:
-        for under in _folders(store, table):
+        for under in folders(store, table):
             with store.lock(f"{table}-{under}" if under else table):
-                small = [n for n in _files(store, table, under) if store.folder.size(n) < SMALL]
+                small = [n for n in file_names(store, table, under) if store.folder.size(n) < SMALL]
                 for names in _batches(store, small):
-                    rows = _read(store, names)
-                    done.append(_replace(store, table, under, rows, names))
+                    rows = read_files(store, names)
+                    done.append(replace_files(store, table, under, rows, names))
     return done
 
 
-def unreferred(store: Store) -> list[dict[str, Any]]:
-    """Activations that no vector was made of and no run's concepts use: prompts, rows and bytes by model."""
-    return store.rows(
-        f"WITH referred AS ({_REFERRED}) "
-        "SELECT m.name AS model, a.model_id, count(DISTINCT prompt_id) AS prompts, count(*) AS rows, "
-        "CAST(sum(4 * len(activation)) AS BIGINT) AS bytes "
-        "FROM raw.activations a LEFT JOIN raw.models m USING (model_id) "
-        "ANTI JOIN referred USING (model_id, prompt_id) GROUP BY ALL ORDER BY ALL"
-    )
-
-
-def collect(store: Store) -> list[Exchanged]:
-    """Drop the rows of `unreferred`, file by file."""
-    done = []
-    for under in _folders(store, "activations"):
-        with store.lock(f"activations-{under}"):
-            kept = store.query(f"SELECT prompt_id FROM ({_REFERRED}) WHERE model_id = ?", [under])["prompt_id"]
-            for name in _files(store, "activations", under):
-                rows = _read(store, [name])
-                keep = rows.filter(pc.is_in(rows["prompt_id"], value_set=kept.combine_chunks()))
-                if keep.num_rows < rows.num_rows:
-                    done.append(_replace(store, "activations", under, keep, [name], rows.num_rows - keep.num_rows))
-    return done
-
-
-def _replace(store: Store, table: str, under: str, rows: pa.Table, old: Sequence[str], dropped: int = 0) -> Exchanged:
+def replace_files(
+    store: Store, table: str, under: str, rows: pa.Table, old: Sequence[str], dropped: int = 0
+) -> Exchanged:
     """Exchange the files `old` of a table for one that holds `rows`, or for none."""
     before = sum(store.folder.size(name) for name in old)
     new = f"{table}/{under}/{file_key(table, rows)}.parquet".replace("//", "/")
@@ -120,7 +88,7 @@ def _row_group_size(table: str, rows: pa.Table) -> int | None:
     return max(1, rows.num_rows // places)
 
 
-def _read(store: Store, names: Sequence[str]) -> pa.Table:
+def read_files(store: Store, names: Sequence[str]) -> pa.Table:
     """Files as one table; activations ordered by site, position and layer."""
     parts = []
     for name in names:
@@ -148,11 +116,12 @@ def _batches(store: Store, names: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _files(store: Store, table: str, under: str = "") -> list[str]:
+def file_names(store: Store, table: str, under: str = "") -> list[str]:
+    """The files of a table, or of one of its folders, that hold rows."""
     names = store.folder.names(f"{table}/{under}" if under else table)
-    return [name for name in names if not name.endswith(_PINS)]
+    return [name for name in names if not name.endswith(PINS)]
 
 
-def _folders(store: Store, table: str) -> list[str]:
+def folders(store: Store, table: str) -> list[str]:
     """The folders of a table that hold files: one a model for activations, the table's own for the others."""
-    return sorted({name.removeprefix(f"{table}/").rpartition("/")[0] for name in _files(store, table)})
+    return sorted({name.removeprefix(f"{table}/").rpartition("/")[0] for name in file_names(store, table)})

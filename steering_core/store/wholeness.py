@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 DAMAGED, STAGING = "damaged", "staging"
 _EXCHANGE = f"{STAGING}/exchange.json"
-_PINS = "schema.parquet"
+PINS = "schema.parquet"  # of no rows, in every table's folder
 
 
 def file_key(table: str, rows: pa.Table) -> str:
@@ -37,13 +37,41 @@ class Fault:
 def verify(folder: Folder) -> tuple[int, list[Fault]]:
     """Read every file whole, checksums included, and set aside those at fault; how many files are well, and the faults.
 
-    What was set aside is made again by the next run that needs it.
+    What was set aside is made again by the next run that needs it, a missing schema at once.
     """
     faults = set_aside_damaged(folder)
+    _pin_again(folder)
     whole = sum(len(folder.names(table)) for table in TABLES)
     for left in folder.sweep():
         log.warning("%s was left half written by a process that is gone: deleted", left)
     return whole, faults
+
+
+def mend(folder: Folder) -> bool:
+    """Set damaged files aside and write missing schemas again, with a warning each; whether there was any."""
+    faults, unpinned = set_aside_damaged(folder), _pin_again(folder)
+    return bool(faults or unpinned)
+
+
+def _pin_again(folder: Folder) -> list[str]:
+    """Write the schemas that are missing, with a warning each; their tables."""
+    unpinned = [table for table in TABLES if not folder.exists(_pin(table))]
+    pin(folder, unpinned)
+    for table in unpinned:
+        log.warning("%s was missing: written again", _pin(table))
+    return unpinned
+
+
+def pin(folder: Folder, tables: Iterable[str]) -> None:
+    """Write those tables' schemas as files of no rows: a pattern that matches no file is an error in DuckDB."""
+    for table in tables:
+        sink = pa.BufferOutputStream()
+        pq.write_table(TABLES[table].schema.empty_table(), sink)
+        folder.write(_pin(table), sink.getvalue().to_pybytes())
+
+
+def _pin(table: str) -> str:
+    return f"{table}/{PINS}"
 
 
 def set_aside_damaged(folder: Folder) -> list[Fault]:
@@ -76,7 +104,7 @@ def fault_in(folder: Folder, table: str, name: str) -> str | None:
     if lacking := set(TABLES[table].key) - set(rows.column_names):
         return f"no column {', '.join(sorted(lacking))}"
     path = PurePosixPath(name)
-    if path.name != _PINS and path.stem != file_key(table, rows):
+    if path.name != PINS and path.stem != file_key(table, rows):
         return "its rows are not those that its name says"
     return None
 

@@ -151,7 +151,7 @@ def tag(store: Store, vectors: Sequence[Vector], label: str, *, holds: bool = Tr
 
 
 def remove(store: Store, vectors: Sequence[Vector]) -> None:
-    """Take `vectors` out of the library. Their rows stay, since results may have come from them."""
+    """Take `vectors` out of the library. Their rows stay where results came from them (`steer store gc`)."""
     _label(store, [vector.vector_id for vector in vectors], "removed", "")
 
 

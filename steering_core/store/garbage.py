@@ -1,0 +1,115 @@
+"""Garbage: rows that can be made again and that nothing refers to, listed and dropped.
+
+What people wrote (labels), what runs cost most to make (generations, measurements, scores, recommendations, vectors
+that nobody removed) and what says what was done (runs, outcomes, models, scorers) is never garbage.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from steering_core.store.store import IN_USE, Store
+from steering_core.store.upkeep import Exchanged, file_names, folders, read_files, replace_files
+
+_KEPT = """
+WITH cells AS (
+    SELECT concept_id, vector_ids FROM raw.generations
+    UNION ALL SELECT concept_id, vector_ids FROM raw.measurements
+    UNION ALL SELECT concept_id, vector_ids FROM raw.scores
+    UNION ALL SELECT concept_id, vector_ids FROM raw.recommendations
+),
+kept_vectors AS (
+    SELECT * FROM raw.vectors
+    WHERE vector_id NOT IN (SELECT vector_id FROM labels WHERE kind = 'removed')
+    OR vector_id IN (SELECT unnest(vector_ids) FROM cells)
+),
+kept_concepts AS (
+    SELECT unnest(concept_ids) AS concept_id FROM raw.runs
+    UNION SELECT concept_id FROM cells
+    UNION SELECT concept_id FROM kept_vectors
+),
+kept_activations AS (
+    SELECT model_id, unnest(prompt_ids) AS prompt_id FROM kept_vectors
+    UNION
+    SELECT r.model_id, p.prompt_id
+    FROM (SELECT unnest(model_ids) AS model_id, concept_ids FROM raw.runs) r
+    JOIN raw.models m USING (model_id)
+    JOIN raw.pairs p ON list_contains(r.concept_ids, p.concept_id) AND p.tokenizer_id = m.tokenizer_id
+),
+kept_prompts AS (
+    SELECT prompt_id FROM kept_activations
+    UNION SELECT prompt_id FROM raw.generations
+    UNION SELECT prompt_id FROM raw.pairs SEMI JOIN kept_concepts USING (concept_id)
+)
+"""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Rows of `table` stay where their values of `columns` are among those of the query `kept`."""
+
+    table: str
+    why: str
+    columns: tuple[str, ...]
+    kept: str
+
+
+_RULES = (  # those that are referred to come after those that refer to them
+    _Rule("vectors", "removed, and in no evaluated cell", ("vector_id",), "SELECT vector_id FROM kept_vectors"),
+    _Rule("qualities", "their vector is gone", ("vector_id",), "SELECT vector_id FROM kept_vectors"),
+    _Rule(
+        "projections",
+        "their vector or text is gone",
+        ("vector_id", "generation_id"),
+        "SELECT vector_id, generation_id FROM raw.projections SEMI JOIN kept_vectors USING (vector_id) "
+        "SEMI JOIN raw.generations USING (generation_id)",
+    ),
+    _Rule(
+        "activations",
+        "no vector was made of them and no run's concepts use them",
+        ("model_id", "prompt_id"),
+        "SELECT model_id, prompt_id FROM kept_activations",
+    ),
+    _Rule("pairs", "no run, vector or cell has their concept", ("concept_id",), "SELECT concept_id FROM kept_concepts"),
+    _Rule("concepts", "no run, vector or cell has them", ("concept_id",), "SELECT concept_id FROM kept_concepts"),
+    _Rule("prompts", "no pair, activation or text has them", ("prompt_id",), "SELECT prompt_id FROM kept_prompts"),
+)
+
+
+def unreferred(store: Store) -> list[dict[str, Any]]:
+    """What `collect` would drop: rows of each table, bytes of its activations and vectors, and why."""
+    found = []
+    for rule in _RULES:
+        floats = {"activations": "activation", "vectors": "vector"}.get(rule.table)
+        size = f"CAST(sum(4 * len({floats})) AS BIGINT)" if floats else "CAST(NULL AS BIGINT)"
+        model = "l.model_id" if floats else "NULL"
+        found += store.rows(
+            f"{_KEPT}, left_over AS (SELECT * FROM raw.{rule.table} ANTI JOIN ({rule.kept}) USING "
+            f"({', '.join(rule.columns)})) SELECT ? AS table, m.name AS model, count(*) AS rows, {size} AS bytes, "
+            f"? AS why FROM left_over l LEFT JOIN raw.models m ON m.model_id = {model} GROUP BY ALL ORDER BY ALL",
+            [rule.table, rule.why],
+        )
+    return found
+
+
+def collect(store: Store) -> list[Exchanged]:
+    """Drop what `unreferred` lists, file by file, once no run is under way."""
+    done = []
+    with store.lock(IN_USE):
+        for rule in _RULES:
+            kept = _joined(store.query(f"{_KEPT} {rule.kept}"), rule.columns)
+            for under in folders(store, rule.table):
+                with store.lock(f"{rule.table}-{under}" if under else rule.table):
+                    for name in file_names(store, rule.table, under):
+                        rows = read_files(store, [name])
+                        keep = rows.filter(pc.is_in(_joined(rows, rule.columns), value_set=kept))
+                        if dropped := rows.num_rows - keep.num_rows:
+                            done.append(replace_files(store, rule.table, under, keep, [name], dropped))
+    return done
+
+
+def _joined(rows: pa.Table, columns: tuple[str, ...]) -> pa.Array:
+    """The values of those columns as one text a row."""
+    return pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in columns), "/").combine_chunks()
