@@ -1,14 +1,30 @@
 """The functions that stand in for MLX's on a CPU agree with MLX's."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from steering_core.backend import mx, nn
-from steering_core.models import cpu
+from steering_core.backend import mx, nn, on_cpu
+from steering_core.models import cpu, mlx_lm
+from steering_core.models.mlx_lm import load_network
 
 
 def drawn(*shape: int, seed: int = 0) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed))
+
+
+@pytest.mark.skipif(not on_cpu(), reason="for CPUs alone")
+def test_a_network_has_them_whatever_was_imported_before_it_was_loaded(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_lm.models import llama
+
+    monkeypatch.setattr(llama, "swiglu", mlx_lm._swiglu)
+    monkeypatch.setattr(llama, "scaled_dot_product_attention", mlx_lm._scaled_dot_product_attention)
+    load_network(tiny_folder, full_precision=True)
+    assert llama.swiglu is mlx_lm._fast_swiglu
+    assert llama.scaled_dot_product_attention is mlx_lm._fast_attention
 
 
 def test_exp_is_exact_to_float32_over_its_range() -> None:

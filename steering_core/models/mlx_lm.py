@@ -36,13 +36,21 @@ with _open_file_limit_kept():
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
-def _use_fast_cpu_functions() -> None:
-    """Have the architectures, which are imported when one is loaded, take float32's costly functions from `cpu`."""
-    activations.swiglu = _fast_swiglu
-    base.scaled_dot_product_attention = _fast_attention
-
-
 _swiglu, _scaled_dot_product_attention = activations.swiglu, base.scaled_dot_product_attention
+
+
+def _use_fast_cpu_functions() -> None:
+    """Have every architecture take float32's costly functions from `cpu`.
+
+    Architectures copy the functions' names when they are imported, which the tokenizer may have done already.
+    """
+    fast = {_swiglu: _fast_swiglu, _scaled_dot_product_attention: _fast_attention}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mlx_lm.models."):
+            for attribute in ("swiglu", "scaled_dot_product_attention"):
+                found = vars(module).get(attribute)
+                if found in fast:
+                    setattr(module, attribute, fast[found])
 
 
 def _fast_swiglu(gate: mx.array, x: mx.array) -> mx.array:
