@@ -1,4 +1,4 @@
-"""Steering and extraction on a GPU, beside the bare model: `python -m benchmarks.gpu`.
+"""Steering and extraction on a GPU, beside the bare model: `python -m benchmarks.gpu decode`, and `capture`.
 
 A 1B-shaped random Llama in bfloat16. Three questions, each answered by interleaved runs of the same work in one
 process, as the median ratio over rounds:
@@ -8,9 +8,11 @@ process, as the median ratio over rounds:
 - capture: a pass that keeps the mean residual of every block, beside the same pass that keeps nothing but its end;
 - the same capture beside PyTorch transformers' `output_hidden_states`, where PyTorch is there.
 
+Each part wants a process of its own: buffers that decoding leaves behind slow the capture by some hundredths.
 It needs no weights and no store: MLX, mlx-lm, NumPy and the packages that `steering_core.prompts` imports.
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -42,7 +44,7 @@ SHAPE: dict[str, Any] = {  # of Llama 3.2 1B
     "rope_theta": 500000.0,
     "tie_word_embeddings": True,
 }
-PROMPT_TOKENS, SHORT, LONG, ROUNDS = 32, 16, 144, 5
+PROMPT_TOKENS, STEPS, WARM_STEPS = 32, 96, 16
 
 
 def random_model() -> Model:
@@ -66,41 +68,51 @@ def random_model() -> Model:
     return model
 
 
-def plain_decode(network: nn.Module, prompts: list[list[int]], tokens: int) -> None:
-    """What a minimal generation loop does: prefill, then greedy steps with the next one always under way."""
-    cache = new_cache(network)
+class Clock(Work):
+    """Work that notes when each forward pass was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def add(self, rows: int, length: int) -> None:
+        """Count one pass, and note the time."""
+        super().add(rows, length)
+        self.times.append(time.perf_counter())
+
+    def step_milliseconds(self) -> float:
+        """The median time from one decoding step to the next, the first ones left out."""
+        return 1000 * statistics.median(np.diff(self.times[WARM_STEPS:]))
+
+
+def plain_decode(network: nn.Module, prompts: list[list[int]]) -> float:
+    """A step of a minimal generation loop in ms: prefill, then greedy steps with the next one always under way."""
+    cache, clock = new_cache(network), Clock()
     drawn = mx.argmax(network(mx.array(prompts), cache=cache)[:, -1], axis=-1)
     mx.async_eval(drawn)
-    for _ in range(tokens - 1):
+    for _ in range(STEPS - 1):
+        clock.add(len(prompts), 1)
         following = mx.argmax(network(drawn[:, None], cache=cache)[:, -1], axis=-1)
         mx.async_eval(following)
         drawn.tolist()
         drawn = following
     mx.eval(drawn)
+    return clock.step_milliseconds()
 
 
-def engine_decode(model: Model, requests: list[Request], tokens: int) -> None:
-    """The same tokens through the engine."""
-    for _ in sample(model, requests, tokens, 0.0, Work(), max_rows=len(requests)):
+def engine_decode(model: Model, requests: list[Request]) -> float:
+    """The same through the engine."""
+    clock = Clock()
+    for _ in sample(model, requests, STEPS, 0.0, clock, max_rows=len(requests)):
         pass
+    return clock.step_milliseconds()
 
 
-def step_milliseconds(decode: Callable[[int], None]) -> float:
-    """Time of one decoding step: a long generation minus a short one."""
-    took = []
-    for tokens in (SHORT, LONG):
-        started = time.perf_counter()
-        decode(tokens)
-        took.append(time.perf_counter() - started)
-    return 1000 * (took[1] - took[0]) / (LONG - SHORT)
-
-
-def medians(named: dict[str, Callable[[], float]]) -> dict[str, tuple[float, float]]:
-    """Median of each measurement over interleaved rounds, and its median ratio to the first one's."""
-    rounds = [{name: measure() for name, measure in named.items()} for _ in range(ROUNDS + 1)][1:]
-    first = next(iter(named))
+def medians(named: dict[str, Callable[[], float]], base: str, rounds: int) -> dict[str, tuple[float, float]]:
+    """Median of each measurement over interleaved rounds (the first left out), and its median ratio to `base`'s."""
+    found = [{name: measure() for name, measure in named.items()} for _ in range(rounds + 1)][1:]
     return {
-        name: (statistics.median(r[name] for r in rounds), statistics.median(r[name] / r[first] for r in rounds))
+        name: (statistics.median(f[name] for f in found), statistics.median(f[name] / f[base] for f in found))
         for name in named
     }
 
@@ -117,21 +129,14 @@ def decoding(model: Model, rows: int) -> None:
 
     middle, all_layers = [len(model.taps) // 2], list(range(len(model.taps)))
     wanted = {"engine, unsteered": requests([]), "one layer": requests(middle), "all layers": requests(all_layers)}
-    measures: dict[str, Callable[[], float]] = {
-        "plain loop": lambda: step_milliseconds(lambda n: plain_decode(model.network, prompts, n))
-    }
+    measures: dict[str, Callable[[], float]] = {"plain loop": lambda: plain_decode(model.network, prompts)}
     for name, made in wanted.items():
-        measures[name] = lambda made=made: step_milliseconds(lambda n: engine_decode(model, made, n))
-    found = medians(measures)
-    unsteered = found["engine, unsteered"][0]
-    for name, (milliseconds, ratio) in found.items():
-        print(
-            f"decode, batch {rows:>3}: {name:<18}{milliseconds:7.3f} ms a step, {ratio:.3f} of the plain loop, "
-            f"{milliseconds / unsteered:.3f} of unsteered"
-        )
+        measures[name] = lambda made=made: engine_decode(model, made)
+    for name, (milliseconds, ratio) in medians(measures, base="engine, unsteered", rounds=15).items():
+        print(f"decode, batch {rows:>3}: {name:<18}{milliseconds:7.3f} ms a step, {ratio:.3f} of unsteered")
 
 
-def capturing(model: Model, rows: int = 512, length: int = 128) -> None:
+def capturing(model: Model, rows: int = 4096, length: int = 128) -> None:
     """Print extraction's tokens per second, bare, with capture, and with transformers."""
     tokens = np.random.default_rng(0).integers(1000, 100_000, (rows, length))
     prompts = [Prompt(tuple(row), "", length, "random") for row in tokens.tolist()]
@@ -157,7 +162,7 @@ def capturing(model: Model, rows: int = 512, length: int = 128) -> None:
     measures["capture, all layers"] = lambda: seconds(captured)
     if torch_run := transformers_run(tokens, size):
         measures["transformers, output_hidden_states"] = lambda: seconds(torch_run)
-    for name, (took, ratio) in medians(measures).items():
+    for name, (took, ratio) in medians(measures, base="bare forward", rounds=5).items():
         print(f"extract, {size} x {length}: {name:<36}{rows * length / took:12,.0f} tokens/s, {ratio:.3f} of the time")
 
 
@@ -184,12 +189,17 @@ def transformers_run(tokens: np.ndarray, size: int) -> Callable[[], None] | None
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run the parts that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["decode", "capture"])
+    part = parser.parse_args().part
     print(f"{mx.device_info().get('device_name', mx.default_device())}; MLX {mx.__version__}")
     model = random_model()
+    if part == "capture":
+        capturing(model)
+        return
     for rows in (64, 256):
         decoding(model, rows)
-    capturing(model)
 
 
 if __name__ == "__main__":

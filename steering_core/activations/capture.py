@@ -5,22 +5,24 @@ counts meet in the last one. Blocks after the last wanted one, and the vocabular
 lazy and nothing asks for their values.
 """
 
+import functools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 
-from steering_core.activations.names import SITE
+from steering_core.activations.names import POSITIONS, SITE
 from steering_core.activations.passes import Cost, Pass
 from steering_core.activations.places import tokens_normed, tokens_read
+from steering_core.activations.reductions import apart, norms_of, weighted_sums
 from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
 from steering_core.engine.forward import Cache, Work, cache_arrays, fork
 from steering_core.engine.lanes import lanes, together
 from steering_core.errors import Diverged
 from steering_core.models import Model
-from steering_core.models.cpu import compiled
 from steering_core.prompts import Prompt
 
 
@@ -52,20 +54,30 @@ class Captured:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one pass found: sums (B, K, L, D) for K different choices of tokens a row, norm sums (B, L).
+    """What one pass finds, under way until NumPy asks: sums (B, K, L, D) for K choices of tokens a row, norms (B, L).
 
     `places` tells each reader's row and choice. With position `all` the choices are the pass's tokens, and so are the
     norms' (B, T, L).
     """
 
-    sums: np.ndarray
-    norms: np.ndarray
+    lazy_sums: mx.array
+    lazy_norms: mx.array
     places: dict[int, tuple[int, int]]
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """The sums, when they are there."""
+        return np.asarray(self.lazy_sums)
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """The norm sums, when they are there."""
+        return np.asarray(self.lazy_norms)
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A pass whose parent has run: the parent's cache, and the parts of the passes before it."""
+    """A pass whose parent was started: the parent's cache, and the parts of the passes before it."""
 
     passed: Pass
     parent: Cache | None = None
@@ -74,17 +86,11 @@ class _Ready:
 
 @dataclass(frozen=True)
 class _Underway:
-    """A pass that was started: a part whose arrays are still being computed, and the cache for its children."""
+    """A pass that was started: its part, the cache for its children, and the arrays to compute."""
 
-    sums: mx.array
-    norms: mx.array
-    places: dict[int, tuple[int, int]]
+    part: _Part
     cache: Cache | None
     arrays: list[mx.array]
-
-    def part(self) -> _Part:
-        """The part, when it is there."""
-        return _Part(np.array(self.sums), np.array(self.norms), self.places)
 
 
 class Capture:
@@ -93,8 +99,11 @@ class Capture:
     def __init__(self, model: Model, prompts: Sequence[Prompt], reading: Reading, work: Work) -> None:
         self.model, self.prompts, self.reading, self.work = model, prompts, reading, work
         special = frozenset(model.tokenizer.all_special_ids)
-        self.read = [tokens_read(prompt, reading.position, special) for prompt in prompts]
-        self.normed = [tokens_normed(prompt) for prompt in prompts]
+        self.read = functools.cache(lambda reader: tokens_read(prompts[reader], reading.position, special))
+        self.normed = functools.cache(lambda reader: tokens_normed(prompts[reader]))
+        if reading.position not in POSITIONS:
+            for reader in range(len(prompts)):  # one that lacks the span is refused before anything is run
+                self.read(reader)
 
     @cached_property
     def _per_token(self) -> bool:
@@ -104,30 +113,31 @@ class Capture:
         """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan.
 
         Passes run side by side where there are lanes, depth first, so that few caches are held. On a GPU the next pass
-        is started before the last one's results are looked at, so that the device never waits.
+        is under way while the last one's results are looked at, so that the device never waits.
         """
         ready = [_Ready(this) for this in reversed(passes)]
-        ended: list[tuple[_Ready, _Underway]] = []
+        ended: deque[tuple[Pass, tuple[_Part, ...]]] = deque()
         while ready:
             group = [ready.pop() for _ in range(min(lanes(), len(ready)))]
             started = together([partial(self._start, one) for one in group], lambda underway: underway.arrays)
-            for one, underway in ended:
-                yield from self._ended(one, underway)
-            ended = [(one, underway) for one, underway in zip(group, started, strict=True) if not one.passed.children]
-            for one, underway in zip(reversed(group), reversed(started), strict=True):
-                if one.passed.children:
-                    path = (*one.path, underway.part())
-                    ready += [_Ready(child, underway.cache, path) for child in reversed(one.passed.children)]
-        for one, underway in ended:
-            yield from self._ended(one, underway)
+            children: list[_Ready] = []
+            for one, underway in zip(group, started, strict=True):
+                path = (*one.path, underway.part)
+                children += [_Ready(child, underway.cache, path) for child in one.passed.children]
+                if not one.passed.children:
+                    ended.append((one.passed, path))
+            ready += reversed(children)
+            while len(ended) > lanes():
+                yield from self._ended(*ended.popleft())
+        for passed, path in ended:
+            yield from self._ended(passed, path)
 
-    def _ended(self, one: _Ready, underway: _Underway) -> Iterator[Captured]:
+    def _ended(self, passed: Pass, path: Sequence[_Part]) -> Iterator[Captured]:
         """Activations of the prompts that end with this pass."""
-        path, readers = (*one.path, underway.part()), one.passed.readers
         if self._per_token:
-            yield from (self._tokens_of(reader, path) for (reader,) in readers)
+            yield from (self._tokens_of(reader, path) for (reader,) in passed.readers)
         else:
-            yield self._mean_of(tuple(reader for (reader,) in readers), path)
+            yield self._mean_of(tuple(reader for (reader,) in passed.readers), path)
 
     def _cache(self, this: Pass, parent: Cache | None) -> Cache | None:
         if parent is not None:
@@ -149,15 +159,15 @@ class Capture:
             stretch = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
             tokens[row, : len(stretch)] = stretch
         weights, places = self._weights(this)
-        normed = _padded([self.normed[readers[0]] for readers in this.readers], this)
+        normed = _padded([self.normed(readers[0]) for readers in this.readers], this)
         looks, found_at = self._looks(weights, normed)
         with watching(self.model, self.reading.site, looks):
             self.model.network(mx.array(tokens), cache=cache)
         self.work.add(*tokens.shape)
         found = [found_at[layer] for layer in self.reading.layers]
-        sums, norms = mx.stack([s for s, _ in found], axis=2), mx.stack([n for _, n in found], axis=-1)
+        sums, norms = apart(mx.stack([s for s, _ in found], axis=2)), mx.stack([n for _, n in found], axis=-1)
         kept = self._cached(cache) if this.children and cache else []
-        return _Underway(sums, norms, places, cache, [sums, norms, *kept])
+        return _Underway(_Part(sums, norms, places), cache, [sums, norms, *kept])
 
     def _weights(self, this: Pass) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
         """The different choices of tokens in each row, (B, K, T), and each reader's row and choice."""
@@ -165,7 +175,7 @@ class Capture:
         places: dict[int, tuple[int, int]] = {}
         for row, readers in enumerate(this.readers):
             for reader in readers:
-                choice = _padded([self.read[reader]], this)[0].tobytes()
+                choice = _padded([self.read(reader)], this)[0].tobytes()
                 places[reader] = (row, choices[row].setdefault(choice, len(choices[row])))
         weights = np.zeros((len(choices), max(map(len, choices)), this.length), np.float32)
         for row, found in enumerate(choices):
@@ -183,7 +193,7 @@ class Capture:
 
         def look(layer: int) -> Look:
             def see(h: mx.array) -> None:
-                norms = _norms(h)  # (B, T)
+                norms = norms_of(h)  # (B, T)
                 if self._per_token:
                     found[layer] = (h.astype(mx.float32), norms)
                 else:
@@ -198,18 +208,21 @@ class Capture:
         per_block = len(cache) == self.model.identity.n_layers
         return cache_arrays(cache[: max(self.reading.layers) + 1] if per_block else cache)
 
-    def _mean_of(self, readers: tuple[int, ...], path: tuple[_Part, ...]) -> Captured:
+    def _mean_of(self, readers: tuple[int, ...], path: Sequence[_Part]) -> Captured:
         """The means over each reader's tokens, from the sums of the passes that it ran through."""
-        values, norms = np.zeros((1, 1, 1), np.float32), np.zeros((1, 1), np.float32)
+        found = []
         for part in path:
             rows, choices = np.array([part.places[reader] for reader in readers]).T
-            values = values + part.sums[rows, choices]  # (N, L, D)
-            norms = norms + part.norms[rows]  # (N, L)
-        values /= np.array([self.read[reader].sum() for reader in readers])[:, None, None]
-        norms /= np.array([self.normed[reader].sum() for reader in readers])[:, None]
+            found.append((part.sums[rows, choices], part.norms[rows]))  # (N, L, D), (N, L)
+        values, norms = found[0]
+        for more_values, more_norms in found[1:]:
+            values += more_values
+            norms += more_norms
+        values /= np.array([self.read(reader).sum() for reader in readers])[:, None, None]
+        norms /= np.array([self.normed(reader).sum() for reader in readers])[:, None]
         return self._finite(Captured(readers, values, norms))
 
-    def _tokens_of(self, reader: int, path: tuple[_Part, ...]) -> Captured:
+    def _tokens_of(self, reader: int, path: Sequence[_Part]) -> Captured:
         """Every token of one reader, laid end to end from the passes that it ran through."""
         n = len(self.prompts[reader].tokens)
         values = np.concatenate([part.sums[part.places[reader][0]] for part in path])[:n]
@@ -251,10 +264,4 @@ class _Sum:
             return mx.zeros((h.shape[0], self._weights.shape[1], h.shape[-1]))
         if self._at is not None:
             return mx.take_along_axis(h, self._at, axis=1).astype(mx.float32)
-        return self._weights @ h.astype(mx.float32)
-
-
-@compiled
-def _norms(h: mx.array) -> mx.array:
-    """Norms of the stream's vectors, accumulated in float32, (B, T, D) -> (B, T)."""
-    return mx.sqrt(h.astype(mx.float32).square().sum(axis=-1))
+        return weighted_sums(self._weights, h)

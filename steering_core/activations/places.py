@@ -23,7 +23,8 @@ def tokens_read(prompt: Prompt, position: str, special: frozenset[int]) -> np.nd
         read[-1] = True
     elif position in ("mean", "response"):
         start = prompt.response_start if position == "response" and prompt.response_start < n else 1
-        read[start:] = [token not in special for token in prompt.tokens[start:]]
+        among = prompt.tokens[start:]
+        read[start:] = special.isdisjoint(among) or [token not in special for token in among]
         read[-1] |= not read.any()
     else:
         read[span(position)] = True

@@ -76,7 +76,7 @@ def shard_table(model: ModelIdentity, capture: Capture, captured: Sequence[Captu
     norms = np.concatenate([found.residual_norms for found in captured])  # (N, L)
     n, n_layers, width = values.shape
     prompt_ids = pa.array([prompt.prompt_id for prompt in capture.prompts], pa.string())
-    n_read = [1 if tokens else int(capture.read[row].sum()) for row in owners]
+    n_read = [1 if tokens else int(capture.read(row).sum()) for row in owners]
     flat = pa.array(np.ascontiguousarray(values.swapaxes(0, 1)).reshape(-1))
     columns = {
         "model_id": _same(model.model_id, n * n_layers),

@@ -17,6 +17,7 @@ A stream belongs to the thread that made it: MLX evaluates nothing across thread
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,8 +56,7 @@ class Sample:
     text: str
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """One new token of one row (its place among the requests), and the piece of text that became certain with it.
 
     `token` is None where a row ended without one (diverged). `finish` is None while the row goes on.
@@ -192,15 +192,15 @@ def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[l
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What a forward pass is going to give: logits (B, V), whether all is finite (B,), and the probes' readings."""
+    """What a forward pass is going to give: logits (B, V), inf or nan in `sum` (B,) where they diverged, readings."""
 
     logits: mx.array
-    sound: mx.array
+    sum: mx.array
     seen: dict[int, mx.array]
 
     def keep(self, rows: Sequence[int]) -> "_Ahead":
         index = mx.array(np.array(rows, np.int32))
-        return _Ahead(self.logits[index], self.sound[index], {i: reading[index] for i, reading in self.seen.items()})
+        return _Ahead(self.logits[index], self.sum[index], {i: reading[index] for i, reading in self.seen.items()})
 
 
 class _Decoding:
@@ -245,8 +245,9 @@ class _Decoding:
         if not (last or on_cpu()):
             mx.async_eval(drawn)  # in a batch of its own: waiting for it is then not waiting for the pass to come
             self._forward(drawn, self._step + 1)
-        mx.eval(drawn, ahead.sound, ahead.seen)
-        tokens = self._tokens(np.array(drawn).tolist(), np.array(ahead.sound).tolist(), _readings(ahead), last)
+        mx.eval(drawn, ahead.sum, ahead.seen)
+        sound = np.isfinite(np.array(ahead.sum)).tolist()
+        tokens = self._tokens(np.array(drawn).tolist(), sound, _readings(ahead), last)
         self._step += 1
         drawn = self._compacted(drawn)
         if not last and on_cpu() and self._running:
@@ -266,9 +267,9 @@ class _Decoding:
             last = self._model.identity.n_layers - 1
             edits = behind({last: lambda h: _squared_into(squares, h)}, edits)
         logits = advance(self._model, self._batch, tokens, step, self._work, edits)
-        sound = mx.isfinite(sum(squares, logits[:, 0]))  # a stream with inf or nan makes every logit nan
-        self._ahead = _Ahead(logits, sound, seen)
-        mx.async_eval(self._ahead.logits, self._ahead.sound, seen)
+        total = sum(squares, logits[:, 0]).astype(mx.float32)  # a stream with inf or nan makes every logit nan
+        self._ahead = _Ahead(logits, total, seen)
+        mx.async_eval(self._ahead.logits, self._ahead.sum, seen)
 
     def _compacted(self, drawn: mx.array) -> mx.array:
         """Have rows that are done leave the batch, where they are a quarter of it; the tokens of those that stay."""
@@ -282,14 +283,16 @@ class _Decoding:
             self._ahead = self._ahead.keep(staying)
         return drawn[mx.array(np.array(staying, np.int32))]
 
-    def _tokens(self, drawn: list[int], sound: list[bool], readings: np.ndarray, last: bool) -> list[Token]:
+    def _tokens(
+        self, drawn: list[int], sound: list[bool], readings: list[tuple[float, ...]], last: bool
+    ) -> list[Token]:
         """One token of every running row, with why it ended where it did."""
         tokens = []
         for place, row in enumerate(self._rows):
             if row in self._running:
                 token = drawn[place] if sound[place] else None
                 piece, finish = self._piece(row, token, last)
-                tokens.append(Token(row, token, piece, finish, tuple(readings[place].tolist())))
+                tokens.append(Token(row, token, piece, finish, readings[place]))
                 if finish:
                     self._running.discard(row)
         return tokens
@@ -311,11 +314,12 @@ class _Decoding:
 
 def _squared_into(squares: list[mx.array], h: mx.array) -> mx.array:
     """Keep the stream's squared norm (B,): where it overflows, a norm layer makes harmless-looking zeros of it."""
-    squares.append(mx.square(h[:, -1].astype(mx.float32)).sum(axis=-1))
+    last = h[:, -1]
+    squares.append(mx.square(last.astype(mx.float32) if last.dtype == mx.float16 else last).sum(axis=-1))
     return h
 
 
-def _readings(ahead: _Ahead) -> np.ndarray:
-    """The probes' readings at each row's newest token, (B, probes)."""
-    columns = [np.array(ahead.seen[i])[:, -1] for i in range(len(ahead.seen))]
-    return np.stack(columns, axis=1) if columns else np.empty((ahead.logits.shape[0], 0))
+def _readings(ahead: _Ahead) -> list[tuple[float, ...]]:
+    """The probes' readings at each row's newest token."""
+    columns = [np.array(ahead.seen[i])[:, -1].tolist() for i in range(len(ahead.seen))]
+    return list(zip(*columns, strict=True)) if columns else [()] * ahead.logits.shape[0]

@@ -42,7 +42,7 @@ class Steering:
         """The steering of those rows alone."""
         return Steering([self._rows[r] for r in rows], [int(self._lengths[r]) for r in rows])
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         """The layers at which anything is done or read."""
         conditions = [c.layer for slot in self._slots for c in slot.conditions()]
