@@ -53,25 +53,26 @@ def generate(
     split: Split,
     progress: Progress = silent,
 ) -> Generated:
-    """Have the store hold a text for every cell and open prompt of a split. Raises InterventionError for a misfit."""
+    """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit."""
     started = time.perf_counter()
-    wanted: dict[str, tuple[Cell, str]] = {}
+    wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):
-        for cell in cells:
-            wanted[_generation_id(cell, concept, text, spec)] = (cell, text)
+        for seed in spec.seeds:
+            for cell in cells:
+                wanted[_generation_id(cell, concept, text, seed, spec)] = (cell, text, seed)
     done = Generated(list(wanted))
     with store.lock(f"generations-{model.identity.model_id}"):
         missing = store.absent("generations", wanted)
         todo = [(i, *wanted[i]) for i in wanted if i in missing]
         done.reused = len(wanted) - len(todo)
-        prompts = {(c.system, t): open_prompt(model, concept, t, c.system) for _, c, t in todo}
+        prompts = {(c.system, t): open_prompt(model, concept, t, c.system) for _, c, t, _ in todo}
         requests = [
-            Request(prompts[cell.system, text].tokens, cell.intervention, seed_from(spec.seed, text))
-            for _, cell, text in todo
+            Request(prompts[cell.system, text].tokens, cell.intervention, seed_from(seed, text))
+            for _, cell, text, seed in todo
         ]
         rows: list[dict[str, Any]] = []
         for i, found in sample(model, requests, spec.max_tokens, spec.temperature, done.work):
-            generation_id, cell, text = todo[i]
+            generation_id, cell, text, _ = todo[i]
             prompt = prompts[cell.system, text]
             rows.append(_row(generation_id, cell, text, prompt, found, requests[i].seed, spec))
             done.computed += 1
@@ -84,8 +85,8 @@ def generate(
     return done
 
 
-def _generation_id(cell: Cell, concept: Concept, text: str, spec: GenerationsSpec) -> str:
-    sampling = (spec.max_tokens, spec.temperature, spec.seed)
+def _generation_id(cell: Cell, concept: Concept, text: str, seed: int, spec: GenerationsSpec) -> str:
+    sampling = (spec.max_tokens, spec.temperature, seed)
     made_of = (cell.model_id, cell.concept_id, cell.intervention_id, concept.chat, text, *sampling)
     return content_key("generation", GENERATIONS_VERSION, cell.control, *made_of)
 

@@ -132,7 +132,7 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vecto
     spec, layers = run.spec, grid_layers(run.spec, model)
     wanted, position = spec.vectors, spec.activations.position
     methods = [method_name(name) for name in wanted.methods]
-    did = derive(run.store, model.identity, concept, methods, layers, position, wanted.random_controls)
+    did = derive(run.store, model.identity, concept, methods, layers, position, wanted.controls)
     if wanted.quality_draws:
         assess(run.store, model.identity, did.vector_ids, Resampling(wanted.quality_draws))
     return vectors_by_id(run.store, did.vector_ids), run.count("vectors", did)

@@ -49,15 +49,16 @@ class ActivationsSpec(Strict):
 
 
 class VectorsSpec(Strict):
-    """Which methods derive vectors, how many random directions stand beside each, how often pairs are redrawn.
+    """Which methods derive vectors, how many controls stand beside each, how often pairs are redrawn.
 
     A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`).
 
+    `controls` random directions stand beside each vector, and as many that the method finds with shuffled labels.
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
     """
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean_difference",)
-    random_controls: Annotated[int, Field(ge=0, le=100)] = 3
+    controls: Annotated[int, Field(ge=0, le=100)] = 3
     quality_draws: Annotated[int, Field(ge=0, le=10_000)] = 100
 
     @field_validator("methods")
@@ -74,6 +75,8 @@ class VectorsSpec(Strict):
 class GenerationsSpec(Strict):
     """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled.
 
+    Each of `prompts` is answered `samples` times, with seeds from `seed` on.
+
     `expressions` are candidates beside the grid, in the form that `steer generate --steer` takes. Texts are sampled for
     the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
     """
@@ -83,11 +86,17 @@ class GenerationsSpec(Strict):
     alphas: tuple[float, ...] | None = None
     expressions: tuple[Annotated[str, AfterValidator(readable)], ...] = ()
     shortlist: Annotated[int, Field(ge=1)] | Literal["all"] = 6
-    prompts: Annotated[int, Field(ge=1)] = 6
+    prompts: Annotated[int, Field(ge=1)] = 8
+    samples: Annotated[int, Field(ge=1)] = 2
     max_tokens: Annotated[int, Field(ge=1)] = 40
     temperature: Annotated[float, Field(ge=0)] = 0.7
     seed: int = 0
     phase: Phase = "generation"
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of a prompt's texts; one alone without temperature, where all would be the same."""
+        return range(self.seed, self.seed + (self.samples if self.temperature else 1))
 
     @model_validator(mode="after")
     def _one_strength(self) -> "GenerationsSpec":

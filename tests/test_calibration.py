@@ -1,6 +1,6 @@
 """Calibration: bisection finds a known bound; on the toy model the largest alpha is the closed form's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.concepts import Concept, Item, Pair
-from steering_core.evaluation.calibration import Calibration, bisected, judged
+from steering_core.evaluation.calibration import Calibration, bisected, judged, lowered
 from steering_core.evaluation.cells import Cell
 from steering_core.evaluation.recommendations import Bounds
 from steering_core.models import open_model
 from steering_core.scores.metrics import Bench
+from steering_core.scores.statistics import mean_interval, student_interval
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -23,10 +24,11 @@ from tests import toy
 CONCEPT = Concept(
     name="capitals",
     pairs=tuple(Pair(positive=a, negative=a.lower()) for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
-    prompts=("1, 2, 3:",),
+    prompts=tuple(f"{i}, {i + 1}:" for i in range(1, 17)),
     items=tuple(Item(prompt=f"{i}?", matching="YES", not_matching="no") for i in range(20)),
 )
 NEUTRAL = ("Fire!", "Stop. 12!")
+BOUND = float(np.log(1.5))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def calibration(bench: Bench, store: Store) -> Calibration:
     of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
     vectors = [Vector(f"v{k}", *of, 1, 10.0, direction=np.float32(k * v)) for k in (1, 4)]
     directions = [Cell.adding(*of[:2], "generation", [vector], [1.0]) for vector in vectors]
-    return Calibration(bench, store, directions, GenerationsSpec(prompts=1, max_tokens=4))
+    return Calibration(bench, store, directions, GenerationsSpec(max_tokens=4))
 
 
 def kl_at(along_v: float) -> float:
@@ -79,6 +81,40 @@ def test_texts_lower_what_kl_alone_allows(bench: Bench, store: Store) -> None:
         assert a.dose <= b.dose
         assert a.perplexity_ratio is not None
         assert a.perplexity_ratio <= 1.05
+
+
+SPREAD, SHARED = 0.5, 0.15  # of log perplexity ratios on SmolLM2, text by text and prompt by prompt (docs/log.md)
+
+
+def chosen_beyond(upper: Callable[[np.ndarray], float], prompts: int, samples: int) -> tuple[float, float]:
+    """How often the strongest of three directions, each lowered to a perplexity ratio of 1.5, is beyond it.
+
+    In truth, and by the mean of as many texts of fresh prompts; over 400 seeds.
+    """
+    random, shape = np.random.default_rng(0), (400, 3)
+    growth, effect = random.uniform(2, 8, shape), random.uniform(3, 5, shape)  # log ratio by dose squared, by dose
+
+    def ratios(doses: Sequence[float], of_prompts: np.ndarray) -> np.ndarray:
+        of_texts = random.normal(0.0, SPREAD, (*shape, prompts, samples)).mean(axis=3)
+        return (growth * np.reshape(doses, shape) ** 2)[..., None] + of_prompts + of_texts
+
+    def damage(doses: Sequence[float]) -> np.ndarray:
+        return np.array([upper(one) for one in ratios(doses, chosen_on).reshape(-1, prompts)]) / BOUND
+
+    chosen_on, fresh = random.normal(0.0, SHARED, (2, len(growth), 1, prompts))
+    doses = np.reshape(lowered(damage, [0.6] * growth.size, 3), shape)
+    best = (np.arange(len(doses)), (effect * doses).argmax(axis=1))
+    return float((growth * doses**2 > BOUND)[best].mean()), float(
+        (ratios(doses, fresh).mean(axis=2) > BOUND)[best].mean()
+    )
+
+
+def test_a_dose_at_the_bound_keeps_it_on_fresh_prompts() -> None:
+    """Where the rule of before, a bootstrap's end over six texts, lets one choice in six cross it."""
+    now = chosen_beyond(lambda one: student_interval(one)[2], prompts=8, samples=2)
+    before = chosen_beyond(lambda one: mean_interval(one, 200, seed=0)[2], prompts=6, samples=1)
+    assert (np.array(now) < (0.02, 0.06)).all()
+    assert (np.array(before) > (0.02, 0.12)).all()
 
 
 def test_a_rule_is_good_within_half_of_the_largest() -> None:

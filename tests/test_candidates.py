@@ -16,13 +16,14 @@ from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.combine import combined
 from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search
+from steering_core.generations import generate
 from steering_core.interventions.resolve import by_key
 from steering_core.models import open_model
 from steering_core.pipeline import run
-from steering_core.scores.measure import measure_items
+from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import GenerationsSpec, Spec, load_spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector, cosine
 from tests import toy
@@ -208,3 +209,28 @@ def test_the_choice_asks_for_the_upper_end_of_the_perplexity_ratio(bench: Bench)
     }
     assert choose([strong, weak], scores, Bounds(1.5, 1.0)) is weak
     assert choose([strong, weak], scores, Bounds(1.7, 1.0)) is strong
+    alone = {"perplexity_ratio": {**row(1.1, 1.1), "ci_high": None}}  # of one text: nothing says how far off it is
+    unknown = {**scores, strong.intervention_id: {**scores[strong.intervention_id], **alone}}
+    assert choose([strong, weak], unknown, Bounds(1.5, 1.0)) is weak
+
+
+def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store) -> None:
+    cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0]]
+    spec = GenerationsSpec(prompts=3, samples=4, max_tokens=6, seed=7)
+    texts = generate(bench.model, store, CONCEPT, cells, spec, "test").generation_ids
+    assert len(texts) == 2 * 3 * 4
+    did = measure_texts(bench, store, texts, "test", ["perplexity"])
+    score = summarise(store, cells, did.measurement_ids, "test", 100, 0)[cells[1].intervention_id]["perplexity_ratio"]
+    (by_hand,) = store.rows(
+        """
+        WITH prompts AS (
+            SELECT prompt, avg(ln(value)) FILTER (g.control IS NULL) - avg(ln(value)) FILTER (g.control = 'none') AS r
+            FROM raw.measurements m JOIN raw.generations g ON generation_id = subject_id GROUP BY prompt
+        )
+        SELECT exp(avg(r)), exp(avg(r) + 4.302653 * stddev_samp(r) / sqrt(3)), count(*) FROM prompts
+        """
+    )
+    assert (score["value"], score["ci_high"], score["n"]) == pytest.approx(tuple(by_hand.values()), rel=1e-5)
+    earlier = generate(bench.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
+    assert (earlier.computed, earlier.reused) == (0, 6)
+    assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same

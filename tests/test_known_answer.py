@@ -23,7 +23,7 @@ WORDS = ("apple", "bread", "cloud", "dance", "eagle", "flame", "grape", "house",
 CONCEPT = Concept(
     name="capitals",
     pairs=tuple(Pair(positive=f"{a.upper()} {b.upper()}", negative=f"{a} {b}") for a, b in zip(WORDS, WORDS[3:])),  # noqa: B905
-    prompts=("1, 2, 3:", "4 + 5 ="),
+    prompts=("1, 2, 3:", "4 + 5 =", "6: 7,", "8!", "9; 10;", "11.", "(12)", "13 - 1"),
     items=tuple(Item(prompt=f"{i}?", matching=WORDS[i % 12].upper(), not_matching=WORDS[i % 12]) for i in range(40)),
 )
 
@@ -95,7 +95,7 @@ def test_the_planted_direction_is_found_and_works(toy_folder: Path, tmp_path: Pa
     spec = Spec(
         models=(str(toy_folder),),
         concepts=(str(path),),
-        generations={"layers": "all", "doses": (0.02, 0.05), "prompts": 2, "max_tokens": 8},
+        generations={"layers": "all", "doses": (0.02, 0.05), "prompts": 4, "max_tokens": 8},
         scores={"bootstrap": 500, "max_perplexity_ratio": 3.0},
     )
     (row,) = run(spec, store)["recommendations"]

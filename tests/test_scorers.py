@@ -146,9 +146,13 @@ def test_a_judge_rates_every_text_once_and_its_words_are_kept(tmp_path: Path) ->
     with chat_server(capitals) as server:
         asked = {"model": "judge", "endpoint": server.url}
         store = ran(tmp_path, asked)
-        texts = store.rows("SELECT count(*) AS n FROM generations")[0]["n"]
-        assert len(server.asked) >= texts  # those of the trial are rated for test as well
         first = len(server.asked)
+        assert store.rows("SELECT count(*) AS n FROM measurements WHERE metric = 'judge'") == [{"n": first}]
+        assert store.rows(
+            "SELECT count(*) AS n FROM generations ANTI JOIN (SELECT subject_id AS generation_id FROM measurements "
+            "WHERE metric = 'judge') USING (generation_id) SEMI JOIN (FROM scores WHERE split = 'test') "
+            "USING (intervention_id)"
+        ) == [{"n": 0}]  # only what refined a dose is not asked about
         ran(tmp_path, asked)
         assert len(server.asked) == first  # nothing is asked twice
         ran(tmp_path, asked | {"prompt": "Rate the capitals, 0 to 10.\nAnswer: {text}"})

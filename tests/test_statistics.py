@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from steering_core.scores.statistics import above_chance, holm, mean_interval, sign_flip_p
+from steering_core.scores.statistics import above_chance, holm, mean_interval, sign_flip_p, student_interval
 from steering_core.scores.summary import _by_subject, _score
 
 
@@ -26,6 +26,21 @@ def test_a_95_percent_interval_covers_the_truth_about_that_often() -> None:
     drawn = np.random.default_rng(1).normal(0.0, 1.0, (300, 40))
     covered = sum(low <= 0 <= high for _, low, high in (mean_interval(row, 400, 0) for row in drawn))
     assert 0.89 <= covered / 300 <= 0.99
+
+
+def test_students_interval_of_few_values_covers_the_truth_where_a_bootstraps_does_not() -> None:
+    assert student_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2.0, 2 - 2.4841, 2 + 2.4841), abs=1e-4)
+    drawn = np.random.default_rng(4).normal(0.0, 1.0, (1000, 6))
+    student = np.mean([low <= 0 <= high for _, low, high in map(student_interval, drawn)])
+    bootstrap = np.mean([low <= 0 <= high for _, low, high in (mean_interval(row, 200, 0) for row in drawn)])
+    assert 0.93 <= student <= 0.97
+    assert bootstrap < 0.89
+
+
+def test_one_perplexity_has_no_interval() -> None:
+    assert math.isnan(student_interval(np.array([1.0]))[2])
+    row = _score("perplexity_ratio", np.array([0.0]), 200, 0)
+    assert (row["value"], row["ci_low"], row["ci_high"], row["n"]) == (1.0, None, None, 1)
 
 
 def test_a_small_sample_counts_every_flip() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from steering_core.errors import StoreDamaged, VectorAmbiguous, VectorError, VectorMismatch, VectorNotFound
 from steering_core.store import Store
 from steering_core.vectors import contrast, library
+from steering_core.vectors.controls import SAME
 from steering_core.vectors.derive import derive
 from steering_core.vectors.methods import METHODS, method
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.vector import Vector, cosine, vectors_by_id
 from tests.stored import LAYERS, fill, identity, made_up_concept, planted_directions
 
 MODEL = identity()
@@ -45,8 +47,8 @@ def derived(
 
 def test_every_layer_recovers_its_own_planted_direction(filled: Store) -> None:
     for vector in derived(filled):
-        cosine = vector.direction @ DIRECTIONS[vector.layer] / vector.norm
-        assert cosine > 0.98, vector.layer  # 12 pairs at noise 0.1
+        along = vector.direction @ DIRECTIONS[vector.layer] / vector.norm
+        assert along > 0.98, vector.layer  # 12 pairs at noise 0.1
         assert vector.residual_norm == 10.0 + vector.layer
         assert (vector.n_pairs, vector.position, vector.architecture) == (12, "last", "llama")
 
@@ -64,7 +66,7 @@ def test_the_store_is_read_once_for_all_layers_and_methods(
     monkeypatch.setattr(contrast, "read_activations", counted)
     whole = derived(filled, tuple(METHODS), controls=2)
     assert reads == [LAYERS]
-    assert len(whole) == len(METHODS) * len(LAYERS) * 4
+    assert len(whole) == len(METHODS) * len(LAYERS) * 5
     monkeypatch.setattr(contrast, "READ_BYTES", 1)  # a bound on memory: then layer by layer, to the same numbers
     other = Store(shutil.copytree(template, tmp_path / "other"))
     again = derived(other, tuple(METHODS), controls=2)
@@ -76,16 +78,17 @@ def test_the_store_is_read_once_for_all_layers_and_methods(
 def test_a_second_derivation_computes_nothing(filled: Store) -> None:
     first = derive(filled, MODEL, CONCEPT, ("mean_difference", "lda"), LAYERS, "last", 2)
     again = derive(filled, MODEL, CONCEPT, ("lda", "mean_difference"), LAYERS, "last", 3)
-    assert (first.computed, first.reused) == (32, 0)
-    assert (again.computed, again.reused) == (8, 32)  # the third random control alone
+    assert (first.computed, first.reused) == (40, 0)
+    assert (again.computed, again.reused) == (16, 40)  # the third controls alone
 
 
 def test_controls_stand_beside_each_vector_at_its_norm(filled: Store) -> None:
     found = derived(filled, controls=3)
-    assert [v.control for v in found[:5]] == [None, "random", "random", "random", "shuffled"]
-    for i in range(0, len(found), 5):
-        np.testing.assert_allclose([v.norm for v in found[i : i + 5]], found[i].norm, rtol=1e-6)
-        assert len({v.seed for v in found[i + 1 : i + 5]}) == 4
+    assert [v.control for v in found[:7]] == [None, *3 * ["random"], *3 * ["shuffled"]]
+    for i in range(0, len(found), 7):
+        np.testing.assert_allclose([v.norm for v in found[i : i + 7]], found[i].norm, rtol=1e-6)
+        assert len({v.seed for v in found[i + 1 : i + 7]}) == 6
+        assert max(abs(cosine(a, b)) for a, b in itertools.combinations(found[i + 1 : i + 7], 2)) < SAME
 
 
 def test_a_users_method_is_one_decorated_function(filled: Store) -> None:

@@ -46,7 +46,9 @@ def derive(
     position: Annotated[
         str, typer.Option(help="Where activations are read: last, mean, response or span:a:b.")
     ] = "response",
-    controls: Annotated[int, typer.Option(min=0, help="Random directions beside each vector.")] = 3,
+    controls: Annotated[
+        int, typer.Option(min=0, help="Random directions beside each vector, and as many with shuffled labels.")
+    ] = 3,
     draws: Annotated[int, typer.Option(min=0, help="How often pairs are redrawn for the qualities; 0: none.")] = 100,
     store: StoreAt = None,
     form: Shown = Format.TABLE,
@@ -57,7 +59,7 @@ def derive(
         "models": [model],
         "concepts": [concept],
         "activations": {"layers": wanted, "position": position},
-        "vectors": {"methods": method or ["mean_difference"], "random_controls": controls, "quality_draws": draws},
+        "vectors": {"methods": method or ["mean_difference"], "controls": controls, "quality_draws": draws},
         "generations": {"layers": wanted},
     }
     spec = checked(Spec, options, "what was asked for", SpecError)

@@ -16,14 +16,13 @@ from steering_core.evaluation.recommendations import Bounds
 from steering_core.generations import Generated, generate
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
-from steering_core.scores.statistics import mean_interval
+from steering_core.scores.statistics import student_interval
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 
 FIRST_DOSE, DOUBLINGS, STEPS = 0.025, 7, 4  # doses 0.025 .. 1.6, then to within a sixteenth
 TEXT_STEPS = 3
-RESAMPLES = 2000
 RULES = {"rule_300": 300.0, "rule_50": 50.0}  # alpha = this over the vector's norm
 
 Damage = Callable[[Sequence[float]], np.ndarray]
@@ -82,6 +81,19 @@ def bisected(damage: Damage, n: int, first: float, doublings: int, steps: int) -
     return within.tolist()
 
 
+def lowered(damage: Damage, doses: Sequence[float], steps: int) -> list[float]:
+    """`doses` (V,), each bisected down to where `damage` stays within 1; 0 where none of the steps gets there."""
+    within, beyond = np.zeros(len(doses)), np.array(doses)
+    within = np.where(damage(doses) <= 1, beyond, within)
+    for _ in range(steps):
+        if (within == beyond).all():
+            break
+        middle = (within + beyond) / 2
+        fits = damage(middle.tolist()) <= 1
+        within, beyond = np.where(fits, middle, within), np.where(fits, beyond, middle)
+    return within.tolist()
+
+
 @dataclass(frozen=True)
 class Ladder:
     """The doses that a bisection tries: `first`, doubled so often, then as many steps between within and beyond."""
@@ -121,8 +133,7 @@ class Calibration:
         self.generated += texts
         did = measure_texts(self.bench, self.store, texts.generation_ids, "validation", ["perplexity"])
         found = self._values(doses, "perplexity_ratio", did.measurement_ids)
-        intervals = [mean_interval(logarithms, RESAMPLES, seed=0) for logarithms in found]
-        means, _, upper = np.exp(np.array(intervals)).T
+        means, _, upper = np.exp(np.array([student_interval(logarithms) for logarithms in found])).T
         return means, upper
 
     def _values(self, doses: Sequence[float], metric: str, ids: Sequence[str]) -> list[np.ndarray]:
@@ -135,20 +146,8 @@ class Calibration:
         doses = bisected(lambda d: self.kl(d, prompts) / bounds.kl, n, steps.first, steps.doublings, steps.steps)
         ratios: list[float | None] = [None] * len(doses)
         if texts:
-            doses = self._lowered(doses, bounds.perplexity_ratio)
+            allowed = bounds.perplexity_ratio
+            doses = lowered(lambda d: self.perplexity_ratio(d)[1] / allowed, doses, self.ladder.text_steps)
             ratios = [float(ratio) for ratio in self.perplexity_ratio(doses)[0]]
         found = zip(self.cells(doses), doses, self.kl(doses, prompts), ratios, strict=True)
         return [Calibrated(cell, dose, float(kl), ratio) for cell, dose, kl, ratio in found]
-
-    def _lowered(self, doses: Sequence[float], bound: float) -> list[float]:
-        """`doses`, bisected down to where the upper end of the texts' perplexity ratio is within its bound."""
-        within, beyond = np.zeros(len(doses)), np.array(doses)
-        fits = self.perplexity_ratio(doses)[1] <= bound
-        within = np.where(fits, beyond, within)
-        for _ in range(self.ladder.text_steps):
-            if (within == beyond).all():
-                break
-            middle = (within + beyond) / 2
-            fits = self.perplexity_ratio(middle.tolist())[1] <= bound
-            within, beyond = np.where(fits, middle, within), np.where(fits, beyond, middle)
-        return within.tolist()

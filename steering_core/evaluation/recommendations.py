@@ -31,11 +31,11 @@ def choose(cells: Sequence[Cell], scores: Scores, bounds: Bounds) -> Cell:
     """The candidate that moves the items furthest its way, among those whose damage lies within the bounds.
 
     Perplexity is known from few texts, so the upper end of its interval has to be within (docs/evaluation.md says what
-    that is worth). Where none is within, the least damaging.
+    that is worth); of one text alone nothing is. Where none is within, the least damaging.
     """
     within = [cell for cell in cells if _excess(scores, cell, bounds) <= 1]
     if not within:
-        return min(cells, key=lambda cell: _excess(scores, cell, bounds))
+        return min(cells, key=lambda c: (_excess(scores, c, bounds), _value(scores, c, "perplexity_ratio", math.inf)))
     return max(within, key=lambda cell: cell.way * _value(scores, cell, "effect", -math.inf * cell.way))
 
 
@@ -138,7 +138,8 @@ def _excess(scores: Scores, cell: Cell, bounds: Bounds) -> float:
     if _missing(scores, cell):
         return math.inf
     measured = _measured(scores, cell, "perplexity_ratio")
-    ratio = measured["ci_high"] / bounds.perplexity_ratio if measured else 0.0
+    highest = measured["ci_high"] if measured else 0.0
+    ratio = math.inf if highest is None else highest / bounds.perplexity_ratio
     return max(ratio, _value(scores, cell, "kl", 0.0) / bounds.kl)
 
 

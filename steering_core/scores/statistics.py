@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 LEVEL = 0.95
 FLIPS = 9999  # sign flips of a permutation test: the least p-value is 1e-4
@@ -17,6 +18,20 @@ def mean_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[float,
     means = values[drawn].mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def student_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of `values` (N,) and Student's t interval at 95 %, for few values of roughly normal spread. Student 1908.
+
+    A percentile bootstrap of so few is too narrow: of six values it has 70 % of this width, of eight 78 %. nan ends
+    for one value, which says nothing about its spread.
+    """
+    n = len(values)
+    if n < 2:
+        return float(values.mean()) if n else float("nan"), float("nan"), float("nan")
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / n**0.5
+    reach = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return mean, mean - reach, mean + reach
 
 
 def sign_flip_p(differences: np.ndarray, seed: int) -> float:

@@ -1,10 +1,11 @@
-"""Scores: measurements of one intervention, together, with a bootstrap interval over their subjects.
+"""Scores: measurements of one intervention, together, with an interval over their subjects.
 
 Three scores compare interventions on the same subjects, so they are paired: `effect`, the mean change in propensity
 against the unsteered model; `over_controls`, a candidate's effect minus that of its best control (random direction or
 shuffled labels, at its layers and dose), with a corrected p-value; `perplexity_ratio`, the geometric mean of the texts'
-perplexity ratios. A subject without a finite value (diverged, or a text without a token) is in no mean; `n_missing`
-counts them.
+perplexity ratios. Intervals are percentile bootstraps; those of perplexities are Student's t on logarithms, since texts
+are few and decide what counts as safe. The texts that answer one prompt are one subject, their mean. A subject without
+a finite value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +17,10 @@ import pyarrow as pa
 from steering_core.concepts import Split
 from steering_core.evaluation.cells import CHANCE_CONTROLS, NONE, Cell
 from steering_core.keys import content_key
-from steering_core.scores.statistics import holm, mean_interval, sign_flip_p
+from steering_core.scores.statistics import holm, mean_interval, sign_flip_p, student_interval
 from steering_core.store import Store
 
-SCORES_VERSION = 4
+SCORES_VERSION = 5
 LOGARITHMIC = ("perplexity", "perplexity_ratio")
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -74,15 +75,19 @@ def _by_subject(values: Mapping[str, float]) -> np.ndarray:
 
 
 def _score(metric: str, values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    """Mean and interval of the finite ones of `values` (N,), null where none is, and how many are and are not."""
+    """Mean and interval of the finite ones of `values` (N,), null where none is, and how many are and are not.
+
+    One perplexity has no interval: null ends.
+    """
     finite = values[np.isfinite(values)]
     row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": seed}
     row |= {"n": len(finite), "n_missing": len(values) - len(finite)}
     if len(finite):
-        mean = mean_interval(finite, resamples, seed)
-        row |= zip(
-            ("value", "ci_low", "ci_high"), np.exp(mean).tolist() if metric in LOGARITHMIC else mean, strict=True
-        )
+        if metric in LOGARITHMIC:
+            found = tuple(float(np.exp(end)) if np.isfinite(end) else None for end in student_interval(finite))
+        else:
+            found = mean_interval(finite, resamples, seed)
+        row |= zip(("value", "ci_low", "ci_high"), found, strict=True)
     return row
 
 
@@ -105,11 +110,14 @@ def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
 def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Values]:
     """Each cell's values to average, perplexities as logarithms; changes where the unsteered model has a value."""
     place = {(cell.intervention_id, cell.control): i for i, cell in enumerate(cells)}
-    values: list[Values] = [{} for _ in cells]
+    measured: dict[tuple[int, str, str], list[float]] = {}
     for row in rows:
         i = place.get((row["intervention_id"], row["control"]))
         if i is not None:
-            values[i].setdefault(row["metric"], {})[row["subject"]] = _scaled(row)
+            measured.setdefault((i, row["metric"], row["subject"]), []).append(_scaled(row))
+    values: list[Values] = [{} for _ in cells]
+    for (i, metric, subject), found in measured.items():
+        values[i].setdefault(metric, {})[subject] = sum(found) / len(found)
     base = next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
     for of_cell in values:
         for metric, change in (("propensity", "effect"), ("perplexity", "perplexity_ratio")):

@@ -19,6 +19,7 @@ from steering_core.vectors.methods import derived_direction, method_key
 from steering_core.vectors.vector import Vector
 
 VECTORS_VERSION = 2
+CONTROLS = ("random", "shuffled")
 
 
 @dataclass
@@ -50,9 +51,9 @@ def derive(
     methods: Sequence[str],
     layers: Sequence[int],
     position: str,
-    random_controls: int,
+    controls: int,
 ) -> Derivation:
-    """Have the store hold every method's vector at every layer, each with its random and shuffled-label controls.
+    """Have the store hold every method's vector at every layer, each with so many random and so many shuffled controls.
 
     Activations are read once for all layers and methods. Raises VectorError where a method finds no direction.
     """
@@ -65,7 +66,7 @@ def derive(
         _wanted(model, concept, method, layer, position, pairs_key, *variant)
         for method in methods
         for layer in layers
-        for variant in _variants(concept, method, layer, random_controls)
+        for variant in _variants(concept, method, layer, controls)
     ]
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
@@ -83,10 +84,9 @@ def derive(
 
 
 def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
-    """The vector itself and its controls, each with its seed."""
-    seeds = [("random", seed_from("random", concept.concept_id, method, layer, i)) for i in range(n)]
-    shuffled = ("shuffled", seed_from("shuffled", concept.concept_id, method, layer))
-    return [(None, None), *seeds, shuffled] if n else [(None, None)]
+    """The vector itself, then `n` controls of each kind, each with its seed."""
+    kinds = [(kind, seed_from(kind, concept.concept_id, method, layer, i)) for kind in CONTROLS for i in range(n)]
+    return [(None, None), *kinds]
 
 
 def _wanted(
@@ -104,7 +104,7 @@ def _wanted(
 
 
 def _directions(concept: Concept, contrast: Contrast, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
-    """Every wanted direction at one layer, by vector_id, (D,) each; each method runs once, and once shuffled."""
+    """Every wanted direction at one layer, by vector_id, (D,) each; each method runs once, and again a shuffling."""
     positive, negative = contrast.positive, contrast.negative
     found: dict[str, np.ndarray] = {}
     made: dict[str, np.ndarray] = {}

@@ -10,15 +10,15 @@ WITH chosen AS (
             WHEN g.intervention_id = chosen.intervention_id THEN 'steered'
             WHEN g.control IS NULL AND g.vector_ids = chosen.vector_ids AND g.dose = -chosen.dose THEN 'mirrored'
         END AS kind,
-        g.text
+        g.text, g.seed
     FROM raw.generations g
     JOIN chosen ON g.model_id = chosen.model_id AND g.concept_id = chosen.concept_id
 )
 SELECT
     prompt,
-    any_value(text) FILTER (kind = 'base') AS base,
-    any_value(text) FILTER (kind = 'steered') AS steered,
-    any_value(text) FILTER (kind = 'mirrored') AS mirrored
+    arg_min(text, seed) FILTER (kind = 'base') AS base,
+    arg_min(text, seed) FILTER (kind = 'steered') AS steered,
+    arg_min(text, seed) FILTER (kind = 'mirrored') AS mirrored
 FROM texts
 WHERE kind IS NOT NULL
 GROUP BY prompt

@@ -8,4 +8,4 @@ LEFT JOIN generations base
     AND base.seed = steered.seed AND base.max_tokens = steered.max_tokens
     AND base.temperature = steered.temperature AND base.control = 'none'
 WHERE steered.model_id = ? AND steered.concept_id = ? AND steered.intervention_id = ?
-ORDER BY steered.prompt;
+ORDER BY steered.prompt, steered.seed;

@@ -16,7 +16,7 @@ WITH chosen AS (
     JOIN chosen ON p.vector_id = chosen.vector_ids[1] AND g.concept_id = chosen.concept_id
     JOIN raw.vectors v ON v.vector_id = chosen.vector_ids[1]
     WHERE kind IS NOT NULL
-    QUALIFY row_number() OVER (PARTITION BY kind ORDER BY g.max_tokens DESC, g.generation_id) = 1
+    QUALIFY row_number() OVER (PARTITION BY kind ORDER BY g.max_tokens DESC, g.seed, g.generation_id) = 1
 ), base AS (
     SELECT list_avg(projections) AS mean FROM texts WHERE kind = 'unsteered'
 ), places AS (

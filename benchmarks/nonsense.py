@@ -1,0 +1,73 @@
+"""How often nonsense passes for a concept: `python -m benchmarks.evaluation --nonsense 100`."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from benchmarks.telling import say, timed, told
+from steering_core.concepts import load_concept
+from steering_core.evaluation.recommendations import CHANCE
+from steering_core.pipeline import run
+from steering_core.spec import Spec
+from steering_core.store import Store
+from tests.nonsense import dealt_anew, save_nonsense
+from tests.tiny import save_tiny_model
+
+METHODS, DOSES = ("mean_difference", "logistic"), (0.15, 0.3)
+ENOUGH = 0.95
+
+
+def nonsense(seeds: int, flip_items: bool) -> bool:
+    """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_tiny_model(Path(folder) / "model")
+
+        def verdict(seed: int) -> str:
+            spec = Spec(
+                models=(str(model),),
+                concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
+                generations={"layers": "all", "doses": (0.3,), "prompts": 1, "max_tokens": 2, "shortlist": 2},
+                scores={"bootstrap": 500, "metrics": ("propensity",)},
+            )
+            (row,) = run(spec, Store(Path(folder) / f"store-{seed // 10}"))["recommendations"]
+            return str(row["verdict"])
+
+        return honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
+
+
+def nonsense_real(seeds: int, model: str) -> bool:
+    """The same for the shipped nonsense pairs and items, dealt to sides anew, on a real model.
+
+    Five layers, two methods, two doses, all items; damage, which would bar some candidates, is not measured.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+
+        def verdict(seed: int) -> str:
+            path = Path(folder) / f"nonsense-{seed}.yaml"
+            dealt = dealt_anew(load_concept("nonsense"), seed)
+            path.write_text(yaml.safe_dump(dealt.model_dump(mode="json", exclude_none=True)))
+            spec = Spec(
+                name=f"nonsense-{seed}",
+                models=(model,),
+                concepts=(str(path),),
+                vectors={"methods": METHODS, "quality_draws": 0},
+                generations={"doses": DOSES, "prompts": 1, "samples": 1, "max_tokens": 2},
+                scores={"metrics": ("propensity",)},
+            )
+            seconds, report = timed(lambda: run(spec, store, told()))
+            (row,) = report["recommendations"]
+            say(f"  seed {seed}, {seconds:.0f} s: {row['verdict']} ({row['reason']})")
+            return str(row["verdict"])
+
+        return honest("nonsense on the real model", map(verdict, range(seeds)), seeds)
+
+
+def honest(what: str, verdicts: Iterator[str], seeds: int) -> bool:
+    """Print the verdicts' counts; whether enough of them are *no better than random*."""
+    found = Counter(verdicts)
+    say(f"{what}: {dict(found)} of {seeds}")
+    return found[CHANCE] >= ENOUGH * seeds
