@@ -29,7 +29,6 @@ from benchmarks.telling import say, timed, told
 from steering_core import pipeline
 from steering_core.backend import mx
 from steering_core.concepts import Concept, Item, load_concept
-from steering_core.engine.forward import Work
 from steering_core.evaluation.cells import Cell
 from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.search import Ground, Search
@@ -42,6 +41,7 @@ from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
 MODEL, CONCEPT = "smollm2-135m", "sentiment"

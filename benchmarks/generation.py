@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, sample
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.prompts import prompt
+from steering_core.work import Work
 
 TOKENS = 48
 QUESTIONS = (

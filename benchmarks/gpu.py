@@ -24,13 +24,13 @@ import numpy as np
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
 from steering_core.backend import mx, nn
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, sample
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.where import Where
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.mlx_lm import new_cache
 from steering_core.prompts import Prompt
+from steering_core.work import Work
 
 SHAPE: dict[str, Any] = {  # of Llama 3.2 1B
     "model_type": "llama",

@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.errors import Diverged
@@ -28,6 +27,7 @@ from steering_core.prompts import Prompt, prompt
 from steering_core.store import Store
 from steering_core.vectors.library import find
 from steering_core.vectors.vector import Vector
+from steering_core.work import Work
 
 What = Vector | Expression | Intervention | str | None
 StorePath = str | os.PathLike[str] | None

@@ -1,12 +1,9 @@
 """Generations: texts sampled for the cells of a grid; only those that the store lacks."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from steering_core.concepts import Concept, Split
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, Sample, sample
 from steering_core.evaluation.cells import Cell
 from steering_core.keys import content_key, seed_from
@@ -15,25 +12,10 @@ from steering_core.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
+from steering_core.work import Done
 
 GENERATIONS_VERSION = 2
 _ROWS_PER_FILE = 256
-
-
-@dataclass
-class Generated:
-    """What one call did: the ids of all wanted generations, how many were sampled and how many were there."""
-
-    generation_ids: list[str] = field(default_factory=list)
-    computed: int = 0
-    reused: int = 0
-    seconds: float = 0.0
-    work: Work = field(default_factory=Work)
-
-    def __add__(self, other: "Generated") -> "Generated":
-        ids = list(dict.fromkeys([*self.generation_ids, *other.generation_ids]))
-        computed, reused = self.computed + other.computed, self.reused + other.reused
-        return Generated(ids, computed, reused, self.seconds + other.seconds, self.work + other.work)
 
 
 def asked(concept: Concept, split: Split, n: int) -> tuple[str, ...]:
@@ -52,16 +34,15 @@ def generate(
     spec: GenerationsSpec,
     split: Split,
     progress: Progress = silent,
-) -> Generated:
+) -> Done:
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit."""
-    started = time.perf_counter()
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):
         for seed in spec.seeds:
             for cell in cells:
                 wanted[_generation_id(cell, concept, text, seed, spec)] = (cell, text, seed)
-    done = Generated(list(wanted))
-    with store.lock(f"generations-{model.identity.model_id}"):
+    done = Done(list(wanted))
+    with done.timed(), store.lock(f"generations-{model.identity.model_id}"):
         missing = store.absent("generations", wanted)
         todo = [(i, *wanted[i]) for i in wanted if i in missing]
         done.reused = len(wanted) - len(todo)
@@ -81,7 +62,6 @@ def generate(
                 store.append("generations", rows)
                 rows = []
         store.append("generations", rows)
-    done.seconds = time.perf_counter() - started
     return done
 
 

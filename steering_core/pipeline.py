@@ -134,8 +134,8 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vecto
     methods = [method_name(name) for name in wanted.methods]
     did = derive(run.store, model.identity, concept, methods, layers, position, wanted.controls)
     if wanted.quality_draws:
-        assess(run.store, model.identity, did.vector_ids, Resampling(wanted.quality_draws))
-    return vectors_by_id(run.store, did.vector_ids), run.count("vectors", did)
+        assess(run.store, model.identity, did.ids, Resampling(wanted.quality_draws))
+    return vectors_by_id(run.store, did.ids), run.count("vectors", did)
 
 
 def grid_layers(spec: Spec, model: Model) -> list[int]:
@@ -193,7 +193,7 @@ def generate_samples(
 ) -> tuple[list[str], Counts]:
     """A text for every cell and open prompt of a split; their ids."""
     did = generate(model, run.store, concept, cells, run.spec.generations, split, run.progress("generate samples"))
-    return did.generation_ids, run.count("generations", did)
+    return did.ids, run.count("generations", did)
 
 
 def score_shortlist(
@@ -204,7 +204,7 @@ def score_shortlist(
     bench = text_bench(model, run.store, concept, spec, found.cells)
     notify = run.progress("score texts")
     texts = measure_texts(bench, run.store, generation_ids, "validation", spec.measured, notify)
-    ids = [*found.measured.measurement_ids, *texts.measurement_ids]
+    ids = [*found.measured.ids, *texts.ids]
     return summarise(run.store, found.everything, ids, "validation", spec.bootstrap, spec.seed), run.count(
         "scores", texts
     )
@@ -221,7 +221,7 @@ def score_trial(
     did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
     did += measure_texts(bench, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
     project_texts(bench, run.store, trial, generation_ids)
-    ids = did.measurement_ids
+    ids = did.ids
     scores = summarise(run.store, trial.cells, ids, "test", spec.bootstrap, spec.seed, trial.comparisons)
     return scores, run.count("scores", did)
 

@@ -19,6 +19,7 @@ from steering_core.errors import RunIncomplete, SteerflowError
 from steering_core.keys import content_key
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.work import Done
 
 STAGES = ("activations", "vectors", "generations", "scores")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
@@ -85,11 +86,9 @@ class Run:
         """Content key of the spec and the moment."""
         return content_key("run", self.spec.key, self.started_at.isoformat())
 
-    def count(self, stage: str, did: Any) -> Counts:
+    def count(self, stage: str, did: Done) -> Counts:
         """Add what a stage's call did to the run's counts."""
-        work = getattr(did, "work", None)
-        passes, tokens = (work.forward_passes, work.tokens) if work else (0, 0)
-        counts = Counts(did.computed, did.reused, passes, tokens, did.seconds)
+        counts = Counts(did.computed, did.reused, did.work.forward_passes, did.work.tokens, did.seconds)
         self.counts[stage] += counts
         return counts
 

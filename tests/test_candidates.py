@@ -185,7 +185,7 @@ def test_items_that_diverge_are_counted_and_bar_a_candidate(bench: Bench, store:
     cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0], best_first(bench)[0].at(1e30)]
     items = [*CONCEPT.items[:8], Item(prompt="9?", matching="YES", not_matching="no")]
     did = measure_items(bench, store, cells, items, "test", ["propensity"])
-    scores = summarise(store, cells, did.measurement_ids, "test", 100, 0)
+    scores = summarise(store, cells, did.ids, "test", 100, 0)
     broken = scores[cells[2].intervention_id]["effect"]
     assert (broken["n"], broken["n_missing"], broken["value"]) == (0, 9, None)
     assert scores[cells[1].intervention_id]["effect"]["n_missing"] == 0
@@ -217,10 +217,10 @@ def test_the_choice_asks_for_the_upper_end_of_the_perplexity_ratio(bench: Bench)
 def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store) -> None:
     cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0]]
     spec = GenerationsSpec(prompts=3, samples=4, max_tokens=6, seed=7)
-    texts = generate(bench.model, store, CONCEPT, cells, spec, "test").generation_ids
+    texts = generate(bench.model, store, CONCEPT, cells, spec, "test").ids
     assert len(texts) == 2 * 3 * 4
     did = measure_texts(bench, store, texts, "test", ["perplexity"])
-    score = summarise(store, cells, did.measurement_ids, "test", 100, 0)[cells[1].intervention_id]["perplexity_ratio"]
+    score = summarise(store, cells, did.ids, "test", 100, 0)[cells[1].intervention_id]["perplexity_ratio"]
     (by_hand,) = store.rows(
         """
         WITH prompts AS (

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering_core.backend import mx
-from steering_core.engine.forward import Work, read
+from steering_core.engine.forward import read
 from steering_core.engine.sampling import Request, sample
 from steering_core.errors import InterventionError
 from steering_core.interventions.change import Change, Condition, Intervention
@@ -15,6 +15,7 @@ from steering_core.interventions.spans import located
 from steering_core.interventions.steering import Steering
 from steering_core.interventions.where import Schedule, Where
 from steering_core.models import Model
+from steering_core.work import Work
 
 TOKENS = (5, 17, 40, 99, 120, 7, 33, 2)
 WIDTH, LAYERS = 32, 4

@@ -15,12 +15,12 @@ import pytest
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.passes import Cost, plan_passes
 from steering_core.backend import mx, nn
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, sample, stream
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.models.mlx_lm import quantise_folder
 from steering_core.prompts import Prompt
+from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
 COMMON = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128, "vocab_size": 260, "head_dim": 16}

@@ -4,8 +4,8 @@ import numpy as np
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.passes import Cost, plan_passes
-from steering_core.engine.forward import Work
 from steering_core.prompts import Prompt
+from steering_core.work import Work
 from tests.test_architectures import Unsaved, built  # noqa: F401  (a fixture)
 
 STEM = tuple(range(1, 12))  # beyond the sliding windows of 8

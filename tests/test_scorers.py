@@ -12,7 +12,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from steering_core.concepts import Concept, Item, Pair
-from steering_core.engine.forward import Work
 from steering_core.errors import EndpointError, SpecError
 from steering_core.models import Model
 from steering_core.pipeline import run
@@ -23,6 +22,7 @@ from steering_core.scores.probe import _contrasts, _free_layer, answer_activatio
 from steering_core.scores.scorers import Text
 from steering_core.spec import JudgeSpec, Spec, load_spec
 from steering_core.store import Store
+from steering_core.work import Work
 from tests import toy
 from tests.chat_server import Reply, chat_server, said
 from tests.explorer import served

@@ -75,13 +75,13 @@ def test_every_shortlisted_candidate_has_its_controls_beside_it(bench: Bench, st
 def test_cells_beyond_the_damage_bound_drop_out(bench: Bench, store: Store) -> None:
     strict = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), Bounds(9.0, 0.02))
     found = Search(bench, store, strict).halving(grid(bench), vectors(bench), 2)
-    scores = summarise(store, found.everything, found.measured.measurement_ids, "validation", 100, 0)
+    scores = summarise(store, found.everything, found.measured.ids, "validation", 100, 0)
     assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])
 
 
 def test_over_controls_is_the_paired_difference_with_the_best_one(bench: Bench, store: Store) -> None:
     found = Search(bench, store, LENIENT).whole_grid(grid(bench), vectors(bench))
-    scores = summarise(store, found.everything, found.measured.measurement_ids, "validation", 100, 0)
+    scores = summarise(store, found.everything, found.measured.ids, "validation", 100, 0)
     chosen = choose(found.cells[1:], scores, Bounds(9.0, 9.0))
     rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(bench))]
     mine = scores[chosen.intervention_id]

@@ -90,7 +90,7 @@ def derived(store: Store) -> tuple[Store, list[Vector]]:
     """A store with one concept's vectors, one a layer, named and tagged."""
     concept = made_up_concept("calm")
     fill(store, MODEL, concept, planted_directions())
-    vectors = vectors_by_id(store, derive(store, MODEL, concept, ["mean_difference"], LAYERS, "last", 0).vector_ids)
+    vectors = vectors_by_id(store, derive(store, MODEL, concept, ["mean_difference"], LAYERS, "last", 0).ids)
     library.rename(store, vectors, "serene")
     library.tag(store, vectors[1:2], "good")
     return store, vectors

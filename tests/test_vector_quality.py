@@ -35,7 +35,7 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Store:
     ):
         fill(store, model, concept, directions)
         made = derive(store, model, concept, METHODS, LAYERS, "last", 1)
-        did = assess(store, model, made.vector_ids, Resampling(draws=20))
+        did = assess(store, model, made.ids, Resampling(draws=20))
         assert (did.computed, did.reused) == (24, 0)
     return store
 

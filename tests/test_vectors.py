@@ -42,7 +42,7 @@ def derived(
     store: Store, methods: tuple[str, ...] = ("mean_difference",), controls: int = 0, **more: Any
 ) -> list[Vector]:
     done = derive(store, MODEL, CONCEPT, methods, LAYERS, "last", controls, **more)
-    return vectors_by_id(store, done.vector_ids)
+    return vectors_by_id(store, done.ids)
 
 
 def test_every_layer_recovers_its_own_planted_direction(filled: Store) -> None:

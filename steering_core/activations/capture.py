@@ -19,11 +19,12 @@ from steering_core.activations.places import tokens_normed, tokens_read
 from steering_core.activations.reductions import apart, norms_of, weighted_sums
 from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
-from steering_core.engine.forward import Cache, Work, cache_arrays, fork
+from steering_core.engine.forward import Cache, cache_arrays, fork
 from steering_core.engine.lanes import lanes, together
 from steering_core.errors import Diverged
 from steering_core.models import Model
 from steering_core.prompts import Prompt
+from steering_core.work import Work
 
 
 def cost_here() -> Cost:

@@ -1,8 +1,7 @@
 """Extract: have the store hold activations; only what it lacks is run."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -10,22 +9,12 @@ from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.names import SITE, checked_position, checked_site
 from steering_core.activations.passes import plan_passes
 from steering_core.activations.shards import Writer, shard_table, shards, writing
-from steering_core.engine.forward import Work
 from steering_core.errors import PromptError
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import Prompt
 from steering_core.store import Store
-
-
-@dataclass
-class Extraction:
-    """What one extraction did, in prompts."""
-
-    computed: int = 0
-    reused: int = 0
-    seconds: float = 0.0
-    work: Work = field(default_factory=Work)
+from steering_core.work import Done, Work
 
 
 def extract(
@@ -36,17 +25,16 @@ def extract(
     position: str,
     progress: Progress = silent,
     site: str = SITE,
-) -> Extraction:
+) -> Done:
     """Have the store hold `prompts` x `layers`; only what is missing is run. Two processes never extract the same.
 
     Raises PromptError, LayerNotFound, SiteNotFound and PositionUnknown before anything runs, DiskFull where the store's
     disk is too small for it, Diverged for inf or nan.
     """
-    started = time.perf_counter()
     wanted = checked_prompts(model, prompts)
     reading = Reading(tuple(model.checked_layers(list(layers))), checked_position(position), checked_site(site))
-    done = Extraction()
-    with store.lock(f"activations-{model.identity.model_id}"):
+    done = Done(list(wanted))
+    with done.timed(), store.lock(f"activations-{model.identity.model_id}"):
         groups = missing(store, model.identity.model_id, list(wanted), reading)
         batches = [(replace(reading, layers=absent), [wanted[i] for i in ids]) for absent, ids in groups.items()]
         todo = sum(len(lacking) for _, lacking in batches)
@@ -58,7 +46,6 @@ def extract(
                     for n in _extract_shard(model, shard, part, writer, done.work):
                         done.computed += n
                         progress(done.computed, todo)
-    done.seconds = time.perf_counter() - started
     return done
 
 

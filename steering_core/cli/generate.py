@@ -8,11 +8,11 @@ import typer
 from steering_core.api import diverged, intervention, open_question
 from steering_core.cli.output import Format, console, print_rows
 from steering_core.cli.steering import Alphas, Doses, PhaseOption, SameFamily, Steer, StoreOption, Vectors, asked_for
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model, open_model
+from steering_core.work import Work
 
 app = typer.Typer()
 

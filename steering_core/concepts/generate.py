@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from steering_core.concepts.concept import Concept, Pair
 from steering_core.concepts.lint.texts import words
 from steering_core.endpoint import Endpoint, Sampling
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import Request, sample
 from steering_core.errors import ConceptError
 from steering_core.interventions.change import Intervention
@@ -14,6 +13,7 @@ from steering_core.keys import seed_from
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
 from steering_core.prompts import prompt
+from steering_core.work import Work
 
 FEWEST_RUNS = 10
 Ask = tuple[str, str]

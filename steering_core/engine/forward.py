@@ -21,25 +21,10 @@ from steering_core.interventions.spans import located
 from steering_core.interventions.steering import Offsets, Steering
 from steering_core.models import Model
 from steering_core.taps import Edits, behind
+from steering_core.work import Work
 
 Cache = list[Any]
 PASS_TOKENS = 8192  # rows x tokens of one pass over prompts: bounds memory, changes no number
-
-
-@dataclass
-class Work:
-    """What forward passes cost."""
-
-    forward_passes: int = 0
-    tokens: int = 0
-
-    def add(self, rows: int, length: int) -> None:
-        """Count one pass over `rows` sequences of `length` tokens."""
-        self.forward_passes += 1
-        self.tokens += rows * length
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(self.forward_passes + other.forward_passes, self.tokens + other.tokens)
 
 
 def forward(

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from steering_core.backend import mx, on_cpu
-from steering_core.engine.forward import Work, checked
+from steering_core.engine.forward import checked
 from steering_core.engine.trunk import Trunk, first_layer, grow, restart
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
+from steering_core.work import Work
 
 LOGITS_BUDGET = 1 << 25  # logits that one pass may hold, 128 MiB of float32
 TOKEN_BUDGET = 640  # tokens in one pass

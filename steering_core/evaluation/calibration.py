@@ -13,13 +13,14 @@ import numpy as np
 
 from steering_core.evaluation.cells import Cell, unsteered
 from steering_core.evaluation.recommendations import Bounds
-from steering_core.generations import Generated, generate
+from steering_core.generations import generate
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.statistics import student_interval
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
+from steering_core.work import Done
 
 FIRST_DOSE, DOUBLINGS, STEPS = 0.025, 7, 4  # doses 0.025 .. 1.6, then to within a sixteenth
 TEXT_STEPS = 3
@@ -112,7 +113,7 @@ class Calibration:
     ) -> None:
         self.bench, self.store, self.directions, self.spec, self.ladder = bench, store, list(directions), spec, ladder
         self.unsteered = unsteered(bench.model.identity, bench.concept)
-        self.generated = Generated()
+        self.generated = Done()
 
     def cells(self, doses: Sequence[float]) -> list[Cell]:
         """Every direction at its own dose, each its own way."""
@@ -121,7 +122,7 @@ class Calibration:
     def kl(self, doses: Sequence[float], prompts: Sequence[str]) -> np.ndarray:
         """Mean KL of every direction at its own dose on neutral prompts, (V,) in nats."""
         did = measure_neutral(self.bench, self.store, self.cells(doses), prompts, "validation", ["kl"])
-        found = self._values(doses, "kl", did.measurement_ids)
+        found = self._values(doses, "kl", did.ids)
         return np.array([values.mean() if len(values) else np.nan for values in found])
 
     def perplexity_ratio(self, doses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -131,8 +132,8 @@ class Calibration:
         cells = [self.unsteered, *self.cells(doses)]
         texts = generate(self.bench.model, self.store, self.bench.concept, cells, self.spec, "validation")
         self.generated += texts
-        did = measure_texts(self.bench, self.store, texts.generation_ids, "validation", ["perplexity"])
-        found = self._values(doses, "perplexity_ratio", did.measurement_ids)
+        did = measure_texts(self.bench, self.store, texts.ids, "validation", ["perplexity"])
+        found = self._values(doses, "perplexity_ratio", did.ids)
         means, _, upper = np.exp(np.array([student_interval(logarithms) for logarithms in found])).T
         return means, upper
 

@@ -45,7 +45,7 @@ def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], k
     items, notify = held_out(concept, "validation", scores), run.progress("sweep layers")
     did = measure_items(calibrating.bench, run.store, everything, items, "validation", ["propensity"], notify)
     run.count("scores", did)
-    found = summarise(run.store, everything, did.measurement_ids, "validation", scores.bootstrap, scores.seed)
+    found = summarise(run.store, everything, did.ids, "validation", scores.bootstrap, scores.seed)
     rows = []
     for one in at:
         mine = found[one.cell.intervention_id]

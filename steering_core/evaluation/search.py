@@ -18,13 +18,13 @@ from steering_core.evaluation.cells import Cell, prompted
 from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.combine import combined
 from steering_core.evaluation.recommendations import Bounds
-from steering_core.generations import Generated
-from steering_core.scores.measure import Measured, measure_items, measure_neutral
+from steering_core.scores.measure import measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
+from steering_core.work import Done
 
 SCREEN_ITEMS = 6  # items of the first round
 SCREEN_NEUTRAL = 6  # neutral prompts on which damage is screened
@@ -33,7 +33,7 @@ APART = 1.1  # a refined dose that is closer to one that was tried is not worth 
 _KEPT = 3  # a round keeps one cell of so many
 _FINER = Ladder(doublings=4, steps=2)
 
-Measure = Callable[[Sequence[Cell], int], Measured]
+Measure = Callable[[Sequence[Cell], int], Done]
 
 
 @dataclass
@@ -43,8 +43,8 @@ class Shortlist:
     cells: list[Cell] = field(default_factory=list)
     controls: list[Cell] = field(default_factory=list)
     tried: list[Cell] = field(default_factory=list)
-    measured: Measured = field(default_factory=Measured)
-    generated: Generated = field(default_factory=Generated)
+    measured: Done = field(default_factory=Done)
+    generated: Done = field(default_factory=Done)
 
     @property
     def everything(self) -> list[Cell]:
@@ -168,7 +168,7 @@ class Search:
 
     def _means(self, cells: Sequence[Cell], metric: str) -> list[float]:
         """Each cell's mean of a score over what was measured; nan where nothing was, or something diverged."""
-        values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.measurement_ids)[1:]
+        values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.ids)[1:]
         return [float(np.mean(list(v[metric].values()))) if v.get(metric) else float("nan") for v in values]
 
     def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:

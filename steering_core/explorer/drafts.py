@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
-from steering_core.engine.forward import Work
 from steering_core.errors import VectorNotFound
 from steering_core.keys import content_key
 from steering_core.models import Model
@@ -18,6 +17,7 @@ from steering_core.prompts import Prompt, prompt
 from steering_core.validation import Strict
 from steering_core.vectors.methods import derived_direction
 from steering_core.vectors.vector import Vector
+from steering_core.work import Work
 
 MAX_PAIRS = 32
 KEPT = 64  # contrasts, all layers of each

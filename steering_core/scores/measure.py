@@ -1,14 +1,12 @@
 """Measurements: metrics of items, neutral prompts and texts for the cells of a grid; only those the store lacks."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from steering_core.concepts import Item, Split
-from steering_core.engine.forward import Work
 from steering_core.evaluation.cells import Cell
 from steering_core.keys import content_key
 from steering_core.progress import Progress, silent
@@ -16,27 +14,12 @@ from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.store import CELL, Store
+from steering_core.work import Done, Work
 
 MEASUREMENTS_VERSION = 2
 _PER_FILE = 4096
 _ANSWERS_PER_FILE = 32  # of scorers: a judge's answers are dear, so few are lost to a kill
 Subject = TypeVar("Subject")
-
-
-@dataclass
-class Measured:
-    """What calls did: the ids of all wanted measurements, how many were made and how many were there."""
-
-    measurement_ids: list[str] = field(default_factory=list)
-    computed: int = 0
-    reused: int = 0
-    seconds: float = 0.0
-    work: Work = field(default_factory=Work)
-
-    def __add__(self, other: "Measured") -> "Measured":
-        ids = list(dict.fromkeys([*self.measurement_ids, *other.measurement_ids]))
-        computed, reused = self.computed + other.computed, self.reused + other.reused
-        return Measured(ids, computed, reused, self.seconds + other.seconds, self.work + other.work)
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ def measure_items(
     split: Split,
     metrics: Sequence[str],
     progress: Progress = silent,
-) -> Measured:
+) -> Done:
     """Have the store hold every item metric of every cell on `items`, which are of `split`."""
     subjects = {item.item_id: item for item in items}
     return _measure_cells(bench, store, cells, subjects, split, _named(ITEM_METRICS, metrics), progress)
@@ -71,7 +54,7 @@ def measure_neutral(
     split: Split,
     metrics: Sequence[str],
     progress: Progress = silent,
-) -> Measured:
+) -> Done:
     """Have the store hold every neutral metric of every cell on neutral `prompts`, kept for `split`.
 
     A system prompt is left out: it changes the prompt itself.
@@ -96,9 +79,8 @@ def _measure_cells(
     split: Split,
     metrics: Mapping[str, Metric[Subject]],
     progress: Progress,
-) -> Measured:
+) -> Done:
     """Every metric of every subject under every cell; a subject's missing cells are measured together."""
-    started = time.perf_counter()
     wanted: dict[str, _Wanted[Subject]] = {}
     for subject_id, subject in subjects.items():
         for metric in metrics:
@@ -106,14 +88,14 @@ def _measure_cells(
                 made_of = (metric, cell.model_id, cell.concept_id, cell.control, cell.intervention_id, subject_id)
                 key = content_key("measurement", MEASUREMENTS_VERSION, *made_of, split)
                 wanted[key] = _Wanted(metric, subject_id, subject, cell)
-    done = Measured(list(wanted))
-    with store.lock(f"measurements-{bench.model.identity.model_id}"):
+    done = Done(list(wanted))
+    with done.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.reused = len(wanted) - len(missing)
         together: dict[tuple[str, str], list[str]] = {}
         for i in (i for i in wanted if i in missing):
             together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
-        before, rows = Work(bench.work.forward_passes, bench.work.tokens), []
+        before, rows = bench.work + Work(), []
         for (metric, subject_id), ids in together.items():
             values = metrics[metric](bench, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
@@ -124,8 +106,7 @@ def _measure_cells(
                 store.append("measurements", rows)
                 rows = []
         store.append("measurements", rows)
-    done.work = _since(bench, before)
-    done.seconds = time.perf_counter() - started
+    done.work = bench.work - before
     return done
 
 
@@ -136,21 +117,20 @@ def measure_texts(
     split: Split,
     metrics: Sequence[str],
     progress: Progress = silent,
-) -> Measured:
+) -> Done:
     """Have the store hold every text metric of those generations; what a scorer said is stored as it comes."""
-    started = time.perf_counter()
     wanted: dict[str, tuple[str, str]] = {}
     for metric in (name for name in metrics if name in TEXT_METRICS or name in bench.scorers):
         asked = [bench.scorers[metric].key] if metric in bench.scorers else []
         for generation_id in generation_ids:
             i = content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
             wanted[i] = (metric, generation_id)
-    done = Measured(list(wanted))
-    with store.lock(f"measurements-{bench.model.identity.model_id}"):
+    done = Done(list(wanted))
+    with done.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
-        before, rows = Work(bench.work.forward_passes, bench.work.tokens), []
+        before, rows = bench.work + Work(), []
         scorers: dict[str, ScoredBy] = {}
         try:
             for i, metric, text, rating in _rated(bench, store, todo):
@@ -165,8 +145,7 @@ def measure_texts(
                         rows = []
         finally:  # a judge that fails at the last text shall not be asked about the others again
             _publish(store, scorers, rows)
-    done.work = _since(bench, before)
-    done.seconds = time.perf_counter() - started
+    done.work = bench.work - before
     return done
 
 
@@ -194,10 +173,6 @@ def _ratings(bench: Bench, metric: str, texts: Sequence[Text]) -> Iterator[Ratin
     if metric in bench.scorers:
         return bench.scorers[metric].ratings(texts, bench.work)
     return (Rating(value) for value in TEXT_METRICS[metric](bench, texts))
-
-
-def _since(bench: Bench, before: Work) -> Work:
-    return Work(bench.work.forward_passes - before.forward_passes, bench.work.tokens - before.tokens)
 
 
 def _texts(store: Store, generation_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from steering_core.concepts import Concept, Item
-from steering_core.engine.forward import Work
 from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
 from steering_core.evaluation.cells import Cell
@@ -19,6 +18,7 @@ from steering_core.models import Model
 from steering_core.prompts import item_prompts, open_prompt
 from steering_core.scores.letters import counterbalanced
 from steering_core.scores.scorers import Scorer, Text
+from steering_core.work import Work
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """Vectors from stored activations, without a forward pass."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,19 +16,10 @@ from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import derived_direction, method_key
 from steering_core.vectors.vector import Vector
+from steering_core.work import Done
 
 VECTORS_VERSION = 2
 CONTROLS = ("random", "shuffled")
-
-
-@dataclass
-class Derivation:
-    """What one derivation did: ids in the order method, layer, control."""
-
-    vector_ids: list[str] = field(default_factory=list)
-    computed: int = 0
-    reused: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +42,11 @@ def derive(
     layers: Sequence[int],
     position: str,
     controls: int,
-) -> Derivation:
+) -> Done:
     """Have the store hold every method's vector at every layer, each with so many random and so many shuffled controls.
 
     Activations are read once for all layers and methods. Raises VectorError where a method finds no direction.
     """
-    started = time.perf_counter()
     pairs = list(concept_pairs(store, model, concept.concept_id).values())
     if not pairs:
         raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
@@ -70,16 +59,16 @@ def derive(
     ]
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
-    rows = []
-    for contrast in read_contrasts(store, model, pairs, sorted({w.layer for w in todo}), position):
-        here = [w for w in todo if w.layer == contrast.layer]
-        made = _directions(concept, contrast, here)
-        for w in here:
-            vector = _vector(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
-            rows.append(vector.row([i for pair in pairs for i in pair]))
-    store.append("vectors", rows)
-    done = Derivation([w.vector_id for w in wanted], len(missing), len(wanted) - len(missing))
-    done.seconds = time.perf_counter() - started
+    done = Done([w.vector_id for w in wanted], len(missing), len(wanted) - len(missing))
+    with done.timed():
+        rows = []
+        for contrast in read_contrasts(store, model, pairs, sorted({w.layer for w in todo}), position):
+            here = [w for w in todo if w.layer == contrast.layer]
+            made = _directions(concept, contrast, here)
+            for w in here:
+                vector = _vector(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
+                rows.append(vector.row([i for pair in pairs for i in pair]))
+        store.append("vectors", rows)
     return done
 
 

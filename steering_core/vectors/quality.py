@@ -5,7 +5,6 @@ What a method found, and not its controls, is also made again from other choices
 `bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out).
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,18 +21,10 @@ from steering_core.vectors.methods import METHODS
 from steering_core.vectors.separation import Estimate, separation
 from steering_core.vectors.stability import bootstrap, fit_of, influences, sample_sizes, split_half
 from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.work import Done
 
 QUALITIES_VERSION = 1
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-@dataclass
-class Assessment:
-    """What one assessment did, in vectors."""
-
-    computed: int = 0
-    reused: int = 0
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,20 +36,20 @@ class Resampling:
 
 
 @one_thread()
-def assess(
-    store: Store, model: ModelIdentity, vector_ids: Sequence[str], resampling: Resampling | None = None
-) -> Assessment:
+def assess(store: Store, model: ModelIdentity, vector_ids: Sequence[str], resampling: Resampling | None = None) -> Done:
     """Have the store hold the qualities of those vectors of `model` that were derived from a concept's pairs."""
-    started, resampling = time.perf_counter(), resampling or Resampling()
+    resampling = resampling or Resampling()
     vectors = [v for v in vectors_by_id(store, vector_ids) if v.derived and v.model_id == model.model_id]
     marks = {_quality_id(v, resampling, "auc", "train"): v for v in vectors}  # a row that every vector has
     todo = [marks[i] for i in sorted(store.absent("qualities", marks))]
-    rows: list[dict[str, Any]] = []
-    for concept_id, position in sorted({(v.concept_id or "", v.position) for v in todo}):
-        some = [v for v in todo if (v.concept_id, v.position) == (concept_id, position)]
-        rows += _of_concept(store, model, concept_id, position, some, resampling)
-    store.append("qualities", rows)
-    return Assessment(len(todo), len(vectors) - len(todo), time.perf_counter() - started)
+    done = Done([v.vector_id for v in vectors], len(todo), len(vectors) - len(todo))
+    with done.timed():
+        rows: list[dict[str, Any]] = []
+        for concept_id, position in sorted({(v.concept_id or "", v.position) for v in todo}):
+            some = [v for v in todo if (v.concept_id, v.position) == (concept_id, position)]
+            rows += _of_concept(store, model, concept_id, position, some, resampling)
+        store.append("qualities", rows)
+    return done
 
 
 def _of_concept(
