@@ -1,4 +1,4 @@
-"""Fixtures: a tiny model, a concept for it, an empty store, and the real embedded model."""
+"""Fixtures: a tiny model and a concept for it, a toy whose answers are known, an empty store, the embedded model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model, open_model
+from steering_core.scores.metrics import Bench
 from steering_core.store import Store
+from tests import toy
 from tests.machine import new_machine
 from tests.tiny import save_tiny_model
 
@@ -23,6 +25,13 @@ def tiny(tiny_folder: Path) -> Iterator[Model]:
     """The tiny model, open: 4 layers, width 32."""
     with open_model(str(tiny_folder)) as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The toy model, whose answers are known, with its concept."""
+    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
+        yield Bench(model, toy.CONCEPT)
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,19 @@ from typing import Any
 import uvicorn
 from fastapi.testclient import TestClient
 
-from steering_core.concepts import Concept
+from steering_core.concepts import Concept, Item, Pair
 from steering_core.explorer.app import explorer_app
 from steering_core.pipeline import run
 from steering_core.spec import Spec
 from steering_core.store import Store
 
 HOST = "http://127.0.0.1"
+AGREE = Concept(
+    name="agree",
+    pairs=tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(5)),
+    prompts=("Well,",),
+    items=tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4)),
+)
 
 
 def ran_store(folder: Path, model: Path, concept: Concept) -> Store:

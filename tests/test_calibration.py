@@ -1,6 +1,6 @@
 """Calibration: bisection finds a known bound; on the toy model the largest alpha is the closed form's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,32 +9,18 @@ from typer.testing import CliRunner
 
 from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
-from steering_core.concepts import Concept, Item, Pair
 from steering_core.evaluation.calibration import Calibration, bisected, judged, lowered
 from steering_core.evaluation.cells import Cell
 from steering_core.evaluation.recommendations import Bounds
-from steering_core.models import open_model
 from steering_core.scores.metrics import Bench
 from steering_core.scores.statistics import mean_interval, student_interval
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 from tests import toy
+from tests.toy import CONCEPT, NEUTRAL
 
-CONCEPT = Concept(
-    name="capitals",
-    pairs=tuple(Pair(positive=a, negative=a.lower()) for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
-    prompts=tuple(f"{i}, {i + 1}:" for i in range(1, 17)),
-    items=tuple(Item(prompt=f"{i}?", matching="YES", not_matching="no") for i in range(20)),
-)
-NEUTRAL = ("Fire!", "Stop. 12!")
 BOUND = float(np.log(1.5))
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield Bench(model, CONCEPT)
 
 
 def calibration(bench: Bench, store: Store) -> Calibration:

@@ -1,7 +1,6 @@
 """Candidates of several vectors: their dose, their controls, and that what is printed steers the same."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search
 from steering_core.generations import generate
 from steering_core.interventions.resolve import by_key
-from steering_core.models import open_model
 from steering_core.pipeline import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Bench
@@ -27,15 +25,9 @@ from steering_core.spec import GenerationsSpec, Spec, load_spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector, cosine
 from tests import toy
-from tests.test_calibration import CONCEPT, NEUTRAL
+from tests.toy import CONCEPT, NEUTRAL
 
 KEYS = [f"{i:020x}" for i in range(10)]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield Bench(model, CONCEPT)
 
 
 def vectors(bench: Bench) -> list[Vector]:

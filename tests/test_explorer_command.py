@@ -11,20 +11,16 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
-from steering_core.concepts import Concept, Item, Pair
 from steering_core.explorer.command import Command
 from steering_core.store import Store
-from tests.explorer import events, ran_store, serving
+from tests.explorer import AGREE, events, ran_store, serving
 
 CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    pairs = tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(5))
-    items = tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4))
-    concept = Concept(name="agree", pairs=pairs, prompts=("Well,",), items=items)
-    return ran_store(tmp_path_factory.mktemp("command"), tiny_folder, concept)
+    return ran_store(tmp_path_factory.mktemp("command"), tiny_folder, AGREE)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ import httpx
 import openai
 import pytest
 
-from steering_core.concepts import Concept, Item, Pair
 from steering_core.store import Store
-from tests.explorer import ran_store, served
+from tests.explorer import AGREE, ran_store, served
 from tests.tiny import save_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -19,10 +18,7 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    pairs = tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(5))
-    items = tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4))
-    concept = Concept(name="agree", pairs=pairs, prompts=("Well,",), items=items)
-    return ran_store(tmp_path_factory.mktemp("server"), tiny_folder, concept)
+    return ran_store(tmp_path_factory.mktemp("server"), tiny_folder, AGREE)
 
 
 @pytest.fixture(scope="module")

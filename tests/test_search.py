@@ -1,6 +1,5 @@
 """The search finds what the whole grid finds, with less work; controls, verdicts and numbers are what they say."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from steering_core.evaluation.cells import NONE, Cell, unsteered
 from steering_core.evaluation.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
-from steering_core.models import open_model
 from steering_core.pipeline import run
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
@@ -19,16 +17,10 @@ from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 from tests import toy
 from tests.nonsense import save_nonsense
-from tests.test_calibration import CONCEPT, NEUTRAL
+from tests.toy import CONCEPT, NEUTRAL
 
 DOSES = (0.01, 0.02, 0.03, 0.04)
 LENIENT = Ground(CONCEPT.items, NEUTRAL, ("propensity", "kl"), Bounds(9.0, 9.0))
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield Bench(model, CONCEPT)
 
 
 def vectors(bench: Bench) -> list[Vector]:

@@ -11,10 +11,19 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from steering_core.backend import mx
+from steering_core.concepts import Concept, Item, Pair
 from tests.tiny import LLAMA, byte_tokenizer, random_network
 
 WIDTH, VOCABULARY = 32, 260
 ALONG_U, ALONG_V, READ = 10.0, 0.5, 4.0
+
+CONCEPT = Concept(
+    name="capitals",
+    pairs=tuple(Pair(positive=a, negative=a.lower()) for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
+    prompts=tuple(f"{i}, {i + 1}:" for i in range(1, 17)),
+    items=tuple(Item(prompt=f"{i}?", matching="YES", not_matching="no") for i in range(20)),
+)
+NEUTRAL = ("Fire!", "Stop. 12!")
 
 
 def axes() -> tuple[np.ndarray, np.ndarray]:
