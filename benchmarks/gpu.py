@@ -141,7 +141,7 @@ def capturing(model: Model, rows: int = 4096, length: int = 128) -> None:
     tokens = np.random.default_rng(0).integers(1000, 100_000, (rows, length))
     prompts = [Prompt(tuple(row), "", length, "random") for row in tokens.tolist()]
     reading = Reading(tuple(range(len(model.taps))), "mean")
-    passes = plan_passes([p.tokens for p in prompts], cost_here())
+    passes = plan_passes([p.tokens for p in prompts], cost_here(model))
     batch = passes[0].readers
     size = len(batch)
 

@@ -24,6 +24,7 @@ from tests.tiny import save_tiny_model
 LAYERS = (0, 1, 2, 3)
 SPECIAL = 3  # a special token of the tiny tokenizer
 SHARED = Cost(tokens=64, cached=400, overhead=1)
+MIXED = Cost(tokens=64, cached=400, overhead=1, mixed=True)
 ALONE = Cost(tokens=64, overhead=10**6)
 
 
@@ -76,7 +77,7 @@ def prompts(tiny: Model) -> list[Prompt]:
     return prompts_that_share(tiny.identity.tokenizer_id)
 
 
-@pytest.mark.parametrize("cost", [SHARED, ALONE], ids=["shared", "alone"])
+@pytest.mark.parametrize("cost", [SHARED, MIXED, ALONE], ids=["shared", "mixed", "alone"])
 @pytest.mark.parametrize("position", ["last", "mean", "response", "all", "span:0:3", "span:-2:"])
 def test_every_position_is_that_of_a_plain_pass(tiny: Model, prompts: list[Prompt], position: str, cost: Cost) -> None:
     prompts = [p for p in prompts if len(p.tokens) > 1]

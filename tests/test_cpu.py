@@ -1,5 +1,7 @@
 """The functions that stand in for MLX's on a CPU agree with MLX's."""
 
+import platform
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,18 @@ def test_a_network_has_them_whatever_was_imported_before_it_was_loaded(
     load_network(tiny_folder, full_precision=True)
     assert llama.swiglu is mlx_lm._fast_swiglu
     assert llama.scaled_dot_product_attention is mlx_lm._fast_attention
+
+
+@pytest.mark.skipif(not on_cpu() or platform.libc_ver()[0] != "glibc", reason="for glibc alone")
+def test_freed_memory_is_used_again() -> None:
+    cpu.keep_freed_memory()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        mx.eval(mx.zeros((16 << 20,)))  # 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert min(faults() for _ in range(5)) < 1000
 
 
 def test_exp_is_exact_to_float32_over_its_range() -> None:

@@ -10,6 +10,7 @@ import pytest
 from steering_core.errors import LayerNotFound, ModelNotFound
 from steering_core.models import Model, embedded, open_model
 from steering_core.models.embedded import Packaged, embedded_model
+from steering_core.models.mlx_lm import architecture, architecture_in
 
 
 def test_identity_is_known_without_loading_the_second_time(tiny_folder: Path) -> None:
@@ -145,3 +146,10 @@ def test_the_4_bit_twin_shares_the_tokenizer_alone() -> None:
     assert twin.tokenizer_id == full.tokenizer_id
     assert twin.model_id != full.model_id
     assert (twin.quantisation, full.quantisation) == ("4-bit", "none")
+
+
+def test_abilities_are_known_before_the_network_is_loaded(tiny_folder: Path) -> None:
+    with open_model(str(tiny_folder)) as model:
+        assert model.abilities.mixed
+        assert "network" not in vars(model)
+        assert architecture_in(tiny_folder) == architecture(model.network) == "llama"

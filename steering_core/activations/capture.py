@@ -27,9 +27,11 @@ from steering_core.prompts import Prompt
 from steering_core.work import Work
 
 
-def cost_here() -> Cost:
-    """What passes cost on this machine's device."""
-    return Cost() if on_cpu() else Cost(tokens=16384, cached=131072, overhead=1024)
+def cost_here(model: Model) -> Cost:
+    """What passes of `model` cost on this machine's device."""
+    if on_cpu():
+        return Cost(lanes=lanes(), mixed=model.abilities.mixed)
+    return Cost(tokens=16384, cached=131072, overhead=1024)
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ class Captured:
 class _Part:
     """What one pass finds, under way until NumPy asks: sums (B, K, L, D) for K choices of tokens a row, norms (B, L).
 
-    `places` tells each reader's row and choice. With position `all` the choices are the pass's tokens, and so are the
-    norms' (B, T, L).
+    `places` tells each reader's row and choice, `lengths` the tokens of each row. With position `all` the choices are
+    the pass's tokens, and so are the norms' (B, T, L).
     """
 
     lazy_sums: mx.array
     lazy_norms: mx.array
     places: dict[int, tuple[int, int]]
+    lengths: tuple[int, ...]
 
     @cached_property
     def sums(self) -> np.ndarray:
@@ -143,12 +146,17 @@ class Capture:
     def _cache(self, this: Pass, parent: Cache | None) -> Cache | None:
         if parent is not None:
             cache = fork(parent, this.parents)
+            if this.children and this.padding:
+                for entry in cache:
+                    entry.prepare(lengths=list(this.lengths), right_padding=this.padding)
+        elif this.mixed:
+            cache = self.model.new_mixed_cache(this.lengths)
         elif this.children:
             cache = self.model.new_cache()
         else:
             return None
         for entry in cache:
-            if type(entry).__name__ == "KVCache":
+            if type(entry).__name__ in ("KVCache", "BatchKVCache"):
                 entry.step = this.length  # grow by what comes, not by 256 tokens
         return cache
 
@@ -156,19 +164,21 @@ class Capture:
         """One pass, lazily; what its readers want of it."""
         this, cache = one.passed, self._cache(one.passed, one.parent)
         tokens = np.zeros((len(this.parents), this.length), np.int32)
-        for row, readers in enumerate(this.readers):
-            stretch = self.prompts[readers[0]].tokens[this.offset : this.offset + this.length]
-            tokens[row, : len(stretch)] = stretch
+        normed = np.zeros(tokens.shape, np.float32)
+        for row, (reader, *_) in enumerate(this.readers):
+            tokens[row, : this.lengths[row]] = this.stretch(row, self.prompts[reader].tokens)
+            normed[row, : this.lengths[row]] = this.stretch(row, self.normed(reader))
         weights, places = self._weights(this)
-        normed = _padded([self.normed(readers[0]) for readers in this.readers], this)
         looks, found_at = self._looks(weights, normed)
         with watching(self.model, self.reading.site, looks):
             self.model.network(mx.array(tokens), cache=cache)
+        for entry in cache if cache and this.mixed else ():
+            entry.finalize()  # what is padded ends with the others from here on
         self.work.add(*tokens.shape)
         found = [found_at[layer] for layer in self.reading.layers]
         sums, norms = apart(mx.stack([s for s, _ in found], axis=2)), mx.stack([n for _, n in found], axis=-1)
         kept = self._cached(cache) if this.children and cache else []
-        return _Underway(_Part(sums, norms, places), cache, [sums, norms, *kept])
+        return _Underway(_Part(sums, norms, places, this.lengths), cache, [sums, norms, *kept])
 
     def _weights(self, this: Pass) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
         """The different choices of tokens in each row, (B, K, T), and each reader's row and choice."""
@@ -176,12 +186,12 @@ class Capture:
         places: dict[int, tuple[int, int]] = {}
         for row, readers in enumerate(this.readers):
             for reader in readers:
-                choice = _padded([self.read(reader)], this)[0].tobytes()
+                choice = this.stretch(row, self.read(reader)).tobytes()
                 places[reader] = (row, choices[row].setdefault(choice, len(choices[row])))
         weights = np.zeros((len(choices), max(map(len, choices)), this.length), np.float32)
         for row, found in enumerate(choices):
             for choice, k in found.items():
-                weights[row, k] = np.frombuffer(choice, np.float32)
+                weights[row, k, : this.lengths[row]] = np.frombuffer(choice, bool)
         return weights, places
 
     def _looks(
@@ -225,9 +235,9 @@ class Capture:
 
     def _tokens_of(self, reader: int, path: Sequence[_Part]) -> Captured:
         """Every token of one reader, laid end to end from the passes that it ran through."""
-        n = len(self.prompts[reader].tokens)
-        values = np.concatenate([part.sums[part.places[reader][0]] for part in path])[:n]
-        norms = np.concatenate([part.norms[part.places[reader][0]] for part in path])[:n]
+        rows = [(part, part.places[reader][0]) for part in path]
+        values = np.concatenate([part.sums[row][: part.lengths[row]] for part, row in rows])
+        norms = np.concatenate([part.norms[row][: part.lengths[row]] for part, row in rows])
         return self._finite(Captured((reader,), values, norms))
 
     def _finite(self, captured: Captured) -> Captured:
@@ -240,15 +250,6 @@ class Capture:
                 f"the prompt {prompt.text[:60]!r}: leave that layer out, or use weights of a wider type (bfloat16)"
             )
         return captured
-
-
-def _padded(chosen: Sequence[np.ndarray], this: Pass) -> np.ndarray:
-    """The pass's stretch of each row's choice of tokens, (B, T) float32, 0 behind a row's end."""
-    padded = np.zeros((len(chosen), this.length), np.float32)
-    for row, tokens in enumerate(chosen):
-        stretch = tokens[this.offset : this.offset + this.length]
-        padded[row, : len(stretch)] = stretch
-    return padded
 
 
 class _Sum:

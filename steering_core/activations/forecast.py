@@ -53,7 +53,7 @@ def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Rea
         tokens += sum(len(prompt.tokens) for prompt in lacking)
         size += sum(sizes)
         for shard in shards(lacking, sizes):
-            n, run = total(plan_passes([prompt.tokens for prompt in shard], cost_here()))
+            n, run = total(plan_passes([prompt.tokens for prompt in shard], cost_here(model)))
             passes, tokens_run = passes + n, tokens_run + run
     speed = (_stored_speed(model, store) or _measured_speed(model, todo, reading)) if todo else 0.0
     seconds = tokens_run / speed if todo else 0.0
@@ -77,7 +77,7 @@ def _stored_speed(model: Model, store: Store) -> float | None:
 def _measured_speed(model: Model, prompts: list[Prompt], reading: Reading) -> float:
     """Tokens per second of one batch, after one to warm up."""
     sample = prompts[:: max(1, len(prompts) // 8)][:8]
-    passes = plan_passes([prompt.tokens for prompt in sample], cost_here())
+    passes = plan_passes([prompt.tokens for prompt in sample], cost_here(model))
     for _ in range(2):
         work, began = Work(), time.perf_counter()
         for _ in Capture(model, sample, reading, work).run(passes):

@@ -1,49 +1,79 @@
 """Passes: which forward passes read a set of token sequences, each prefix that they share run once.
 
-A pass continues rows of its parent's cache, all at one offset, with plain causal attention: no masks, no padding on the
-left. Stems that share a pass are cut to the shortest of them, and what was cut is run again behind it; only the last
-pass of a sequence is padded, on the right. So the numbers are those of one sequence at a time on every architecture.
+A pass continues rows of its parent's cache. Where the architecture's caches take rows of different lengths, each row
+stands at its own offset; elsewhere all rows stand at one, and stems that share a pass are cut to the shortest of them,
+what was cut being run again behind it. Padding is on the right, so the numbers are those of one sequence at a time.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
 
 Tokens = Sequence[int]
+Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
+_FEW = 4  # passes a lane, below which it matters how evenly they are dealt out
+
 Range = tuple[int, int]  # of places in the sequences' sorted order
+Stem = tuple[int, Range]  # the row of the cache that a node continues, and the node
 
 
 @dataclass(frozen=True)
 class Cost:
     """What passes cost, in tokens: `overhead` a pass (reading the weights, mostly), and what one may hold.
 
-    `tokens` bounds a pass, rows x length; `cached` bounds its cache, rows x (offset + length). A single row may be
-    longer than both.
+    `tokens` bounds a pass, rows x length; `cached` bounds its cache, rows x the longest row's end. A single row may be
+    longer than both. `lanes` passes run at once; `mixed` says that a stem's rows may be of different lengths.
     """
 
-    tokens: int = 1024
+    tokens: int = 1536
     cached: int = 8192
-    overhead: int = 64
+    overhead: int = 40
+    lanes: int = 1
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass over B rows of `length` tokens at `offset`; row i continues row `parents[i]` of the cache.
+    """One forward pass over B rows: row i, `lengths[i]` tokens at `offsets[i]`, continues row `parents[i]` of a cache.
 
-    `readers[i]` are the sequences that run through row i. A pass without children is the last of its sequences: one
-    reader a row, padded on the right.
+    `readers[i]` are the sequences that run through row i. A pass without children is the last of its sequences, one
+    reader a row. Rows shorter than `length` are padded on the right.
     """
 
-    offset: int
-    length: int
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
     parents: tuple[int, ...]
     readers: tuple[tuple[int, ...], ...]
     children: tuple["Pass", ...] = ()
 
     @property
+    def length(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.lengths)
+
+    @property
+    def padding(self) -> list[int]:
+        """Tokens behind the end of each row; nothing where all are of one length."""
+        padding = [self.length - length for length in self.lengths]
+        return padding if any(padding) else []
+
+    def stretch(self, row: int, tokens: Sliced) -> Sliced:
+        """What row `row` has of a sequence's tokens, or of anything said of each of them."""
+        return tokens[self.offsets[row] : self.offsets[row] + self.lengths[row]]
+
+    @property
     def tokens(self) -> int:
         """Rows x length: what the pass computes, padding included."""
         return len(self.parents) * self.length
+
+    @property
+    def mixed(self) -> bool:
+        """Whether this pass, or one that continues it, leaves rows of different lengths in its cache."""
+        return bool(self.children and self.padding) or any(child.mixed for child in self.children)
 
     def walk(self) -> Iterator["Pass"]:
         """This pass and all that continue it."""
@@ -59,8 +89,23 @@ def total(passes: Sequence[Pass]) -> tuple[int, int]:
 
 
 def plan_passes(sequences: Sequence[Tokens], cost: Cost) -> tuple[Pass, ...]:
-    """Passes that together read every sequence to its end. No sequence may be empty."""
-    return _Planner(sequences, cost).passes(0, [(0, len(sequences))])
+    """Passes that together read every sequence to its end, the costliest first. No sequence may be empty.
+
+    Where they are few, smaller ones are tried too, so that every lane gets as much.
+    """
+    plans = [_Planner(sequences, cost).plan()]
+    if cost.lanes > 1 and len(plans[0]) <= _FEW * cost.lanes:
+        tokens = sum(p.tokens for p in plans[0])
+        for n in range(cost.lanes, len(plans[0]) + 2 * cost.lanes):
+            bounds = {math.ceil(slack * tokens / n) for slack in (1.02, 1.05, 1.1)}
+            plans += [_Planner(sequences, replace(cost, tokens=b)).plan() for b in bounds if b < cost.tokens]
+    return min(plans, key=lambda plan: _span(plan, cost))
+
+
+def _span(plan: Sequence[Pass], cost: Cost) -> float:
+    """What a plan takes, in tokens, with as many passes at once as there are lanes."""
+    each = [sum(p.tokens + cost.overhead for p in root.walk()) for root in plan]
+    return sum(max(each[i : i + cost.lanes]) for i in range(0, len(each), cost.lanes))
 
 
 class _Planner:
@@ -73,27 +118,32 @@ class _Planner:
         ordered = [sequences[i] for i in self.order]
         self.common = [0] + [_common(a, b) for a, b in pairwise(ordered)]
 
+    def plan(self) -> tuple[Pass, ...]:
+        """Passes for all sequences, the costliest first."""
+        found = self.passes([(0, len(self.order))], [0])
+        return tuple(sorted(found, key=lambda root: -sum(p.tokens + self.cost.overhead for p in root.walk())))
+
     def shared(self, node: Range) -> int:
         """Tokens that all of a node's sequences begin with, at least one short of the shortest."""
         return min(self.common[node[0] + 1 : node[1]])
 
-    def passes(self, offset: int, nodes: Sequence[Range]) -> tuple[Pass, ...]:
-        """Passes that finish the sequences of `nodes`, of which node i continues row i of a cache at `offset`."""
+    def passes(self, nodes: Sequence[Range], offsets: Sequence[int]) -> tuple[Pass, ...]:
+        """Passes that finish the sequences of `nodes`; node i continues row i of a cache, offsets[i] tokens long."""
         made: list[Pass] = []
         last: list[tuple[int, int]] = []  # (row of the cache, place of the sequence)
-        stems = [(row, part) for row, node in enumerate(nodes) for part in self._parts(node, offset)]
+        stems = [(row, part) for row, node in enumerate(nodes) for part in self._worthy(node, offsets[row])]
         while stems:
             stems, left = _split(stems)
             last += [(row, place) for row, (place, _) in left]
-            retry: list[tuple[int, Range]] = []
-            for bucket in self._buckets(stems, offset):
-                stem = self._stem(bucket, offset)
+            retry: list[Stem] = []
+            for bucket in self._buckets(stems, offsets):
+                stem = self._stem(bucket, offsets)
                 if stem is None:
                     retry += [(row, part) for row, node in bucket for part in self._parts(node, self.shared(node))]
                 else:
                     made.append(stem)
             stems = retry
-        return (*made, *self._last_passes(last, offset))
+        return (*made, *self._last_passes(last, offsets))
 
     def _parts(self, node: Range, depth: int) -> list[Range]:
         """The parts of a node whose sequences agree beyond `depth`."""
@@ -101,41 +151,59 @@ class _Planner:
         cuts = [i for i in range(begin + 1, end) if self.common[i] <= depth]
         return [(a, b) for a, b in zip([begin, *cuts], [*cuts, end], strict=True)]
 
-    def _stem(self, bucket: Sequence[tuple[int, Range]], offset: int) -> Pass | None:
+    def _worthy(self, node: Range, depth: int) -> Iterator[Range]:
+        """The parts of a node beyond `depth`; what shares less than a sixteenth of its tokens is in parts again."""
+        for begin, end in self._parts(node, depth):
+            flat = sum(self.lengths[begin:end]) - (end - begin) * depth
+            if end - begin == 1 or 16 * (end - begin - 1) * (self.shared((begin, end)) - depth) >= flat:
+                yield begin, end
+            else:
+                for part in self._parts((begin, end), self.shared((begin, end))):
+                    yield from self._worthy(part, depth)
+
+    def _stem(self, bucket: Sequence[Stem], offsets: Sequence[int]) -> Pass | None:
         """The pass that runs a bucket's stems once, with all that follows; None where it would not pay.
 
         What follows a stem can no longer share a pass with other sequences, so each such pass must be paid for.
         """
-        depth = min(self.shared(node) for _, node in bucket)
-        members = [place for _, (begin, end) in bucket for place in range(begin, end)]
-        saved = (len(members) - len(bucket)) * (depth - offset)
+        begins, depths = [offsets[row] for row, _ in bucket], [self.shared(node) for _, node in bucket]
+        if not self.cost.mixed:
+            depths = [min(depths)] * len(bucket)
+        lengths = tuple(depth - begin for begin, depth in zip(begins, depths, strict=True))
+        sizes = [end - begin for _, (begin, end) in bucket]
+        saved = sum((n - 1) * length for n, length in zip(sizes, lengths, strict=True))
         if saved <= self.cost.overhead:
             return None
         nodes = [node for _, node in bucket]
         readers = tuple(tuple(self.order[begin:end]) for begin, end in nodes)
-        stem = Pass(offset, depth - offset, tuple(row for row, _ in bucket), readers, self.passes(depth, nodes))
+        stem = Pass(tuple(begins), lengths, tuple(row for row, _ in bucket), readers, self.passes(nodes, depths))
         n, tokens = total([stem])
-        flat = sum(self.lengths[place] - offset for place in members)
+        flat = sum(self.lengths[place] - offsets[row] for row, node in bucket for place in range(*node))
         worth = tokens + n * self.cost.overhead < flat + self.cost.overhead * max(1, flat // self.cost.tokens)
         return stem if worth and saved > n * self.cost.overhead else None
 
-    def _buckets(self, stems: Sequence[tuple[int, Range]], offset: int) -> Iterator[list[tuple[int, Range]]]:
+    def _buckets(self, stems: Sequence[Stem], offsets: Sequence[int]) -> Iterator[list[Stem]]:
         """Stems grouped into passes: sorted by length and cut where that wastes least (dynamic programming).
 
-        A bucket costs two passes' overhead, its shortest stem once a row, and the most that is cut off once a sequence.
+        A bucket costs two passes' overhead and its longest stem once a row; where it is cut to the shortest, that one
+        once a row, and the most that is cut off once a sequence.
         """
-        ordered = sorted(stems, key=lambda stem: self.shared(stem[1]), reverse=True)
-        lengths = [self.shared(node) - offset for _, node in ordered]
+        ordered = sorted(stems, key=lambda stem: self.shared(stem[1]) - offsets[stem[0]], reverse=True)
+        ends = [self.shared(node) for _, node in ordered]
+        lengths = [end - offsets[row] for (row, _), end in zip(ordered, ends, strict=True)]
         sizes = [end - begin for _, (begin, end) in ordered]
         best, came = [0.0], [0]
         for end in range(1, len(ordered) + 1):
-            shortest, members, choice = lengths[end - 1], 0, (float("inf"), end - 1)
+            members, deepest, choice = 0, 0, (float("inf"), end - 1)
             for begin in range(end - 1, -1, -1):
-                rows = end - begin
-                if rows > 1 and (rows * shortest > self.cost.tokens or rows * (offset + shortest) > self.cost.cached):
+                rows, deepest = end - begin, max(deepest, ends[begin])
+                length = lengths[begin] if self.cost.mixed else lengths[end - 1]
+                if rows > 1 and (rows * length > self.cost.tokens or rows * deepest > self.cost.cached):
                     break
                 members += sizes[begin]
-                cost = 2 * self.cost.overhead + rows * shortest + members * (lengths[begin] - shortest)
+                cost = 2 * self.cost.overhead + rows * length
+                if not self.cost.mixed:
+                    cost += members * (lengths[begin] - length)
                 choice = min(choice, (best[begin] + cost, begin))
             best.append(choice[0])
             came.append(choice[1])
@@ -144,24 +212,28 @@ class _Planner:
             yield list(ordered[came[end] : end])
             end = came[end]
 
-    def _last_passes(self, last: Sequence[tuple[int, int]], offset: int) -> Iterator[Pass]:
+    def _last_passes(self, last: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Iterator[Pass]:
         """Passes that end their sequences: sorted by length, as many rows as fit."""
-        ordered = sorted(last, key=lambda one: self.lengths[one[1]])
+        ordered = sorted(last, key=lambda one: self.lengths[one[1]] - offsets[one[0]])
         batch: list[tuple[int, int]] = []
+        deepest = 0
         for one in [*ordered, None]:
-            length = self.lengths[one[1]] - offset if one else 0
-            rows = len(batch) + 1
-            full = rows * length > self.cost.tokens or rows * (offset + length) > self.cost.cached
+            length = self.lengths[one[1]] - offsets[one[0]] if one else 0
+            rows, deepest = len(batch) + 1, max(deepest, self.lengths[one[1]] if one else 0)
+            full = rows * length > self.cost.tokens or rows * deepest > self.cost.cached
             if batch and (one is None or full):
-                longest = self.lengths[batch[-1][1]] - offset
-                parents = tuple(row for row, _ in batch)
-                yield Pass(offset, longest, parents, tuple((self.order[place],) for _, place in batch))
-                batch = []
+                yield self._last(batch, offsets)
+                batch, deepest = [], self.lengths[one[1]] if one else 0
             if one:
                 batch.append(one)
 
+    def _last(self, batch: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Pass:
+        begins = tuple(offsets[row] for row, _ in batch)
+        lengths = tuple(self.lengths[place] - begin for (_, place), begin in zip(batch, begins, strict=True))
+        return Pass(begins, lengths, tuple(row for row, _ in batch), tuple((self.order[place],) for _, place in batch))
 
-def _split(stems: Sequence[tuple[int, Range]]) -> tuple[list[tuple[int, Range]], list[tuple[int, Range]]]:
+
+def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:
     """Ranges of several sequences, and of one."""
     return [s for s in stems if s[1][1] - s[1][0] > 1], [s for s in stems if s[1][1] - s[1][0] == 1]
 

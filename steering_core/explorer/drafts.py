@@ -58,7 +58,7 @@ def _activations(model: Model, prompts: Sequence[Prompt], position: str) -> tupl
     layers = tuple(range(model.identity.n_layers))
     values = np.empty((len(distinct), len(layers), model.identity.width), np.float32)
     norms = np.empty(values.shape[:2])
-    passes = plan_passes([p.tokens for p in distinct], cost_here())
+    passes = plan_passes([p.tokens for p in distinct], cost_here(model))
     for captured in Capture(model, distinct, Reading(layers, position), Work()).run(passes):
         values[list(captured.rows)], norms[list(captured.rows)] = captured.values, captured.residual_norms
     rows = [place[p.prompt_id] for p in prompts]

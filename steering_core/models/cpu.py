@@ -4,7 +4,9 @@ Here exp is a polynomial built of operations that are vectorised, exact to 3e-7,
 is a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the place of MLX's own on a CPU.
 """
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -21,7 +23,19 @@ _COEFFICIENTS = (  # of 2^f for f in [-1/2, 1/2], the Taylor series in f ln 2
     1.0,
 )
 
+_MALLOPT = {-3: 256 << 20, -1: 1 << 30, -2: 64 << 20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+
 _ROUNDS = 1.5 * 2**23  # a float32 of this size has no room for fractions
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep up to a gigabyte of what was freed for what comes next; elsewhere nothing is done.
+
+    MLX has no pool of its own on a CPU: each array of a pass would be new pages, which the kernel clears first.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in _MALLOPT.items():
+            library.mallopt(option, value)
 
 
 def exp(x: mx.array) -> mx.array:

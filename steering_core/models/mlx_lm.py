@@ -75,6 +75,7 @@ def load_network(folder: Path, full_precision: bool) -> nn.Module:
     """The network of an mlx-lm folder; dequantised to float32 where `full_precision`."""
     if full_precision:
         _use_fast_cpu_functions()
+        cpu.keep_freed_memory()
     network, _ = mlx_lm.utils.load_model(folder, lazy=True)
     if full_precision:
         network = mlx_lm.utils.dequantize_model(network)
@@ -126,10 +127,17 @@ def architecture(network: nn.Module) -> str:
     return type(network).__module__.rpartition(".")[2]
 
 
+def architecture_in(folder: Path) -> str:
+    """The same for the network of an mlx-lm folder, which is not loaded."""
+    model, _ = mlx_lm.utils._get_classes(mlx_lm.utils.load_config(folder))
+    return model.__module__.rpartition(".")[2]
+
+
 __all__ = [
     "ConcatenateKVCache",
     "TokenizerWrapper",
     "architecture",
+    "architecture_in",
     "download",
     "load_network",
     "load_tokenizer",

@@ -102,9 +102,9 @@ class Model:
     @cached_property
     def abilities(self) -> Abilities:
         """What the architecture allows a batch to do."""
-        from steering_core.models.mlx_lm import architecture
+        from steering_core.models.mlx_lm import architecture_in
 
-        return abilities(architecture(self.network))
+        return abilities(architecture_in(self.folder))
 
     def text(self, tokens: Sequence[int]) -> str:
         """What the tokens say, special ones included, exactly as they are."""
@@ -123,7 +123,7 @@ class Model:
         """Give the network's memory back; a later use loads it again."""
         if "taps" in self.__dict__:
             self.taps.remove()
-        for attribute in ("taps", "network", "abilities"):
+        for attribute in ("taps", "network"):
             self.__dict__.pop(attribute, None)
         mx.clear_cache()
 

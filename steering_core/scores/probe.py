@@ -118,7 +118,7 @@ def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Wo
     ]
     found = np.empty((len(texts), model.identity.width), np.float32)
     capture = Capture(model, prompts, Reading((layer,), POSITION), work)
-    for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here())):
+    for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here(model))):
         found[list(captured.rows)] = captured.values[:, 0]
     return found
 
