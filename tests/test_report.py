@@ -101,18 +101,17 @@ def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose
         assert best["control_effect"] == (max(beside) if beside else None)
 
 
-def test_the_controls_band_is_what_they_did_at_each_dose() -> None:
+def test_the_controls_band_is_how_far_their_intervals_reach_at_each_dose() -> None:
+    """Doses of one strength differ in a digit behind: they are one place of the band."""
     at = {"layer": 1, "method": "planted"}
-    rows = [{"kind": kind, **at, "dose": dose, "effect": effect, "effect_low": effect, "effect_high": effect}
+    rows = [{"kind": kind, **at, "dose": dose, "effect": effect, "effect_low": effect - 0.1, "effect_high": effect + 0.1}
             for kind, dose, effect in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
-                                       ("random", 0.5, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
+                                       ("random", 0.4997, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
     drawn = explorer.dose_response(rows).to_dict()
     band = drawn["datasets"][drawn["layer"][0]["data"]["name"]]
-    assert band == [
-        {"dose": 0.0, "low": 0.0, "high": 0.0},
-        {"dose": 0.25, "low": 0.1, "high": 0.1},
-        {"dose": 0.5, "low": -0.3, "high": 0.2},
-    ]
+    assert [place["dose"] for place in band] == [0.0, 0.25, 0.5]
+    assert [place["low"] for place in band] == pytest.approx([0.0, 0.0, -0.4])
+    assert [place["high"] for place in band] == pytest.approx([0.0, 0.2, 0.3])
 
 
 def test_a_tokens_colour_is_its_projection_from_the_base_texts_mean(store: Store) -> None:

@@ -58,15 +58,23 @@ def dose_response(rows: Rows) -> Drawing:
     )
     tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
     line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail="method:N", tooltip=tooltip)
-    layered = [interval, line]
+    layered: list[alt.Chart] = [interval, line]
     if controls:
-        at = sorted({row["dose"] for row in controls} | {0.0})
-        reach = {dose: [row["effect"] for row in controls if row["dose"] == dose] or [0.0] for dose in at}
-        band = _data([{"dose": dose, "low": min(values), "high": max(values)} for dose, values in reach.items()])
-        said = alt.value("random and shuffled-label controls")
-        area = alt.Chart(band).mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
-        layered.insert(0, area)
+        layered = [*_control_band(controls, x), *layered]
     return alt.layer(*layered).properties(width="container", height=240)
+
+
+def _control_band(controls: Rows, x: alt.X) -> list[alt.Chart]:
+    """What random and shuffled directions do: each as a point, and how far their intervals reach at a dose."""
+    reach: dict[float, list[float]] = {0.0: [0.0]}
+    for row in controls:  # doses of one strength differ in their fourth digit, as norms do in float32
+        reach.setdefault(round(row["dose"], 2), []).extend((row["effect_low"], row["effect_high"]))
+    band = _data([{"dose": dose, "low": min(ends), "high": max(ends)} for dose, ends in sorted(reach.items())])
+    said = alt.value("random and shuffled-label controls, with their intervals")
+    area = alt.Chart(band).mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
+    tooltip = ["kind:N", "layer:O", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
+    points = alt.Chart(_data(controls)).mark_point(size=18, filled=True, color="gray")
+    return [area, points.encode(x=x, y="effect:Q", tooltip=tooltip)]
 
 
 def similarity(rows: Rows) -> alt.Chart:
