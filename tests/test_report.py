@@ -104,9 +104,9 @@ def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose
 def test_the_controls_band_is_how_far_their_intervals_reach_at_each_dose() -> None:
     """Doses of one strength differ in a digit behind: they are one place of the band."""
     at = {"layer": 1, "method": "planted"}
-    rows = [{"kind": kind, **at, "dose": dose, "effect": effect, "effect_low": effect - 0.1, "effect_high": effect + 0.1}
-            for kind, dose, effect in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
-                                       ("random", 0.4997, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
+    rows = [{"kind": kind, **at, "dose": dose, "effect": e, "effect_low": e - 0.1, "effect_high": e + 0.1}
+            for kind, dose, e in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
+                                  ("random", 0.4997, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
     drawn = explorer.dose_response(rows).to_dict()
     band = drawn["datasets"][drawn["layer"][0]["data"]["name"]]
     assert [place["dose"] for place in band] == [0.0, 0.25, 0.5]
