@@ -5,7 +5,7 @@ from typing import Any
 
 from steering_core.concepts import Concept, Split
 from steering_core.engine.sampling import Request, Sample, sample
-from steering_core.evaluation.cells import Cell
+from steering_core.evaluation.cells import NONE, Cell
 from steering_core.keys import content_key, seed_from
 from steering_core.models import Model
 from steering_core.progress import Progress, silent
@@ -35,11 +35,14 @@ def generate(
     split: Split,
     progress: Progress = silent,
 ) -> Done:
-    """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit."""
+    """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
+
+    A control has one text a prompt: nothing is decided by it.
+    """
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):
         for seed in spec.seeds:
-            for cell in cells:
+            for cell in cells if seed == spec.seed else [c for c in cells if c.control in (None, NONE)]:
                 wanted[_generation_id(cell, concept, text, seed, spec)] = (cell, text, seed)
     done = Done(list(wanted))
     with done.timed(), store.lock(f"generations-{model.identity.model_id}"):

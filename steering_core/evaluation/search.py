@@ -118,13 +118,17 @@ class Search:
         return combined([*best, *self.best(rest, len(rest))], doses)
 
     def _refined(self, best: Sequence[Cell]) -> list[Cell]:
-        """The best directions at their largest doses within the bounds, where those are apart from what was tried."""
+        """The best directions at their largest doses within the bounds, where those are apart from what was tried.
+
+        One text a prompt proposes a dose; the others then say whether it stays within the bounds.
+        """
         directions = list({cell.direction: cell for cell in best if cell.dose}.values())[:REFINED]
         if not directions or "kl" not in self.ground.metrics:
             return []
         ground, bounds = self.ground, self.ground.bounds
         ladder = replace(_FINER, first=min(abs(cell.dose or 1.0) for cell in directions))
-        calibration = Calibration(self.bench, self.store, directions, ground.texts or GenerationsSpec(), ladder)
+        once = (ground.texts or GenerationsSpec()).model_copy(update={"samples": 1})
+        calibration = Calibration(self.bench, self.store, directions, once, ladder)
         texts = ground.texts is not None and "perplexity" in ground.metrics
         found = calibration.within(bounds, ground.neutral[:SCREEN_NEUTRAL], texts)
         self.found.generated += calibration.generated
