@@ -57,7 +57,7 @@ def full_spec(model: str, concept: str) -> Spec:
         models=(model,),
         concepts=(concept,),
         vectors={"methods": METHODS, "controls": 3},
-        generations={"layers": "all", "doses": DOSES, "max_tokens": 48},
+        generations={"layers": "all", "doses": DOSES, "prompts": 6, "samples": 1, "max_tokens": 48},
         scores={"items": 15},  # on validation, and as many on test
     )
 
