@@ -41,8 +41,8 @@ def generate(
     """
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):
-        for seed in spec.seeds:
-            for cell in cells if seed == spec.seed else [c for c in cells if c.control in (None, NONE)]:
+        for cell in cells:
+            for seed in spec.seeds if cell.control in (None, NONE) else spec.seeds[:1]:
                 wanted[_generation_id(cell, concept, text, seed, spec)] = (cell, text, seed)
     done = Done(list(wanted))
     with done.timed(), store.lock(f"generations-{model.identity.model_id}"):

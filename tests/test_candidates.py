@@ -208,9 +208,10 @@ def test_the_choice_asks_for_the_upper_end_of_the_perplexity_ratio(bench: Bench)
 
 def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store) -> None:
     cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0]]
+    cells += chance_controls(cells[1], vectors(bench))
     spec = GenerationsSpec(prompts=3, samples=4, max_tokens=6, seed=7)
     texts = generate(bench.model, store, CONCEPT, cells, spec, "test").ids
-    assert len(texts) == 2 * 3 * 4
+    assert len(texts) == 3 * (4 + 4 + 1 + 1)  # a control answers once
     did = measure_texts(bench, store, texts, "test", ["perplexity"])
     score = summarise(store, cells, did.ids, "test", 100, 0)[cells[1].intervention_id]["perplexity_ratio"]
     (by_hand,) = store.rows(
@@ -224,5 +225,5 @@ def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store
     )
     assert (score["value"], score["ci_high"], score["n"]) == pytest.approx(tuple(by_hand.values()), rel=1e-5)
     earlier = generate(bench.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
-    assert (earlier.computed, earlier.reused) == (0, 6)
+    assert (earlier.computed, earlier.reused) == (0, 12)
     assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same
