@@ -168,6 +168,7 @@ def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
 
 def test_the_sql_box_answers_and_hands_out_files(page: Page) -> None:
     page.click("#tab-ask")
+    expect(page.locator("#answer th").first).to_have_text("model")  # the first question is asked already
     page.locator("#sql").fill("SELECT name, n_layers FROM models")
     page.locator("#sql").press("Control+Enter")
     expect(page.locator("#answer td").last).to_have_text("4")

@@ -5,6 +5,7 @@ import { h, notice, table } from "./dom.js";
 
 const FIRST = "SELECT model, concept, method, layer, round(dose, 2) AS dose, round(effect, 3) AS effect,\n       round(over_controls, 3) AS over_controls, n\nFROM leaderboard\nWHERE control IS NULL\nORDER BY over_controls DESC NULLS LAST\nLIMIT 20";
 let page, box, answer, cell;
+let asked = 0; // an answer that another question overtook is not shown
 
 async function start(element, given) {
   page = given;
@@ -19,6 +20,7 @@ async function start(element, given) {
   const buttons = h("div.row", {}, h("button.primary.button", { id: "ask-run", title: "Ctrl or ⌘ + Enter", onclick: run }, "Ask"),
     h("span.small.soft", {}, "one SELECT, read-only, 10 s"), h("span.grow"), ...["csv", "parquet"].map((form) => h("button.quiet", { onclick: () => download(form) }, form.toUpperCase())));
   element.append(h("div.bench.asking", {}, h("div.stack", {}, h("div.card.stack", {}, box, buttons), answer), examples));
+  run();
 }
 
 /** A named query with its parameters written in, from the best candidate of this model. */
@@ -32,14 +34,16 @@ function filled(query) {
 }
 
 async function run() {
+  const turn = ++asked;
+  const show = (...shown) => turn === asked && answer.replaceChildren(h("section.card", {}, ...shown));
   try {
     const found = await post("/api/sql", { sql: box.value, max_rows: 200 });
     const numeric = (name) => /int|float|double|decimal/.test(found.types[name]) && !found.types[name].startsWith("list");
     const columns = found.columns.map((name) => [name, (row) => shown(row[name]), numeric(name)]);
     const count = found.cut ? `the first ${found.rows.length} rows; more were left out` : `${found.rows.length} rows`;
-    answer.replaceChildren(h("section.card", {}, h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows)));
+    show(h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows));
   } catch (error) {
-    answer.replaceChildren(h("section.card", {}, h("pre.error", {}, error.message)));
+    show(h("pre.error", {}, error.message));
   }
 }
 
