@@ -53,6 +53,13 @@ def test_exp_keeps_nan() -> None:
     assert np.isnan(np.array(cpu.exp(mx.array([float("nan")])))).all()
 
 
+def test_norms() -> None:
+    x, weight = 10 * drawn(3, 5, 33), drawn(33, seed=1)
+    np.testing.assert_allclose(cpu.norms(x), np.linalg.norm(np.array(x), axis=-1), rtol=1e-6)
+    expected = mx.fast.rms_norm(x, weight, 1e-5)
+    np.testing.assert_allclose(cpu.rms_norm(x, weight, 1e-5), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_swiglu() -> None:
     gate, x = 10 * drawn(7, 33), drawn(7, 33, seed=1)
     np.testing.assert_allclose(cpu.swiglu(gate, x), nn.silu(gate) * x, atol=1e-5, rtol=1e-5)

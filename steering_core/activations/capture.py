@@ -156,7 +156,7 @@ class Capture:
         else:
             return None
         for entry in cache:
-            if type(entry).__name__ in ("KVCache", "BatchKVCache"):
+            if type(entry).__name__ in ("KVCache", "_OneOffset"):
                 entry.step = this.length  # grow by what comes, not by 256 tokens
         return cache
 

@@ -7,8 +7,8 @@ captured that is a twelfth of a forward pass on an H100. On CUDA a kernel each r
 from functools import cache
 from typing import Any
 
-from steering_core.backend import mx
-from steering_core.models.cpu import compiled
+from steering_core.backend import mx, on_cpu
+from steering_core.models import cpu
 
 _THREADS = 256
 _SPACE = 1 << 14  # MLX takes a buffer for one that is smaller by up to 32 KiB
@@ -17,7 +17,7 @@ _SPACE = 1 << 14  # MLX takes a buffer for one that is smaller by up to 32 KiB
 def norms_of(h: mx.array) -> mx.array:
     """Norms of the stream's vectors, (B, T, D) -> (B, T) float32."""
     if not _in_kernels(h):
-        return _norms(h)
+        return cpu.norms(h.astype(mx.float32)) if on_cpu() else _norms(h)
     rows, length, width = h.shape
     (norms,) = _kernel("norms", ("h",))(
         inputs=[h],
@@ -57,7 +57,7 @@ def apart(x: mx.array) -> mx.array:
     return mx.concatenate([x.reshape(-1), mx.zeros(_SPACE, x.dtype)])[: x.size].reshape(x.shape)
 
 
-@compiled
+@cpu.compiled
 def _norms(h: mx.array) -> mx.array:
     return mx.sqrt(h.astype(mx.float32).square().sum(axis=-1))
 

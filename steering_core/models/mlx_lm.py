@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ with _open_file_limit_kept():
     import mlx_lm.utils
     from mlx_lm.convert import convert
     from mlx_lm.models import activations, base
-    from mlx_lm.models.cache import ConcatenateKVCache, make_prompt_cache
+    from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, make_prompt_cache
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
 _swiglu, _scaled_dot_product_attention = activations.swiglu, base.scaled_dot_product_attention
+_rms_norm: Callable[[nn.RMSNorm, mx.array], mx.array] = nn.RMSNorm.__call__
 
 
 def _use_fast_cpu_functions() -> None:
@@ -44,6 +45,7 @@ def _use_fast_cpu_functions() -> None:
 
     Architectures copy the functions' names when they are imported, which the tokenizer may have done already.
     """
+    nn.RMSNorm.__call__ = _fast_rms_norm  # type: ignore[method-assign]
     fast = {_swiglu: _fast_swiglu, _scaled_dot_product_attention: _fast_attention}
     for name, module in list(sys.modules.items()):
         if name.startswith("mlx_lm.models."):
@@ -55,6 +57,10 @@ def _use_fast_cpu_functions() -> None:
 
 def _fast_swiglu(gate: mx.array, x: mx.array) -> mx.array:
     return cpu.swiglu(gate, x) if gate.dtype == x.dtype == mx.float32 else _swiglu(gate, x)
+
+
+def _fast_rms_norm(self: nn.RMSNorm, x: mx.array) -> mx.array:
+    return cpu.rms_norm(x, self["weight"], self.eps) if x.dtype == mx.float32 else _rms_norm(self, x)
 
 
 def _fast_attention(
@@ -107,6 +113,21 @@ def new_cache(network: nn.Module) -> list[Any]:
     return cache
 
 
+class _OneOffset(BatchKVCache):
+    """Keys and values of rows that all begin at token 0: until `finalize` they have one offset, and not one a row each.
+
+    MLX then computes the sines and cosines of a pass's positions once, and not for every row.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__([0] * rows)
+        self.offset: Any = 0
+
+    def finalize(self) -> None:
+        self.offset = mx.full(self.left_padding.shape, self.offset)
+        super().finalize()  # type: ignore[no-untyped-call]
+
+
 def new_mixed_cache(network: nn.Module, lengths: Sequence[int]) -> list[Any]:
     """An empty cache for rows of those lengths, padded on the right while they are read; `finalize` ends that.
 
@@ -117,6 +138,8 @@ def new_mixed_cache(network: nn.Module, lengths: Sequence[int]) -> list[Any]:
         if not hasattr(entries[0], "merge"):
             raise ModelUnsupported(f"a {type(entries[0]).__name__} takes rows of one length only")
         entry = entries[0].merge(list(entries))
+        if type(entry) is BatchKVCache:
+            entry = _OneOffset(len(lengths))
         entry.prepare(lengths=list(lengths), right_padding=[max(lengths) - length for length in lengths])
         mixed.append(entry)
     return mixed
