@@ -10,7 +10,7 @@ from steering_core.activations.passes import Cost, Pass, plan_passes, total
 
 CHEAP = Cost(tokens=60, cached=200, overhead=1)
 MIXED = replace(CHEAP, mixed=True, lanes=2)
-sequences_drawn = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=30)
+sequences_drawn = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), max_size=30)
 
 
 def read_back(sequences: Sequence[Sequence[int]], passes: Sequence[Pass], mixed: bool) -> dict[int, list[int]]:

@@ -155,7 +155,7 @@ class _Planner:
         """The parts of a node beyond `depth`; what shares less than a sixteenth of its tokens is in parts again."""
         for begin, end in self._parts(node, depth):
             flat = sum(self.lengths[begin:end]) - (end - begin) * depth
-            if end - begin == 1 or 16 * (end - begin - 1) * (self.shared((begin, end)) - depth) >= flat:
+            if end - begin < 2 or 16 * (end - begin - 1) * (self.shared((begin, end)) - depth) >= flat:
                 yield begin, end
             else:
                 for part in self._parts((begin, end), self.shared((begin, end))):
