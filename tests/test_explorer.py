@@ -165,16 +165,18 @@ def test_what_does_not_fit_is_told_in_the_stream(
 
 
 def test_many_tabs_are_served_together_each_as_if_alone(client: TestClient, wanted: dict[str, Any]) -> None:
-    def seen(seed: int, max_tokens: int) -> list[list[float]]:
-        """Projections of both rows' first tokens, which differ as soon as one token does."""
-        found = events(client, "/api/steer", {**wanted, "seed": seed, "max_tokens": max_tokens})
-        return [[e["projections"][0] for e in found if e.get("row") == row] for row in (0, 1)]
+    def seen(seed: int) -> list[tuple[str, list[float]]]:
+        """Both rows' texts, whole, and their tokens' projections."""
+        found = events(client, "/api/steer", {**wanted, "seed": seed, "max_tokens": 6 + seed})
+        rows = [[e for e in found if e["event"] == "token" and e["row"] == row] for row in (0, 1)]
+        assert all(len(row) <= 6 + seed and row[-1]["finish"] in ("stop", "length") for row in rows)
+        return [("".join(e["text"] for e in row), [e["projections"][0] for e in row]) for row in rows]
 
-    alone = [seen(seed, 6) for seed in range(6)]
-    together: dict[int, list[list[float]]] = {}
+    alone = [seen(seed) for seed in range(6)]
+    together: dict[int, list[tuple[str, list[float]]]] = {}
 
     def tab(seed: int) -> None:
-        together[seed] = seen(seed, 6 + seed)
+        together[seed] = seen(seed)
 
     tabs = [threading.Thread(target=tab, args=(seed,)) for seed in range(6)]
     for thread in tabs:
@@ -182,9 +184,9 @@ def test_many_tabs_are_served_together_each_as_if_alone(client: TestClient, want
     for thread in tabs:
         thread.join()
     for seed in range(6):
-        for row in (0, 1):
-            assert together[seed][row][:6] == pytest.approx(alone[seed][row], abs=1e-3)
-            assert len(together[seed][row]) <= 6 + seed
+        for (text, projections), (own_text, own_projections) in zip(together[seed], alone[seed], strict=True):
+            assert text == own_text
+            assert projections == pytest.approx(own_projections, abs=1e-3)
 
 
 # -- look and ask -------------------------------------------------------------------------------------------------

@@ -126,6 +126,26 @@ def test_a_stop_string_ends_a_text_and_is_not_in_it(tiny: Model, device: str) ->
         assert "".join(t.text for t in tokens) == found.text
 
 
+def test_a_rows_own_limit_ends_it_as_if_it_were_alone(tiny: Model, device: str) -> None:
+    """With all that a stop string held back: its text is whole though its neighbour goes on."""
+    (alone,) = (found for _, found in sample(tiny, [Request(PROMPTS[0], seed=4)], 3, 0.9, Work()))
+    requests = [Request(PROMPTS[0], seed=4, max_tokens=3), Request(PROMPTS[1], seed=5)]
+    held_back = (alone.text + "and never this",)
+    short, long = sampled(tiny, requests, stop=held_back)
+    assert (short.text, short.tokens, short.finish) == (alone.text, alone.tokens, "length")
+    assert len(long.tokens) == 12
+    with stream(tiny, requests, 12, 0.9, held_back) as tokens:
+        assert "".join(token.text for token in tokens if token.row == 0) == alone.text
+
+
+def test_a_text_ends_with_the_models_context(tiny: Model) -> None:
+    room = 4
+    tokens = (5, 17) * ((tiny.identity.context - room) // 2)
+    found = sampled(tiny, [Request(tokens, seed=seed) for seed in range(4)])
+    assert {len(s.tokens) for s in found if s.finish == "length"} == {room}
+    assert all(len(s.tokens) <= room for s in found)
+
+
 @pytest.mark.parametrize("amount", [1e38, 1e20])  # the second overflows in norms alone
 def test_a_row_that_diverges_is_told_and_leaves_the_others_alone(tiny: Model, device: str, amount: float) -> None:
     calm = Request(PROMPTS[0], seed=5)

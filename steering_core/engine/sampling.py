@@ -15,7 +15,7 @@ A stream belongs to the thread that made it: MLX evaluates nothing across thread
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import NamedTuple
 
@@ -37,11 +37,15 @@ MAX_ROWS = 64  # rows of one batch
 
 @dataclass(frozen=True)
 class Request:
-    """One text to sample: a prompt's tokens, what is done to the residual stream, and the seed of its randomness."""
+    """One text to sample: a prompt's tokens, what is done to the residual stream, and the seed of its randomness.
+
+    `max_tokens` ends it before its neighbours' limit; the model's context ends it in any case.
+    """
 
     tokens: tuple[int, ...]
     intervention: Intervention = Intervention()
     seed: int = 0
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Stream(Iterator[Token]):
 
 
 def _fitting(model: Model, requests: Sequence[Request]) -> list[Request]:
-    return [Request(r.tokens, checked(model, r.tokens, r.intervention), r.seed) for r in requests]
+    return [replace(r, intervention=checked(model, r.tokens, r.intervention)) for r in requests]
 
 
 def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[list[int]]:
@@ -222,6 +226,7 @@ class _Decoding:
     ) -> None:
         self._model, self._limits, self._work, self._watch = model, limits, work, watch
         self._requests = {row: requests[row] for row in members}
+        self._ends = {row: _tokens_to_draw(model, request, limits) for row, request in self._requests.items()}
         self._rows = list(members)  # the request at each place of the batch
         self._running = set(members)
         self._texts = {row: GrowingText(model.text, limits.stop) for row in members if grow_texts or limits.stop}
@@ -235,20 +240,20 @@ class _Decoding:
 
     def step(self) -> list[Token]:
         """The next token of every row that runs; none at the end."""
-        if self._step == 0 and self._running and self._limits.max_tokens:
+        if self._step == 0 and self._running and any(self._ends.values()):
             self._begin()
         if self._ahead is None or not self._running:
             self._ahead = None
             return []
         ahead, self._ahead = self._ahead, None
         drawn = self._draws(ahead.logits, self._step)  # (B,)
-        last = self._step + 1 == self._limits.max_tokens
+        last = self._step + 1 >= max(self._ends[row] for row in self._running)
         if not (last or on_cpu()):
             mx.async_eval(drawn)  # in a batch of its own: waiting for it is then not waiting for the pass to come
             self._forward(drawn, self._step + 1)
         mx.eval(drawn, ahead.sum, ahead.seen)
         sound = np.isfinite(np.array(ahead.sum)).tolist()
-        tokens = self._tokens(np.array(drawn).tolist(), sound, _readings(ahead), last)
+        tokens = self._tokens(np.array(drawn).tolist(), sound, _readings(ahead))
         self._step += 1
         drawn = self._compacted(drawn)
         if not last and on_cpu() and self._running:
@@ -284,21 +289,19 @@ class _Decoding:
             self._ahead = self._ahead.keep(staying)
         return drawn[mx.array(np.array(staying, np.int32))]
 
-    def _tokens(
-        self, drawn: list[int], sound: list[bool], readings: list[tuple[float, ...]], last: bool
-    ) -> list[Token]:
+    def _tokens(self, drawn: list[int], sound: list[bool], readings: list[tuple[float, ...]]) -> list[Token]:
         """One token of every running row, with why it ended where it did."""
         tokens = []
         for place, row in enumerate(self._rows):
             if row in self._running:
                 token = drawn[place] if sound[place] else None
-                piece, finish = self._piece(row, token, last)
+                piece, finish = self._piece(row, token)
                 tokens.append(Token(row, token, piece, finish, readings[place]))
                 if finish:
                     self._running.discard(row)
         return tokens
 
-    def _piece(self, row: int, token: int | None, last: bool) -> tuple[str, str | None]:
+    def _piece(self, row: int, token: int | None) -> tuple[str, str | None]:
         """The text that became certain with a row's token, and why the row ends with it."""
         text = self._texts.get(row)
         if token is None:
@@ -308,9 +311,16 @@ class _Decoding:
         piece = text.add(token) if text else ""
         if text and text.stopped:
             return piece, STOPPED
-        if last:
+        if self._step + 1 >= self._ends[row]:
             return piece + (text.end() if text else ""), FULL
         return piece, None
+
+
+def _tokens_to_draw(model: Model, request: Request, limits: Limits) -> int:
+    """How many tokens end a request: its own limit or all requests', or what the model's context has room for."""
+    wanted = limits.max_tokens if request.max_tokens is None else min(request.max_tokens, limits.max_tokens)
+    context = model.identity.context
+    return min(wanted, max(1, context - len(request.tokens))) if context else wanted
 
 
 def _squared_into(squares: list[mx.array], h: mx.array) -> mx.array:

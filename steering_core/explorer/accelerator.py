@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from steering_core.engine.probes import Probe
-from steering_core.engine.sampling import FULL, MAX_ROWS, Request, Stream, Token, stream
+from steering_core.engine.sampling import MAX_ROWS, Request, Stream, Token, stream
 from steering_core.errors import SteerflowError
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import FairQueue
@@ -222,7 +222,7 @@ class _Batch:
                 own = range(len(requests), len(requests) + len(wanted.requests))
                 seen = range(len(probes), len(probes) + len(wanted.probes))
                 stream(model, wanted.requests, 1, probes=wanted.probes).close()  # raises for what does not fit
-                requests += wanted.requests
+                requests += [replace(r, max_tokens=job.sampling.max_tokens) for r in wanted.requests]
                 probes += wanted.probes
                 self._members.append(_Member(job, own, seen, set(own)))
                 job.tell({"event": "start", **wanted.about})
@@ -261,18 +261,14 @@ class _Batch:
 
     def _hand_on(self, token: Token) -> None:
         member = next((m for m in self._members if token.row in m.unfinished), None)
-        if member is None or self._stream is None:
+        if member is None:
             return
         member.drawn[token.row] = member.drawn.get(token.row, 0) + 1
-        full = member.drawn[token.row] >= member.texts.sampling.max_tokens
-        finish = token.finish or (FULL if full else None)
         own = token.projections[member.probes.start : member.probes.stop]
         row = token.row - member.rows.start
-        event = {"event": "token", "row": row, "text": token.text, "projections": own, "finish": finish}
+        event = {"event": "token", "row": row, "text": token.text, "projections": own, "finish": token.finish}
         member.texts.tell(event)
-        if finish:
-            if not token.finish:
-                self._stream.cancel(token.row)
+        if token.finish:
             member.unfinished.discard(token.row)
         if not member.unfinished:
             self._members.remove(member)
