@@ -97,15 +97,18 @@ def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
 
 
 def method_key(name: str) -> str | None:
-    """None for a method of this package, whose numbers `VECTORS_VERSION` covers; a key of its source for any other."""
+    """None for a method of this package, whose numbers `VECTORS_VERSION` covers; for any other a key of its whole file.
+
+    So a constant or a helper that changes there makes another method of it; what the file imports does not count.
+    """
     function = METHODS[name]
-    if Path(inspect.getfile(function)) == Path(__file__):
+    file = Path(inspect.getfile(function))
+    if file == Path(__file__):
         return None
-    try:
-        return content_key("method", inspect.getsource(function))
-    except OSError:  # typed into a prompt: there is no source to read
-        code = function.__code__
-        return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
+    if file.is_file():
+        return content_key("method", file.read_text())
+    code = function.__code__  # typed into a prompt: there is no file to read
+    return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
 
 
 @method

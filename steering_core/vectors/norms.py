@@ -8,23 +8,17 @@ from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
 
-NEUTRAL = 16  # prompts that are measured where the store knows nothing of a layer
+NEUTRAL = 16  # prompts
 
 
 def residual_norms(store: Store, model: Model, layers: Sequence[int]) -> dict[int, float]:
-    """Mean residual norm of each layer: over the store's activations, or else over a few neutral prompts."""
-    known = _stored(store, model, layers)
-    if missing := [layer for layer in layers if layer not in known]:
-        prompts = [prompt(model, text, chat=False) for text in neutral_prompts()[:NEUTRAL]]
-        extract(model, store, prompts, missing, "last")
-        known |= _stored(store, model, missing)
-    return known
-
-
-def _stored(store: Store, model: Model, layers: Sequence[int]) -> dict[int, float]:
+    """Mean residual norm of each layer over the first neutral prompts, whatever else the store holds."""
+    prompts = [prompt(model, text, chat=False) for text in neutral_prompts()[:NEUTRAL]]
+    extract(model, store, prompts, layers, "last")
     rows = store.rows(
-        "SELECT layer, avg(residual_norm)::DOUBLE AS norm FROM raw.activations "
-        "WHERE model_id = ? AND site = 'resid_post' AND list_contains(?, layer) GROUP BY layer",
-        [model.identity.model_id, list(layers)],
+        "SELECT layer, avg(residual_norm)::DOUBLE AS norm FROM raw.activations WHERE model_id = ? "
+        "AND site = 'resid_post' AND position = 'last' AND list_contains(?, layer) AND list_contains(?, prompt_id) "
+        "GROUP BY layer",
+        [model.identity.model_id, list(layers), [p.prompt_id for p in prompts]],
     )
     return {row["layer"]: row["norm"] for row in rows}
