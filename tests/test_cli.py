@@ -1,6 +1,8 @@
 """The command line, run as its users do."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 import yaml
 
 from steering_core.concepts import Concept
+from steering_core.errors import QueryError
+from steering_core.store import Store
 
 STEER = Path(sys.executable).with_name("steer")
 
@@ -99,3 +103,34 @@ def test_help_names_every_verb() -> None:
     assert done.returncode == 0
     for verb in VERBS:
         assert verb in done.stdout
+
+
+def asked(store: Store, sql: str, *options: str, to: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    arguments = [STEER, "sql", sql, "--store", str(store.root), *options]
+    return subprocess.run(arguments, stdout=to, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_sql_prints_every_column_and_only_what_json_has(store: Store) -> None:
+    sql = "SELECT a.n, b.n, 'nan'::DOUBLE AS x FROM range(1, 2) a(n), range(2, 3) b(n)"
+    assert json.loads(asked(store, sql, "--format", "json").stdout) == [{"n": 1, "n_1": 2, "x": None}]
+    assert asked(store, sql, "--format", "csv").stdout == "n,n_1,x\n1,2,nan\n"
+
+
+@pytest.mark.parametrize(
+    "sql", ["", "-- nothing", "DROP VIEW models; SELECT 1", "CREATE TABLE x (i INT)", "SELECT 1; SELECT 2"]
+)
+def test_sql_takes_one_select_and_nothing_else(store: Store, sql: str) -> None:
+    with pytest.raises(QueryError, match="one SELECT"):
+        store.answer(sql)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_what_cannot_be_printed_is_said_once_or_not_at_all(store: Store, form: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = asked(store, "FROM range(9)", "--format", form, to=full.fileno())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no room for standard output" in done.stderr
+    reading, writing = os.pipe()
+    os.close(reading)  # as `head` does when it has seen enough
+    done = asked(store, "FROM range(9)", "--format", form, to=writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

@@ -1,7 +1,10 @@
 """`steer`: finds the verb's module, and turns a SteerflowError into one paragraph and exit code 2."""
 
+import errno
 import importlib
 import logging
+import os
+import signal
 import sys
 from typing import Any
 
@@ -10,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from steering_core.errors import SteerflowError
+from steering_core.errors import DiskFull, SteerflowError
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
@@ -46,6 +49,22 @@ class Verbs(TyperGroup):
         command.name = cmd_name
         return command
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb, and have all that it printed arrive: a reader that has left ends it, without a word."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            _print_nothing_more()
+            sys.exit(128 + signal.SIGPIPE)  # as shells see a tool that the signal ended
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _print_nothing_more()
+            where = error.filename or "standard output"
+            raise DiskFull(f"no room for {where}: free some space, or write elsewhere, then run again") from error
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The list of verbs, without loading any of them."""
         self.format_usage(ctx, formatter)
@@ -55,6 +74,11 @@ class Verbs(TyperGroup):
             formatter.write_dl(list(VERBS.items()))
         formatter.write_paragraph()
         formatter.write_text("`steer VERB --help` says more.")
+
+
+def _print_nothing_more() -> None:
+    """Have what is still in standard output's buffer go nowhere when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from steering_core.json_values import plain
+
 
 class Format(StrEnum):
     """How rows are printed."""
@@ -26,7 +28,7 @@ class Format(StrEnum):
 def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Format = Format.TABLE) -> None:
     """Print `rows` on standard output. JSON is one array of objects."""
     if form is Format.JSON:
-        json.dump([dict(row) for row in rows], sys.stdout, ensure_ascii=False, indent=1, default=_plain)
+        json.dump([plain(dict(row)) for row in rows], sys.stdout, ensure_ascii=False, indent=1)
         sys.stdout.write("\n")
     elif form is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -38,8 +40,14 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
 
 def console() -> Console:
     """Standard output; wide enough for a table where it is no terminal."""
-    out = Console()
-    return out if out.is_terminal else Console(width=200)
+    out = _Console()
+    return out if out.is_terminal else _Console(width=200)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`, as for everything else that is printed; rich would exit by itself."""
+        raise
 
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str | None = None) -> Table:
@@ -66,12 +74,8 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.datetime | datetime.date) else str(value)
-
-
 def _csv_value(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 Notify = Callable[[str, int, int], None]

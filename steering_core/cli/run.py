@@ -9,6 +9,7 @@ import typer
 
 from steering_core.cli.output import progress_bars
 from steering_core.errors import RunIncomplete
+from steering_core.json_values import plain
 from steering_core.pipeline import run
 from steering_core.reports import print_report
 from steering_core.spec import load_spec
@@ -32,7 +33,7 @@ def run_spec(
     except RunIncomplete as error:
         report, failed = error.report, error
     if as_json:
-        json.dump(report, sys.stdout, ensure_ascii=False, default=str)
+        json.dump(plain(report), sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
         print_report(opened, report)

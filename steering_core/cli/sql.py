@@ -17,5 +17,5 @@ def sql(
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """Ask the store anything, in SQL."""
-    found = Store.existing(store or default_store()).query(query)
+    found = Store.existing(store or default_store()).answer(query)
     print_rows(found.to_pylist(), found.column_names, form)

@@ -1,15 +1,17 @@
 """`steer vectors`: the library of vectors, their quality and meaning, their algebra and their files."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from steering_core.cli.output import Format, console, print_rows
 from steering_core.cli.vector_making import register
 from steering_core.errors import VectorAmbiguous, VectorError
 from steering_core.exports.files import export_vectors, import_vectors
+from steering_core.json_values import plain
 from steering_core.models import Model, ModelIdentity, open_model
 from steering_core.reports import named_query
 from steering_core.store import Store, default_store
@@ -83,7 +85,8 @@ def show(
             (meaning,) = promoted_tokens(loaded, [vector], tokens)
         found["tokens"] = {"promoted": meaning.promoted, "suppressed": meaning.suppressed}
     if as_json:
-        Console(soft_wrap=True).print_json(data=found, default=str)
+        json.dump(plain(found), sys.stdout, ensure_ascii=False, indent=1)
+        sys.stdout.write("\n")
     else:
         _print_vector(found, vector)
 

@@ -5,7 +5,6 @@ one SELECT that names only views and harmless functions. The connection is locke
 extensions, no settings. And it runs within bounds of time, memory and rows (docs/decisions/0016-safe-sql.md).
 """
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from steering_core.errors import QueryError
 from steering_core.store import Store
+from steering_core.store.select import select_tree
 
 MAX_ROWS = 1_000  # that a page shows
 MAX_DOWNLOAD_ROWS = 100_000
@@ -106,15 +106,7 @@ class Ask:
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str, views: frozenset[str]) -> None:
     """Raise QueryError unless `sql` is one SELECT that names only `views` and harmless functions."""
-    (text,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
-    tree = json.loads(text)
-    if tree.get("error"):
-        message = tree["error_message"]
-        if tree.get("error_type") == "not implemented":
-            message = "only SELECT is allowed here: `steer sql`, or DuckDB on catalog.duckdb, does the rest"
-        raise QueryError(message)
-    if len(tree["statements"]) != 1:
-        raise QueryError(f"give one SELECT: these are {len(tree['statements'])} statements")
+    tree = select_tree(connection, sql)
     nodes = list(_nodes(tree))
     named = {str(entry["key"]).lower() for node in nodes if "cte_map" in node for entry in node["cte_map"]["map"]}
     for node in nodes:

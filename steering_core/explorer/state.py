@@ -1,8 +1,6 @@
 """What every route works with, and how rows go out."""
 
 import asyncio
-import datetime
-import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from steering_core.explorer.accelerator import Accelerator, Event, Rows, Samplin
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.kept import Kept
+from steering_core.json_values import plain
 from steering_core.models import Model
 from steering_core.store import Store
 
@@ -78,21 +77,6 @@ async def sampled(
 async def called(explorer: Explorer, request: Request, model: str, function: Callable[[Model], Any]) -> Any:
     """The result of `function` of an open model, on the accelerator's thread."""
     return await asyncio.wrap_future(explorer.accelerator.call(client_of(request), model, function))
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: times as text, and no inf or nan."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    return str(value)
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:

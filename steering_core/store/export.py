@@ -12,13 +12,13 @@ _FORMATS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".csv": "FORMAT csv,
 def export_query(store: Store, sql: str, to: Path) -> int:
     """Write the rows of `sql` to `to`, as its suffix says: .parquet, .csv or .json (an array); how many rows.
 
-    The file appears when it is whole. Raises StoreError for another suffix.
+    The file appears when it is whole. Raises StoreError for another suffix, QueryError for what is not one SELECT.
     """
     if to.suffix not in _FORMATS:
         raise StoreError(f"cannot export to {to}: name a file that ends in {', '.join(_FORMATS)}")
     temporary = to.with_name(f".{to.name}.{os.getpid()}")
     with store.connect() as connection:
-        connection.register("exported", store.query(sql))
+        connection.register("exported", store.answer(sql))
         try:
             count = connection.sql("SELECT count(*) FROM exported").fetchall()[0][0]
             path = str(temporary).replace("'", "''")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
 from steering_core.keys import content_key
 from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.select import select_tree
 from steering_core.store.tables import TABLES
 from steering_core.store.wholeness import file_key, finish_exchange, mend, pin
 
@@ -156,8 +157,8 @@ class Store:
     def query(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> pa.Table:
         """Rows of `sql` over the views and over Arrow `tables` given by name.
 
-        A damaged file that it meets is set aside with a warning, and its rows are missing from then on. Raises
-        QueryError for SQL that DuckDB refuses.
+        Columns of one name are told apart as DuckDB does it: a, a_1. A damaged file that it meets is set aside with a
+        warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses.
         """
         try:
             return self._query(sql, parameters, tables)
@@ -175,7 +176,12 @@ class Store:
             connection.register(name, table)
         try:
             with self.folder.lock("layout", shared=True):
-                return connection.sql(sql, params=list(parameters)).to_arrow_table()
+                found = connection.sql(sql, params=list(parameters))
+                if found is None:
+                    raise QueryError(f"this is no query, it has no rows: {sql!r:.80}")
+                if len(set(found.columns)) < len(found.columns):
+                    found = found.select("*")  # a second column `a` becomes `a_1`: rows have one value a name
+                return found.to_arrow_table()
         except _DAMAGE:
             raise
         except duckdb.Error as error:
@@ -183,6 +189,11 @@ class Store:
         finally:
             for name in tables:
                 connection.unregister(name)
+
+    def answer(self, sql: str) -> pa.Table:
+        """Rows of one SELECT that somebody typed. Raises QueryError for anything else, and where DuckDB refuses it."""
+        select_tree(self._own_connection(), sql)
+        return self.query(sql)
 
     def _own_connection(self) -> duckdb.DuckDBPyConnection:
         """This thread's connection: defining the views costs a hundred times what a small query does."""

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from steering_core.concepts import available_concepts
-from steering_core.explorer.state import Here, called, plain, rows_of
+from steering_core.explorer.state import Here, called, rows_of
+from steering_core.json_values import plain
 from steering_core.reports import named_query
 
 router = APIRouter(tags=["library"])

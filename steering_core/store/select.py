@@ -1,0 +1,24 @@
+"""SELECT: what somebody typed is one question to the store, and nothing else, by DuckDB's own parser."""
+
+import json
+from typing import Any
+
+import duckdb
+
+from steering_core.errors import QueryError
+
+
+def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """The syntax tree of `sql`. Raises QueryError unless it is one SELECT (or FROM, SHOW, DESCRIBE, SUMMARIZE)."""
+    (text,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
+    tree: dict[str, Any] = json.loads(text)
+    if tree.get("error"):
+        message = tree["error_message"]
+        if tree.get("error_type") == "not implemented":
+            message = "only one SELECT (or SHOW TABLES, DESCRIBE, SUMMARIZE) is allowed: DuckDB itself does the rest"
+        raise QueryError(message)
+    if not tree["statements"]:
+        raise QueryError("there is no SQL in this: give one SELECT, or SHOW TABLES")
+    if len(tree["statements"]) > 1:
+        raise QueryError(f"these are {len(tree['statements'])} statements: give one SELECT")
+    return tree
