@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steering_core.api import Sampling, Steered, compare, find_vector, generate, stream
+    from steering_core.api import Sampling, Steered, compare, find_vector, generate, save_vector, stream
     from steering_core.concepts import Concept, load_concept
     from steering_core.errors import SteerflowError
     from steering_core.interventions.change import Change, Condition, Intervention
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
     from steering_core.models import Model, open_model
-    from steering_core.one_pair import activation_addition, contrast, position_deltas
+    from steering_core.one_pair import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.spec import Spec, load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("Sampling", "Steered", "compare", "find_vector", "generate", "stream"),
+    "api": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
     "concepts": ("Concept", "load_concept"),
     "errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
     "models": ("Model", "open_model"),
-    "one_pair": ("activation_addition", "contrast", "position_deltas"),
+    "one_pair": ("activation_addition", "contrast", "derive_vector", "position_deltas"),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),
@@ -56,6 +56,7 @@ __all__ = [
     "compare",
     "connect",
     "contrast",
+    "derive_vector",
     "find_vector",
     "generate",
     "load_concept",
@@ -63,6 +64,7 @@ __all__ = [
     "open_model",
     "parse",
     "position_deltas",
+    "save_vector",
     "stream",
 ]
 
@@ -76,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -12,20 +12,21 @@ What is `what`: None (the model itself), a `Vector` (alpha times it, added from 
 expression whose vectors the store knows (`interventions.expression`), or an `Intervention` made by hand.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
-from steering_core.errors import Diverged
+from steering_core.errors import Diverged, InterventionError, SamplingError
 from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.interventions.resolve import resolved
 from steering_core.models import Model
 from steering_core.prompts import Prompt, prompt
-from steering_core.store import Store
-from steering_core.vectors.library import find
+from steering_core.store import Store, default_store
+from steering_core.vectors.library import find, save
 from steering_core.vectors.vector import Vector
 from steering_core.work import Work
 
@@ -35,12 +36,25 @@ StorePath = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Sampling:
-    """How texts are drawn: greedy at temperature 0, else with the seed; and where they end."""
+    """How texts are drawn: greedy at temperature 0, else with the seed; and where they end.
+
+    Raises SamplingError for what means nothing.
+    """
 
     max_tokens: int = 100
     temperature: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_tokens, int) and self.max_tokens >= 1):
+            raise SamplingError(f"max_tokens is {self.max_tokens!r}: give a whole number from 1 on")
+        if not 0 <= self.temperature < math.inf:
+            raise SamplingError(f"temperature is {self.temperature!r}: give a number from 0 (greedy) on")
+        if not (isinstance(self.seed, int) and self.seed >= 0):
+            raise SamplingError(f"seed is {self.seed!r}: give a whole number from 0 on")
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise SamplingError(f"stop is {self.stop!r}: give a tuple of texts, such as ('\\n\\n',)")
 
 
 DEFAULT = Sampling()
@@ -57,27 +71,44 @@ def find_vector(model: Model, name: str, store: StorePath = None, *, same_family
     return found
 
 
+def save_vector(model: Model, vector: Vector, name: str, store: StorePath = None) -> None:
+    """Keep `vector` in the store under `name`: expressions, the CLI and the explorer then find it, also after export.
+
+    Raises VectorMismatch for another model's vector, VectorError for a name that is taken or none.
+    """
+    vector.check(model.identity)
+    kept = Store(store or default_store())
+    kept.append("models", [asdict(model.identity)])
+    save(kept, [vector], name)
+
+
 def intervention(
     model: Model,
     what: What,
-    alpha: float = 1.0,
+    alpha: float | None = None,
     phase: Phase = "generation",
     store: StorePath = None,
     *,
     same_family: bool = False,
 ) -> Intervention:
-    """What `what` does to this model's stream. Alpha and phase are for a vector; an expression brings its own.
+    """What `what` does to this model's stream. Alpha (1 unless given) and phase are a vector's; all else has its own.
 
-    Raises VectorMismatch for another model's vector, unless `same_family` allows it, and what `resolved` raises for an
-    expression.
+    Raises VectorMismatch for another model's vector, unless `same_family` allows it, InterventionError for an alpha
+    that would do nothing and for what is none of these, and what `resolved` raises for an expression.
     """
+    if isinstance(what, Vector):
+        what.check(model.identity, same_family=same_family)
+        return what.intervention(1.0 if alpha is None else alpha, phase)
+    if alpha is not None:
+        raise InterventionError(f"alpha = {alpha:g} is for a vector alone: say how strong in the expression, 2*name")
     if what is None:
         return Intervention()
     if isinstance(what, Intervention):
         return what
-    if isinstance(what, Vector):
-        what.check(model.identity, same_family=same_family)
-        return what.intervention(alpha, phase)
+    if not isinstance(what, str | Expression):
+        raise InterventionError(
+            f"a {type(what).__name__} cannot steer: give a Vector, an Intervention, an expression, or None"
+        )
     return resolved(
         what, lambda name: find_vector(model, name, store, same_family=same_family), model.identity.n_layers
     )
@@ -93,7 +124,7 @@ def generate(
     text: str,
     what: What = None,
     *,
-    alpha: float = 1.0,
+    alpha: float | None = None,
     sampling: Sampling = DEFAULT,
     system: str | None = None,
     chat: bool | None = None,
@@ -128,7 +159,7 @@ def stream(
     text: str,
     what: What = None,
     *,
-    alpha: float = 1.0,
+    alpha: float | None = None,
     sampling: Sampling = DEFAULT,
     system: str | None = None,
     chat: bool | None = None,

@@ -40,6 +40,10 @@ class SpecError(SteerflowError):
     """A spec that cannot be run; the message lists every fault."""
 
 
+class SamplingError(SteerflowError):
+    """Texts cannot be drawn in that way."""
+
+
 class ConceptError(SteerflowError):
     """A concept file that cannot be read or used."""
 

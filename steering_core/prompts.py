@@ -61,11 +61,27 @@ def _checked(model: Model, tokens: tuple[int, ...], shown: str, start: int) -> P
     return Prompt(tokens, shown, start, model.identity.tokenizer_id)
 
 
+def example(model: Model, text: str, *, chat: bool) -> Prompt:
+    """A text by itself whose activations are read.
+
+    Token 0 is an attention sink in many models, a hundred times as long as any other. So a text of that one token gets
+    the tokenizer's beginning-of-sequence token before it, or a warning where there is none.
+    """
+    read = prompt(model, text, chat=chat)
+    if len(read.tokens) > 1:
+        return read
+    begin = model.tokenizer.bos_token_id
+    if begin is None or begin == read.tokens[0]:
+        log.warning("%r is one token, read at token 0, where streams are far longer than elsewhere: write more", text)
+        return read
+    return Prompt((begin, *read.tokens), read.text, 2, read.tokenizer_id)
+
+
 def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
     """One side of a pair, as `model` reads it."""
     text, chat = getattr(pair, side), _chats(model, concept)
     if pair.prompt is None:
-        return prompt(model, text, chat=chat)
+        return example(model, text, chat=chat)
     return prompt(model, pair.prompt, chat=chat, answer=text)
 
 

@@ -1,13 +1,26 @@
 """The Python API: three lines to open, to get a vector, to generate."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 import steering_core as steer
 from steering_core.api import DEFAULT, intervention
-from steering_core.errors import Diverged, InterventionError, LayerNotFound, StoreError, VectorError, VectorMismatch
+from steering_core.errors import (
+    Diverged,
+    InterventionError,
+    LayerNotFound,
+    SamplingError,
+    StoreError,
+    VectorError,
+    VectorMismatch,
+)
+from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.models import Model
 from steering_core.one_pair import residual_stream
+from steering_core.store import Store
 
 SHORT = steer.Sampling(max_tokens=8)
 
@@ -97,3 +110,51 @@ def test_position_deltas_are_one_delta_a_position(tiny: Model, vector: steer.Vec
 def test_nothing_is_no_intervention(tiny: Model) -> None:
     assert intervention(tiny, None) == steer.Intervention()
     assert DEFAULT.temperature == 0
+
+
+def test_a_vector_of_several_pairs_is_their_mean_difference_and_can_be_kept(tiny: Model, tmp_path: Path) -> None:
+    pairs = [("I love it so", "I hate it so"), ("What joy!", "What grief!"), ("I love it so", "Nothing here")]
+    found = steer.derive_vector(tiny, pairs, layer=2)
+    each = [steer.contrast(tiny, *pair, layer=2).direction for pair in pairs]
+    np.testing.assert_allclose(found.direction, np.mean(each, axis=0), rtol=1e-4, atol=1e-5)
+    assert found.n_pairs == 3
+    steer.save_vector(tiny, found, "joy", tmp_path / "store")
+    assert steer.find_vector(tiny, "joy", tmp_path / "store").vector_id == found.vector_id
+    export_vectors(Store(tmp_path / "store"), [found], tmp_path / "joy.gguf")
+    (read,) = import_vectors(Store(tmp_path / "another"), tmp_path / "joy.gguf", tiny)
+    np.testing.assert_allclose(read.direction, found.direction, rtol=1e-6)
+
+
+@pytest.mark.real
+def test_a_text_of_one_token_is_not_read_at_the_attention_sink(real: Model) -> None:
+    """Token 0's stream is a hundred times as long as any other."""
+    found = steer.contrast(real, "Love", "Hate", layer=15)
+    assert 100 < found.residual_norm < 400
+    assert found.norm < 400
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_tokens": 0}, {"max_tokens": -1}, {"temperature": -1.0}, {"temperature": float("nan")}, {"seed": -1},
+     {"stop": "you"}, {"stop": ("",)}],
+)  # fmt: skip
+def test_sampling_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SamplingError, match=next(iter(wrong))):
+        steer.Sampling(**wrong)
+
+
+def test_what_cannot_steer_is_named(tiny: Model, vector: steer.Vector) -> None:
+    with pytest.raises(InterventionError, match="a list cannot steer"):
+        steer.generate(tiny, "Hello", [vector])
+    with pytest.raises(InterventionError, match="alpha = 50"):
+        steer.generate(tiny, "Hello", vector.intervention(1.0, "generation"), alpha=50)
+    with pytest.raises(LayerNotFound, match=r"layer 1\.5"):
+        steer.contrast(tiny, "yes", "no", layer=1.5)
+    with pytest.raises(VectorError, match="pairs"):
+        steer.derive_vector(tiny, ["yes", "no"], layer=1)
+
+
+def test_an_open_model_may_be_kept_without_a_with(tiny_folder: Path) -> None:
+    model = steer.open_model(str(tiny_folder))
+    assert steer.generate(model, "Hello", sampling=steer.Sampling(max_tokens=3)) is not None
+    model.close()

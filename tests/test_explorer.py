@@ -255,7 +255,7 @@ def test_sql_is_answered_cut_and_downloaded(client: TestClient) -> None:
     assert parquet.content[:4] == b"PAR1"
     refused = client.post("/api/sql", json={"sql": "COPY (SELECT 1) TO '/tmp/x.csv'"})
     assert refused.status_code == 400
-    assert "only SELECT" in refused.json()["error"]["message"]
+    assert "only one SELECT" in refused.json()["error"]["message"]
 
 
 def test_numbers_that_json_lacks_are_null(client: TestClient) -> None:

@@ -2,22 +2,19 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from steering_core.activations.capture import Capture, Reading, cost_here
-from steering_core.activations.passes import plan_passes
+from steering_core.activations.in_memory import activations_of
 from steering_core.errors import VectorNotFound
 from steering_core.keys import content_key
 from steering_core.models import Model
-from steering_core.prompts import Prompt, prompt
+from steering_core.prompts import example
 from steering_core.validation import Strict
 from steering_core.vectors.methods import derived_direction
 from steering_core.vectors.vector import Vector
-from steering_core.work import Work
 
 MAX_PAIRS = 32
 KEPT = 64  # contrasts, all layers of each
@@ -41,28 +38,15 @@ class Contrast(Strict):
 
 def contrast_vectors(model: Model, contrast: Contrast) -> list[Vector]:
     """The mean difference of the contrast at every layer of the model. Raises VectorError where its sides are alike."""
-    prompts = [prompt(model, text, chat=contrast.chat) for text in (*contrast.positive, *contrast.negative)]
-    values, norms = _activations(model, prompts, contrast.position)  # (2N, L, D), (2N, L)
+    prompts = [example(model, text, chat=contrast.chat) for text in (*contrast.positive, *contrast.negative)]
+    layers = range(model.identity.n_layers)
+    values, norms = activations_of(model, prompts, layers, contrast.position)  # (2N, L, D), (2N, L)
     n = len(contrast.positive)
     vectors = []
-    for layer in range(model.identity.n_layers):
+    for layer in layers:
         direction = derived_direction("mean_difference", values[:n, layer], values[n:, layer]).astype(np.float32)
         vectors.append(_vector(model, contrast, layer, direction, float(norms[:, layer].mean())))
     return vectors
-
-
-def _activations(model: Model, prompts: Sequence[Prompt], position: str) -> tuple[np.ndarray, np.ndarray]:
-    """Activations (N, L, D) and residual norms (N, L) of `prompts`; equal ones are run once."""
-    distinct = list({p.prompt_id: p for p in prompts}.values())
-    place = {p.prompt_id: i for i, p in enumerate(distinct)}
-    layers = tuple(range(model.identity.n_layers))
-    values = np.empty((len(distinct), len(layers), model.identity.width), np.float32)
-    norms = np.empty(values.shape[:2])
-    passes = plan_passes([p.tokens for p in distinct], cost_here(model))
-    for captured in Capture(model, distinct, Reading(layers, position), Work()).run(passes):
-        values[list(captured.rows)], norms[list(captured.rows)] = captured.values, captured.residual_norms
-    rows = [place[p.prompt_id] for p in prompts]
-    return values[rows], norms[rows]
 
 
 def _vector(model: Model, contrast: Contrast, layer: int, direction: np.ndarray, residual_norm: float) -> Vector:

@@ -48,7 +48,12 @@ def export_vectors(store: Store, vectors: Sequence[Vector], path: Path) -> None:
         raise VectorFileError(
             f"{len(ids)} vectors of several models cannot share a file: name one model's with --model"
         )
-    (model,) = store.rows("SELECT * FROM raw.models WHERE model_id = ?", [vectors[0].model_id])
+    model = next(iter(store.rows("SELECT * FROM raw.models WHERE model_id = ?", [vectors[0].model_id])), None)
+    if model is None:
+        raise VectorFileError(
+            f"{vectors[0].vector_id}: this store does not know its model; save the vector there first, with "
+            "steering_core.save_vector"
+        )
     rows = store.rows(
         "SELECT vector_id, c.name AS concept, coalesce(v.name, '') AS name, coalesce(v.tags, []) AS tags, r.prompt_ids "
         "FROM raw.vectors r LEFT JOIN vectors v USING (vector_id) "

@@ -1,11 +1,13 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
 
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
@@ -61,6 +63,12 @@ class Model:
         self.folder = model_folder(name)
         self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._shape)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
     @cached_property
     def network(self) -> nn.Module:
         """The network; on a CPU dequantised to float32, which alone is fast there."""
@@ -115,7 +123,7 @@ class Model:
         """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
         n = self.identity.n_layers
         for layer in layers or []:
-            if not 0 <= layer < n:
+            if not isinstance(layer, int | np.integer) or not 0 <= layer < n:
                 raise LayerNotFound(f"layer {layer}: {self.name} has layers 0..{n - 1}")
         return sorted(set(range(n) if layers is None else layers))
 
@@ -168,11 +176,6 @@ def _precision() -> str:
     return "float32" if on_cpu() else "as-stored"
 
 
-@contextlib.contextmanager
-def open_model(name: str) -> Iterator[Model]:
-    """The model `name`, closed at the end of the `with`. Raises ModelNotFound, ModelUnsupported."""
-    model = Model(name)
-    try:
-        yield model
-    finally:
-        model.close()
+def open_model(name: str) -> Model:
+    """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported."""
+    return Model(name)
