@@ -86,6 +86,7 @@ def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list
     store.append("concepts", [_concept_row(concept) for concept in concepts])
     store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
     store.append("pairs", rows)
+    store.append("items", [_item_row(concept, item) for concept in concepts for item in concept.items])
     return list(prompts.values())
 
 
@@ -99,6 +100,17 @@ def _pair_row(concept: Concept, ordinal: int, side: Side, prompt: Prompt) -> dic
         "side": side,
         "split": concept.splits[pair_id],
         "prompt_id": prompt.prompt_id,
+    }
+
+
+def _item_row(concept: Concept, item: Item) -> dict[str, Any]:
+    return {
+        "concept_id": concept.concept_id,
+        "item_id": item.item_id,
+        "split": concept.item_splits[item.item_id],
+        "prompt": item.prompt,
+        "matching": item.matching,
+        "not_matching": item.not_matching,
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from steering_core.evaluation.cells import Cell, unsteered
 from steering_core.evaluation.recommendations import Bounds
 from steering_core.generations import generate
+from steering_core.progress import Progress, silent
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.statistics import student_interval
@@ -109,9 +110,16 @@ class Calibration:
     """One calibration of directions of one model and concept; what it measures stays in the store."""
 
     def __init__(
-        self, bench: Bench, store: Store, directions: Sequence[Cell], spec: GenerationsSpec, ladder: Ladder = Ladder()
+        self,
+        bench: Bench,
+        store: Store,
+        directions: Sequence[Cell],
+        spec: GenerationsSpec,
+        ladder: Ladder = Ladder(),
+        progress: Progress = silent,
     ) -> None:
         self.bench, self.store, self.directions, self.spec, self.ladder = bench, store, list(directions), spec, ladder
+        self.progress = progress
         self.unsteered = unsteered(bench.model.identity, bench.concept)
         self.generated = Done()
 
@@ -130,7 +138,9 @@ class Calibration:
         interval, (V,) each.
         """
         cells = [self.unsteered, *self.cells(doses)]
-        texts = generate(self.bench.model, self.store, self.bench.concept, cells, self.spec, "validation")
+        texts = generate(
+            self.bench.model, self.store, self.bench.concept, cells, self.spec, "validation", self.progress
+        )
         self.generated += texts
         did = measure_texts(self.bench, self.store, texts.ids, "validation", ["perplexity"])
         found = self._values(doses, "perplexity_ratio", did.ids)

@@ -128,7 +128,7 @@ class Search:
         ground, bounds = self.ground, self.ground.bounds
         ladder = replace(_FINER, first=min(abs(cell.dose or 1.0) for cell in directions))
         once = (ground.texts or GenerationsSpec()).model_copy(update={"samples": 1})
-        calibration = Calibration(self.bench, self.store, directions, once, ladder)
+        calibration = Calibration(self.bench, self.store, directions, once, ladder, self.notify)
         texts = ground.texts is not None and "perplexity" in ground.metrics
         found = calibration.within(bounds, ground.neutral[:SCREEN_NEUTRAL], texts)
         self.found.generated += calibration.generated

@@ -73,6 +73,7 @@ _RULES = (  # those that are referred to come after those that refer to them
         "SELECT model_id, prompt_id FROM kept_activations",
     ),
     _Rule("pairs", "no run, vector or cell has their concept", ("concept_id",), "SELECT concept_id FROM kept_concepts"),
+    _Rule("items", "no run, vector or cell has their concept", ("concept_id",), "SELECT concept_id FROM kept_concepts"),
     _Rule("concepts", "no run, vector or cell has them", ("concept_id",), "SELECT concept_id FROM kept_concepts"),
     _Rule("prompts", "no pair, activation or text has them", ("prompt_id",), "SELECT prompt_id FROM kept_prompts"),
 )

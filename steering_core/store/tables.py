@@ -101,6 +101,17 @@ TABLES = {
             prompt_id=text,
         ),
         _table(
+            "items",
+            "a concept's held-out questions: the subjects of propensities",
+            ("concept_id", "item_id"),
+            concept_id=text,
+            item_id=text,
+            split=text,
+            prompt=text,
+            matching=text,
+            not_matching=text,
+        ),
+        _table(
             "activations",
             "what passes a site of a block, at a position of a prompt: the mean over n_read of its tokens (mean leaves "
             "out token 0 and special ones), or one row a token; residual_norm is the mean norm of all tokens but the "

@@ -6,7 +6,20 @@ CREATE OR REPLACE VIEW concepts AS SELECT * EXCLUDE (definition) FROM raw.concep
 
 CREATE OR REPLACE VIEW prompts AS SELECT * FROM raw.prompts;
 
+-- Held-out questions; a measurement of an item names it as its subject_id.
+CREATE OR REPLACE VIEW items AS
+SELECT c.name AS concept, i.* FROM raw.items i LEFT JOIN raw.concepts c USING (concept_id);
+
 CREATE OR REPLACE VIEW runs AS SELECT * FROM raw.runs;
+
+-- One row per run and stage: how much it computed, and how much it found in the store.
+CREATE OR REPLACE VIEW run_stages AS
+SELECT
+    r.name, r.started_at, s.key AS stage, (s.value ->> 'computed')::BIGINT AS computed,
+    (s.value ->> 'reused')::BIGINT AS reused, (s.value ->> 'forward_passes')::BIGINT AS forward_passes,
+    (s.value ->> 'tokens')::BIGINT AS tokens, (s.value ->> 'seconds')::DOUBLE AS seconds, r.run_id
+FROM raw.runs r, json_each(r.stages) s
+ORDER BY r.started_at DESC, s.id;
 
 -- One row per activation and use of it as a side of a pair; concept is null for a prompt that no concept uses.
 CREATE OR REPLACE VIEW activations AS
