@@ -68,6 +68,10 @@ class Completion(BaseModel):
     stream_options: dict[str, Any] | None = None
     tools: Any = None
     logprobs: Any = None
+    logit_bias: Any = None
+    frequency_penalty: Any = None
+    presence_penalty: Any = None
+    response_format: Any = None
     echo: bool | None = None
 
     @field_validator("top_p")
@@ -84,10 +88,12 @@ class Completion(BaseModel):
             raise ValueError("at most 8 strings of at most 100 characters")
         return stop
 
-    @field_validator("tools", "logprobs", "echo")
+    @field_validator(
+        "tools", "logprobs", "logit_bias", "frequency_penalty", "presence_penalty", "response_format", "echo"
+    )
     @classmethod
     def _not_here(cls, value: Any) -> Any:
-        if value:
+        if value and value != {"type": "text"}:
             raise ValueError("is not supported here")
         return value
 
