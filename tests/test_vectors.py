@@ -207,6 +207,14 @@ def test_a_removed_vector_is_gone_until_it_is_saved_again(filled: Store) -> None
     assert library.find(filled, "back") == vectors[0]
 
 
+def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store) -> None:
+    (vector, *_) = vectors = derived(filled, controls=1)
+    library.remove(filled, vectors)
+    assert derived(filled)[0] == vector
+    assert library.find(filled, "calm/mean_difference/0") == vector
+    assert len(filled.rows("FROM vectors")) == len(LAYERS)  # the controls stay removed: they were not asked for
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "12", "abcdef12", "-x", "two words"])
 def test_names_that_would_be_read_as_something_else_are_refused(filled: Store, name: str) -> None:
     with pytest.raises(VectorError, match="cannot be a vector's name"):

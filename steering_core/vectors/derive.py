@@ -13,6 +13,7 @@ from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.controls import random_direction, shuffled_direction
+from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import derived_direction, method_key
 from steering_core.vectors.vector import Vector
@@ -45,7 +46,8 @@ def derive(
 ) -> Done:
     """Have the store hold every method's vector at every layer, each with so many random and so many shuffled controls.
 
-    Activations are read once for all layers and methods. Raises VectorError where a method finds no direction.
+    A vector that was removed is there again. Activations are read once for all layers and methods. Raises VectorError
+    where a method finds no direction.
     """
     pairs = list(concept_pairs(store, model, concept.concept_id).values())
     if not pairs:
@@ -69,6 +71,7 @@ def derive(
                 vector = _vector(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
                 rows.append(vector.row([i for pair in pairs for i in pair]))
         store.append("vectors", rows)
+        restore(store, done.ids)
     return done
 
 

@@ -133,10 +133,17 @@ def save(
         _check_name(store, name, vectors)
     store.append("vectors", [v.row(prompt_ids.get(v.vector_id, ())) for v in vectors])
     ids = [vector.vector_id for vector in vectors]
-    removed = store.rows("SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [ids])
-    _label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)
+    restore(store, ids)
     if name is not None:
         _label(store, ids, "name", name)
+
+
+def restore(store: Store, vector_ids: Sequence[str]) -> None:
+    """Have those of the vectors that were removed be in the library again."""
+    removed = store.rows(
+        "SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [list(vector_ids)]
+    )
+    _label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)
 
 
 def rename(store: Store, vectors: Sequence[Vector], name: str) -> None:
