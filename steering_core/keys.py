@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 KEY_LENGTH = 20  # hexadecimal digits, 80 bits
+MAX_SEED = 2**32 - 1  # of what people choose and `seed_from` gives
 
 
 def content_key(*parts: Any) -> str:

@@ -64,13 +64,23 @@ def registered(store: Store, model: Model) -> Model:
 
 
 def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> Counts:
-    """Have the store hold the activations of every pair of `concepts`, each prompt once."""
+    """Have the store hold the activations of every pair of `concepts`, each prompt once.
+
+    Raises LayerNotFound, for the grid's layers as well, before anything is computed.
+    """
+    layers = extracted_layers(run.spec, model)
     prompts = store_pairs(run.store, model, concepts)
     wanted = run.spec.activations
-    layers = model.checked_layers(None if wanted.layers == "all" else list(wanted.layers))
     notify = run.progress("extract activations")
     did = extract(model, run.store, prompts, layers, wanted.position, notify)
     return run.count("activations", did)
+
+
+def extracted_layers(spec: Spec, model: Model) -> list[int]:
+    """The layers whose activations are extracted. Raises LayerNotFound, for the grid's layers as well."""
+    grid_layers(spec, model)
+    wanted = spec.activations.layers
+    return model.checked_layers(None if wanted == "all" else list(wanted))
 
 
 def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list[Prompt]:

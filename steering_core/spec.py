@@ -10,13 +10,15 @@ from steering_core.activations.names import checked_position
 from steering_core.errors import InterventionError, PositionUnknown, SpecError, VectorError
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
-from steering_core.keys import content_key
+from steering_core.keys import MAX_SEED, content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
 from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import method_name
 
-Layers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]
+Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+Strengths = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 def readable(expression: str) -> str:
@@ -82,15 +84,15 @@ class GenerationsSpec(Strict):
     """
 
     layers: Literal["auto"] | Layers = "auto"
-    doses: tuple[float, ...] | None = None
-    alphas: tuple[float, ...] | None = None
+    doses: Strengths | None = None
+    alphas: Strengths | None = None
     expressions: tuple[Annotated[str, AfterValidator(readable)], ...] = ()
     shortlist: Annotated[int, Field(ge=1)] | Literal["all"] = 6
     prompts: Annotated[int, Field(ge=1)] = 8
     samples: Annotated[int, Field(ge=1)] = 2
     max_tokens: Annotated[int, Field(ge=1)] = 40
-    temperature: Annotated[float, Field(ge=0)] = 0.7
-    seed: int = 0
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.7
+    seed: Seed = 0
     phase: Phase = "generation"
 
     @property
@@ -163,7 +165,7 @@ class ScoresSpec(Strict):
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     max_perplexity_ratio: Annotated[float, Field(gt=1)] = 1.5
     max_kl: Annotated[float, Field(gt=0)] = 1.0
-    seed: int = 0
+    seed: Seed = 0
     judge: JudgeSpec | None = None
 
     @property
@@ -182,6 +184,8 @@ class ScoresSpec(Strict):
     def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [m for m in metrics if m not in METRICS]:
             raise ValueError(f"unknown metric {', '.join(unknown)}: there are {', '.join(METRICS)}")
+        if "propensity" not in metrics:
+            raise ValueError("add propensity: it is what candidates are compared by, and without it none can be chosen")
         return metrics
 
 

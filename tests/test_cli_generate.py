@@ -87,12 +87,21 @@ def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.
         (["-v", "warm", "-v", "warm", "-v", "warm", "-a", "1", "-a", "2"], "one each, or one for all"),
         (["-v", "warm", "--phase", "later"], "expected all, prompt or generation"),
         (["-v", "wrm"], "did you mean 'warm'"),
+        (["-v", "warm", "-a", "nan"], "a strength of nan is no number"),
+        (["-v", "warm", "--dose", "1e307"], "give --alpha or --dose a finite one"),
     ],
 )
 def test_options_that_do_not_fit_are_told(tiny_folder: Path, shelf: str, options: list[str], words: str) -> None:
     done = run(generate.app, tiny_folder, "Hello", "--store", shelf, *options)
     assert isinstance(done.exception, SteerflowError)
     assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_is_bounded(tiny_folder: Path, seed: str) -> None:
+    done = run(generate.app, tiny_folder, "Hello", "--temperature", "1", "--seed", seed)
+    assert done.exit_code == 2
+    assert "than or equal to" in done.output
 
 
 def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from steering_core.cli import plan, store
-from steering_core.errors import DiskFull, StoreDamaged, StoreError
+from steering_core.errors import DiskFull, LayerNotFound, StoreDamaged, StoreError
 from steering_core.pipeline import run
 from steering_core.spec import load_spec
 from steering_core.store import Store
@@ -53,6 +53,12 @@ def test_the_plan_says_what_the_run_then_does(spec: Path, root: Path) -> None:
     assert planned["seconds"] > 0
     (again,) = typed(plan.app, str(spec), "--store", str(root), "--format", "json")
     assert (again["computed"], again["reused"], again["tokens_run"], again["seconds"]) == (0, 24, 0, 0)
+
+
+def test_a_plan_of_layers_that_the_model_lacks_is_refused(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(spec.read_text().replace("- 1\n", "- 99\n"))
+    with pytest.raises(LayerNotFound, match=r"layer 99: .* 0\.\.3"):
+        typed(plan.app, str(tmp_path / "spec.yaml"), "--store", str(tmp_path / "new"))
 
 
 def test_a_plan_beyond_the_disk_is_refused(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

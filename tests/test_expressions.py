@@ -68,6 +68,7 @@ def test_what_is_printed_reads_back_as_the_same(expression: Expression) -> None:
         "ablate(0.5*a - b, 50%) @prompt",
         "4*a1b2c3d4e5f600112233 @last(3)",
         "replace(x, 2) @positions(1, -1)",
+        "a @first(1000000)",
     ],
 )
 def test_canonical_text_stays_as_it_is(text: str) -> None:
@@ -94,6 +95,16 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("", 0, "a vector's name"),
         ("a;", 2, "a vector's name"),
         ("émile", 0, "a vector's name"),
+        ("a @layers(0..9999999999)", 13, "9,999 is the largest"),
+        ("a[" + "9" * 5000 + "]", 2, "too large"),
+        ("a @last(9999999999)", 8, "1,000,000 is the largest"),
+        ("a @last(-3)", 8, "give 1 or more"),
+        ("a @positions(1, -9999999999)", 16, "too large"),
+        ("1e39*a", 0, "3.4e+38 is the largest"),
+        ("rotate(a, 1e300)", 10, "too large"),
+        ("between(a, b, 1e400)", 14, "too large"),
+        (r'a @span("\x")', 8, "as JSON writes it"),
+        (r'a @span("\ud800")', 8, "as JSON writes it"),
     ],
 )
 def test_a_fault_has_a_caret_under_it(text: str, caret: int, words: str) -> None:
@@ -103,6 +114,10 @@ def test_a_fault_has_a_caret_under_it(text: str, caret: int, words: str) -> None
     assert words in what
     assert shown == "  " + text
     assert under == "  " + " " * caret + "^"
+
+
+def test_numbers_may_begin_with_a_point_or_with_noughts() -> None:
+    assert str(parse(".5*a - .25%*b @decay(.9) @last(" + "0" * 5000 + "7)")) == "0.5*a - 0.25%*b @last(7) @decay(0.9)"
 
 
 def test_the_pages_examples_are_read() -> None:
@@ -185,3 +200,12 @@ def test_what_cannot_be_resolved_is_refused() -> None:
         resolved("between(formal, french, 0.5)", find, 4)
     with pytest.raises(InterventionError, match="one direction a layer"):
         resolved("rotate(formal + french, 3)", find, 4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "text", ["1e38*formal", "between(formal, casual, 1e38)", "clamp(3e38*formal + 3e38*formal, 2)"]
+)
+def test_what_is_beyond_float32_is_refused_without_a_warning(text: str) -> None:
+    with pytest.raises(InterventionError, match="beyond float32's range"):
+        resolved(text, find, 4).check(4, 2)

@@ -36,6 +36,19 @@ def test_all_faults_are_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [1], alphas: [1]}\n", "doses or alphas, not both"),
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [0, 1]}\n", "leave out 0"),
         ("models: []\nconcepts: [b]\n", "at least 1"),
+        *[
+            (f"models: [a]\nconcepts: [b]\n{section}: {{{key}: {value}}}\n", said)
+            for section, key, value, said in [
+                ("generations", "doses", "[.inf]", "finite number"),
+                ("generations", "alphas", "[1, .nan]", "finite number"),
+                ("generations", "temperature", ".inf", "finite number"),
+                ("generations", "layers", "[]", "at least 1 item"),
+                ("activations", "layers", "[]", "at least 1 item"),
+                ("generations", "seed", "-1", "greater than or equal to 0"),
+                ("scores", "seed", "4294967296", "less than or equal to 4294967295"),
+                ("scores", "metrics", "[kl]", "add propensity"),
+            ]
+        ],
     ],
 )
 def test_a_spec_that_cannot_run_is_refused(tmp_path: Path, text: str, said: str) -> None:

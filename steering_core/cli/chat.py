@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from steering_core.api import StorePath, intervention, pieces
-from steering_core.cli.steering import Alphas, Doses, PhaseOption, SameFamily, Steer, StoreOption, Vectors, asked_for
+from steering_core.cli.steering import (
+    Alphas,
+    Doses,
+    PhaseOption,
+    SameFamily,
+    Seed,
+    Steer,
+    StoreOption,
+    Vectors,
+    asked_for,
+)
 from steering_core.engine.sampling import Request, stream
 from steering_core.errors import SteerflowError
 from steering_core.interventions.change import Intervention
@@ -160,7 +170,7 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 300,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Seed = 0,
     store: StoreOption = None,
     same_family: SameFamily = False,
 ) -> None:

@@ -23,6 +23,7 @@ from steering_core.concepts.scaffold import scaffold
 from steering_core.concepts.writing import refuse_replacing, write_concept, write_new
 from steering_core.endpoint import Endpoint, Sampling
 from steering_core.errors import ConceptError
+from steering_core.keys import MAX_SEED
 from steering_core.models import open_model
 from steering_core.store import Store, default_store
 from steering_core.validation import checked
@@ -172,7 +173,7 @@ def generate(
     count: Annotated[int, typer.Option(min=1, help="How many prompts are answered.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 80,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest word.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="Draws other answers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Draws other answers.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME-draft.yaml.")] = None,
     force: Force = False,
 ) -> None:

@@ -7,7 +7,17 @@ import typer
 
 from steering_core.api import diverged, intervention, open_question
 from steering_core.cli.output import Format, console, print_rows
-from steering_core.cli.steering import Alphas, Doses, PhaseOption, SameFamily, Steer, StoreOption, Vectors, asked_for
+from steering_core.cli.steering import (
+    Alphas,
+    Doses,
+    PhaseOption,
+    SameFamily,
+    Seed,
+    Steer,
+    StoreOption,
+    Vectors,
+    asked_for,
+)
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Expression
@@ -30,7 +40,7 @@ def generate(
     streamed: Annotated[bool, typer.Option("--stream", help="Print each text as it is drawn.")] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 100,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Seed = 0,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")] = False,
     stop: Annotated[list[str] | None, typer.Option(help="Text at which to stop.")] = None,

@@ -11,6 +11,7 @@ from steering_core.activations.forecast import Forecast, forecast
 from steering_core.cli.output import Format, print_rows
 from steering_core.concepts import SIDES, load_concept
 from steering_core.models import open_model
+from steering_core.pipeline import extracted_layers
 from steering_core.prompts import pair_prompt
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store, default_store
@@ -36,6 +37,5 @@ def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
     with open_model(name) as model:
         concepts = [load_concept(concept) for concept in spec.concepts]
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
-        wanted = spec.activations.layers
-        layers = model.checked_layers(None if wanted == "all" else list(wanted))
+        layers = extracted_layers(spec, model)
         return forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))

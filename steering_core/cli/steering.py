@@ -1,5 +1,6 @@
 """What `steer generate` and `steer chat` share: vectors and strengths from options, as one expression."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from steering_core.errors import InterventionError
 from steering_core.interventions.expression import Amount, Expression
 from steering_core.interventions.parsing import parse
+from steering_core.keys import MAX_SEED
 
 Vectors = Annotated[
     list[str] | None, typer.Option("--vector", "-v", help="A vector by name, key or concept; several are added up.")
@@ -24,6 +26,7 @@ SameFamily = Annotated[
     bool,
     typer.Option("--same-family", help="Allow vectors of another model of the same architecture and width."),
 ]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of the sampling.")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 
 
@@ -44,6 +47,8 @@ def asked_for(
     strengths = (
         [Amount(alpha) for alpha in alphas] or [Amount(100 * dose, percent=True) for dose in doses] or [Amount(1)]
     )
+    if wrong := [strength for strength in strengths if not math.isfinite(strength.value)]:
+        raise InterventionError(f"a strength of {wrong[0]} is no number: give --alpha or --dose a finite one")
     if len(strengths) not in (1, len(vectors)):
         raise InterventionError(f"{len(vectors)} vectors and {len(strengths)} strengths: give one each, or one for all")
     strengths *= len(vectors) // len(strengths)

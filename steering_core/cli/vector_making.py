@@ -11,6 +11,7 @@ from steering_core.cli.output import Format, print_rows, progress_bars
 from steering_core.cli.prompts_in import lines
 from steering_core.concepts import load_concept
 from steering_core.errors import SpecError, VectorError
+from steering_core.keys import MAX_SEED
 from steering_core.library import did_you_mean
 from steering_core.models import Model
 from steering_core.pipeline import derive_vectors, extract_activations, load_model, prompt_row, registered
@@ -88,7 +89,7 @@ def discover_features(
     name: Annotated[str | None, typer.Option(help="They go by NAME-0, NAME-1, …; the file's name.")] = None,
     position: Annotated[str, typer.Option(help="Where activations are read: last or mean.")] = "mean",
     chat: Annotated[bool, typer.Option("--chat", help="Put prompts into the chat template.")] = False,
-    seed: Annotated[int, typer.Option(help="Where k-means starts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Where k-means starts.")] = 0,
     store: StoreAt = None,
     form: Shown = Format.TABLE,
 ) -> None:

@@ -14,6 +14,7 @@ from steering_core.interventions.change import Change, Intervention, Phase
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import parse
 from steering_core.interventions.resolve import resolved
+from steering_core.keys import MAX_SEED
 from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
@@ -78,7 +79,7 @@ class SteerRequest(Strict):
     compare: bool = True
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 80
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=8)] = ()
 
     @property

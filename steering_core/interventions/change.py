@@ -10,6 +10,8 @@ from steering_core.errors import InterventionError
 from steering_core.interventions.names import OPERATION_NAMES
 from steering_core.interventions.where import PHASES, Phase, Where
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -48,6 +50,11 @@ class Change:
         _check_direction("the vector", self.layer, self.direction, n_layers, width)
         if not math.isfinite(self.amount):
             raise InterventionError(f"the amount {self.amount} at layer {self.layer} is not finite")
+        if abs(self.amount) * max(1.0, float(np.abs(self.direction).max())) > LARGEST:
+            raise InterventionError(
+                f"{self.operation} at layer {self.layer} with {self.amount:g} is beyond float32's range: lower the "
+                "strength"
+            )
         if self.operation in ("ablate", "clamp", "rotate") and not np.any(self.direction):
             raise InterventionError(f"{self.operation} at layer {self.layer} needs a direction, and the vector is zero")
         self.where.check()
@@ -57,8 +64,10 @@ class Change:
                 raise InterventionError(
                     f"a change at layer {self.layer} cannot depend on layer {self.condition.layer}, behind it"
                 )
-            if not math.isfinite(self.condition.threshold):
-                raise InterventionError(f"the condition's threshold {self.condition.threshold} is not finite")
+            if not abs(self.condition.threshold) <= LARGEST:
+                raise InterventionError(
+                    f"the condition's threshold {self.condition.threshold} is not within float32's range"
+                )
 
 
 def _check_direction(what: str, layer: int, direction: np.ndarray, n_layers: int, width: int) -> None:

@@ -130,7 +130,10 @@ class Clause:
         return f"{self.operation}({blend}{f', {self.amount}' if self.amount is not None else ''})"
 
     def _modifiers(self) -> list[str]:
-        schedule = {"first": f"@first({self.schedule.value:g})", "decay": f"@decay({_number(self.schedule.value)})"}
+        schedule = {
+            "first": f"@first({_number(self.schedule.value)})",
+            "decay": f"@decay({_number(self.schedule.value)})",
+        }
         return [
             *([f"@{self.phase}"] if self.phase else []),
             *([f"@positions({', '.join(map(str, self.positions))})"] if self.positions else []),

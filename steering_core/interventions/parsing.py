@@ -11,8 +11,12 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
 
 from steering_core.errors import InterventionError
+from steering_core.interventions.change import LARGEST
 from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.where import Schedule
+
+MAX_LAYER = 9_999
+MAX_TOKENS = 1_000_000  # that a prompt could have
 
 
 def parse(text: str) -> Expression:
@@ -103,7 +107,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
     def between(self, parts: list[Any]) -> Between:
         _, *ends, share = parts
         start, end = (VectorName(str(name), (), name.start_pos) for name in ends)
-        return Between(start, end, float(share))
+        return Between(start, end, _real(share))
 
     def amount(self, parts: list[Token]) -> Amount:
         return _amount(parts[0])
@@ -112,7 +116,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return tuple(dict.fromkeys(layer for part in parts for layer in part))
 
     def layer_range(self, parts: list[Any]) -> range:
-        first, last = int(parts[0]), int(parts[1] or parts[0])
+        first, last = _whole(parts[0], MAX_LAYER), _whole(parts[1] or parts[0], MAX_LAYER)
         if last < first:
             raise _Fault(parts[0].start_pos, f"layers {first}..{last} run backwards")
         return range(first, last + 1)
@@ -121,24 +125,30 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return parts[0].start_pos or 0, "phase", str(parts[0])
 
     def positions(self, parts: list[Token]) -> tuple[int, str, Any]:
-        return parts[0].start_pos or 0, "positions", tuple(map(int, parts))
+        return parts[0].start_pos or 0, "positions", tuple(_whole(part, MAX_TOKENS) for part in parts)
 
     def last(self, parts: list[Token]) -> tuple[int, str, Any]:
-        if int(parts[0]) < 1:
-            raise _Fault(parts[0].start_pos or 0, "the last 0 tokens are none: give 1 or more")
-        return parts[0].start_pos or 0, "last", int(parts[0])
+        last = _whole(parts[0], MAX_TOKENS)
+        if last < 1:
+            raise _Fault(parts[0].start_pos or 0, f"the last {last} tokens are none: give 1 or more")
+        return parts[0].start_pos or 0, "last", last
 
     def span(self, parts: list[Token]) -> tuple[int, str, Any]:
-        text = json.loads(str(parts[0]), strict=False)
+        try:
+            text = json.loads(str(parts[0]), strict=False)
+            text.encode()
+        except ValueError:  # a lone half of a surrogate pair as well
+            what = r"a span is text as JSON writes it: its escapes are \" \\ \n \t and \uXXXX"
+            raise _Fault(parts[0].start_pos or 0, what) from None
         if not text:
             raise _Fault(parts[0].start_pos or 0, "an empty span is nowhere")
         return parts[0].start_pos or 0, "span", text
 
     def first(self, parts: list[Token]) -> tuple[int, str, Any]:
-        return self._schedule(parts[0], Schedule("first", float(parts[0])))
+        return self._schedule(parts[0], Schedule("first", float(_whole(parts[0], MAX_TOKENS))))
 
     def decay(self, parts: list[Token]) -> tuple[int, str, Any]:
-        return self._schedule(parts[0], Schedule("decay", float(parts[0])))
+        return self._schedule(parts[0], Schedule("decay", _real(parts[0])))
 
     def _schedule(self, at: Token, schedule: Schedule) -> tuple[int, str, Any]:
         try:
@@ -156,7 +166,23 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
 
 
 def _amount(token: Token) -> Amount:
-    return Amount(float(token.rstrip("%")), token.endswith("%"))
+    return Amount(_real(token), token.endswith("%"))
+
+
+def _real(token: Token) -> float:
+    """The number that a token writes, with or without a percent sign; one that float32 can hold."""
+    value = float(token.rstrip("%"))
+    if abs(value) > LARGEST:
+        raise _Fault(token.start_pos or 0, f"this number is too large: {LARGEST:.3g} is the largest")
+    return value
+
+
+def _whole(token: Token, most: int) -> int:
+    """The whole number that a token writes, from -most to most."""
+    digits = token.lstrip("-").lstrip("0") or "0"
+    if len(digits) > len(str(most)) or int(digits) > most:
+        raise _Fault(token.start_pos or 0, f"this number is too large: {most:,} is the largest here")
+    return -int(digits) if token.startswith("-") else int(digits)
 
 
 _SHOWN = {
@@ -190,7 +216,7 @@ _SHOWN = {
 def _unexpected(before: str, fault: UnexpectedInput) -> str:
     """What could have stood where the fault is."""
     words = before.split()
-    if words and re.fullmatch(r"\d+(\.\d*)?%?", words[-1]):
+    if words and re.fullmatch(r"(\d+(\.\d*)?|\.\d+)%?", words[-1]):
         return f"a strength is joined to its vector by a star, as in {words[-1]}*name"
     terminals: Iterable[str] = (
         getattr(fault, "accepts", None) or getattr(fault, "expected", None) or getattr(fault, "allowed", None) or ()

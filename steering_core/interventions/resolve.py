@@ -114,7 +114,9 @@ class _Lookup:
                 f"{term.vector} is between layers {start.layer} and {end.layer}: name vectors of one, as in name/14"
             )
         share = term.vector.share
-        return [_Direction(start.layer, _float32((1 - share) * start.values + share * end.values), start.residual_norm)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (1 - share) * start.values + share * end.values
+        return [_Direction(start.layer, _float32(values, str(term.vector)), start.residual_norm)]
 
     def _named(self, named: VectorName) -> list[_Direction]:
         self._check_layers(named.layers)
@@ -159,9 +161,10 @@ def _where(clause: Clause) -> Where:
 
 def _summed(terms: Sequence[Term], row: Sequence[_Direction]) -> _Direction:
     total = np.zeros_like(row[0].values, np.float64)
-    for term, direction in zip(terms, row, strict=True):
-        total += _alpha(term, direction) * direction.values
-    return _Direction(row[0].layer, _float32(total), row[0].residual_norm)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for term, direction in zip(terms, row, strict=True):
+            total += _alpha(term, direction) * direction.values
+    return _Direction(row[0].layer, _float32(total, " + ".join(map(str, terms))), row[0].residual_norm)
 
 
 def _alpha(term: Term, direction: _Direction) -> float:
@@ -190,6 +193,10 @@ def _relative(amount: Amount, direction: _Direction) -> float:
     return amount.value / 100 * direction.residual_norm / norm
 
 
-def _float32(values: np.ndarray) -> np.ndarray:
-    found: np.ndarray = values.astype(np.float32)
+def _float32(values: np.ndarray, what: str) -> np.ndarray:
+    """`values` as float32. Raises InterventionError where that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: np.ndarray = values.astype(np.float32)
+    if not np.isfinite(found).all():
+        raise InterventionError(f"{what} is beyond float32's range: lower its strengths")
     return found
