@@ -22,3 +22,11 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
                 log.info("waiting for another process that holds %s", path.name)
             fcntl.flock(handle, kind)
         yield
+
+
+@contextlib.contextmanager
+def shared_lock(path: Path) -> Iterator[None]:
+    """Share `path`, a lock that is there and that this process may only read."""
+    with path.open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield

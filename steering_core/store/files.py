@@ -18,12 +18,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.errors import DiskFull
-from steering_core.locks import locked
+from steering_core.errors import DiskFull, StoreError
+from steering_core.locks import locked, shared_lock
 
 log = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp-"
+_MAY_NOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 class Folder(Protocol):
@@ -32,6 +33,10 @@ class Folder(Protocol):
     @property
     def root(self) -> Path | str:
         """Where it is."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write there."""
 
     @property
     def exclusive(self) -> bool:
@@ -76,6 +81,9 @@ class Folder(Protocol):
     def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold `name` for this process, alone or with others that share it."""
 
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every file where it is while it is read."""
+
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it."""
 
@@ -91,12 +99,19 @@ class LocalFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write there; so it is where there is nothing yet."""
+        return not self.root.exists() or os.access(self.root, os.W_OK)
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
         return (self.root / name).exists()
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all."""
+        """Whether there is nothing at all. Raises StoreError for a file."""
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root} is a file, not a folder: name another with --store")
         return not self.root.exists() or not any(self.root.iterdir())
 
     def read(self, name: str) -> bytes:
@@ -119,18 +134,35 @@ class LocalFolder:
         """A temporary file that takes its name at the end of the `with`, flushed, or disappears."""
         path = self.root / name
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
-        try:
+        with self._writing(name):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            _flush(temporary)
-            temporary.replace(path)
-            _flush(path.parent)
+        try:
+            with self._writing(name):
+                yield temporary
+                _flush(temporary)
+                temporary.replace(path)
+                _flush(path.parent)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(f"no room for {path} (up to {size:,} bytes): free some space, then run again") from error
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        """Raise StoreError where the `with` may not write."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _MAY_NOT:
+                raise
+            why = os.strerror(error.errno)
+            raise StoreError(
+                f"{self.root} can be read, not written ({name}: {why}): copy it, or name another with --store"
+                if self.exists("store.json")
+                else f"no store can be made at {self.root} ({why}): name another folder with --store"
+            ) from error
 
     def open(self, name: str) -> IO[bytes]:
         """A file, opened for reading."""
@@ -147,12 +179,14 @@ class LocalFolder:
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""
-        (self.root / name).unlink(missing_ok=True)
+        with self._writing(name):
+            (self.root / name).unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, in the place of one that is there."""
-        (self.root / to).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / name).replace(self.root / to)
+        with self._writing(name):
+            (self.root / to).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).replace(self.root / to)
 
     def sweep(self) -> list[str]:
         """Delete what processes that are gone left half written; those names."""
@@ -167,7 +201,18 @@ class LocalFolder:
 
     def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold `name` for this process; the kernel frees it when the process dies, however it dies."""
-        return locked(self.root / "locks" / name, shared)
+        path = self.root / "locks" / name
+        with self._writing(path.name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return locked(path, shared)
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Share the lock of the files' layout; where there is none and none can be made, nobody takes it either."""
+        if self.writable:
+            return self.lock("layout", shared=True)
+        path = self.root / "locks" / "layout"
+        return shared_lock(path) if os.access(path, os.R_OK) else contextlib.nullcontext()
 
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it: absolute, whatever the reader's working directory."""

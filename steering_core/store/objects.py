@@ -23,6 +23,7 @@ class ObjectFolder:
     """A prefix of a bucket. Credentials and endpoint come from the environment, as fsspec and boto read them."""
 
     exclusive = False
+    writable = True  # as far as is known before a put
 
     def __init__(self, url: str) -> None:
         self.root = url.rstrip("/")
@@ -88,6 +89,10 @@ class ObjectFolder:
         """Hold `name` against other processes of this machine."""
         own = hashlib.blake2b(self.root.encode(), digest_size=8).hexdigest()
         return locked(Path(tempfile.gettempdir(), "steerflow-locks", own, name), shared)
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Share the lock of the objects' layout with this machine's other readers."""
+        return self.lock("layout", shared=True)
 
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it."""

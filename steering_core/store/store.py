@@ -17,7 +17,7 @@ from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError,
 from steering_core.keys import content_key
 from steering_core.store.files import Folder, LocalFolder
 from steering_core.store.select import select_tree
-from steering_core.store.tables import TABLES
+from steering_core.store.tables import TABLES, Table
 from steering_core.store.wholeness import file_key, finish_exchange, mend, pin
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Store:
 
     def _prepare(self) -> None:
         marker = {"version": STORE_VERSION, "views": content_key(_views_sql(), str(self.root), _columns())}
-        found = json.loads(self.folder.read(_MARKER)) if self.folder.exists(_MARKER) else None
+        found = self._marker() if self.folder.exists(_MARKER) else None
         if found and found["version"] > STORE_VERSION:
             raise StoreTooNew(
                 f"{self.root} was written by store version {found['version']}, this is version {STORE_VERSION}: "
@@ -83,10 +83,25 @@ class Store:
         if found is None and not self.folder.is_empty():
             raise StoreError(f"{self.root} is not a steerflow store and not empty: name another folder with --store")
         finish_exchange(self.folder)
+        if found and not self.folder.writable:  # every connection defines the views for itself
+            return
         if found != marker:  # new, of an earlier version, or moved
             pin(self.folder, TABLES)
             self.write_catalog()
             self.folder.write(_MARKER, json.dumps(marker).encode())
+
+    def _marker(self) -> dict[str, Any]:
+        """What the store says of itself. Raises StoreDamaged where that cannot be read."""
+        try:
+            found = json.loads(self.folder.read(_MARKER))
+        except ValueError:  # neither JSON nor UTF-8
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("version"), int):
+            raise StoreDamaged(
+                f'{self.root}/{_MARKER} is damaged: write {{"version": {STORE_VERSION}}} into it where this folder is '
+                "a store, or name another with --store"
+            )
+        return found
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -175,7 +190,7 @@ class Store:
         for name, table in tables.items():
             connection.register(name, table)
         try:
-            with self.folder.lock("layout", shared=True):
+            with self.folder.reading():
                 found = connection.sql(sql, params=list(parameters))
                 if found is None:
                     raise QueryError(f"this is no query, it has no rows: {sql!r:.80}")
@@ -220,6 +235,12 @@ class Store:
         self.folder.attach(connection)
         try:
             self._define_views(connection)
+        except duckdb.BinderException as error:
+            if self.folder.writable:
+                raise
+            raise StoreError(
+                f"{self.root} is of an earlier version and read-only: copy it, or open it once where it can be written"
+            ) from error
         except _DAMAGE:
             mend(self.folder)
             try:
@@ -231,6 +252,9 @@ class Store:
     def _define_views(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
         for table in TABLES.values():
+            if not self.folder.writable and not self.folder.names(table.name):
+                self._define_empty(connection, table)  # of a store that an earlier version wrote
+                continue
             pattern = self.folder.url(f"{table.name}/**/*.parquet").replace("'", "''")
             once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
             connection.execute(
@@ -238,6 +262,11 @@ class Store:
                 f"FROM read_parquet('{pattern}', union_by_name = true){'' if self.folder.exclusive else once}"
             )
         connection.execute(_views_sql())
+
+    def _define_empty(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+        connection.register("of_its_schema", table.schema.empty_table())
+        connection.execute(f'CREATE OR REPLACE TABLE raw."{table.name}" AS FROM of_its_schema')
+        connection.unregister("of_its_schema")
 
     def write_catalog(self) -> Path | None:
         """Write `catalog.duckdb`, views alone, that any DuckDB opens read-only; none in an object store."""
