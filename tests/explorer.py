@@ -32,7 +32,7 @@ def ran_store(folder: Path, model: Path, concept: Concept) -> Store:
     path = folder / f"{concept.name}.yaml"
     path.write_text(json.dumps(concept.model_dump(mode="json", exclude_none=True)))
     store = Store(folder / "store")
-    grid = {"layers": (1, 2), "doses": (-0.5, 0.5, 1.0), "prompts": 2, "samples": 1, "max_tokens": 4}
+    grid = {"layers": (1, 2), "doses": (-0.5, 0.5, 1.0), "prompts": 2, "max_tokens": 4}
     run(Spec(models=(str(model),), concepts=(str(path),), generations=grid, scores={"bootstrap": 100}), store)
     return store
 
