@@ -17,7 +17,7 @@
     │   ├── VectorAmbiguous  a name that several vectors go by
     │   ├── VectorMismatch   a vector of another model, width or layer
     │   └── VectorFileError  a vector file that cannot be read or written
-    ├── EndpointError        a server of OpenAI's form that that cannot be used
+    ├── EndpointError        a server of OpenAI's form that cannot be used
     ├── RunIncomplete        some cells of a run failed; the others are stored
     ├── Diverged             inf or nan in a residual stream or in logits
     └── StoreError

@@ -12,6 +12,8 @@ from steering_core.models import Model
 
 log = logging.getLogger(__name__)
 
+_EMPTY = "the prompt is empty, so there is nothing to answer: give it some text"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -37,6 +39,8 @@ def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, sy
     With `chat` it is the user's message in the model's chat template, ready for an answer; otherwise raw text, to which
     the answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long one.
     """
+    if not text:
+        raise PromptError(_EMPTY)
     if chat:
         stem = _chat_tokens(model, text, system)
         tokens = stem + _encode(model, answer, special=False) if answer else stem
@@ -121,6 +125,8 @@ def _encode(model: Model, text: str, special: bool = True) -> tuple[int, ...]:
 
 def conversation(model: Model, messages: Sequence[Mapping[str, str]]) -> Prompt:
     """Messages (role, content) in the model's chat template, ready for an answer. Raises as `prompt` does."""
+    if any(message["role"] == "user" and not message["content"] for message in messages):
+        raise PromptError(_EMPTY)
     tokens = _template_tokens(model, messages)
     return _checked(model, tokens, "\n".join(message["content"] for message in messages), len(tokens))
 

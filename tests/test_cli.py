@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from steering_core.cli.output import shown
 from steering_core.concepts import Concept
 from steering_core.errors import QueryError
 from steering_core.store import Store
@@ -134,3 +135,10 @@ def test_what_cannot_be_printed_is_said_once_or_not_at_all(store: Store, form: s
     os.close(reading)  # as `head` does when it has seen enough
     done = asked(store, "FROM range(9)", "--format", form, to=writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_table_rounds_to_what_can_be_told_apart() -> None:
+    once, again = 0.31250000000000006, 0.31249999932300010  # one dose, computed in two ways
+    values = [once, again, -0.0, 1e-5, -0.0004, 2.4586, 123456789.1234, float("nan")]
+    seen = ["0.313", "0.313", "0.000", "1.0e-05", "-4.0e-04", "2.459", "123456789.123", "nan"]
+    assert [shown(value) for value in values] == seen

@@ -9,7 +9,7 @@ import pytest
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.errors import PromptError
 from steering_core.models import Model, open_model
-from steering_core.prompts import item_prompts, open_prompt, pair_prompt, prompt
+from steering_core.prompts import conversation, item_prompts, open_prompt, pair_prompt, prompt
 
 CONCEPT = Concept(
     name="tea",
@@ -32,6 +32,16 @@ def test_a_chat_model_reads_its_template(tiny: Model) -> None:
     read = pair_prompt(tiny, CONCEPT, CONCEPT.pairs[0], "positive")
     assert tiny.text(read.tokens) == "<|user|>Tea?<|end|><|assistant|>Yes."
     assert tiny.text(read.tokens[read.response_start :]) == "Yes."
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_an_empty_message_is_refused_everywhere(tiny: Model, chat: bool) -> None:
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        prompt(tiny, "", chat=chat, system="Be brief.")
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}, {"role": "user", "content": ""}]
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        conversation(tiny, turns)
+    assert conversation(tiny, [*turns[:2], turns[0]]).tokens
 
 
 def test_a_base_model_reads_raw_text_and_says_so_once(base: Path, caplog: pytest.LogCaptureFixture) -> None:

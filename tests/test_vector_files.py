@@ -1,5 +1,6 @@
 """Vectors made of vectors, and files of them: round trips bit for bit, and what other tools wrote and will read."""
 
+import contextlib
 import dataclasses
 import pickle
 import zipfile
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from steering_core.errors import VectorError, VectorFileError, VectorMismatch
+from steering_core.exports import gguf as forms
 from steering_core.exports import pytorch
 from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.models import Model
@@ -251,3 +253,25 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path, layers: dict[int
             archive.writestr(name, data)
     with pytest.raises(VectorFileError, match="cannot be read"):
         pytorch.read(tmp_path / "short.pt")
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 500), flipped=st.integers(0, 250), bits=st.integers(0, 255))
+def test_a_damaged_gguf_is_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, flipped: int, bits: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "whole.gguf"
+    writer = gguf.GGUFWriter(path, "controlvector")
+    writer.add_tensor("direction.1", np.ones(64, np.float32))
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    content = bytearray(path.read_bytes())
+    content[flipped % len(content)] ^= bits
+    path.write_bytes(bytes(content[: len(content) - cut]))
+    with contextlib.suppress(VectorFileError):
+        assert list(forms.read(path)) == [1]  # what was hit is padding, or a number of the direction

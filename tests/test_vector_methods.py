@@ -269,6 +269,7 @@ def test_a_method_of_a_users_file_is_found_by_file_and_name(tmp_path: Path) -> N
     ("source", "says"),
     [
         ("1 / 0", "cannot be run: ZeroDivisionError"),
+        ("raise SystemExit(3)", "cannot be run: SystemExit: 3"),
         ("x = 1", "has no method 'median_difference'"),
         (MEDIAN.replace("median_difference", "lda"), "has a method 'lda', which there is already"),
         (None, "cannot be run: FileNotFoundError"),

@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -66,7 +67,7 @@ def shown(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return _decimals(value)
     if isinstance(value, list) and len(value) > 4:
         return f"[{', '.join(shown(v) for v in value[:3])}, … {len(value)} values]"
     if isinstance(value, datetime.datetime):
@@ -76,6 +77,15 @@ def shown(value: Any) -> str:
 
 def _csv_value(value: Any) -> Any:
     return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _decimals(value: float) -> str:
+    """Three decimals; one strength computed in two ways looks one way, and what is not 0 does not look like it."""
+    if value and abs(value) < 0.0005:
+        return f"{value:.1e}"
+    if not 0 < abs(value) < 1000:
+        return f"{value + 0.0:.3f}"  # never -0.000
+    return str(Decimal(f"{value:.6g}").quantize(Decimal("0.001"), ROUND_HALF_UP))
 
 
 Notify = Callable[[str, int, int], None]

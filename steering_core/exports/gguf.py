@@ -38,15 +38,19 @@ def read(path: Path) -> VectorFile | dict[int, np.ndarray]:
     """The file as it was written; directions by layer where another tool wrote it. Raises VectorFileError."""
     try:
         reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, IndexError) as error:
-        raise VectorFileError(f"{path} cannot be read as GGUF: {error}") from error
-    directions = {_layer(t.name, path): np.array(t.data, np.float32) for t in reader.tensors}
+        tensors = {t.name: np.array(t.data, np.float32) for t in reader.tensors}
+        field = reader.get_field(FORMAT)
+        metadata = None if field is None else str(field.contents())
+    except OSError as error:
+        raise VectorFileError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:  # whatever the reader meets in bytes that are not what they say
+        raise VectorFileError(f"{path} is damaged, or no GGUF file: export it again") from error
+    directions = {_layer(name, path): values for name, values in tensors.items()}
     if not directions:
         raise VectorFileError(f"{path} has no tensor direction.N: it is no control vector")
-    field = reader.get_field(FORMAT)
-    if field is None:
+    if metadata is None:
         return directions
-    return restored(str(field.contents()), lambda _, layer: directions.get(layer), path)
+    return restored(metadata, lambda _, layer: directions.get(layer), path)
 
 
 def _layer(name: str, path: Path) -> int:

@@ -55,7 +55,7 @@ def _run(file: Path, function: str) -> None:
     known = dict(METHODS)
     try:
         runpy.run_path(str(file))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
     if taken := [name for name, found in known.items() if METHODS[name] is not found]:
         METHODS.update(known)
