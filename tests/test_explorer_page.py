@@ -160,7 +160,7 @@ def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
     page.locator("#detail .chart svg .mark-rect path").first.click()
     texts = page.locator("#texts")
     expect(texts).to_be_visible()
-    expect(texts.locator("tbody tr")).to_have_count(2)
+    expect(texts.locator("tbody tr")).to_have_count(4)  # two prompts, each answered twice
     expect(texts).to_contain_text("<img src=x onerror=alert(1)>")  # shown, not run
     page.get_by_role("button", name="Steer with it").click()
     expect(page.locator("#steer .vector h2")).to_have_text("loud")
