@@ -119,7 +119,8 @@ def test_a_tokens_colour_is_its_projection_from_the_base_texts_mean(store: Store
     rows = store.rows(named_query("token_projections"), [row["recommendation_id"]])
     assert list(dict.fromkeys(r["kind"] for r in rows)) == ["unsteered", "steered", "mirrored"]
     u, v = toy.axes()
-    (vector,) = store.rows("SELECT vector, residual_norm FROM vectors WHERE vector_id = ?", [row["vector_id"]])
+    first = row["vector_ids"][0]  # of several that steer together the first one is shown
+    (vector,) = store.rows("SELECT vector, residual_norm FROM vectors WHERE vector_id = ?", [first])
     unit = np.array(vector["vector"]) / np.linalg.norm(vector["vector"])
     signs = {token: toy.signs()[i] for token, i in toy.byte_tokenizer().get_vocab().items()}
     along = [toy.ALONG_U * u @ unit + toy.ALONG_V * signs.get(r["token"], 0.0) * v @ unit for r in rows]
