@@ -227,7 +227,7 @@ def test_a_rating_is_the_one_number_in_a_reply(reply: str, rating: float | None)
 @pytest.mark.parametrize(
     ("scores", "said_so"),
     [
-        ("{metrics: [judge]}", "needs a judge"),
+        ("{metrics: [propensity, judge]}", "needs a judge"),
         ("{judge: {}}", "judge.model"),
         ("{judge: {model: m, endpoint: localhost}}", "judge.endpoint"),
         ("{judge: {model: m, prompt: 'Rate it'}}", "must hold {text}"),
