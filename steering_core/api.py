@@ -23,6 +23,7 @@ from steering_core.errors import Diverged, InterventionError, SamplingError
 from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.interventions.resolve import resolved
+from steering_core.keys import MAX_SEED
 from steering_core.models import Model
 from steering_core.prompts import Prompt, prompt
 from steering_core.store import Store, default_store
@@ -51,8 +52,8 @@ class Sampling:
             raise SamplingError(f"max_tokens is {self.max_tokens!r}: give a whole number from 1 on")
         if not 0 <= self.temperature < math.inf:
             raise SamplingError(f"temperature is {self.temperature!r}: give a number from 0 (greedy) on")
-        if not (isinstance(self.seed, int) and self.seed >= 0):
-            raise SamplingError(f"seed is {self.seed!r}: give a whole number from 0 on")
+        if not (isinstance(self.seed, int) and 0 <= self.seed <= MAX_SEED):
+            raise SamplingError(f"seed is {self.seed!r}: give a whole number from 0 to {MAX_SEED}")
         if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
             raise SamplingError(f"stop is {self.stop!r}: give a tuple of texts, such as ('\\n\\n',)")
 
