@@ -117,7 +117,7 @@ def intervention(
 
 def open_question(model: Model, text: str, system: str | None = None, chat: bool | None = None) -> Prompt:
     """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise."""
-    return prompt(model, text, chat=model.tokenizer.has_chat_template if chat is None else chat, system=system)
+    return prompt(model, text, chat=model.chat_template.exists if chat is None else chat, system=system)
 
 
 def generate(

@@ -9,7 +9,8 @@
     │   ├── LayerNotFound    a layer outside 0 .. n_layers - 1
     │   ├── SiteNotFound     a site that does not exist, or that this architecture's blocks do not have
     │   ├── PositionUnknown  a position that names no tokens
-    │   ├── PromptError      an empty prompt, or one beyond the model's context
+    │   ├── PromptError      a prompt that is empty, beyond the model's context or its vocabulary
+    │   │   └── TemplateError    a conversation that the model's chat template refuses
     │   └── TapNotFired      a steered or captured block that the forward pass never called
     ├── InterventionError    an intervention that cannot be parsed or does not fit the model
     ├── VectorError
@@ -73,7 +74,11 @@ class PositionUnknown(ModelError):
 
 
 class PromptError(ModelError):
-    """An empty prompt, or one that is longer than the model's context."""
+    """A prompt that is empty, longer than the model's context, or has tokens that the model does not."""
+
+
+class TemplateError(PromptError):
+    """A conversation that the model's chat template refuses; the message has the template's own words."""
 
 
 class TapNotFired(ModelError):

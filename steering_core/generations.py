@@ -39,11 +39,12 @@ def generate(
 
     A control has one text a prompt: nothing is decided by it.
     """
+    stops = model.further_stops
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):
         for cell in cells:
             for seed in spec.seeds if cell.control in (None, NONE) else spec.seeds[:1]:
-                wanted[_generation_id(cell, concept, text, seed, spec)] = (cell, text, seed)
+                wanted[_generation_id(cell, concept, text, seed, spec, stops)] = (cell, text, seed)
     done = Done(list(wanted))
     with done.timed(), store.lock(f"generations-{model.identity.model_id}"):
         missing = store.absent("generations", wanted)
@@ -68,8 +69,11 @@ def generate(
     return done
 
 
-def _generation_id(cell: Cell, concept: Concept, text: str, seed: int, spec: GenerationsSpec) -> str:
-    sampling = (spec.max_tokens, spec.temperature, seed)
+def _generation_id(
+    cell: Cell, concept: Concept, text: str, seed: int, spec: GenerationsSpec, stops: tuple[int, ...]
+) -> str:
+    """Key of a text; stop tokens count where the model has more than its tokenizer's, as they did not before 0.2."""
+    sampling = (spec.max_tokens, spec.temperature, seed, *([stops] if stops else []))
     made_of = (cell.model_id, cell.concept_id, cell.intervention_id, concept.chat, text, *sampling)
     return content_key("generation", GENERATIONS_VERSION, cell.control, *made_of)
 

@@ -1,14 +1,16 @@
 """Prompts: text to tokens, in one place, once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 from steering_core.concepts import Concept, Item, Pair, Side
 from steering_core.errors import PromptError
 from steering_core.keys import content_key
 from steering_core.models import Model
+from steering_core.models.chat_template import Messages
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +38,50 @@ class Prompt:
 def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, system: str | None = None) -> Prompt:
     """`text` as `model` reads it, with the answer's tokens behind it where one is given.
 
-    With `chat` it is the user's message in the model's chat template, ready for an answer; otherwise raw text, to which
-    the answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long one.
+    With `chat` it is the user's message in the model's chat template, ready for an answer, and an answer's tokens are
+    those of the whole conversation (`steering_core.models.chat_template`). Otherwise it is raw text, to which the
+    answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long one.
     """
     if not text:
         raise PromptError(_EMPTY)
     if chat:
-        stem = _chat_tokens(model, text, system)
-        tokens = stem + _encode(model, answer, special=False) if answer else stem
-        start, shown = len(stem), f"{text}\n{answer}" if answer else text
-    else:
-        stem_text = f"{system}\n\n{text}" if system else text
-        stem = _encode(model, stem_text)
-        shown = stem_text + _joint(stem_text, answer) + answer if answer else stem_text
-        tokens = _encode(model, shown) if answer else stem
-        start = _common_length(stem, tokens)
-    return _checked(model, tokens, shown, start)
+        messages = [{"role": "system", "content": system}] if system else []
+        return _chat_prompt(model, [*messages, {"role": "user", "content": text}], text, answer)
+    stem_text = f"{system}\n\n{text}" if system else text
+    stem = model.raw_text.encoded(stem_text)
+    if not answer:
+        return _checked(model, stem, stem_text, len(stem))
+    shown = stem_text + _joint(stem_text, answer) + answer
+    tokens = model.raw_text.encoded(shown)
+    return _checked(model, tokens, shown, _common_length(stem, tokens))
+
+
+def _chat_prompt(
+    model: Model, messages: Messages, shown: str, answer: str | None, arguments: Mapping[str, Any] | None = None
+) -> Prompt:
+    """Messages in the model's chat template, ready for an answer, or with one."""
+    template = model.chat_template.with_arguments(arguments or {})
+    if not template.exists:
+        raise PromptError(f"{model.name} has no chat template: read the text raw, or use a chat model")
+    if messages[0]["role"] == "system" and not template.takes_system:
+        _tell_system_moved(model.name)
+    if answer:
+        tokens, start = template.answered(messages, answer)
+        return _checked(model, tokens, f"{shown}\n{answer}", start)
+    tokens = template.opened(messages)
+    return _checked(model, tokens, shown, len(tokens))
 
 
 def _checked(model: Model, tokens: tuple[int, ...], shown: str, start: int) -> Prompt:
     if not tokens:
         raise PromptError(f"the prompt {shown!r} has no tokens: give it some text")
+    vocabulary = model.identity.vocab_size
+    if (beyond := max(tokens)) >= vocabulary:
+        name = model.tokenizer.convert_ids_to_tokens(beyond)
+        raise PromptError(
+            f"the tokenizer of {model.name} makes token {beyond} ({name!r}) of {shown[:60]!r}, but the model has only "
+            f"{vocabulary:,} tokens: leave it out of the text, or use a model folder whose tokenizer and weights agree"
+        )
     if model.identity.context and len(tokens) > model.identity.context:
         raise PromptError(
             f"a prompt of {len(tokens):,} tokens is beyond {model.name}'s context of {model.identity.context:,}: "
@@ -108,7 +133,7 @@ def open_prompt(model: Model, concept: Concept, text: str, system: str | None = 
 
 def _chats(model: Model, concept: Concept) -> bool:
     """Whether a concept's texts go through the model's chat template; a base model, which has none, reads raw text."""
-    if concept.chat and not model.tokenizer.has_chat_template:
+    if concept.chat and not model.chat_template.exists:
         _tell_raw(model.name)
         return False
     return concept.chat
@@ -119,30 +144,20 @@ def _tell_raw(model: str) -> None:
     log.warning("%s has no chat template: prompts and answers are read as raw text", model)
 
 
-def _encode(model: Model, text: str, special: bool = True) -> tuple[int, ...]:
-    return tuple(model.tokenizer.encode(text, add_special_tokens=special))
+@cache
+def _tell_system_moved(model: str) -> None:
+    log.warning("%s's chat template has no system role: instructions stand at the head of the user's turn", model)
 
 
-def conversation(model: Model, messages: Sequence[Mapping[str, str]]) -> Prompt:
-    """Messages (role, content) in the model's chat template, ready for an answer. Raises as `prompt` does."""
+def conversation(model: Model, messages: Messages, arguments: Mapping[str, Any] | None = None) -> Prompt:
+    """Messages (role, content) in the model's chat template, ready for an answer. Raises as `prompt` does.
+
+    `arguments` go to the template for this conversation alone.
+    """
     if any(message["role"] == "user" and not message["content"] for message in messages):
         raise PromptError(_EMPTY)
-    tokens = _template_tokens(model, messages)
-    return _checked(model, tokens, "\n".join(message["content"] for message in messages), len(tokens))
-
-
-def _chat_tokens(model: Model, text: str, system: str | None) -> tuple[int, ...]:
-    messages = [{"role": "system", "content": system}] if system else []
-    return _template_tokens(model, [*messages, {"role": "user", "content": text}])
-
-
-def _template_tokens(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-    if not model.tokenizer.has_chat_template:
-        raise PromptError(f"{model.name} has no chat template: read the text raw, or use a chat model")
-    tokens = model.tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    return tuple(tokens)
+    shown = "\n".join(message["content"] for message in messages)
+    return _chat_prompt(model, messages, shown, None, arguments)
 
 
 def _joint(stem: str, answer: str | None) -> str:

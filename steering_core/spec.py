@@ -1,17 +1,19 @@
 """Specs: what a run should do, as one YAML file."""
 
+import datetime
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steering_core.activations.names import checked_position
-from steering_core.errors import InterventionError, PositionUnknown, SpecError, VectorError
+from steering_core.errors import InterventionError, PositionUnknown, PromptError, SpecError, VectorError
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.keys import MAX_SEED, content_key
 from steering_core.library import data_files, did_you_mean
+from steering_core.models.chat_template import checked_arguments
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
 from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import method_name
@@ -19,6 +21,18 @@ from steering_core.vectors.methods import method_name
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Strengths = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def _fitting_template(arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return checked_arguments(arguments)
+    except PromptError as error:
+        raise ValueError(str(error)) from None
+
+
+TemplateArguments = Annotated[
+    dict[str, bool | int | float | str | datetime.date], Field(max_length=32), AfterValidator(_fitting_template)
+]
 
 
 def readable(expression: str) -> str:
@@ -190,7 +204,10 @@ class ScoresSpec(Strict):
 
 
 class Spec(Strict):
-    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default."""
+    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
+
+    `template` holds arguments for the models' chat templates: {enable_thinking: true}, {date: 2026-01-31}, ….
+    """
 
     name: str = "run"
     models: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -199,11 +216,15 @@ class Spec(Strict):
     vectors: VectorsSpec = VectorsSpec()
     generations: GenerationsSpec = GenerationsSpec()
     scores: ScoresSpec = ScoresSpec()
+    template: TemplateArguments = {}
 
     @property
     def key(self) -> str:
         """Content key of the whole spec."""
-        return content_key("spec", self.model_dump(mode="json"))
+        said = self.model_dump(mode="json")
+        if not self.template:  # specs had none before 0.2, and keep their keys
+            del said["template"]
+        return content_key("spec", said)
 
 
 def load_spec(name: str | Path) -> Spec:

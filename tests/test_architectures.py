@@ -1,6 +1,8 @@
 """Every architecture of mlx-lm: its blocks are tapped, every layer can be steered, and batches change no numbers.
 
-`architectures.json` holds one tiny configuration for each, after those of mlx-lm's own tests (MIT). Not built here:
+`architectures.json` holds one tiny configuration for each, after those of mlx-lm's own tests (MIT), in the proportions
+of real models: fewer key-value heads than heads, heads that are not width / heads wide, windows shorter than prompts,
+wherever the architecture knows them. Not built here:
 olmo (needs a package of its own), phi3small (crashes MLX's CPU build, untouched), bitnet and muse_spark (Metal kernels
 alone), prism_hadamard_qwen35 (packed weights alone). plamo3 has a wide window, because mlx-lm
 itself reads one token more of it in a prompt than in decoding.
@@ -27,7 +29,9 @@ from tests.tiny import random_network
 
 CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())
 REFUSED = {"iquestloopcoder": TapNotFired, "deepseek_v41": ModelUnsupported, "gemma3n": ModelUnsupported}
-LONG, SHORT = tuple(range(1, 13)), (12, 11, 10, 9)  # LONG is beyond the sliding windows of 8
+LONG = tuple(range(1, 13))  # beyond the sliding windows of 8
+LENGTHS = (12, 4, 12, 7, 9, 12, 5, 10)
+SIZES = (1, 2, 3, 4, 5, 8)  # rows of a batch: as many as there are heads or key-value heads of some kind, and others
 
 
 class Unsaved(Model):
@@ -99,18 +103,26 @@ def test_a_rows_logits_do_not_depend_on_its_neighbours(built: Unsaved) -> None:
     """Alone, in a batch, in a stream that gains rows between blocks, and beside a prompt of another length."""
     n_layers, width, _, _ = built.dimensions()
     last = n_layers - 1
-    rows = [push(width, 0), push(width, last, "generation"), push(width, last // 2), Intervention()]
+    kinds = [push(width, 0), push(width, last, "generation"), push(width, last // 2), Intervention()]
+    rows = [kinds[i % len(kinds)] for i in range(len(LENGTHS))]
     prompts = [LONG, LONG, LONG[::-1], LONG]
     alone = Abilities(mixed=False, grows=False)
-    apart = np.concatenate([_alone(built, p, r, i, alone) for i, (p, r) in enumerate(zip(prompts, rows, strict=True))])
-    assert agrees(continued(built, prompts, rows, alone), apart)
+    apart = _apart(built, prompts, rows)
+    assert agrees(continued(built, prompts, rows[:4], alone), apart)
     name = architecture(built.network)
-    grown = _attempt(built, prompts, rows, Abilities(mixed=False, grows=True), apart)
+    grown = _attempt(built, prompts, rows[:4], Abilities(mixed=False, grows=True), apart)
     assert grown == (name in GROWING), f"{name} {'gains' if grown else 'does not gain'} rows between blocks"
-    prompts[1] = SHORT
-    apart[1] = _alone(built, SHORT, rows[1], 1, alone)
-    mixed = _attempt(built, prompts, rows, Abilities(mixed=True, grows=False), apart)
-    assert mixed == (name in MIXED), f"{name} {'takes' if mixed else 'does not take'} prompts of different lengths"
+    prompts = [LONG[:length] for length in LENGTHS]
+    apart = _apart(built, prompts, rows)
+    mixing = Abilities(mixed=True, grows=False)
+    mixed = [n for n in SIZES if _attempt(built, prompts[:n], rows[:n], mixing, apart[:n])]
+    assert (mixed == list(SIZES)) == (name in MIXED), f"{name} takes prompts of different lengths in batches of {mixed}"
+
+
+def _apart(model: Unsaved, prompts: list[tuple[int, ...]], rows: list[Intervention]) -> np.ndarray:
+    """Each row by itself, as if at its place of a batch."""
+    alone = Abilities(mixed=False, grows=False)
+    return np.concatenate([_alone(model, p, r, i, alone) for i, (p, r) in enumerate(zip(prompts, rows, strict=False))])
 
 
 def _alone(model: Unsaved, prompt: tuple[int, ...], row: Intervention, place: int, able: Abilities) -> np.ndarray:

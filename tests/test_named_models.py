@@ -2,7 +2,8 @@
 
 Tiny random networks with what sets each family apart: softcapped logits and two norms around a part (Gemma 2), scaled
 rotary positions (Llama 3.2), biases and `layers` that is a fresh slice (Qwen2.5), local and global windows (Gemma 3),
-norms of queries and keys (Qwen3), learned positions and no rotary ones (GPT-2).
+norms of queries and keys (Qwen3), learned positions and no rotary ones (GPT-2); and with the family's proportions: as
+many heads a key-value head, and heads as wide as they are beside the model's width.
 """
 
 from collections.abc import Iterator
@@ -23,11 +24,14 @@ from steering_core.prompts import Prompt
 from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
-COMMON = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128, "vocab_size": 260, "head_dim": 16}
+COMMON = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128, "vocab_size": 260}
 FAMILIES: dict[str, dict[str, Any]] = {
     "gemma-2": {
         **COMMON,
         "model_type": "gemma2",
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
         "query_pre_attn_scalar": 16,
@@ -36,6 +40,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama-3.2": {
         **COMMON,
         "model_type": "llama",
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
         "rope_theta": 500000.0,
         "rope_scaling": {
             "rope_type": "llama3",
@@ -46,18 +53,37 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
         "max_position_embeddings": 131072,
     },
-    "qwen2.5": {**COMMON, "model_type": "qwen2", "rope_theta": 1000000.0, "max_position_embeddings": 32768},
+    "qwen2.5": {
+        **COMMON,
+        "model_type": "qwen2",
+        "hidden_size": 448,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "rope_theta": 1000000.0,
+        "max_position_embeddings": 32768,
+    },
     "gemma-3": {
         **COMMON,
         "model_type": "gemma3_text",
         "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
         "sliding_window": 8,
         "sliding_window_pattern": 3,
         "query_pre_attn_scalar": 16,
         "rms_norm_eps": 1e-6,
         "max_position_embeddings": 32768,
     },
-    "qwen3": {**COMMON, "model_type": "qwen3", "rope_theta": 1000000.0, "max_position_embeddings": 40960},
+    "qwen3": {
+        **COMMON,
+        "model_type": "qwen3",
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "rope_theta": 1000000.0,
+        "max_position_embeddings": 40960,
+    },
     "gpt-2": {
         "model_type": "gpt2",
         "n_embd": 64,
@@ -87,7 +113,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def direction(model: Model) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(model.identity.width).astype(np.float32)
+    """A direction that grows with the width, as the streams of these random networks do."""
+    width = model.identity.width
+    return (width / 64 * np.random.default_rng(0).standard_normal(width)).astype(np.float32)
 
 
 def change(model: Model, operation: str = "add", amount: float = 1.0, where: Where = Where("all")) -> Intervention:  # noqa: B008
@@ -148,10 +176,11 @@ def head(model: Model, last: np.ndarray) -> np.ndarray:
 
 
 def test_what_is_captured_through_shared_prefixes_is_the_stream(model: Model) -> None:
-    tokens = [TOKENS, (*TOKENS[:15], 99, 98), (*TOKENS[:15], 97)]
+    tokens = [TOKENS, (*TOKENS[:15], 99, 98), (*TOKENS[:15], 97), TOKENS[1:8], TOKENS[2:16]]
     prompts = [Prompt(t, "", len(t), model.identity.tokenizer_id) for t in tokens]
     layers = tuple(range(model.identity.n_layers))
-    passes = plan_passes([p.tokens for p in prompts], Cost(overhead=1))
+    passes = plan_passes([p.tokens for p in prompts], Cost(overhead=1, mixed=True))
+    assert len({p.length for p in passes}) < len(prompts), "no pass holds prompts of different lengths"
     assert sum(p.tokens for root in passes for p in root.walk()) < sum(map(len, tokens))
     found = {}
     for captured in Capture(model, prompts, Reading(layers, "last"), Work()).run(passes):

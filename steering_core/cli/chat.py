@@ -16,8 +16,10 @@ from steering_core.cli.steering import (
     Seed,
     Steer,
     StoreOption,
+    Template,
     Vectors,
     asked_for,
+    template_arguments,
 )
 from steering_core.engine.sampling import Request, stream
 from steering_core.errors import SteerflowError
@@ -171,12 +173,13 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 300,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     seed: Seed = 0,
+    template: Template = None,
     store: StoreOption = None,
     same_family: SameFamily = False,
 ) -> None:
     """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
-    with open_model(model) as opened:
+    with open_model(model, template_arguments(template)) as opened:
         this = Chat(opened, expression, store, same_family, max_tokens, temperature, seed, system)
         intervention(opened, expression, store=store, same_family=same_family)
         if sys.stdin.isatty():

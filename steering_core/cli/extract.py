@@ -13,6 +13,7 @@ from steering_core.activations.forecast import forecast
 from steering_core.activations.names import POSITIONS, SITE, SITES, checked_position, checked_site
 from steering_core.cli.output import Format, print_rows, progress_bars
 from steering_core.cli.prompts_in import lines
+from steering_core.cli.steering import Template, template_arguments
 from steering_core.concepts import load_concept
 from steering_core.errors import LayerNotFound, StoreError
 from steering_core.models import Model, open_model
@@ -31,6 +32,7 @@ def extract_prompts(
     position: Annotated[str, typer.Option(help=f"Which tokens: {', '.join(POSITIONS)}.")] = "last",
     site: Annotated[str, typer.Option(help=f"Where in a block: {', '.join(SITES)}.")] = SITE,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts of a file without the chat template.")] = False,
+    template: Template = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Store every token's activations without asking.")] = False,
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How the result is printed.")] = Format.TABLE,
@@ -39,7 +41,7 @@ def extract_prompts(
     checked_position(position)
     checked_site(site)
     opened = Store(store or default_store())
-    with open_model(model) as loaded, opened.in_use():
+    with open_model(model, template_arguments(template)) as loaded, opened.in_use():
         reading = Reading(tuple(_layers(loaded, layers)), position, site)
         prompts = _prompts(loaded, opened, what, raw)
         if position == "all" and not yes:
@@ -64,7 +66,7 @@ def _prompts(model: Model, store: Store, what: str, raw: bool) -> Sequence[Promp
     registered(store, model)
     if not what.endswith(".txt"):
         return store_pairs(store, model, [load_concept(what)])
-    chat = model.tokenizer.has_chat_template and not raw
+    chat = model.chat_template.exists and not raw
     prompts = [prompt(model, line, chat=chat) for line in lines(Path(what))]
     store.append("prompts", [prompt_row(p) for p in prompts])
     return prompts

@@ -15,8 +15,10 @@ from steering_core.cli.steering import (
     Seed,
     Steer,
     StoreOption,
+    Template,
     Vectors,
     asked_for,
+    template_arguments,
 )
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.interventions.change import Intervention
@@ -44,6 +46,7 @@ def generate(
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")] = False,
     stop: Annotated[list[str] | None, typer.Option(help="Text at which to stop.")] = None,
+    template: Template = None,
     store: StoreOption = None,
     same_family: SameFamily = False,
     form: Annotated[
@@ -52,7 +55,7 @@ def generate(
 ) -> None:
     """Generate under any intervention: --vector NAME --alpha A, or --steer EXPRESSION."""
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
-    with open_model(model) as opened:
+    with open_model(model, template_arguments(template)) as opened:
         row = intervention(opened, expression, store=store, same_family=same_family)
         chat = False if raw else None
         tokens = [open_question(opened, prompt, system, chat).tokens for prompt in prompts]

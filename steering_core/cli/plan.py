@@ -34,7 +34,7 @@ def plan(
 
 
 def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
-    with open_model(name) as model:
+    with open_model(name, spec.template) as model:
         concepts = [load_concept(concept) for concept in spec.concepts]
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
         layers = extracted_layers(spec, model)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
-from steering_core.errors import InterventionError
+from steering_core.errors import InterventionError, PromptError
 from steering_core.interventions.expression import Amount, Expression
 from steering_core.interventions.parsing import parse
 from steering_core.keys import MAX_SEED
@@ -26,8 +27,26 @@ SameFamily = Annotated[
     bool,
     typer.Option("--same-family", help="Allow vectors of another model of the same architecture and width."),
 ]
+Template = Annotated[
+    list[str] | None,
+    typer.Option("--template", help="An argument of the chat template, as in enable_thinking=true or date=2026-01-31."),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of the sampling.")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+
+
+def template_arguments(given: Sequence[str] | None) -> dict[str, Any]:
+    """Arguments of a chat template from NAME=VALUE, values read as YAML reads them. Raises PromptError."""
+    arguments: dict[str, Any] = {}
+    for one in given or []:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise PromptError(f"--template {one}: write NAME=VALUE, as in enable_thinking=true")
+        try:
+            arguments[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            arguments[name] = value
+    return arguments
 
 
 def asked_for(

@@ -35,8 +35,7 @@ def local_writer(model: Model, sampling: Sampling) -> Writer:
         for done, (i, found) in enumerate(
             sample(model, requests, sampling.max_tokens, sampling.temperature, Work()), 1
         ):
-            tokens = [token for token in found.tokens if token not in model.stop_tokens]
-            answers[i] = _whole_sentences(model.tokenizer.decode(tokens), cut=found.finish == "length")
+            answers[i] = _whole_sentences(found.text, cut=found.finish == "length")
             progress(done, len(asks))
         return answers
 

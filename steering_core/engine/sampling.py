@@ -115,7 +115,7 @@ def _sample(model: Model, drawn: Sequence[Token], limits: Limits) -> Sample:
     if limits.stop:
         return Sample(tokens, finish, "".join(token.text for token in drawn))
     shown = tokens[:-1] if tokens and tokens[-1] in model.stop_tokens else tokens
-    return Sample(tokens, finish, model.text(shown))
+    return Sample(tokens, finish, model.continuation(shown))
 
 
 def stream(
@@ -229,7 +229,9 @@ class _Decoding:
         self._ends = {row: _tokens_to_draw(model, request, limits) for row, request in self._requests.items()}
         self._rows = list(members)  # the request at each place of the batch
         self._running = set(members)
-        self._texts = {row: GrowingText(model.text, limits.stop) for row in members if grow_texts or limits.stop}
+        self._texts = {
+            row: GrowingText(model.continuation, limits.stop) for row in members if grow_texts or limits.stop
+        }
         self._draws = Draws(limits.temperature, [requests[row].seed for row in members])
         self._ahead: _Ahead | None = None
         self._step = 0

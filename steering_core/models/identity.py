@@ -4,21 +4,28 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steering_core.keys import content_key
 from steering_core.models.embedded import cache_folder
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 _CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _NOT_CONTENT = ("conversion_report.json", "steerflow-manifest.json")
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """A model as the store knows it; `model_id` changes with weights, quantisation, tokenizer, template or dtype."""
+    """A model as the store knows it.
+
+    `model_id` changes with weights, quantisation, tokenizer, chat template, the template's arguments or dtype; the same
+    weights under other arguments share its first part (`weights_of`). `template` holds the arguments as JSON.
+    `system_role` says where a system prompt stands: in the template's own place for it (`system`), at the head of the
+    `user` turn, or nowhere (a base model).
+    """
 
     model_id: str
     name: str
@@ -30,6 +37,8 @@ class ModelIdentity:
     quantisation: str
     tokenizer_id: str
     context: int
+    template: str
+    system_role: str | None
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,23 @@ class Shape:
     vocab_size: int
     dtype: str
     tokenizer_id: str
+    reading: str | None
+    system_role: str | None
 
 
-def identify(name: str, folder: Path, precision: str, shape: Callable[[], Shape]) -> ModelIdentity:
+def identify(
+    name: str, folder: Path, precision: str, template: Mapping[str, Any], shape: Callable[[], Shape]
+) -> ModelIdentity:
     """The identity of the model in `folder`; its files are read, and `shape` is asked, only when a file changed."""
     files = sorted(f for f in folder.iterdir() if f.suffix in _CONTENT and f.name not in _NOT_CONTENT)
     stats = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    known = cache_folder() / "identities" / f"{content_key(str(folder.resolve()), precision, IDENTITY_VERSION)}.json"
+    key = (str(folder.resolve()), precision, json.dumps(template, sort_keys=True), IDENTITY_VERSION)
+    known = cache_folder() / "identities" / f"{content_key(*key)}.json"
     if known.exists():
         found = json.loads(known.read_text())
         if found["files"] == stats:
             return ModelIdentity(**{**found["identity"], "name": name})
-    identity = _identify(name, folder, files, precision, shape())
+    identity = _identify(name, folder, files, precision, template, shape())
     known.parent.mkdir(parents=True, exist_ok=True)
     temporary = known.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps({"files": stats, "identity": dataclasses.asdict(identity)}))
@@ -60,19 +74,34 @@ def identify(name: str, folder: Path, precision: str, shape: Callable[[], Shape]
     return identity
 
 
-def _identify(name: str, folder: Path, files: list[Path], precision: str, shape: Shape) -> ModelIdentity:
+def _identify(
+    name: str, folder: Path, files: list[Path], precision: str, template: Mapping[str, Any], shape: Shape
+) -> ModelIdentity:
     digests = {file.name: _digest(file) for file in files}
     config = json.loads((folder / "config.json").read_text())
     text = config.get("text_config") or {}
+    arguments = json.dumps(template, sort_keys=True)
+    weights = content_key("model", digests, precision)
     quantisation = config.get("quantization") or config.get("quantization_config")
     return ModelIdentity(
-        model_id=content_key("model", digests, precision),
+        model_id=f"{weights}-{shape.reading[:6]}" if shape.reading else weights,
+        tokenizer_id=content_key(shape.tokenizer_id, shape.reading) if shape.reading else shape.tokenizer_id,
+        n_layers=shape.n_layers,
+        width=shape.width,
+        vocab_size=shape.vocab_size,
+        dtype=shape.dtype,
+        system_role=shape.system_role,
         name=name,
         architecture=config.get("model_type", "unknown"),
         quantisation=f"{quantisation['bits']}-bit" if quantisation and "bits" in quantisation else "none",
+        template=arguments,
         context=int(config.get("max_position_embeddings") or text.get("max_position_embeddings") or 0),
-        **dataclasses.asdict(shape),
     )
+
+
+def weights_of(model_id: str) -> str:
+    """What model keys share whose weights and files are the same and which read text in different ways."""
+    return model_id.partition("-")[0]
 
 
 def _digest(file: Path) -> str:

@@ -31,11 +31,29 @@ def _open_file_limit_kept() -> Iterator[None]:
 with _open_file_limit_kept():
     import mlx_lm.utils
     from mlx_lm.convert import convert
-    from mlx_lm.models import activations, base
+    from mlx_lm.models import activations, base, gemma2
     from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, make_prompt_cache
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
+def _mend_gemma2() -> None:
+    """Have Gemma 2's attention broadcast a mask that differs from row to row.
+
+    With fewer key-value heads than heads its scores are 5-D, (B, kv heads, heads a kv head, T, S), because it caps them
+    itself. A mask (B, 1, T, S) then meets the wrong axes: it raises, or masks the wrong rows where B is the number of
+    key-value heads. mlx-lm's own batches are wrong in the same way.
+    """
+    attend = gemma2.Attention.__call__
+
+    def attend_by_row(self: Any, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        if mask is not None and mask.ndim == 4 and self.repeats > 1:
+            mask = mask[:, :, None]
+        return attend(self, x, mask, cache)
+
+    gemma2.Attention.__call__ = attend_by_row  # type: ignore[method-assign]
+
+
+_mend_gemma2()
 _swiglu, _scaled_dot_product_attention = activations.swiglu, base.scaled_dot_product_attention
 _rms_norm: Callable[[nn.RMSNorm, mx.array], mx.array] = nn.RMSNorm.__call__
 
@@ -92,8 +110,12 @@ def load_network(folder: Path, full_precision: bool) -> nn.Module:
 
 
 def load_tokenizer(folder: Path) -> TokenizerWrapper:
-    """The tokenizer of an mlx-lm folder, with its chat template."""
-    return mlx_lm.utils.load_tokenizer(folder)
+    """The tokenizer of an mlx-lm folder, with its chat template, and the stop tokens that `mlx_lm.load` gives it.
+
+    Most chat models name further ones in generation_config.json or config.json: the end of a turn, of a tool call.
+    """
+    stops = mlx_lm.utils.load_config(folder).get("eos_token_id")
+    return mlx_lm.utils.load_tokenizer(folder, eos_token_ids=stops)
 
 
 def quantise_folder(source: Path, destination: Path, bits: int) -> None:

@@ -1,7 +1,6 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -11,10 +10,12 @@ import numpy as np
 
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
-from steering_core.keys import content_key
 from steering_core.models.abilities import Abilities, abilities
+from steering_core.models.chat_template import ChatTemplate, checked_arguments
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.identity import ModelIdentity, Shape, identify
+from steering_core.models.raw_text import RawText
+from steering_core.models.reading import reading_key, tokenizer_key
 from steering_core.taps import Taps
 
 if TYPE_CHECKING:
@@ -55,13 +56,17 @@ class Model:
 
     with open_model("smollm2-135m") as model:
         model.identity.n_layers  # 30
+
+    `template` holds arguments of its chat template, such as {"enable_thinking": True} or {"date": "2026-01-31"}
+    (`steering_core.models.chat_template`); with other arguments it is another model to the store.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, template: Mapping[str, Any] | None = None) -> None:
         warn_if_slow()
         self.name = name
         self.folder = model_folder(name)
-        self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._shape)
+        self._template = checked_arguments(template or {})
+        self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._template, self._shape)
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +95,25 @@ class Model:
 
         return load_tokenizer(self.folder)
 
-    @property
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """What turns conversations into tokens."""
+        return ChatTemplate(self.tokenizer, self.name, self._template)
+
+    @cached_property
+    def raw_text(self) -> RawText:
+        """What turns raw text into tokens, and tokens into text."""
+        return RawText(self.tokenizer)
+
+    @cached_property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens that end a generation."""
+        """Tokens that end a generation: the tokenizer's, and those of the generation_config.json or config.json."""
         return frozenset(self.tokenizer.eos_token_ids)
+
+    @property
+    def further_stops(self) -> tuple[int, ...]:
+        """The stop tokens beside the tokenizer's own, ascending."""
+        return tuple(sorted(self.stop_tokens - {self.tokenizer.eos_token_id}))
 
     def new_cache(self) -> list[Any]:
         """An empty cache, one entry a block in most architectures."""
@@ -115,9 +135,12 @@ class Model:
         return abilities(architecture_in(self.folder))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What the tokens say, special ones included, exactly as they are."""
-        text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
-        return text
+        """What a sequence says from its first token on, special tokens included, exactly as they are."""
+        return self.raw_text.decoded(tokens)
+
+    def continuation(self, tokens: Sequence[int]) -> str:
+        """What tokens say that stand behind others, as an answer's do."""
+        return self.raw_text.continued(tokens)
 
     def checked_layers(self, layers: list[int] | None) -> list[int]:
         """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
@@ -136,7 +159,14 @@ class Model:
         mx.clear_cache()
 
     def _shape(self) -> Shape:
-        return Shape(*self.dimensions(), tokenizer_key(self.tokenizer))
+        reading = reading_key(self.tokenizer, self.chat_template, self.raw_text, self._template)
+        return Shape(*self.dimensions(), tokenizer_key(self.tokenizer), reading, self._system_role())
+
+    def _system_role(self) -> str | None:
+        """Where a system prompt stands in the chat template: its own place, the head of the user's turn, or nowhere."""
+        if not self.chat_template.exists:
+            return None
+        return "system" if self.chat_template.takes_system else "user"
 
     def dimensions(self) -> tuple[int, int, int, str]:
         """Layers, width, vocabulary and dtype of the network, read off one token's pass through every tapped block.
@@ -158,24 +188,14 @@ class Model:
         return len(self.taps), widths.pop(), logits.shape[-1], str(logits.dtype).removeprefix("mlx.core.")
 
 
-def tokenizer_key(tokenizer: "TokenizerWrapper") -> str:
-    """Content key of what turns text into tokens, the chat template included, however its files are written.
-
-    A model and its quantised twin share it, so they share prompts.
-    """
-    backend = getattr(tokenizer._tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        rules = {k: v for k, v in json.loads(backend.to_str()).items() if k not in ("truncation", "padding")}
-    else:  # a tokenizer written in Python: its vocabulary and name stand for its rules
-        rules = {"class": type(tokenizer._tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    return content_key("tokenizer", rules, tokenizer.chat_template, tokenizer.encode("a"))
-
-
 def _precision() -> str:
     """How numbers are held here: part of a model's identity, since activations differ with it."""
     return "float32" if on_cpu() else "as-stored"
 
 
-def open_model(name: str) -> Model:
-    """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported."""
-    return Model(name)
+def open_model(name: str, template: Mapping[str, Any] | None = None) -> Model:
+    """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported.
+
+    `template` holds arguments of its chat template: {"enable_thinking": True}, {"date": "2026-01-31"}, …
+    """
+    return Model(name, template)

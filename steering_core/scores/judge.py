@@ -97,7 +97,7 @@ def _local_replies(
 
 def _read(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
     """A conversation's tokens; the last message as raw text for a model without a chat template."""
-    if model.tokenizer.has_chat_template:
+    if model.chat_template.exists:
         return conversation(model, messages).tokens
     return prompt(model, messages[-1]["content"], chat=False).tokens
 

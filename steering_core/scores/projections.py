@@ -42,5 +42,5 @@ def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequ
 def _row(
     bench: Bench, vector_id: str, generation_id: str, tokens: Sequence[int], values: np.ndarray
 ) -> dict[str, object]:
-    pieces = [bench.model.text([token]) for token in tokens]
+    pieces = [bench.model.continuation([token]) for token in tokens]
     return {"vector_id": vector_id, "generation_id": generation_id, "tokens": pieces, "projections": values.tolist()}

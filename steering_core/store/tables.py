@@ -51,7 +51,8 @@ TABLES = {
     for table in (
         _table(
             "models",
-            "models that were opened, by content fingerprint",
+            "models that were opened, by content fingerprint; template holds the arguments of the chat template as "
+            "JSON, system_role says where a system prompt stands (system, user, or null without a template)",
             ("model_id",),
             model_id=text,
             name=text,
@@ -63,6 +64,8 @@ TABLES = {
             quantisation=text,
             tokenizer_id=text,
             context=whole,
+            template=text,
+            system_role=text,
         ),
         _table(
             "concepts",

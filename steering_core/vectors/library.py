@@ -15,6 +15,7 @@ from typing import Any
 
 from steering_core.errors import VectorAmbiguous, VectorError, VectorNotFound
 from steering_core.models import ModelIdentity
+from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector, vectors_by_id
 
@@ -69,7 +70,9 @@ def _matches(store: Store, text: str, model: ModelIdentity | None) -> list[dict[
     name, layer = _name_and_layer(text)
     concept, method = name.split("/", 1) if "/" in name else (name, None)
     rows = store.rows(_MATCHES, [text if KEY.fullmatch(text) else "-", name, layer, concept, method])
-    mine = [row for row in rows if model is None or row["model_id"] == model.model_id]
+    mine = [row for row in rows if model is None or weights_of(row["model_id"]) == weights_of(model.model_id)]
+    if model is not None and any(row["model_id"] == model.model_id for row in mine):
+        mine = [row for row in mine if row["model_id"] == model.model_id]
     named = [row for row in mine if row["name"] == name]  # a name that somebody gave goes before a concept's
     if not mine:
         raise VectorNotFound(_not_found(store, text, model, rows))

@@ -56,7 +56,7 @@ def promoted_tokens(model: Model, vectors: Sequence[Vector], k: int = 10) -> lis
 
 
 def _named(model: Model, scores: np.ndarray, ids: np.ndarray) -> tuple[tuple[str, float], ...]:
-    return tuple((model.tokenizer.decode([int(i)]), float(scores[i])) for i in ids)
+    return tuple((model.continuation([int(i)]), float(scores[i])) for i in ids)
 
 
 def extreme_prompts(store: Store, vector: Vector, k: int = 5) -> list[dict[str, object]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from steering_core.errors import VectorMismatch, VectorNotFound
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.models import ModelIdentity
+from steering_core.models.identity import weights_of
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Vector:
 
         With `same_family` one of another model of the same architecture and width passes, with a warning.
         """
-        if self.model_id == model.model_id:
+        if weights_of(self.model_id) == weights_of(model.model_id):
             return
         fits = self.architecture == model.architecture and len(self.direction) == model.width
         if fits and same_family:

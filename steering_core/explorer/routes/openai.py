@@ -23,6 +23,7 @@ from steering_core.explorer.state import Here, sampled
 from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
+from steering_core.spec import TemplateArguments
 
 router = APIRouter(tags=["openai"])
 MAX_CHOICES = 16
@@ -109,6 +110,7 @@ class ChatCompletion(Completion):
     """A conversation to go on with."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    chat_template_kwargs: TemplateArguments = {}
 
 
 class TextCompletion(Completion):
@@ -130,7 +132,11 @@ def models(here: Here) -> dict[str, Any]:
 async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response:
     """Go on with a conversation, steered."""
     messages = [message.plain() for message in wanted.messages]
-    return await _complete(wanted, here, request, lambda model: conversation(model, messages), _Chat())
+
+    def read(model: Model) -> Prompt:
+        return conversation(model, messages, wanted.chat_template_kwargs)
+
+    return await _complete(wanted, here, request, read, _Chat())
 
 
 @router.post("/completions", response_class=JSONResponse)

@@ -1,0 +1,53 @@
+"""`RawText`: raw text as tokens, and tokens as text, for tokenizers that add to either.
+
+Some tokenizers put a beginning-of-sequence token before a text, some an end-of-sequence token behind it, and
+SentencePiece drops a text's first space when it decodes. Texts that are read begin as the tokenizer has them begin, end
+with their own last token, and continuations keep their first space.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steering_core.models.mlx_lm import TokenizerWrapper
+
+Tokens = tuple[int, ...]
+
+
+class RawText:
+    """Text without a chat template, as `tokenizer` cuts it."""
+
+    def __init__(self, tokenizer: "TokenizerWrapper") -> None:
+        self._tokenizer = tokenizer
+
+    def encoded(self, text: str) -> Tokens:
+        """Tokens of `text`, with the tokenizer's beginning of a sequence once, and without its end of one."""
+        plain, beginning = self._plain(text), self._beginning
+        return plain if beginning and plain[: len(beginning)] == beginning else beginning + plain
+
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """What a sequence says from its first token on, special tokens included, exactly as they are."""
+        text: str = self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+        return text
+
+    def continued(self, tokens: Sequence[int]) -> str:
+        """What `tokens` say behind other tokens: SentencePiece's first space is kept."""
+        before, length = self._anchor
+        return self.decoded((*before, *tokens))[length:]
+
+    def _plain(self, text: str) -> Tokens:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    @cached_property
+    def _beginning(self) -> Tokens:
+        """What the tokenizer puts before every text."""
+        plain, whole = self._plain("a"), tuple(self._tokenizer.encode("a"))
+        places = [i for i in range(len(whole)) if whole[i : i + len(plain)] == plain]
+        return whole[: places[0]] if places else ()
+
+    @cached_property
+    def _anchor(self) -> tuple[Tokens, int]:
+        """Some tokens that text may stand behind, and the length of what they say."""
+        tokens = self._plain("a")
+        return tokens, len(self.decoded(tokens))
