@@ -31,13 +31,17 @@ LLAMA: dict[str, Any] = {
 
 def save_tiny_model(folder: Path, config: dict[str, Any] | None = None, seed: int = 0) -> Path:
     """Write a tiny random model with a byte tokenizer and a chat template; weights are drawn from `seed`."""
-    config = {**LLAMA, **(config or {})}
+    save_network(folder, {**LLAMA, **(config or {})}, seed)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_network(folder: Path, config: dict[str, Any], seed: int = 0) -> None:
+    """Write a random network and its configuration, without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     network = random_network(config, seed)
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(network.parameters())))
     (folder / "config.json").write_text(json.dumps(config))
-    byte_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def random_network(config: dict[str, Any], seed: int = 0) -> nn.Module:
