@@ -190,7 +190,11 @@ class ScoresSpec(Strict):
 
 
 class Spec(Strict):
-    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default."""
+    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
+
+    `allow_code` names those of the models, all of them local folders, whose own Python may run; `steer run` and the
+    other verbs heed it, flows do not.
+    """
 
     name: str = "run"
     models: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -199,11 +203,18 @@ class Spec(Strict):
     vectors: VectorsSpec = VectorsSpec()
     generations: GenerationsSpec = GenerationsSpec()
     scores: ScoresSpec = ScoresSpec()
+    allow_code: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """Content key of the whole spec."""
-        return content_key("spec", self.model_dump(mode="json"))
+        """Content key of the whole spec, without what it allows, which changes no number."""
+        return content_key("spec", self.model_dump(mode="json", exclude={"allow_code"}))
+
+    @model_validator(mode="after")
+    def _allowed_are_models(self) -> "Spec":
+        if strangers := [name for name in self.allow_code if name not in self.models]:
+            raise ValueError(f"allow_code names {', '.join(strangers)}, which is not among models: write it as there")
+        return self
 
 
 def load_spec(name: str | Path) -> Spec:

@@ -13,7 +13,9 @@ from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
 from steering_core.keys import content_key
 from steering_core.models.abilities import Abilities, abilities
+from steering_core.models.code import refuse_model_code
 from steering_core.models.embedded import EMBEDDED, embedded_model
+from steering_core.models.folders import checked_folder
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.taps import Taps
 
@@ -22,32 +24,31 @@ if TYPE_CHECKING:
 
 
 def model_folder(name: str) -> Path:
-    """The mlx-lm folder of `name`: an embedded model, a local folder, or a Hugging Face id.
+    """The mlx-lm folder of `name`: an embedded model, a local folder, or a Hugging Face id, `@revision` included.
 
-    Raises ModelNotFound with what to do where there is none.
+    Raises ModelNotFound with what to do where there is none, ModelUnsupported and ModelDamaged for one that cannot be
+    loaded, ModelRunsCode for one that would run Python of its own.
     """
     if name in EMBEDDED:
         return embedded_model(name)
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ModelNotFound(f"{folder} has no config.json: it is not an mlx-lm model folder")
-        return folder
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not folder.exists():
+        folder = _from_hub(name)
+    checked_folder(folder)
+    refuse_model_code(folder)
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    from steering_core.models.hub import hub_model, snapshot  # loads the hub's client, for a hub alone
+
+    wanted = hub_model(name)
+    if wanted is None:
         raise ModelNotFound(
             f"there is no model {name!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
-            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit"
+            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you like"
         )
-    from steering_core.models.mlx_lm import download  # loads mlx-lm, for a hub alone
-
-    try:
-        return download(name)
-    except Exception as error:  # the hub client raises errors of four libraries
-        raise ModelNotFound(
-            f"the hub has no model {name!r}, or cannot be reached ({type(error).__name__}: {str(error)[:300]}). "
-            "Check the name and the network; with HF_HUB_OFFLINE=1 only models already downloaded are found; "
-            f"without a network name a local mlx-lm folder, or an embedded model: {', '.join(EMBEDDED)}."
-        ) from error
+    return snapshot(wanted)
 
 
 class Model:
