@@ -161,6 +161,7 @@ class _Api(_Handler):
         if not name.endswith(LARGE):
             self._answer(200, body, headers)
             return
+        headers |= {"X-Xet-Hash": _key(name, body), "X-Xet-Refresh-Route": f"{self.hub.endpoint}/api/xet-token"}
         headers |= {"X-Linked-Size": str(len(body)), "X-Linked-Etag": f'"{_key(name, body)}"'}
         self._answer(302, headers=headers | {"Location": f"{self.hub.storage}/{commit}/{name}"})
 
@@ -219,6 +220,7 @@ def _entry(name: str, body: bytes) -> dict[str, Any]:
     entry: dict[str, Any] = {"oid": hashlib.sha1(body).hexdigest(), "size": len(body)}
     if name.endswith(LARGE):
         entry["lfs"] = {"oid": _key(name, body), "size": len(body), "pointerSize": 134}
+        entry["xetHash"] = _key(name, body)
     return entry
 
 

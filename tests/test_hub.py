@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.hf_api import BlobLfsInfo
 
 from steering_core.concepts import Concept
 from steering_core.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound, ModelUnsupported
@@ -69,6 +71,14 @@ def test_only_what_mlx_lm_needs_is_fetched(hub: Hub, source: Path) -> None:
     names = {file.name for file in folder.iterdir()}
     assert names == {"config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert all((folder / name).read_bytes() == (source / name).read_bytes() for name in names)
+    assert hub.served == {WEIGHTS: size(source)}
+    assert not hub.asked_for("xet")
+
+
+def test_two_at_once_download_once(hub: Hub, source: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(model_folder, [NAME, NAME])
+    assert first == second
     assert hub.served == {WEIGHTS: size(source)}
 
 
@@ -176,13 +186,17 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(hub: Hub, monkeypa
     assert hub.served == {}
 
 
-def test_another_disk_error_is_not_taken_for_a_full_disk(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EIO, OSError)])
+def test_a_full_disk_is_told_from_a_broken_one(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, number: int, told: type[Exception]
+) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise OSError(errno.EIO, "input/output error")
+        raise OSError(number, "said by the kernel")
 
-    monkeypatch.setattr(hub_module, "_fetch_large", broken)
-    with pytest.raises(OSError, match="input/output error"):
+    monkeypatch.setattr(hub_module._Large, "_append", broken)
+    with pytest.raises(told) as raised:
         model_folder(NAME)
+    assert type(raised.value) is told
 
 
 @pytest.mark.parametrize("kind", ["branch", "tag", "commit", "slash"])
@@ -275,6 +289,12 @@ def test_a_snapshot_with_a_file_gone_is_completed(hub: Hub, source: Path) -> Non
     (folder / WEIGHTS).resolve().unlink()
     (folder / WEIGHTS).unlink()
     assert (model_folder(NAME) / WEIGHTS).read_bytes() == (source / WEIGHTS).read_bytes()
+
+
+def test_a_checksum_that_is_a_path_names_no_file() -> None:
+    assert hub_module._over_http(BlobLfsInfo(size=1, sha256="a" * 64, pointer_size=1))
+    assert not hub_module._over_http(BlobLfsInfo(size=1, sha256="../" * 20 + "aaaa", pointer_size=1))
+    assert not hub_module._over_http(BlobLfsInfo(size=10**11, sha256="a" * 64, pointer_size=1))
 
 
 def test_pickles_and_gguf_are_refused_before_they_are_downloaded(hub: Hub, source: Path) -> None:

@@ -1,6 +1,7 @@
 """Folders that are no mlx-lm model: one error each, which says what to do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,20 @@ def test_a_file_is_no_model(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / name).write_bytes(b"GGUF")
     with pytest.raises(ModelUnsupported, match=says):
         Model(str(tmp_path / name))
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelUnsupported, match="name the folder"):
+        Model(str(tmp_path / "pipe"))
+
+
+def test_a_folder_in_the_place_of_weights_is_one_error(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    with pytest.raises(ModelDamaged, match="cannot be read"):
+        Model(str(folder))
 
 
 def test_a_sharded_model_is_loaded(tmp_path: Path) -> None:

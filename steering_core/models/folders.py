@@ -19,10 +19,17 @@ def checked_folder(folder: Path) -> Path:
     """`folder`, if its configuration can be read and its weights are there as a whole, by the files' headers alone.
 
     Raises ModelNotFound for a folder that holds no model, ModelUnsupported for weights that MLX does not read,
-    ModelDamaged for a file that is cut short or missing.
+    ModelDamaged for a file that is cut short, missing or not to be read.
     """
-    if folder.is_file():
+    if not folder.is_dir():
         raise _a_file(folder)
+    try:
+        return _checked(folder)
+    except OSError as error:
+        raise ModelDamaged(f"{folder} cannot be read ({error}): mend its files or their permissions") from error
+
+
+def _checked(folder: Path) -> Path:
     names = sorted(entry.name for entry in folder.iterdir())
     if "config.json" not in names:
         raise _no_configuration(folder, names)

@@ -22,14 +22,21 @@ from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.hf_api import ModelInfo, RepoSibling
-from huggingface_hub.utils import build_hf_headers, filter_repo_objects, get_session, hf_raise_for_status
+from huggingface_hub.hf_api import BlobLfsInfo, ModelInfo, RepoSibling
+from huggingface_hub.utils import (
+    build_hf_headers,
+    filter_repo_objects,
+    get_session,
+    hf_raise_for_status,
+    validate_repo_id,
+)
 from rich.filesize import decimal
 from tqdm import tqdm
 
@@ -74,7 +81,11 @@ class HubModel:
 def hub_model(name: str) -> HubModel | None:
     """The repository and revision that `name` spells, or None where it has another form."""
     spelled = _NAME.fullmatch(name)
-    if not spelled or ".." in name or "//" in name or name.startswith(".") or name.endswith(("/", ".lock")):
+    if not spelled or ".." in name or "//" in name or name.endswith(("/", ".lock")):
+        return None
+    try:
+        validate_repo_id(spelled["repository"])
+    except HFValidationError:
         return None
     return HubModel(spelled["repository"], spelled["revision"] or constants.DEFAULT_REVISION)
 
@@ -145,8 +156,9 @@ def _fetch_large(wanted: HubModel, info: ModelInfo, needed: Sequence[RepoSibling
     """Have every file that the hub keeps outside git (weights, large tokenizers) in the cache's blobs."""
     blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=wanted.repository, repo_type="model"), "blobs")
     blobs.mkdir(parents=True, exist_ok=True)
-    large = [_Large(file.rfilename, file.lfs.sha256, file.lfs.size, blobs) for file in needed if file.lfs]
-    missing = [file for file in large if not file.blob.exists()]
+    large = {file.lfs.sha256: file for file in needed if file.lfs and _over_http(file.lfs)}
+    found = [_Large(file.rfilename, sha256, file.lfs.size, blobs) for sha256, file in large.items() if file.lfs]
+    missing = [file for file in found if not file.blob.exists()]
     if not missing:
         return
     progress = _Progress(str(wanted), sum(file.size for file in missing), sum(file.arrived for file in missing))
@@ -159,6 +171,11 @@ def _fetch_large(wanted: HubModel, info: ModelInfo, needed: Sequence[RepoSibling
     log.info("downloading %s, %s, into %s (once)", wanted, decimal(progress.total), constants.HF_HUB_CACHE)
     for file in missing:
         file.fetch(hf_hub_url(wanted.repository, file.name, revision=info.sha), progress)
+
+
+def _over_http(file: BlobLfsInfo) -> bool:
+    """Whether the hub gives the file over plain HTTP, under a name that can be a file's."""
+    return file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE and bool(re.fullmatch("[0-9a-f]{64}", file.sha256))
 
 
 @dataclass

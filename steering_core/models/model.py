@@ -1,6 +1,7 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
 import json
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +32,8 @@ def model_folder(name: str) -> Path:
     """
     if name in EMBEDDED:
         return embedded_model(name)
-    folder = Path(name).expanduser()
-    if not folder.exists():
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  (leaves an unknown ~person as it is)
+    if not name or not os.path.exists(folder):  # noqa: PTH110  (no name is too long for it, or too odd)
         folder = _from_hub(name)
     checked_folder(folder)
     refuse_model_code(folder)
@@ -45,7 +46,7 @@ def _from_hub(name: str) -> Path:
     wanted = hub_model(name)
     if wanted is None:
         raise ModelNotFound(
-            f"there is no model {name!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
+            f"there is no model {name[:200]!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
             "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you like"
         )
     return snapshot(wanted)
