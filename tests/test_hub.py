@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.hf_api import BlobLfsInfo
+from prefect.states import Failed
 
+from flows import tasks
 from steering_core.concepts import Concept
 from steering_core.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound, ModelUnsupported
 from steering_core.models import Model, model_folder
@@ -308,6 +310,13 @@ def test_pickles_and_gguf_are_refused_before_they_are_downloaded(hub: Hub, sourc
     with pytest.raises(ModelUnsupported, match=r"repository people/pickles .*GGUF \(tiny-Q4\.gguf\).*gguf2mlx"):
         model_folder("people/pickles")
     assert hub.served == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "again"), [(HubUnreachable("later"), True), (ModelGated("terms"), False), (ModelNotFound("none"), False)]
+)
+def test_a_flow_asks_again_only_for_what_time_mends(error: Exception, again: bool) -> None:
+    assert tasks._hub_may_answer_later(None, None, Failed(data=error)) is again
 
 
 @pytest.mark.parametrize(
