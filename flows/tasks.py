@@ -19,7 +19,7 @@ from prefect.states import Completed
 from flows.patience import patiently
 from steering_core import pipeline
 from steering_core.concepts import Concept, Split
-from steering_core.errors import ModelNotFound
+from steering_core.errors import HubUnreachable
 from steering_core.evaluation.cells import Cell, Trial
 from steering_core.evaluation.search import Shortlist
 from steering_core.models import Model
@@ -91,14 +91,9 @@ class ProgressReporter:
             self._artifacts[what] = create_progress_artifact(progress=percent, description=what)
 
 
-NEVER_MENDS = ("RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError", "HFValidationError")
-
-
 def _hub_may_answer_later(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Whether a model could not be loaded because of its hub's network, the one fault that time mends."""
-    error = state.result(raise_on_failure=False)
-    cause = getattr(error, "__cause__", None)
-    return isinstance(error, ModelNotFound) and cause is not None and type(cause).__name__ not in NEVER_MENDS
+    return isinstance(state.result(raise_on_failure=False), HubUnreachable)
 
 
 @task(

@@ -5,7 +5,11 @@
     ├── ConceptError         a concept file that cannot be read or used
     ├── ModelError
     │   ├── ModelNotFound    no such embedded model, folder or hub repository
-    │   ├── ModelUnsupported an architecture whose blocks cannot be tapped
+    │   │   ├── ModelGated      a hub repository that asks for terms to be accepted, or for another token
+    │   │   └── HubUnreachable  a hub that does not answer, which time may mend
+    │   ├── ModelUnsupported an architecture whose blocks cannot be tapped, or files that MLX does not read
+    │   ├── ModelDamaged     a model's file that is cut short, is missing or cannot be read
+    │   ├── ModelRunsCode    a model that loads only by running Python of its own
     │   ├── LayerNotFound    a layer outside 0 .. n_layers - 1
     │   ├── SiteNotFound     a site that does not exist, or that this architecture's blocks do not have
     │   ├── PositionUnknown  a position that names no tokens
@@ -57,8 +61,24 @@ class ModelNotFound(ModelError):
     """No embedded model, local folder or hub repository goes by this name."""
 
 
+class ModelGated(ModelNotFound):
+    """A hub repository that asks for terms to be accepted, or for another token."""
+
+
+class HubUnreachable(ModelNotFound):
+    """A hub that does not answer or breaks off, which time may mend."""
+
+
 class ModelUnsupported(ModelError):
-    """An architecture whose blocks cannot be tapped, so it would run unsteered."""
+    """An architecture whose blocks cannot be tapped, so it would run unsteered, or files that MLX does not read."""
+
+
+class ModelDamaged(ModelError):
+    """A model's file that is cut short, is missing or cannot be read."""
+
+
+class ModelRunsCode(ModelError):
+    """A model that loads only by running Python of its own, which nobody allowed."""
 
 
 class LayerNotFound(ModelError):

@@ -28,6 +28,7 @@ from steering_core.evaluation.search import Ground, Search, Shortlist
 from steering_core.generations import generate
 from steering_core.interventions.resolve import by_key
 from steering_core.models import Model
+from steering_core.models.folders import commit_of
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.runs import Counts, Run
 from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
@@ -54,7 +55,10 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 
 def load_model(run: Run, name: str) -> Model:
     """The model `name`, registered in the store; its weights load when a stage needs them."""
-    return registered(run.store, Model(name, run.spec.template))
+    model = registered(run.store, Model(name, run.spec.template))
+    if commit := commit_of(model.folder):
+        run.commits[name] = commit
+    return model
 
 
 def registered(store: Store, model: Model) -> Model:

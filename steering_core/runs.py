@@ -63,6 +63,7 @@ class Run:
     """One execution of a spec against a store, begun when it is made.
 
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
+    `commits` says which commit of the hub each model was read from.
     A run that recommends nothing (a calibration) keeps no outcomes. Until it ends `steer store gc` waits for it.
     """
 
@@ -75,6 +76,7 @@ class Run:
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    commits: dict[str, str] = field(default_factory=dict)
     _clock: float = field(default_factory=time.perf_counter)
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -149,7 +151,7 @@ class Run:
             "seconds": time.perf_counter() - self._clock,
             "outcome": outcome,
             "stages": json.dumps(stages),
-            "versions": json.dumps(dict(_versions())),
+            "versions": json.dumps(dict(_versions()) | self.commits),
             "recommendation_ids": [r["recommendation_id"] for r in self.recommendations],
             "concept_ids": sorted({r["concept_id"] for r in self.recommendations}),
             "model_ids": sorted({r["model_id"] for r in self.recommendations}),

@@ -207,6 +207,8 @@ class Spec(Strict):
     """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
 
     `template` holds arguments for the models' chat templates: {enable_thinking: true}, {date: 2026-01-31}, ….
+    `allow_code` names those of the models, all of them local folders, whose own Python may run; `steer run` and the
+    other verbs heed it, flows do not.
     """
 
     name: str = "run"
@@ -216,15 +218,22 @@ class Spec(Strict):
     vectors: VectorsSpec = VectorsSpec()
     generations: GenerationsSpec = GenerationsSpec()
     scores: ScoresSpec = ScoresSpec()
+    allow_code: tuple[str, ...] = ()
     template: TemplateArguments = {}
 
     @property
     def key(self) -> str:
-        """Content key of the whole spec."""
-        said = self.model_dump(mode="json")
+        """Content key of the whole spec, without what it allows, which changes no number."""
+        said = self.model_dump(mode="json", exclude={"allow_code"})
         if not self.template:  # specs had none before 0.2, and keep their keys
             del said["template"]
         return content_key("spec", said)
+
+    @model_validator(mode="after")
+    def _allowed_are_models(self) -> "Spec":
+        if strangers := [name for name in self.allow_code if name not in self.models]:
+            raise ValueError(f"allow_code names {', '.join(strangers)}, which is not among models: write it as there")
+        return self
 
 
 def load_spec(name: str | Path) -> Spec:

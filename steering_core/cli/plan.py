@@ -9,11 +9,12 @@ import typer
 from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import Forecast, forecast
 from steering_core.cli.output import Format, print_rows
+from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import SIDES, load_concept
 from steering_core.models import open_model
 from steering_core.pipeline import extracted_layers
 from steering_core.prompts import pair_prompt
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
 app = typer.Typer()
@@ -26,7 +27,7 @@ def plan(
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """Say what a spec would extract: prompts, tokens, bytes, seconds. Refused where the disk is too small."""
-    wanted, opened = load_spec(spec), Store(store or default_store())
+    wanted, opened = allowed_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
     rows = [dataclasses.asdict(one) for one in found]
     print_rows(rows, list(rows[0]), form)

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from steering_core.cli.output import progress_bars
+from steering_core.cli.specs_in import allowed_spec
 from steering_core.errors import RunIncomplete
 from steering_core.json_values import plain
 from steering_core.pipeline import run
 from steering_core.reports import print_report
-from steering_core.spec import load_spec
 from steering_core.store import Store, default_store
 
 app = typer.Typer()
@@ -25,7 +25,7 @@ def run_spec(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Run a spec: extract, derive, generate, score, recommend. What the store already holds is not computed again."""
-    wanted, opened = load_spec(spec), Store(store or default_store())
+    wanted, opened = allowed_spec(spec), Store(store or default_store())
     failed: RunIncomplete | None = None
     try:
         with progress_bars() as notify:

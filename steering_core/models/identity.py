@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.keys import content_key
+from steering_core.models.code import code_allowed
 from steering_core.models.embedded import cache_folder
+from steering_core.models.folders import WEIGHTS
 
 IDENTITY_VERSION = 3
 _CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
@@ -58,7 +60,9 @@ def identify(
     name: str, folder: Path, precision: str, template: Mapping[str, Any], shape: Callable[[], Shape]
 ) -> ModelIdentity:
     """The identity of the model in `folder`; its files are read, and `shape` is asked, only when a file changed."""
-    files = sorted(f for f in folder.iterdir() if f.suffix in _CONTENT and f.name not in _NOT_CONTENT)
+    content = (*_CONTENT, ".py") if code_allowed(folder) else _CONTENT
+    files = sorted(f for f in folder.iterdir() if f.suffix in content and f.name not in _NOT_CONTENT)
+    files = [f for f in files if f.suffix != ".safetensors" or f.match(WEIGHTS)]  # mlx-lm reads no others
     stats = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     key = (str(folder.resolve()), precision, json.dumps(template, sort_keys=True), IDENTITY_VERSION)
     known = cache_folder() / "identities" / f"{content_key(*key)}.json"

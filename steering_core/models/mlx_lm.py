@@ -3,12 +3,15 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from steering_core.backend import mx, nn
 from steering_core.errors import ModelUnsupported
 from steering_core.models import cpu
+from steering_core.models.code import code_allowed, model_code
+from steering_core.models.loading import loading_network, loading_tokenizer
 
 if sys.platform != "win32":
     import resource
@@ -96,11 +99,16 @@ def _fast_attention(
 
 
 def load_network(folder: Path, full_precision: bool) -> nn.Module:
-    """The network of an mlx-lm folder; dequantised to float32 where `full_precision`."""
+    """The network of an mlx-lm folder; dequantised to float32 where `full_precision`.
+
+    Raises ModelUnsupported where mlx-lm lacks the architecture or the weights do not fit it.
+    """
     if full_precision:
         _use_fast_cpu_functions()
         cpu.keep_freed_memory()
-    network, _ = mlx_lm.utils.load_model(folder, lazy=True)
+    architecture_in(folder)
+    with loading_network(folder):
+        network, _ = mlx_lm.utils.load_model(folder, lazy=True, trust_remote_code=code_allowed(folder))
     if full_precision:
         network = mlx_lm.utils.dequantize_model(network)
         network.set_dtype(mx.float32)
@@ -114,19 +122,16 @@ def load_tokenizer(folder: Path) -> TokenizerWrapper:
 
     Most chat models name further ones in generation_config.json or config.json: the end of a turn, of a tool call.
     """
-    stops = mlx_lm.utils.load_config(folder).get("eos_token_id")
-    return mlx_lm.utils.load_tokenizer(folder, eos_token_ids=stops)
+    with loading_tokenizer(folder):
+        stops = mlx_lm.utils.load_config(folder).get("eos_token_id")
+        trusted = {"trust_remote_code": code_allowed(folder)}
+        return mlx_lm.utils.load_tokenizer(folder, trusted, eos_token_ids=stops)
 
 
 def quantise_folder(source: Path, destination: Path, bits: int) -> None:
     """Write a quantised copy of an mlx-lm folder; `destination` must not exist."""
     with contextlib.redirect_stdout(sys.stderr):  # mlx-lm prints its progress
         convert(str(source), str(destination), quantize=True, q_bits=bits, q_group_size=64)
-
-
-def download(repository: str) -> Path:
-    """The local snapshot of a hub repository, downloaded where it is missing."""
-    return Path(mlx_lm.utils._download(repository))
 
 
 def new_cache(network: nn.Module) -> list[Any]:
@@ -173,8 +178,17 @@ def architecture(network: nn.Module) -> str:
 
 
 def architecture_in(folder: Path) -> str:
-    """The same for the network of an mlx-lm folder, which is not loaded."""
-    model, _ = mlx_lm.utils._get_classes(mlx_lm.utils.load_config(folder))
+    """The same for the network of an mlx-lm folder, not loaded. Raises ModelUnsupported where mlx-lm lacks it."""
+    if model_code(folder):
+        return "custom_model"
+    config = mlx_lm.utils.load_config(folder)
+    try:
+        model, _ = mlx_lm.utils._get_classes(config)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:  # no name, or that of another kind of module
+        raise ModelUnsupported(
+            f"mlx-lm {version('mlx-lm')} has no architecture {config.get('model_type')!r}, which "
+            f"{folder / 'config.json'} names (model_type): upgrade mlx-lm if it is a new one, or take another model"
+        ) from error
     return model.__module__.rpartition(".")[2]
 
 
@@ -183,7 +197,6 @@ __all__ = [
     "TokenizerWrapper",
     "architecture",
     "architecture_in",
-    "download",
     "load_network",
     "load_tokenizer",
     "new_cache",

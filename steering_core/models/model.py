@@ -1,5 +1,6 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
 from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.chat_template import ChatTemplate, checked_arguments
+from steering_core.models.code import refuse_model_code
 from steering_core.models.embedded import EMBEDDED, embedded_model
+from steering_core.models.folders import checked_folder
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.models.raw_text import RawText
 from steering_core.models.reading import reading_key, tokenizer_key
@@ -23,32 +26,31 @@ if TYPE_CHECKING:
 
 
 def model_folder(name: str) -> Path:
-    """The mlx-lm folder of `name`: an embedded model, a local folder, or a Hugging Face id.
+    """The mlx-lm folder of `name`: an embedded model, a local folder, or a Hugging Face id, `@revision` included.
 
-    Raises ModelNotFound with what to do where there is none.
+    Raises ModelNotFound with what to do where there is none, ModelUnsupported and ModelDamaged for one that cannot be
+    loaded, ModelRunsCode for one that would run Python of its own.
     """
     if name in EMBEDDED:
         return embedded_model(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ModelNotFound(f"{folder} has no config.json: it is not an mlx-lm model folder")
-        return folder
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelNotFound(
-            f"there is no model {name!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
-            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit"
-        )
-    from steering_core.models.mlx_lm import download  # loads mlx-lm, for a hub alone
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  (leaves an unknown ~person as it is)
+    if not name or not os.path.exists(folder):  # noqa: PTH110  (no name is too long for it, or too odd)
+        folder = _from_hub(name)
+    checked_folder(folder)
+    refuse_model_code(folder)
+    return folder
 
-    try:
-        return download(name)
-    except Exception as error:  # the hub client raises errors of four libraries
+
+def _from_hub(name: str) -> Path:
+    from steering_core.models.hub import hub_model, snapshot  # loads the hub's client, for a hub alone
+
+    wanted = hub_model(name)
+    if wanted is None:
         raise ModelNotFound(
-            f"the hub has no model {name!r}, or cannot be reached ({type(error).__name__}: {str(error)[:300]}). "
-            "Check the name and the network; with HF_HUB_OFFLINE=1 only models already downloaded are found; "
-            f"without a network name a local mlx-lm folder, or an embedded model: {', '.join(EMBEDDED)}."
-        ) from error
+            f"there is no model {name[:200]!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
+            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you like"
+        )
+    return snapshot(wanted)
 
 
 class Model:
@@ -159,8 +161,9 @@ class Model:
         mx.clear_cache()
 
     def _shape(self) -> Shape:
+        dimensions = self.dimensions()  # first: an architecture that is not there is told before a tokenizer is sought
         reading = reading_key(self.tokenizer, self.chat_template, self.raw_text, self._template)
-        return Shape(*self.dimensions(), tokenizer_key(self.tokenizer), reading, self._system_role())
+        return Shape(*dimensions, tokenizer_key(self.tokenizer), reading, self._system_role())
 
     def _system_role(self) -> str | None:
         """Where a system prompt stands in the chat template: its own place, the head of the user's turn, or nowhere."""

@@ -1,0 +1,14 @@
+"""Specs as the verbs read them: what they allow, somebody wrote or named on the command line."""
+
+from pathlib import Path
+
+from steering_core.models.code import allow_code
+from steering_core.spec import Spec, load_spec
+
+
+def allowed_spec(name: str | Path) -> Spec:
+    """The spec of that name, after the folders of its `allow_code` may run their own Python in this process."""
+    spec = load_spec(name)
+    for folder in spec.allow_code:
+        allow_code(folder)
+    return spec
