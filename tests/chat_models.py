@@ -54,6 +54,7 @@ TEMPLATES: dict[str, str | list[dict[str, str]]] = {
         {"name": "other", "template": "x"},
     ],
     "faulty": "{{ messages[0]['no such thing']['at all'] }}",
+    "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "no answers": "{{ messages[0]['content'] }}",
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from steering_core.engine.sampling import Request, sample, stream
 from steering_core.errors import PromptError, SpecError, TemplateError
-from steering_core.models import Model, open_model
+from steering_core.models import Model, chat_template, open_model
 from steering_core.models.chat_template import TEMPLATE_DATE
 from steering_core.models.identity import weights_of
 from steering_core.models.template_clock import at
@@ -22,7 +22,7 @@ from tests.chat_models import TEMPLATES, save_chat_model, save_raw_model, save_s
 from tests.tiny import save_tiny_model
 
 Opened = Callable[..., Model]
-REFUSING = ("named without default", "faulty", "no answers")
+REFUSING = ("named without default", "faulty", "loops", "no answers")
 READABLE = sorted(TEMPLATES.keys() - set(REFUSING))
 
 
@@ -118,6 +118,12 @@ def test_a_refusal_has_the_templates_own_words(opened: Opened) -> None:
         prompt(silent, "Tea?", chat=True, answer="Yes")
     with pytest.raises(PromptError, match="leaves nothing of the answer"):
         prompt(opened("gemma2"), "Tea?", chat=True, answer=" \n")
+
+
+def test_a_template_that_loops_is_ended(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_SECONDS", 0.5)
+    with pytest.raises(TemplateError, match=r"not done after 0.5 s: it loops"):
+        prompt(opened("loops"), "Tea?", chat=True)
 
 
 def test_prompts_are_the_same_tomorrow(opened: Opened) -> None:

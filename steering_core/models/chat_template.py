@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from steering_core.deadline import DeadlinePassed, deadline
 from steering_core.errors import PromptError, TemplateError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Tokens = tuple[int, ...]
 
 TEMPLATE_DATE = datetime.date(2024, 7, 26)  # what Llama 3.2's template writes where it has no clock
 DATE = "date"  # the argument that sets the templates' clock
+_SECONDS = 10  # for one conversation; a real template takes less than a millisecond
 _DEFAULTS = {"enable_thinking": False}
 _MARKS = "\ue000\ue001\ue002"  # letters of private use, which stand for an answer: no text has them
 _THOUGHTS = (
@@ -151,10 +153,15 @@ class ChatTemplate:
         try:
             from steering_core.models.template_clock import at  # loads transformers: only where text is rendered
 
-            with at(_date(self._given)):
+            with at(_date(self._given)), deadline(_SECONDS):
                 text = self._tokenizer.apply_chat_template(
                     list(messages), tokenize=False, add_generation_prompt=not answered, **self._arguments
                 )
+        except DeadlinePassed as error:
+            raise TemplateError(
+                f"the chat template of {self._name} is not done after {_SECONDS} s: it loops, so use another template "
+                "(template: {chat_template: NAME}) or read raw text (chat: false)"
+            ) from error
         except Exception as error:  # a template is a program of its own, and may raise anything
             raise TemplateError(self._refusal(messages, error)) from error
         return str(text)
