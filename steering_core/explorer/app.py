@@ -12,11 +12,12 @@ from starlette.concurrency import run_in_threadpool
 
 from steering_core import __version__
 from steering_core.errors import ModelNotFound, SteerflowError, VectorNotFound
-from steering_core.explorer.accelerator import Accelerator, Busy
+from steering_core.explorer.accelerator import Accelerator
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.assets import PREFIX, assets
 from steering_core.explorer.kept import Kept
 from steering_core.explorer.models import OpenModels
+from steering_core.explorer.queue import Busy
 from steering_core.explorer.routes import ask, library, look, openai, steer
 from steering_core.explorer.shield import Shield
 from steering_core.explorer.state import Explorer

@@ -11,7 +11,10 @@ from steering_core.errors import QueryError
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     """The syntax tree of `sql`. Raises QueryError unless it is one SELECT (or FROM, SHOW, DESCRIBE, SUMMARIZE)."""
     (text,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
-    tree: dict[str, Any] = json.loads(text)
+    try:
+        tree: dict[str, Any] = json.loads(text)
+    except RecursionError:
+        raise QueryError("this is nested too deeply: name its parts in a WITH") from None
     if tree.get("error"):
         message = tree["error_message"]
         if tree.get("error_type") == "not implemented":
