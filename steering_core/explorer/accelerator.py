@@ -97,12 +97,6 @@ class Accelerator:
             self._changed.notify()
         self._thread.join()
 
-    def check_room(self) -> None:
-        """Raise Busy where no more may wait."""
-        with self._changed:
-            if len(self._queue) >= WAITING:
-                raise Busy(_BUSY)
-
     def submit(self, client: str, texts: Texts) -> None:
         """Have `texts` sampled when it is `client`'s turn. Raises Busy where too many wait."""
         self._put(client, texts)

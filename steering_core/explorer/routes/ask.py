@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from steering_core.explorer.ask import MAX_DOWNLOAD_ROWS, MAX_ROWS
+from steering_core.explorer.fields import Whole
 from steering_core.explorer.state import Here
 from steering_core.reports import named_query
 from steering_core.validation import Strict
@@ -24,7 +25,7 @@ class Question(Strict):
     """A SELECT over the store's views."""
 
     sql: Annotated[str, Field(min_length=1, max_length=20_000)]
-    max_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 200
+    max_rows: Annotated[Whole, Field(ge=1, le=MAX_ROWS)] = 200
 
 
 class Download(Strict):
