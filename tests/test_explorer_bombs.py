@@ -1,8 +1,11 @@
 """SQL that would take all memory or all day: refused within bounds, while the page's own queries go on."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from steering_core.errors import QueryError
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.children import AT_ONCE, WAITING, Child
 from steering_core.explorer.queue import Busy
+from steering_core.explorer.resident import held_by
 from steering_core.store import Store
 from tests.watchdog import watchdog
 
@@ -105,6 +109,12 @@ def test_what_is_nested_deeply_is_answered_or_refused_in_one_paragraph(asked: As
         ready(asked)
 
 
+@pytest.mark.parametrize("sql", TOO_DEEP[:4], ids=lambda sql: sql[:24])
+def test_steer_sql_says_too_what_is_nested_too_deeply(tmp_path: Path, sql: str) -> None:
+    with pytest.raises(QueryError, match=r"nested too deeply|SELECT clause without selection list"):
+        Store(tmp_path / "store").answer(sql)
+
+
 def test_the_pages_own_queries_do_not_wait_for_strangers(asked: Ask) -> None:
     """All turns are taken by what no interrupt stops."""
 
@@ -149,9 +159,9 @@ def test_those_who_come_when_many_wait_are_told_at_once(asked: Ask) -> None:
     assert max(told) < SECONDS + SLACK, "nobody waits longer than a question may take"
 
 
-def test_a_process_is_killed_by_its_size_where_the_system_does_not_limit_it(tmp_path: str) -> None:
+def test_a_process_is_killed_by_its_size_where_the_system_does_not_limit_it(tmp_path: Path) -> None:
     """macOS enforces no RLIMIT_AS: here the limit lies at 4 GB, so that the watch alone stops the query."""
-    store = Store(f"{tmp_path}/store")
+    store = Store(tmp_path / "store")
     with watchdog(2 << 30):
         child = Child(str(store.root), 4 << 30, 20.0)
         assert child.ask("SELECT 1", 1, "json")[0].kind == "answer"
@@ -167,8 +177,8 @@ def test_an_answer_beyond_the_bound_is_refused_before_it_is_sent(asked: Ask) -> 
         asked.answer("SELECT range FROM range(10_500_000)", max_rows=10_500_000)
 
 
-def test_closing_ends_every_process_in_the_middle_of_a_question(tmp_path: str) -> None:
-    asked = Ask(Store(f"{tmp_path}/store"), seconds=30.0, memory=MEMORY)
+def test_closing_ends_every_process_in_the_middle_of_a_question(tmp_path: Path) -> None:
+    asked = Ask(Store(tmp_path / "store"), seconds=30.0, memory=MEMORY)
     ready(asked)
     (child,) = asked._children._all
     failed: list[str] = []
@@ -188,3 +198,31 @@ def test_closing_ends_every_process_in_the_middle_of_a_question(tmp_path: str) -
     assert failed
     assert not child.fit
     assert not asked._children._all
+
+
+_SERVER = """
+import sys, threading, time
+from steering_core.explorer.ask import Ask
+from steering_core.store import Store
+asked = Ask(Store(sys.argv[1]), seconds=2.0)
+asked.answer("SELECT 1")
+threading.Thread(target=asked.answer, args=(sys.argv[2],), daemon=True).start()
+time.sleep(0.3)
+print(asked._children._all.pop()._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1", "SELECT levenshtein(repeat('ab', 200_000), repeat('ba', 200_000))"])
+def test_a_process_ends_where_its_server_was_killed(tmp_path: Path, sql: str) -> None:
+    """Idle it sees the other side close; in the middle of a question its own time runs out."""
+    server = subprocess.Popen([sys.executable, "-c", _SERVER, str(tmp_path / "store"), sql], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    assert held_by(pid) > 0
+    server.kill()
+    server.wait()
+    deadline = time.monotonic() + 60
+    while held_by(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not held_by(pid)
