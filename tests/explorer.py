@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.explorer.app import explorer_app
+from steering_core.explorer.server import server
 from steering_core.pipeline import run
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -56,15 +57,21 @@ def events(client: TestClient, url: str, body: dict[str, Any]) -> list[dict[str,
 @contextmanager
 def served(store: Store, **options: Any) -> Iterator[str]:
     """The address of the explorer over `store`, on a real server."""
-    config = uvicorn.Config(explorer_app(store, **options), log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    with served_app(explorer_app(store, **options)) as address:
+        yield address
+
+
+@contextmanager
+def served_app(app: FastAPI) -> Iterator[str]:
+    """The address of `app`, on a real server."""
+    serving = server(app, timeout_graceful_shutdown=1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listener]})
         thread.start()
-        while not server.started:
+        while not serving.started:
             time.sleep(0.01)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            serving.should_exit = True
             thread.join()

@@ -6,11 +6,11 @@ import webbrowser
 from typing import Annotated
 
 import typer
-import uvicorn
 from rich.console import Console
 
 from steering_core.errors import SteerflowError
 from steering_core.explorer.app import explorer_app
+from steering_core.explorer.server import server
 from steering_core.explorer.shield import LOOPBACK, new_token
 from steering_core.store import Store, default_store
 
@@ -37,8 +37,7 @@ def explore(
         Console().print(f"The explorer is at {address}", highlight=False, soft_wrap=True)
         if browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
-        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        server(application, timeout_graceful_shutdown=2).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import MAX_ROWS, Request, Stream, Token, stream
 from steering_core.errors import SteerflowError
 from steering_core.explorer.models import OpenModels
-from steering_core.explorer.queue import FairQueue
+from steering_core.explorer.queue import Busy, FairQueue
 from steering_core.models import Model
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,6 @@ _BUSY = f"{WAITING} requests wait for the accelerator already: try again in a mo
 
 Event = dict[str, Any]
 """queued (position), start (about), token (row, text, projections, finish), done (seconds), or error (message)."""
-
-
-class Busy(SteerflowError):
-    """Too many requests wait already."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +96,6 @@ class Accelerator:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-
-    def check_room(self) -> None:
-        """Raise Busy where no more may wait."""
-        with self._changed:
-            if len(self._queue) >= WAITING:
-                raise Busy(_BUSY)
 
     def submit(self, client: str, texts: Texts) -> None:
         """Have `texts` sampled when it is `client`'s turn. Raises Busy where too many wait."""

@@ -6,15 +6,15 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from steering_core import __version__
-from steering_core.errors import ModelNotFound, SteerflowError, VectorNotFound
-from steering_core.explorer.accelerator import Accelerator, Busy
+from steering_core.errors import SteerflowError
+from steering_core.explorer.accelerator import Accelerator
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.assets import PREFIX, assets
+from steering_core.explorer.faults import tell_faults
 from steering_core.explorer.kept import Kept
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.routes import ask, library, look, openai, steer
@@ -23,8 +23,6 @@ from steering_core.explorer.state import Explorer
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
-
-_STATUS = {ModelNotFound: 404, VectorNotFound: 404, Busy: 429}
 
 
 def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = None) -> FastAPI:
@@ -53,8 +51,7 @@ def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = N
     for router in (steer.router, library.router, look.router, ask.router):
         app.include_router(router, prefix="/api")
     app.include_router(openai.router, prefix="/v1")
-    app.add_exception_handler(SteerflowError, _told)
-    app.add_exception_handler(RequestValidationError, _faults)
+    tell_faults(app)
     app.add_middleware(Shield, token=token)
     _serve_page(app)
     return app
@@ -82,22 +79,3 @@ def _serve_page(app: FastAPI) -> None:
 
 def _packs(request: Request) -> bool:
     return "gzip" in request.headers.get("accept-encoding", "")
-
-
-def _told(request: Request, error: Exception) -> JSONResponse:
-    """A mistake in one paragraph, as the command line tells it."""
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
-    body = {"message": str(error), "type": "invalid_request_error", "code": type(error).__name__}
-    return JSONResponse({"error": body}, status_code=status)
-
-
-def _faults(request: Request, error: Exception) -> JSONResponse:
-    """Every fault of a request at once, each with its place."""
-    assert isinstance(error, RequestValidationError)
-    lines = [f"{'.'.join(map(str, f['loc'][1:])) or 'the request'}: {_says(f['msg'])}" for f in error.errors()]
-    body = {"message": "; ".join(lines), "type": "invalid_request_error", "code": "InvalidRequest"}
-    return JSONResponse({"error": body}, status_code=422)
-
-
-def _says(message: str) -> str:
-    return message.removeprefix("Value error, ")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from steering_core.activations.in_memory import activations_of
 from steering_core.errors import VectorNotFound
+from steering_core.explorer.fields import Flag
 from steering_core.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import example
@@ -26,7 +27,7 @@ class Contrast(Strict):
 
     positive: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
     negative: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
-    chat: bool = False
+    chat: Flag = False
     position: Literal["last", "mean"] = "last"
 
     @model_validator(mode="after")

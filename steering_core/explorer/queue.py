@@ -4,7 +4,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from steering_core.errors import SteerflowError
+
 T = TypeVar("T")
+
+
+class Busy(SteerflowError):
+    """Too many wait already."""
 
 
 class FairQueue(Generic[T]):

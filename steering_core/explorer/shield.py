@@ -4,22 +4,27 @@ A page on another site must not reach a server on loopback (its requests carry i
 re-bound to 127.0.0.1 (its requests carry that name as host). Beyond loopback a token is demanded.
 """
 
+import asyncio
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY = 1 << 20
+BODY_SECONDS = 10.0  # in which a body must have come
+_TOO_LARGE = f"the request is beyond {MAX_BODY >> 20} MiB: send less at once"
 COOKIE = "steerflow-token"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
 HEADERS = [
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -40,7 +45,8 @@ class Shield:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        fault = self._fault(scope, headers)
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        fault = (400, "give one Host header") if len(hosts) > 1 else self._fault(scope, headers)
         if fault:
             return await _refuse(send, *fault)
         if self._token and (given := _query_token(scope)):
@@ -48,32 +54,39 @@ class Shield:
         if self._token and not self._knows(headers):
             return await _refuse(send, 401, "this explorer wants its token: open the address that it printed, or send "
                                  "it as `Authorization: Bearer TOKEN`")  # fmt: skip
-        body = _Bounded(receive)
+        body = _Bounded(receive, BODY_SECONDS)
+
+        begun = False
 
         async def guarded_send(message: Message) -> None:
-            if body.too_large:  # the application saw a torn body: what it says to that is of no use
+            nonlocal begun
+            if body.fault and not begun:  # the application saw a torn body: what it says to that is of no use
                 return
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
         await self._app(scope, body.receive, guarded_send)
-        if body.too_large:
-            await _refuse(send, 413, f"the request is beyond {MAX_BODY >> 20} MiB")
+        if body.fault and not begun:
+            await _refuse(send, *body.fault, close=True)
         return None
 
     def _fault(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self._token is None and _name(host) not in LOOPBACK:
-            return 421, f"this explorer serves loopback alone, not {host!r}: start it with --host for others"
+        name = host_name(host)
+        if self._token is None and name not in LOOPBACK:
+            return 421, f"this explorer serves loopback alone, not {host[:200]!r}: start it with --host for others"
+        if not name:
+            return 400, f"the Host header {host[:200]!r} names no host: give NAME or NAME:PORT"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             return 403, "requests from other origins are refused"
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") and scope["method"] != "GET":
             return 403, "requests from other sites are refused"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY:
-            return 413, f"the request is beyond {MAX_BODY >> 20} MiB"
+        if not re.fullmatch("[0-9]{1,12}", length) or int(length) > MAX_BODY:
+            return 413, _TOO_LARGE
         if scope["method"] == "POST" and not headers.get("content-type", "").startswith("application/json"):
             return 415, "send JSON, with `Content-Type: application/json`"
         return None
@@ -104,9 +117,12 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    return urlsplit(f"//{host}").hostname or "" if host and "@" not in host else ""
+def host_name(host: str) -> str:
+    """The whole name in a Host header, in small letters and without its port; empty where the header names none."""
+    found = _HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
+        return ""
+    return found["name"].lower().strip("[]")
 
 
 def _query_token(scope: Scope) -> str:
@@ -124,23 +140,36 @@ def _cookie(header: str) -> str:
 
 
 class _Bounded:
-    """A request's body that ends where it grows beyond the bound; nothing may be sent before it was read."""
+    """A request's body that ends where it grows or lasts beyond the bounds; nothing may be sent before it was read."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self._size = receive, 0
-        self.too_large = False
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive, self._size, self._whole = receive, 0, False
+        self._until = asyncio.get_running_loop().time() + seconds
+        self.fault: tuple[int, str] | None = None
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        if self._whole:  # what comes now is that the client has gone, whenever it does
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            return self._torn(408, f"the request's body had not come after {BODY_SECONDS:g} s: send it whole")
         self._size += len(message.get("body", b""))
         if self._size > MAX_BODY:
-            self.too_large = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return self._torn(413, _TOO_LARGE)
+        self._whole = not message.get("more_body", False)
         return message
 
+    def _torn(self, status: int, why: str) -> Message:
+        self.fault = self.fault or (status, why)
+        return {"type": "http.request", "body": b"", "more_body": False}
 
-async def _refuse(send: Send, status: int, why: str) -> None:
+
+async def _refuse(send: Send, status: int, why: str, close: bool = False) -> None:
+    """Say why, in the form of the API's errors; `close` where the rest of the request will not be read."""
     body = json.dumps({"error": {"message": why, "type": "refused"}}).encode()
-    start = {"type": "http.response.start", "status": status}
-    await send({**start, "headers": [(b"content-type", b"application/json"), *HEADERS]})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
+    headers += [(b"connection", b"close")] * close
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

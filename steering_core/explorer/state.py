@@ -1,8 +1,9 @@
 """What every route works with, and how rows go out."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -51,8 +52,23 @@ async def sampled(
 ) -> AsyncIterator[Event]:
     """Every event of a request's texts, to `done` or `error`. Its work ends when its client goes, or stops to iterate.
 
-    Raises Busy where too many wait.
+    Raises Busy where too many wait, before there is anything to iterate: an answer that has begun has its place.
     """
+    events = _sampled(explorer, request, sampling, rows)
+    first = await anext(events)  # `queued`; begun, the iterator also ends its work where nobody goes on with it
+    return _from(first, events)
+
+
+async def _from(first: Event, rest: AsyncGenerator[Event]) -> AsyncIterator[Event]:
+    async with contextlib.aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event
+
+
+async def _sampled(
+    explorer: Explorer, request: Request, sampling: Sampling, rows: Callable[[Model], Rows]
+) -> AsyncGenerator[Event]:
     loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
     texts = Texts(sampling, rows, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
     explorer.accelerator.submit(client_of(request), texts)

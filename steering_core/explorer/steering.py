@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
+from steering_core.explorer import fields
 from steering_core.explorer.accelerator import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
+from steering_core.explorer.fields import Flag, ModelName, Real, Strength, Whole
 from steering_core.interventions.change import Change, Intervention, Phase
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import parse
@@ -28,8 +30,7 @@ MAX_TOKENS = 2048
 MAX_TEXT = 50_000
 MAX_EXPRESSION = 2_000
 
-Layer = Annotated[int, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Layer = Annotated[Whole, Field(ge=0, le=9_999)]
 Operation = Literal["add", "ablate", "clamp", "rotate"]
 
 
@@ -39,11 +40,11 @@ class VectorUse(Strict):
     `layers` says where a contrast's vectors act; a vector of the library acts at its own layer.
     """
 
-    vector: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    vector: fields.VectorName | None = None
     contrast: Contrast | None = None
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | None = None
-    alpha: Finite | None = None
-    dose: Finite | None = None
+    alpha: Strength | None = None
+    dose: Strength | None = None
     operation: Operation = "add"
 
     @model_validator(mode="after")
@@ -71,15 +72,15 @@ class Steering(Strict):
 class SteerRequest(Strict):
     """A prompt and how to steer its answer; with `compare` the unsteered answer comes beside it, with one seed."""
 
-    model: Annotated[str, Field(min_length=1, max_length=300)]
+    model: ModelName
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
-    chat: bool = True
+    chat: Flag = True
     steering: Steering = Steering()
-    compare: bool = True
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 80
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    compare: Flag = True
+    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
+    temperature: Annotated[Real, Field(ge=0, le=5)] = 0.7
+    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=8)] = ()
 
     @property

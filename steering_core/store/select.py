@@ -7,16 +7,21 @@ import duckdb
 
 from steering_core.errors import QueryError
 
+_TOO_DEEP = "this is nested too deeply: name its parts in a WITH, or give a list in place of a chain"
+
 
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     """The syntax tree of `sql`. Raises QueryError unless it is one SELECT (or FROM, SHOW, DESCRIBE, SUMMARIZE)."""
     (text,) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
-    tree: dict[str, Any] = json.loads(text)
+    try:
+        tree: dict[str, Any] = json.loads(text)
+    except RecursionError:
+        raise QueryError(_TOO_DEEP) from None
     if tree.get("error"):
         message = tree["error_message"]
         if tree.get("error_type") == "not implemented":
             message = "only one SELECT (or SHOW TABLES, DESCRIBE, SUMMARIZE) is allowed: DuckDB itself does the rest"
-        raise QueryError(message)
+        raise QueryError(_TOO_DEEP if "max_expression_depth" in message else message)
     if not tree["statements"]:
         raise QueryError("there is no SQL in this: give one SELECT, or SHOW TABLES")
     if len(tree["statements"]) > 1:

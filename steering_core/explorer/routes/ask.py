@@ -1,25 +1,23 @@
 """Ask: one SELECT over the views, its answer as JSON or a file, and the named queries as examples."""
 
 import functools
-import io
 import itertools
 import re
 from importlib.resources import files as package_files
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from fastapi import APIRouter
 from pydantic import Field
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from steering_core.explorer.ask import MAX_DOWNLOAD_ROWS, MAX_ROWS
-from steering_core.explorer.state import Here, rows_of
+from steering_core.explorer.fields import Whole
+from steering_core.explorer.state import Here
 from steering_core.reports import named_query
 from steering_core.validation import Strict
 
 router = APIRouter(tags=["ask"])
+KINDS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _PARAMETERS = re.compile(r"Parameters?: ([a-z_, ]+)")
 
 
@@ -27,7 +25,7 @@ class Question(Strict):
     """A SELECT over the store's views."""
 
     sql: Annotated[str, Field(min_length=1, max_length=20_000)]
-    max_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 200
+    max_rows: Annotated[Whole, Field(ge=1, le=MAX_ROWS)] = 200
 
 
 class Download(Strict):
@@ -37,27 +35,18 @@ class Download(Strict):
     format: Literal["csv", "parquet"]
 
 
-@router.post("/sql")
-def sql(question: Question, here: Here) -> dict[str, Any]:
-    """Rows of one SELECT; `cut` says that there were more than `max_rows`."""
-    answer = here.ask.answer(question.sql, question.max_rows)
-    types = {field.name: str(field.type) for field in answer.rows.schema}
-    return {"columns": answer.rows.column_names, "types": types, "rows": rows_of(answer.rows), "cut": answer.cut}
+@router.post("/sql", response_class=JSONResponse)
+def sql(question: Question, here: Here) -> Response:
+    """Rows of one SELECT, their columns and types; `cut` says that there were more than `max_rows`."""
+    return Response(here.ask.written(question.sql, "json", question.max_rows), media_type="application/json")
 
 
 @router.post("/sql/download", response_class=Response)
 def download(wanted: Download, here: Here) -> Response:
     """The rows of one SELECT as a file."""
-    table = here.ask.answer(wanted.sql, MAX_DOWNLOAD_ROWS).rows
-    sink = io.BytesIO()
-    if wanted.format == "parquet":
-        pyarrow.parquet.write_table(table, sink)
-        kind = "application/vnd.apache.parquet"
-    else:
-        pyarrow.csv.write_csv(_without_lists(table), sink)
-        kind = "text/csv; charset=utf-8"
+    content = here.ask.written(wanted.sql, wanted.format, MAX_DOWNLOAD_ROWS)
     headers = {"content-disposition": f'attachment; filename="steerflow.{wanted.format}"'}
-    return Response(sink.getvalue(), media_type=kind, headers=headers)
+    return Response(content, media_type=KINDS[wanted.format], headers=headers)
 
 
 @router.get("/queries")
@@ -81,12 +70,3 @@ def _described(name: str, text: str) -> dict[str, Any]:
     named = _PARAMETERS.search(said)
     parameters = [name.strip() for name in named.group(1).split(",")] if named else []
     return {"name": name, "says": _PARAMETERS.sub("", said).strip(" ."), "sql": text, "parameters": parameters}
-
-
-def _without_lists(table: pa.Table) -> pa.Table:
-    """CSV has no lists or structs: they go out as JSON-like text."""
-    for i, column in enumerate(table.schema):
-        if pa.types.is_nested(column.type):
-            shown = pa.array([None if value is None else str(value) for value in table[column.name].to_pylist()])
-            table = table.set_column(i, column.name, shown)
-    return table

@@ -1,5 +1,6 @@
 """Look: the evidence, as rows of the named queries and as charts drawn from them."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from steering_core.charts import evaluation
 from steering_core.charts import explorer as charts
 from steering_core.errors import QueryError
+from steering_core.explorer.fields import ModelName, VectorName
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.state import Explorer, Here, called, rows_of
 from steering_core.explorer.steering import named_vector
@@ -22,6 +24,7 @@ from steering_core.vectors.meaning import Tokens, promoted_tokens
 router = APIRouter(tags=["look"])
 
 _BOUNDS = ScoresSpec()
+MAX_VALUE = 1_000  # letters of a parameter
 DEFAULTS = {  # of the queries' parameters
     "max_perplexity_ratio": _BOUNDS.max_perplexity_ratio,
     "max_kl": _BOUNDS.max_kl,
@@ -43,7 +46,7 @@ CHARTS: dict[str, tuple[str, Callable[[charts.Rows], charts.Drawing]]] = {
 
 
 @router.get("/look", response_class=JSONResponse)
-def look(here: Here, model: str | None = None) -> Response:
+def look(here: Here, model: ModelName | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
     The first is the best of `model`; where there is no such model, of the first that is known.
@@ -97,19 +100,21 @@ def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, An
     query = known[name]
     if missing := [p for p in query["parameters"] if p not in given and p not in DEFAULTS]:
         raise QueryError(f"the query {name} wants {', '.join(missing)} too")
+    if long := [p for p in query["parameters"] if len(given.get(p, "")) > MAX_VALUE]:
+        raise QueryError(f"{long[0]} has {len(given[long[0]]):,} letters: give at most {MAX_VALUE}")
     values = [_value(given.get(p, DEFAULTS.get(p))) for p in query["parameters"]]
     return here.kept.of((name, *values), lambda: rows_of(here.ask.own(query["sql"], values)))
 
 
 def _value(given: str | float | None) -> str | float | None:
     """A query string's value as SQL takes it; keys are hexadecimal and may look like numbers, so they stay text."""
-    if isinstance(given, str) and len(given) < KEY_LENGTH and given.lstrip("-").isdecimal():
+    if isinstance(given, str) and len(given) < KEY_LENGTH and re.fullmatch("-?[0-9]+", given):
         return int(given)
     return given
 
 
 @router.get("/promoted")
-async def promoted(model: str, vector: str, here: Here, request: Request) -> list[dict[str, Any]]:
+async def promoted(model: ModelName, vector: VectorName, here: Here, request: Request) -> list[dict[str, Any]]:
     """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
 
     def found(opened: Model) -> Tokens:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.accelerator import Event, Rows, Sampling
+from steering_core.explorer.fields import Flag, ModelName, Real, Whole
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, sampled
 from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, planned
@@ -56,16 +57,16 @@ class Completion(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    model: Annotated[str, Field(min_length=1, max_length=300)]
+    model: ModelName
     steering: Steering = Steering()
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: Annotated[Real, Field(ge=0, le=5)] | None = None
+    top_p: Annotated[Real, Field(gt=0, le=1)] | None = None
+    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[Whole, Field(ge=1, le=MAX_CHOICES)] | None = None
     stop: Annotated[str, Field(min_length=1, max_length=100)] | list[str] | None = None
-    stream: bool | None = None
+    stream: Flag | None = None
     stream_options: dict[str, Any] | None = None
     tools: Any = None
     logprobs: Any = None
@@ -73,7 +74,7 @@ class Completion(BaseModel):
     frequency_penalty: Any = None
     presence_penalty: Any = None
     response_format: Any = None
-    echo: bool | None = None
+    echo: Flag | None = None
 
     @field_validator("top_p")
     @classmethod
@@ -179,9 +180,8 @@ async def _complete(
         requests = [Row(tokens, intervention, (seed + i) % 2**32) for i in range(wanted.n or 1)]
         return Rows(requests, about={"prompt_tokens": len(tokens), "model_id": model.identity.model_id})
 
-    here.accelerator.check_room()
     head = {"id": f"{form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
-    events = sampled(here, request, wanted.sampling, rows)
+    events = await sampled(here, request, wanted.sampling, rows)
     if wanted.stream:
         return event_stream(_chunks(events, {**head, "object": form.part}, wanted, form))
     return await _whole(events, {**head, "object": form.whole}, form)

@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import Contrast
+from steering_core.explorer.fields import ModelName
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
 from steering_core.explorer.steering import SteerRequest, rows
@@ -22,7 +23,7 @@ router = APIRouter(tags=["steer"])
 class ContrastRequest(Strict):
     """A contrast, and the model that reads it."""
 
-    model: Annotated[str, Field(min_length=1, max_length=300)]
+    model: ModelName
     contrast: Contrast
 
 
@@ -32,7 +33,7 @@ class SaveRequest(Strict):
     vector_ids: Annotated[
         tuple[Annotated[str, Field(pattern="^[0-9a-f]{20}$")], ...], Field(min_length=1, max_length=128)
     ]
-    model: Annotated[str, Field(min_length=1, max_length=300)]
+    model: ModelName
     name: Annotated[str, Field(min_length=1, max_length=80)]
 
 
@@ -43,8 +44,7 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
     `queued` (position, 0 is next), `start` (rows, vectors, probes), `token` (row, text, projections, finish), `done`,
     or `error` (message).
     """
-    here.accelerator.check_room()
-    texts = sampled(here, request, wanted.sampling, lambda model: rows(model, here.store, here.drafts, wanted))
+    texts = await sampled(here, request, wanted.sampling, lambda model: rows(model, here.store, here.drafts, wanted))
     return event_stream(texts)
 
 

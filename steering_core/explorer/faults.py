@@ -1,0 +1,74 @@
+"""What is wrong with a request, as an answer: one paragraph in the form of OpenAI's errors."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from steering_core.errors import ModelNotFound, SteerflowError, VectorNotFound
+from steering_core.explorer.queue import Busy
+from steering_core.validation import MAX_FAULTS, shown
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 2_000  # letters
+_STATUS = {ModelNotFound: 404, VectorNotFound: 404, Busy: 429}
+_SAYS_ENOUGH = ("missing", "extra_forbidden", "value_error")
+
+
+def tell_faults(app: FastAPI) -> None:
+    """Have `app` answer every error in one form."""
+    app.add_exception_handler(SteerflowError, _mistake)
+    app.add_exception_handler(RequestValidationError, _misfits)
+    app.add_exception_handler(HTTPException, _not_served)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _answer(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    text = "\n".join(line for line in message.splitlines() if line.strip())
+    text = text.encode(errors="replace").decode()  # half of a surrogate pair is no UTF-8
+    text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
+    body = {"message": text, "type": "invalid_request_error", "code": code}
+    return JSONResponse({"error": body}, status_code=status, headers=headers)
+
+
+def _mistake(request: Request, error: Exception) -> JSONResponse:
+    """A mistake as the command line tells it."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    return _answer(status, str(error), type(error).__name__, {"retry-after": "1"} if status == 429 else None)
+
+
+def _misfits(request: Request, error: Exception) -> JSONResponse:
+    """Every fault of a request at once, each with its place and its value."""
+    assert isinstance(error, RequestValidationError)
+    faults = error.errors()
+    lines = [_fault(fault) for fault in faults[:MAX_FAULTS]]
+    lines += [f"and {len(faults) - MAX_FAULTS} faults more"] * (len(faults) > MAX_FAULTS)
+    return _answer(422, "; ".join(lines), "InvalidRequest")
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "json_invalid":
+        return f"the body is no JSON, from letter {fault['loc'][-1]} on: {fault.get('ctx', {}).get('error', '')}"
+    where = ".".join(f"{part:.60}" if isinstance(part, str) else str(part) for part in fault["loc"][1:])
+    said = fault["msg"].removeprefix("Value error, ")
+    got = "" if fault["type"] in _SAYS_ENOUGH or not where else f" (got {shown(fault['input'])})"
+    return f"{where or 'the request'}: {said}{got}"
+
+
+def _not_served(request: Request, error: Exception) -> JSONResponse:
+    """What the application does not have, or could not read."""
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"[:200]
+    says = {404: "there is nothing at", 405: "this method is not served:"}.get(error.status_code)
+    message = f"{says} {what}; /api/openapi.json lists what there is" if says else f"{what}: {error.detail}"
+    return _answer(error.status_code, message, "InvalidRequest", error.headers)
+
+
+def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours; the server writes it into its log."""
+    return _answer(500, "something went wrong here; the server's log has the details", type(error).__name__)
