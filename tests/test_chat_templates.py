@@ -80,6 +80,7 @@ def test_thinking_is_had_where_it_is_asked_for(opened: Opened) -> None:
         assert quiet.text(conversation(quiet, [{"role": "user", "content": "Tea?"}]).tokens).endswith("</think>\n\n")
         turns = [{"role": "user", "content": "Tea?"}]
         assert quiet.text(conversation(quiet, turns, {"enable_thinking": True}).tokens).endswith(ending)
+        assert model.text(conversation(model, turns, {"enable_thinking": False}).tokens).endswith("</think>\n\n")
         assert model.identity.model_id != quiet.identity.model_id
         assert weights_of(model.identity.model_id) == weights_of(quiet.identity.model_id)
 
@@ -112,6 +113,11 @@ def test_a_refusal_has_the_templates_own_words(opened: Opened) -> None:
         prompt(opened("named without default"), "Tea?", chat=True)
     named = opened("named without default", chat_template="plain")
     assert named.text(prompt(named, "Tea?", chat=True).tokens) == "<|user|>Tea?<|end|><|assistant|>"
+    for text in ("x", "{{ 'a' * 10 ** 9 }}"):
+        with pytest.raises(TemplateError, match=r"has no chat template .*: it has plain, other"):
+            conversation(named, twice[:1], {"chat_template": text})
+    with pytest.raises(PromptError, match="tokenize cannot be an argument of a chat template"):
+        conversation(named, twice[:1], {"tokenize": True})
     silent = opened("no answers")
     assert silent.text(prompt(silent, "Tea?", chat=True).tokens) == "Tea?"
     with pytest.raises(TemplateError, match="leaves out what the assistant says"):

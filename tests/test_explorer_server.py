@@ -82,6 +82,11 @@ def test_openais_client_understands_our_refusals(client: openai.OpenAI, tiny_fol
             messages=MESSAGES,
             extra_body={"steering": {"vectors": [{"vector": "nowhere", "dose": 1}]}},
         )
+    for arguments, says in (({"date": "soon"}, "write YYYY-MM-DD"), ({"chat_template": "{{ 1 }}"}, "no chat template")):
+        with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError), match=says):
+            client.chat.completions.create(
+                model=str(tiny_folder), messages=MESSAGES, extra_body={"chat_template_kwargs": arguments}
+            )
     with pytest.raises(openai.BadRequestError, match="there is no model"):
         client.chat.completions.create(model="gpt-9", messages=MESSAGES)
     with pytest.raises(openai.UnprocessableEntityError, match="top_p"):

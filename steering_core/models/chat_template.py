@@ -25,6 +25,11 @@ Tokens = tuple[int, ...]
 
 TEMPLATE_DATE = datetime.date(2024, 7, 26)  # what Llama 3.2's template writes where it has no clock
 DATE = "date"  # the argument that sets the templates' clock
+_TAKEN = {  # arguments of `apply_chat_template` itself
+    *("conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict"),
+    *("return_tensors", "return_assistant_tokens_mask", "padding", "truncation", "max_length", "tokenizer_kwargs"),
+    *("sanitize_control_tokens", "strftime_now"),
+}
 _SECONDS = 10  # for one conversation; a real template takes less than a millisecond
 _DEFAULTS = {"enable_thinking": False}
 _MARKS = "\ue000\ue001\ue002"  # letters of private use, which stand for an answer: no text has them
@@ -54,7 +59,9 @@ class ChatTemplate:
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> "ChatTemplate":
         """The same template with further arguments, which go before those it has."""
-        return ChatTemplate(self._tokenizer, self._name, {**self._given, **arguments}) if arguments else self
+        if not arguments:
+            return self
+        return ChatTemplate(self._tokenizer, self._name, checked_arguments({**self._given, **arguments}))
 
     @cached_property
     def takes_system(self) -> bool:
@@ -148,8 +155,16 @@ class ChatTemplate:
             )
         return before, behind
 
+    def _check_name(self) -> None:
+        """Refuse the argument `chat_template` where it is not the name of one of the model's own templates."""
+        own, wanted = getattr(self._tokenizer, "chat_template", None), self._given.get("chat_template")
+        if wanted is not None and not (isinstance(own, dict) and wanted in own):
+            known = f"it has {', '.join(own)}" if isinstance(own, dict) else "it has one without a name"
+            raise TemplateError(f"{self._name} has no chat template {str(wanted)[:60]!r}: {known}")
+
     def _rendered(self, messages: Messages, answered: bool = False) -> str:
         """The template's text. Raises TemplateError with the template's own words."""
+        self._check_name()
         try:
             from steering_core.models.template_clock import at  # loads transformers: only where text is rendered
 
@@ -217,8 +232,10 @@ def _date(arguments: Mapping[str, Any]) -> datetime.date:
 def checked_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """`arguments` of a chat template, without those that say what holds anyway.
 
-    Raises PromptError for a date that is none.
+    Raises PromptError for a date that is none, and for names that are no template's to read.
     """
+    if taken := sorted(_TAKEN & arguments.keys()):
+        raise PromptError(f"{', '.join(taken)} cannot be an argument of a chat template: it says how text is read here")
     try:
         found = {**arguments, DATE: str(_date(arguments))}
     except ValueError:
