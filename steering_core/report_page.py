@@ -11,6 +11,7 @@ import jinja2
 from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import Drawing, data_uri, svg
 from steering_core.cli.output import shown
+from steering_core.markdown import markdown_text
 from steering_core.reports import command, named_query, verdict_in_words
 from steering_core.spec import ScoresSpec
 from steering_core.store import Store
@@ -83,11 +84,15 @@ def charts(store: Store, row: Row) -> dict[str, Picture]:
 def pictures_in_markdown(store: Store, recommendations: Sequence[Row]) -> str:
     """The pictures of every recommendation that say most, as inline images: Prefect's UI shows them."""
     return "\n\n".join(
-        f"**{row['concept']} on {row['model']}.** {caption}\n\n![{caption}]({data_uri(chart)})"
+        f"**{_title(row)}.** {caption}\n\n![{caption}]({data_uri(chart)})"
         for row in recommendations
         for query, (chart, caption) in charts(store, row).items()
         if query in IN_ARTIFACTS
     )
+
+
+def _title(row: Row) -> str:
+    return f"{markdown_text(row['concept'])} on {markdown_text(row['model'])}"
 
 
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import data_uri, png, svg
 from steering_core.concepts import Concept
 from steering_core.pipeline import run
 from steering_core.report_page import charts, pictures_in_markdown, report_page
-from steering_core.reports import named_query
+from steering_core.reports import markdown_report, named_query
 from steering_core.spec import Spec
 from steering_core.store import Store
 from tests import toy
@@ -21,7 +22,7 @@ from tests import toy
 CONCEPT = Concept(
     name="capitals",
     pairs=tuple({"positive": a, "negative": a.lower()} for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
-    prompts=("<script>alert(1)</script>", "1 + 1 ="),
+    prompts=("<script>alert(1)</script>", "![1 + 1](//evil.example/a.png) | *"),
     items=tuple({"prompt": f"{i}?", "matching": "YES", "not_matching": "no"} for i in range(20)),
 )
 
@@ -83,6 +84,27 @@ def test_prefects_artifact_holds_the_pictures(store: Store) -> None:
     assert text.count("](data:image/png;base64,") == 3
     assert "**capitals on" in text
     assert pictures_in_markdown(store, []) == ""
+
+
+def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
+    """Prompts, names and errors are others' text: what the page draws is our tables and pictures alone."""
+    recommendations = store.rows("SELECT * FROM recommendations")
+    (row,) = recommendations
+    named = row | {
+        "concept": "<img src=https://evil.example/b.png>",
+        "model": "[x](https://evil.example)",
+        "reason": "`",
+    }
+    failures = [{"concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
+    report = {"recommendations": [named], "failures": failures, "stages": {"score": {"computed": 1}}}
+    text = f"{markdown_report(store, report)}\n\n{pictures_in_markdown(store, [named])}"
+    page = MarkdownIt("commonmark", {"html": True}).enable("table")
+    tokens = [child for token in page.parse(text) for child in (token, *(token.children or ()))]
+    assert {str(token.attrs["src"])[:22] for token in tokens if token.type == "image"} == {"data:image/png;base64,"}
+    assert not [token for token in tokens if token.type in ("html_inline", "html_block", "link_open")]
+    said = "".join(token.content for token in tokens if token.type == "text")
+    for told in ("![1 + 1](//evil.example/a.png) | *", *named.values(), *failures[0].values()):
+        assert not isinstance(told, str) or "\n" in told or "evil" not in told or told in said
 
 
 def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose(store: Store) -> None:
