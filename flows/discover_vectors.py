@@ -17,8 +17,7 @@ from flows.service.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.report_page import pictures_in_markdown
-from steering_core.reports import markdown_report
+from steering_core.report_artifact import markdown_report
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 
@@ -46,10 +45,7 @@ def discover_vectors(
     with in_hand(flow_run.id), accelerator():
         pipeline.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
     report = run.finish()
-    shown = "\n\n".join(
-        [markdown_report(run.store, report), pictures_in_markdown(run.store, report["recommendations"])]
-    )
-    publish(shown, "report", f"Run {report['run']}")
+    publish(markdown_report(run.store, report), "report", f"Run {report['run']}")
     run.raise_failures(report)
     return report
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from steering_core.cli.output import shown
 
+NOISE = 1e-6  # float32 arithmetic of sums that cancel
 SPECIAL = re.compile(r"[!#$&()*+.:<=>@\[\\\]^_`{|}~-]")  # the rest of ASCII's punctuation begins nothing
 
 
@@ -35,8 +36,10 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as the command line shows it; numbers hold nothing to be escaped."""
-    return shown(value) if isinstance(value, int | float) else markdown_text(shown(value))
+    """A value as the command line shows it, without the last bits' noise; numbers hold nothing to be escaped."""
+    if isinstance(value, int | float):
+        return "0" if abs(value) < NOISE else shown(value)
+    return markdown_text(shown(value))
 
 
 def _one_line(text: str) -> str:

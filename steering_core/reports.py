@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from steering_core.cli.output import console, table
-from steering_core.markdown import markdown_code, markdown_table, markdown_text
 from steering_core.store import Store
 
 
@@ -81,26 +80,6 @@ def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
 def _counts(stages: dict[str, dict[str, Any]]) -> Table:
     rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
     return table(rows, list(rows[0]), "What was computed")
-
-
-def markdown_report(store: Store, report: dict[str, Any]) -> str:
-    """The same as Markdown, for Prefect's UI."""
-    parts = []
-    for recommendation in report["recommendations"]:
-        ids = [recommendation["model_id"], recommendation["concept_id"]]
-        board = store.rows(named_query("leaderboard_of_concept"), ids)
-        texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
-        parts += [
-            f"## {markdown_text(recommendation['concept'])} on {markdown_text(recommendation['model'])}",
-            f"**{markdown_text(verdict_in_words(recommendation).plain)}**",
-            markdown_code(command(recommendation)),
-            markdown_table(board),
-            markdown_table(texts),
-        ]
-    if failures := report.get("failures"):
-        parts += ["## What failed", markdown_table(failures)]
-    parts += ["## What was computed", markdown_table([{"stage": s, **c} for s, c in report["stages"].items()])]
-    return "\n\n".join(parts)
 
 
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:

@@ -76,4 +76,5 @@ def test_any_text_is_one_span_of_code(text: str) -> None:
 
 def test_numbers_and_nothing_stay_readable() -> None:
     assert markdown_table([{"effect": -0.1534, "n": 24, "control": None}]).splitlines()[2] == "| -0.153 | 24 |  |"
+    assert markdown_table([{"effect": -1.1e-07, "p": 1.1e-05, "x": 0}]).splitlines()[2] == "| 0 | 1.1e-05 | 0 |"
     assert markdown_table([]) == ""

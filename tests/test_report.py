@@ -13,8 +13,9 @@ from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import data_uri, png, svg
 from steering_core.concepts import Concept
 from steering_core.pipeline import run
-from steering_core.report_page import charts, pictures_in_markdown, report_page
-from steering_core.reports import markdown_report, named_query
+from steering_core.report_artifact import markdown_report
+from steering_core.report_page import charts, report_page
+from steering_core.reports import named_query
 from steering_core.spec import Spec
 from steering_core.store import Store
 from tests import toy
@@ -79,11 +80,18 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     assert data_uri(chart).startswith("data:image/png;base64,")
 
 
-def test_prefects_artifact_holds_the_pictures(store: Store) -> None:
-    text = pictures_in_markdown(store, store.rows("SELECT * FROM recommendations"))
+def test_prefects_artifact_begins_with_verdict_pictures_and_texts(store: Store) -> None:
+    report = {"recommendations": store.rows("SELECT * FROM recommendations"), "stages": {"score": {"computed": 1}}}
+    text = markdown_report(store, report)
+    places = [
+        text.index(part) for part in ("## capitals on", "**", "steer generate", "data:image", "### Base", "### On held")
+    ]
+    assert places == sorted(places)
     assert text.count("](data:image/png;base64,") == 3
-    assert "**capitals on" in text
-    assert pictures_in_markdown(store, []) == ""
+    heading = text[text.index("### On held") :].splitlines()[2]
+    assert heading == r"| what | dose | effect | interval | kl | perplexity\_ratio |"
+    only_stages = markdown_report(store, report | {"recommendations": []})
+    assert only_stages.startswith("## What was computed")
 
 
 def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
@@ -97,7 +105,7 @@ def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
     }
     failures = [{"concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
     report = {"recommendations": [named], "failures": failures, "stages": {"score": {"computed": 1}}}
-    text = f"{markdown_report(store, report)}\n\n{pictures_in_markdown(store, [named])}"
+    text = markdown_report(store, report)
     page = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = [child for token in page.parse(text) for child in (token, *(token.children or ()))]
     assert {str(token.attrs["src"])[:22] for token in tokens if token.type == "image"} == {"data:image/png;base64,"}

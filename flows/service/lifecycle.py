@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
-from flows.service.clone import Address, pool_name, speaking_to, worker_name
+from flows.service.clone import Address, pool_name, remembered_api, speaking_to, worker_name
 from flows.service.deployments import client_of, deploy, online, what_runs_when
 from flows.service.processes import POOL, SWEEPS, background, environment_of, wait
 from flows.service.recovery import recover, stop_flow_runs
@@ -15,7 +15,10 @@ WORKERS = {"worker": POOL, "sweeper": SWEEPS}
 
 def up(address: Address, nightly: bool = True) -> None:
     """Start server, deployments and workers; returns when they answer. What already runs is left running."""
+    before = remembered_api()
     address = have_server(address)
+    if before not in (None, address.api):  # its port was taken meanwhile: workers still ask at the old one
+        _stop_workers(str(before))
     with speaking_to(address):
         deploy(address, nightly)
         for name, kind in WORKERS.items():
@@ -36,12 +39,18 @@ def _say_what_is_up(address: Address) -> None:
 
 def down(address: Address) -> None:
     """Stop this clone's workers and server, and whatever flow runs its workers had in hand."""
-    stopped = [name for name in WORKERS if background(name).stop()]
-    if n := stop_flow_runs(address.api):
-        stopped.append(f"{n} flow runs (they go on after the next `make up`)")
+    stopped = _stop_workers(address.api)
     if background("server").stop():
         stopped.append("server")
     print(f"stopped: {', '.join(stopped) or 'nothing was running'}")  # noqa: T201
+
+
+def _stop_workers(api: str) -> list[str]:
+    """End the workers, and the flow runs of the server at `api` that they had in hand; what was ended."""
+    stopped = [name for name in WORKERS if background(name).stop()]
+    if n := stop_flow_runs(api):
+        stopped.append(f"{n} flow runs (they go on after the next `make up`)")
+    return stopped
 
 
 def worker(address: Address, kind: str) -> NoReturn:
