@@ -1,4 +1,7 @@
-"""Two clones on one machine, in folders whose names hold spaces, an apostrophe and umlauts, leave each other alone."""
+"""Two clones on one machine, in folders whose names hold spaces, an apostrophe and umlauts, leave each other alone.
+
+The test that runs both takes minutes: `pytest -m slow tests/test_clones.py`.
+"""
 
 import shutil
 import subprocess
@@ -64,6 +67,7 @@ def test_make_up_takes_on_or_off_for_the_night(tmp_path: Path) -> None:
     assert "invalid choice: 'of'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_two_clones_run_beside_each_other(tmp_path: Path, tiny_folder: Path, concept: Concept) -> None:
     spec = spec_file(tmp_path, tiny_folder, concept)

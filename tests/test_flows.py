@@ -1,18 +1,27 @@
 """The flow: its stages are tasks, a second run is cached, and bare deployment names are completed."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.server.api.server import create_app
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.utilities.names import generate_slug
 
 from flows import asked, prefect_plugin
+from flows.__main__ import own_server
 from flows.asked import chosen_spec, described, was_drawn
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
@@ -142,3 +151,25 @@ def test_files_of_methods_run_where_the_service_allows_their_folder(
         load(f"{inside}:allowed_method")
     monkeypatch.setattr(asked, "is_deployed", lambda: False)
     load(f"{outside}:outside_method")
+
+
+def test_the_ephemeral_server_of_make_discover_is_closed_to_web_pages(tmp_path: Path) -> None:
+    """It lives for minutes on loopback, so it asks for a password as well, and lets no foreign page read an answer."""
+    place = {PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{tmp_path}/prefect.db"}
+    foreign = {"Origin": "https://evil.example"}
+
+    async def answers() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(create_app(ephemeral=True, ignore_cache=True))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as page:
+            asks = foreign | {"Access-Control-Request-Method": "POST"}
+            return [
+                await page.post("/api/flows/filter", json={}, headers=foreign),
+                await page.options("/api/flows/filter", headers=asks),
+            ]
+
+    with temporary_settings(place), own_server():
+        posted, preflight = asyncio.run(answers())
+        assert get_current_settings().api.url is None
+    assert posted.status_code == 401
+    assert preflight.status_code == 400
+    assert not {"access-control-allow-origin"} & (set(posted.headers) | set(preflight.headers))
