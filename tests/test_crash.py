@@ -85,7 +85,7 @@ def completed(here: dict[str, str]) -> bool:
         runs = flow_runs(here)
     except httpx.HTTPError:
         return False
-    return any(run["name"].startswith("sweep") and run["state_type"] == "COMPLETED" for run in runs)
+    return any(run["name"].startswith("nightly-sweep") and run["state_type"] == "COMPLETED" for run in runs)
 
 
 def check(here: dict[str, str]) -> None:
