@@ -39,7 +39,7 @@ def _say_what_is_up(address: Address) -> None:
 
 def down(address: Address) -> None:
     """Stop this clone's workers and server, and whatever flow runs its workers had in hand."""
-    stopped = _stop_workers(address.api)
+    stopped = _stop_workers(remembered_api() or address.api)
     if background("server").stop():
         stopped.append("server")
     print(f"stopped: {', '.join(stopped) or 'nothing was running'}")  # noqa: T201
