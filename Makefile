@@ -4,8 +4,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 
-# Everything Prefect keeps lies in .state, apart from the user's own Prefect.
-export PREFECT_HOME := $(CURDIR)/.state/prefect
+# Everything Prefect keeps lies in .state, apart from the user's own Prefect. Targets are relative: make splits a target
+# at spaces, which the path of a clone may hold.
+STATE := .state/prefect
+export PREFECT_HOME := $(CURDIR)/$(STATE)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
@@ -16,14 +18,14 @@ install: $(VENV)/ready  ## make .venv with everything, at the pinned versions
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "steerflow needs Python 3.11 or later on the PATH"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(PREFECT_HOME):
+$(STATE):
 	@mkdir -p $@
 
-discover: install | $(PREFECT_HOME)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
+discover: install | $(STATE)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
 	$(BIN)/python -m flows quickstart
 
 test: install  ## the test suite
@@ -34,11 +36,16 @@ lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-up: install | $(PREFECT_HOME)  ## start server, deployments and worker in the background; returns when they answer
-	$(BIN)/python -m flows.service up
+NIGHTLY ?= on
+
+up: install | $(STATE)  ## start server, deployments and workers in the background; NIGHTLY=off: no sweep at night
+	@$(BIN)/python -m flows.service up --nightly "$(NIGHTLY)"
 
 down:  ## stop what `make up` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m flows.service down
+
+password: install | $(STATE)  ## what the page of Prefect's server asks for
+	@$(BIN)/python -m flows.service password
 
 figures: install  ## style figures of this tree, beside those of other codebases
 	$(BIN)/python tools/figures.py
@@ -46,5 +53,5 @@ figures: install  ## style figures of this tree, beside those of other codebases
 clean: down  ## remove the environment and caches, not the store
 	rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help install discover test lint up down figures clean
+.PHONY: help install discover test lint up down password figures clean
 .DEFAULT_GOAL := help

@@ -1,8 +1,17 @@
 """`python -m flows [SPEC]`: discover-vectors here and now, on Prefect's own ephemeral server."""
 
+import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_CORS_ALLOWED_ORIGINS,
+    temporary_settings,
+)
 
 from flows.discover_vectors import discover_vectors
 from steering_core.errors import RunIncomplete, SteerflowError
@@ -10,10 +19,23 @@ from steering_core.reports import print_report
 from steering_core.store import Store, default_store
 
 
+@contextmanager
+def own_server() -> Iterator[None]:
+    """Flows within it have Prefect's ephemeral server, whatever else runs; it asks for a password drawn now."""
+    password = f"steerflow:{secrets.token_urlsafe(24)}"
+    settings = {
+        PREFECT_API_AUTH_STRING: password,
+        PREFECT_SERVER_API_AUTH_STRING: password,
+        PREFECT_SERVER_CORS_ALLOWED_ORIGINS: "http://127.0.0.1",
+    }
+    with temporary_settings(settings, restore_defaults={PREFECT_API_URL}):
+        yield
+
+
 def main() -> int:
     """Run the spec and print its report; 2 for a user's mistake."""
     try:
-        with temporary_settings(restore_defaults={PREFECT_API_URL}):  # ephemeral, whatever pyproject.toml names
+        with own_server():
             report = discover_vectors(spec=sys.argv[1] if sys.argv[1:] else "quickstart")
     except RunIncomplete as error:
         print_report(Store(default_store()), error.report)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.discover_vectors import chosen_spec
+from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
 from steering_core.evaluation.layer_sweep import calibrated
@@ -16,7 +16,7 @@ from steering_core.runs import Run
 from steering_core.store import Store, default_store
 
 
-@flow(name="calibrate-alpha", flow_run_name="calibrate {spec}", persist_result=False)
+@flow(name="calibrate-alpha", flow_run_name=flow_run_name, persist_result=False)
 def calibrate_alpha(
     spec: str = "quickstart",
     models: list[str] | None = None,

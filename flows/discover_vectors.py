@@ -4,31 +4,22 @@ python -m flows [SPEC]                          # here and now, on Prefect's eph
 prefect deployment run discover-vectors         # on the server and worker of `make up`
 """
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, tags
 from prefect.runtime import flow_run
 
 from flows import tasks
-from flows.machine import accelerator, in_hand
-from flows.patience import patiently, publish
-from flows.threads import end_threads_at_exit
+from flows.asked import chosen_spec, flow_run_name
+from flows.service.machine import accelerator, in_hand
+from flows.service.patience import patiently, publish
+from flows.service.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.report_page import pictures_in_markdown
-from steering_core.reports import markdown_report
+from steering_core.report_artifact import markdown_report
 from steering_core.runs import Run
-from steering_core.spec import Spec, load_spec
 from steering_core.store import Store, default_store
-
-
-def flow_run_name() -> str:
-    """What a flow run is called: its spec, and the models that take the place of the spec's."""
-    given = flow_run.parameters
-    models = [Path(model).name for model in given.get("models") or []]
-    return f"discover {Path(given['spec']).stem}" + (f" on {', '.join(models)}" if models else "")
 
 
 @flow(name="discover-vectors", flow_run_name=flow_run_name, persist_result=False)
@@ -54,19 +45,9 @@ def discover_vectors(
     with in_hand(flow_run.id), accelerator():
         pipeline.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
     report = run.finish()
-    shown = "\n\n".join(
-        [markdown_report(run.store, report), pictures_in_markdown(run.store, report["recommendations"])]
-    )
-    publish(shown, "report", f"Run {report['run']}")
+    publish(markdown_report(run.store, report), "report", f"Run {report['run']}")
     run.raise_failures(report)
     return report
-
-
-def chosen_spec(name: str, models: list[str] | None, concepts: list[str] | None) -> Spec:
-    """The spec of that name, with other models or concepts where they are given."""
-    spec = load_spec(name)
-    given = {"models": tuple(models or ()), "concepts": tuple(concepts or ())}
-    return spec.model_copy(update={key: value for key, value in given.items() if value})
 
 
 def tagged(run: Run, model: Model, concept: Concept) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from flows import tasks
-from flows.machine import accelerator, in_hand
-from flows.patience import patiently, publish
-from flows.threads import end_threads_at_exit
+from flows.service.machine import accelerator, in_hand
+from flows.service.patience import patiently, publish
+from flows.service.threads import end_threads_at_exit
 from steering_core import pipeline
 from steering_core.concepts import Concept
+from steering_core.markdown import markdown_table
 from steering_core.models import Model
-from steering_core.reports import markdown_table
 from steering_core.runs import Run
 from steering_core.vectors.vector import Vector
 

@@ -10,10 +10,10 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.patience import publish
-from flows.threads import end_threads_at_exit
+from flows.service.patience import publish
+from flows.service.threads import end_threads_at_exit
 from steering_core.errors import StoreDamaged
-from steering_core.reports import markdown_table
+from steering_core.markdown import markdown_table, markdown_text
 from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.wholeness import verify as verify_files
 
@@ -54,7 +54,8 @@ def store_maintenance(store: str | None = None, drop: bool = False) -> dict[str,
     whole, damaged = verify(opened)
     merged = compact(opened)
     unreferred = collect(opened) if drop else garbage.unreferred(opened)
-    parts = [f"# Maintenance of {opened.root}", f"{whole} files are whole, {len(damaged)} were damaged and set aside."]
+    heading = f"# Maintenance of {markdown_text(str(opened.root))}"
+    parts = [heading, f"{whole} files are whole, {len(damaged)} were damaged and set aside."]
     parts += [markdown_table(damaged), "## Merged", markdown_table(merged)]
     parts += ["## Dropped" if drop else "## Nothing refers to", markdown_table(unreferred)]
     publish("\n\n".join(parts), "maintenance", f"Maintenance of {opened.root}")

@@ -13,12 +13,13 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.discover_vectors import chosen_spec
-from flows.machine import in_hand
-from flows.patience import patiently, publish
-from flows.threads import end_threads_at_exit
+from flows.asked import chosen_spec, flow_run_name
+from flows.service.machine import in_hand
+from flows.service.patience import patiently, publish
+from flows.service.threads import end_threads_at_exit
 from steering_core.errors import RunIncomplete
-from steering_core.reports import markdown_table, named_query
+from steering_core.markdown import markdown_table, markdown_text
+from steering_core.reports import named_query
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -27,7 +28,7 @@ ATTEMPTS = 3  # of a model whose flow run crashed: its process, worker or machin
 POLL_SECONDS = 5.0
 
 
-@flow(name="nightly-sweep", flow_run_name="sweep {spec}", persist_result=False)
+@flow(name="nightly-sweep", flow_run_name=flow_run_name, persist_result=False)
 def nightly_sweep(
     spec: str = "nightly",
     models: list[str] | None = None,
@@ -102,7 +103,11 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
     """Publish what became of every cell; the same as a dict. Raises RunIncomplete where something failed."""
     cells = store.rows(named_query("cells_of_sweep"), [sweep])
     lost = [run for run in ended if run.state and not run.state.is_completed()]
-    text = [f"# Sweep {sweep}", headline(cells, len(spec.models) * len(spec.concepts)), markdown_table(cells)]
+    text = [
+        f"# Sweep {markdown_text(sweep)}",
+        headline(cells, len(spec.models) * len(spec.concepts)),
+        markdown_table(cells),
+    ]
     if lost:
         rows = [{"flow run": run.name, "state": run.state_name, "message": _message(run)} for run in lost]
         text += ["## Flow runs that did not complete", markdown_table(rows)]

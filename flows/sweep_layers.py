@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.discover_vectors import chosen_spec
+from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
 from steering_core.evaluation.layer_sweep import over_layers, swept
@@ -17,7 +17,7 @@ from steering_core.runs import Run
 from steering_core.store import Store, default_store
 
 
-@flow(name="sweep-layers", flow_run_name="sweep layers of {spec}", persist_result=False)
+@flow(name="sweep-layers", flow_run_name=flow_run_name, persist_result=False)
 def sweep_layers(
     spec: str = "quickstart",
     models: list[str] | None = None,

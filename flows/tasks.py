@@ -16,12 +16,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.patience import patiently
+from flows.service.patience import patiently
 from steering_core import pipeline
 from steering_core.concepts import Concept, Split
 from steering_core.errors import HubUnreachable
 from steering_core.evaluation.cells import Cell, Trial
 from steering_core.evaluation.search import Shortlist
+from steering_core.markdown import markdown_text
 from steering_core.models import Model
 from steering_core.runs import Counts, Run
 from steering_core.scores.summary import Scores
@@ -88,7 +89,7 @@ class ProgressReporter:
         if what in self._artifacts:
             update_progress_artifact(self._artifacts[what], progress=percent)
         else:
-            self._artifacts[what] = create_progress_artifact(progress=percent, description=what)
+            self._artifacts[what] = create_progress_artifact(progress=percent, description=markdown_text(what))
 
 
 def _hub_may_answer_later(task: Any, task_run: Any, state: State[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from steering_core.charts import evaluation, explorer
-from steering_core.charts.render import Drawing, data_uri, svg
+from steering_core.charts.render import Drawing, svg
 from steering_core.cli.output import shown
 from steering_core.reports import command, named_query, verdict_in_words
 from steering_core.spec import ScoresSpec
@@ -28,7 +28,6 @@ TOKENS = (
     "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered text's "
     "mean, in shares of the residual norm."
 )
-IN_ARTIFACTS = ("layer_by_dose", "dose_response_of_concept", "token_projections")
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -78,16 +77,6 @@ def charts(store: Store, row: Row) -> dict[str, Picture]:
         if rows := store.rows(named_query(query), parameters):
             pictures[query] = (draw(rows), caption)
     return pictures
-
-
-def pictures_in_markdown(store: Store, recommendations: Sequence[Row]) -> str:
-    """The pictures of every recommendation that say most, as inline images: Prefect's UI shows them."""
-    return "\n\n".join(
-        f"**{row['concept']} on {row['model']}.** {caption}\n\n![{caption}]({data_uri(chart)})"
-        for row in recommendations
-        for query, (chart, caption) in charts(store, row).items()
-        if query in IN_ARTIFACTS
-    )
 
 
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:

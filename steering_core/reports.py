@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from steering_core.cli.output import console, shown, table
+from steering_core.cli.output import console, table
 from steering_core.store import Store
 
 
@@ -80,32 +80,6 @@ def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
 def _counts(stages: dict[str, dict[str, Any]]) -> Table:
     rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
     return table(rows, list(rows[0]), "What was computed")
-
-
-def markdown_report(store: Store, report: dict[str, Any]) -> str:
-    """The same as Markdown, for Prefect's UI."""
-    parts = []
-    for recommendation in report["recommendations"]:
-        ids = [recommendation["model_id"], recommendation["concept_id"]]
-        board = store.rows(named_query("leaderboard_of_concept"), ids)
-        texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
-        parts += [
-            f"## {recommendation['concept']} on {recommendation['model']}",
-            f"**{verdict_in_words(recommendation).plain}**",
-            f"`{command(recommendation)}`",
-            markdown_table(board),
-            markdown_table(texts),
-        ]
-    if failures := report.get("failures"):
-        parts += ["## What failed", markdown_table(failures)]
-    parts += ["## What was computed", markdown_table([{"stage": s, **c} for s, c in report["stages"].items()])]
-    return "\n\n".join(parts)
-
-
-def markdown_table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([shown(v) for v in row.values()] for row in rows)] if rows else []
-    return "\n".join("| " + " | ".join(v.replace("|", "\\|").replace("\n", " ") for v in line) + " |" for line in lines)
 
 
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:

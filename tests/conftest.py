@@ -62,5 +62,5 @@ def concept() -> Concept:
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Prefect's server, the deployments and a worker for the whole session; the environment in which they answer."""
-    with new_machine(tmp_path_factory.mktemp("machine")) as environment:
+    with new_machine(tmp_path_factory.mktemp("Jörg's machine")) as environment:
         yield environment

@@ -4,9 +4,15 @@ import os
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
+
+from flows.service.clone import Address
+from flows.service.deployments import client_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,21 +24,39 @@ def free_port() -> int:
     return port
 
 
-def service(word: str, environment: Mapping[str, str]) -> str:
+def service(word: str, environment: Mapping[str, str], *options: str) -> str:
     """What `make up` or `make down` prints; it must succeed."""
-    command = [sys.executable, "-m", "flows.service", word]
+    command = [sys.executable, "-m", "flows.service", word, *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what concerns Prefect or steerflow."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "STEERFLOW_"))}
+
+
+def address_of(environment: Mapping[str, str]) -> Address:
+    """Where a machine's server answers, and its password, as `make up` keeps them."""
+    profiles = tomllib.loads(Path(environment["PREFECT_PROFILES_PATH"]).read_text())["profiles"]
+    kept = profiles["steerflow"]
+    return Address(kept["PREFECT_API_URL"], kept["PREFECT_API_AUTH_STRING"])
+
+
+def client(environment: Mapping[str, str]) -> httpx.Client:
+    """A client of a machine's server, that knows its password."""
+    return client_of(address_of(environment))
 
 
 @contextmanager
 def new_machine(folder: Path, **changed: str) -> Iterator[dict[str, str]]:
     """The environment of a machine on which `make up` has run, with these variables changed; `make down` ends it."""
     (folder / "prefect").mkdir(parents=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "STEERFLOW_"))} | {
+    environment = clean_environment() | {
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_PROFILES_PATH": str(folder / "state" / "prefect" / "profiles.toml"),
         "STEERFLOW_STATE": str(folder / "state"),
         "STEERFLOW_STORE": str(folder / "store"),
         "STEERFLOW_CACHE": str(folder / "cache"),

@@ -16,10 +16,10 @@ import httpx
 import pytest
 import yaml
 
-from flows.background import Background
+from flows.service.background import Background
 from steering_core.concepts import Concept
 from steering_core.store import Store
-from tests.machine import ROOT, new_machine, service
+from tests.machine import ROOT, client, new_machine, service
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 PREFECT = Path(sys.executable).with_name("prefect")
@@ -62,7 +62,8 @@ def start_sweep(here: dict[str, str], spec: Path) -> None:
 
 
 def flow_runs(here: dict[str, str]) -> list[dict[str, Any]]:
-    answer = httpx.post(f"{here['PREFECT_API_URL']}/flow_runs/filter", json={"sort": "START_TIME_ASC"}, timeout=30)
+    with client(here) as asked:
+        answer = asked.post("/flow_runs/filter", json={"sort": "START_TIME_ASC"})
     found: list[dict[str, Any]] = answer.raise_for_status().json()
     return [run for run in found if run["state_type"] != "SCHEDULED" or run["start_time"]]
 
@@ -84,7 +85,7 @@ def completed(here: dict[str, str]) -> bool:
         runs = flow_runs(here)
     except httpx.HTTPError:
         return False
-    return any(run["name"].startswith("sweep") and run["state_type"] == "COMPLETED" for run in runs)
+    return any(run["name"].startswith("nightly-sweep") and run["state_type"] == "COMPLETED" for run in runs)
 
 
 def check(here: dict[str, str]) -> None:

@@ -1,26 +1,40 @@
 """The flow: its stages are tasks, a second run is cached, and bare deployment names are completed."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.server.api.server import create_app
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    get_current_settings,
+    temporary_settings,
+)
+from prefect.utilities.names import generate_slug
 
-from flows import prefect_plugin
-from flows.discover_vectors import chosen_spec, discover_vectors
+from flows import asked, prefect_plugin
+from flows.__main__ import own_server
+from flows.asked import chosen_spec, described, was_drawn
+from flows.discover_vectors import discover_vectors
+from flows.service.clone import speaking_to
 from steering_core.concepts import Concept
 from steering_core.errors import SpecError
+from steering_core.vectors.methods import METHODS
+from tests.machine import address_of
 
 
 @pytest.fixture
 def prefect_server(machine: dict[str, str]) -> Iterator[None]:
     """The session's server, for flows that run in this process."""
-    with temporary_settings({PREFECT_API_URL: machine["PREFECT_API_URL"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with speaking_to(address_of(machine)), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 
@@ -59,33 +73,103 @@ def test_parameters_take_the_place_of_the_specs() -> None:
         chosen_spec("no-such-spec", None, None)
 
 
-@pytest.mark.parametrize(
-    ("typed", "found", "becomes"),
-    [
-        ("deployment run discover-vectors", ["discover-vectors/discover-vectors"], "discover-vectors/discover-vectors"),
-        ("deployment run twice", ["a/twice", "b/twice"], "twice"),
-        ("deployment run nowhere", [], "nowhere"),
-    ],
-)
-def test_a_bare_name_is_completed_where_one_deployment_has_it(
-    monkeypatch: pytest.MonkeyPatch, typed: str, found: list[str], becomes: str
-) -> None:
+def named(monkeypatch: pytest.MonkeyPatch, typed: str, names: list[str]) -> list[str]:
+    """What the plug-in makes of a command line, where a server has these deployments."""
     monkeypatch.setattr(sys, "argv", ["prefect", *typed.split()])
-    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url, name: found)
+    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url: names)
     context = prefect_plugin.HookContext("3", "http://127.0.0.1:1/api", lambda name: None)  # type: ignore[arg-type,return-value]
     assert prefect_plugin.setup_environment(ctx=context) is None
-    assert sys.argv[3] == becomes
+    return sys.argv[1:]
+
+
+def test_a_bare_name_is_completed_where_one_deployment_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["discover-vectors/discover-vectors", "a/twice", "b/twice"]
+    assert named(monkeypatch, "deployment run discover-vectors", names)[2] == "discover-vectors/discover-vectors"
+    with pytest.raises(SystemExit, match="Several deployments are called 'twice': give one of a/twice, b/twice"):
+        named(monkeypatch, "deployment run twice", names)
+    with pytest.raises(SystemExit, match="no deployment 'xyz': there are: discover-vectors, twice, twice"):
+        named(monkeypatch, "deployment run xyz", names)
 
 
 @pytest.mark.parametrize("typed", ["deployment ls", "deployment run a/b", "deployment run --id 7", "server start", ""])
 def test_other_commands_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
-    argv = ["prefect", *typed.split()]
-    monkeypatch.setattr(sys, "argv", list(argv))
-    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url, name: ["x/y"])
-    context = prefect_plugin.HookContext("3", "http://127.0.0.1:1/api", lambda name: None)  # type: ignore[arg-type,return-value]
-    prefect_plugin.setup_environment(ctx=context)
-    assert sys.argv == argv
+    assert named(monkeypatch, typed, ["x/y"]) == typed.split()
 
 
-def test_a_server_that_does_not_answer_leaves_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert prefect_plugin._full_names("http://127.0.0.1:9/api", "discover-vectors") == []
+def test_a_server_that_does_not_answer_is_told_with_the_way_out() -> None:
+    with pytest.raises(SystemExit, match=r"No Prefect server answers at http://127.0.0.1:9/api .*`make up`"):
+        prefect_plugin._full_name("http://127.0.0.1:9/api", "discover-vectors")
+    with pytest.raises(SystemExit, match="No Prefect server is known here: `make up`"):
+        prefect_plugin._full_name(None, "discover-vectors")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ({"spec": "quickstart"}, "calibrate-alpha: sentiment on smollm2-135m (quickstart)"),
+        (
+            {"spec": "quickstart", "models": ["org/big-7b"], "concepts": ["/x/loud.yaml", "a", "b", "c", "d"]},
+            "calibrate-alpha: loud, a, b and 2 more on big-7b (quickstart)",
+        ),
+        ({"spec": "/x/no-such.yaml"}, "calibrate-alpha: no-such"),
+    ],
+)
+def test_a_runs_name_says_concepts_and_models(parameters: dict[str, Any], name: str) -> None:
+    assert described("calibrate-alpha", parameters) == name
+
+
+def test_a_name_that_prefect_drew_is_known_from_one_that_was_given() -> None:
+    assert all(was_drawn(generate_slug(2)) for _ in range(500))
+    assert not any(was_drawn(name) for name in ("night-run", "my run", "sentiment", "try-2", "wine-oyster-again"))
+
+
+def test_files_of_methods_run_where_the_service_allows_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders are compared after links are followed, so no link leads out of one."""
+    inside, outside = tmp_path / "allowed" / "mine.py", tmp_path / "other.py"
+    inside.parent.mkdir()
+    source = "from steering_core.vectors.methods import method\n@method\ndef {}(a, b):\n    return a.mean(0)\n"
+    inside.write_text(source.format("allowed_method"))
+    outside.write_text(source.format("outside_method"))
+    (inside.parent / "link.py").symlink_to(outside)
+    monkeypatch.setattr("steering_core.vectors.methods.METHODS", dict(METHODS))
+    monkeypatch.setattr(asked, "is_deployed", lambda: True)
+
+    def load(method: str) -> None:
+        spec = {"models": ["m"], "concepts": ["c"], "vectors": {"methods": [method]}}
+        (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+        chosen_spec(str(tmp_path / "spec.yaml"), None, None)
+
+    monkeypatch.setenv("STEERFLOW_METHOD_FOLDERS", str(inside.parent))
+    load(f"{inside}:allowed_method")
+    for refused in (f"{outside}:outside_method", f"{inside.parent / 'link.py'}:outside_method"):
+        with pytest.raises(SpecError, match="which this service refuses"):
+            load(refused)
+    monkeypatch.delenv("STEERFLOW_METHOD_FOLDERS")
+    with pytest.raises(SpecError, match="which this service refuses"):
+        load(f"{inside}:allowed_method")
+    monkeypatch.setattr(asked, "is_deployed", lambda: False)
+    load(f"{outside}:outside_method")
+
+
+def test_the_ephemeral_server_of_make_discover_is_closed_to_web_pages(tmp_path: Path) -> None:
+    """It lives for minutes on loopback, so it asks for a password as well, and lets no foreign page read an answer."""
+    place = {PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{tmp_path}/prefect.db"}
+    foreign = {"Origin": "https://evil.example"}
+
+    async def answers() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(create_app(ephemeral=True, ignore_cache=True))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as page:
+            asks = foreign | {"Access-Control-Request-Method": "POST"}
+            return [
+                await page.post("/api/flows/filter", json={}, headers=foreign),
+                await page.options("/api/flows/filter", headers=asks),
+            ]
+
+    with temporary_settings(place), own_server():
+        posted, preflight = asyncio.run(answers())
+        assert get_current_settings().api.url is None
+    assert posted.status_code == 401
+    assert preflight.status_code == 400
+    assert not {"access-control-allow-origin"} & (set(posted.headers) | set(preflight.headers))

@@ -17,10 +17,11 @@ import httpx
 import pytest
 import yaml
 
-from flows.background import Background
+from flows.service.background import Background
+from flows.service.deployments import online
 from steering_core.concepts import Concept
 from steering_core.store import Store
-from tests.machine import ROOT, free_port, new_machine
+from tests.machine import ROOT, client, free_port, new_machine
 from tests.test_crash import PREFECT, completed, until
 from tests.tiny import save_tiny_model
 
@@ -116,6 +117,7 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
 
 def workers(here: dict[str, str]) -> list[str]:
     """Names of the workers that are online."""
-    found = httpx.post(f"{here['PREFECT_API_URL']}/work_pools/steerflow/workers/filter", json={}, timeout=10).json()
-    time.sleep(0.5)
-    return [row["name"] for row in found if row["status"] == "ONLINE"]
+    with client(here) as asked:
+        pools = asked.post("/work_pools/filter", json={}).json()
+        time.sleep(0.5)
+        return [name for pool in pools for name in online(asked, pool["name"])]

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
-from flows import measuring, patience, sweep_layers, tasks
-from flows.patience import patiently
+from flows import measuring, sweep_layers, tasks
+from flows.service import patience
+from flows.service.patience import patiently
 from steering_core import pipeline
 from steering_core.concepts import Concept
 from steering_core.errors import ConceptError

@@ -16,11 +16,13 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Crashed, Failed, Running
 
-from flows import machine, recovery, sweep
+from flows import sweep
+from flows.service import machine, recovery
+from flows.service.clone import state_folder
 
 API = "http://127.0.0.1:9/api"
 HOLD = (
-    "import sys, time\nfrom flows.machine import in_hand\n"
+    "import sys, time\nfrom flows.service.machine import in_hand\n"
     "with in_hand(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
 )
 
@@ -80,12 +82,25 @@ def test_the_kernel_knows_which_flow_runs_died() -> None:
 def test_a_lost_flow_run_goes_back_into_the_queue_a_few_times(run: dict[str, Any] | None, states: list[str]) -> None:
     note = machine.flow_runs_folder() / f"{uuid4()}.json"
     note.parent.mkdir()
-    note.write_text(json.dumps({"process": 1, "api": API}))
+    note.write_text(json.dumps({"process": 1, "api": API, "state": str(state_folder())}))
     heard: list[dict[str, Any]] = []
     with server(run, heard) as client:
         recovery._reschedule(client, note)
     assert [state["name"] for state in heard] == states
     assert not note.exists()
+
+
+def test_another_clones_flow_runs_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clones may share a machine, and even a server: the notes say whose hands a flow run is in."""
+    monkeypatch.setenv("STEERFLOW_STATE", str(tmp_path / "theirs"))
+    theirs = holder(str(uuid4()))
+    monkeypatch.setenv("STEERFLOW_STATE", str(tmp_path / "ours"))
+    assert recovery.notes(API) == []
+    assert recovery.stop_flow_runs(API) == 0
+    assert theirs.poll() is None
+    monkeypatch.setenv("STEERFLOW_STATE", str(tmp_path / "theirs"))
+    assert recovery.stop_flow_runs(API) == 1
+    assert theirs.wait() != 0
 
 
 def test_a_note_that_ends_by_itself_leaves_nothing() -> None:

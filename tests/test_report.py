@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from steering_core.charts import evaluation, explorer
 from steering_core.charts.render import data_uri, png, svg
 from steering_core.concepts import Concept
 from steering_core.pipeline import run
-from steering_core.report_page import charts, pictures_in_markdown, report_page
+from steering_core.report_artifact import markdown_report
+from steering_core.report_page import charts, report_page
 from steering_core.reports import named_query
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -21,7 +23,7 @@ from tests import toy
 CONCEPT = Concept(
     name="capitals",
     pairs=tuple({"positive": a, "negative": a.lower()} for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
-    prompts=("<script>alert(1)</script>", "1 + 1 ="),
+    prompts=("<script>alert(1)</script>", "![1 + 1](//evil.example/a.png) | *"),
     items=tuple({"prompt": f"{i}?", "matching": "YES", "not_matching": "no"} for i in range(20)),
 )
 
@@ -78,11 +80,39 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     assert data_uri(chart).startswith("data:image/png;base64,")
 
 
-def test_prefects_artifact_holds_the_pictures(store: Store) -> None:
-    text = pictures_in_markdown(store, store.rows("SELECT * FROM recommendations"))
+def test_prefects_artifact_begins_with_verdict_pictures_and_texts(store: Store) -> None:
+    report = {"recommendations": store.rows("SELECT * FROM recommendations"), "stages": {"score": {"computed": 1}}}
+    text = markdown_report(store, report)
+    places = [
+        text.index(part) for part in ("## capitals on", "**", "steer generate", "data:image", "### Base", "### On held")
+    ]
+    assert places == sorted(places)
     assert text.count("](data:image/png;base64,") == 3
-    assert "**capitals on" in text
-    assert pictures_in_markdown(store, []) == ""
+    heading = text[text.index("### On held") :].splitlines()[2]
+    assert heading == r"| what | dose | effect | interval | kl | perplexity\_ratio |"
+    only_stages = markdown_report(store, report | {"recommendations": []})
+    assert only_stages.startswith("## What was computed")
+
+
+def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
+    """Prompts, names and errors are others' text: what the page draws is our tables and pictures alone."""
+    recommendations = store.rows("SELECT * FROM recommendations")
+    (row,) = recommendations
+    named = row | {
+        "concept": "<img src=https://evil.example/b.png>",
+        "model": "[x](https://evil.example)",
+        "reason": "`",
+    }
+    failures = [{"concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
+    report = {"recommendations": [named], "failures": failures, "stages": {"score": {"computed": 1}}}
+    text = markdown_report(store, report)
+    page = MarkdownIt("commonmark", {"html": True}).enable("table")
+    tokens = [child for token in page.parse(text) for child in (token, *(token.children or ()))]
+    assert {str(token.attrs["src"])[:22] for token in tokens if token.type == "image"} == {"data:image/png;base64,"}
+    assert not [token for token in tokens if token.type in ("html_inline", "html_block", "link_open")]
+    said = "".join(token.content for token in tokens if token.type == "text")
+    for told in ("![1 + 1](//evil.example/a.png) | *", *named.values(), *failures[0].values()):
+        assert not isinstance(told, str) or "\n" in told or "evil" not in told or told in said
 
 
 def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_at_that_dose(store: Store) -> None:

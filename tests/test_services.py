@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from flows.service import POOLS
+from flows.service.processes import POOLS
 from tests.machine import ROOT
 
 UNITS = sorted((ROOT / "docs" / "services").glob("*.service"))
 AGENTS = sorted((ROOT / "docs" / "services").glob("*.plist"))
 WORKER = ["-m", "flows.service", "worker"]
-SERVER = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port"]
+SERVER = ["-m", "flows.service", "serve"]
 
 
 def installed(unit: Path, folder: Path) -> Path:
@@ -76,5 +76,5 @@ def _check(command: list[str], environment: dict[str, str]) -> None:
         assert environment["PREFECT_CLIENT_MAX_RETRIES"] == "8"
         assert environment["STEERFLOW_STORE"].startswith("/")
     else:
-        assert arguments == [*SERVER, "4200"]
+        assert arguments == SERVER
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"

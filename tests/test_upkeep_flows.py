@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.calibrate_alpha import calibrate_alpha
+from flows.service.clone import speaking_to
 from flows.store_maintenance import store_maintenance
 from steering_core.concepts import Concept
 from steering_core.store import Store
+from tests.machine import address_of
 from tests.test_deployment import spec_file
 
 pytestmark = pytest.mark.server
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(autouse=True)
 def _server(machine: dict[str, str]) -> Iterator[None]:
-    with temporary_settings({PREFECT_API_URL: machine["PREFECT_API_URL"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with speaking_to(address_of(machine)), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.automations import apply, automations
-from tests.machine import ROOT, new_machine
+from flows.service.automations import apply, automations
+from flows.service.clone import speaking_to
+from tests.machine import ROOT, address_of, client, new_machine
 from tests.test_crash import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -35,9 +35,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A machine whose flow runs beat every thirty seconds, Prefect's least, and whose server has little patience."""
     folder = tmp_path_factory.mktemp("zombies") / "machine"
     with new_machine(folder, PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30") as environment:
-        api = {PREFECT_API_URL: environment["PREFECT_API_URL"]}
-        with temporary_settings(api), get_client(sync_client=True) as client:
-            apply(client, automations(SILENCE, CLAIMED))
+        with speaking_to(address_of(environment)), get_client(sync_client=True) as prefect:
+            apply(prefect, automations(SILENCE, CLAIMED))
         yield environment
 
 
@@ -46,11 +45,12 @@ def sleeper(here: dict[str, str], name: str, seconds: float) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", SLEEPS, name, str(seconds)], cwd=ROOT, env=here)
 
 
-def posted(url: str, body: dict[str, Any]) -> Any:
+def posted(here: dict[str, str], url: str, body: dict[str, Any]) -> Any:
     """What the server says to `body`, once its database is not busy."""
 
     def answer() -> Any:
-        reply = httpx.post(url, json=body, timeout=30)
+        with client(here) as asked:
+            reply = asked.post(url, json=body)
         return None if reply.status_code == httpx.codes.SERVICE_UNAVAILABLE else reply.raise_for_status().json()
 
     return until(url, answer)
@@ -58,7 +58,7 @@ def posted(url: str, body: dict[str, Any]) -> Any:
 
 def run_called(here: dict[str, str], name: str) -> dict[str, Any] | None:
     body = {"flow_runs": {"name": {"any_": [name]}}}
-    found = posted(f"{here['PREFECT_API_URL']}/flow_runs/filter", body)
+    found = posted(here, "/flow_runs/filter", body)
     return found[0] if found else None
 
 
@@ -71,7 +71,7 @@ def heartbeats(here: dict[str, str], name: str) -> int:
     run = run_called(here, name)
     wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "order": "DESC"}
     body = {"filter": wanted | {"resource": {"id": [f"prefect.flow-run.{run['id'] if run else ''}"]}}}
-    return len(posted(f"{here['PREFECT_API_URL']}/events/filter", body)["events"])
+    return len(posted(here, "/events/filter", body)["events"])
 
 
 def test_a_run_that_falls_silent_is_crashed_and_no_other(here: dict[str, str]) -> None:
@@ -99,12 +99,11 @@ def test_a_run_that_falls_silent_is_crashed_and_no_other(here: dict[str, str]) -
 
 
 def test_a_run_that_was_claimed_and_never_begun_is_crashed(here: dict[str, str]) -> None:
-    api = here["PREFECT_API_URL"]
-    flow = posted(f"{api}/flows/", {"name": "claimed"})
+    flow = posted(here, "/flows/", {"name": "claimed"})
     body = {"flow_id": flow["id"], "name": "claimed", "state": {"type": "SCHEDULED"}}
-    run = posted(f"{api}/flow_runs/", body)
+    run = posted(here, "/flow_runs/", body)
     claim = {"state": {"type": "PENDING", "name": "Pending"}, "force": True}
-    posted(f"{api}/flow_runs/{run['id']}/set_state", claim)
+    posted(here, f"/flow_runs/{run['id']}/set_state", claim)
     assert state_of(here, "claimed") == "PENDING"
     until("the automation", lambda: state_of(here, "claimed") == "CRASHED", 120)
     found = run_called(here, "claimed")

@@ -13,7 +13,9 @@ Where that lies in a file of your own, a spec or `--method` names it as `FILE.py
 
 import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +35,40 @@ def method(function: Method) -> Method:
     return function
 
 
+_FOLDERS: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of methods", default=None)
+
+
+@contextmanager
+def methods_only_from(folders: Iterable[Path]) -> Iterator[None]:
+    """Within it, FILE.py:FUNCTION names a method only where the file lies in one of these folders, links followed."""
+    token = _FOLDERS.set(tuple(folder.resolve() for folder in folders))
+    try:
+        yield
+    finally:
+        _FOLDERS.reset(token)
+
+
+def _may_run(file: Path) -> bool:
+    folders = _FOLDERS.get()
+    return folders is None or any(file.is_relative_to(folder) for folder in folders)
+
+
 def method_name(name: str) -> str:
     """The registered name of the method `name`, which may be FILE.py:FUNCTION: then the file is run.
 
-    Raises VectorError for a name that nothing is registered under, and for a file that cannot be run or has no such
-    method.
+    Raises VectorError for a name that nothing is registered under, for a file that may not be run
+    (`methods_only_from`), that cannot be run or that has no such method.
     """
     file, colon, function = name.rpartition(":")
     if not colon:
         if name not in METHODS:
             raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
         return name
+    if not _may_run(Path(file).resolve()):
+        raise VectorError(
+            f"the method {name!r} would run a file, which this service refuses: name one of "
+            f"{', '.join(sorted(METHODS))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where workers start"
+        )
     before = METHODS.get(function)
     if before is None or Path(inspect.getfile(before)) != Path(file).resolve():
         _run(Path(file).resolve(), function)

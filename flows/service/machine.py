@@ -11,6 +11,7 @@ from typing import IO
 from prefect import get_run_logger
 from prefect.settings import get_current_settings
 
+from flows.service.clone import state_folder
 from steering_core.models.embedded import cache_folder
 
 
@@ -21,12 +22,12 @@ def flow_runs_folder() -> Path:
 
 @contextlib.contextmanager
 def in_hand(flow_run_id: str) -> Iterator[None]:
-    """Note that this process executes a flow run; `flows.recovery` finds the note if the process dies."""
+    """Note that this process executes a flow run; `flows.service.recovery` finds the note if the process dies."""
     note = flow_runs_folder() / f"{flow_run_id}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     with note.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        json.dump({"process": os.getpid(), "api": get_current_settings().api.url}, held)
+        json.dump({"process": os.getpid(), "api": get_current_settings().api.url, "state": str(state_folder())}, held)
         held.flush()
         try:
             yield

@@ -1,9 +1,9 @@
 """After a death: flow runs of this machine whose process is gone go back into the queue, at once.
 
 A worker that is killed, or a machine that loses power, cannot tell the server that its flow runs ended; they would say
-"Running" until the zombie automation (`flows.automations`) marks them. The kernel knows better: a flow run's process
-holds a lock (`flows.machine.in_hand`), so whoever starts the worker again finds the notes that nobody holds. The flow
-run starts over, and finds in the store what it had done.
+"Running" until the zombie automation (`flows.service.automations`) marks them. The kernel knows better: a flow run's
+process holds a lock (`flows.service.machine.in_hand`), so whoever starts the worker again finds the notes that nobody
+holds. The flow run starts over, and finds in the store what it had done.
 """
 
 import json
@@ -16,24 +16,21 @@ from typing import Any
 
 import httpx
 
-from flows.machine import flow_runs_folder, is_held
+from flows.service.clone import state_folder
+from flows.service.machine import flow_runs_folder, is_held
 
 ATTEMPTS = 5  # starts of one flow run, after which it counts as the cause of the deaths
 SECONDS_TO_STOP = 20.0
 
 
-def recover(api: str) -> list[str]:
-    """Reschedule the flow runs of the server at `api` that died on this machine; their names."""
-    recovered: list[str] = []
-    with httpx.Client(base_url=api, timeout=30) as client:
-        for note in notes(api):
-            if not is_held(note):
-                recovered += _reschedule(client, note)
-    return recovered
+def recover(client: httpx.Client, api: str) -> list[str]:
+    """Reschedule the flow runs of the server at `api` that died in this clone's hands; their names."""
+    lost = [note for note in notes(api) if not is_held(note)]
+    return [name for note in lost for name in _reschedule(client, note)]
 
 
 def stop_flow_runs(api: str) -> int:
-    """End the flow runs of the server at `api` that this machine executes; how many. `recover` restarts them later."""
+    """End the flow runs of the server at `api` that this clone executes; how many. `recover` restarts them later."""
     running = [note for note in notes(api) if is_held(note)]
     for note in running:
         _signal(note, signal.SIGTERM)
@@ -46,9 +43,10 @@ def stop_flow_runs(api: str) -> int:
 
 
 def notes(api: str) -> list[Path]:
-    """Notes of flow runs that a process of this machine executes, or died over, for the server at `api`."""
+    """Notes of flow runs that a process of this clone executes, or died over, for the server at `api`."""
     found = sorted(flow_runs_folder().glob("*.json")) if flow_runs_folder().exists() else []
-    return [note for note in found if _content(note).get("api") == api]
+    ours = {"api": api, "state": str(state_folder())}
+    return [note for note in found if ours.items() <= _content(note).items()]
 
 
 def _content(note: Path) -> dict[str, Any]:

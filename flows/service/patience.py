@@ -14,6 +14,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.settings import get_current_settings
 
+from steering_core.markdown import markdown_text
+
 SECONDS = 480.0  # as long as Prefect's own clients wait with eight retries
 POLL_SECONDS = 2.0
 AWAY = (httpx.TransportError, ConcurrencySlotAcquisitionError)
@@ -40,8 +42,8 @@ def patiently(call: Callable[[], Result], seconds: float = SECONDS) -> Result:
 
 
 def publish(text: str, key: str, description: str) -> None:
-    """Publish a Markdown artifact, once the server is there."""
-    patiently(lambda: create_markdown_artifact(text, key=key, description=description))
+    """Publish a Markdown artifact, once the server is there. The description is plain text."""
+    patiently(lambda: create_markdown_artifact(text, key=key, description=markdown_text(description)))
 
 
 def _answers() -> bool:

@@ -1,0 +1,70 @@
+"""`up`, `down` and `worker`: callable at any time, in any state."""
+
+import os
+import sys
+from typing import NoReturn
+
+from flows.service.clone import Address, pool_name, remembered_api, speaking_to, worker_name
+from flows.service.deployments import client_of, deploy, online, what_runs_when
+from flows.service.processes import POOL, SWEEPS, background, environment_of, wait
+from flows.service.recovery import recover, stop_flow_runs
+from flows.service.server import await_server, have_server
+
+WORKERS = {"worker": POOL, "sweeper": SWEEPS}
+
+
+def up(address: Address, nightly: bool = True) -> None:
+    """Start server, deployments and workers; returns when they answer. What already runs is left running."""
+    before = remembered_api()
+    address = have_server(address)
+    if before not in (None, address.api):  # its port was taken meanwhile: workers still ask at the old one
+        _stop_workers(str(before))
+    with speaking_to(address):
+        deploy(address, nightly)
+        for name, kind in WORKERS.items():
+            background(name).start([sys.executable, "-m", "flows.service", "worker", kind], environment_of(address))
+        with client_of(address) as client:
+            for name, kind in WORKERS.items():
+                wait(background(name), lambda kind=kind: worker_name() in online(client, pool_name(kind)))  # type: ignore[misc]
+    _say_what_is_up(address)
+
+
+def _say_what_is_up(address: Address) -> None:
+    lines = [f"Prefect answers at {address.api.removesuffix('/api')}; its page asks for a password: `make password`."]
+    if scheduled := what_runs_when(address):
+        lines += ["By itself, while this runs:", *(f"  {line}" for line in scheduled)]
+    lines += ["Now: prefect deployment run discover-vectors"]
+    print("\n".join(lines))  # noqa: T201
+
+
+def down(address: Address) -> None:
+    """Stop this clone's workers and server, and whatever flow runs its workers had in hand."""
+    stopped = _stop_workers(remembered_api() or address.api)
+    if background("server").stop():
+        stopped.append("server")
+    print(f"stopped: {', '.join(stopped) or 'nothing was running'}")  # noqa: T201
+
+
+def _stop_workers(api: str) -> list[str]:
+    """End the workers, and the flow runs of the server at `api` that they had in hand; what was ended."""
+    stopped = [name for name in WORKERS if background(name).stop()]
+    if n := stop_flow_runs(api):
+        stopped.append(f"{n} flow runs (they go on after the next `make up`)")
+    return stopped
+
+
+def worker(address: Address, kind: str) -> NoReturn:
+    """Become this clone's worker of a kind of pool, once its lost flow runs are back in the queue.
+
+    One flow run at a time in the pool that computes; sweeps only wait, so many may.
+    """
+    await_server(address)
+    environment = environment_of(address)
+    os.environ["STEERFLOW_STATE"] = environment["STEERFLOW_STATE"]
+    with client_of(address) as client:
+        for name in recover(client, address.api):
+            print(f"back in the queue: {name}", flush=True)  # noqa: T201
+    limit = ["--limit", "1"] if kind == POOL else []
+    command = ["-m", "prefect", "worker", "start", "--pool", pool_name(kind), "--type", "process"]
+    command += ["--name", worker_name(), *limit]
+    os.execve(sys.executable, [sys.executable, *command], environment)
