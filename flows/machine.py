@@ -11,7 +11,7 @@ from typing import IO
 from prefect import get_run_logger
 from prefect.settings import get_current_settings
 
-from steering_core.models.embedded import cache_folder
+from steering_core.cache import cache_folder
 
 
 def flow_runs_folder() -> Path:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from steering_core.cache import cache_folder
 from steering_core.keys import content_key
-from steering_core.models.embedded import cache_folder
 
 IDENTITY_VERSION = 2
 _CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
