@@ -2,22 +2,21 @@
 
 python -m benchmarks.evaluation                     # one full evaluation, then the savings; on the embedded model
 python -m benchmarks.evaluation --full              # the first alone; --savings: the second alone
-python -m benchmarks.evaluation --tiny              # both on a tiny random model, to see that they run
+python -m benchmarks.evaluation --tiny              # everything once, small, on a tiny random model
 python -m benchmarks.evaluation --nonsense 100      # verdicts where a coin decides the sides, on a tiny model
 python -m benchmarks.evaluation --nonsense-real 5   # the same on the embedded model, reduced
 
 The last two end with status 1 where fewer than 95 % come out *no better than random*.
 """
 
-import argparse
 import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nonsense import nonsense, nonsense_real
-from benchmarks.telling import say, timed, told
+from benchmarks.telling import options, say, timed, told
 from steering_core import pipeline
 from steering_core.backend import mx
 from steering_core.concepts import Concept, Item, load_concept
@@ -42,6 +41,7 @@ from steering_core.scores.metrics import Bench, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.work import Work
+from tests.explorer import AGREE
 from tests.tiny import save_tiny_model
 
 MODEL, CONCEPT = "smollm2-135m", "sentiment"
@@ -76,12 +76,32 @@ def reduced_spec(model: str, concept: str, shortlist: int | str = 6) -> Spec:
     )
 
 
+def tiny_spec(model: str, concept: str, shortlist: int | str = 2) -> Spec:
+    """The least that goes through every stage: two layers, a dose, two items, texts of two tokens."""
+    return Spec(
+        models=(model,),
+        concepts=(concept,),
+        vectors={"methods": METHODS, "controls": 1, "quality_draws": 0},
+        generations={"layers": (1, 2), "doses": DOSES[:1], "prompts": 1, "max_tokens": 2, "shortlist": shortlist},
+        scores={"items": 2, "neutral": 1, "bootstrap": 100},
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the evaluations are made of: specs of a full one and of one whose plain grid takes minutes, and nonsense."""
+
+    full: Callable[[str, str], Spec] = full_spec
+    reduced: Callable[..., Spec] = reduced_spec  # with a shortlist, where one is given
+    nonsense: str = "nonsense"  # the concept that stands for it
+
+
 # -- one full evaluation -----------------------------------------------------------------------------------------------
 
 
-def full(model: str, concept: str) -> None:
+def full(model: str, concept: str, size: Size) -> None:
     """Print what one full evaluation takes, stage by stage, and what it says."""
-    spec, started = full_spec(model, concept), time.perf_counter()
+    spec, started = size.full(model, concept), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
         report = run(spec, store, told())
@@ -98,13 +118,13 @@ def full(model: str, concept: str) -> None:
 # -- what each saving is worth -----------------------------------------------------------------------------------------
 
 
-def savings(model: str, concept: str, items: int) -> None:
+def savings(model: str, concept: str, items: int, size: Size) -> None:
     """Print what sharing, restarting, pruning and halving are worth against doing without, and that verdicts stay.
 
     The search is compared on a grid of five layers, and on that of the full evaluation without all its controls.
     """
-    large = full_spec(model, concept)
-    with ready(reduced_spec(model, concept)) as (this, opened, asked, vectors, cells):
+    large = size.full(model, concept)
+    with ready(size.reduced(model, concept)) as (this, opened, asked, vectors, cells):
         say(f"the savings, on {sized(this.spec, opened, cells)}")
         per_cell = sharing(opened, asked, cells, held_out(asked, "validation", this.spec.scores)[:items])
         searching(this, opened, asked, vectors, cells, (ALL_CONTROLS, PRUNED, HALVING))
@@ -114,7 +134,7 @@ def savings(model: str, concept: str, items: int) -> None:
     compared = (len(cells) - 1) * (1 + 2 * large.vectors.controls)  # candidates, each with its controls
     n = compared * 2 * (large.scores.items or 0)
     say(f"that grid plain, {n:,} cells and items at {per_cell:.2f} s: {n * per_cell / 3600:.1f} h for propensity alone")
-    verdicts(model, concept)
+    verdicts(model, concept, size)
 
 
 def sized(spec: Spec, model: Model, cells: Sequence[Cell]) -> str:
@@ -206,15 +226,15 @@ def searching(
             f"best candidate of the grid {'the same' if same else 'ANOTHER'}")  # fmt: skip
 
 
-def verdicts(model: str, concept: str) -> None:
+def verdicts(model: str, concept: str, size: Size) -> None:
     """Print the verdicts of search and whole grid, texts and test included, on a concept and on nonsense."""
-    for name in (concept, "nonsense"):
+    for name in (concept, size.nonsense):
         said = []
         for shortlist in (6, "all"):
             with tempfile.TemporaryDirectory() as folder:
                 seconds, report = timed(
                     lambda name=name, shortlist=shortlist, folder=folder: run(
-                        reduced_spec(model, name, shortlist), Store(Path(folder) / "store"), told()
+                        size.reduced(model, name, shortlist), Store(Path(folder) / "store"), told()
                     )
                 )
             (row,) = report["recommendations"]
@@ -238,28 +258,40 @@ def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list
             model.close()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--savings", action="store_true")
-    parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--nonsense", type=int, default=0, metavar="SEEDS")
     parser.add_argument("--nonsense-real", type=int, default=0, metavar="SEEDS")
     parser.add_argument("--items", type=int, default=4, help="items on which plain propensity is timed")
     parser.add_argument("--concept", default=CONCEPT)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if given.tiny:
+        tiny()
+        return 0
     if given.nonsense:
         return 0 if min(nonsense(given.nonsense, flip) for flip in (False, True)) else 1
     if given.nonsense_real:
         return 0 if nonsense_real(given.nonsense_real, MODEL) else 1
-    with tempfile.TemporaryDirectory() as folder:
-        model = str(save_tiny_model(Path(folder) / "tiny")) if given.tiny else MODEL
-        if given.full or not given.savings:
-            full(model, given.concept)
-        if given.savings or not given.full:
-            savings(model, given.concept, given.items)
+    if given.full or not given.savings:
+        full(MODEL, given.concept, Size())
+    if given.savings or not given.full:
+        savings(MODEL, given.concept, given.items, Size())
     return 0
+
+
+def tiny() -> None:
+    """Everything once on a tiny random model."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, concept = str(save_tiny_model(Path(folder) / "tiny")), Path(folder) / "agree.yaml"
+        concept.write_text(AGREE.model_dump_json(exclude_none=True))  # which is YAML as well
+        size = Size(tiny_spec, tiny_spec, nonsense=str(concept))
+        full(model, str(concept), size)
+        savings(model, str(concept), 1, size)
+        nonsense(1, flip_items=True)
+        nonsense_real(1, model, str(concept))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ stream in this process and through the server. The store of the second part hold
 many synthetic activation rows of width 64; the page is loaded in chromium, cold, to the leaderboard and the heat map.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from playwright.sync_api import sync_playwright
 
+from benchmarks.telling import left_out, options
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine.sampling import Request, stream
 from steering_core.models import open_model
@@ -28,7 +29,7 @@ from tests.test_explorer_page import CHROMIUM
 from tests.tiny import save_tiny_model
 
 TEXT = "Tell me about your day at the seaside, and about the weather there."
-LAYERS, WIDTH, SHARD = 30, 64, 2000
+LAYERS, WIDTH, SHARD = 30, 64, 2000  # of the synthetic activations; prompts a shard
 
 
 def engine_first_token(name: str, pairs: int, address: str) -> tuple[list[float], list[float]]:
@@ -48,33 +49,34 @@ def engine_first_token(name: str, pairs: int, address: str) -> tuple[list[float]
     return engine[1:], server[1:]  # the first of each loads the weights
 
 
-def large_store(folder: Path, rows: int) -> Store:
-    """A store with a small run, and `rows` activation rows of another model."""
+def large_store(folder: Path, tiny: Path, rows: int) -> Store:
+    """A store with a small run on the model in `tiny`, and `rows` activation rows of another model."""
     pairs = tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(10))
     items = tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(8))
     concept = Concept(name="agree", pairs=pairs, prompts=("Well,",), items=items)
-    store = ran_store(folder, save_tiny_model(folder / "tiny"), concept)
+    store = ran_store(folder, tiny, concept)
     draw = np.random.default_rng(0)
-    for shard in range(-(-rows // (LAYERS * SHARD))):
-        n = LAYERS * SHARD
+    in_shard = min(SHARD, -(-rows // LAYERS))
+    for shard in range(-(-rows // (LAYERS * in_shard))):
+        n = LAYERS * in_shard
         values = pa.array(draw.standard_normal(n * WIDTH, np.float32))
         columns = {
             "model_id": ["0" * 20] * n,
-            "prompt_id": [f"{shard * SHARD + i:020x}" for i in range(SHARD)] * LAYERS,
+            "prompt_id": [f"{shard * in_shard + i:020x}" for i in range(in_shard)] * LAYERS,
             "site": ["resid_post"] * n,
             "position": ["last"] * n,
-            "layer": np.repeat(np.arange(LAYERS), SHARD),
+            "layer": np.repeat(np.arange(LAYERS), in_shard),
             "token": [None] * n,
             "n_read": [1] * n,
             "residual_norm": np.ones(n),
             "activation": pa.FixedSizeListArray.from_arrays(values, WIDTH).cast(pa.list_(pa.float32())),
         }
         table = pa.table(columns).select(TABLES["activations"].schema.names).cast(TABLES["activations"].schema)
-        store.append_activations("0" * 20, table, SHARD)
+        store.append_activations("0" * 20, table, in_shard)
     return store
 
 
-def page_seconds(address: str, repeats: int = 5) -> list[float]:
+def page_seconds(address: str, repeats: int) -> list[float]:
     """Seconds from the address to a leaderboard and a heat map that are drawn."""
     found = []
     with sync_playwright() as playwright:
@@ -91,22 +93,28 @@ def page_seconds(address: str, repeats: int = 5) -> list[float]:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print both figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=9)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
-        store = large_store(Path(work), given.rows)
+        tiny = save_tiny_model(Path(work) / "tiny")
+        if given.tiny:
+            given.model, given.rows, given.pairs = str(tiny), 60, 1
+        store = large_store(Path(work), tiny, given.rows)
         n = store.rows("SELECT count(*) AS n FROM raw.activations")[0]["n"]
         with served(store, models=[given.model]) as address:
             engine, server = engine_first_token(given.model, given.pairs, address)
             ratio = statistics.median(b / a for a, b in zip(engine, server, strict=True))
             print(f"first token, median of {given.pairs} pairs: engine {statistics.median(engine) * 1000:.0f} ms, "
                   f"over HTTP {statistics.median(server) * 1000:.0f} ms, ratio {ratio:.2f}")  # fmt: skip
-            shown = page_seconds(address)
+            if not CHROMIUM:
+                left_out("the page", "no chromium on the PATH")
+                return
+            shown = page_seconds(address, repeats=1 if given.tiny else 5)
             print(f"page on {n:,} activation rows, to leaderboard and heat map: median "
                   f"{statistics.median(shown):.2f} s of {', '.join(f'{s:.2f}' for s in shown)}")  # fmt: skip
 

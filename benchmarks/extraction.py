@@ -1,97 +1,137 @@
 """Extraction on a CPU: steerflow beside PyTorch's plain forward and steering-vectors, same prompts, same weights.
 
-    python benchmarks/extraction.py --torch /path/to/venv-with-torch/bin/python [--pairs 60] [--repeats 3]
+    python -m benchmarks.extraction --torch /path/to/venv-with-torch/bin/python [--pairs 60] [--repeats 3]
 
 Two workloads, drawn from the concepts that come with steerflow: `stems` are A/B questions whose two sides differ in the
 last token, `apart` are the same tokens shuffled, which share nothing. Everything runs on `--threads` threads, the
-contestants in turns, and the best of `--repeats` counts: other work on the machine slows them all. Tokens per second
-are those of the prompts, whatever a contestant ran of them. What each found is compared with the plain forward's.
+contestants in turns. Printed are the least wall time and the least CPU time (user and system, all threads together) of
+`--repeats` rounds, and the median over rounds of both ratios to steerflow's: other work on the machine moves wall times
+most, ratios within a round less. Tokens per second are those of the prompts, whatever a contestant ran of them. What
+each found is compared with the plain forward's.
 
 The venv needs torch, transformers and steering-vectors (0.12.2 was used); without --torch steerflow runs alone.
 """
 
-import argparse
 import json
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.telling import left_out, options
 
 ROOT = Path(__file__).parent.parent
 
 
-def main() -> None:
-    """Run the contestants in turns and print their best."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+@dataclass(frozen=True)
+class Took:
+    """Wall and CPU seconds of one workload."""
+
+    wall: float
+    cpu: float
+
+
+Rounds = dict[tuple[str, str], list[Took]]  # by workload and contestant
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the contestants in turns and print what they took."""
+    parser = options(__doc__)
     parser.add_argument("--torch", help="python of a venv with torch, transformers and steering-vectors")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--contestant", choices=["steerflow", "forward", "steering-vectors"], help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.contestant:
+    parser.add_argument("--contestant", choices=["steerflow", "forward", "steering-vectors"], help=SUPPRESS)
+    parser.add_argument("--work", type=Path, help=SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.contestant:
         {"steerflow": serve_steerflow, "forward": serve_forward, "steering-vectors": serve_steering_vectors}[
-            options.contestant
-        ](options.work)
+            given.contestant
+        ](given.work)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compete(options, Path(folder))
+        if given.tiny:
+            from tests.tiny import save_tiny_model  # needs MLX, which the contestants' Python need not have
+
+            given.model, given.pairs, given.repeats = str(save_tiny_model(Path(folder) / "tiny")), 2, 1
+        compete(given, Path(folder))
 
 
-def compete(options: argparse.Namespace, work: Path) -> None:
+def compete(given: Namespace, work: Path) -> None:
     """Start each contestant once, have them run every workload in turns, print the table."""
-    make_workloads(options.model, options.pairs, work)
+    make_workloads(given.model, given.pairs, work)
     contestants = {"steerflow": sys.executable}
-    if options.torch:
-        contestants |= {"forward": options.torch, "steering-vectors": options.torch}
-    threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    if given.torch:
+        contestants |= {"forward": given.torch, "steering-vectors": given.torch}
+    else:
+        left_out("transformers and steering-vectors", "no --torch PYTHON was given")
+    threads = {name: str(given.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     env = {**os.environ, **threads, "PYTHONPATH": str(ROOT)}
     running = {}
     for name, python in contestants.items():
-        command = [python, __file__, "--contestant", name, "--work", str(work)]
+        command = [python, "-m", "benchmarks.extraction", "--contestant", name, "--work", str(work)]
         running[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
-    best: dict[tuple[str, str], float] = {}
-    for _ in range(options.repeats):
-        for workload in ("stems", "apart"):
-            for name, process in running.items():
-                seconds = ask(process, workload)
-                best[workload, name] = min(seconds, best.get((workload, name), seconds))
+    rounds: Rounds = {(workload, name): [] for workload in ("stems", "apart") for name in running}
+    for _ in range(given.repeats):
+        for workload, name in rounds:
+            rounds[workload, name].append(ask(running[name], workload))
     for process in running.values():
         process.communicate()
-    report(work, best, list(contestants))
+    report(work, rounds, list(contestants))
 
 
-def ask(process: subprocess.Popen, workload: str) -> float:
-    """Seconds that a contestant took for one workload."""
+def ask(process: subprocess.Popen, workload: str) -> Took:
+    """What a contestant took for one workload."""
     process.stdin.write(workload + "\n")
     process.stdin.flush()
-    return float(process.stdout.readline())
+    return Took(*map(float, process.stdout.readline().split()))
 
 
-def report(work: Path, best: dict[tuple[str, str], float], contestants: list[str]) -> None:
+def report(work: Path, rounds: Rounds, contestants: list[str]) -> None:
     """Print tokens per second, ratios, and how far the numbers are from the plain forward's."""
+    names = ("tokens", "tokens/s", "wall, s", "CPU, s", "wall ratio", "CPU ratio", "rel. error")
+    print(f"{'workload':9}{'contestant':18}" + "".join(f"{name:>12}" for name in names))
+    for (workload, name), took in rounds.items():
+        tokens = sum(map(len, json.loads((work / f"{workload}.json").read_text())["sequences"]))
+        wall, cpu, ours = min(t.wall for t in took), min(t.cpu for t in took), rounds[workload, "steerflow"]
+        ratios = [(t.wall / o.wall, t.cpu / o.cpu) for t, o in zip(took, ours, strict=True)]
+        slower, costlier = (statistics.median(found) for found in zip(*ratios, strict=True))
+        error = f"{off(work, workload, name):.1e}" if "forward" in contestants and name != "forward" else ""
+        print(
+            f"{workload:9}{name:18}{tokens:12,}{tokens / wall:12.0f}{wall:12.2f}{cpu:12.2f}"
+            f"{slower:11.2f}x{costlier:11.2f}x{error:>12}"
+        )
+
+
+def off(work: Path, workload: str, name: str) -> float:
+    """The largest relative error of what a contestant found, against the plain forward's."""
     import numpy as np
 
-    names = ("tokens", "seconds", "tokens/s", "steerflow is", "rel. error")
-    print(f"{'workload':9}{'contestant':18}" + "".join(f"{name:>13}" for name in names))
-    for workload in ("stems", "apart"):
-        tokens = sum(map(len, json.loads((work / f"{workload}.json").read_text())["sequences"]))
-        for name in contestants:
-            seconds, ratio = best[workload, name], best[workload, name] / best[workload, "steerflow"]
-            error = ""
-            if "forward" in contestants and name != "forward":
-                found, truth = np.load(work / f"{name}-{workload}.npy"), np.load(work / f"forward-{workload}.npy")
-                if name == "steering-vectors":  # it hands out mean differences only
-                    truth = (truth[0::2] - truth[1::2]).mean(axis=0)
-                off = np.linalg.norm(found - truth, axis=-1) / np.linalg.norm(truth, axis=-1)
-                error = f"{off.max():.1e}"
-            print(f"{workload:9}{name:18}{tokens:13,}{seconds:13.2f}{tokens / seconds:13.0f}{ratio:12.2f}x{error:>13}")
+    found, truth = np.load(work / f"{name}-{workload}.npy"), np.load(work / f"forward-{workload}.npy")
+    if name == "steering-vectors":  # it hands out mean differences only
+        truth = (truth[0::2] - truth[1::2]).mean(axis=0)
+    return float((np.linalg.norm(found - truth, axis=-1) / np.linalg.norm(truth, axis=-1)).max())
+
+
+def timed(run: Callable[[], None]) -> Took:
+    """What a call took of the clock, and of this process's CPU time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def tell(took: Took) -> None:
+    """Answer the other process."""
+    print(took.wall, took.cpu, flush=True)
 
 
 def make_workloads(model_name: str, n: int, work: Path) -> None:
@@ -154,15 +194,12 @@ def serve_steerflow(work: Path) -> None:
             given = json.loads((work / f"{line.strip()}.json").read_text())
             prompts = [Prompt(tuple(s), "", len(s), model.identity.tokenizer_id) for s in given["sequences"]]
             store = Store(work / f"store-{turn}")
-            began = time.perf_counter()
-            did = extract(model, store, prompts, layers, "last")
-            seconds = time.perf_counter() - began
-            sys.stderr.write(f"steerflow ran {did.work.tokens:,} tokens in {did.work.forward_passes} passes\n")
+            took = timed(lambda prompts=prompts, store=store: extract(model, store, prompts, layers, "last"))
             rows = store.rows("SELECT prompt_id, layer, activation FROM raw.activations")
             found = {(row["prompt_id"], row["layer"]): row["activation"] for row in rows}
             held = [[found[p.prompt_id, layer] for layer in layers[:-1]] for p in prompts]
             np.save(work / f"steerflow-{line.strip()}.npy", np.array(held, np.float32))
-            print(seconds, flush=True)
+            tell(took)
 
 
 def torch_model(work: Path):  # noqa: ANN201  (transformers is in another venv)
@@ -186,38 +223,44 @@ def serve_forward(work: Path) -> None:
     with torch.inference_mode():
         for line in sys.stdin:
             sequences = json.loads((work / f"{line.strip()}.json").read_text())["sequences"]
-            began = time.perf_counter()
-            order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-            kept = [None] * len(sequences)
-            for begin in range(0, len(order), 16):
-                rows = order[begin : begin + 16]
-                longest = max(len(sequences[i]) for i in rows)
-                ids = torch.tensor([sequences[i] + [0] * (longest - len(sequences[i])) for i in rows])
-                mask = torch.tensor([[1] * len(sequences[i]) + [0] * (longest - len(sequences[i])) for i in rows])
-                states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, logits_to_keep=1)
-                for row, i in enumerate(rows):  # the last entry is after the final norm: left out
-                    kept[i] = torch.stack([h[row, len(sequences[i]) - 1] for h in states.hidden_states[1:-1]]).numpy()
-            seconds = time.perf_counter() - began
+            kept: list[np.ndarray | None] = [None] * len(sequences)
+
+            def run(sequences: list[list[int]] = sequences, kept: list[np.ndarray | None] = kept) -> None:
+                order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+                for begin in range(0, len(order), 16):
+                    rows = order[begin : begin + 16]
+                    longest = max(len(sequences[i]) for i in rows)
+                    ids = torch.tensor([sequences[i] + [0] * (longest - len(sequences[i])) for i in rows])
+                    mask = torch.tensor([[int(t < len(sequences[i])) for t in range(longest)] for i in rows])
+                    states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, logits_to_keep=1)
+                    for row, i in enumerate(rows):  # the last entry is after the final norm: left out
+                        last = [h[row, len(sequences[i]) - 1] for h in states.hidden_states[1:-1]]
+                        kept[i] = torch.stack(last).numpy()
+
+            took = timed(run)
             np.save(work / f"forward-{line.strip()}.npy", np.stack(kept))
-            print(seconds, flush=True)
+            tell(took)
 
 
 def serve_steering_vectors(work: Path) -> None:
     """train_steering_vector over every layer, batch 16."""
     import numpy as np
-    from steering_vectors import SteeringVectorTrainingSample, train_steering_vector
+    from steering_vectors import SteeringVector, SteeringVectorTrainingSample, train_steering_vector
 
     model, tokenizer = torch_model(work)
     for line in sys.stdin:
         given = json.loads((work / f"{line.strip()}.json").read_text())
         texts, layers = given["texts"], range(given["layers"] - 1)
         samples = [SteeringVectorTrainingSample(a, b) for a, b in zip(texts[0::2], texts[1::2], strict=True)]
-        began = time.perf_counter()
-        vector = train_steering_vector(model, tokenizer, samples, batch_size=16, show_progress=False)
-        seconds = time.perf_counter() - began
+        made = []
+
+        def run(samples: list[SteeringVectorTrainingSample] = samples, made: list[SteeringVector] = made) -> None:
+            made.append(train_steering_vector(model, tokenizer, samples, batch_size=16, show_progress=False))
+
+        took, (vector,) = timed(run), made
         found = np.stack([vector.layer_activations[layer].float().numpy() for layer in layers])
         np.save(work / f"steering-vectors-{line.strip()}.npy", found)
-        print(seconds, flush=True)
+        tell(took)
 
 
 if __name__ == "__main__":

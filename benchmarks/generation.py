@@ -10,20 +10,23 @@ medians over rounds, of tokens a second and of the ratio to the first line of ea
   the first few texts are run, since every one costs the same.
 """
 
-import argparse
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.telling import left_out, options
 from steering_core.engine.sampling import Request, sample
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.prompts import prompt
 from steering_core.work import Work
+from tests.tiny import save_tiny_model
 
 TOKENS = 48
 QUESTIONS = (
@@ -36,7 +39,7 @@ QUESTIONS = (
     "How should I prepare for a long walk in the mountains?",
     "What makes a good teacher?",
 )
-LAYERS, ALPHAS = (8, 15, 22), (-1.0, -0.5, 0.5, 1.0)  # 12 interventions
+ALPHAS = (-1.0, -0.5, 0.5, 1.0)  # at three layers: 12 interventions
 Measure = Callable[[], tuple[int, float]]
 
 
@@ -74,34 +77,34 @@ def steered(model: Model, layers: list[int], alpha: float = 1.0) -> Intervention
     return Intervention(tuple(Change(n, directions[n], alpha, "add", Where("generation")) for n in layers))
 
 
-def engine(model: Model, requests: list[Request]) -> int:
-    """Tokens that the engine samples for `requests`."""
-    found = sample(model, requests, TOKENS, 0.0, Work(), max_rows=len(requests))
+def engine(model: Model, requests: list[Request], length: int) -> int:
+    """Tokens that the engine samples for `requests`, `length` a text."""
+    found = sample(model, requests, length, 0.0, Work(), max_rows=len(requests))
     return sum(len(text.tokens) for _, text in found)
 
 
-def mlx_stream(model: Model, tokens: tuple[int, ...]) -> int:
+def mlx_stream(model: Model, tokens: tuple[int, ...], length: int) -> int:
     """Tokens of mlx-lm's generation at batch 1."""
     from mlx_lm import stream_generate
 
-    return sum(1 for _ in stream_generate(model.network, model.tokenizer, list(tokens), max_tokens=TOKENS))
+    return sum(1 for _ in stream_generate(model.network, model.tokenizer, list(tokens), max_tokens=length))
 
 
-def mlx_batch(model: Model, prompts: list[tuple[int, ...]]) -> int:
+def mlx_batch(model: Model, prompts: list[tuple[int, ...]], length: int) -> int:
     """Tokens of mlx-lm's batch generation."""
     from mlx_lm import batch_generate
 
-    done = batch_generate(model.network, model.tokenizer, [list(p) for p in prompts], max_tokens=TOKENS)
+    done = batch_generate(model.network, model.tokenizer, [list(p) for p in prompts], max_tokens=length)
     return int(done.stats.generation_tokens)
 
 
 class OneByOne:
     """PyTorch transformers with steering-vectors in a process of its own, which answers one text at a time."""
 
-    def __init__(self, python: str, folder: Path) -> None:
+    def __init__(self, python: str, folder: Path, length: int) -> None:
         script = str(Path(__file__).with_name("generation_torch.py"))
         self._process = subprocess.Popen(
-            [python, script, str(folder), str(TOKENS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, script, str(folder), str(length)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._ask("")
 
@@ -122,56 +125,78 @@ class OneByOne:
         self._process.wait()
 
 
-def batch_one(model: Model, prompts: list[tuple[int, ...]]) -> dict[str, Measure]:
+def batch_one(model: Model, prompts: list[tuple[int, ...]], length: int) -> dict[str, Measure]:
     """mlx-lm and the engine at batch 1."""
     return {
-        "mlx-lm": lambda: timed(lambda: mlx_stream(model, prompts[0])),
-        "engine": lambda: timed(lambda: engine(model, [Request(prompts[0])])),
+        "mlx-lm": lambda: timed(lambda: mlx_stream(model, prompts[0], length)),
+        "engine": lambda: timed(lambda: engine(model, [Request(prompts[0])], length)),
     }
 
 
-def batch_32(model: Model, prompts: list[tuple[int, ...]]) -> dict[str, Measure]:
+def batch_32(model: Model, prompts: list[tuple[int, ...]], length: int) -> dict[str, Measure]:
     """mlx-lm and the engine at batch 32, whose prompts differ, so that the engine shares nothing."""
     place = len(prompts[0]) // 2
-    rows = [(*prompts[0][:place], 1000 + i, *prompts[0][place + 1 :]) for i in range(32)]
+    rows = [(*prompts[0][:place], 100 + i, *prompts[0][place + 1 :]) for i in range(32)]
     everywhere = steered(model, list(range(model.identity.n_layers)), 0.1)
-    named = {"engine": Intervention(), "engine, one layer": steered(model, [15]), "engine, every layer": everywhere}
-    measures: dict[str, Measure] = {"mlx-lm": lambda: timed(lambda: mlx_batch(model, rows))}
+    named = {
+        "engine": Intervention(),
+        "engine, one layer": steered(model, layers_of(model)[1:2]),
+        "engine, every layer": everywhere,
+    }
+    measures: dict[str, Measure] = {"mlx-lm": lambda: timed(lambda: mlx_batch(model, rows, length))}
     for name, what in named.items():
-        measures[name] = lambda what=what: timed(lambda: engine(model, [Request(p, what) for p in rows]))
+        measures[name] = lambda what=what: timed(lambda: engine(model, [Request(p, what) for p in rows], length))
     return measures
 
 
-def grid(model: Model, prompts: list[tuple[int, ...]], others: OneByOne | None, texts: int) -> dict[str, Measure]:
+def layers_of(model: Model) -> list[int]:
+    """A quarter, a half and three quarters up the model: 8, 15 and 22 of 30."""
+    return [round(model.identity.n_layers * part) for part in (0.26, 0.5, 0.74)]
+
+
+def grid(
+    model: Model, prompts: list[tuple[int, ...]], others: OneByOne | None, texts: int, length: int
+) -> dict[str, Measure]:
     """The grid, one by one where there is a PyTorch, and in the engine's batches."""
-    cells = [(n, a, p) for p in prompts for n in LAYERS for a in ALPHAS]
+    cells = [(n, a, p) for p in prompts for n in layers_of(model) for a in ALPHAS]
     requests = [Request(p, steered(model, [n], a)) for n, a, p in cells]
     measures: dict[str, Measure] = {}
     if others:
         some = cells[:: len(cells) // texts][:texts]
         measures["transformers, steering-vectors"] = lambda: timed(lambda: others.run(some))
-    return {**measures, "engine": lambda: timed(lambda: engine(model, requests))}
+    return {**measures, "engine": lambda: timed(lambda: engine(model, requests, length))}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the comparisons."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--torch", help="a Python with torch, transformers and steering-vectors")
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--texts", type=int, default=4, help="texts of the grid that are run one by one in a round")
-    options.add_argument("--only", choices=["one", "32", "grid"], help="one of the comparisons")
-    asked = options.parse_args()
-    with open_model("smollm2-135m") as model:
-        prompts = [prompt(model, text, chat=True).tokens for text in QUESTIONS]
-        if asked.only in (None, "one"):
-            interleaved("batch 1", batch_one(model, prompts), asked.rounds)
-        if asked.only in (None, "32"):
-            interleaved("batch 32", batch_32(model, prompts), asked.rounds)
-        if asked.only in (None, "grid"):
-            others = OneByOne(asked.torch, model.folder) if asked.torch else None
-            interleaved("12x8 grid", grid(model, prompts, others, asked.texts), asked.rounds)
-            if others:
-                others.close()
+    parser = options(__doc__)
+    parser.add_argument("--torch", help="a Python with torch, transformers and steering-vectors")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=4, help="texts of the grid that are run one by one in a round")
+    parser.add_argument("--only", choices=["one", "32", "grid"], help="one of the comparisons")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        name, length, questions = "smollm2-135m", TOKENS, QUESTIONS
+        if given.tiny:
+            given.rounds, given.texts = 1, 1
+            name, length, questions = str(save_tiny_model(Path(folder) / "tiny")), 3, QUESTIONS[:1]
+        with open_model(name) as model:
+            compare(model, [prompt(model, text, chat=True).tokens for text in questions], given, length)
+
+
+def compare(model: Model, prompts: list[tuple[int, ...]], given: Namespace, length: int) -> None:
+    """Print the comparisons that were asked for, in texts of `length` tokens."""
+    if given.only in (None, "one"):
+        interleaved("batch 1", batch_one(model, prompts, length), given.rounds)
+    if given.only in (None, "32"):
+        interleaved("batch 32", batch_32(model, prompts, length), given.rounds)
+    if given.only in (None, "grid"):
+        if not given.torch:
+            left_out("texts one by one with PyTorch", "no --torch PYTHON was given")
+        others = OneByOne(given.torch, model.folder, length) if given.torch else None
+        interleaved("12x8 grid", grid(model, prompts, others, given.texts, length), given.rounds)
+        if others:
+            others.close()
 
 
 if __name__ == "__main__":

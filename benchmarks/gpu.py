@@ -1,7 +1,7 @@
 """Steering and extraction on a GPU, beside the bare model: `python -m benchmarks.gpu decode`, and `capture`.
 
-A 1B-shaped random Llama in bfloat16. Three questions, each answered by interleaved runs of the same work in one
-process, as the median ratio over rounds:
+A 1B-shaped random Llama in bfloat16, written to a temporary folder (2.5 GB) and opened like any other model. Three
+questions, each answered by interleaved runs of the same work in one process, as the median ratio over rounds:
 
 - decoding: a step of a plain loop (forward, argmax), of the engine unsteered, and of the engine with every row steered
   by its own vector at one layer and at all of them;
@@ -9,28 +9,31 @@ process, as the median ratio over rounds:
 - the same capture beside PyTorch transformers' `output_hidden_states`, where PyTorch is there.
 
 Each part wants a process of its own: buffers that decoding leaves behind slow the capture by some hundredths.
-It needs no weights and no store: MLX, mlx-lm, NumPy and the packages that `steering_core.prompts` imports.
+It needs no weights and no store. `--tiny` runs both parts once on a tiny Llama, on any device.
 """
 
-import argparse
+import json
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.telling import left_out, options
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
 from steering_core.backend import mx, nn
 from steering_core.engine.sampling import Request, sample
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.where import Where
-from steering_core.models import Model, ModelIdentity
+from steering_core.models import Model, open_model
 from steering_core.models.mlx_lm import new_cache
 from steering_core.prompts import Prompt
 from steering_core.work import Work
+from tests.tiny import LLAMA, byte_tokenizer
 
 SHAPE: dict[str, Any] = {  # of Llama 3.2 1B
     "model_type": "llama",
@@ -41,31 +44,27 @@ SHAPE: dict[str, Any] = {  # of Llama 3.2 1B
     "num_key_value_heads": 8,
     "rms_norm_eps": 1e-5,
     "vocab_size": 128256,
+    "max_position_embeddings": 131072,
     "rope_theta": 500000.0,
     "tie_word_embeddings": True,
 }
 PROMPT_TOKENS, STEPS, WARM_STEPS = 32, 96, 16
+TINY_STEPS = WARM_STEPS + 4
 
 
-def random_model() -> Model:
-    """The random network as an open model, without any files."""
+def save_random_model(folder: Path, shape: dict[str, Any]) -> Path:
+    """Write a Llama of that shape with the weights that mlx-lm initialises, bfloat16, and a byte tokenizer."""
+    from mlx.utils import tree_flatten  # both import MLX, which steering_core.backend has to be the first to do
     from mlx_lm.models.llama import Model as Llama
     from mlx_lm.models.llama import ModelArgs
 
-    network = Llama(ModelArgs.from_dict(SHAPE))
+    network = Llama(ModelArgs.from_dict(shape))
     network.set_dtype(mx.bfloat16)
-    mx.eval(network.parameters())
-    model = object.__new__(Model)
-    model.name = "random-1b"
-    model.identity = ModelIdentity(
-        "random", "random-1b", "llama", len(network.layers), SHAPE["hidden_size"], SHAPE["vocab_size"],
-        "bfloat16", "none", "random", 0,
-    )  # fmt: skip
-    model.__dict__["network"] = network
-    model.__dict__["tokenizer"] = SimpleNamespace(
-        eos_token_ids=set(), all_special_ids=[], decode=lambda tokens, **_: " ".join(map(str, tokens))
-    )
-    return model
+    folder.mkdir()
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(network.parameters())))
+    (folder / "config.json").write_text(json.dumps(shape))
+    byte_tokenizer().save_pretrained(folder)
+    return folder
 
 
 class Clock(Work):
@@ -85,12 +84,12 @@ class Clock(Work):
         return 1000 * statistics.median(np.diff(self.times[WARM_STEPS:]))
 
 
-def plain_decode(network: nn.Module, prompts: list[list[int]]) -> float:
+def plain_decode(network: nn.Module, prompts: list[list[int]], steps: int) -> float:
     """A step of a minimal generation loop in ms: prefill, then greedy steps with the next one always under way."""
     cache, clock = new_cache(network), Clock()
     drawn = mx.argmax(network(mx.array(prompts), cache=cache)[:, -1], axis=-1)
     mx.async_eval(drawn)
-    for _ in range(STEPS - 1):
+    for _ in range(steps - 1):
         clock.add(len(prompts), 1)
         following = mx.argmax(network(drawn[:, None], cache=cache)[:, -1], axis=-1)
         mx.async_eval(following)
@@ -100,10 +99,10 @@ def plain_decode(network: nn.Module, prompts: list[list[int]]) -> float:
     return clock.step_milliseconds()
 
 
-def engine_decode(model: Model, requests: list[Request]) -> float:
+def engine_decode(model: Model, requests: list[Request], steps: int) -> float:
     """The same through the engine."""
     clock = Clock()
-    for _ in sample(model, requests, STEPS, 0.0, clock, max_rows=len(requests)):
+    for _ in sample(model, requests, steps, 0.0, clock, max_rows=len(requests)):
         pass
     return clock.step_milliseconds()
 
@@ -117,11 +116,15 @@ def medians(named: dict[str, Callable[[], float]], base: str, rounds: int) -> di
     }
 
 
-def decoding(model: Model, rows: int) -> None:
+def some_tokens(model: Model, rows: int, length: int) -> np.ndarray:
+    """Tokens that are none of the special ones, (rows, length)."""
+    return np.random.default_rng(rows).integers(10, model.identity.vocab_size, (rows, length))
+
+
+def decoding(model: Model, rows: int, rounds: int = 15, steps: int = STEPS) -> None:
     """Print a decoding step's time, plain, unsteered and steered."""
-    drawn = np.random.default_rng(rows)
-    prompts = drawn.integers(1000, 100_000, (rows, PROMPT_TOKENS)).tolist()
-    vectors = drawn.standard_normal((rows, SHAPE["hidden_size"])).astype(np.float32)
+    prompts = some_tokens(model, rows, PROMPT_TOKENS).tolist()
+    vectors = np.random.default_rng(rows).standard_normal((rows, model.identity.width)).astype(np.float32)
 
     def requests(layers: list[int]) -> list[Request]:
         done = [Intervention(tuple(Change(n, v, 0.01, "add", Where("generation")) for n in layers)) for v in vectors]
@@ -129,17 +132,17 @@ def decoding(model: Model, rows: int) -> None:
 
     middle, all_layers = [len(model.taps) // 2], list(range(len(model.taps)))
     wanted = {"engine, unsteered": requests([]), "one layer": requests(middle), "all layers": requests(all_layers)}
-    measures: dict[str, Callable[[], float]] = {"plain loop": lambda: plain_decode(model.network, prompts)}
+    measures: dict[str, Callable[[], float]] = {"plain loop": lambda: plain_decode(model.network, prompts, steps)}
     for name, made in wanted.items():
-        measures[name] = lambda made=made: engine_decode(model, made)
-    for name, (milliseconds, ratio) in medians(measures, base="engine, unsteered", rounds=15).items():
+        measures[name] = lambda made=made: engine_decode(model, made, steps)
+    for name, (milliseconds, ratio) in medians(measures, base="engine, unsteered", rounds=rounds).items():
         print(f"decode, batch {rows:>3}: {name:<18}{milliseconds:7.3f} ms a step, {ratio:.3f} of unsteered")
 
 
-def capturing(model: Model, rows: int = 4096, length: int = 128) -> None:
+def capturing(model: Model, rows: int = 4096, length: int = 128, rounds: int = 5) -> None:
     """Print extraction's tokens per second, bare, with capture, and with transformers."""
-    tokens = np.random.default_rng(0).integers(1000, 100_000, (rows, length))
-    prompts = [Prompt(tuple(row), "", length, "random") for row in tokens.tolist()]
+    tokens = some_tokens(model, rows, length)
+    prompts = [Prompt(tuple(row), "", length, model.identity.tokenizer_id) for row in tokens.tolist()]
     reading = Reading(tuple(range(len(model.taps))), "mean")
     passes = plan_passes([p.tokens for p in prompts], cost_here(model))
     batch = passes[0].readers
@@ -160,22 +163,24 @@ def capturing(model: Model, rows: int = 4096, length: int = 128) -> None:
 
     measures: dict[str, Callable[[], float]] = {"bare forward": lambda: seconds(bare)}
     measures["capture, all layers"] = lambda: seconds(captured)
-    if torch_run := transformers_run(tokens, size):
+    if torch_run := transformers_run(model.folder, tokens, size):
         measures["transformers, output_hidden_states"] = lambda: seconds(torch_run)
-    for name, (took, ratio) in medians(measures, base="bare forward", rounds=5).items():
+    for name, (took, ratio) in medians(measures, base="bare forward", rounds=rounds).items():
         print(f"extract, {size} x {length}: {name:<36}{rows * length / took:12,.0f} tokens/s, {ratio:.3f} of the time")
 
 
-def transformers_run(tokens: np.ndarray, size: int) -> Callable[[], None] | None:
-    """The same passes by PyTorch transformers with every hidden state reduced to its mean; None without PyTorch."""
+def transformers_run(folder: Path, tokens: np.ndarray, size: int) -> Callable[[], None] | None:
+    """The same passes by PyTorch transformers with every hidden state reduced to its mean; None where it has no GPU."""
     try:
         import torch
         from transformers import LlamaConfig, LlamaModel
     except ImportError:
+        left_out("transformers", "PyTorch is not installed")
         return None
     if not torch.cuda.is_available():
+        left_out("transformers", "PyTorch has no CUDA device here")
         return None
-    config = LlamaConfig(**{k: v for k, v in SHAPE.items() if k != "model_type"})
+    config = LlamaConfig.from_pretrained(folder)
     network = LlamaModel(config).to("cuda", torch.bfloat16).eval()
 
     def run() -> None:
@@ -188,18 +193,25 @@ def transformers_run(tokens: np.ndarray, size: int) -> Callable[[], None] | None
     return run
 
 
-def main() -> None:
-    """Run the parts that are named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["decode", "capture"])
-    part = parser.parse_args().part
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the part that is named; with `--tiny` both."""
+    parser = options(__doc__)
+    parser.add_argument("part", nargs="?", choices=["decode", "capture"])
+    given = parser.parse_args(arguments)
+    if not given.tiny and not given.part:
+        parser.error("say which part is to run: decode or capture")
     print(f"{mx.device_info().get('device_name', mx.default_device())}; MLX {mx.__version__}")
-    model = random_model()
-    if part == "capture":
-        capturing(model)
-        return
-    for rows in (64, 256):
-        decoding(model, rows)
+    with tempfile.TemporaryDirectory() as work:
+        folder = save_random_model(Path(work) / "model", LLAMA if given.tiny else SHAPE)
+        with open_model(str(folder)) as model:
+            if given.tiny:
+                decoding(model, rows=2, rounds=1, steps=TINY_STEPS)
+                capturing(model, rows=4, length=8, rounds=1)
+            elif given.part == "capture":
+                capturing(model)
+            else:
+                for rows in (64, 256):
+                    decoding(model, rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Does an exported control vector do in llama.cpp what the vector does here? Opt-in: needs llama-cpp-python.
 
     pip install llama-cpp-python        # builds llama.cpp, some 15 minutes on two cores
-    python benchmarks/llama_control_vector.py MODEL.gguf VECTOR.gguf PROMPT...
+    python -m benchmarks.llama_control_vector MODEL.gguf VECTOR.gguf PROMPT...
 
 Both engines steer the prompt's every position with the same file; printed is, for each prompt, the correlation of the
 two shifts of the next token's logits (steered minus unsteered) over the whole vocabulary, and the ratio of their sizes.
@@ -9,17 +9,24 @@ llama.cpp computes with the GGUF's quantised weights, this project with their fl
 """
 
 import ctypes
-import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import numpy as np
 
+from benchmarks.telling import left_out, options
 from steering_core.backend import mx
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model, open_model
+from tests.tiny import save_tiny_model
+
+try:
+    import llama_cpp
+except ImportError:  # no requirement of steerflow's
+    llama_cpp = None
 
 
 def directions(path: Path) -> dict[int, np.ndarray]:
@@ -77,24 +84,51 @@ def our_shift(model: Model, tokens: list[int], vectors: dict[int, np.ndarray]) -
     return logits[1] - logits[0]
 
 
-def main(model_file: Path, vector_file: Path, prompts: list[str]) -> None:
+def some_vectors(folder: Path, model: Model) -> Path:
+    """A control vector of random directions at layers 1 and 2, as a file."""
+    path, drawn = folder / "vector.gguf", np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, "controlvector")
+    for layer in (1, 2):
+        writer.add_tensor(f"direction.{layer}", drawn.standard_normal(model.identity.width).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def compare(model: Model, llama: Llama, vectors: dict[int, np.ndarray], prompts: Sequence[str]) -> None:
     """Print correlation and size ratio of the two engines' shifts, and of a file one layer off, prompt by prompt."""
-    llama, vectors = Llama(model_file), directions(vector_file)
     off = {layer + 1: direction for layer, direction in vectors.items()}
     print("correlation  size ratio  correlation one layer off")
+    for prompt in prompts:
+        tokens = list(model.tokenizer.encode(prompt))
+        theirs, wrong = llama.shift(tokens, vectors), llama.shift(tokens, off)
+        ours = our_shift(model, tokens, vectors)
+        right, beside = np.corrcoef(theirs, ours)[0, 1], np.corrcoef(wrong, ours)[0, 1]
+        print(f"{right:.4f}  {np.linalg.norm(theirs) / np.linalg.norm(ours):.4f}  {beside:.4f}  {prompt!r}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare the engines on the files and prompts that are named; with `--tiny` this project's half alone."""
+    parser = options(__doc__)
+    parser.add_argument("model_file", nargs="?", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("vector_file", nargs="?", type=Path, metavar="VECTOR.gguf")
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT")
+    given = parser.parse_args(arguments)
+    if given.tiny:
+        with tempfile.TemporaryDirectory() as work, open_model(str(save_tiny_model(Path(work) / "tiny"))) as model:
+            shift = our_shift(model, [5, 6, 7], directions(some_vectors(Path(work), model)))
+            print(f"our shift of {len(shift)} logits: {np.linalg.norm(shift):.3f}")
+        left_out("llama.cpp's half", "it needs llama-cpp-python and the GGUF file of a model that people run")
+        return
+    if not given.prompts:
+        parser.error("name a model, a vector and at least one prompt")
+    if llama_cpp is None:
+        parser.error("llama-cpp-python is not installed")
     with open_model("smollm2-135m") as model:
-        for prompt in prompts:
-            tokens = list(model.tokenizer.encode(prompt))
-            theirs, ours, wrong = (
-                llama.shift(tokens, vectors),
-                our_shift(model, tokens, vectors),
-                llama.shift(tokens, off),
-            )
-            ratio = np.linalg.norm(theirs) / np.linalg.norm(ours)
-            print(
-                f"{np.corrcoef(theirs, ours)[0, 1]:.4f}  {ratio:.4f}  {np.corrcoef(wrong, ours)[0, 1]:.4f}  {prompt!r}"
-            )
+        compare(model, Llama(given.model_file), directions(given.vector_file), given.prompts)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main()

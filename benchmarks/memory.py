@@ -1,45 +1,51 @@
 """Peak memory of an extraction from 200 to 10,000 prompts: two shards are held at most, whatever the number.
 
-    python benchmarks/memory.py [--prompts 200 1000 5000 10000] [--width 1024] [--layers 8]
+    python -m benchmarks.memory [--prompts 200 1000 5000 10000] [--width 1024] [--layers 8]
 
 Each count runs in a process of its own, on a random model that is wide and cheap, so that what is extracted outweighs
 what is computed. `held` is what all activations together take.
 """
 
-import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+from argparse import SUPPRESS
+from collections.abc import Sequence
 from pathlib import Path
+
+from benchmarks.telling import options
 
 ROOT = Path(__file__).parent.parent
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run each count and print its peak."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--prompts", type=int, nargs="+", default=[200, 1000, 5000, 10000])
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(peak(options.one, options.prompts[0])))
+    parser.add_argument("--one", type=Path, help=SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.one:
+        print(json.dumps(peak(given.one, given.prompts[0])))
         return
-    sys.path.insert(0, str(ROOT))
+    if given.tiny:
+        given.prompts, given.width, given.layers = [20], 32, 2
     from tests.tiny import save_tiny_model
 
     with tempfile.TemporaryDirectory() as folder:
-        shape = {"hidden_size": options.width, "head_dim": 16, "num_hidden_layers": options.layers}
+        shape = {"hidden_size": given.width, "head_dim": 16, "num_hidden_layers": given.layers}
         model = save_tiny_model(Path(folder) / "model", shape)
         print(f"{'prompts':>8}{'held, MB':>10}{'peak, MB':>10}{'over loading, MB':>18}")
-        for n in options.prompts:
-            command = [sys.executable, __file__, "--one", str(model), "--prompts", str(n)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+        for n in given.prompts:
+            command = [sys.executable, "-m", "benchmarks.memory", "--one", str(model), "--prompts", str(n)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
             loaded, top = json.loads(done.stdout)
-            held = n * options.layers * options.width * 4 / 1e6
+            held = n * given.layers * given.width * 4 / 1e6
             print(f"{n:8,}{held:10.0f}{top:10.0f}{top - loaded:18.0f}")
 
 

@@ -38,8 +38,8 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
         return honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
 
 
-def nonsense_real(seeds: int, model: str) -> bool:
-    """The same for the shipped nonsense pairs and items, dealt to sides anew, on a real model.
+def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
+    """The same for a concept's pairs and items, of the shipped nonsense by default, dealt anew, on a real model.
 
     Five layers, two methods, two doses, all items; damage, which would bar some candidates, is not measured.
     """
@@ -48,7 +48,7 @@ def nonsense_real(seeds: int, model: str) -> bool:
 
         def verdict(seed: int) -> str:
             path = Path(folder) / f"nonsense-{seed}.yaml"
-            dealt = dealt_anew(load_concept("nonsense"), seed)
+            dealt = dealt_anew(load_concept(concept), seed)
             path.write_text(yaml.safe_dump(dealt.model_dump(mode="json", exclude_none=True)))
             spec = Spec(
                 name=f"nonsense-{seed}",

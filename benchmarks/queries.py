@@ -1,49 +1,51 @@
 """Storage: writing and reading activations, and questions over a million of them, beside NumPy.
 
-    python benchmarks/queries.py [--prompts 2000] [--layers 30] [--width 576] [--million]
+    python -m benchmarks.queries [--prompts 2000] [--layers 30] [--width 576] [--million]
 
 Values are random bfloat16 numbers held as float32, as a bfloat16 model gives them. NumPy's turn works on arrays that
 are in memory already: it is the limit, not a rival. The best of five counts, the file cache is warm.
 """
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.telling import options
 from steering_core.store import Store
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write, read and ask; print milliseconds and rates."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--prompts", type=int, default=2000)
     parser.add_argument("--layers", type=int, default=30)
     parser.add_argument("--width", type=int, default=576)
     parser.add_argument("--shard", type=int, default=1000, help="prompts a file")
     parser.add_argument("--million", action="store_true", help="a million activations: 33,334 prompts at 30 layers")
-    options = parser.parse_args()
-    prompts = 33_334 if options.million else options.prompts
+    given = parser.parse_args(arguments)
+    if given.tiny:
+        given.prompts, given.layers, given.width, given.shard = 24, 3, 16, 10
+    prompts = 33_334 if given.million else given.prompts
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
         seconds, written = 0.0, 0
-        for begin in range(0, prompts, options.shard):
-            ids = [f"{i:020x}" for i in range(begin, min(prompts, begin + options.shard))]
-            table = shard(ids, options.layers, options.width, seed=begin)
+        for begin in range(0, prompts, given.shard):
+            ids = [f"{i:020x}" for i in range(begin, min(prompts, begin + given.shard))]
+            table = shard(ids, given.layers, given.width, seed=begin)
             written += table.nbytes
             began = time.perf_counter()
             store.append_activations("m", table, len(ids))
             seconds += time.perf_counter() - began
         on_disk = sum(store.folder.size(name) for name in store.folder.names("activations"))
-        print(f"{prompts:,} prompts x {options.layers} layers x {options.width}: {written / 1e6:,.0f} MB")
+        print(f"{prompts:,} prompts x {given.layers} layers x {given.width}: {written / 1e6:,.0f} MB")
         rate = f"{written / seconds / 1e6:6.0f} MB/s, {on_disk / 1e6:,.0f} MB on disk"
         print(f"{'write, flushed':34}{1e3 * seconds:9.0f} ms  {rate}")
-        ask(store, options.layers // 2, options.width)
+        ask(store, given.layers // 2, given.width)
 
 
 def shard(ids: list[str], layers: int, width: int, seed: int) -> pa.Table:

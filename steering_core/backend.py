@@ -1,44 +1,31 @@
 """MLX, imported once and with a real BLAS behind it: every other module takes `mx` and `nn` from here.
 
 On Linux the CPU build of MLX links the reference BLAS, thirty times slower than a tuned one. Loading OpenBLAS or MKL
-into the global symbol space *before* `mlx.core` makes `cblas_sgemm` resolve to it (docs/decisions/0002-blas.md).
+into the global symbol space *before* `mlx.core` makes `cblas_sgemm` resolve to it; which one, with which kernels and
+threads, `steering_core.blas` has measured (docs/decisions/0002-blas.md). `python -m steering_core.backend` shows what
+was measured and what is used, `--again` measures anew.
 """
 
-import ctypes
-import ctypes.util
 import logging
 import os
 import platform
 import sys
-from pathlib import Path
+
+from steering_core.blas import Candidate, chosen, described, load_blas
 
 log = logging.getLogger(__name__)
 
-_CANDIDATES = ("libopenblas.so.0", "libopenblas.so", "libmkl_rt.so.3", "libmkl_rt.so.2", "libmkl_rt.so")
+_TOO_LATE = (
+    "mlx was imported before steering_core, so that it runs on its reference BLAS, many times slower than a tuned one: "
+    "import steering_core.backend first"
+)
 _ADVICE = (
     "MLX runs on its reference BLAS, many times slower than a tuned one: install OpenBLAS "
     "(Debian, Ubuntu: apt-get install libopenblas0-pthread) or, on x86-64, `pip install mkl`"
 )
 
-
-def _preload_blas() -> str | None:
-    """Name of the BLAS loaded into the global symbol space; None where none was found or none is needed."""
-    if platform.system() != "Linux" or "mlx.core" in sys.modules:
-        return None
-    folders = ["", f"{sys.prefix}/lib/", f"{sys.base_prefix}/lib/"]
-    for name in _CANDIDATES:
-        for folder in folders:
-            if folder and not Path(folder, name).exists():
-                continue
-            try:
-                ctypes.CDLL(folder + name, mode=ctypes.RTLD_GLOBAL)
-            except OSError:  # not installed, or its own requirements are missing: try the next
-                continue
-            return name
-    return None
-
-
-blas = _preload_blas()
+_late = "mlx.core" in sys.modules
+blas: Candidate | None = load_blas()
 
 import mlx.core as mx  # noqa: E402  (the BLAS comes first)
 import mlx.nn as nn  # noqa: E402
@@ -58,10 +45,14 @@ def warn_if_slow() -> None:
     """Say, once a process, what to install where MLX has no tuned BLAS."""
     global _warned
     if not _warned and blas is None and on_cpu() and platform.system() == "Linux":
-        log.warning(_ADVICE)
+        log.warning(_TOO_LATE if _late else _ADVICE)
     _warned = True
 
 
 _warned = False
+
+if __name__ == "__main__":
+    shown = described(chosen(again="--again" in sys.argv[1:]))
+    sys.stdout.write(f"{shown}\nused: {blas.library if blas else 'what MLX was built with'}\n")
 
 __all__ = ["blas", "mx", "nn", "on_cpu", "warn_if_slow"]

@@ -6,7 +6,6 @@ shares (docs/log.md). MLX takes their operations in turns only where it walks gr
 `steering_core.backend` sets a limit. A GPU has one lane.
 """
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from threadpoolctl import ThreadpoolController
 
 from steering_core.backend import mx, on_cpu
+from steering_core.blas import usable_cores
 
 Found = TypeVar("Found")
 
@@ -24,7 +24,7 @@ _here = threading.local()
 
 def lanes() -> int:
     """How many passes run at once here."""
-    return min(_cores(), _MOST) if on_cpu() else 1
+    return min(usable_cores(), _MOST) if on_cpu() else 1
 
 
 def together(starts: Sequence[Callable[[], Found]], arrays: Callable[[Found], Any]) -> list[Found]:
@@ -37,7 +37,7 @@ def together(starts: Sequence[Callable[[], Found]], arrays: Callable[[Found], An
     for start, stream in zip(starts, _streams(len(starts)), strict=True):
         with mx.stream(stream):
             found.append(start())
-    with _blas().limit(limits=max(1, _cores() // len(starts)), user_api="blas"):
+    with _blas().limit(limits=max(1, usable_cores() // len(starts)), user_api="blas"):
         mx.eval([arrays(one) for one in found])
     return found
 
@@ -53,7 +53,3 @@ def _streams(n: int) -> list[mx.Stream]:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from steering_core.cache import cache_folder
 from steering_core.errors import ModelNotFound
 from steering_core.locks import locked
 
@@ -51,12 +52,6 @@ _GEMMA3 = Packaged(
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 )
 GEMMA_TERMS = "STEERFLOW_ACCEPT_GEMMA_TERMS"
-
-
-def cache_folder() -> Path:
-    """`STEERFLOW_CACHE`, or `~/.cache/steerflow` (under `XDG_CACHE_HOME` where that is set)."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("STEERFLOW_CACHE") or Path(home, "steerflow"))
 
 
 def embedded_model(name: str) -> Path:

@@ -1,0 +1,353 @@
+"""The BLAS is chosen by measuring, and nothing that goes wrong with a candidate is more than a candidate lost."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steering_core.blas import candidates as found
+from steering_core.blas import choice, measure, probe
+from steering_core.blas.candidates import Candidate, candidates
+from steering_core.blas.choice import Choice, chosen, load_blas
+from steering_core.blas.probe import ODD, TIMED, Product, Shape
+
+GOOD = {"right": True, "seconds": 0.002, "kernels": "Good"}
+FLAGS = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="BLAS is loaded on Linux alone")
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An AVX-512 processor, an OpenBLAS and an MKL, an empty cache, nothing forced."""
+    for name in (found.FORCED, found.CORE_TYPE, *measure.THREAD_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("libopenblas.so.0", "libmkl_rt.so.3"):
+        (tmp_path / name).write_bytes(b"no library")
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(found, "processor", lambda: ("a processor", FLAGS))
+    monkeypatch.setattr(choice, "processor", lambda: ("a processor", FLAGS))
+    monkeypatch.setattr(found, "libraries", lambda kind, _: [str(tmp_path / found._NAMES[kind][0])])
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Candidate, int], Any]) -> list[Candidate]:
+    """Have the probe answer so; the candidates that were probed."""
+    asked: list[Candidate] = []
+
+    def fake(candidate: Candidate, threads: int, *how: str) -> Any:
+        asked.append(candidate)
+        return answer(candidate, threads)
+
+    monkeypatch.setattr(measure, "_probe", fake)
+    return asked
+
+
+# -- the probe ---------------------------------------------------------------------------------------------------------
+
+
+def multiply(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[..., None]:
+    """A cblas_sgemm whose result, of the two factors as NumPy has them, is `change`."""
+
+    def sgemm(*given: Any) -> None:
+        _, _, order, m, n, k, _, a, lda, b, ldb, _, c, ldc = given
+
+        def view(address: int, rows: int, columns: int) -> np.ndarray:
+            return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (rows, columns))
+
+        right = view(b, n, ldb).T if order == probe.TRANSPOSED else view(b, k, ldb)
+        view(c, m, ldc)[:] = change(view(a, m, lda), right)
+
+    return sgemm
+
+
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    return ((x.view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32)
+
+
+def one_off(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    product = a @ b
+    product[-1, -1] += 1
+    return product
+
+
+def no_last_step(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[:, :-1] @ b[:-1]
+
+
+@pytest.mark.parametrize("shape", [*TIMED, *ODD])
+@pytest.mark.parametrize(
+    ("change", "right"),
+    [
+        (lambda a, b: a @ b, True),
+        (one_off, False),
+        (no_last_step, False),
+        (lambda a, b: bfloat16(np.ascontiguousarray(a)) @ b, False),
+        (lambda a, b: (a @ b)[:, ::-1], False),
+        (lambda a, b: np.full((len(a), b.shape[1]), np.nan), False),
+    ],
+    ids=["right", "one off", "tail lost", "bfloat16", "columns reversed", "nan"],
+)
+def test_a_product_is_right_or_is_not(shape: Shape, change: Callable[..., np.ndarray], right: bool) -> None:
+    product = Product(multiply(change), shape)
+    assert not product.is_right()  # before it has run
+    product.run()
+    assert product.is_right() == right
+
+
+@LINUX
+def test_the_probe_tells_of_a_real_library() -> None:
+    real = next((path for kind in ("openblas", "mkl") for path in REAL(kind, os.environ)), "")
+    if "/" not in real:
+        pytest.skip("no BLAS on this machine")
+    answer = measure._probe(Candidate(real), 1)
+    assert isinstance(answer, dict), answer
+    assert answer["right"]
+    assert 0 < answer["seconds"] < 60
+
+
+REAL = found.libraries
+
+
+def executable(path: Path, body: str) -> str:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("kill -ILL $$", "ended by signal 4"),
+        ("sleep 20", "took longer than 0 s"),
+        ("echo nonsense", "gave no answer"),
+        ("exit 3", "failed without a word"),
+    ],
+)
+def test_a_candidate_that_fails_is_unusable(
+    body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "_SECONDS", 0.3)
+    monkeypatch.setattr(sys, "executable", executable(tmp_path / "python", body))
+    tried = measure._measure(Candidate("some.so"))
+    assert (tried.seconds, tried.said) == (None, said)
+
+
+def test_a_file_that_is_no_library_is_unusable(tmp_path: Path) -> None:
+    tried = measure._measure(Candidate(str(tmp_path / "libmkl_rt.so.3")))
+    assert tried.seconds is None
+    assert "libmkl_rt.so.3" in tried.said
+
+
+# -- what is tried -----------------------------------------------------------------------------------------------------
+
+
+def tried(environment: dict[str, str]) -> list[tuple[str, str | None]]:
+    return [(candidate.kind, candidate.core_type) for candidate in candidates(environment)]
+
+
+def test_kernels_that_suit_the_processor_are_tried(tmp_path: Path) -> None:
+    everything = [("openblas", None), ("openblas", "SKYLAKEX"), ("openblas", "HASWELL"), ("mkl", None)]
+    assert tried({}) == everything
+    assert tried({"OPENBLAS_CORETYPE": ""}) == everything
+
+
+def test_the_environment_narrows_the_choice(tmp_path: Path) -> None:
+    assert tried({"OPENBLAS_CORETYPE": "ZEN"}) == [("openblas", "ZEN")]
+    assert tried({"STEERFLOW_BLAS": "mkl"}) == [("mkl", None)]
+    assert tried({"STEERFLOW_BLAS": "openblas:HASWELL"}) == [("openblas", "HASWELL")]
+    assert tried({"STEERFLOW_BLAS": "openblas:HASWELL", "OPENBLAS_CORETYPE": "ZEN"}) == [("openblas", "HASWELL")]
+    assert tried({"STEERFLOW_BLAS": "nonsense"}) == []
+    path = str(tmp_path / "libmkl_rt.so.3")
+    assert candidates({"STEERFLOW_BLAS": path}) == [Candidate(path)]
+    assert candidates({"STEERFLOW_BLAS": f"{path}.not"}) == []
+
+
+def test_mkl_stays_where_the_kernels_of_a_missing_openblas_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(found, "libraries", lambda kind, _: ["libmkl_rt.so.3"] if kind == "mkl" else [])
+    assert tried({"OPENBLAS_CORETYPE": "ZEN"}) == [("mkl", None)]
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 64)])
+def test_cores_are_those_that_the_control_group_pays_for(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(found, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert found.usable_cores() == cores
+
+
+# -- the choice --------------------------------------------------------------------------------------------------------
+
+
+def test_the_fastest_that_multiplies_rightly_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        None: {"right": False, "seconds": 0.001, "kernels": "Prescott"},
+        "SKYLAKEX": {"right": True, "seconds": 0.003, "kernels": "SkylakeX"},
+        "HASWELL": "ended by signal 4",
+    }
+    asked = probed(monkeypatch, lambda c, _: GOOD if c.kind == "mkl" else answers[c.core_type])
+    ranking = measure.measured(candidates({}))
+    assert [(c.kind, c.core_type, c.seconds) for c in ranking[:2]] == [
+        ("mkl", None, 0.002),
+        ("openblas", "SKYLAKEX", 0.003),
+    ]
+    assert {c.said for c in ranking[2:]} == {"multiplies wrongly Prescott", "ended by signal 4"}
+    assert all(c.seconds is None for c in ranking[2:])
+    assert len(asked) == 4 + 1  # what is close to the best is measured again: here itself
+
+
+def test_it_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = probed(monkeypatch, lambda *_: GOOD)
+    monkeypatch.setattr(choice, "idle", lambda: True)
+    first = chosen()
+    n = len(asked)
+    assert chosen() == first
+    assert len(asked) == n > 0
+    assert chosen(again=True) == first
+    assert len(asked) == 2 * n
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"ranking": [{"colour": 1}], "threads": 2}', '{"threads": 2}'])
+def test_a_damaged_choice_is_measured_anew(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(monkeypatch, lambda *_: GOOD)
+    monkeypatch.setattr(choice, "idle", lambda: True)
+    first = chosen()
+    (kept,) = choice._folder().glob("*.json")
+    kept.write_text(content)
+    assert chosen() == first
+    assert json.loads(kept.read_text())["threads"] == first.threads
+
+
+def test_nothing_usable_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed(monkeypatch, lambda *_: "cannot open shared object file")
+    assert not any(candidate.seconds for candidate in chosen().ranking)
+    probed(monkeypatch, lambda *_: GOOD)
+    assert chosen().ranking[0].seconds == GOOD["seconds"]
+
+
+def test_another_library_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = probed(monkeypatch, lambda *_: GOOD)
+    chosen()
+    n = len(asked)
+    (tmp_path / "libmkl_rt.so.3").write_bytes(b"a new version")
+    chosen()
+    assert len(asked) > n
+
+
+def test_threads_are_measured_when_the_machine_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "usable_cores", lambda: 8)
+    clock = {8: 0.004, 4: 0.002, 2: 0.0019, 1: 0.005}
+    probed(monkeypatch, lambda _, threads: {**GOOD, "seconds": clock[threads]})
+    monkeypatch.setattr(choice, "idle", lambda: False)
+    busy = chosen()
+    assert busy.threads is None
+    monkeypatch.setattr(choice, "idle", lambda: True)
+    assert chosen() == Choice(busy.ranking, 4)  # two are not clearly faster
+    monkeypatch.setattr(choice, "idle", lambda: False)
+    assert chosen() == Choice(busy.ranking, 4)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "file"))
+    probed(monkeypatch, lambda *_: GOOD)
+    assert chosen().ranking[0].seconds == GOOD["seconds"]
+
+
+def test_what_cannot_be_loaded_after_all_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "sys", type("", (), {"modules": {}}))
+    monkeypatch.setattr(choice.platform, "system", lambda: "Linux")
+    probed(monkeypatch, lambda *_: GOOD)
+    seen: list[str | None] = []
+
+    def load(path: str, mode: int) -> object:
+        seen.append(os.environ.get("OPENBLAS_CORETYPE"))
+        if len(seen) < 2:
+            raise OSError("its requirements are gone")
+        return object()
+
+    monkeypatch.setattr(choice.ctypes, "CDLL", load)
+    monkeypatch.setattr(choice, "_set_threads", lambda *_: None)
+    loaded = load_blas()
+    assert loaded == chosen().ranking[1]
+    assert seen == [c.core_type for c in chosen().ranking[:2]]
+    assert "OPENBLAS_CORETYPE" not in os.environ
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+MEASURING = """
+import sys, time
+from pathlib import Path
+from steering_core.blas import choice
+from steering_core.blas.candidates import Candidate
+def measured(found):
+    with Path(sys.argv[1]).open("a") as log:
+        log.write("measured\\n")
+    time.sleep(float(sys.argv[2]))
+    return (Candidate("one", None, 1.0),)
+choice.measured, choice.idle = measured, lambda: False
+print(choice.chosen().ranking[0].library)
+"""
+
+
+def start(log: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MEASURING, str(log), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_several_processes_one_measures(tmp_path: Path) -> None:
+    running = [start(tmp_path / "log", 0.5) for _ in range(4)]
+    assert [process.communicate()[0] for process in running] == ["one\n"] * 4
+    assert (tmp_path / "log").read_text() == "measured\n"
+
+
+def test_after_a_kill_another_measures(tmp_path: Path) -> None:
+    killed = start(tmp_path / "log", 60)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    began = time.monotonic()
+    assert start(tmp_path / "log", 0).communicate()[0] == "one\n"
+    assert time.monotonic() - began < choice._SECONDS
+    assert (tmp_path / "log").read_text() == "measured\n" * 2
+
+
+def ran(code: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **changed}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+
+@LINUX
+@pytest.mark.parametrize("forced", ["none", "nonsense", "{}/libmkl_rt.so.3", "{}/nowhere.so"])
+def test_an_import_never_fails_and_the_environment_stays(forced: str, tmp_path: Path) -> None:
+    code = (
+        "import os\nbefore = {**os.environ, 'MLX_BFS_MAX_WIDTH': '1000'}\nfrom steering_core.backend import mx\n"
+        "assert (mx.ones((3, 4)) @ mx.ones((4, 2))).tolist() == [[4, 4]] * 3\n"
+        "assert dict(os.environ) == before"
+    )
+    done = ran(code, STEERFLOW_BLAS=forced.format(tmp_path))
+    said = {"none": "", "{}/libmkl_rt.so.3": "none can be used"}.get(forced, "there is no such BLAS")
+    assert said in done.stderr
+    assert bool(said) == bool(done.stderr)
+
+
+@LINUX
+def test_mlx_that_came_first_is_named() -> None:
+    code = "import mlx.core\nfrom steering_core.backend import warn_if_slow\nwarn_if_slow()\nwarn_if_slow()"
+    assert ran(code).stderr.count("import steering_core.backend first") == 1
+
+
+def test_choosing_needs_neither_mlx_nor_numpy() -> None:
+    code = "import steering_core.blas, sys\nassert not {'mlx', 'numpy'} & set(sys.modules)"
+    ran(code)
