@@ -11,6 +11,7 @@ from typing import Any
 
 from steering_core.activations.extract import extract
 from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
+from steering_core.concepts.library import refuse_namesakes
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.errors import ConceptError
 from steering_core.evaluation.cells import (
@@ -318,7 +319,7 @@ def each_cell(run: Run, load: Load, extract: Extract, do: Callable[[Run, Model, 
 
 
 def _read_concepts(run: Run) -> list[Concept]:
-    """The concepts that can be read; the cells of the others have failed."""
+    """The concepts that can be read; the cells of the others have failed. Raises ConceptError for two of one name."""
     concepts: list[Concept] = []
     for name in run.spec.concepts:
         try:
@@ -327,6 +328,7 @@ def _read_concepts(run: Run) -> list[Concept]:
             for model in run.spec.models:
                 with run.guard(model, [Path(name).stem if Path(name).exists() else name]):
                     raise error
+    refuse_namesakes(concepts)
     return concepts
 
 

@@ -1,6 +1,7 @@
 """Concepts by name, or from a file of any known form."""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
@@ -13,6 +14,20 @@ from steering_core.library import data_files, did_you_mean
 def available_concepts() -> dict[str, Path]:
     """Every concept file found by name; a nearer folder's wins."""
     return data_files("concepts")
+
+
+def load_concepts(names: Iterable[str]) -> list[Concept]:
+    """The concepts of those names or files. Raises ConceptError as `load_concept` does, and for two of one name."""
+    concepts = [load_concept(name) for name in names]
+    refuse_namesakes(concepts)
+    return concepts
+
+
+def refuse_namesakes(concepts: Sequence[Concept]) -> None:
+    """Raise ConceptError where two concepts are of one name: nobody could tell their results apart."""
+    names = [concept.name for concept in concepts]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ConceptError(f"two concepts are called {twice[0]!r}: leave one out, or give its file another `name`")
 
 
 def load_concept(name: str) -> Concept:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
 from steering_core.errors import ConceptError
-from steering_core.validation import parsed_yaml, shown
+from steering_core.validation import parsed_yaml, shortened, shown
 
 MAX_BYTES = 256 << 20  # of a text file, or of a Parquet file when unpacked
 MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like
@@ -88,7 +88,7 @@ def text_contents(source: str, text: str) -> Contents:
     if isinstance(data, dict):
         return Contents(source, mapping=data)
     raise ConceptError(
-        f"{source} is neither JSON, CSV, Parquet nor a YAML mapping: it begins {text.lstrip()[:60]!r}. "
+        f"{source} is neither JSON, CSV, Parquet nor a YAML mapping: it begins {shortened(text.lstrip(), 60)!r}. "
         "`steer concepts import --help` lists what is read"
     )
 
