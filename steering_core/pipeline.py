@@ -38,6 +38,8 @@ from steering_core.scores.summary import Scores, summarise
 from steering_core.scores.texts import text_bench
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
+from steering_core.user_files import is_file
+from steering_core.validation import shown
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import own_first
 from steering_core.vectors.methods import method_name
@@ -326,7 +328,7 @@ def _read_concepts(run: Run) -> list[Concept]:
             concepts.append(load_concept(name))
         except ConceptError as error:
             for model in run.spec.models:
-                with run.guard(model, [Path(name).stem if Path(name).exists() else name]):
+                with run.guard(model, [Path(name).stem if is_file(name) else shown(name)]):
                     raise error
     refuse_namesakes(concepts)
     return concepts

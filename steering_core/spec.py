@@ -268,6 +268,6 @@ def load_spec(name: str | Path) -> Spec:
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("specs")
         if str(name) not in known:
-            raise SpecError(f"there is no spec {str(name)!r}; {did_you_mean(str(name), known)}")
+            raise SpecError(f"there is no spec {shown(str(name))}; {did_you_mean(str(name), known)}")
         path = known[str(name)]
     return checked(Spec, read_yaml(path, SpecError), f"the spec {path}", SpecError)

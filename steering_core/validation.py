@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from steering_core.errors import SteerflowError
+from steering_core.user_files import file_text
 from steering_core.yaml_loader import Loader
 
 MAX_YAML = 4 << 20  # letters; a concept of this size takes some ten seconds
@@ -28,13 +29,7 @@ Checked = TypeVar("Checked", bound=Strict)
 
 def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
     """The contents of a YAML file. Raises `error` where it is not readable, not UTF-8 or not YAML."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise error(f"{path} cannot be read: {fault.strerror}") from fault
-    except UnicodeDecodeError as fault:
-        raise error(f"{path} is not UTF-8 (byte {fault.start}): save it as UTF-8") from fault
-    return parsed_yaml(text, str(path), error)
+    return parsed_yaml(file_text(path, error, MAX_YAML), str(path), error)
 
 
 def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:

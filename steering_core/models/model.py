@@ -16,9 +16,13 @@ from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.taps import Taps
+from steering_core.user_files import home_expanded, is_folder
+from steering_core.validation import shortened, shown
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper
+
+MAX_HUB_NAME = 200  # letters; the hub allows 96 on either side of the slash
 
 
 def model_folder(name: str) -> Path:
@@ -28,14 +32,14 @@ def model_folder(name: str) -> Path:
     """
     if name in EMBEDDED:
         return embedded_model(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = home_expanded(name)
+    if is_folder(folder):
         if not (folder / "config.json").exists():
             raise ModelNotFound(f"{folder} has no config.json: it is not an mlx-lm model folder")
         return folder
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or len(name) > MAX_HUB_NAME:
         raise ModelNotFound(
-            f"there is no model {name!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
+            f"there is no model {shown(name)}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
             "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit"
         )
     from steering_core.models.mlx_lm import download  # loads mlx-lm, for a hub alone
@@ -43,8 +47,9 @@ def model_folder(name: str) -> Path:
     try:
         return download(name)
     except Exception as error:  # the hub client raises errors of four libraries
+        said = f"{type(error).__name__}: {shortened(str(error), 300)}"
         raise ModelNotFound(
-            f"the hub has no model {name!r}, or cannot be reached ({type(error).__name__}: {str(error)[:300]}). "
+            f"the hub has no model {name!r}, or cannot be reached ({said}). "
             "Check the name and the network; with HF_HUB_OFFLINE=1 only models already downloaded are found; "
             f"without a network name a local mlx-lm folder, or an embedded model: {', '.join(EMBEDDED)}."
         ) from error

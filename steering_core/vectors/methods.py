@@ -12,6 +12,7 @@ Where that lies in a file of your own, a spec or `--method` names it as `FILE.py
 """
 
 import inspect
+import os
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from steering_core.errors import VectorError
 from steering_core.keys import content_key
 from steering_core.library import did_you_mean
+from steering_core.user_files import MAX_CODE, checked_file
 from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -44,9 +46,10 @@ def method_name(name: str) -> str:
         if name not in METHODS:
             raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
         return name
+    path = Path(os.path.realpath(checked_file(Path(file), VectorError, MAX_CODE)))
     before = METHODS.get(function)
-    if before is None or Path(inspect.getfile(before)) != Path(file).resolve():
-        _run(Path(file).resolve(), function)
+    if before is None or Path(inspect.getfile(before)) != path:
+        _run(path, function)
     return function
 
 
