@@ -118,7 +118,7 @@ class _Tensor:
         raise pickle.UnpicklingError("it gives a tensor a state of its own")
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # in Python: the one in C leaks an error raised by `persistent_load`, and its frames
     """Unpickles tensors as arrays, out of a PyTorch archive, and refuses every other name.
 
     Nothing is larger than the file's own bytes allow: entries are not compressed, as PyTorch writes them, a tensor has
