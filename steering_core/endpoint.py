@@ -11,6 +11,7 @@ import httpx
 
 from steering_core.errors import EndpointError
 from steering_core.keys import seed_from
+from steering_core.validation import shortened
 
 API_KEY = "OPENAI_API_KEY"
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
@@ -102,7 +103,7 @@ class Endpoint:
         if reply.is_error or reply.is_redirect:
             key = "set" if os.environ.get(self.key_from) else "not set"
             raise EndpointError(
-                f"{self._address} answers {reply.status_code}: {reply.text[:300]} (model {self.model!r}; the "
+                f"{self._address} answers {reply.status_code}: {shortened(reply.text, 300)} (model {self.model!r}; the "
                 f"environment's {self.key_from} is {key})"
             )
         try:
@@ -110,8 +111,9 @@ class Endpoint:
             choice = found["choices"][0]
             text, finish = str(choice["message"]["content"] or ""), choice.get("finish_reason")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as fault:
+            said = shortened(reply.text, 200)
             raise EndpointError(
-                f"{self._address} does not answer as OpenAI's chat completions do ({fault!r}): {reply.text[:200]}"
+                f"{self._address} does not answer as OpenAI's chat completions do ({fault!r}): {said}"
             ) from fault
         version = (str(found[name]) for name in ("model", "system_fingerprint") if found.get(name))
         return Answer(text, finish == "length", " ".join(version) or self.model)

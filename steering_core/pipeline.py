@@ -11,6 +11,7 @@ from typing import Any
 
 from steering_core.activations.extract import extract
 from steering_core.concepts import SIDES, Concept, Item, Side, Split, load_concept
+from steering_core.concepts.library import refuse_namesakes
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.errors import ConceptError
 from steering_core.evaluation.cells import (
@@ -38,6 +39,8 @@ from steering_core.scores.summary import Scores, summarise
 from steering_core.scores.texts import text_bench
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
+from steering_core.user_files import is_file
+from steering_core.validation import shown
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import own_first
 from steering_core.vectors.methods import method_name
@@ -322,15 +325,16 @@ def each_cell(run: Run, load: Load, extract: Extract, do: Callable[[Run, Model, 
 
 
 def _read_concepts(run: Run) -> list[Concept]:
-    """The concepts that can be read; the cells of the others have failed."""
+    """The concepts that can be read; the cells of the others have failed. Raises ConceptError for two of one name."""
     concepts: list[Concept] = []
     for name in run.spec.concepts:
         try:
             concepts.append(load_concept(name))
         except ConceptError as error:
             for model in run.spec.models:
-                with run.guard(model, [Path(name).stem if Path(name).exists() else name]):
+                with run.guard(model, [Path(name).stem if is_file(name) else shown(name)]):
                     raise error
+    refuse_namesakes(concepts)
     return concepts
 
 

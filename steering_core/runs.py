@@ -110,7 +110,9 @@ class Run:
         try:
             yield
         except Exception as error:  # whatever a model, a concept or a disk may do: the other cells shall finish
-            log.error("%s on %s: %s", ", ".join(concepts), model, error, exc_info=not isinstance(error, SteerflowError))
+            # what is wrong stands in the error that the run ends with, and where nobody foresaw it, here with its place
+            foreseen = isinstance(error, SteerflowError)
+            log.error("%s on %s failed", ", ".join(concepts), model, exc_info=not foreseen)
             for concept in concepts:
                 self.failures.append(Failure(model, concept, error))
                 did = dataclasses.replace(self.total - before, seconds=time.perf_counter() - clock)
@@ -164,10 +166,11 @@ class Run:
         return report | ({"failures": failed} if failed else {})
 
     def raise_failures(self, report: dict[str, Any]) -> None:
-        """Raise what went wrong: the error itself where it is one and nothing was found, else RunIncomplete."""
+        """Raise what went wrong: RunIncomplete, or the one SteerflowError itself where nothing came of the run."""
         errors = {id(f.error): f.error for f in self.failures}
-        if len(errors) == 1 and not self.recommendations:
-            raise next(iter(errors.values()))
+        alone = next(iter(errors.values())) if len(errors) == 1 and not self.recommendations else None
+        if isinstance(alone, SteerflowError):
+            raise alone
         if errors:
             cells = len(self.failures) + len(self.recommendations)
             lines = "\n".join(f"  {failure}" for failure in self.failures)

@@ -3,24 +3,77 @@
 import datetime
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from steering_core.activations.names import checked_position
+from steering_core.bounds import (
+    LEAST_STRENGTH,
+    MAX_ALPHA,
+    MAX_BOOTSTRAP,
+    MAX_CONTROLS,
+    MAX_DOSE,
+    MAX_EXPRESSION,
+    MAX_EXPRESSIONS,
+    MAX_KL,
+    MAX_LAYERS,
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_PROMPTS,
+    MAX_REDRAWS,
+    MAX_SAMPLES,
+    MAX_STRENGTHS,
+    Layer,
+    MaxTokens,
+    Seed,
+    Temperature,
+    Within,
+)
+from steering_core.concepts.concept import MAX_ROWS
 from steering_core.errors import InterventionError, PositionUnknown, PromptError, SpecError, VectorError
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
-from steering_core.keys import MAX_SEED, content_key
+from steering_core.keys import content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.models.chat_template import checked_arguments
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
-from steering_core.validation import Strict, checked, read_yaml
+from steering_core.validation import Strict, checked, read_yaml, shown
 from steering_core.vectors.methods import method_name
 
-Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-Strengths = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Listed = TypeVar("Listed")
+Number = TypeVar("Number")
+Word = TypeVar("Word")
+MAX_WORDING = 20_000  # letters of a judge's prompt
+
+
+def strong_enough(strength: float) -> float:
+    """The strength, unless it is too small to be felt; then ValueError."""
+    if 0 < abs(strength) < LEAST_STRENGTH:
+        raise ValueError(f"a strength so small changes nothing: give at least {LEAST_STRENGTH:g}")
+    return strength
+
+
+def branch(value: object) -> str:
+    """Which branch of `OneOf` a value belongs to: texts to the word, so that one fault is told, not one of each."""
+    return "[word]" if isinstance(value, str) else "[other]"
+
+
+def distinct(values: tuple[Listed, ...]) -> tuple[Listed, ...]:
+    """The values, unless one of them stands twice; then ValueError."""
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"{shown(twice[0])} stands here twice: name it once")
+    return values
+
+
+Dose = Annotated[float, Within(-MAX_DOSE, MAX_DOSE), AfterValidator(strong_enough)]
+Alpha = Annotated[float, Within(-MAX_ALPHA, MAX_ALPHA), AfterValidator(strong_enough)]
+OneOf = Annotated[Annotated[Word, Tag("[word]")] | Annotated[Number, Tag("[other]")], Discriminator(branch)]
+SomeLayers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)]
+Layers = OneOf[Literal["all"], SomeLayers]
+Strengths = Annotated[tuple[Number, ...], Field(max_length=MAX_STRENGTHS), AfterValidator(distinct)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(distinct)]
 
 
 def _fitting_template(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -30,9 +83,9 @@ def _fitting_template(arguments: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(str(error)) from None
 
 
-TemplateArguments = Annotated[
-    dict[str, bool | int | float | str | datetime.date], Field(max_length=32), AfterValidator(_fitting_template)
-]
+_Word = Annotated[str, Field(max_length=1000)]
+_Argument = bool | Annotated[int, Within(-1e9, 1e9)] | Annotated[float, Within(-1e9, 1e9)] | _Word | datetime.date
+TemplateArguments = Annotated[dict[_Word, _Argument], Field(max_length=32), AfterValidator(_fitting_template)]
 
 
 def readable(expression: str) -> str:
@@ -44,6 +97,9 @@ def readable(expression: str) -> str:
     return expression
 
 
+Readable = Annotated[str, Field(max_length=MAX_EXPRESSION), AfterValidator(readable)]
+
+
 class ActivationsSpec(Strict):
     """Which activations to extract: at which layers, read at which position of each prompt.
 
@@ -51,7 +107,7 @@ class ActivationsSpec(Strict):
     """
 
     layers: Layers = "all"
-    position: str = "response"
+    position: Annotated[str, Field(max_length=MAX_NAME)] = "response"
 
     @field_validator("position")
     @classmethod
@@ -73,9 +129,9 @@ class VectorsSpec(Strict):
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
     """
 
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean_difference",)
-    controls: Annotated[int, Field(ge=0, le=100)] = 3
-    quality_draws: Annotated[int, Field(ge=0, le=10_000)] = 100
+    methods: Names = ("mean_difference",)
+    controls: Annotated[int, Within(0, MAX_CONTROLS)] = 3
+    quality_draws: Annotated[int, Within(0, MAX_REDRAWS)] = 100
 
     @field_validator("methods")
     @classmethod
@@ -97,15 +153,15 @@ class GenerationsSpec(Strict):
     the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
     """
 
-    layers: Literal["auto"] | Layers = "auto"
-    doses: Strengths | None = None
-    alphas: Strengths | None = None
-    expressions: tuple[Annotated[str, AfterValidator(readable)], ...] = ()
-    shortlist: Annotated[int, Field(ge=1)] | Literal["all"] = 6
-    prompts: Annotated[int, Field(ge=1)] = 8
-    samples: Annotated[int, Field(ge=1)] = 2
-    max_tokens: Annotated[int, Field(ge=1)] = 40
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.7
+    layers: OneOf[Literal["all", "auto"], SomeLayers] = "auto"
+    doses: Strengths[Dose] | None = None
+    alphas: Strengths[Alpha] | None = None
+    expressions: Annotated[tuple[Readable, ...], Field(max_length=MAX_EXPRESSIONS), AfterValidator(distinct)] = ()
+    shortlist: OneOf[Literal["all"], Annotated[int, Within(1, MAX_NAMES)]] = 6
+    prompts: Annotated[int, Within(1, MAX_PROMPTS)] = 8
+    samples: Annotated[int, Within(1, MAX_SAMPLES)] = 2
+    max_tokens: MaxTokens = 40
+    temperature: Temperature = 0.7
     seed: Seed = 0
     phase: Phase = "generation"
 
@@ -145,14 +201,14 @@ class JudgeSpec(Strict):
     the environment's variable that holds the endpoint's key; the key itself is never written into a spec.
     """
 
-    model: Annotated[str, Field(min_length=1)]
-    endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    prompt: str = JUDGE_PROMPT
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 16
-    key_from: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = "OPENAI_API_KEY"
-    retries: Annotated[int, Field(ge=0, le=10)] = 3
-    timeout: Annotated[float, Field(gt=0)] = 120.0
-    at_once: Annotated[int, Field(ge=1, le=64)] = 4
+    model: Name
+    endpoint: Annotated[str, Field(pattern=r"^https?://", max_length=MAX_NAME)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_WORDING)] = JUDGE_PROMPT
+    max_tokens: Annotated[int, Within(1, 4096)] = 16
+    key_from: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=MAX_NAME)] = "OPENAI_API_KEY"
+    retries: Annotated[int, Within(0, 10)] = 3
+    timeout: Annotated[float, Within(0.01, 3600)] = 120.0
+    at_once: Annotated[int, Within(1, 64)] = 4
 
     @field_validator("prompt")
     @classmethod
@@ -173,12 +229,12 @@ class ScoresSpec(Strict):
     after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
     """
 
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_METRICS
-    items: Annotated[int, Field(ge=1)] | None = None
-    neutral: Annotated[int, Field(ge=1)] = 12
-    bootstrap: Annotated[int, Field(ge=100)] = 2000
-    max_perplexity_ratio: Annotated[float, Field(gt=1)] = 1.5
-    max_kl: Annotated[float, Field(gt=0)] = 1.0
+    metrics: Names = DEFAULT_METRICS
+    items: Annotated[int, Within(1, MAX_ROWS)] | None = None
+    neutral: Annotated[int, Within(1, MAX_PROMPTS)] = 12
+    bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
+    max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
+    max_kl: Annotated[float, Within(LEAST_STRENGTH, MAX_KL)] = 1.0
     seed: Seed = 0
     judge: JudgeSpec | None = None
 
@@ -211,14 +267,14 @@ class Spec(Strict):
     other verbs heed it, flows do not.
     """
 
-    name: str = "run"
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
-    concepts: Annotated[tuple[str, ...], Field(min_length=1)]
+    name: Name = "run"
+    models: Names
+    concepts: Names
     activations: ActivationsSpec = ActivationsSpec()
     vectors: VectorsSpec = VectorsSpec()
     generations: GenerationsSpec = GenerationsSpec()
     scores: ScoresSpec = ScoresSpec()
-    allow_code: tuple[str, ...] = ()
+    allow_code: Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)] = ()
     template: TemplateArguments = {}
 
     @property
@@ -242,6 +298,6 @@ def load_spec(name: str | Path) -> Spec:
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("specs")
         if str(name) not in known:
-            raise SpecError(f"there is no spec {str(name)!r}; {did_you_mean(str(name), known)}")
+            raise SpecError(f"there is no spec {shown(str(name))}; {did_you_mean(str(name), known)}")
         path = known[str(name)]
     return checked(Spec, read_yaml(path, SpecError), f"the spec {path}", SpecError)

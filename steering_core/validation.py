@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from steering_core.errors import SteerflowError
+from steering_core.user_files import file_text
 from steering_core.yaml_loader import Loader
 
 MAX_YAML = 4 << 20  # letters; a concept of this size takes some ten seconds
 MAX_FAULTS = 20  # shown of one file
+MAX_SHOWN = 60  # letters of a value that a message shows
 
 
 class Strict(BaseModel):
@@ -27,13 +29,7 @@ Checked = TypeVar("Checked", bound=Strict)
 
 def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
     """The contents of a YAML file. Raises `error` where it is not readable, not UTF-8 or not YAML."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise error(f"{path} cannot be read: {fault.strerror}") from fault
-    except UnicodeDecodeError as fault:
-        raise error(f"{path} is not UTF-8 (byte {fault.start}): save it as UTF-8") from fault
-    return parsed_yaml(text, str(path), error)
+    return parsed_yaml(file_text(path, error, MAX_YAML), str(path), error)
 
 
 def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
@@ -63,10 +59,24 @@ def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowE
     try:
         return model.model_validate(data)
     except ValidationError as faults:
-        found = faults.errors()
-        lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
-        lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
-        raise error(f"{source} has {len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from None
+        lines = _lines(model, faults)
+    # Raised out here, for pydantic's error must not become this one's context: it holds tracebacks, through them every
+    # caller's locals, and Python's collector cannot look into it. An open store would be leaked, and say so at exit.
+    raise error(f"{source} has {lines}")
+
+
+def _lines(model: type[BaseModel], faults: ValidationError) -> str:
+    """How many faults there are, and the first of them, a line each."""
+    found = _told(faults.errors())
+    lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
+    lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
+    return f"{len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)
+
+
+def _told(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults without "too few entries" of lists whose entries were refused: pydantic does not count those."""
+    inner = {fault["loc"][:-1] for fault in faults}
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]
 
 
 class _Short(reprlib.Repr):
@@ -84,20 +94,49 @@ _SHORT = _Short()
 
 
 def shown(value: Any) -> str:
-    """The first 60 letters of a value's `repr`; cheap for any value, however long, deep or often its parts repeat."""
-    return f"{_SHORT.repr(value):.60}"
+    """The beginning of a value's `repr`; cheap for any value, however long, deep or often its parts repeat."""
+    return shortened(_SHORT.repr(value), MAX_SHOWN)
+
+
+def shortened(text: str, letters: int) -> str:
+    """The text, or its first words in at most so many letters and an ellipsis; a word that is longer is cut itself."""
+    if len(text) <= letters:
+        return text
+    whole = text[:letters].rpartition(" ")[0] if not text[letters].isspace() else text[:letters]
+    return f"{whole.rstrip() or text[:letters]} …"
 
 
 def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(str(part) for part in fault["loc"] if not _names_a_branch(part))
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
         meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
         hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
-    said = fault["msg"].removeprefix("Value error, ").replace("\n", "\n  ")
+    said = _said(fault).replace("\n", "\n  ")
     given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" and "\n" not in said else ""
     return f"  {where}: {said}{given}"
+
+
+def _names_a_branch(part: int | str) -> bool:
+    """Whether a part of a fault's place is pydantic's name for one branch of a union, and no key of the file."""
+    return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
+
+
+def _said(fault: ErrorDetails) -> str:
+    """What pydantic says of a fault, in words of YAML where it speaks of Python."""
+    context = fault.get("ctx", {})
+    if fault["type"] == "too_long":
+        return f"give at most {_items(context['max_length'])}, not {context['actual_length'] or 'more'}"
+    if fault["type"] == "too_short":
+        return f"give at least {_items(context['min_length'])}, not {context['actual_length']}"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return "must be a list"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _items(n: int) -> str:
+    return f"{n:,} item{'s' * (n != 1)}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -61,11 +61,11 @@ def test_a_combination_shares_out_the_dose_of_a_single_vector(bench: Bench) -> N
     assert layers.layers == [0, 1, 2]
     assert [
         v.dose(c.amount) for v, c in zip(layers.vectors, layers.intervention.changes, strict=True)
-    ] == pytest.approx([0.02] * 3)
-    assert layers.dose == pytest.approx(0.06)
+    ] == pytest.approx([0.02] * 3, rel=1e-5)
+    assert layers.dose == pytest.approx(0.06, rel=1e-5)
     total = sum(change.amount * change.direction for change in blend.intervention.changes)
     assert blend.layers == [2]
-    assert np.linalg.norm(total) / 12.0 == pytest.approx(blend.dose) == pytest.approx(0.06)
+    assert np.linalg.norm(total) / 12.0 == pytest.approx(blend.dose) == pytest.approx(0.06, rel=1e-5)
     assert layers.columns()["layer"] is None
     assert layers.columns()["alpha"] is None
     assert blend.columns()["method"] == "planted+bent"
@@ -75,9 +75,9 @@ def test_a_combination_shares_out_the_dose_of_a_single_vector(bench: Bench) -> N
 def test_a_direction_keeps_its_shares_at_every_dose(bench: Bench) -> None:
     (layers, _), (stronger, _) = combined(best_first(bench), [0.06]), combined(best_first(bench), [0.1])
     assert layers.direction == stronger.direction
-    assert layers.at(0.1).dose == pytest.approx(0.1)
+    assert layers.at(0.1).dose == pytest.approx(0.1, rel=1e-5)
     (opposite,) = mirrored(layers)
-    assert opposite.dose == pytest.approx(-0.06)
+    assert opposite.dose == pytest.approx(-0.06, rel=1e-5)
     assert [c.amount for c in opposite.intervention.changes] == [-c.amount for c in layers.intervention.changes]
 
 

@@ -282,7 +282,7 @@ def test_files_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ConceptError, match="more than 8 rows"):
         read_concept(path)
     monkeypatch.setattr(contents, "MAX_BYTES", 10)
-    with pytest.raises(ConceptError, match="text is read up to"):
+    with pytest.raises(ConceptError, match="is larger than 10 bytes"):
         read_concept(path)
 
 

@@ -104,6 +104,6 @@ def test_the_planted_direction_is_found_and_works(toy_folder: Path, tmp_path: Pa
     assert row["perplexity_ratio"] <= 3.0
     assert row["p_value"] < 0.05
     assert row["effect_low"] > row["control_high"]
-    (found,) = store.rows("SELECT vector FROM vectors WHERE vector_id = ?", [row["vector_id"]])
+    (found,) = store.rows("SELECT vector FROM vectors WHERE vector_id = ?", row["vector_ids"][:1])
     direction = np.array(found["vector"])
     assert direction @ toy.axes()[1] / np.linalg.norm(direction) == pytest.approx(1.0, abs=1e-4)

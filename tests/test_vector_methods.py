@@ -272,7 +272,7 @@ def test_a_method_of_a_users_file_is_found_by_file_and_name(tmp_path: Path) -> N
         ("raise SystemExit(3)", "cannot be run: SystemExit: 3"),
         ("x = 1", "has no method 'median_difference'"),
         (MEDIAN.replace("median_difference", "lda"), "has a method 'lda', which there is already"),
-        (None, "cannot be run: FileNotFoundError"),
+        (None, "cannot be read: No such file"),
     ],
 )
 def test_a_file_without_the_method_is_refused_and_changes_nothing(

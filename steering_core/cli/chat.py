@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from steering_core.api import StorePath, intervention, pieces
+from steering_core.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
 from steering_core.cli.steering import (
     Alphas,
     Doses,
@@ -170,8 +171,8 @@ def chat(
     steer: Steer = None,
     phase: PhaseOption = "generation",
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 300,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="The longest answer.")] = 300,
+    temperature: Annotated[float, typer.Option(min=0, max=MAX_TEMPERATURE, help="0 is greedy.")] = 0.0,
     seed: Seed = 0,
     template: Template = None,
     store: StoreOption = None,

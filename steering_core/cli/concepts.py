@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from steering_core.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
 from steering_core.cli.output import Format, console, print_rows, progress_bars
 from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.contrast import Columns, with_items
 from steering_core.concepts.formats.read import open_questions, read_concept
 from steering_core.concepts.generate import drafted, local_writer, served_writer
+from steering_core.concepts.library import load_concepts
 from steering_core.concepts.lint.check import lint
 from steering_core.concepts.lint.finding import Finding, shown_rows
 from steering_core.concepts.results import results, results_table, write_results
@@ -58,7 +60,7 @@ def _row(name: str) -> dict[str, object]:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A concept's name, a file, or hf:owner/name.")],
-    rows: Annotated[int, typer.Option(min=0, help="How many pairs and items are shown.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, max=MAX_SHOWN, help="How many pairs and items are shown.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole concept as JSON.")] = False,
 ) -> None:
     """A concept's data card, and some of its rows."""
@@ -170,9 +172,9 @@ def generate(
     endpoint: Annotated[str | None, typer.Option(help="Draft with a server of OpenAI's form, http://…/v1.")] = None,
     endpoint_model: Annotated[str, typer.Option(help="The model's name on that server.")] = "default",
     prompts: Annotated[str | None, typer.Option(help="File of prompts to answer; the neutral ones.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many prompts are answered.")] = 64,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 80,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest word.")] = 0.8,
+    count: Annotated[int, typer.Option(min=1, max=MAX_PROMPTS, help="How many prompts are answered.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="Longest answer.")] = 80,
+    temperature: Annotated[float, typer.Option(min=0, max=MAX_TEMPERATURE, help="0 takes the likeliest word.")] = 0.8,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Draws other answers.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME-draft.yaml.")] = None,
     force: Force = False,
@@ -213,7 +215,7 @@ def concept_results(
 ) -> None:
     """How well each concept's vector tells held-out sides apart, beside what shallow features tell."""
     opened = Store(store or default_store())
-    concepts = [load_concept(name) for name in names or sorted(available_concepts())]
+    concepts = load_concepts(names or sorted(available_concepts()))
     with progress_bars() as notify:
         rows = results(opened, model, concepts, notify)
     if write:

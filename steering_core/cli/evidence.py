@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from steering_core import pipeline
 from steering_core.cli.output import progress_bars
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.concepts import Concept, load_concept
+from steering_core.concepts import Concept
+from steering_core.concepts.library import load_concepts
 from steering_core.evaluation.layer_sweep import over_layers
 from steering_core.models import Model
 from steering_core.runs import Run
@@ -21,7 +22,7 @@ def over_concepts(
     wanted = wanted.model_copy(
         update={"models": (model,) if model else wanted.models, "concepts": (concept,) if concept else wanted.concepts}
     )
-    concepts = [load_concept(name) for name in wanted.concepts]
+    concepts = load_concepts(wanted.concepts)
     with progress_bars() as notify:
         run = Run(wanted, Store(store or default_store()), notify)
         run = over_layers(run, layers) if layers else run

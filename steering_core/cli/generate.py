@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.api import diverged, intervention, open_question
+from steering_core.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
 from steering_core.cli.output import Format, console, print_rows
 from steering_core.cli.steering import (
     Alphas,
@@ -40,8 +41,8 @@ def generate(
     phase: PhaseOption = "generation",
     compare: Annotated[bool, typer.Option("--compare", help="Show the unsteered text beside the steered one.")] = False,
     streamed: Annotated[bool, typer.Option("--stream", help="Print each text as it is drawn.")] = False,
-    max_tokens: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 100,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="New tokens at most.")] = 100,
+    temperature: Annotated[float, typer.Option(min=0, max=MAX_TEMPERATURE, help="0 is greedy.")] = 0.0,
     seed: Seed = 0,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text itself, without the chat template.")] = False,

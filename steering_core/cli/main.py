@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 from steering_core.errors import DiskFull, SteerflowError
+from steering_core.validation import shown
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
@@ -60,6 +61,7 @@ class Verbs(TyperGroup):
             sys.exit(128 + signal.SIGPIPE)  # as shells see a tool that the signal ended
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                _refuse(error)
                 raise
             _print_nothing_more()
             where = error.filename or "standard output"
@@ -76,6 +78,13 @@ class Verbs(TyperGroup):
             formatter.write_dl([("--allow-code FOLDER", "Let the model in this folder run Python of its own.")])
         formatter.write_paragraph()
         formatter.write_text("`steer VERB --help` says more.")
+
+
+def _refuse(error: OSError) -> None:
+    """Raise SteerflowError where the system refuses a file by its name: then that is all a person needs to hear."""
+    if error.filename is not None and error.strerror is not None:
+        said = f"{shown(str(error.filename))}: {error.strerror}"
+        raise SteerflowError(f"{said}; name another file or folder, or mend this one") from error
 
 
 def _print_nothing_more() -> None:

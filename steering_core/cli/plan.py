@@ -10,7 +10,8 @@ from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import Forecast, forecast
 from steering_core.cli.output import Format, print_rows
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.concepts import SIDES, load_concept
+from steering_core.concepts import SIDES
+from steering_core.concepts.library import load_concepts
 from steering_core.models import open_model
 from steering_core.pipeline import extracted_layers
 from steering_core.prompts import pair_prompt
@@ -36,7 +37,7 @@ def plan(
 
 def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
     with open_model(name, spec.template) as model:
-        concepts = [load_concept(concept) for concept in spec.concepts]
+        concepts = load_concepts(spec.concepts)
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
         layers = extracted_layers(spec, model)
         return forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 from steering_core.errors import PromptError
+from steering_core.user_files import MAX_PROMPTS_FILE, file_text
 
 
 def lines(path: Path) -> list[str]:
     """The lines of a text file that say something. Raises PromptError where it cannot be read, or says nothing."""
-    try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(f"{path} cannot be read as text: {error}") from error
+    found = [line.strip() for line in file_text(path, PromptError, MAX_PROMPTS_FILE).splitlines()]
     if kept := [line for line in found if line]:
         return kept
     raise PromptError(f"{path} holds no prompts: write one a line")

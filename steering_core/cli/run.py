@@ -35,7 +35,7 @@ def run_spec(
     if as_json:
         json.dump(plain(report), sys.stdout, ensure_ascii=False)
         sys.stdout.write("\n")
-    else:
+    elif report["recommendations"]:
         print_report(opened, report)
     if failed:
         raise failed

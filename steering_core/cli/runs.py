@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.bounds import MAX_SHOWN
 from steering_core.cli.output import Format, print_rows
 from steering_core.errors import QueryError
 from steering_core.library import did_you_mean
@@ -19,7 +20,7 @@ def runs(
         str | None, typer.Argument(help="A sweep or run: its cells are listed; `last` is the newest one.")
     ] = None,
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many sweeps are listed.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_SHOWN, help="How many sweeps are listed.")] = 20,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """List sweeps and runs, newest first; with a sweep's name every cell of it, its change and its regressions."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from steering_core.bounds import MAX_ALPHA, MAX_DOSE
 from steering_core.errors import InterventionError, PromptError
 from steering_core.interventions.expression import Amount, Expression
 from steering_core.interventions.parsing import parse
@@ -15,9 +16,15 @@ from steering_core.keys import MAX_SEED
 Vectors = Annotated[
     list[str] | None, typer.Option("--vector", "-v", help="A vector by name, key or concept; several are added up.")
 ]
-Alphas = Annotated[list[float] | None, typer.Option("--alpha", "-a", help="Multiplier of each vector; one for all. 1.")]
+Alphas = Annotated[
+    list[float] | None,
+    typer.Option("--alpha", "-a", min=-MAX_ALPHA, max=MAX_ALPHA, help="Multiplier of each vector; one for all. 1."),
+]
 Doses = Annotated[
-    list[float] | None, typer.Option("--dose", help="Instead: strength relative to the layer's mean residual norm.")
+    list[float] | None,
+    typer.Option(
+        "--dose", min=-MAX_DOSE, max=MAX_DOSE, help="Instead: strength relative to the layer's mean residual norm."
+    ),
 ]
 Steer = Annotated[
     str | None, typer.Option("--steer", "-s", help='Instead: an expression, as in "0.6*formality - french @all".')

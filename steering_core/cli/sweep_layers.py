@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steering_core.bounds import MAX_KL
 from steering_core.cli.evidence import over_concepts
 from steering_core.cli.output import Format, print_rows
 from steering_core.evaluation.layer_sweep import swept
@@ -16,7 +17,9 @@ def sweep_layers(
     spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
     concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
     model: Annotated[str | None, typer.Option(help="This model instead of the spec's.")] = None,
-    kl: Annotated[float, typer.Option(min=0.001, help="The equal damage: nats on neutral next tokens.")] = 0.2,
+    kl: Annotated[
+        float, typer.Option(min=0.001, max=MAX_KL, help="The equal damage: nats on neutral next tokens.")
+    ] = 0.2,
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:

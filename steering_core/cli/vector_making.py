@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steering_core.activations.extract import extract
+from steering_core.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
 from steering_core.charts.vectors import CHARTS
 from steering_core.cli.output import Format, print_rows, progress_bars
 from steering_core.cli.prompts_in import lines
@@ -48,9 +49,14 @@ def derive(
         str, typer.Option(help="Where activations are read: last, mean, response or span:a:b.")
     ] = "response",
     controls: Annotated[
-        int, typer.Option(min=0, help="Random directions beside each vector, and as many with shuffled labels.")
+        int,
+        typer.Option(
+            min=0, max=MAX_CONTROLS, help="Random directions beside each vector, and as many with shuffled labels."
+        ),
     ] = 3,
-    draws: Annotated[int, typer.Option(min=0, help="How often pairs are redrawn for the qualities; 0: none.")] = 100,
+    draws: Annotated[
+        int, typer.Option(min=0, max=MAX_REDRAWS, help="How often pairs are redrawn for the qualities; 0: none.")
+    ] = 100,
     store: StoreAt = None,
     form: Shown = Format.TABLE,
 ) -> None:
@@ -83,9 +89,9 @@ def derive(
 def discover_features(
     model: ModelAt,
     prompts: Annotated[Path, typer.Argument(help="A text file, one prompt a line; no labels.")],
-    layer: Annotated[int, typer.Option(help="The layer to look at.")],
+    layer: Annotated[int, typer.Option(min=0, max=MAX_LAYER, help="The layer to look at.")],
     method: Annotated[str, typer.Option(help="clusters (k-means) or components (principal directions).")] = "clusters",
-    k: Annotated[int, typer.Option("-k", min=2, help="How many directions.")] = 8,
+    k: Annotated[int, typer.Option("-k", min=2, max=MAX_DIRECTIONS, help="How many directions.")] = 8,
     name: Annotated[str | None, typer.Option(help="They go by NAME-0, NAME-1, …; the file's name.")] = None,
     position: Annotated[str, typer.Option(help="Where activations are read: last or mean.")] = "mean",
     chat: Annotated[bool, typer.Option("--chat", help="Put prompts into the chat template.")] = False,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steering_core.bounds import MAX_ALPHA, MAX_SHOWN
 from steering_core.cli.output import Format, console, print_rows
 from steering_core.cli.vector_making import register
 from steering_core.errors import VectorAmbiguous, VectorError
@@ -68,8 +69,10 @@ def list_vectors(
 def show(
     text: Called,
     model: ModelName = None,
-    tokens: Annotated[int, typer.Option(min=0, help="Tokens to show either way; 0 does not load the model.")] = 8,
-    prompts: Annotated[int, typer.Option(min=0, help="Stored prompts to show either way.")] = 3,
+    tokens: Annotated[
+        int, typer.Option(min=0, max=MAX_SHOWN, help="Tokens to show either way; 0 does not load the model.")
+    ] = 8,
+    prompts: Annotated[int, typer.Option(min=0, max=MAX_SHOWN, help="Stored prompts to show either way.")] = 3,
     store: StoreAt = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -194,7 +197,10 @@ def _one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
 def export_file(
     text: Called,
     to: Annotated[Path, typer.Option(help="FILE.safetensors, FILE.gguf (llama.cpp, repeng) or FILE.pt.")],
-    alpha: Annotated[float, typer.Option(help="Times this; a reader that scales by 1 then steers with it.")] = 1.0,
+    alpha: Annotated[
+        float,
+        typer.Option(min=-MAX_ALPHA, max=MAX_ALPHA, help="Times this; a reader that scales by 1 then steers with it."),
+    ] = 1.0,
     model: ModelName = None,
     store: StoreAt = None,
 ) -> None:

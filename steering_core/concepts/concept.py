@@ -16,6 +16,8 @@ Split = Literal["train", "validation", "test"]
 SIDES: tuple[Side, Side] = ("positive", "negative")
 MAX_TEXT = 1 << 20  # letters; longer than any context
 MAX_ROWS = 200_000
+MAX_ACCEPTED = 100  # findings of the lint
+MAX_CONCEPT_NAME = 100  # letters
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 
 
@@ -55,8 +57,8 @@ class Sides(Strict):
 class Words(Strict):
     """Words typical of either side, for the word-list scorer."""
 
-    positive: tuple[Text, ...] = ()
-    negative: tuple[Text, ...] = ()
+    positive: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
+    negative: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
 
 
 class Card(Strict):
@@ -69,7 +71,7 @@ class Card(Strict):
     made: str = ""
     biases: str = ""
     licence: str = ""
-    accepted: dict[str, Text] = {}
+    accepted: Annotated[dict[str, Text], Field(max_length=MAX_ACCEPTED)] = {}
 
 
 class Concept(Strict):
@@ -79,7 +81,7 @@ class Concept(Strict):
     `instructions` are system prompts, the baseline that a vector is compared with.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_CONCEPT_NAME)]
     description: str = ""
     chat: bool = False
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1, max_length=MAX_ROWS)]

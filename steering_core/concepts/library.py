@@ -1,6 +1,6 @@
 """Concepts by name, or from a file of any known form."""
 
-import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
@@ -8,11 +8,27 @@ from steering_core.concepts.formats.hub import HUB
 from steering_core.concepts.formats.read import read_concept
 from steering_core.errors import ConceptError
 from steering_core.library import data_files, did_you_mean
+from steering_core.user_files import is_file
+from steering_core.validation import shown
 
 
 def available_concepts() -> dict[str, Path]:
     """Every concept file found by name; a nearer folder's wins."""
     return data_files("concepts")
+
+
+def load_concepts(names: Iterable[str]) -> list[Concept]:
+    """The concepts of those names or files. Raises ConceptError as `load_concept` does, and for two of one name."""
+    concepts = [load_concept(name) for name in names]
+    refuse_namesakes(concepts)
+    return concepts
+
+
+def refuse_namesakes(concepts: Sequence[Concept]) -> None:
+    """Raise ConceptError where two concepts are of one name: nobody could tell their results apart."""
+    names = [concept.name for concept in concepts]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ConceptError(f"two concepts are called {twice[0]!r}: leave one out, or give its file another `name`")
 
 
 def load_concept(name: str) -> Concept:
@@ -23,8 +39,7 @@ def load_concept(name: str) -> Concept:
     known = available_concepts()
     if name in known:
         return read_concept(known[name])
-    # Path.is_file raises OSError for a name of 300 letters
-    if name.startswith(HUB) or "/" in name or Path(name).suffix or os.path.isfile(name):  # noqa: PTH113
+    if name.startswith(HUB) or "/" in name or Path(name).suffix or is_file(name):
         return read_concept(name)
     hint = did_you_mean(name, known)
-    raise ConceptError(f"there is no concept {name!r}; {hint} A concept is a name, or the path of a file.")
+    raise ConceptError(f"there is no concept {shown(name)}; {hint} A concept is a name, or the path of a file.")

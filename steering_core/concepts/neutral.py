@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steering_core.concepts.concept import Text
+from steering_core.concepts.concept import MAX_ROWS, Text
 from steering_core.errors import ConceptError
 from steering_core.library import data_files
 from steering_core.validation import Strict, checked, read_yaml
@@ -18,7 +18,7 @@ class Neutral(Strict):
     name: str
     description: str
     licence: str
-    prompts: Annotated[tuple[Text, ...], Field(min_length=1)]
+    prompts: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
 def neutral_prompts() -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from steering_core.pipeline import extract_activations, load_model
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.user_files import file_text, is_file
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.methods import mean_difference
 from steering_core.vectors.separation import Estimate, separation
@@ -21,6 +22,7 @@ from steering_core.vectors.separation import Estimate, separation
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 HELD_OUT: tuple[Split, Split] = ("validation", "test")
 RESAMPLES = 1000
+MAX_PAGE = 16 << 20  # bytes
 Notify = Callable[[str, int, int], None]
 
 
@@ -88,7 +90,7 @@ def _shown(value: Any) -> str:
 
 def write_results(page: Path, table: str) -> None:
     """Put `table` between the marks of a Markdown page. Raises ConceptError where the page has no marks."""
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    text = file_text(page, ConceptError, MAX_PAGE) if is_file(page) else ""
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not found or not closed:

@@ -16,13 +16,16 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from steering_core.concepts.concept import Card, Concept, Item, Pair, Sides, Text, Words
+from steering_core.bounds import Seed, Within
+from steering_core.concepts.concept import MAX_ROWS, Card, Concept, Item, Pair, Sides, Text, Words
 from steering_core.errors import ConceptError
 from steering_core.keys import seed_from
 from steering_core.validation import Strict, checked
 
 MAX_COMBINATIONS = 100_000_000
-Values = Annotated[tuple[Text, ...], Field(min_length=1)]
+MAX_SLOTS = 100
+MAX_PAIRS = 100_000  # that one template or persona file makes
+Values = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
 class SidedValues(Strict):
@@ -47,11 +50,11 @@ class Template(Strict):
     description: str = ""
     chat: bool = False
     template: Wording
-    slots: dict[str, Values | SidedValues]
-    count: Annotated[int, Field(ge=1, le=100_000)] = 128
-    seed: int = 0
-    prompts: tuple[Text, ...] = ()
-    items: tuple[Item, ...] = ()
+    slots: Annotated[dict[str, Values | SidedValues], Field(max_length=MAX_SLOTS)]
+    count: Annotated[int, Within(1, MAX_PAIRS)] = 128
+    seed: Seed = 0
+    prompts: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
+    items: Annotated[tuple[Item, ...], Field(max_length=MAX_ROWS)] = ()
     instructions: Sides | None = None
     words: Words = Words()
     card: Card = Card()

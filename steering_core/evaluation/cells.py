@@ -22,7 +22,8 @@ from steering_core.vectors.vector import Vector
 
 NONE, RANDOM, SHUFFLED, PROMPT = "none", "random", "shuffled", "prompt"
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
-SAME_DOSE = 1e-6  # doses that differ by no more than float32 rounds are the same
+DIGITS = 6  # of a strength that was computed: the others differ from machine to machine
+SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,20 @@ class Cell:
         cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
     ) -> "Cell":
         """Alpha times each vector, added at its own layer."""
-        both = zip(vectors, alphas, strict=True)
-        terms = tuple(Term(VectorName(vector.vector_id), Amount(alpha)) for vector, alpha in both)
-        way = -1 if max(alphas) < 0 else 1
+        return cls.as_strong(model_id, concept_id, phase, vectors, [Amount(alpha) for alpha in alphas])
+
+    @classmethod
+    def as_strong(
+        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], amounts: Sequence[Amount]
+    ) -> "Cell":
+        """Each vector at its own strength, added at its own layer.
+
+        A dose stays a dose: its alpha comes from norms, whose last digits differ from machine to machine, and so would
+        the cell's key.
+        """
+        both = zip(vectors, amounts, strict=True)
+        terms = tuple(Term(VectorName(vector.vector_id), amount) for vector, amount in both)
+        way = -1 if max(amount.value for amount in amounts) < 0 else 1
         return cls(model_id, concept_id, Expression((Clause(terms, phase=phase),)), tuple(vectors), way=way)
 
     @cached_property
@@ -122,7 +134,8 @@ class Cell:
             return self
         factor = dose / self.dose
         assert self.steering is not None, "only vectors make a dose"
-        return replace(self, steering=self.steering.times(factor), way=self.way if factor >= 0 else -self.way)
+        way = self.way if factor >= 0 else -self.way
+        return replace(self, steering=self.steering.times(factor).rounded(DIGITS), way=way)
 
     def stands_beside(self, other: "Cell") -> bool:
         """Whether this is a chance control of that candidate."""
@@ -158,10 +171,10 @@ def candidates(
 ) -> list[Cell]:
     """Every vector that is no control, at every strength."""
     return [
-        Cell.adding(model.model_id, concept.concept_id, phase, [vector], [alpha])
+        Cell.as_strong(model.model_id, concept.concept_id, phase, [vector], [amount])
         for vector in vectors
         if vector.control is None
-        for alpha in strengths.alphas(vector)
+        for amount in strengths.amounts
     ]
 
 
@@ -172,9 +185,10 @@ class Strengths:
     doses: tuple[float, ...] = ()
     absolute: tuple[float, ...] = ()
 
-    def alphas(self, vector: Vector) -> list[float]:
-        """The multipliers of one vector."""
-        return list(self.absolute) or [vector.alpha(dose) for dose in self.doses]
+    @property
+    def amounts(self) -> list[Amount]:
+        """The strengths of every vector, as they were asked for."""
+        return [Amount(alpha) for alpha in self.absolute] or [Amount.of_dose(dose) for dose in self.doses]
 
 
 def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> list[Cell]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from steering_core.evaluation.cells import Cell
+from steering_core.interventions.expression import Amount
 from steering_core.vectors.vector import Vector
 
 LAYERS = 3  # at so many layers at once
@@ -34,5 +35,5 @@ def combined(best: Sequence[Cell], doses: Sequence[float]) -> list[Cell]:
 def _evenly(like: Cell, vectors: Sequence[Vector]) -> Cell:
     """The vectors, each at one unit of dose, added in the phase and for the concept of another cell."""
     phase = like.intervention.changes[0].where.phase
-    alphas = [vector.alpha(like.way * _UNIT) for vector in vectors]
-    return Cell.adding(like.model_id, like.concept_id, phase, vectors, alphas)
+    amounts = [Amount.of_dose(like.way * _UNIT)] * len(vectors)
+    return Cell.as_strong(like.model_id, like.concept_id, phase, vectors, amounts)

@@ -11,6 +11,7 @@ import numpy as np
 
 from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
+from steering_core.user_files import MAX_VECTORS_FILE, checked_file
 
 ARCHITECTURE = "controlvector"
 
@@ -36,6 +37,7 @@ def write(path: Path, file: VectorFile) -> None:
 
 def read(path: Path) -> VectorFile | dict[int, np.ndarray]:
     """The file as it was written; directions by layer where another tool wrote it. Raises VectorFileError."""
+    checked_file(path, VectorFileError, MAX_VECTORS_FILE)
     try:
         reader = gguf.GGUFReader(path)
         tensors = {t.name: np.array(t.data, np.float32) for t in reader.tensors}

@@ -5,10 +5,13 @@ tensors by layer, are read as well. A pickle can run code: only the few names th
 """
 
 import io
+import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import numpy as np
 
 from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import VectorFile
+from steering_core.user_files import MAX_VECTORS_FILE, file_bytes
+from steering_core.validation import shortened, shown
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
@@ -38,21 +43,37 @@ def write(path: Path, file: VectorFile) -> None:
 
 def read(path: Path) -> dict[int, np.ndarray]:
     """Directions (D,) float32 by layer. Raises VectorFileError for a file of anything else."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            found = _Reader(archive, index.removesuffix("data.pkl")).load()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise VectorFileError(f"{path} cannot be read as a PyTorch file of a steering vector: {error}") from error
+    data = file_bytes(path, VectorFileError, MAX_VECTORS_FILE)
+    found, said = _loaded(data)
+    if said:  # the unpickler's own error stays behind: it would keep what is half read, and its callers, alive
+        raise VectorFileError(f"{path} cannot be read as a PyTorch file of a steering vector ({said})")
     if isinstance(found, _Record):
-        found = found.__dict__
+        found = vars(found)
     layers = found.get("layer_activations", found) if isinstance(found, dict) else None
-    if not layers or not all(isinstance(k, int) and isinstance(v, np.ndarray) for k, v in layers.items()):
+    if not isinstance(layers, dict) or not layers or not all(map(_is_direction, layers.items())):
         raise VectorFileError(f"{path} holds no tensors by layer: it is no steering vector")
     kind = found.get("layer_type", "decoder_block")
     if kind != "decoder_block":
-        raise VectorFileError(f"{path} is for {kind!r}: only decoder_block, the residual stream, can be steered here")
-    return {layer: direction.astype(np.float32).reshape(-1) for layer, direction in layers.items()}
+        raise VectorFileError(
+            f"{path} is for {shown(kind)}: only decoder_block, the residual stream, can be steered here"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by its layer
+        return {layer: tensor.values.astype(np.float32).reshape(-1) for layer, tensor in layers.items()}
+
+
+def _loaded(data: bytes) -> tuple[Any, str]:
+    """What the archive's pickle holds, and what is wrong with it, where something is."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            return _Reader(archive, index.removesuffix("data.pkl"), len(data)).load(), ""
+    except Exception as error:  # noqa: BLE001  (whatever the unpickler meets in bytes that are not what they say)
+        return None, shortened(f"{type(error).__name__}: {error}", 200)
+
+
+def _is_direction(entry: tuple[Any, Any]) -> bool:
+    layer, tensor = entry
+    return isinstance(layer, int) and not isinstance(layer, bool) and isinstance(tensor, _Tensor)
 
 
 def _pickled(directions: dict[int, np.ndarray]) -> bytes:
@@ -87,41 +108,88 @@ class _Record:
         self.layer_type = "decoder_block"
 
 
-class _Reader(pickle.Unpickler):
-    """Unpickles tensors as arrays, out of a PyTorch archive, and refuses every other name."""
+@dataclass(frozen=True)
+class _Tensor:
+    """Stands for a tensor, and for a storage, which is one of one dimension. A pickle cannot change it."""
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
-        self._archive, self._root = archive, root
+    values: np.ndarray
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it gives a tensor a state of its own")
+
+
+class _Reader(pickle._Unpickler):  # in Python: the one in C leaks an error raised by `persistent_load`, and its frames
+    """Unpickles tensors as arrays, out of a PyTorch archive, and refuses every other name.
+
+    Nothing is larger than the file's own bytes allow: entries are not compressed, as PyTorch writes them, a tensor has
+    no more elements than its storage, and all of them together take no more than twice the file, for bfloat16.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, size: int) -> None:
+        self._archive, self._root, self._left = archive, root, 2 * size
+        pickled = self._entry("data.pkl")
+        _check_opcodes(pickled)
+        super().__init__(io.BytesIO(pickled))
 
     def find_class(self, module: str, name: str) -> Any:
         """What a pickled name stands for here. Raises UnpicklingError for a name that a vector does not need."""
         if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
+            return name
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return self._rebuilt
         if (module, name) in _NAMES:
             return _NAMES[module, name]
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no steering vector needs")
 
-    def persistent_load(self, reference: Any) -> np.ndarray:
+    def persistent_load(self, reference: Any) -> _Tensor:
         """The values of one storage, (numel,)."""
-        _, dtype, key, _, length = reference
-        values = np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype, length)
-        if dtype == np.dtype("<u2"):  # bfloat16: the upper half of a float32
-            return (values.astype("<u4") << 16).view("<f4")
-        return values
+        _, kind, key, _, length = reference
+        dtype: np.dtype[Any] = _DTYPES[kind]
+        data = self._entry(f"data/{key}")
+        if not 0 <= length <= len(data) // dtype.itemsize:
+            raise pickle.UnpicklingError(f"a storage of {length} numbers has {len(data)} bytes")
+        values = np.frombuffer(data, dtype, length)
+        if kind == "BFloat16Storage":  # the upper half of a float32
+            values = (values.astype("<u4") << 16).view("<f4")
+        return _Tensor(values)
+
+    def _rebuilt(
+        self, storage: _Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> _Tensor:
+        """A tensor of a storage, offset, size and stride in elements."""
+        values = storage.values
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset
+        if min(offset, *size, *stride, 0) < 0 or last >= max(len(values), 1):
+            raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+        if (n := math.prod(size)) > len(values):
+            raise pickle.UnpicklingError(f"a tensor of {n:,} numbers has a storage of {len(values):,}")
+        self._left -= n * values.itemsize
+        if self._left < 0:
+            raise pickle.UnpicklingError("its tensors are larger than the file")
+        steps = tuple(step * values.itemsize for step in stride)
+        return _Tensor(np.lib.stride_tricks.as_strided(values[offset:], size, steps).copy())
+
+    def _entry(self, name: str) -> bytes:
+        """The bytes of one of the archive's files, whatever its name says of their number."""
+        about = self._archive.getinfo(f"{self._root}{name}")
+        if about.compress_type != zipfile.ZIP_STORED:
+            raise pickle.UnpicklingError(f"{name} is compressed, as PyTorch never writes it")
+        return self._archive.read(about)
 
 
-def _rebuilt(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
-    """A tensor of a storage, offset, size and stride in elements."""
-    steps = tuple(step * storage.itemsize for step in stride)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset
-    if offset < 0 or min(stride, default=1) < 0 or last >= max(len(storage), 1):
-        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()
+def _check_opcodes(pickled: bytes) -> None:
+    """Raise UnpicklingError for what PyTorch's pickles never hold, such as a memo of billions of places."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name not in _OPCODES or (opcode.name == "LONG_BINPUT" and int(argument or 0) > len(pickled)):
+            raise pickle.UnpicklingError(f"its pickle holds {opcode.name} {argument if argument is not None else ''}")
 
 
+_OPCODES = frozenset(
+    """PROTO STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
+    BINUNICODE GLOBAL BINPUT LONG_BINPUT BINGET LONG_BINGET TUPLE TUPLE1 TUPLE2 TUPLE3 BINPERSID REDUCE NEWOBJ BUILD
+    SETITEM SETITEMS APPEND APPENDS""".split()  # noqa: SIM905  (a list of them is one word a line)
+)
 _NAMES: dict[tuple[str, str], Any] = {
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
     ("collections", "OrderedDict"): OrderedDict,
     ("steering_vectors.steering_vector", "SteeringVector"): _Record,
 }

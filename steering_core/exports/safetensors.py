@@ -8,6 +8,7 @@ from safetensors.numpy import save
 
 from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
+from steering_core.user_files import MAX_VECTORS_FILE, checked_file
 
 
 def write(path: Path, file: VectorFile) -> None:
@@ -26,6 +27,7 @@ def read(path: Path) -> VectorFile | dict[int, np.ndarray]:
 
     Raises VectorFileError for a file that is neither.
     """
+    checked_file(path, VectorFileError, MAX_VECTORS_FILE)
     try:
         with safe_open(path, framework="numpy") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no mapping)

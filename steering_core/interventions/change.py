@@ -11,6 +11,7 @@ from steering_core.interventions.names import OPERATION_NAMES
 from steering_core.interventions.where import PHASES, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
 
 
 @dataclass(frozen=True)

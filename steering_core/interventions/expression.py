@@ -15,7 +15,7 @@ Minus between vectors stands between spaces, since names may hold a hyphen.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from steering_core.interventions.where import CONSTANT, Phase, Schedule
@@ -30,6 +30,15 @@ class Amount:
 
     def __str__(self) -> str:
         return _number(self.value) + "%" * self.percent
+
+    @classmethod
+    def of_dose(cls, dose: float) -> "Amount":
+        """A dose, 0.3, as it is written, 30%."""
+        return cls(_rounded(100 * dose, _DECIMAL), percent=True)
+
+    def rounded(self, digits: int) -> "Amount":
+        """The number with so many digits."""
+        return Amount(_rounded(_rounded(self.value, _DECIMAL), digits), self.percent)
 
 
 ONE = Amount(1.0)
@@ -72,6 +81,10 @@ class Term:
     def times(self, factor: float) -> "Term":
         """The same vector, `factor` times as strong."""
         return Term(self.vector, Amount(self.strength.value * factor, self.strength.percent))
+
+    def rounded(self, digits: int) -> "Term":
+        """The same vector, its strength with so many digits."""
+        return replace(self, strength=self.strength.rounded(digits))
 
     def negated(self) -> "Term":
         """The same vector with the opposite strength."""
@@ -167,9 +180,16 @@ class Expression:
 
     def times(self, factor: float) -> "Expression":
         """The same with every addition `factor` times as strong; other operations stay as they are."""
+        return self._added(lambda term: term.times(factor))
+
+    def rounded(self, digits: int) -> "Expression":
+        """The same with so many digits of the strength of every addition."""
+        return self._added(lambda term: term.rounded(digits))
+
+    def _added(self, changed: Callable[[Term], Term]) -> "Expression":
         return Expression(
             tuple(
-                replace(clause, terms=tuple(term.times(factor) for term in clause.terms))
+                replace(clause, terms=tuple(changed(term) for term in clause.terms))
                 if clause.operation == "add"
                 else clause
                 for clause in self.clauses
@@ -190,6 +210,13 @@ def _renamed(vector: VectorName | Between, names: Mapping[str, str]) -> VectorNa
 
 def _named(vector: VectorName | Between) -> list[VectorName]:
     return [vector.start, vector.end] if isinstance(vector, Between) else [vector]
+
+
+_DECIMAL = 12  # digits that two ways to compute one double-precision number share
+
+
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def _number(value: float) -> str:

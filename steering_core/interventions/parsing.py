@@ -10,12 +10,12 @@ from typing import Any
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
 
+from steering_core.bounds import MAX_LAYER
 from steering_core.errors import InterventionError
-from steering_core.interventions.change import LARGEST
+from steering_core.interventions.change import LARGEST, SMALLEST
 from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.where import Schedule
 
-MAX_LAYER = 9_999
 MAX_TOKENS = 1_000_000  # that a prompt could have
 
 
@@ -174,6 +174,8 @@ def _real(token: Token) -> float:
     value = float(token.rstrip("%"))
     if abs(value) > LARGEST:
         raise _Fault(token.start_pos or 0, f"this number is too large: {LARGEST:.3g} is the largest")
+    if abs(value) < SMALLEST and any(digit in "123456789" for digit in token.lower().partition("e")[0]):
+        raise _Fault(token.start_pos or 0, f"this number is too small: {SMALLEST:.3g} is the smallest beside 0")
     return value
 
 

@@ -20,6 +20,8 @@ from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.models.raw_text import RawText
 from steering_core.models.reading import reading_key, tokenizer_key
 from steering_core.taps import Taps
+from steering_core.user_files import home_expanded
+from steering_core.validation import shown
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper
@@ -33,7 +35,7 @@ def model_folder(name: str) -> Path:
     """
     if name in EMBEDDED:
         return embedded_model(name)
-    folder = Path(os.path.expanduser(name))  # noqa: PTH111  (leaves an unknown ~person as it is)
+    folder = home_expanded(name)
     if not name or not os.path.exists(folder):  # noqa: PTH110  (no name is too long for it, or too odd)
         folder = _from_hub(name)
     checked_folder(folder)
@@ -47,7 +49,7 @@ def _from_hub(name: str) -> Path:
     wanted = hub_model(name)
     if wanted is None:
         raise ModelNotFound(
-            f"there is no model {name[:200]!r}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
+            f"there is no model {shown(name)}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
             "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you like"
         )
     return snapshot(wanted)

@@ -12,6 +12,7 @@ Where that lies in a file of your own, a spec or `--method` names it as `FILE.py
 """
 
 import inspect
+import os
 import runpy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import numpy as np
 from steering_core.errors import VectorError
 from steering_core.keys import content_key
 from steering_core.library import did_you_mean
+from steering_core.user_files import MAX_CODE, checked_file
 from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -64,14 +66,15 @@ def method_name(name: str) -> str:
         if name not in METHODS:
             raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
         return name
-    if not _may_run(Path(file).resolve()):
+    path = Path(os.path.realpath(checked_file(Path(file), VectorError, MAX_CODE)))
+    if not _may_run(path):
         raise VectorError(
             f"the method {name!r} would run a file, which this service refuses: name one of "
             f"{', '.join(sorted(METHODS))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where workers start"
         )
     before = METHODS.get(function)
-    if before is None or Path(inspect.getfile(before)) != Path(file).resolve():
-        _run(Path(file).resolve(), function)
+    if before is None or Path(inspect.getfile(before)) != path:
+        _run(path, function)
     return function
 
 

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
 from steering_core.errors import ConceptError
-from steering_core.validation import parsed_yaml, shown
+from steering_core.user_files import file_bytes
+from steering_core.validation import parsed_yaml, shortened, shown
 
-MAX_BYTES = 256 << 20  # of a text file, or of a Parquet file when unpacked
+MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
 MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like
 _DELIMITERS = (",", "\t", ";")
 _BATCH = 16  # rows of a Parquet file unpacked at once
@@ -52,20 +53,10 @@ class Contents:
 
 def read_contents(path: Path) -> Contents:
     """The contents of a file. Raises ConceptError where it cannot be read as any form."""
-    try:
-        if path.is_dir():
-            raise ConceptError(f"{path} is a folder, not a file of contrast data: name one file in it")
-        if path.exists() and not path.is_file():
-            raise ConceptError(f"{path} is no regular file: save what it gives in one, and name that")
-        with path.open("rb") as handle:
-            if handle.read(4) == b"PAR1":
-                return _parquet(path)
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ConceptError(f"{path} has {size >> 20:,} MB: text is read up to {MAX_BYTES >> 20} MB; cut it first")
-        return text_contents(str(path), _decoded(path))
-    except OSError as fault:
-        raise ConceptError(f"{path} cannot be read: {fault.strerror or fault}") from fault
+    data = file_bytes(path, ConceptError, MAX_BYTES)
+    if data.startswith(b"PAR1"):
+        return _parquet(path, data)
+    return text_contents(str(path), _decoded(path, data))
 
 
 def text_contents(source: str, text: str) -> Contents:
@@ -88,13 +79,12 @@ def text_contents(source: str, text: str) -> Contents:
     if isinstance(data, dict):
         return Contents(source, mapping=data)
     raise ConceptError(
-        f"{source} is neither JSON, CSV, Parquet nor a YAML mapping: it begins {text.lstrip()[:60]!r}. "
+        f"{source} is neither JSON, CSV, Parquet nor a YAML mapping: it begins {shortened(text.lstrip(), 60)!r}. "
         "`steer concepts import --help` lists what is read"
     )
 
 
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
+def _decoded(path: Path, data: bytes) -> str:
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         raise ConceptError(f"{path} is UTF-32: save it as UTF-8")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -196,9 +186,9 @@ def _check_names(source: str, names: Sequence[str]) -> None:
         raise ConceptError(f"{source} names a column twice: {shown(twice)}")
 
 
-def _parquet(path: Path) -> Contents:
+def _parquet(path: Path, data: bytes) -> Contents:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
             _check_names(str(path), file.schema_arrow.names)
             if file.metadata.num_rows > MAX_ROWS:
                 raise ConceptError(

@@ -6,6 +6,7 @@ import itertools
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.contents import Contents, Row
 from steering_core.errors import ConceptError
+from steering_core.validation import shortened
 
 HUB = "hf:"
 
@@ -29,7 +30,9 @@ def hub_contents(source: str) -> Contents:
         loaded = datasets.load_dataset(name, configuration, split=split)
         rows = list(itertools.islice(loaded, MAX_ROWS + 1))
     except Exception as fault:  # the package raises errors of a dozen libraries
-        raise ConceptError(f"{source} cannot be loaded ({type(fault).__name__}: {str(fault)[:300]})") from fault
+        raise ConceptError(
+            f"{source} cannot be loaded ({type(fault).__name__}: {shortened(str(fault), 300)})"
+        ) from fault
     if len(rows) > MAX_ROWS:
         raise ConceptError(f"{source} has more than {MAX_ROWS:,} rows: name a smaller split, such as train[:5000]")
     return Contents(source, tuple(Row(f"row {i}", row) for i, row in enumerate(rows, 1)))

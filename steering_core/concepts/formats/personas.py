@@ -4,15 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from steering_core.bounds import Seed, Within
 from steering_core.concepts.concept import MAX_ROWS, Concept, Sides, Text
 from steering_core.concepts.formats.contents import Contents
 from steering_core.concepts.formats.contrast import SAMPLING_PROMPTS
 from steering_core.concepts.neutral import neutral_prompts
-from steering_core.concepts.templates import SidedValues, Template, Wording, expanded, slots_of
+from steering_core.concepts.templates import MAX_PAIRS, SidedValues, Template, Wording, expanded, slots_of
 from steering_core.errors import ConceptError
 from steering_core.validation import Strict, checked
 
-Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_list")
 OPEN_PROMPTS = 0.4  # share of a trait's questions that are kept for sampling
 
@@ -25,8 +26,8 @@ class RepengFile(Strict):
     positive_personas: Texts
     negative_personas: Texts
     suffixes: Texts
-    count: Annotated[int, Field(ge=1, le=100_000)] = 512
-    seed: int = 0
+    count: Annotated[int, Within(1, MAX_PAIRS)] = 512
+    seed: Seed = 0
 
 
 def repeng_concept(contents: Contents, name: str) -> Concept:
@@ -79,7 +80,7 @@ class TraitFile(Strict):
 
     name: str | None = None
     trait: str | None = None
-    instruction: Annotated[tuple[Instruction, ...], Field(min_length=1)]
+    instruction: Annotated[tuple[Instruction, ...], Field(min_length=1, max_length=MAX_ROWS)]
     questions: Texts
     eval_prompt: str = ""
 
