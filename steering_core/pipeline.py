@@ -54,7 +54,7 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 
 def load_model(run: Run, name: str) -> Model:
     """The model `name`, registered in the store; its weights load when a stage needs them."""
-    return registered(run.store, Model(name))
+    return registered(run.store, Model(name, run.spec.memory_limit))
 
 
 def registered(store: Store, model: Model) -> Model:

@@ -7,18 +7,28 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steering_core.activations.names import checked_position
-from steering_core.errors import InterventionError, PositionUnknown, SpecError, VectorError
+from steering_core.errors import InterventionError, PositionUnknown, SettingError, SpecError, VectorError
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.keys import MAX_SEED, content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
+from steering_core.sizes import parse_size
 from steering_core.validation import Strict, checked, read_yaml
 from steering_core.vectors.methods import method_name
 
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Strengths = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+
+
+def memory_size(text: str) -> str:
+    """The text, if it is a size of memory; otherwise ValueError."""
+    try:
+        parse_size(text, "memory")
+    except SettingError as fault:
+        raise ValueError(str(fault)) from None
+    return text
 
 
 def readable(expression: str) -> str:
@@ -190,7 +200,10 @@ class ScoresSpec(Strict):
 
 
 class Spec(Strict):
-    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default."""
+    """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
+
+    `memory` bounds what the run's process holds (12GiB); it changes no result, and so is no part of the key.
+    """
 
     name: str = "run"
     models: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -199,11 +212,17 @@ class Spec(Strict):
     vectors: VectorsSpec = VectorsSpec()
     generations: GenerationsSpec = GenerationsSpec()
     scores: ScoresSpec = ScoresSpec()
+    memory: Annotated[str, AfterValidator(memory_size)] | None = None
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The bytes of `memory`."""
+        return parse_size(self.memory, "memory") if self.memory else None
 
     @property
     def key(self) -> str:
         """Content key of the whole spec."""
-        return content_key("spec", self.model_dump(mode="json"))
+        return content_key("spec", self.model_dump(mode="json", exclude={"memory"}))
 
 
 def load_spec(name: str | Path) -> Spec:

@@ -1,6 +1,7 @@
 """`steer plan SPEC.yaml`: what a spec's extraction would cost, before anything runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,9 @@ from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import Forecast, forecast
 from steering_core.cli.output import Format, print_rows
 from steering_core.concepts import SIDES, load_concept
-from steering_core.models import open_model
+from steering_core.models import Model, open_model
 from steering_core.pipeline import extracted_layers
-from steering_core.prompts import pair_prompt
+from steering_core.prompts import Prompt, pair_prompt
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store, default_store
 
@@ -25,7 +26,7 @@ def plan(
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
-    """Say what a spec would extract: prompts, tokens, bytes, seconds. Refused where the disk is too small."""
+    """Say what a spec would extract, in prompts, tokens, bytes, seconds and memory. Refused if the disk is too small."""
     wanted, opened = load_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
     rows = [dataclasses.asdict(one) for one in found]
@@ -34,8 +35,16 @@ def plan(
 
 
 def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
-    with open_model(name) as model:
+    with open_model(name, spec.memory_limit) as model:
         concepts = [load_concept(concept) for concept in spec.concepts]
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
         layers = extracted_layers(spec, model)
-        return forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
+        found = forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
+        return dataclasses.replace(found, peak_memory=max(found.peak_memory, _peak_of_sampling(spec, model, prompts)))
+
+
+def _peak_of_sampling(spec: Spec, model: Model, prompts: Sequence[Prompt]) -> int:
+    """Bytes that are held while texts are sampled; prompts are taken to be as long as the longest of the pairs."""
+    memory = model.memory
+    end = max((len(prompt.tokens) for prompt in prompts), default=0) + spec.generations.max_tokens
+    return memory.footprint.weights + memory.sampled_bytes(memory.sampled(end), end)

@@ -12,6 +12,7 @@ import numpy as np
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
 from steering_core.keys import content_key
+from steering_core.models import memory
 from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.identity import ModelIdentity, Shape, identify
@@ -55,11 +56,15 @@ class Model:
 
     with open_model("smollm2-135m") as model:
         model.identity.n_layers  # 30
+
+    This process holds at most `memory_limit` bytes, or what STEERFLOW_MEMORY or the device says (`memory.limit`).
     """
 
-    def __init__(self, name: str) -> None:
+    memory_limit: int | None = None
+
+    def __init__(self, name: str, memory_limit: int | None = None) -> None:
         warn_if_slow()
-        self.name = name
+        self.name, self.memory_limit = name, memory_limit
         self.folder = model_folder(name)
         self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._shape)
 
@@ -71,10 +76,25 @@ class Model:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network; on a CPU dequantised to float32, which alone is fast there."""
-        from steering_core.models.mlx_lm import load_network
+        """The network; on a CPU dequantised to float32, which alone is fast there.
 
-        return load_network(self.folder, full_precision=on_cpu())
+        Raises ModelTooLarge before its weights are read, where they do not fit into memory.
+        """
+        from steering_core.models.mlx_lm import lazy_network
+
+        allowed = memory.limit(self.memory_limit)
+        network = lazy_network(self.folder, full_precision=on_cpu())
+        memory.check_fits(self.name, network, allowed)
+        mx.set_memory_limit(allowed)  # what MLX keeps for later counts as well
+        mx.eval(network.parameters())
+        return network
+
+    @cached_property
+    def memory(self) -> memory.Budget:
+        """How large this model's passes may be."""
+        return memory.Budget(
+            memory.limit(self.memory_limit), memory.footprint(self.network, self.taps, self.new_cache())
+        )
 
     @cached_property
     def taps(self) -> Taps:
@@ -131,7 +151,7 @@ class Model:
         """Give the network's memory back; a later use loads it again."""
         if "taps" in self.__dict__:
             self.taps.remove()
-        for attribute in ("taps", "network"):
+        for attribute in ("memory", "taps", "network"):
             self.__dict__.pop(attribute, None)
         mx.clear_cache()
 
@@ -176,6 +196,9 @@ def _precision() -> str:
     return "float32" if on_cpu() else "as-stored"
 
 
-def open_model(name: str) -> Model:
-    """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported."""
-    return Model(name)
+def open_model(name: str, memory_limit: int | None = None) -> Model:
+    """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported.
+
+    `memory_limit` bounds the bytes that this process may hold, and so the size of batches.
+    """
+    return Model(name, memory_limit)
