@@ -26,7 +26,7 @@ def plan(
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
-    """Say what a spec would extract, in prompts, tokens, bytes, seconds and memory. Refused if the disk is too small."""
+    """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small."""
     wanted, opened = load_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
     rows = [dataclasses.asdict(one) for one in found]

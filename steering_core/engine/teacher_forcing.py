@@ -85,12 +85,12 @@ def _of_one_prompt(model: Model, prompt: tuple[int, ...], sequences: Sequence[Sc
 def _groups(
     model: Model, sequences: Sequence[Scored], by_prompt: dict[tuple[int, ...], list[int]]
 ) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-    """Each prompt with its sequences, as many at once as one trunk has room for: it may take half of the memory."""
+    """Each prompt with its sequences, as many at once as one trunk has room for."""
     for prompt, members in by_prompt.items():
         whats, end = [sequences[i].intervention for i in members], max(len(sequences[i].tokens) for i in members)
         layers = {first_layer(what, model.identity.n_layers) for what in whats}
         length = end - shared_prefix(prompt, whats)
-        fitting = model.memory.rows("score", length, end, streams=len(layers), share=0.5)
+        fitting = model.memory.rows("score", length, end, streams=len(layers))
         size = min(fitting, model.memory.habits.trunk)
         for begin in range(0, len(members), size):
             yield prompt, members[begin : begin + size]

@@ -121,7 +121,7 @@ def footprint(network: nn.Module, taps: Taps, cache: list[Any]) -> Footprint:
     unpacked = max(sum(_elements(module) for module in _wide(block) if "scales" in module) for block in network.layers)
     cached, state = _cache_bytes(cache)
     size, width = logits.dtype.size, max(widths)
-    blocks, copies = (1.5, 4) if on_cpu() else (2.0, 0 if _fused(network) else 12)
+    blocks, copies = (1.4, 4) if on_cpu() else (2.0, 0 if _fused(network) else 12)
     return Footprint(
         weights=weights_bytes(network),
         fixed=0 if on_cpu() else 2 * size * unpacked,
@@ -130,7 +130,7 @@ def footprint(network: nn.Module, taps: Taps, cache: list[Any]) -> Footprint:
         stream=size * width,
         cached=cached,
         state=state,
-        logits=logits.shape[-1] * (size if on_cpu() else size + 4),
+        logits=logits.shape[-1] * (2 * size if on_cpu() else size + 4),
     )
 
 
@@ -206,13 +206,11 @@ class Budget:
             f.fixed + tokens * held + rows * ((f.state + f.cached * depth) if depth else 0) + rows * logits * f.logits
         )
 
-    def rows(
-        self, work: Work, length: int, depth: int = 0, streams: int = 0, logits: int = 0, share: float = 1.0
-    ) -> int:
-        """How many rows of such a pass fit into a share of the room; at least one."""
+    def rows(self, work: Work, length: int, depth: int = 0, streams: int = 0, logits: int = 0) -> int:
+        """How many rows of such a pass fit into the room; at least one."""
         nothing = self.footprint.fixed
         each = self.peak(1, length, depth, streams, logits) - nothing
-        return max(1, int((share * self.room(work) - nothing) // each))
+        return max(1, int((self.room(work) - nothing) // each))
 
     def stretch(self, rows: int, depth: int) -> int:
         """How many tokens of each of `rows` rows one pass reads into their caches, which end at `depth`."""
@@ -229,7 +227,7 @@ class Budget:
 
     def sampled_bytes(self, rows: int, depth: int) -> int:
         """Bytes that sampling `rows` texts takes that end at `depth` tokens: caches grow by 256 tokens."""
-        return self.peak(rows, 1, math.ceil(depth / _SLACK) * _SLACK, logits=3)
+        return self.peak(rows, 1, math.ceil(depth / _SLACK) * _SLACK, logits=2)
 
     def blocks_at_once(self, tokens: int, depth: int) -> int:
         """After how many blocks a GPU's queue is waited for, in a pass over so many tokens."""
