@@ -10,6 +10,7 @@
     │   ├── ModelUnsupported an architecture whose blocks cannot be tapped, or files that MLX does not read
     │   ├── ModelDamaged     a model's file that is cut short, is missing or cannot be read
     │   ├── ModelRunsCode    a model that loads only by running Python of its own
+    │   ├── ModelTooLarge    a model whose weights do not fit into memory
     │   ├── LayerNotFound    a layer outside 0 .. n_layers - 1
     │   ├── SiteNotFound     a site that does not exist, or that this architecture's blocks do not have
     │   ├── PositionUnknown  a position that names no tokens
@@ -22,6 +23,7 @@
     │   ├── VectorAmbiguous  a name that several vectors go by
     │   ├── VectorMismatch   a vector of another model, width or layer
     │   └── VectorFileError  a vector file that cannot be read or written
+    ├── SettingError         an environment variable that cannot be read
     ├── EndpointError        a server of OpenAI's form that cannot be used
     ├── RunIncomplete        some cells of a run failed; the others are stored
     ├── Diverged             inf or nan in a residual stream or in logits
@@ -81,6 +83,10 @@ class ModelRunsCode(ModelError):
     """A model that loads only by running Python of its own, which nobody allowed."""
 
 
+class ModelTooLarge(ModelError):
+    """A model whose weights do not fit into the memory that may be used."""
+
+
 class LayerNotFound(ModelError):
     """A layer outside 0 .. n_layers - 1."""
 
@@ -127,6 +133,10 @@ class VectorFileError(VectorError):
 
 class VectorMismatch(VectorError):
     """A vector of another model, width or layer than the one it is applied to."""
+
+
+class SettingError(SteerflowError):
+    """An environment variable, or a setting of its form, that cannot be read."""
 
 
 class EndpointError(SteerflowError):

@@ -58,7 +58,7 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 
 def load_model(run: Run, name: str) -> Model:
     """The model `name`, registered in the store; its weights load when a stage needs them."""
-    model = registered(run.store, Model(name, run.spec.template))
+    model = registered(run.store, Model(name, run.spec.template, run.spec.memory_limit))
     if commit := commit_of(model.folder):
         run.commits[name] = commit
     return model

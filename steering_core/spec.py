@@ -31,13 +31,21 @@ from steering_core.bounds import (
     Within,
 )
 from steering_core.concepts.concept import MAX_ROWS
-from steering_core.errors import InterventionError, PositionUnknown, PromptError, SpecError, VectorError
+from steering_core.errors import (
+    InterventionError,
+    PositionUnknown,
+    PromptError,
+    SettingError,
+    SpecError,
+    VectorError,
+)
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.keys import content_key
 from steering_core.library import data_files, did_you_mean
 from steering_core.models.chat_template import checked_arguments
 from steering_core.scores.names import DEFAULT_METRICS, METRICS
+from steering_core.sizes import parse_size
 from steering_core.validation import Strict, checked, read_yaml, shown
 from steering_core.vectors.methods import method_name
 
@@ -86,6 +94,15 @@ def _fitting_template(arguments: dict[str, Any]) -> dict[str, Any]:
 _Word = Annotated[str, Field(max_length=1000)]
 _Argument = bool | Annotated[int, Within(-1e9, 1e9)] | Annotated[float, Within(-1e9, 1e9)] | _Word | datetime.date
 TemplateArguments = Annotated[dict[_Word, _Argument], Field(max_length=32), AfterValidator(_fitting_template)]
+
+
+def memory_size(text: str) -> str:
+    """The text, if it is a size of memory; otherwise ValueError."""
+    try:
+        parse_size(text, "memory")
+    except SettingError as fault:
+        raise ValueError(str(fault)) from None
+    return text
 
 
 def readable(expression: str) -> str:
@@ -262,6 +279,8 @@ class ScoresSpec(Strict):
 class Spec(Strict):
     """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
 
+    `memory` bounds what the run's process holds (12GiB); it changes no result, and so is no part of the key.
+
     `template` holds arguments for the models' chat templates: {enable_thinking: true}, {date: 2026-01-31}, ….
     `allow_code` names those of the models, all of them local folders, whose own Python may run; `steer run` and the
     other verbs heed it, flows do not.
@@ -276,11 +295,17 @@ class Spec(Strict):
     scores: ScoresSpec = ScoresSpec()
     allow_code: Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)] = ()
     template: TemplateArguments = {}
+    memory: Annotated[str, Field(max_length=MAX_NAME), AfterValidator(memory_size)] | None = None
+
+    @property
+    def memory_limit(self) -> int | None:
+        """The bytes of `memory`."""
+        return parse_size(self.memory, "memory") if self.memory else None
 
     @property
     def key(self) -> str:
         """Content key of the whole spec, without what it allows, which changes no number."""
-        said = self.model_dump(mode="json", exclude={"allow_code"})
+        said = self.model_dump(mode="json", exclude={"allow_code", "memory"})
         if not self.template:  # specs had none before 0.2, and keep their keys
             del said["template"]
         return content_key("spec", said)

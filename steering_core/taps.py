@@ -16,6 +16,9 @@ from steering_core.errors import ModelUnsupported, TapNotFired
 Edit = Callable[[mx.array], mx.array]
 """What one tap does to its block's output, (B, T, D) -> (B, T, D); it may also only look, or change B or T."""
 
+After = Callable[[int, mx.array], None]
+"""What is told each layer and its block's output, (B, T, D), after every edit."""
+
 Edits = dict[int, Edit]
 """Each layer's edit; layers at which nothing is done or seen are left out."""
 
@@ -45,6 +48,7 @@ class Taps:
         self._classes = [type(block) for block in self._blocks]
         self._edits: Mapping[int, Edit] = {}
         self._fired: set[int] = set()
+        self._after: After | None = None
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -73,17 +77,26 @@ class Taps:
         if missed := sorted(edits.keys() - self._fired):
             raise TapNotFired(f"the forward pass never called block {', '.join(map(str, missed))}, so nothing was done")
 
+    @contextlib.contextmanager
+    def followed(self, after: After) -> Iterator[None]:
+        """Have `after` told of every block's output inside the `with`, once the edits have acted on it."""
+        self._after = after
+        try:
+            yield
+        finally:
+            self._after = None
+
     def _tapped(self, layer: int, cls: type[nn.Module]) -> type[nn.Module]:
         call = cls.__call__
 
         def tapped_call(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
             output = call(block, *args, **kwargs)
-            edit = self._edits.get(layer)
-            if edit is None:
-                return output
-            self._fired.add(layer)
-            if isinstance(output, tuple):  # some blocks hand more than the stream to the next one
-                return (edit(output[0]), *output[1:])
-            return edit(output)
+            stream, *more = output if isinstance(output, tuple) else (output,)  # some blocks hand on more than that
+            if edit := self._edits.get(layer):
+                self._fired.add(layer)
+                stream = edit(stream)
+            if self._after is not None:
+                self._after(layer, stream)
+            return (stream, *more) if isinstance(output, tuple) else stream
 
         return type(cls.__name__, (cls,), {"__call__": tapped_call, "__module__": cls.__module__})

@@ -1,5 +1,7 @@
 """Teacher forcing: restarts from a trunk give what a plain pass over the whole sequence gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,8 +70,7 @@ def test_scores_do_not_depend_on_how_rows_are_batched(
 ) -> None:
     sequences = [Scored(PROMPT + a, len(PROMPT), i) for i in interventions(tiny)[:6] for a in ANSWERS]
     together = log_probabilities(tiny, sequences, Work())
-    monkeypatch.setattr("steering_core.engine.teacher_forcing.TOKEN_BUDGET", budget)
-    monkeypatch.setattr("steering_core.engine.teacher_forcing._GROUP", max(1, budget // 2))
+    monkeypatch.setattr(tiny.memory, "habits", replace(tiny.memory.habits, scoring=budget, trunk=max(1, budget // 2)))
     for a, b in zip(log_probabilities(tiny, sequences, Work()), together, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 

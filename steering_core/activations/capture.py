@@ -21,17 +21,11 @@ from steering_core.activations.watch import Look, watching
 from steering_core.backend import mx, on_cpu
 from steering_core.engine.forward import Cache, cache_arrays, fork
 from steering_core.engine.lanes import lanes, together
+from steering_core.engine.pace import paced
 from steering_core.errors import Diverged
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.work import Work
-
-
-def cost_here(model: Model) -> Cost:
-    """What passes of `model` cost on this machine's device."""
-    if on_cpu():
-        return Cost(lanes=lanes(), mixed=model.abilities.mixed)
-    return Cost(tokens=16384, cached=131072, overhead=1024)
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,53 @@ class Reading:
     layers: tuple[int, ...]
     position: str
     site: str = SITE
+
+    @property
+    def streams(self) -> int:
+        """How many layers' streams a pass holds until its end: a CPU looks at all of them then, a GPU as they come."""
+        if on_cpu():
+            return len(self.layers)
+        return 2 * len(self.layers) if self.position == "all" else 0
+
+
+def cost_here(model: Model, reading: Reading) -> Cost:
+    """What passes of `model` that read this cost on this machine's device, and how much one may hold."""
+    memory, n = model.memory, lanes()
+    room = memory.room("capture")
+
+    def fits(rows: int, length: int, deepest: int) -> bool:
+        return _peak([(rows, length, deepest)] * n, model, reading) <= room
+
+    habits = memory.habits
+    mixed = model.abilities.mixed and on_cpu()
+    return Cost(habits.extraction, habits.cached, habits.overhead, n, mixed, fits)
+
+
+def peak_of(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
+    """Bytes that passes side by side take."""
+    return _peak([(len(p.parents), p.length, p.deepest) for p in passes], model, reading)
+
+
+def peak_of_all(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
+    """Bytes that the largest of these passes take, and of those that continue them: as many at once as lanes."""
+    every = [p for root in passes for p in root.walk()]
+    return peak_of(model, reading, sorted(every, key=lambda p: peak_of(model, reading, [p]))[-lanes() :])
+
+
+def _peak(passes: Sequence[tuple[int, int, int]], model: Model, reading: Reading) -> int:
+    """The same for passes as rows, tokens of each and where they end.
+
+    Behind a stem a pass has a cache of its own beside the stem's. Operations under way are those of one pass: MLX
+    begins no more of them for several.
+    """
+    memory = model.memory
+    one_pass = memory.footprint.token * min(rows * length for rows, length, _ in passes)
+    each = [
+        memory.peak(rows, length, deepest, reading.streams)
+        + (deepest > length) * rows * deepest * memory.footprint.cached
+        for rows, length, deepest in passes
+    ]
+    return sum(each) - (len(each) - 1) * one_pass
 
 
 @dataclass(frozen=True)
@@ -119,11 +160,15 @@ class Capture:
         Passes run side by side where there are lanes, depth first, so that few caches are held. On a GPU the next pass
         is under way while the last one's results are looked at, so that the device never waits.
         """
+        memory = self.model.memory
         ready = [_Ready(this) for this in reversed(passes)]
         ended: deque[tuple[Pass, tuple[_Part, ...]]] = deque()
         while ready:
             group = [ready.pop() for _ in range(min(lanes(), len(ready)))]
-            started = together([partial(self._start, one) for one in group], lambda underway: underway.arrays)
+            with memory.learning("capture", self._foreseen(group)) as watched:
+                started = together([partial(self._start, one) for one in group], lambda underway: underway.arrays)
+                if watched:
+                    mx.eval([underway.arrays for underway in started])
             children: list[_Ready] = []
             for one, underway in zip(group, started, strict=True):
                 path = (*one.path, underway.part)
@@ -135,6 +180,10 @@ class Capture:
                 yield from self._ended(*ended.popleft())
         for passed, path in ended:
             yield from self._ended(passed, path)
+
+    def _foreseen(self, group: Sequence[_Ready]) -> int:
+        """Bytes that passes side by side are going to take."""
+        return peak_of(self.model, self.reading, [one.passed for one in group])
 
     def _ended(self, passed: Pass, path: Sequence[_Part]) -> Iterator[Captured]:
         """Activations of the prompts that end with this pass."""
@@ -170,7 +219,11 @@ class Capture:
             normed[row, : this.lengths[row]] = this.stretch(row, self.normed(reader))
         weights, places = self._weights(this)
         looks, found_at = self._looks(weights, normed)
-        with watching(self.model, self.reading.site, looks):
+        wanted = range(max(self.reading.layers))
+        with (
+            paced(self.model, tokens.size, this.deepest, wanted, lambda layer: found_at.get(layer, ())),
+            watching(self.model, self.reading.site, looks),
+        ):
             self.model.network(mx.array(tokens), cache=cache)
         for entry in cache if cache and this.mixed else ():
             entry.finalize()  # what is padded ends with the others from here on

@@ -98,7 +98,7 @@ def _extract_shard(
     """Run one shard and hand it to the writer; the number of prompts of each batch as it ends."""
     capture = Capture(model, shard, reading, work)
     captured = []
-    for found in capture.run(plan_passes([prompt.tokens for prompt in shard], cost_here(model))):
+    for found in capture.run(plan_passes([prompt.tokens for prompt in shard], cost_here(model, reading))):
         captured.append(found)
         yield len(found.rows)
     table = shard_table(model.identity, capture, captured)

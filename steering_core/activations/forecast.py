@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from steering_core.activations.capture import Capture, Reading, cost_here
+from steering_core.activations.capture import Capture, Reading, cost_here, peak_of_all
 from steering_core.activations.extract import checked_prompts, missing, row_bytes
 from steering_core.activations.passes import plan_passes, total
 from steering_core.activations.shards import shards
@@ -21,7 +21,7 @@ class Forecast:
 
     `tokens` are those of the prompts to run, `tokens_run` what is left of them once shared prefixes are run once (cut
     stems and padding included), `bytes` before compression, `seconds` at `tokens_per_second`, `room` the disk's free
-    bytes where they are known.
+    bytes where they are known; `peak_memory` is what the weights and the largest passes hold, in bytes.
     """
 
     model: str
@@ -35,6 +35,7 @@ class Forecast:
     seconds: float
     tokens_per_second: float
     room: int | None
+    peak_memory: int
 
 
 def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Reading) -> Forecast:
@@ -44,7 +45,7 @@ def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Rea
     """
     wanted = checked_prompts(model, prompts)
     groups = missing(store, model.identity.model_id, list(wanted), reading)
-    tokens = tokens_run = passes = size = 0
+    tokens = tokens_run = passes = size = peak = 0
     todo: list[Prompt] = []
     for absent, ids in groups.items():
         lacking, part = [wanted[i] for i in ids], replace(reading, layers=absent)
@@ -53,13 +54,14 @@ def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Rea
         tokens += sum(len(prompt.tokens) for prompt in lacking)
         size += sum(sizes)
         for shard in shards(lacking, sizes):
-            n, run = total(plan_passes([prompt.tokens for prompt in shard], cost_here(model)))
-            passes, tokens_run = passes + n, tokens_run + run
+            planned = plan_passes([prompt.tokens for prompt in shard], cost_here(model, part))
+            n, run = total(planned)
+            passes, tokens_run, peak = passes + n, tokens_run + run, max(peak, peak_of_all(model, part, planned))
     speed = (_stored_speed(model, store) or _measured_speed(model, todo, reading)) if todo else 0.0
     seconds = tokens_run / speed if todo else 0.0
     computed, room = len(todo), store.folder.room()
     counts = (len(wanted), len(wanted) - computed, computed, tokens, tokens_run, passes, size)
-    return Forecast(model.name, *counts, seconds, speed, room)
+    return Forecast(model.name, *counts, seconds, speed, room, model.memory.footprint.weights + peak)
 
 
 def _stored_speed(model: Model, store: Store) -> float | None:
@@ -77,7 +79,7 @@ def _stored_speed(model: Model, store: Store) -> float | None:
 def _measured_speed(model: Model, prompts: list[Prompt], reading: Reading) -> float:
     """Tokens per second of one batch, after one to warm up."""
     sample = prompts[:: max(1, len(prompts) // 8)][:8]
-    passes = plan_passes([prompt.tokens for prompt in sample], cost_here(model))
+    passes = plan_passes([prompt.tokens for prompt in sample], cost_here(model, reading))
     for _ in range(2):
         work, began = Work(), time.perf_counter()
         for _ in Capture(model, sample, reading, work).run(passes):

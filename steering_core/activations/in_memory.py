@@ -22,8 +22,9 @@ def activations_of(
     place = {p.prompt_id: i for i, p in enumerate(distinct)}
     values = np.empty((len(distinct), len(layers), model.identity.width), np.float32)
     norms = np.empty(values.shape[:2], np.float32)
-    passes = plan_passes([p.tokens for p in distinct], cost_here(model))
-    for captured in Capture(model, distinct, Reading(tuple(layers), position), Work()).run(passes):
+    reading = Reading(tuple(layers), position)
+    passes = plan_passes([p.tokens for p in distinct], cost_here(model, reading))
+    for captured in Capture(model, distinct, reading, Work()).run(passes):
         values[list(captured.rows)], norms[list(captured.rows)] = captured.values, captured.residual_norms
     rows = [place[p.prompt_id] for p in prompts]
     return values[rows], norms[rows]

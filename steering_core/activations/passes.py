@@ -6,7 +6,7 @@ what was cut being run again behind it. Padding is on the right, so the numbers 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -15,6 +15,7 @@ import numpy as np
 
 Tokens = Sequence[int]
 Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
+_PIECE = 64  # tokens: a sequence is not cut into smaller pieces
 _FEW = 4  # passes a lane, below which it matters how evenly they are dealt out
 
 Range = tuple[int, int]  # of places in the sequences' sorted order
@@ -27,6 +28,9 @@ class Cost:
 
     `tokens` bounds a pass, rows x length; `cached` bounds its cache, rows x the longest row's end. A single row may be
     longer than both. `lanes` passes run at once; `mixed` says that a stem's rows may be of different lengths.
+
+    `fits` tells whether so many rows, of so many tokens each, whose caches end at the third number, fit into memory. A
+    single row that does not is read in several passes.
     """
 
     tokens: int = 1536
@@ -34,6 +38,11 @@ class Cost:
     overhead: int = 40
     lanes: int = 1
     mixed: bool = False
+    fits: Callable[[int, int, int], bool] = lambda rows, length, deepest: True
+
+    def holds(self, rows: int, length: int, deepest: int) -> bool:
+        """Whether so many rows may share a pass."""
+        return rows * length <= self.tokens and rows * deepest <= self.cached and self.fits(rows, length, deepest)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,11 @@ class Pass:
     def length(self) -> int:
         """Tokens of the longest row."""
         return max(self.lengths)
+
+    @property
+    def deepest(self) -> int:
+        """Where the longest row ends in its sequence."""
+        return max(offset + length for offset, length in zip(self.offsets, self.lengths, strict=True))
 
     @property
     def padding(self) -> list[int]:
@@ -198,7 +212,7 @@ class _Planner:
             for begin in range(end - 1, -1, -1):
                 rows, deepest = end - begin, max(deepest, ends[begin])
                 length = lengths[begin] if self.cost.mixed else lengths[end - 1]
-                if rows > 1 and (rows * length > self.cost.tokens or rows * deepest > self.cost.cached):
+                if rows > 1 and not self.cost.holds(rows, length, deepest):
                     break
                 members += sizes[begin]
                 cost = 2 * self.cost.overhead + rows * length
@@ -220,8 +234,7 @@ class _Planner:
         for one in [*ordered, None]:
             length = self.lengths[one[1]] - offsets[one[0]] if one else 0
             rows, deepest = len(batch) + 1, max(deepest, self.lengths[one[1]] if one else 0)
-            full = rows * length > self.cost.tokens or rows * deepest > self.cost.cached
-            if batch and (one is None or full):
+            if batch and (one is None or not self.cost.holds(rows, length, deepest)):
                 yield self._last(batch, offsets)
                 batch, deepest = [], self.lengths[one[1]] if one else 0
             if one:
@@ -230,7 +243,22 @@ class _Planner:
     def _last(self, batch: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Pass:
         begins = tuple(offsets[row] for row, _ in batch)
         lengths = tuple(self.lengths[place] - begin for (_, place), begin in zip(batch, begins, strict=True))
+        if len(batch) == 1:
+            return self._in_pieces(*batch[0], begins[0])
         return Pass(begins, lengths, tuple(row for row, _ in batch), tuple((self.order[place],) for _, place in batch))
+
+    def _in_pieces(self, row: int, place: int, begin: int) -> Pass:
+        """One sequence's end, in one pass; or in several, each continuing the one before, where one does not fit."""
+        end, reader = self.lengths[place], ((self.order[place],),)
+        piece = end - begin
+        while piece > _PIECE and not self.cost.fits(1, piece, end):
+            piece = -(-piece // 2)
+        starts = range(begin, end, piece)
+        last: tuple[Pass, ...] = ()
+        for start in reversed(starts):
+            parent = row if start == begin else 0
+            last = (Pass((start,), (min(piece, end - start),), (parent,), reader, last),)
+        return last[0]
 
 
 def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:

@@ -1,6 +1,7 @@
 """`steer plan SPEC.yaml`: what a spec's extraction would cost, before anything runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ from steering_core.cli.output import Format, print_rows
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import SIDES
 from steering_core.concepts.library import load_concepts
-from steering_core.models import open_model
+from steering_core.models import Model, open_model
 from steering_core.pipeline import extracted_layers
-from steering_core.prompts import pair_prompt
+from steering_core.prompts import Prompt, pair_prompt
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -27,7 +28,7 @@ def plan(
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
-    """Say what a spec would extract: prompts, tokens, bytes, seconds. Refused where the disk is too small."""
+    """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small."""
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
     rows = [dataclasses.asdict(one) for one in found]
@@ -36,8 +37,16 @@ def plan(
 
 
 def _forecast(spec: Spec, name: str, store: Store) -> Forecast:
-    with open_model(name, spec.template) as model:
+    with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
         layers = extracted_layers(spec, model)
-        return forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
+        found = forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
+        return dataclasses.replace(found, peak_memory=max(found.peak_memory, _peak_of_sampling(spec, model, prompts)))
+
+
+def _peak_of_sampling(spec: Spec, model: Model, prompts: Sequence[Prompt]) -> int:
+    """Bytes that are held while texts are sampled; prompts are taken to be as long as the longest of the pairs."""
+    memory = model.memory
+    end = max((len(prompt.tokens) for prompt in prompts), default=0) + spec.generations.max_tokens
+    return memory.footprint.weights + memory.sampled_bytes(memory.sampled(end), end)

@@ -6,7 +6,7 @@ Padding stands on the right, after a row's last token: in a causal model that ch
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from mlx.utils import tree_map
 
 from steering_core.backend import mx
+from steering_core.engine.pace import paced
 from steering_core.engine.sharing import SharedRows, Tokens, share_rows
 from steering_core.errors import PromptError
 from steering_core.interventions.change import Intervention
@@ -24,7 +25,6 @@ from steering_core.taps import Edits, behind
 from steering_core.work import Work
 
 Cache = list[Any]
-PASS_TOKENS = 8192  # rows x tokens of one pass over prompts: bounds memory, changes no number
 
 
 def forward(
@@ -84,15 +84,24 @@ def _rows_in(entry: Any) -> int:
     return arrays[0].shape[0] if arrays else 0
 
 
-def prefill(model: Model, prefixes: Sequence[Sequence[int]], rows: Sequence[int], work: Work) -> Cache:
-    """A cache of len(rows) rows, row i after `prefixes[rows[i]]`, each run once, unsteered and of one length."""
+def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
+    """A cache of one row after `prefix`, unsteered."""
     cache = model.new_cache()
-    if prefixes[0]:
-        forward(model, mx.array([list(prefix) for prefix in prefixes]), cache, None, 0)
-        mx.eval(cache_arrays(cache))
-        work.add(len(prefixes), len(prefixes[0]))
-        cache = fork(cache, rows)
+    _read_into(model, cache, np.array([list(prefix)], np.int32), lambda *_: {}, work)
     return cache
+
+
+def _read_into(model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work) -> None:
+    """Have a cache hold `tokens` (B, T), as many at once as memory has room for; edits by offset and length."""
+    rows, length = tokens.shape
+    step = model.memory.stretch(rows, length)
+    for begin in range(0, length, step):
+        part = tokens[:, begin : begin + step]
+        but_the_last = range(len(model.taps) - 1)  # of which only keys and values are wanted
+        with paced(model, part.size, begin + part.shape[1], but_the_last):
+            edited(model, mx.array(part), cache, edits(begin, part.shape[1]))
+        mx.eval(cache_arrays(cache))
+        work.add(*part.shape)
 
 
 # -- prompts --------------------------------------------------------------------------------------------------------
@@ -153,12 +162,7 @@ def read(model: Model, prompts: Sequence[Tokens], interventions: Sequence[Interv
 def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work) -> Cache:
     """A cache after `stems`, which have one length, spread to the whole batch."""
     cache = model.new_cache()
-    step = max(1, PASS_TOKENS // len(rows.order))
-    for begin in range(0, len(stems[0]), step):
-        tokens = mx.array([stem[begin : begin + step] for stem in stems])
-        edited(model, tokens, cache, rows.edits(steering, begin, tokens.shape[1]))
-        mx.eval(cache_arrays(cache))
-        work.add(*tokens.shape)
+    _read_into(model, cache, np.array(stems, np.int32), lambda *at: rows.edits(steering, *at), work)
     indices = {count: mx.array(np.array(rows.spread(count), np.int32)) for count in rows.counts}
     return [_taken(entry, indices[count]) if (count := _rows_in(entry)) else entry for entry in cache]
 
@@ -171,12 +175,7 @@ def _fill_mixed(model: Model, stems: Sequence[Tokens], rows: SharedRows, steerin
     for row, stem in enumerate(stems):
         padded[row, : len(stem)] = stem
     cache = model.new_mixed_cache(lengths)
-    step = max(1, PASS_TOKENS // len(stems))
-    for begin in range(0, longest, step):
-        tokens = mx.array(padded[:, begin : begin + step])
-        edited(model, tokens, cache, rows.edits(steering, begin, tokens.shape[1]))
-        mx.eval(cache_arrays(cache))
-        work.add(*tokens.shape)
+    _read_into(model, cache, padded, lambda *at: rows.edits(steering, *at), work)
     for entry in cache:
         entry.finalize()
     return fork(cache, rows.spread(len(stems)))

@@ -14,6 +14,7 @@ at the position from which the token was drawn (`probes.projections` reads any t
 A stream belongs to the thread that made it: MLX evaluates nothing across threads.
 """
 
+import itertools
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -32,7 +33,6 @@ from steering_core.taps import behind
 from steering_core.work import Work
 
 DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
-MAX_ROWS = 64  # rows of one batch
 
 
 @dataclass(frozen=True)
@@ -89,24 +89,26 @@ def sample(
     max_tokens: int,
     temperature: float,
     work: Work,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[tuple[int, Sample]]:
     """The index and the sample of each request, as they finish.
 
-    A row's tokens depend on its own request alone. Raises InterventionError, PromptError for one that does not fit the
+    At most `max_rows` are drawn together, or as many as memory has room for. A row's tokens depend on its own request
+    alone. Raises InterventionError, PromptError for one that does not fit the
     model, before anything is computed.
     """
     limits = Limits(max_tokens, temperature, tuple(stop))
     requests = _fitting(model, requests)
-    for members in _batches(model, requests, max_rows):
+    for members in _batches(model, requests, limits, max_rows):
         decoding = _Decoding(model, requests, members, limits, work, grow_texts=False)
         drawn: dict[int, list[Token]] = {row: [] for row in members}
-        while step := decoding.step():
-            for token in step:
-                drawn[token.row].append(token)
-                if token.finish:
-                    yield token.row, _sample(model, drawn.pop(token.row), limits)
+        with model.memory.learning("sample", decoding.foreseen):
+            while step := decoding.step():
+                for token in step:
+                    drawn[token.row].append(token)
+                    if token.finish:
+                        yield token.row, _sample(model, drawn.pop(token.row), limits)
 
 
 def _sample(model: Model, drawn: Sequence[Token], limits: Limits) -> Sample:
@@ -126,22 +128,28 @@ def stream(
     stop: Sequence[str] = (),
     probes: Sequence[Probe] = (),
     work: Work | None = None,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
 ) -> "Stream":
-    """Every token of every request as it is drawn. Raises as `sample` does, and for probes that do not fit."""
+    """Every token of every request as it is drawn. Raises as `sample` does, and for probes that do not fit.
+
+    Rows take turns as far as memory has room for all of them; the others begin when rows have ended.
+    """
     limits = Limits(max_tokens, temperature, tuple(stop))
     watch = Watch(model, probes) if probes else None
     requests = _fitting(model, requests)
     work = work or Work()
-    batches = _batches(model, requests, max_rows)
-    return Stream([_Decoding(model, requests, members, limits, work, watch) for members in batches])
+    batches = _batches(model, requests, limits, max_rows)
+    decodings = [_Decoding(model, requests, members, limits, work, watch) for members in batches]
+    room = model.memory.room("sample", model.memory.limit)
+    at_once = sum(taken <= room for taken in itertools.accumulate(one.foreseen for one in decodings))
+    return Stream(decodings, max(1, at_once))
 
 
 class Stream(Iterator[Token]):
     """Tokens of several rows as they are drawn; rows can be cancelled. Closing it, or its `with`, ends all."""
 
-    def __init__(self, decodings: "Sequence[_Decoding]") -> None:
-        self._decodings = list(decodings)
+    def __init__(self, decodings: "Sequence[_Decoding]", at_once: int) -> None:
+        self._decodings, self._at_once = list(decodings), at_once
         self._cancelled: set[int] = set()
         self._tokens = self._drawn()
 
@@ -167,7 +175,7 @@ class Stream(Iterator[Token]):
 
     def _drawn(self) -> Generator[Token]:
         while self._decodings:
-            for decoding in list(self._decodings):
+            for decoding in self._decodings[: self._at_once]:
                 step = decoding.step()
                 if not step:
                     self._decodings.remove(decoding)
@@ -180,7 +188,7 @@ def _fitting(model: Model, requests: Sequence[Request]) -> list[Request]:
     return [replace(r, intervention=checked(model, r.tokens, r.intervention)) for r in requests]
 
 
-def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[list[int]]:
+def _batches(model: Model, requests: Sequence[Request], limits: Limits, max_rows: int | None) -> list[list[int]]:
     """Requests that run together: of one length, or of similar ones where the model's caches take them."""
     order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), requests[i].tokens))
     groups: list[list[int]] = []
@@ -192,7 +200,15 @@ def _batches(model: Model, requests: Sequence[Request], max_rows: int) -> list[l
             groups[-1].append(i)
         else:
             groups.append([i])
-    return [part.tolist() for group in groups for part in np.array_split(group, -(-len(group) // max_rows))]
+    ends = [max(_end(model, requests[i], limits) for i in group) for group in groups]
+    sizes = [max_rows or model.memory.sampled(end) for end in ends]
+    parts = [np.array_split(group, -(-len(group) // size)) for group, size in zip(groups, sizes, strict=True)]
+    return [part.tolist() for of_group in parts for part in of_group]
+
+
+def _end(model: Model, request: Request, limits: Limits) -> int:
+    """How many tokens the request's prompt and text have at most."""
+    return len(request.tokens) + _tokens_to_draw(model, request, limits)
 
 
 @dataclass(frozen=True)
@@ -235,6 +251,8 @@ class _Decoding:
         self._draws = Draws(limits.temperature, [requests[row].seed for row in members])
         self._ahead: _Ahead | None = None
         self._step = 0
+        longest = max(_end(model, request, limits) for request in self._requests.values())
+        self.foreseen = model.memory.sampled_bytes(len(members), longest)  # bytes
 
     def cancel(self, row: int) -> None:
         """Draw no more tokens of that request."""

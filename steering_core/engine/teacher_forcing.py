@@ -11,14 +11,11 @@ import numpy as np
 
 from steering_core.backend import mx, on_cpu
 from steering_core.engine.forward import checked
-from steering_core.engine.trunk import Trunk, first_layer, grow, restart
+from steering_core.engine.trunk import Trunk, first_layer, grow, restart, shared_prefix
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.work import Work
 
-LOGITS_BUDGET = 1 << 25  # logits that one pass may hold, 128 MiB of float32
-TOKEN_BUDGET = 640  # tokens in one pass
-_GROUP = 256  # sequences that share one trunk
 _SOFTMAX_ROWS = 16  # rows of logits that NumPy works on at a time: they stay in the processor's cache
 
 
@@ -51,7 +48,7 @@ def log_probabilities(model: Model, sequences: Sequence[Scored], work: Work) -> 
     for i, sequence in enumerate(sequences):
         by_prompt.setdefault(sequence.prompt, []).append(i)
     results: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
-    for prompt, members in _groups(by_prompt):
+    for prompt, members in _groups(model, sequences, by_prompt):
         for i, found in zip(members, _of_one_prompt(model, prompt, [sequences[i] for i in members], work), strict=True):
             results[i] = found
     return results
@@ -70,23 +67,33 @@ def _of_one_prompt(model: Model, prompt: tuple[int, ...], sequences: Sequence[Sc
     results = [np.empty(0, np.float32)] * len(sequences)
     for chunk in _chunks(trunk, order, max(map(len, stems)) + 1):
         counts = [len(stems[order[r][0]]) + 1 for r in chunk]
-        logits = restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work)
         starts = dict(zip(chunk, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
         owners = [(i, starts[r]) for r in chunk for i in asked[r]]
         lengths = [len(sequences[i].answer) for i, _ in owners]
         places = np.concatenate([start + np.arange(n) for (_, start), n in zip(owners, lengths, strict=True)])
         targets = np.array([token for i, _ in owners for token in sequences[i].answer], int)
-        found = np.split(log_softmax_at(logits, places, targets), np.cumsum(lengths)[:-1])
-        for (i, _), values in zip(owners, found, strict=True):
+        with model.memory.learning("score", _foreseen(trunk, len(chunk), max(counts))):
+            found = log_softmax_at(
+                restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work), places, targets
+            )
+        parts = np.split(found, np.cumsum(lengths)[:-1])
+        for (i, _), values in zip(owners, parts, strict=True):
             results[i] = values
     return results
 
 
-def _groups(by_prompt: dict[tuple[int, ...], list[int]]) -> Iterator[tuple[tuple[int, ...], list[int]]]:
-    """Each prompt with its sequences, at most so many at once."""
+def _groups(
+    model: Model, sequences: Sequence[Scored], by_prompt: dict[tuple[int, ...], list[int]]
+) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+    """Each prompt with its sequences, as many at once as one trunk has room for."""
     for prompt, members in by_prompt.items():
-        for begin in range(0, len(members), _GROUP):
-            yield prompt, members[begin : begin + _GROUP]
+        whats, end = [sequences[i].intervention for i in members], max(len(sequences[i].tokens) for i in members)
+        layers = {first_layer(what, model.identity.n_layers) for what in whats}
+        length = end - shared_prefix(prompt, whats)
+        fitting = model.memory.rows("score", length, end, streams=len(layers))
+        size = min(fitting, model.memory.habits.trunk)
+        for begin in range(0, len(members), size):
+            yield prompt, members[begin : begin + size]
 
 
 def divergences(
@@ -111,17 +118,24 @@ def divergences(
 def _chunks(trunk: Trunk, rows: Sequence[tuple[int, Intervention]], kept: int) -> Iterator[list[int]]:
     """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
 
-    They fit the budgets, and change the same layer first where the trunk does not grow.
+    They fit into memory, and change the same layer first where the trunk does not grow.
     """
-    identity = trunk.model.identity
-    size = max(1, min(TOKEN_BUDGET // trunk.tokens.shape[1], LOGITS_BUDGET // (identity.vocab_size * max(kept, 1))))
+    memory, length = trunk.model.memory, trunk.tokens.shape[1]
+    fitting = memory.rows("score", length, trunk.offset + length, logits=kept)
+    size = max(1, min(memory.habits.scoring // length, fitting))
     by_layer: dict[int, list[int]] = {}
     for r, (_, intervention) in enumerate(rows):
-        by_layer.setdefault(first_layer(intervention, identity.n_layers), []).append(r)
+        by_layer.setdefault(first_layer(intervention, trunk.model.identity.n_layers), []).append(r)
     groups = [by_layer[layer] for layer in sorted(by_layer)]
     for members in [[r for group in groups for r in group]] if trunk.grows else groups:
         for begin in range(0, len(members), size):
             yield members[begin : begin + size]
+
+
+def _foreseen(trunk: Trunk, rows: int, kept: int) -> int:
+    """Bytes that a restart of so many rows takes."""
+    length = trunk.tokens.shape[1]
+    return trunk.model.memory.peak(rows, length, trunk.offset + length, logits=kept)
 
 
 def _places(trunk: Trunk, counts: Sequence[int]) -> list[tuple[int, int]]:

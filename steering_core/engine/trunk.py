@@ -13,6 +13,7 @@ import numpy as np
 
 from steering_core.backend import mx
 from steering_core.engine.forward import Cache, fork, prefill
+from steering_core.engine.pace import paced
 from steering_core.interventions.change import Intervention, first_position
 from steering_core.interventions.steering import Steering
 from steering_core.models import Model
@@ -56,6 +57,11 @@ def first_layer(intervention: Intervention, n_layers: int) -> int:
     return min((change.first_layer for change in intervention.changes), default=n_layers - 1)
 
 
+def shared_prefix(prompt: tuple[int, ...], interventions: Sequence[Intervention]) -> int:
+    """How many of a prompt's tokens no intervention touches, its last one excepted: all rows share their cache."""
+    return int(min(first_position(interventions, len(prompt)), len(prompt) - 1))
+
+
 def grow(
     model: Model,
     prompt: tuple[int, ...],
@@ -66,8 +72,8 @@ def grow(
     """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins."""
     for intervention in interventions:
         intervention.check(model.identity.n_layers, model.identity.width)
-    offset = int(min(first_position(interventions, len(prompt)), len(prompt) - 1))
-    cache = prefill(model, [prompt[:offset]], [0], work) if offset else None
+    offset = shared_prefix(prompt, interventions)
+    cache = prefill(model, prompt[:offset], work) if offset else None
     suffixes = [(prompt + continuation)[offset:] for continuation in continuations]
     tokens = np.zeros((len(suffixes), max(map(len, suffixes))), np.int32)
     for row, suffix in enumerate(suffixes):
@@ -82,7 +88,8 @@ def grow(
 
         return edit
 
-    with model.taps.applied({layer: look(layer) for layer in layers}):
+    looks = {layer: look(layer) for layer in layers}
+    with paced(model, tokens.size, offset + tokens.shape[1], range(max(layers))), model.taps.applied(looks):
         model.network(mx.array(tokens), cache=_branched(cache, [len(suffixes)] * model.identity.n_layers))
     mx.eval(streams)
     work.add(*tokens.shape)
@@ -109,7 +116,8 @@ def restart(
     # the last block's output (B, T, D) -> (1, N, D), so that the vocabulary projection sees those places alone
     edits[n_layers - 1] = _after(edits.get(n_layers - 1), lambda h: _finite(_flat(h)[places])[None])
     counts = [max(1, sum(layer < place for layer in layers)) for place in range(n_layers)]
-    with trunk.model.taps.applied(edits):
+    joined = range(min(layers), n_layers - 1)  # the blocks before are not computed
+    with paced(trunk.model, len(rows) * length, trunk.offset + length, joined), trunk.model.taps.applied(edits):
         logits: mx.array = trunk.model.network(trunk.tokens[:1], cache=_branched(trunk.cache, counts))
     work.add(len(rows), length)
     return logits[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from steering_core.engine.probes import Probe
-from steering_core.engine.sampling import MAX_ROWS, Request, Stream, Token, stream
+from steering_core.engine.sampling import Request, Stream, Token, stream
 from steering_core.errors import SteerflowError
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import Busy, FairQueue
@@ -218,9 +218,7 @@ class _Batch:
                 job.tell({"event": "start", **wanted.about})
         if self._members:
             longest = max(member.texts.sampling.max_tokens for member in self._members)
-            self._stream = stream(
-                model, requests, longest, sampling.temperature, sampling.stop, probes, max_rows=MAX_ROWS
-            )
+            self._stream = stream(model, requests, longest, sampling.temperature, sampling.stop, probes)
 
     @property
     def rows(self) -> int:

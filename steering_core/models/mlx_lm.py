@@ -98,10 +98,11 @@ def _fast_attention(
     return cpu.attention(queries, keys, values, scale, mask)
 
 
-def load_network(folder: Path, full_precision: bool) -> nn.Module:
-    """The network of an mlx-lm folder; dequantised to float32 where `full_precision`.
+def lazy_network(folder: Path, full_precision: bool) -> nn.Module:
+    """The network of an mlx-lm folder, whose weights are read when they are evaluated.
 
-    Raises ModelUnsupported where mlx-lm lacks the architecture or the weights do not fit it.
+    Dequantised to float32 where `full_precision`. Raises ModelUnsupported where mlx-lm lacks the architecture or the
+    weights do not fit it.
     """
     if full_precision:
         _use_fast_cpu_functions()
@@ -112,7 +113,6 @@ def load_network(folder: Path, full_precision: bool) -> nn.Module:
     if full_precision:
         network = mlx_lm.utils.dequantize_model(network)
         network.set_dtype(mx.float32)
-    mx.eval(network.parameters())
     network.eval()
     return network
 
@@ -197,7 +197,7 @@ __all__ = [
     "TokenizerWrapper",
     "architecture",
     "architecture_in",
-    "load_network",
+    "lazy_network",
     "load_tokenizer",
     "new_cache",
     "new_mixed_cache",

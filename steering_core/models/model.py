@@ -11,6 +11,7 @@ import numpy as np
 
 from steering_core.backend import mx, nn, on_cpu, warn_if_slow
 from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
+from steering_core.models import memory
 from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.chat_template import ChatTemplate, checked_arguments
 from steering_core.models.code import refuse_model_code
@@ -62,12 +63,15 @@ class Model:
         model.identity.n_layers  # 30
 
     `template` holds arguments of its chat template, such as {"enable_thinking": True} or {"date": "2026-01-31"}
-    (`steering_core.models.chat_template`); with other arguments it is another model to the store.
+    (`steering_core.models.chat_template`); with other arguments it is another model to the store. This process holds at
+    most `memory_limit` bytes, or what STEERFLOW_MEMORY or the device says (`memory.limit`).
     """
 
-    def __init__(self, name: str, template: Mapping[str, Any] | None = None) -> None:
+    memory_limit: int | None = None
+
+    def __init__(self, name: str, template: Mapping[str, Any] | None = None, memory_limit: int | None = None) -> None:
         warn_if_slow()
-        self.name = name
+        self.name, self.memory_limit = name, memory_limit
         self.folder = model_folder(name)
         self._template = checked_arguments(template or {})
         self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._template, self._shape)
@@ -80,10 +84,25 @@ class Model:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network; on a CPU dequantised to float32, which alone is fast there."""
-        from steering_core.models.mlx_lm import load_network
+        """The network; on a CPU dequantised to float32, which alone is fast there.
 
-        return load_network(self.folder, full_precision=on_cpu())
+        Raises ModelTooLarge before its weights are read, where they do not fit into memory.
+        """
+        from steering_core.models.mlx_lm import lazy_network
+
+        allowed = memory.limit(self.memory_limit)
+        network = lazy_network(self.folder, full_precision=on_cpu())
+        memory.check_fits(self.name, network, allowed)
+        mx.set_memory_limit(allowed)  # what MLX keeps for later counts as well
+        mx.eval(network.parameters())
+        return network
+
+    @cached_property
+    def memory(self) -> memory.Budget:
+        """How large this model's passes may be."""
+        return memory.Budget(
+            memory.limit(self.memory_limit), memory.footprint(self.network, self.taps, self.new_cache())
+        )
 
     @cached_property
     def taps(self) -> Taps:
@@ -158,7 +177,7 @@ class Model:
         """Give the network's memory back; a later use loads it again."""
         if "taps" in self.__dict__:
             self.taps.remove()
-        for attribute in ("taps", "network"):
+        for attribute in ("memory", "taps", "network"):
             self.__dict__.pop(attribute, None)
         mx.clear_cache()
 
@@ -198,9 +217,10 @@ def _precision() -> str:
     return "float32" if on_cpu() else "as-stored"
 
 
-def open_model(name: str, template: Mapping[str, Any] | None = None) -> Model:
+def open_model(name: str, template: Mapping[str, Any] | None = None, memory_limit: int | None = None) -> Model:
     """The model `name`, for a `with` that closes it, or to keep. Raises ModelNotFound, ModelUnsupported.
 
     `template` holds arguments of its chat template: {"enable_thinking": True}, {"date": "2026-01-31"}, …
+    `memory_limit` bounds the bytes that this process may hold, and so the size of batches.
     """
-    return Model(name, template)
+    return Model(name, template, memory_limit)

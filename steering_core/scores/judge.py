@@ -26,7 +26,6 @@ JUDGE_VERSION = 1
 HIGHEST = 10  # of the ratings that a prompt asks for
 _OUT_OF = re.compile(rf"(?:/|\bout of)\s*{HIGHEST}\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w%]|\.\d)")
-_LOCAL_ROWS = 64
 
 Reply = tuple[str, str]
 """What a judge said, and the version of the model that said it."""
@@ -38,6 +37,7 @@ class Judge:
 
     spec: JudgeSpec
     concept: Concept
+    memory_limit: int | None = None  # bytes, for a judge on this machine
 
     @cached_property
     def key(self) -> str:
@@ -77,7 +77,7 @@ class Judge:
         sampling = Sampling(max_tokens=spec.max_tokens, temperature=0.0)
         conversations = [[{"role": "user", "content": question}] for question in asked]
         if spec.endpoint is None:
-            with open_model(spec.model) as model:
+            with open_model(spec.model, memory_limit=self.memory_limit) as model:
                 yield from _local_replies(model, conversations, sampling, work)
         else:
             server = Endpoint(spec.endpoint, spec.model, spec.key_from, spec.timeout, spec.retries)
@@ -89,8 +89,9 @@ def _local_replies(
     model: Model, asked: Sequence[Sequence[Mapping[str, str]]], sampling: Sampling, work: Work
 ) -> Iterator[Reply]:
     """The replies of a model on this machine, in order; its version is its content fingerprint."""
-    for begin in range(0, len(asked), _LOCAL_ROWS):
-        requests = [Request(_read(model, messages)) for messages in asked[begin : begin + _LOCAL_ROWS]]
+    rows = model.memory.habits.rows
+    for begin in range(0, len(asked), rows):
+        requests = [Request(_read(model, messages)) for messages in asked[begin : begin + rows]]
         found = dict(sample(model, requests, sampling.max_tokens, sampling.temperature, work))
         yield from ((found[i].text, model.identity.model_id) for i in range(len(requests)))
 

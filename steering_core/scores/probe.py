@@ -117,8 +117,9 @@ def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Wo
         for text in texts
     ]
     found = np.empty((len(texts), model.identity.width), np.float32)
-    capture = Capture(model, prompts, Reading((layer,), POSITION), work)
-    for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here(model))):
+    reading = Reading((layer,), POSITION)
+    capture = Capture(model, prompts, reading, work)
+    for captured in capture.run(plan_passes([prompt.tokens for prompt in prompts], cost_here(model, reading))):
         found[list(captured.rows)] = captured.values[:, 0]
     return found
 

@@ -17,7 +17,7 @@ def text_bench(model: Model, store: Store, concept: Concept, wanted: ScoresSpec,
     """A bench that measures the texts of `cells`; its probe reads a layer that none of them changes."""
     scorers: dict[str, Scorer] = {}
     if wanted.judge:
-        scorers["judge"] = Judge(wanted.judge, concept)
+        scorers["judge"] = Judge(wanted.judge, concept, model.memory_limit)
     if "probe" in wanted.metrics:
         steered = {change.layer for cell in cells for change in cell.intervention.changes}
         if probe := probe_for(model, store, concept, steered):
