@@ -25,6 +25,19 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Hold `path` alone for this process where nobody holds it now; whether that is so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
 def shared_lock(path: Path) -> Iterator[None]:
     """Share `path`, a lock that is there and that this process may only read."""
     with path.open() as handle:

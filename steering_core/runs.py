@@ -82,6 +82,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._held.enter_context(self.store.in_use())
+        self.started_at = self.store.time_after_all("runs", "started_at")
 
     @cached_property
     def run_id(self) -> str:
@@ -135,7 +136,7 @@ class Run:
         if not self.keeps_outcomes:
             return
         ids = {name: found[name] if found else None for name in ("model_id", "concept_id", "recommendation_id")}
-        now = datetime.datetime.now(datetime.UTC)
+        now = self.store.time_after_all("outcomes", "finished_at")
         row = {"run_id": self.run_id, "sweep": self.sweep or self.run_id, "model": model, "concept": concept, **ids}
         row |= {"outcome": COMPLETED if found else FAILED, "error": error, "finished_at": now}
         self.store.append("outcomes", [row | dataclasses.asdict(did)])

@@ -1,6 +1,8 @@
 """A store in an object store, against a real S3 protocol server on loopback."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -9,17 +11,24 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from steering_core.activations.extract import extract
+from steering_core.concepts import Concept
 from steering_core.errors import StoreError
 from steering_core.models import Model
+from steering_core.pipeline import run
+from steering_core.spec import Spec
 from steering_core.store import Store, connect, upkeep, wholeness
+from tests.flaky import Fault, flaky
 from tests.test_activations import prompts_that_share
 from tests.test_store import concept_rows, count
 
-pytest.importorskip("s3fs")
+s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
 
@@ -104,3 +113,129 @@ def test_upkeep(tiny: Model, bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert fault.name == shard
     assert store.folder.exists(fault.set_aside)
     assert extract(tiny, store, prompts, [1], "last").computed == len(prompts)
+
+
+# -- requests: few, asked again where they fail, and one error where that is no help ----------------------------------
+
+
+def through(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> contextlib.AbstractContextManager[Any]:
+    """A proxy before moto's server, to which the store speaks from now on."""
+    direct = os.environ["AWS_ENDPOINT_URL"]
+    proxy = flaky(int(direct.rpartition(":")[2]), fault)
+    url, seen = proxy.__enter__()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+    @contextlib.contextmanager
+    def ends() -> Iterator[list[tuple[str, str]]]:
+        try:
+            yield seen
+        finally:
+            proxy.__exit__(None, None, None)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", direct)
+            s3fs.S3FileSystem.clear_instance_cache()
+
+    return ends()
+
+
+def test_opening_and_a_tiny_run_are_few_requests(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, concept: Concept, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
+    grid = {"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4}
+    spec = Spec(models=(str(tiny_folder),), concepts=(str(tmp_path / "loud.yaml"),), generations=grid)  # type: ignore[arg-type]
+    with through(monkeypatch, lambda *_: None) as seen:
+        Store(f"{bucket}/few").query("FROM leaderboard")
+        assert len(seen) <= 30
+        seen.clear()
+        run(spec, Store(f"{bucket}/few"))
+        assert len(seen) <= 500
+        seen.clear()
+        assert Store.existing(f"{bucket}/few").rows("SELECT count(*) AS n FROM leaderboard")[0]["n"] > 0
+        assert len(seen) <= 30
+        report = run(spec, Store(f"{bucket}/few"))
+    assert not any(stage["computed"] for stage in report["stages"].values())
+
+
+@pytest.mark.parametrize("what", ["500", "reset", "cut"])
+def test_requests_that_fail_are_asked_again(bucket: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    drawn = random.Random(what)
+    with through(monkeypatch, lambda *_: what if drawn.random() < 0.3 else None) as seen:
+        for name in "abcdef":
+            store = Store(f"{bucket}/flaky-{what}")
+            assert store.append("concepts", concept_rows(name)) == 1
+            rows = store.rows("SELECT name FROM concepts ORDER BY name")
+            assert [row["name"] for row in rows] == list("abcdef"[: "abcdef".index(name) + 1])
+        assert wholeness.verify(store.folder)[1] == []
+    assert len(seen) > 20
+
+
+@pytest.mark.parametrize("what", ["500", "reset", "cut"])
+def test_requests_that_go_on_failing_are_one_error(bucket: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    url = f"{bucket}/down-{what}"
+    store = Store(url)
+    store.append("concepts", concept_rows("a"))
+    with through(monkeypatch, lambda n, method, path: what) as seen:
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=r"does not answer .*check AWS_ENDPOINT_URL"):
+            Store.existing(url)
+        assert time.monotonic() - began < 20
+        assert 3 < len(seen) < 15
+    with through(monkeypatch, lambda n, method, path: what if path.endswith(".parquet") else None):
+        opened = Store.existing(url)
+        for verb in (lambda: opened.rows("FROM concepts"), lambda: wholeness.verify(opened.folder)):
+            with pytest.raises(StoreError, match="does not answer") as caught:
+                verb()
+            assert "Traceback" not in str(caught.value)
+    assert Store.existing(url).rows("SELECT name FROM concepts") == [{"name": "a"}]  # nothing was taken for damaged
+
+
+def test_wrong_credentials_are_one_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with through(monkeypatch, lambda *_: "403") as seen, pytest.raises(StoreError, match="refuses these credentials"):
+        Store(f"{bucket}/x")
+    assert len(seen) < 5
+
+
+def test_no_credentials_a_dead_endpoint_and_a_missing_bucket_are_one_error_each_and_nothing_else(bucket: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    none = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_EC2_METADATA_DISABLED": "true"}
+    for url, changed, said in (
+        (f"{bucket}-missing/x", {}, "there is no bucket"),
+        (f"{bucket}/x", {"AWS_ENDPOINT_URL": dead}, "does not answer"),
+        (f"{bucket}/x", {**none, "HOME": "/nonexistent"}, "refuses these credentials"),
+    ):
+        environment = {name: value for name, value in (os.environ | changed).items() if value is not None}
+        for verb in (["sql", "SELECT 1"], ["store", "verify"]):
+            command = [str(Path(sys.executable).with_name("steer")), *verb, "--store", url]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 2, done.stderr
+            assert said in done.stderr
+            assert done.stderr.startswith("StoreError")
+            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_an_object_that_another_machine_merged_meanwhile_is_looked_for_anew(bucket: str) -> None:
+    store, other = Store(f"{bucket}/merged"), Store(f"{bucket}/merged")
+    for name in "abc":
+        other.append("concepts", concept_rows(name))
+    assert len(store.rows("FROM concepts")) == 3
+    store.folder._listing._until = time.monotonic() + 60  # type: ignore[attr-defined]  # it believes what it knows
+    store.folder._listing._contents.clear()  # type: ignore[attr-defined]
+    (done,) = upkeep.compact(other)
+    assert (done.files_before, done.files_after) == (3, 1)
+    assert len(store.rows("FROM concepts")) == 3
+
+
+def test_a_great_object_is_read_in_parts(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steering_core.store.listing.SMALL", 1000)
+    monkeypatch.setattr("steering_core.store.listing.PART", 2000)
+    store = Store(f"{bucket}/great")
+    store.append("concepts", [row | {"definition": str(i) * 500} for i, row in enumerate(concept_rows(*"abcdefgh"))])
+    with through(monkeypatch, lambda *_: None) as seen:
+        again = Store(f"{bucket}/great")
+        found = again.rows("SELECT definition FROM raw.concepts ORDER BY name")
+        assert [row["definition"] for row in found] == [str(i) * 500 for i in range(8)]
+        assert wholeness.verify(again.folder) == (1, [])
+    assert sum(path.endswith(".parquet") for _, path in seen) > 2

@@ -3,13 +3,20 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import duckdb
 import pytest
 
 from steering_core.errors import StoreDamaged, StoreError
-from steering_core.store import Store
+from steering_core.store import TABLES, Store, connect, upkeep, wholeness
+from steering_core.store.export import export_query
+from steering_core.vectors.derive import derive
+from steering_core.vectors.library import find
+from tests.stored import fill, identity, made_up_concept, planted_directions
 from tests.test_store import concept_rows
 
 
@@ -62,3 +69,120 @@ def test_a_damaged_marker_is_named_and_its_remedy_helps(store: Store, marker: by
         Store.existing(store.root)
     path.write_text('{"version": 1}')
     assert Store.existing(store.root).rows("SELECT name FROM concepts") == [{"name": "a"}]
+
+
+# -- paths whose letters mean something elsewhere --------------------------------------------------------------------
+
+
+def deep(tmp_path: Path) -> Path:
+    """Folders named after every column of every table, as a sweep names its folders."""
+    columns = sorted({name for table in TABLES.values() for name in table.schema.names})
+    path = tmp_path
+    for name in ["key", "value", "row", *columns]:
+        path = path / f"{name}={'3' if name in ('layer', 'alpha') else 'validation' if name == 'split' else 'zzz'}"
+    return path / "store"
+
+
+def test_the_folders_above_a_store_are_no_columns(tmp_path: Path) -> None:
+    plain, sweep = Store(tmp_path / "plain"), Store(deep(tmp_path))
+    for store in (plain, sweep):
+        fill(store, identity(), made_up_concept("calm"), planted_directions())
+        derive(store, identity(), made_up_concept("calm"), ["mean_difference"], (0, 1), "last", 0)
+    for table in TABLES:
+        here, there = (store.query(f'SELECT * FROM raw."{table}" ORDER BY ALL') for store in (plain, sweep))
+        assert here == there, table
+        assert here.column_names == TABLES[table].schema.names
+    assert find(sweep, "calm/mean_difference/1").layer == 1
+    assert wholeness.verify(sweep.folder)[1] == []
+    for opened in (connect(sweep.root), duckdb.connect(Path(sweep.root, "catalog.duckdb"), read_only=True)):
+        with opened as connection:
+            found = connection.sql("SELECT DISTINCT layer FROM vectors ORDER BY layer").fetchall()
+            assert found == [(0,), (1,)]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[b]c", "[", "]", "[!a]", "wh?t", "st*r", "**", "it's", "two words", "übergröße", "{a,b}", "$H", '"']
+)  # fmt: skip
+def test_any_letter_may_be_in_a_stores_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "acb").mkdir()  # what a pattern `a[cb]b` would find
+    store = Store(tmp_path / name / f"{name} store")
+    store.append("concepts", concept_rows("a", name))
+    assert sorted(row["name"] for row in Store.existing(store.root).rows("SELECT name FROM concepts")) == sorted(
+        ["a", name]
+    )
+    with duckdb.connect(Path(store.root, "catalog.duckdb"), read_only=True) as connection:
+        assert connection.sql("SELECT count(*) FROM concepts").fetchall() == [(2,)]
+    assert export_query(store, "SELECT name FROM concepts", tmp_path / f"{name}.csv") == 2
+    assert upkeep.compact(store) == []
+    assert wholeness.verify(store.folder)[1] == []
+
+
+# -- addresses of no store -------------------------------------------------------------------------------------------
+
+
+def a_loop(tmp_path: Path) -> str:
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    return str(tmp_path / "one" / "store")
+
+
+def a_pipe(tmp_path: Path) -> str:
+    os.mkfifo(tmp_path / "pipe")
+    return str(tmp_path / "pipe")
+
+
+def a_marker_that_is_a_pipe(tmp_path: Path) -> str:
+    os.mkfifo(tmp_path / "store.json")
+    return str(tmp_path)
+
+
+def a_marker_that_is_a_folder(tmp_path: Path) -> str:
+    (tmp_path / "store.json").mkdir()
+    return str(tmp_path)
+
+
+def a_file_in_place_of_a_table(tmp_path: Path) -> str:
+    Store(tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "concepts")
+    (tmp_path / "store" / "concepts").write_text("")
+    return str(tmp_path / "store")
+
+
+ADDRESSES: list[Any] = ["foo://x/y", "://", "s3://", "s3:///", "file:///tmp/x", "/proc/x", "/proc/self", "/dev/null"]
+ADDRESSES += ["/dev/null/x", "a\\b", "a\0b", "x" * 300, "/tmp/" + "y/" * 3000]
+ADDRESSES += [a_loop, a_pipe, a_marker_that_is_a_pipe, a_marker_that_is_a_folder, a_file_in_place_of_a_table]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_of_no_store_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = address(tmp_path) if callable(address) else str(address)
+    for opened in (Store, Store.existing):
+        with pytest.raises(StoreError) as caught:
+            opened(where).append("concepts", concept_rows("a"))
+        assert len(str(caught.value)) < 1000
+        assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o000, "cannot be"), (0o311, "can be read, not written"), (0o555, "can be read, not written")]
+)
+def test_a_folder_that_may_not_be_read_or_written_is_one_error(tmp_path: Path, mode: int, said: str) -> None:
+    root = Path(Store(tmp_path / "store").root)
+    shutil.rmtree(root / "locks")
+    program = (
+        "import os, sys; from steering_core.store import TABLES, Store; from steering_core.errors import StoreError\n"
+        "os.chdir(sys.argv[1]); rows = [dict.fromkeys(TABLES['scorers'].schema.names, 'x')]\n"
+        "Store('imports').append('scorers', rows)\n"  # all that is read lazily, where another user may not
+        "os.setgid(65534); os.setuid(65534)\n"
+        "try:\n    Store('store').append('scorers', rows)\n"
+        "except StoreError as error: print(error)\n"
+    )
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o755)
+    root.chmod(mode)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    root.chmod(0o755)
+    assert done.stderr == ""
+    assert said in done.stdout

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from steering_core.errors import StoreDamaged, VectorAmbiguous, VectorError, VectorMismatch, VectorNotFound
-from steering_core.store import Store
+from steering_core.runs import Run
+from steering_core.spec import Spec
+from steering_core.store import TABLES, Store
 from steering_core.vectors import contrast, library
 from steering_core.vectors.controls import SAME
 from steering_core.vectors.derive import derive
@@ -205,6 +207,31 @@ def test_a_removed_vector_is_gone_until_it_is_saved_again(filled: Store) -> None
     assert vectors_by_id(filled, [vectors[0].vector_id])  # results that came from it still find it
     library.save(filled, vectors[:1], "back")
     assert library.find(filled, "back") == vectors[0]
+
+
+def test_what_was_said_last_holds_though_the_clock_was_set_back(filled: Store) -> None:
+    vector = derived(filled)[1]
+    library.remove(filled, [vector])
+    later = "labelled_at + INTERVAL 10 YEAR AS labelled_at, 'ahead' AS label_id"
+    ahead = filled.query(f"SELECT * REPLACE ({later}) FROM raw.labels")
+    filled.publish("labels", ahead)  # as a clock that was ten years ahead has it
+    for _ in range(3):
+        library.save(filled, [vector])
+        assert library.find(filled, vector.vector_id) == vector
+        library.rename(filled, [vector], "first")
+        library.rename(filled, [vector], "second")
+        assert library.find(filled, "second") == vector
+        library.remove(filled, [vector])
+        with pytest.raises(VectorNotFound):
+            library.find(filled, vector.vector_id)
+
+
+def test_the_last_run_and_outcome_come_last_though_the_clock_was_set_back(filled: Store) -> None:
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3650)
+    run = dict.fromkeys(TABLES["runs"].schema.names) | {"run_id": "r", "started_at": later}
+    filled.append("runs", [run])
+    assert later < filled.time_after_all("runs", "started_at") < later + datetime.timedelta(seconds=2)
+    assert Run(Spec(models=("m",), concepts=("c",)), filled).started_at > later
 
 
 def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store) -> None:

@@ -6,7 +6,6 @@ only whole files; a temporary one that was left is swept by `steer store verify`
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import shutil
@@ -19,12 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steering_core.errors import DiskFull, StoreError
-from steering_core.locks import locked, shared_lock
+from steering_core.locks import locked, shared_lock, try_locked
+from steering_core.store.names import LOCKS, MARKER, TEMPORARY, checked, escaped, is_temporary, writer_of
 
-log = logging.getLogger(__name__)
-
-TEMPORARY = ".tmp-"
-_MAY_NOT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Folder(Protocol):
@@ -45,8 +42,8 @@ class Folder(Protocol):
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
 
-    def is_empty(self) -> bool:
-        """Whether there is nothing at all."""
+    def walk(self) -> Iterator[str]:
+        """Every file's name, temporary ones too, in no order."""
 
     def read(self, name: str) -> bytes:
         """The contents of a file."""
@@ -81,18 +78,24 @@ class Folder(Protocol):
     def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold `name` for this process, alone or with others that share it."""
 
+    def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Hold `name` alone where nobody holds it now; whether that is so."""
+
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Keep every file where it is while it is read."""
 
     def url(self, pattern: str) -> str:
-        """A pattern of names as DuckDB reads it."""
+        """A pattern of names as DuckDB reads it, whatever letters are in the folder's own path."""
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Have a connection read from here."""
 
+    def raise_failure(self) -> None:
+        """Raise what a connection met here since this was asked last, where that is no damage of a file."""
+
 
 class LocalFolder:
-    """A folder of this machine's file system."""
+    """A folder of this machine's file system. No name leaves it, through links neither."""
 
     exclusive = True
 
@@ -104,122 +107,202 @@ class LocalFolder:
         """Whether this process may write there; so it is where there is nothing yet."""
         return not self.root.exists() or os.access(self.root, os.W_OK)
 
+    def _path(self, name: str) -> Path:
+        """Where the file `name` lies. Raises StoreError where its name, or a link on the way, leads out."""
+        path = self.root / checked(name)
+        steps = (path, *path.parents[: name.count("/")])  # below the root; most files have no link to follow
+        linked = any(step.is_symlink() for step in steps)
+        if linked and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            raise StoreError(
+                f"{name} in the store {self.root} is, or lies behind, a link that leads out of it: put the files "
+                "themselves there, or delete the link"
+            )
+        return path
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        return (self.root / name).exists()
+        with self._reading(name):
+            return self._path(name).exists()
 
-    def is_empty(self) -> bool:
-        """Whether there is nothing at all. Raises StoreError for a file."""
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Raise StoreError where the `with` may not read; FileNotFoundError as it comes."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{self.root / name} cannot be read ({_why(error)}): have it made readable, or name another store with "
+                "--store"
+            ) from error
+
+    def walk(self) -> Iterator[str]:
+        """Every file's name, temporary ones too, in no order; none where there is no folder. Links are not followed."""
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is a file, not a folder: name another with --store")
-        return not self.root.exists() or not any(self.root.iterdir())
+        for name, _ in self._entries(""):
+            yield name
+
+    def _entries(self, under: str) -> Iterator[tuple[str, bool]]:
+        """All that is no folder, under a folder: its name, and whether it is a file itself, not a link or a pipe.
+
+        Raises StoreError for what cannot be listed.
+        """
+        try:
+            with os.scandir(self.root / under) as entries:
+                for entry in entries:
+                    name = f"{under}/{entry.name}" if under else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        yield from self._entries(name)
+                    else:
+                        yield name, entry.is_file(follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # or the folder was removed since it was listed
+        except OSError as error:
+            raise StoreError(
+                f"{self.root / under} cannot be listed ({_why(error)}): have it made readable, or name another store "
+                "with --store"
+            ) from error
+
+    def names(self, under: str) -> list[str]:
+        """Files under a folder, at any depth, sorted; temporary ones left out.
+
+        Raises StoreError for a link out of the folder, and for what is no file at all (a pipe, a device).
+        """
+        self._path(under)
+        found = []
+        for name, regular in self._entries(under):
+            if not is_temporary(name.rpartition("/")[2]):
+                found.append(name)
+                if not regular:
+                    self._check_regular(name)
+        return sorted(found)
+
+    def _check_regular(self, name: str) -> None:
+        """Raise StoreError where a name is a link out of the folder or no regular file: reading a pipe never ends."""
+        path = self._path(name)
+        if not path.is_file() and (path.exists() or path.is_symlink()):
+            raise StoreError(f"{path} is no file that can be read: delete it, nothing of a store is like that")
 
     def read(self, name: str) -> bytes:
         """The contents of a file."""
-        return (self.root / name).read_bytes()
+        with self.open(name) as handle:
+            return handle.read()
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file, opened for reading."""
+        with self._reading(name):
+            self._check_regular(name)
+            return self._path(name).open("rb")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in the place of one that is there, at once or not at all. Raises DiskFull."""
-        with self._new(name, len(content)) as temporary:
+        with self.new(name, len(content)) as temporary:
             temporary.write_bytes(content)
 
     def publish(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write `table` as Parquet at once or not at all; a file that is there is kept. Raises DiskFull."""
         if not self.exists(name):
-            with self._new(name, table.nbytes) as temporary:
+            with self.new(name, table.nbytes) as temporary:
                 write_parquet(temporary, table, row_group_size)
 
     @contextlib.contextmanager
-    def _new(self, name: str, size: int) -> Iterator[Path]:
-        """A temporary file that takes its name at the end of the `with`, flushed, or disappears."""
-        path = self.root / name
+    def new(self, name: str, size: int) -> Iterator[Path]:
+        """A temporary file that takes its name at the end of the `with`, flushed, or disappears.
+
+        `size` is about how many bytes it will have, for the message of DiskFull.
+        """
+        path = self._path(name)
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
-        with self._writing(name):
+        with self._writing(name, size):
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self._writing(name):
+            try:
                 yield temporary
                 _flush(temporary)
                 temporary.replace(path)
                 _flush(path.parent)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(f"no room for {path} (up to {size:,} bytes): free some space, then run again") from error
-            raise
-        finally:
-            temporary.unlink(missing_ok=True)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        """Raise StoreError where the `with` may not write."""
+    def _writing(self, name: str, size: int = 0) -> Iterator[None]:
+        """Raise DiskFull or StoreError where the `with` cannot write."""
         try:
             yield
         except OSError as error:
-            if error.errno not in _MAY_NOT:
-                raise
-            why = os.strerror(error.errno)
+            if error.errno in _FULL:
+                raise DiskFull(
+                    f"no room for {self.root / name} (up to {size:,} bytes): free some space, then run again"
+                ) from error
             raise StoreError(
-                f"{self.root} can be read, not written ({name}: {why}): copy it, or name another with --store"
-                if self.exists("store.json")
-                else f"no store can be made at {self.root} ({why}): name another folder with --store"
+                f"{self.root} can be read, not written ({name}: {_why(error)}): copy it, or name another with --store"
+                if (self.root / MARKER).exists()
+                else f"no store can be made at {self.root} ({_why(error)}): name another folder with --store"
             ) from error
-
-    def open(self, name: str) -> IO[bytes]:
-        """A file, opened for reading."""
-        return (self.root / name).open("rb")
-
-    def names(self, under: str) -> list[str]:
-        """Files under a folder, at any depth, sorted; temporary ones left out."""
-        found = (path for path in (self.root / under).rglob("*") if path.is_file())
-        return sorted(path.relative_to(self.root).as_posix() for path in found if not path.name.startswith(TEMPORARY))
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
-        return (self.root / name).stat().st_size
+        return self._path(name).stat().st_size
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""
         with self._writing(name):
-            (self.root / name).unlink(missing_ok=True)
+            self._path(name).unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name, in the place of one that is there."""
         with self._writing(name):
-            (self.root / to).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / name).replace(self.root / to)
+            target = self._path(to)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._path(name).replace(target)
 
     def sweep(self) -> list[str]:
         """Delete what processes that are gone left half written; those names."""
-        left = [path for path in self.root.rglob(f"{TEMPORARY}*") if not _alive(path.name)]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return [path.relative_to(self.root).as_posix() for path in left]
+        left = [n for n in self.walk() if is_temporary(n.rpartition("/")[2]) and not _alive(n.rpartition("/")[2])]
+        for name in left:
+            self.remove(name)
+        return left
 
     def room(self) -> int | None:
         """Bytes that can still be written."""
         return shutil.disk_usage(self.root).free
 
-    def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Hold `name` for this process; the kernel frees it when the process dies, however it dies."""
-        path = self.root / "locks" / name
+    def _lock_file(self, name: str) -> Path:
+        path = self._path(f"{LOCKS}/{name}")
         with self._writing(path.name):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        return locked(path, shared)
+        return path
+
+    def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Hold `name` for this process; the kernel frees it when the process dies, however it dies."""
+        return locked(self._lock_file(name), shared)
+
+    def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Hold `name` alone where nobody holds it now; whether that is so."""
+        return try_locked(self._lock_file(name))
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Share the lock of the files' layout; where there is none and none can be made, nobody takes it either."""
-        if self.writable:
+        path = self._path(f"{LOCKS}/layout")
+        if not path.exists() and self.writable:
             return self.lock("layout", shared=True)
-        path = self.root / "locks" / "layout"
         return shared_lock(path) if os.access(path, os.R_OK) else contextlib.nullcontext()
 
     def url(self, pattern: str) -> str:
-        """A pattern of names as DuckDB reads it: absolute, whatever the reader's working directory."""
-        return str(self.root / pattern)
+        """A pattern of names as DuckDB reads it: absolute, whatever letters the folder's own path has."""
+        return f"{escaped(str(self.root))}/{pattern}"
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """DuckDB reads local files by itself."""
+
+    def raise_failure(self) -> None:
+        """DuckDB itself says what it met."""
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def write_parquet(where: Path | IO[bytes], table: pa.Table, row_group_size: int | None) -> None:
@@ -248,10 +331,12 @@ def _flush(path: Path) -> None:
 
 def _alive(temporary: str) -> bool:
     """Whether the process that writes a temporary file is still there."""
-    pid = temporary.removeprefix(TEMPORARY).split("-")[0]
+    process = writer_of(temporary)
+    if process is None:
+        return False
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

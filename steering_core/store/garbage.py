@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from steering_core.store.merging import Exchanged, by_folder, lock_name, lock_path, read_files, replace_files
 from steering_core.store.store import IN_USE, Store
-from steering_core.store.upkeep import Exchanged, file_names, folders, read_files, replace_files
 
 _KEPT = """
 WITH cells AS (
@@ -101,14 +101,22 @@ def collect(store: Store) -> list[Exchanged]:
     with store.lock(IN_USE):
         for rule in _RULES:
             kept = _joined(store.query(f"{_KEPT} {rule.kept}"), rule.columns)
-            for under in folders(store, rule.table):
-                with store.lock(f"{rule.table}-{under}" if under else rule.table):
-                    for name in file_names(store, rule.table, under):
-                        rows = read_files(store, [name])
-                        keep = rows.filter(pc.is_in(_joined(rows, rule.columns), value_set=kept))
-                        if dropped := rows.num_rows - keep.num_rows:
-                            done.append(replace_files(store, rule.table, under, keep, [name], dropped))
+            for under in by_folder(rule.table, store.folder.names(rule.table)):
+                with store.lock(lock_name(rule.table, under)):
+                    done += _drop(store, rule, under, kept)
     return done
+
+
+def _drop(store: Store, rule: _Rule, under: str, kept: pa.Array) -> list[Exchanged]:
+    """Drop the rows of a table's folder that are not among `kept`, file by file."""
+    done = []
+    names = store.folder.names(lock_path(rule.table, under))
+    for name in by_folder(rule.table, names).get(under, []):
+        rows, whole = read_files(store.folder, rule.table, [name])
+        keep = rows.filter(pc.is_in(_joined(rows, rule.columns), value_set=kept))
+        if dropped := rows.num_rows - keep.num_rows:
+            done.append(replace_files(store.folder, rule.table, under, keep, whole, dropped))
+    return [exchanged for exchanged in done if exchanged]
 
 
 def _joined(rows: pa.Table, columns: tuple[str, ...]) -> pa.Array:

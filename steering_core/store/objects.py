@@ -2,21 +2,32 @@
 
 A put that creates only publishes a file whole, and never over another. Nothing there keeps two machines from writing
 the same rows at once, so the views show each row once (`Folder.exclusive`); processes of one machine take turns.
+Every request costs, so what is there is listed once for many questions, and small objects are read once (`listing`).
 """
 
 import contextlib
 import hashlib
 import io
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import duckdb
 import fsspec
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
-from steering_core.locks import locked
+from steering_core.errors import StoreError
+from steering_core.locks import locked, try_locked
 from steering_core.store.files import write_parquet
+from steering_core.store.listing import Listing, asked
+from steering_core.store.names import LOCKS, PIN, checked, escaped
+from steering_core.store.tables import TABLES
+from steering_core.store.wholeness import pin_content
+
+_TALKATIVE = ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3")
 
 
 class ObjectFolder:
@@ -28,54 +39,68 @@ class ObjectFolder:
     def __init__(self, url: str) -> None:
         self.root = url.rstrip("/")
         self._protocol = url.split("://")[0]
-        self._files, self._path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self._files, self._path = _file_system(self._protocol, self.root)
+        pins = {f"{table}/{PIN}": pin_content(table) for table in TABLES}
+        self._listing = Listing(self.root, self._files, self._path, pins)
 
     def exists(self, name: str) -> bool:
         """Whether there is an object of that name."""
-        return bool(self._files.exists(f"{self._path}/{name}"))
+        return checked(name) in self._listing.objects()
 
-    def is_empty(self) -> bool:
-        """Whether there is nothing at all."""
-        return not self._files.find(self._path)
-
-    def read(self, name: str) -> bytes:
-        """The contents of an object."""
-        content: bytes = self._files.cat_file(f"{self._path}/{name}")
-        return content
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write an object, in the place of one that is there."""
-        self._files.pipe_file(f"{self._path}/{name}", content)
-
-    def publish(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
-        """Write `table` as Parquet with a put that creates only; an object that is there is kept."""
-        content = io.BytesIO()
-        write_parquet(content, table, row_group_size)
-        with contextlib.suppress(FileExistsError):
-            self._files.pipe_file(f"{self._path}/{name}", content.getvalue(), mode="create")
-
-    def open(self, name: str) -> IO[bytes]:
-        """An object, opened for reading."""
-        opened: IO[bytes] = self._files.open(f"{self._path}/{name}", "rb")
-        return opened
+    def walk(self) -> Iterator[str]:
+        """Every object's name."""
+        return iter(self._listing.objects())
 
     def names(self, under: str) -> list[str]:
         """Objects under a prefix, sorted."""
-        skip = len(self._path) + 1
-        return sorted(path[skip:] for path in self._files.find(f"{self._path}/{under}"))
+        return sorted(name for name in self._listing.objects() if name.startswith(f"{under}/"))
 
     def size(self, name: str) -> int:
-        """Bytes of an object."""
-        return int(self._files.size(f"{self._path}/{name}"))
+        """Bytes of an object. Raises FileNotFoundError where there is none."""
+        return self._listing.found(name).size
+
+    def read(self, name: str) -> bytes:
+        """The contents of an object."""
+        return self.open(name).read()
+
+    def open(self, name: str) -> IO[bytes]:
+        """An object, opened for reading."""
+        return self._listing.open(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, in the place of one that is there."""
+        asked(self.root, lambda: self._files.pipe_file(self._key(name), content))
+        self._listing.removed(name)
+        self._listing.forget()
+
+    def publish(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
+        """Write `table` as Parquet with a put that creates only; an object that is there is kept."""
+        sink = io.BytesIO()
+        write_parquet(sink, table, row_group_size)
+        content = sink.getvalue()
+        try:
+            asked(self.root, lambda: self._files.pipe_file(self._key(name), content, mode="create"))
+        except FileExistsError:
+            self._listing.forget()
+        else:
+            self._listing.wrote(name, content)
 
     def remove(self, name: str) -> None:
         """Delete an object, if it is there."""
         with contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(f"{self._path}/{name}")
+            asked(self.root, lambda: self._files.rm_file(self._key(name)))
+        self._listing.removed(name)
 
     def move(self, name: str, to: str) -> None:
         """Give an object another name: copied, then deleted."""
-        self._files.mv(f"{self._path}/{name}", f"{self._path}/{to}")
+        asked(self.root, lambda: self._files.cp_file(self._key(name), self._key(to)))
+        self.remove(name)
+        self._listing.forget()
+
+    def _key(self, name: str) -> str:
+        return f"{self._path}/{checked(name)}"
 
     def sweep(self) -> list[str]:
         """A put leaves nothing half written."""
@@ -85,20 +110,54 @@ class ObjectFolder:
         """Unknown."""
         return None
 
-    def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Hold `name` against other processes of this machine."""
+    def _lock_file(self, name: str) -> Path:
         own = hashlib.blake2b(self.root.encode(), digest_size=8).hexdigest()
-        return locked(Path(tempfile.gettempdir(), "steerflow-locks", own, name), shared)
+        return Path(tempfile.gettempdir(), "steerflow-locks", own, checked(f"{LOCKS}/{name}"))
+
+    @contextlib.contextmanager
+    def lock(self, name: str, shared: bool = False) -> Iterator[None]:
+        """Hold `name` against other processes of this machine; what they wrote before is seen inside."""
+        with locked(self._lock_file(name), shared):
+            self._listing.forget()
+            yield
+
+    def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """Hold `name` against other processes of this machine where none holds it now; whether that is so."""
+        return try_locked(self._lock_file(name))
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Share the lock of the objects' layout with this machine's other readers."""
-        return self.lock("layout", shared=True)
+        return locked(self._lock_file("layout"), shared=True)
 
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it."""
-        return f"{self.root}/{pattern}"
+        return f"{escaped(self.root)}/{pattern}"
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Have a connection read through fsspec: DuckDB needs no extension for that."""
         if not connection.filesystem_is_registered(self._protocol):
-            connection.register_filesystem(self._files)
+            connection.register_filesystem(self._listing.file_system(self._protocol))
+
+    def raise_failure(self) -> None:
+        """Raise what a connection met here: StoreError, or FileNotFoundError for an object that is no longer there."""
+        self._listing.raise_failure()
+
+
+def _file_system(protocol: str, url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, without retries and caches of its own, and the path there."""
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a"):
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
+    try:
+        files, path = fsspec.core.url_to_fs(url, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"there can be no store at {url!r:.300} ({error!s:.200}): name a folder or s3://bucket/prefix"
+        ) from error
+    if isinstance(files, LocalFileSystem):
+        raise StoreError(f"{url!r:.300} is a local folder: name it without {protocol}://")
+    if not path.strip("/"):
+        raise StoreError(f"{url!r:.300} names no bucket: name one, as in s3://bucket/prefix")
+    if hasattr(files, "retries"):
+        files.retries = 1
+    return files, path.rstrip("/")

@@ -1,47 +1,31 @@
 """`Store`: ask which rows are missing, append them, query everything."""
 
 import contextlib
-import json
-import logging
+import datetime
 import os
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError, StoreTooNew
-from steering_core.keys import content_key
-from steering_core.store.files import Folder, LocalFolder
+from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError
+from steering_core.store.merging import merge_many
+from steering_core.store.names import MARKER
+from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare
 from steering_core.store.select import select_tree
-from steering_core.store.tables import TABLES, Table
-from steering_core.store.wholeness import file_key, finish_exchange, mend, pin
+from steering_core.store.tables import TABLES
+from steering_core.store.views import DAMAGE, define_views
+from steering_core.store.wholeness import file_key, mend
 
-log = logging.getLogger(__name__)
+__all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
 
-STORE_VERSION = 1
 IN_USE = "in-use"
-_MARKER = "store.json"
-_CATALOG = "catalog.duckdb"
-_DAMAGE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException)  # what damaged files raise
+_TIMES = 5  # that a query is asked while files go from under it
 Row = Mapping[str, Any]
-
-
-def default_store() -> str:
-    """`STEERFLOW_STORE`, or `data/store` under the working directory."""
-    return os.environ.get("STEERFLOW_STORE", "data/store")
-
-
-def _folder(url: str | os.PathLike[str] | None) -> Folder:
-    where = str(url or default_store())
-    if "://" not in where:
-        return LocalFolder(Path(where).resolve())
-    from steering_core.store.objects import ObjectFolder  # loads fsspec: only where it is needed
-
-    return ObjectFolder(where)
 
 
 class Store:
@@ -51,10 +35,10 @@ class Store:
     """
 
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
-        self.folder = _folder(url)
+        self.folder = folder_at(url)
         self._views: duckdb.DuckDBPyConnection | None = None
         self._thread = threading.local()
-        self._prepare()
+        prepare(self.folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Store, (str(self.root),))
@@ -67,41 +51,10 @@ class Store:
     @classmethod
     def existing(cls, url: str | os.PathLike[str] | None = None) -> "Store":
         """The store at `url`, which must be there. Raises StoreError where it is not."""
-        folder = _folder(url)
-        if not folder.exists(_MARKER):
+        folder = folder_at(url)
+        if not folder.exists(MARKER):
             raise StoreError(f"there is no store at {folder.root}: run `steer run SPEC.yaml`, or name one with --store")
         return cls(url)
-
-    def _prepare(self) -> None:
-        marker = {"version": STORE_VERSION, "views": content_key(_views_sql(), str(self.root), _columns())}
-        found = self._marker() if self.folder.exists(_MARKER) else None
-        if found and found["version"] > STORE_VERSION:
-            raise StoreTooNew(
-                f"{self.root} was written by store version {found['version']}, this is version {STORE_VERSION}: "
-                "upgrade steerflow, or name another store with --store"
-            )
-        if found is None and not self.folder.is_empty():
-            raise StoreError(f"{self.root} is not a steerflow store and not empty: name another folder with --store")
-        finish_exchange(self.folder)
-        if found and not self.folder.writable:  # every connection defines the views for itself
-            return
-        if found != marker:  # new, of an earlier version, or moved
-            pin(self.folder, TABLES)
-            self.write_catalog()
-            self.folder.write(_MARKER, json.dumps(marker).encode())
-
-    def _marker(self) -> dict[str, Any]:
-        """What the store says of itself. Raises StoreDamaged where that cannot be read."""
-        try:
-            found = json.loads(self.folder.read(_MARKER))
-        except ValueError:  # neither JSON nor UTF-8
-            found = None
-        if not isinstance(found, dict) or not isinstance(found.get("version"), int):
-            raise StoreDamaged(
-                f'{self.root}/{_MARKER} is damaged: write {{"version": {STORE_VERSION}}} into it where this folder is '
-                "a store, or name another with --store"
-            )
-        return found
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -142,11 +95,26 @@ class Store:
         self.publish("activations", rows, model_id, row_group_size)
 
     def publish(self, table: str, rows: pa.Table, under: str = "", row_group_size: int | None = None) -> str:
-        """Write `rows` as one file of `table`, named by their keys; its name. Nothing where there are no rows."""
+        """Write `rows` as one file of `table`, named by their keys; its name. Nothing where there are no rows.
+
+        Whoever calls holds the table's lock. Where there are many small files by now, they are merged.
+        """
         name = f"{table}/{under}/{file_key(table, rows)}.parquet".replace("//", "/")
         if rows.num_rows:
             self.folder.publish(name, rows, row_group_size)
+            merge_many(self.folder, table, under)
         return name
+
+    def time_after_all(self, table: str, column: str) -> datetime.datetime:
+        """Now; where the table has a later time in `column`, a moment after the latest.
+
+        What came last counts, so a clock that was set back must not put it behind what was there. The moment is drawn,
+        up to a second, so that two processes that ask at once do not get one time.
+        """
+        (found,) = self.rows(f'SELECT max("{column}") AS latest FROM raw."{table}"')
+        now, latest = datetime.datetime.now(datetime.UTC), found["latest"]
+        moment = datetime.timedelta(microseconds=1 + secrets.randbelow(1_000_000))
+        return now if latest is None or latest < now else latest + moment
 
     def check_room(self, size: int) -> None:
         """Raise DiskFull where the store's disk has less room than `size` bytes."""
@@ -175,9 +143,15 @@ class Store:
         Columns of one name are told apart as DuckDB does it: a, a_1. A damaged file that it meets is set aside with a
         warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses.
         """
+        for _ in range(_TIMES):
+            with contextlib.suppress(FileNotFoundError):  # an object that another machine merged: listed again
+                return self._query_mended(sql, parameters, tables)
+        raise StoreError(f"files of {self.root} change faster than they can be read: run again in a moment")
+
+    def _query_mended(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
         try:
             return self._query(sql, parameters, tables)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             if not mend(self.folder) and not isinstance(error, duckdb.IOException):
                 raise QueryError(str(error)) from error
         try:
@@ -197,9 +171,11 @@ class Store:
                 if len(set(found.columns)) < len(found.columns):
                     found = found.select("*")  # a second column `a` becomes `a_1`: rows have one value a name
                 return found.to_arrow_table()
-        except _DAMAGE:
+        except DAMAGE:
+            self.folder.raise_failure()
             raise
         except duckdb.Error as error:
+            self.folder.raise_failure()
             raise QueryError(str(error)) from error
         finally:
             for name in tables:
@@ -225,71 +201,14 @@ class Store:
         return rows
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """An in-memory DuckDB connection with every view of the store.
-
-        A damaged file that defining them meets is set aside with a warning, a missing schema is written again. Raises
-        StoreDamaged where that does not help.
-        """
+        """An in-memory DuckDB connection with every view of the store. Raises StoreDamaged where they cannot be."""
         connection = duckdb.connect()
         connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         self.folder.attach(connection)
-        try:
-            self._define_views(connection)
-        except duckdb.BinderException as error:
-            if self.folder.writable:
-                raise
-            raise StoreError(
-                f"{self.root} is of an earlier version and read-only: copy it, or open it once where it can be written"
-            ) from error
-        except _DAMAGE:
-            mend(self.folder)
-            try:
-                self._define_views(connection)
-            except duckdb.Error as error:
-                raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
+        define_views(connection, self.folder)
         return connection
-
-    def _define_views(self, connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
-        for table in TABLES.values():
-            if not self.folder.writable and not self.folder.names(table.name):
-                self._define_empty(connection, table)  # of a store that an earlier version wrote
-                continue
-            pattern = self.folder.url(f"{table.name}/**/*.parquet").replace("'", "''")
-            once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
-            connection.execute(
-                f'CREATE OR REPLACE VIEW raw."{table.name}" AS SELECT * '
-                f"FROM read_parquet('{pattern}', union_by_name = true){'' if self.folder.exclusive else once}"
-            )
-        connection.execute(_views_sql())
-
-    def _define_empty(self, connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-        connection.register("of_its_schema", table.schema.empty_table())
-        connection.execute(f'CREATE OR REPLACE TABLE raw."{table.name}" AS FROM of_its_schema')
-        connection.unregister("of_its_schema")
-
-    def write_catalog(self) -> Path | None:
-        """Write `catalog.duckdb`, views alone, that any DuckDB opens read-only; none in an object store."""
-        if not isinstance(self.folder, LocalFolder):
-            return None
-        path = self.folder.root / _CATALOG
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        with duckdb.connect(temporary, config={"storage_compatibility_version": "v1.5.0"}) as connection:
-            self._define_views(connection)
-        temporary.replace(path)
-        return path
 
 
 def connect(url: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views of the store at `url`, for reading. Raises StoreError where there is none."""
     return Store.existing(url).connect()
-
-
-def _views_sql() -> str:
-    return (package_files("steering_core.store") / "sql" / "views.sql").read_text()
-
-
-def _columns() -> list[list[str]]:
-    """What the views read: each table's name, key, and columns with their types."""
-    return [[t.name, *t.key, *(f"{column.name} {column.type}" for column in t.schema)] for t in TABLES.values()]

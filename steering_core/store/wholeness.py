@@ -1,23 +1,25 @@
 """Wholeness: every file of a store is what it says, and files are exchanged for others at once or not at all."""
 
+import errno
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from steering_core.errors import StoreDamaged, StoreError
 from steering_core.keys import content_key
-from steering_core.store.files import Folder
+from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.names import DAMAGED, PIN, STAGING, checked_table_file
 from steering_core.store.tables import TABLES
 
 log = logging.getLogger(__name__)
 
-DAMAGED, STAGING = "damaged", "staging"
 _EXCHANGE = f"{STAGING}/exchange.json"
-PINS = "schema.parquet"  # of no rows, in every table's folder
 
 
 def file_key(table: str, rows: pa.Table) -> str:
@@ -40,7 +42,7 @@ def verify(folder: Folder) -> tuple[int, list[Fault]]:
     What was set aside is made again by the next run that needs it, a missing schema at once.
     """
     faults = set_aside_damaged(folder)
-    _pin_again(folder)
+    pin_again(folder)
     whole = sum(len(folder.names(table)) for table in TABLES)
     for left in folder.sweep():
         log.warning("%s was left half written by a process that is gone: deleted", left)
@@ -49,12 +51,14 @@ def verify(folder: Folder) -> tuple[int, list[Fault]]:
 
 def mend(folder: Folder) -> bool:
     """Set damaged files aside and write missing schemas again, with a warning each; whether there was any."""
-    faults, unpinned = set_aside_damaged(folder), _pin_again(folder)
+    faults, unpinned = set_aside_damaged(folder), pin_again(folder)
     return bool(faults or unpinned)
 
 
-def _pin_again(folder: Folder) -> list[str]:
-    """Write the schemas that are missing, with a warning each; their tables."""
+def pin_again(folder: Folder) -> list[str]:
+    """Write the schemas that are missing, with a warning each; their tables. An object store has none as files."""
+    if not isinstance(folder, LocalFolder):
+        return []
     unpinned = [table for table in TABLES if not folder.exists(_pin(table))]
     pin(folder, unpinned)
     for table in unpinned:
@@ -65,79 +69,141 @@ def _pin_again(folder: Folder) -> list[str]:
 def pin(folder: Folder, tables: Iterable[str]) -> None:
     """Write those tables' schemas as files of no rows: a pattern that matches no file is an error in DuckDB."""
     for table in tables:
-        sink = pa.BufferOutputStream()
-        pq.write_table(TABLES[table].schema.empty_table(), sink)
-        folder.write(_pin(table), sink.getvalue().to_pybytes())
+        folder.write(_pin(table), pin_content(table))
+
+
+def pin_content(table: str) -> bytes:
+    """A Parquet file of no rows, with the table's schema."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(TABLES[table].schema.empty_table(), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _pin(table: str) -> str:
-    return f"{table}/{PINS}"
+    return f"{table}/{PIN}"
 
 
 def set_aside_damaged(folder: Folder) -> list[Fault]:
     """Check every file of every table and move those at fault out of it, with a warning each."""
-    faults = []
-    for table in TABLES:
-        for name in folder.names(table):
-            if reason := fault_in(folder, table, name):
-                fault = Fault(name, reason, f"{DAMAGED}/{name.replace('/', '-')}")
-                folder.move(name, fault.set_aside)
-                log.warning("%s is damaged (%s): set aside as %s, to be made again", name, reason, fault.set_aside)
-                faults.append(fault)
-    return faults
+    found = ((name, fault_in(folder, table, name)) for table in TABLES for name in folder.names(table))
+    return [set_aside(folder, name, reason) for name, reason in found if reason]
+
+
+def set_aside(folder: Folder, name: str, reason: str) -> Fault:
+    """Move a file that is at fault out of its table, with a warning."""
+    fault = Fault(name, reason, f"{DAMAGED}/{name.replace('/', '-')}")
+    folder.move(name, fault.set_aside)
+    log.warning("%s is damaged (%s): set aside as %s, to be made again", name, reason, fault.set_aside)
+    return fault
 
 
 def fault_in(folder: Folder, table: str, name: str) -> str | None:
-    """What is wrong with one file of a table; None where it is whole and its own."""
+    """What is wrong with one file of a table; None where it is whole and its own, or gone."""
+    return read_whole(folder, table, name)[1]
+
+
+def read_whole(folder: Folder, table: str, name: str) -> tuple[pa.Table | None, str | None]:
+    """The rows of one file of a table, or what is wrong with it; neither where it is gone."""
     if not name.endswith(".parquet"):
-        return "not a Parquet file"
+        return None, "not a Parquet file"
     schema = TABLES[table].schema
     try:
         with folder.open(name) as handle:
             rows = pq.ParquetFile(handle, page_checksum_verification=True).read()
     except FileNotFoundError:
-        return None  # exchanged for another since it was listed
+        return None, None  # exchanged for another since it was listed
     except (OSError, pa.ArrowException) as error:
-        return str(error).splitlines()[0]
+        if getattr(error, "errno", None) not in (None, errno.EIO):  # of the system, not of the file's contents
+            raise StoreError(f"{folder.root}/{name} cannot be read ({error}): have it made readable") from error
+        return None, str(error).splitlines()[0]
     if strange := set(rows.column_names) - set(schema.names):
-        return f"columns that {table} does not have: {', '.join(sorted(strange))}"
+        return None, f"columns that {table} does not have: {', '.join(sorted(strange))}"
     if lacking := set(TABLES[table].key) - set(rows.column_names):
-        return f"no column {', '.join(sorted(lacking))}"
+        return None, f"no column {', '.join(sorted(lacking))}"
     path = PurePosixPath(name)
-    if path.name != PINS and path.stem != file_key(table, rows):
-        return "its rows are not those that its name says"
-    return None
+    if path.name != PIN and path.stem != file_key(table, rows):
+        return None, "its rows are not those that its name says"
+    return rows, None
 
 
-def exchange(folder: Folder, new: Sequence[str], old: Sequence[str]) -> None:
-    """Have files that lie staged (`staged(name)`) take the place of the files `old`, at once.
+# -- exchange --------------------------------------------------------------------------------------------------------
 
-    Readers of this machine see either: they share the lock `layout`. Killed in between, the next that opens the store
-    finishes it.
+
+def publish_for_exchange(folder: Folder, name: str, rows: pa.Table, row_group_size: int | None) -> None:
+    """Write the file that is to take the place of others: staged here, in its place where the views show a row once."""
+    folder.publish(_staged(name) if folder.exclusive else name, rows, row_group_size)
+
+
+def withdraw(folder: Folder, name: str) -> None:
+    """Delete a file that was to take the place of others and did not."""
+    if folder.exclusive:
+        folder.remove(_staged(name))
+
+
+def exchange(folder: Folder, new: Sequence[str], old: Sequence[str], wait: bool = True) -> bool:
+    """Have files that were published for it take the place of the files `old`, at once; whether that is done.
+
+    Readers of this machine see either: they share the lock `layout`. While they do, this waits, or is not done where
+    `wait` is False. Killed in between, the next that opens the store, or exchanges, finishes it.
     """
-    with folder.lock("layout"):
-        folder.write(_EXCHANGE, json.dumps({"new": list(new), "old": list(old)}).encode())
-        _exchange(folder, new, old)
+    if not folder.exclusive:  # the views show a row once: for a moment both may be there
+        for name in sorted(set(old) - set(new)):
+            folder.remove(name)
+        return True
+    if wait:
+        with folder.lock("layout"):
+            _exchange_planned(folder, new, old)
+        return True
+    with folder.try_lock("layout") as held:
+        if held:
+            _exchange_planned(folder, new, old)
+    return held
 
 
-def staged(name: str) -> str:
-    """Where a file lies before it is exchanged for others."""
+def _exchange_planned(folder: Folder, new: Sequence[str], old: Sequence[str]) -> None:
+    _finish(folder)  # what another process, killed since this one opened the store, has begun
+    folder.write(_EXCHANGE, json.dumps({"new": list(new), "old": list(old)}).encode())
+    _exchange(folder, new, old)
+
+
+def _staged(name: str) -> str:
     return f"{STAGING}/{name}"
 
 
 def finish_exchange(folder: Folder) -> None:
-    """Finish the exchange that a killed process has begun."""
-    if folder.exists(_EXCHANGE):
+    """Finish the exchange that a killed process has begun. A plan that is none of ours is set aside, with a warning."""
+    if folder.exclusive and folder.exists(_EXCHANGE):
         with folder.lock("layout"):
-            if folder.exists(_EXCHANGE):
-                plan = json.loads(folder.read(_EXCHANGE))
-                _exchange(folder, plan["new"], plan["old"])
+            _finish(folder)
+
+
+def _finish(folder: Folder) -> None:
+    if not folder.exists(_EXCHANGE):
+        return
+    try:
+        new, old = _plan(json.loads(folder.read(_EXCHANGE)))
+    except (ValueError, RecursionError, StoreDamaged) as error:
+        reason = str(error).splitlines()[0] if str(error) else "no JSON"
+        set_aside(folder, _EXCHANGE, reason)
+        return
+    if lost := [name for name in new if not folder.exists(_staged(name)) and not folder.exists(name)]:
+        set_aside(folder, _EXCHANGE, f"{lost[0]}, which should take the place of others, is not there")
+        return
+    _exchange(folder, new, old)
+
+
+def _plan(found: Any) -> tuple[list[str], list[str]]:
+    """The files to come and to go, each a file of a table. Raises StoreDamaged for anything else."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in ("new", "old")):
+        raise StoreDamaged("it does not list the files to come and to go")
+    return [checked_table_file(n) for n in found["new"]], [checked_table_file(n) for n in found["old"]]
 
 
 def _exchange(folder: Folder, new: Sequence[str], old: Sequence[str]) -> None:
     for name in new:
-        if folder.exists(staged(name)):
-            folder.move(staged(name), name)
+        if folder.exists(_staged(name)):
+            folder.move(_staged(name), name)
     for name in set(old) - set(new):
         folder.remove(name)
     folder.remove(_EXCHANGE)

@@ -5,7 +5,6 @@ where several layers share it), or by what it is: `concept/method/layer`, `conce
 is one vector; `concept` alone is the one that was recommended for it.
 """
 
-import datetime
 import difflib
 import re
 import secrets
@@ -183,7 +182,9 @@ def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
 
 
 def _label(store: Store, vector_ids: Sequence[str], kind: str, label: str, *, holds: bool = True) -> None:
-    at = datetime.datetime.now(datetime.UTC)
+    if not vector_ids:
+        return
+    at = store.time_after_all("labels", "labelled_at")
     rows = [
         {
             "label_id": secrets.token_hex(10),

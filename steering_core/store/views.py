@@ -1,0 +1,105 @@
+"""Views: every table as DuckDB reads it, and the views that join names to ids; the catalogue holds them for others."""
+
+import tempfile
+from importlib.resources import files as package_files
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from steering_core.errors import StoreDamaged, StoreError
+from steering_core.keys import content_key
+from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.names import CATALOG, PIN, quoted
+from steering_core.store.tables import TABLES, Table
+from steering_core.store.wholeness import pin_again
+
+DAMAGE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException)  # what damaged files raise
+_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.float64(): "DOUBLE",
+    pa.float32(): "FLOAT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.bool_(): "BOOLEAN",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
+}
+_SCHEMA = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
+
+
+def define_views(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
+    """Have a connection see every table as raw.TABLE, and the named views.
+
+    No file of rows is opened for it. A schema that is gone is written again. Raises StoreDamaged where that is no
+    help.
+    """
+    try:
+        _define(connection, folder)
+    except duckdb.Error as error:
+        folder.raise_failure()
+        if not folder.writable:
+            raise StoreError(f"{folder.root} is read-only and cannot be read as it is ({error}): copy it") from error
+        pin_again(folder)
+        try:
+            _define(connection, folder)
+        except duckdb.Error as again:
+            raise StoreDamaged(f"{again}: run `steer store verify`, then run again") from again
+
+
+def _define(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
+    connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
+    for table in TABLES.values():
+        if not folder.writable and not folder.names(table.name):  # of a store that an earlier version wrote
+            rows = f"SELECT * FROM (SELECT {_nulls(table)}) WHERE false"
+        else:
+            once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
+            rows = f"SELECT * FROM {read_table(folder, table)}{'' if folder.exclusive else once}"
+        connection.execute(f'CREATE OR REPLACE VIEW raw."{table.name}" AS {rows}')
+    connection.execute(_named_views())
+
+
+def read_table(folder: Folder, table: Table) -> str:
+    """The files of a table, as SQL reads them: the table's own columns, null where a file lacks one.
+
+    The folders of the store's path are no columns (`layer=3/`), and their letters no pattern (`[b]`).
+    """
+    columns = ", ".join(
+        f"{field.name}={{'name': {field.name}, 'type': '{sql_type(field.type)}', 'default_value': NULL}}"
+        for field in table.schema
+    )
+    pattern = quoted(folder.url(f"{table.name}/**/*.parquet"))
+    schema = f"{quoted(f'{{{columns}}}')}::{_SCHEMA}"  # one constant: a MAP of many takes twice as long to bind
+    return f"read_parquet({pattern}, hive_partitioning = false, schema = {schema})"
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """DuckDB's name of an Arrow type."""
+    return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _TYPES[kind]
+
+
+def _nulls(table: Table) -> str:
+    return ", ".join(f'NULL::{sql_type(field.type)} AS "{field.name}"' for field in table.schema)
+
+
+def write_catalog(folder: LocalFolder) -> Path:
+    """Write `catalog.duckdb`, views alone, that any DuckDB opens read-only; an attempt that fails leaves nothing."""
+    with tempfile.TemporaryDirectory() as elsewhere:  # DuckDB cannot write where a path has a `?`
+        path = Path(elsewhere, CATALOG)
+        try:
+            with duckdb.connect(path, config={"storage_compatibility_version": "v1.5.0"}) as connection:
+                define_views(connection, folder)
+        except duckdb.Error as error:
+            raise StoreError(f"{path} cannot be written ({error}): free some space, or set TMPDIR") from error
+        folder.write(CATALOG, path.read_bytes())
+    return folder.root / CATALOG
+
+
+def views_key(folder: Folder) -> str:
+    """A key of all that the views and the catalogue are made of; the folder's place too."""
+    tables = [[t.name, *t.key, *(f"{column.name} {column.type}" for column in t.schema)] for t in TABLES.values()]
+    reading = read_table(folder, TABLES["models"])
+    return content_key(_named_views(), str(folder.root), tables, reading, PIN)
+
+
+def _named_views() -> str:
+    return (package_files("steering_core.store") / "sql" / "views.sql").read_text()
