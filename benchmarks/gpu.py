@@ -52,17 +52,23 @@ PROMPT_TOKENS, STEPS, WARM_STEPS = 32, 96, 16
 TINY_STEPS = WARM_STEPS + 4
 
 
-def save_random_model(folder: Path, shape: dict[str, Any]) -> Path:
-    """Write a Llama of that shape with the weights that mlx-lm initialises, bfloat16, and a byte tokenizer."""
-    from mlx.utils import tree_flatten  # both import MLX, which steering_core.backend has to be the first to do
-    from mlx_lm.models.llama import Model as Llama
-    from mlx_lm.models.llama import ModelArgs
+def save_random_model(folder: Path, shape: dict[str, Any], bits: int = 16) -> Path:
+    """Write a network of that shape with the weights that mlx-lm initialises, and a byte tokenizer.
 
-    network = Llama(ModelArgs.from_dict(shape))
+    The weights are bfloat16, or quantised to `bits`.
+    """
+    from mlx.utils import tree_flatten  # both import MLX, which steering_core.backend has to be the first to do
+    from mlx_lm.utils import _get_classes
+
+    network_class, arguments = _get_classes(shape)
+    network = network_class(arguments.from_dict(shape))
     network.set_dtype(mx.bfloat16)
+    quantised = {"quantization": {"group_size": 64, "bits": bits}} if bits < 16 else {}
+    if quantised:
+        nn.quantize(network, 64, bits)
     folder.mkdir()
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(network.parameters())))
-    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "config.json").write_text(json.dumps({**shape, **quantised}))
     byte_tokenizer().save_pretrained(folder)
     return folder
 
@@ -144,7 +150,7 @@ def capturing(model: Model, rows: int = 4096, length: int = 128, rounds: int = 5
     tokens = some_tokens(model, rows, length)
     prompts = [Prompt(tuple(row), "", length, model.identity.tokenizer_id) for row in tokens.tolist()]
     reading = Reading(tuple(range(len(model.taps))), "mean")
-    passes = plan_passes([p.tokens for p in prompts], cost_here(model))
+    passes = plan_passes([p.tokens for p in prompts], cost_here(model, reading))
     batch = passes[0].readers
     size = len(batch)
 

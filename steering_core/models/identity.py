@@ -39,8 +39,8 @@ class ModelIdentity:
     quantisation: str
     tokenizer_id: str
     context: int
-    template: str
-    system_role: str | None
+    template: str = "{}"
+    system_role: str | None = None
 
 
 @dataclass(frozen=True)
