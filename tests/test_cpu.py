@@ -9,7 +9,7 @@ import pytest
 
 from steering_core.backend import mx, nn, on_cpu
 from steering_core.models import cpu, mlx_lm
-from steering_core.models.mlx_lm import load_network
+from steering_core.models.mlx_lm import lazy_network
 
 
 def drawn(*shape: int, seed: int = 0) -> mx.array:
@@ -24,7 +24,7 @@ def test_a_network_has_them_whatever_was_imported_before_it_was_loaded(
 
     monkeypatch.setattr(llama, "swiglu", mlx_lm._swiglu)
     monkeypatch.setattr(llama, "scaled_dot_product_attention", mlx_lm._scaled_dot_product_attention)
-    load_network(tiny_folder, full_precision=True)
+    lazy_network(tiny_folder, full_precision=True)
     assert llama.swiglu is mlx_lm._fast_swiglu
     assert llama.scaled_dot_product_attention is mlx_lm._fast_attention
 
