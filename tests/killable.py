@@ -9,7 +9,7 @@ import sys
 import steering_core.activations.shards as shards
 from steering_core.activations.extract import extract
 from steering_core.models import open_model
-from steering_core.models.mlx_lm import load_network  # noqa: F401  (imported before the fork)
+from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.store import Store
 from tests.test_activations import prompts_that_share
 
