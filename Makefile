@@ -35,6 +35,7 @@ lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 NIGHTLY ?= on
 

@@ -25,22 +25,22 @@ import numpy as np
 
 from benchmarks.nonsense import nonsense, nonsense_real
 from benchmarks.telling import options, say, timed, told
-from steering_core import pipeline
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
+from steering_core.candidates.cell import Cell
+from steering_core.candidates.chance import chance_controls
 from steering_core.concepts import Concept, Item, load_concept
-from steering_core.evaluation.cells import Cell
-from steering_core.evaluation.chance import chance_controls
+from steering_core.engine.steering import Steering
 from steering_core.evaluation.search import Ground, Search
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
-from steering_core.interventions.steering import Steering
 from steering_core.models import Model
-from steering_core.pipeline import bounds, held_out, neutral, run
+from steering_core.pipeline import stages
+from steering_core.pipeline.stages import bounds, held_out, neutral, run
 from steering_core.prompts import item_prompts
 from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.work import Work
 from tests.explorer import AGREE
 from tests.tiny import save_tiny_model
 
@@ -139,7 +139,7 @@ def savings(model: str, concept: str, items: int, size: Size) -> None:
 
 def sized(spec: Spec, model: Model, cells: Sequence[Cell]) -> str:
     """How large a grid is, in words."""
-    layers = len(pipeline.grid_layers(spec, model))
+    layers = len(stages.grid_layers(spec, model))
     return f"{len(cells) - 1} candidates: {layers} layers, {len(METHODS)} methods; {spec.scores.items} items"
 
 
@@ -249,11 +249,11 @@ def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list
     """A run of one model and concept with its vectors and its grid."""
     with tempfile.TemporaryDirectory() as folder:
         this = Run(spec, Store(Path(folder) / "store"))
-        model, concept = pipeline.load_model(this, spec.models[0]), load_concept(spec.concepts[0])
+        model, concept = stages.load_model(this, spec.models[0]), load_concept(spec.concepts[0])
         try:
-            pipeline.extract_activations(this, model, [concept])
-            vectors, _ = pipeline.derive_vectors(this, model, concept)
-            yield this, model, concept, vectors, pipeline.candidate_cells(this, model, concept, vectors)
+            stages.extract_activations(this, model, [concept])
+            vectors, _ = stages.derive_vectors(this, model, concept)
+            yield this, model, concept, vectors, stages.candidate_cells(this, model, concept, vectors)
         finally:
             model.close()
 

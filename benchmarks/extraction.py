@@ -160,7 +160,7 @@ def make_workloads(model_name: str, n: int, work: Path) -> None:
 
 def for_transformers(folder: Path, to: Path) -> Path:
     """A copy of a model's folder whose weights say that they are in PyTorch's form, as transformers asks."""
-    from steering_core.backend import mx
+    from steering_core.backend.mlx import mx
 
     to.mkdir()
     for file in folder.glob("*.json"):

@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks.telling import left_out, options
 from steering_core.engine.sampling import Request, sample
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.prompts import prompt
-from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
 TOKENS = 48

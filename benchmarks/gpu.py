@@ -25,14 +25,14 @@ import numpy as np
 from benchmarks.telling import left_out, options
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
-from steering_core.backend import mx, nn
+from steering_core.backend.mlx import mx, nn
 from steering_core.engine.sampling import Request, sample
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.where import Where
 from steering_core.models import Model, open_model
 from steering_core.models.mlx_lm import new_cache
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 from tests.tiny import LLAMA, byte_tokenizer
 
 SHAPE: dict[str, Any] = {  # of Llama 3.2 1B

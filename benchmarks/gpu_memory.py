@@ -18,15 +18,15 @@ from benchmarks.gpu import SHAPE, save_random_model
 from benchmarks.telling import options
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.sampling import Request, sample
 from steering_core.engine.teacher_forcing import Scored, log_probabilities
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.where import Where
 from steering_core.models import Model, open_model
 from steering_core.models.memory import Budget, Habits
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 from tests.tiny import LLAMA
 
 LLAMA_8B = SHAPE | {

@@ -17,9 +17,9 @@ import gguf
 import numpy as np
 
 from benchmarks.telling import left_out, options
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
+from steering_core.engine.steering import Steering
 from steering_core.interventions.change import Change, Intervention, Where
-from steering_core.interventions.steering import Steering
 from steering_core.models import Model, open_model
 from tests.tiny import save_tiny_model
 

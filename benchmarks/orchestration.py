@@ -1,4 +1,4 @@
-"""What Prefect costs: the flow beside `steering_core.pipeline.run` on the same fully cached spec, in interleaved pairs.
+"""What Prefect costs: the flow beside the plain pipeline on the same fully cached spec, in interleaved pairs.
 
 python -m benchmarks.orchestration SPEC.yaml [--store DIR] [--pairs 5]
 
@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL
 
 from benchmarks.telling import left_out, options
 from flows.discover_vectors import discover_vectors
-from steering_core.pipeline import run
+from steering_core.pipeline.stages import run
 from steering_core.spec import load_spec
 from steering_core.store import Store, default_store
 from tests.explorer import AGREE

@@ -14,8 +14,8 @@ from prefect.settings import (
 )
 
 from flows.discover_vectors import discover_vectors
-from steering_core.errors import RunIncomplete, SteerflowError
-from steering_core.reports import print_report
+from steering_core.foundation.errors import RunIncomplete, SteerflowError
+from steering_core.reports.terminal import print_report
 from steering_core.store import Store, default_store
 
 

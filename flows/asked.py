@@ -10,7 +10,7 @@ from coolname.data import config as vocabulary
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from steering_core.errors import SteerflowError
+from steering_core.foundation.errors import SteerflowError
 from steering_core.spec import Spec, load_spec
 from steering_core.vectors.methods import methods_only_from
 

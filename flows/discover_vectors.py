@@ -14,10 +14,10 @@ from flows.asked import chosen_spec, flow_run_name
 from flows.service.machine import accelerator, in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
-from steering_core import pipeline
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.report_artifact import markdown_report
+from steering_core.pipeline import stages
+from steering_core.reports.artifact import markdown_report
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 
@@ -43,7 +43,7 @@ def discover_vectors(
     wanted = chosen_spec(spec, models, concepts)
     run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter(), sweep)
     with in_hand(flow_run.id), accelerator():
-        pipeline.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
+        stages.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
     report = run.finish()
     publish(markdown_report(run.store, report), "report", f"Run {report['run']}")
     run.raise_failures(report)
@@ -57,13 +57,13 @@ def tagged(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
 
 
 def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
-    """The stages of `steering_core.pipeline.discover`, as tasks."""
+    """The stages of `steering_core.pipeline.stages.discover`, as tasks."""
     vectors = tasks.derive_vectors(run, model, concept)
-    cells = pipeline.candidate_cells(run, model, concept, vectors)
+    cells = stages.candidate_cells(run, model, concept, vectors)
     found = tasks.search_cells(run, model, concept, cells, vectors)
     texts = tasks.generate_samples(run, model, concept, found.cells, "validation")
     scores = tasks.score_shortlist(run, model, concept, found, texts)
-    trial = pipeline.trial_of(run, model, concept, found, vectors, scores)
+    trial = stages.trial_of(run, model, concept, found, vectors, scores)
     texts = tasks.generate_samples(run, model, concept, trial.cells, "test")
     on_test = tasks.score_trial(run, model, concept, trial, texts)
     return patiently(lambda: tasks.recommend(run, model, concept, trial, on_test))

@@ -11,10 +11,10 @@ from flows import tasks
 from flows.service.machine import accelerator, in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
-from steering_core import pipeline
 from steering_core.concepts import Concept
-from steering_core.markdown import markdown_table
 from steering_core.models import Model
+from steering_core.pipeline import stages
+from steering_core.reports.markdown import markdown_table
 from steering_core.runs import Run
 from steering_core.vectors.vector import Vector
 
@@ -30,7 +30,7 @@ Measure = Callable[[Run, Model, Concept, Sequence[Vector]], Rows]
 )
 def measure_cell(what: str, measure: Measure, run: Run, model: Model, concept: Concept) -> Rows:
     """Rows of one cell, from the vectors of its grid."""
-    vectors, _ = pipeline.derive_vectors(run, model, concept)
+    vectors, _ = stages.derive_vectors(run, model, concept)
     return measure(run, model, concept, vectors)
 
 
@@ -43,7 +43,7 @@ def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
         found.extend(patiently(lambda: measure_cell(what, measure, run, model, concept)))
 
     with in_hand(flow_run.id), accelerator():
-        pipeline.each_cell(run, tasks.load_model, tasks.extract_activations, measure_one)
+        stages.each_cell(run, tasks.load_model, tasks.extract_activations, measure_one)
     publish(markdown_table(found), what.replace(" ", "-"), f"{run.spec.name}: {what}")
     run.raise_failures({"measured": found})
     return found

@@ -12,7 +12,7 @@ import httpx
 from prefect.plugins import HookContext, SetupResult, register_hook
 from prefect.settings import get_current_settings
 
-from steering_core.library import did_you_mean
+from steering_core.foundation.data_files import did_you_mean
 
 UP = "`make up` starts this clone's server"
 

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.service.patience import publish
 from flows.service.threads import end_threads_at_exit
-from steering_core.errors import StoreDamaged
-from steering_core.markdown import markdown_table, markdown_text
+from steering_core.foundation.errors import StoreDamaged
+from steering_core.reports.markdown import markdown_table, markdown_text
 from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.wholeness import verify as verify_files
 

@@ -17,11 +17,11 @@ from flows.asked import chosen_spec, flow_run_name
 from flows.service.machine import in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
-from steering_core.errors import RunIncomplete
-from steering_core.markdown import markdown_table, markdown_text
-from steering_core.reports import named_query
+from steering_core.foundation.errors import RunIncomplete
+from steering_core.reports.markdown import markdown_table, markdown_text
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
+from steering_core.store.queries import named_query
 
 DISCOVER = "discover-vectors/discover-vectors"
 ATTEMPTS = 3  # of a model whose flow run crashed: its process, worker or machine died, which says nothing of the model

@@ -17,13 +17,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
-from steering_core import pipeline
+from steering_core.candidates.cell import Cell, Trial
 from steering_core.concepts import Concept, Split
-from steering_core.errors import HubUnreachable
-from steering_core.evaluation.cells import Cell, Trial
 from steering_core.evaluation.search import Shortlist
-from steering_core.markdown import markdown_text
+from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
+from steering_core.pipeline import stages
+from steering_core.reports.markdown import markdown_text
 from steering_core.runs import Counts, Run
 from steering_core.scores.summary import Scores
 from steering_core.vectors.vector import Vector
@@ -107,19 +107,19 @@ def _hub_may_answer_later(task: Any, task_run: Any, state: State[Any]) -> bool:
 )
 def load_model(run: Run, name: str) -> Model:
     """Identify the model and register it; a hub may need a second try."""
-    return pipeline.load_model(run, name)
+    return stages.load_model(run, name)
 
 
 @stage("extract activations of {model.name}")
 def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> tuple[None, Counts]:
     """Activations of every pair of every concept, all layers at once."""
-    return None, pipeline.extract_activations(run, model, concepts)
+    return None, stages.extract_activations(run, model, concepts)
 
 
 @stage("derive vectors of {concept.name} on {model.name}")
 def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
     """Every method's vector at every layer, with controls."""
-    return pipeline.derive_vectors(run, model, concept)
+    return stages.derive_vectors(run, model, concept)
 
 
 @stage("generate {split} texts of {concept.name} on {model.name}")
@@ -127,7 +127,7 @@ def generate_samples(
     run: Run, model: Model, concept: Concept, cells: Sequence[Cell], split: Split
 ) -> tuple[list[str], Counts]:
     """A text for every cell and open prompt of a split."""
-    return pipeline.generate_samples(run, model, concept, cells, split)
+    return stages.generate_samples(run, model, concept, cells, split)
 
 
 @stage("search the grid of {concept.name} on {model.name}")
@@ -135,7 +135,7 @@ def search_cells(
     run: Run, model: Model, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector]
 ) -> tuple[Shortlist, Counts]:
     """The candidates that deserve texts, with their controls."""
-    return pipeline.search_cells(run, model, concept, cells, vectors)
+    return stages.search_cells(run, model, concept, cells, vectors)
 
 
 @stage("score {concept.name} on validation with {model.name}")
@@ -143,18 +143,18 @@ def score_shortlist(
     run: Run, model: Model, concept: Concept, found: Shortlist, texts: Sequence[str]
 ) -> tuple[Scores, Counts]:
     """Validation scores of what the search tried and of the shortlist's texts."""
-    return pipeline.score_shortlist(run, model, concept, found, texts)
+    return stages.score_shortlist(run, model, concept, found, texts)
 
 
 @stage("score {concept.name} on test with {model.name}")
 def score_trial(run: Run, model: Model, concept: Concept, trial: Trial, texts: Sequence[str]) -> tuple[Scores, Counts]:
     """Test scores of the chosen candidate and of all that it is compared with."""
-    return pipeline.score_trial(run, model, concept, trial, texts)
+    return stages.score_trial(run, model, concept, trial, texts)
 
 
 @task(task_run_name="recommend for {concept.name} on {model.name}", cache_policy=NO_CACHE, persist_result=False)
 def recommend(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
     """The choice, with its evidence on test."""
-    row = pipeline.recommend_vector(run, trial, scores)
+    row = stages.recommend_vector(run, trial, scores)
     get_run_logger().info("%s: %s", row["verdict"], row["reason"])
     return row

@@ -1,37 +1,38 @@
 """steerflow's core: find, prove and apply steering vectors for language models on MLX.
 
-The modules read as the pipeline does: spec, concepts, models, taps, interventions, engine, activations, vectors,
-generations, scores, evaluation, store. Importing this package loads neither MLX nor Prefect: the names below are
+The packages are layers (docs/architecture.md). Importing this one loads neither MLX nor Prefect: the names below are
 loaded when they are first used (PEP 562).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from steering_core.foundation.version import VERSION
+
 if TYPE_CHECKING:
-    from steering_core.api import Sampling, Steered, compare, find_vector, generate, save_vector, stream
+    from steering_core.api.generate import Sampling, Steered, compare, find_vector, generate, save_vector, stream
+    from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.concepts import Concept, load_concept
-    from steering_core.errors import SteerflowError
+    from steering_core.foundation.errors import SteerflowError
     from steering_core.interventions.change import Change, Condition, Intervention
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
     from steering_core.models import Model, open_model
-    from steering_core.one_pair import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.spec import Spec, load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
-    "api": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
+    "api.generate": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
     "concepts": ("Concept", "load_concept"),
-    "errors": ("SteerflowError",),
+    "foundation.errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
     "models": ("Model", "open_model"),
-    "one_pair": ("activation_addition", "contrast", "derive_vector", "position_deltas"),
+    "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas"),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),

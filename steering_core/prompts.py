@@ -7,8 +7,8 @@ from functools import cache, cached_property
 from typing import Any
 
 from steering_core.concepts import Concept, Item, Pair, Side
-from steering_core.errors import PromptError
-from steering_core.keys import content_key
+from steering_core.foundation.errors import PromptError
+from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages
 

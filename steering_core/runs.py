@@ -15,11 +15,11 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from steering_core.errors import RunIncomplete, SteerflowError
-from steering_core.keys import content_key
+from steering_core.foundation.counting import Done
+from steering_core.foundation.errors import RunIncomplete, SteerflowError
+from steering_core.foundation.keys import content_key
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.work import Done
 
 STAGES = ("activations", "vectors", "generations", "scores")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from steering_core.activations.names import checked_position
-from steering_core.bounds import (
+from steering_core.activations.sites import checked_position
+from steering_core.concepts.concept import MAX_ROWS
+from steering_core.foundation.bounds import (
     LEAST_STRENGTH,
     MAX_ALPHA,
     MAX_BOOTSTRAP,
@@ -30,8 +31,8 @@ from steering_core.bounds import (
     Temperature,
     Within,
 )
-from steering_core.concepts.concept import MAX_ROWS
-from steering_core.errors import (
+from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.errors import (
     InterventionError,
     PositionUnknown,
     PromptError,
@@ -39,14 +40,13 @@ from steering_core.errors import (
     SpecError,
     VectorError,
 )
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.sizes import parse_size
+from steering_core.foundation.validation import Strict, checked, read_yaml, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
-from steering_core.keys import content_key
-from steering_core.library import data_files, did_you_mean
 from steering_core.models.chat_template import checked_arguments
-from steering_core.scores.names import DEFAULT_METRICS, METRICS
-from steering_core.sizes import parse_size
-from steering_core.validation import Strict, checked, read_yaml, shown
+from steering_core.statistics.metric_names import DEFAULT_METRICS, METRICS
 from steering_core.vectors.methods import method_name
 
 Listed = TypeVar("Listed")

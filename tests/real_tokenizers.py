@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from steering_core.cache import cache_folder
+from steering_core.foundation.cache import cache_folder
 from tests.chat_models import TEMPLATES
 from tests.tiny import save_network
 

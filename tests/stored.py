@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from steering_core.concepts import SIDES, Concept, Pair
-from steering_core.keys import content_key
+from steering_core.foundation.keys import content_key
 from steering_core.models import ModelIdentity
-from steering_core.pipeline import _concept_row, _pair_row, prompt_row
+from steering_core.pipeline.stages import _concept_row, _pair_row, prompt_row
 from steering_core.prompts import Prompt
 from steering_core.store import Store
 

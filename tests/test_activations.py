@@ -10,15 +10,22 @@ import pytest
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.extract import extract
-from steering_core.activations.names import SITES
 from steering_core.activations.passes import Cost, plan_passes, total
-from steering_core.activations.places import tokens_read
-from steering_core.backend import mx
-from steering_core.errors import Diverged, LayerNotFound, PositionUnknown, PromptError, SiteNotFound, SteerflowError
+from steering_core.activations.positions import tokens_read
+from steering_core.activations.sites import SITES
+from steering_core.backend.mlx import mx
+from steering_core.foundation.counting import Done, Work
+from steering_core.foundation.errors import (
+    Diverged,
+    LayerNotFound,
+    PositionUnknown,
+    PromptError,
+    SiteNotFound,
+    SteerflowError,
+)
 from steering_core.models import Model, open_model
 from steering_core.prompts import Prompt
 from steering_core.store import Store
-from steering_core.work import Done, Work
 from tests.tiny import save_tiny_model
 
 LAYERS = (0, 1, 2, 3)

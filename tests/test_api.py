@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import steering_core as steer
-from steering_core.api import DEFAULT, intervention
-from steering_core.errors import (
+from steering_core.api.generate import DEFAULT, intervention
+from steering_core.api.quick_vectors import residual_stream
+from steering_core.exports.files import export_vectors, import_vectors
+from steering_core.foundation.errors import (
     Diverged,
     InterventionError,
     LayerNotFound,
@@ -17,9 +19,7 @@ from steering_core.errors import (
     VectorError,
     VectorMismatch,
 )
-from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.models import Model
-from steering_core.one_pair import residual_stream
 from steering_core.store import Store
 
 SHORT = steer.Sampling(max_tokens=8)

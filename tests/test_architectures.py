@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.forward import advance, read
-from steering_core.errors import ModelUnsupported, TapNotFired
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import ModelUnsupported, TapNotFired
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models.abilities import GROWING, MIXED, Abilities
 from steering_core.models.mlx_lm import architecture
 from steering_core.models.model import Model
-from steering_core.taps import Taps
-from steering_core.work import Work
+from steering_core.models.taps import Taps
 from tests.tiny import random_network
 
 CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())

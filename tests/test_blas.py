@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steering_core.blas import candidates as found
-from steering_core.blas import choice, measure, probe
-from steering_core.blas.candidates import Candidate, candidates
-from steering_core.blas.choice import Choice, chosen, load_blas
-from steering_core.blas.probe import ODD, TIMED, Product, Shape
+from steering_core.backend.blas import candidates as found
+from steering_core.backend.blas import choice, measure, probe
+from steering_core.backend.blas.candidates import Candidate, candidates
+from steering_core.backend.blas.choice import Choice, chosen, load_blas
+from steering_core.backend.blas.probe import ODD, TIMED, Product, Shape
 
 GOOD = {"right": True, "seconds": 0.002, "kernels": "Good"}
 FLAGS = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
@@ -288,8 +288,8 @@ def test_what_cannot_be_loaded_after_all_gives_way_to_the_next(monkeypatch: pyte
 MEASURING = """
 import sys, time
 from pathlib import Path
-from steering_core.blas import choice
-from steering_core.blas.candidates import Candidate
+from steering_core.backend.blas import choice
+from steering_core.backend.blas.candidates import Candidate
 def measured(found):
     with Path(sys.argv[1]).open("a") as log:
         log.write("measured\\n")
@@ -332,7 +332,7 @@ def ran(code: str, **changed: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("forced", ["none", "nonsense", "{}/libmkl_rt.so.3", "{}/nowhere.so"])
 def test_an_import_never_fails_and_the_environment_stays(forced: str, tmp_path: Path) -> None:
     code = (
-        "import os\nbefore = {**os.environ, 'MLX_BFS_MAX_WIDTH': '1000'}\nfrom steering_core.backend import mx\n"
+        "import os\nbefore = {**os.environ, 'MLX_BFS_MAX_WIDTH': '1000'}\nfrom steering_core.backend.mlx import mx\n"
         "assert (mx.ones((3, 4)) @ mx.ones((4, 2))).tolist() == [[4, 4]] * 3\n"
         "assert dict(os.environ) == before"
     )
@@ -344,10 +344,10 @@ def test_an_import_never_fails_and_the_environment_stays(forced: str, tmp_path: 
 
 @LINUX
 def test_mlx_that_came_first_is_named() -> None:
-    code = "import mlx.core\nfrom steering_core.backend import warn_if_slow\nwarn_if_slow()\nwarn_if_slow()"
-    assert ran(code).stderr.count("import steering_core.backend first") == 1
+    code = "import mlx.core\nfrom steering_core.backend.mlx import warn_if_slow\nwarn_if_slow()\nwarn_if_slow()"
+    assert ran(code).stderr.count("import steering_core.backend.mlx first") == 1
 
 
 def test_choosing_needs_neither_mlx_nor_numpy() -> None:
-    code = "import steering_core.blas, sys\nassert not {'mlx', 'numpy'} & set(sys.modules)"
+    code = "import steering_core.backend.blas, sys\nassert not {'mlx', 'numpy'} & set(sys.modules)"
     ran(code)

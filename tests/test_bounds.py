@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 import steering_core
-from steering_core.bounds import no_boolean
 from steering_core.cli.main import VERBS, app
-from steering_core.errors import SpecError
+from steering_core.foundation.bounds import no_boolean
+from steering_core.foundation.errors import SpecError
+from steering_core.foundation.validation import Strict, checked
 from steering_core.spec import Spec
-from steering_core.validation import Strict, checked
 
 LISTS = ("tuple", "list", "set", "dict")
 NUMBERS = ("int", "float")

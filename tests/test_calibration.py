@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from steering_core.candidates.cell import Cell
 from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.evaluation.calibration import Calibration, bisected, judged, lowered
-from steering_core.evaluation.cells import Cell
 from steering_core.evaluation.recommendations import Bounds
 from steering_core.scores.metrics import Bench
-from steering_core.scores.statistics import mean_interval, student_interval
 from steering_core.spec import GenerationsSpec
+from steering_core.statistics.intervals import mean_interval, student_interval
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 from tests import toy

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import yaml
 
-from steering_core import api
+from steering_core.api.generate import generate as api
+from steering_core.candidates.cell import RANDOM, Cell, mirrored, unsteered
+from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.combine import combined
+from steering_core.candidates.generations import generate
 from steering_core.concepts import Item
-from steering_core.errors import SpecError, VectorNotFound
-from steering_core.evaluation.cells import RANDOM, Cell, mirrored, unsteered
-from steering_core.evaluation.chance import chance_controls
-from steering_core.evaluation.combine import combined
 from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search
-from steering_core.generations import generate
-from steering_core.interventions.resolve import by_key
-from steering_core.pipeline import run
+from steering_core.foundation.errors import SpecError, VectorNotFound
+from steering_core.pipeline.stages import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
 from steering_core.spec import GenerationsSpec, Spec, load_spec
 from steering_core.store import Store
+from steering_core.vectors.resolve import by_key
 from steering_core.vectors.vector import Vector, cosine
 from tests import toy
 from tests.toy import CONCEPT, NEUTRAL

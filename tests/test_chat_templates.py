@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from steering_core.engine.sampling import Request, sample, stream
-from steering_core.errors import PromptError, SpecError, TemplateError
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import PromptError, SpecError, TemplateError
+from steering_core.foundation.validation import checked
 from steering_core.models import Model, chat_template, open_model
 from steering_core.models.chat_template import TEMPLATE_DATE
 from steering_core.models.identity import weights_of
 from steering_core.models.template_clock import at
 from steering_core.prompts import conversation, prompt
 from steering_core.spec import Spec
-from steering_core.validation import checked
-from steering_core.work import Work
 from tests.chat_models import TEMPLATES, save_chat_model, save_raw_model, save_sentencepiece_model
 from tests.tiny import save_tiny_model
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steering_core.cli.output import shown
 from steering_core.concepts import Concept
-from steering_core.errors import QueryError
+from steering_core.foundation.errors import QueryError
+from steering_core.reports.printing import shown
 from steering_core.store import Store
 
 STEER = Path(sys.executable).with_name("steer")

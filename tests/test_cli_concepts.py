@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from steering_core.authoring.results import BEGIN, END, write_results
 from steering_core.cli.concepts import app
 from steering_core.concepts import load_concept
-from steering_core.concepts.results import BEGIN, END, write_results
-from steering_core.errors import ConceptError, SteerflowError
+from steering_core.foundation.errors import ConceptError, SteerflowError
 from tests.test_concept_lint import sound_concept
 from tests.test_concept_making import QUESTION
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.cli import extract
-from steering_core.errors import LayerNotFound, PositionUnknown, PromptError, SiteNotFound, StoreError
+from steering_core.foundation.errors import LayerNotFound, PositionUnknown, PromptError, SiteNotFound, StoreError
 from steering_core.models import Model
 from steering_core.store import Store
 

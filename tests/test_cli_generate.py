@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import steering_core as steer
 from steering_core.cli import chat, generate
 from steering_core.cli.chat import Chat
-from steering_core.errors import InterventionError, SteerflowError, VectorMismatch, VectorNotFound
+from steering_core.foundation.errors import InterventionError, SteerflowError, VectorMismatch, VectorNotFound
 from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors.library import save

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats import contents
+from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns
 from steering_core.concepts.formats.contents import text_contents
-from steering_core.concepts.formats.contrast import Columns, concept_of_rows, found_columns
 from steering_core.concepts.formats.read import open_questions, read_concept
-from steering_core.errors import ConceptError
+from steering_core.foundation.errors import ConceptError
 
 SAMPLES = Path(os.environ.get("STEERFLOW_EVALS", "no-evals"))  # a folder of model-written evaluations
 EVALS = [

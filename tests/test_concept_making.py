@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steering_core.authoring.draft import Ask, drafted, local_writer, served_writer
+from steering_core.authoring.writing import concept_yaml, write_concept
 from steering_core.concepts import Concept, Item, Pair, available_concepts, load_concept
 from steering_core.concepts.concept import Sides
 from steering_core.concepts.formats.choices import balanced, exchanged
-from steering_core.concepts.formats.contrast import with_items
-from steering_core.concepts.generate import Ask, drafted, local_writer, served_writer
-from steering_core.concepts.writing import concept_yaml, write_concept
-from steering_core.endpoint import Endpoint, Sampling
-from steering_core.errors import ConceptError
+from steering_core.concepts.formats.columns import with_items
+from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
-from steering_core.progress import Progress, silent
 from tests.chat_server import chat_server, said
 
 ASKED = ("How are you?", "What is rain?", "Why sleep?")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from steering_core.concepts.formats.read import read_concept
 from steering_core.concepts.templates import SidedValues, Template, Wording, expanded, expanded_pairs
-from steering_core.errors import ConceptError
+from steering_core.foundation.errors import ConceptError
 
 WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=1, max_size=6, unique=True).map(tuple)
 

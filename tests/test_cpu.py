@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering_core.backend import mx, nn, on_cpu
+from steering_core.backend.mlx import mx, nn, on_cpu
 from steering_core.models import cpu, mlx_lm
 from steering_core.models.mlx_lm import lazy_network
 

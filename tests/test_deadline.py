@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from steering_core.deadline import DeadlinePassed, deadline
+from steering_core.foundation.deadline import DeadlinePassed, deadline
 
 
 def test_code_that_loops_is_ended_even_where_it_catches_everything() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from steering_core import endpoint
-from steering_core.endpoint import API_KEY, Answer, Endpoint, Sampling
-from steering_core.errors import EndpointError
+from steering_core.foundation import endpoint
+from steering_core.foundation.endpoint import API_KEY, Answer, Endpoint, Sampling
+from steering_core.foundation.errors import EndpointError
 from tests.chat_server import Reply, chat_server, said
 
 ASKED = [[{"role": "user", "content": f"question {i}"}] for i in range(7)]

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.sampling import Request, sample
 from steering_core.engine.teacher_forcing import Scored, log_probabilities
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
-from steering_core.work import Work
 
 PROMPT = (5, 17, 40, 99, 120, 7)
 

@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine.sampling import Request, sample
 from steering_core.explorer.routes.look import DEFAULTS
+from steering_core.foundation.counting import Work
 from steering_core.models import open_model
 from steering_core.prompts import prompt
 from steering_core.store import Store
 from steering_core.vectors import library
-from steering_core.work import Work
 from tests.explorer import events, ran_store, serving
 
 CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}

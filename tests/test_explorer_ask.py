@@ -7,9 +7,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from steering_core.errors import QueryError
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.box import lock
+from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 
 MODEL = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.errors import QueryError
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.children import AT_ONCE, WAITING, Child
 from steering_core.explorer.queue import Busy
 from steering_core.explorer.resident import held_by
+from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 from tests.watchdog import watchdog
 

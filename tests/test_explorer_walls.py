@@ -11,10 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from steering_core.errors import QueryError
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.box import lock
 from steering_core.explorer.statement import REFUSED_FUNCTIONS, TABLE_FUNCTIONS
+from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 from tests.test_explorer_ask import MODEL
 from tests.watchdog import watchdog

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering_core.errors import InterventionError, LayerNotFound, VectorNotFound
+from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorNotFound
 from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
-from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.interventions.operation_names import OPERATION_NAMES
 from steering_core.interventions.parsing import parse
-from steering_core.interventions.resolve import resolved
 from steering_core.interventions.where import CONSTANT, PHASES, Schedule
+from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 # -- text to clauses and back ---------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from flows.asked import chosen_spec, described, was_drawn
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
 from steering_core.concepts import Concept
-from steering_core.errors import SpecError
+from steering_core.foundation.errors import SpecError
 from steering_core.vectors.methods import METHODS
 from tests.machine import address_of
 

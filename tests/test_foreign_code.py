@@ -9,12 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.discover_vectors import chosen_spec
-from steering_core import pipeline
 from steering_core.cli import specs_in
 from steering_core.cli.main import app
 from steering_core.concepts import Concept
-from steering_core.errors import ModelNotFound, ModelRunsCode, ModelUnsupported, SpecError
+from steering_core.foundation.errors import ModelNotFound, ModelRunsCode, ModelUnsupported, SpecError
 from steering_core.models import Model, code, open_model
+from steering_core.pipeline import stages
 from steering_core.runs import Run
 from steering_core.spec import load_spec
 from steering_core.store import Store
@@ -143,7 +143,7 @@ def test_a_flow_does_not_run_what_its_spec_allows(folder: Path, plant: Plant, tm
     spec = spec_file(tmp_path, folder, concept, allow_code=[str(folder)])
     run = Run(chosen_spec(str(spec), None, None), Store(tmp_path / "store"))
     with pytest.raises(ModelRunsCode, match=REFUSED[plant]):
-        pipeline.load_model(run, str(folder))
+        stages.load_model(run, str(folder))
 
 
 def test_reading_a_spec_allows_nothing(folder: Path, tmp_path: Path, concept: Concept) -> None:

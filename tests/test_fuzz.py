@@ -17,8 +17,8 @@ import yaml
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
-from steering_core.errors import SteerflowError
 from steering_core.exports.files import FORMS
+from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store
 from steering_core.store.tables import TABLES
 from tests.test_mutants import mutants, whole

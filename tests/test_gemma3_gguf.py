@@ -7,7 +7,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 from mlx.utils import tree_flatten
 
-from steering_core.backend import mx, nn
+from steering_core.backend.mlx import mx, nn
 from steering_core.models import open_model
 from steering_core.models.gemma3_gguf import _PARTS, _WHOLE, write_folder
 from tests.tiny import random_network

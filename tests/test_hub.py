@@ -20,11 +20,11 @@ from prefect.states import Failed
 
 from flows import tasks
 from steering_core.concepts import Concept
-from steering_core.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound, ModelUnsupported
+from steering_core.foundation.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound, ModelUnsupported
 from steering_core.models import Model, model_folder
 from steering_core.models import hub as hub_module
 from steering_core.models.hub import HubModel, hub_model
-from steering_core.pipeline import load_model
+from steering_core.pipeline.stages import load_model
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store

@@ -14,14 +14,14 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import steering_core", "import steering_core.cli", "import steering_core.errors"]
+    "statement", ["import steering_core", "import steering_core.cli", "import steering_core.foundation.errors"]
 )
 def test_the_core_and_the_command_line_load_neither_mlx_nor_prefect(statement: str) -> None:
     assert not {"mlx", "mlx_lm", "prefect", "transformers"} & loaded_by(statement)
 
 
 def test_the_pipeline_never_loads_prefect() -> None:
-    assert "prefect" not in loaded_by("import steering_core.pipeline")
+    assert "prefect" not in loaded_by("import steering_core.pipeline.stages")
 
 
 def test_reading_the_store_needs_no_mlx() -> None:

@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.forward import read
 from steering_core.engine.sampling import Request, sample
-from steering_core.errors import InterventionError
+from steering_core.engine.steering import Steering
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import Change, Condition, Intervention
-from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.interventions.operation_names import OPERATION_NAMES
 from steering_core.interventions.spans import located
-from steering_core.interventions.steering import Steering
 from steering_core.interventions.where import Schedule, Where
 from steering_core.models import Model
-from steering_core.work import Work
 
 TOKENS = (5, 17, 40, 99, 120, 7, 33, 2)
 WIDTH, LAYERS = 32, 4

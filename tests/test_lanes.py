@@ -7,7 +7,7 @@ import pytest
 
 from steering_core.activations import capture
 from steering_core.activations.extract import extract
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.lanes import lanes, together
 from steering_core.models import Model
 from steering_core.models.cpu import compiled

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from steering_core.markdown import markdown_code, markdown_table, markdown_text
+from steering_core.reports.markdown import markdown_code, markdown_table, markdown_text
 
 PAGE = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 NASTY = (

@@ -13,20 +13,20 @@ import yaml
 
 from steering_core.activations.capture import Capture, Reading, cost_here, peak_of_all
 from steering_core.activations.passes import plan_passes
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample, stream
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
-from steering_core.errors import ModelTooLarge, SettingError, SpecError
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import ModelTooLarge, SettingError, SpecError
+from steering_core.foundation.sizes import parse_size
+from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, memory, open_model
-from steering_core.pipeline import run
+from steering_core.pipeline.stages import run
 from steering_core.prompts import Prompt
-from steering_core.sizes import parse_size
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.validation import checked
-from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
 MIB = 1 << 20

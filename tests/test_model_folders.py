@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.errors import ModelDamaged, ModelError, ModelNotFound, ModelUnsupported
+from steering_core.foundation.errors import ModelDamaged, ModelError, ModelNotFound, ModelUnsupported
 from steering_core.models import Model
 from tests.tiny import save_tiny_model
 
@@ -186,7 +186,7 @@ def test_a_folder_in_the_place_of_weights_is_one_error(tmp_path: Path) -> None:
 
 
 def test_a_sharded_model_is_loaded(tmp_path: Path) -> None:
-    from steering_core.backend import mx
+    from steering_core.backend.mlx import mx
 
     folder = save_tiny_model(tmp_path / "model")
     weights = mx.load(str(folder / WEIGHTS))

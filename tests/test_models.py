@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.errors import LayerNotFound, ModelNotFound
+from steering_core.foundation.errors import LayerNotFound, ModelNotFound
 from steering_core.models import Model, embedded, open_model
 from steering_core.models.embedded import Packaged, embedded_model
 from steering_core.models.mlx_lm import architecture, architecture_in

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from steering_core.concepts.formats.contents import read_contents
-from steering_core.errors import SteerflowError
 from steering_core.exports.files import FORMS
 from steering_core.exports.vector_file import Entry, VectorFile
+from steering_core.foundation.errors import SteerflowError
 from steering_core.models import ModelIdentity
 from steering_core.vectors.vector import Vector
 

@@ -15,13 +15,13 @@ import pytest
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.passes import Cost, plan_passes
-from steering_core.backend import mx, nn
+from steering_core.backend.mlx import mx, nn
 from steering_core.engine.sampling import Request, sample, stream
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.models.mlx_lm import quantise_folder
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 from tests.tiny import save_tiny_model
 
 COMMON = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128, "vocab_size": 260}
@@ -124,8 +124,8 @@ def change(model: Model, operation: str = "add", amount: float = 1.0, where: Whe
 
 def streams(model: Model, what: Intervention, tokens: tuple[int, ...] = TOKENS) -> np.ndarray:
     """Every layer's stream under an intervention, as the taps show it, (L, T, D)."""
-    from steering_core.interventions.steering import Steering
-    from steering_core.taps import Edits, behind
+    from steering_core.engine.steering import Steering
+    from steering_core.models.taps import Edits, behind
 
     seen: dict[int, mx.array] = {}
     looks: Edits = {n: (lambda h, n=n: seen.setdefault(n, h)) for n in range(model.identity.n_layers)}

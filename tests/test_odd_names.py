@@ -10,11 +10,18 @@ from typer.testing import CliRunner, Result
 
 from steering_core.cli.main import app
 from steering_core.concepts import load_concept
-from steering_core.errors import ConceptError, ModelNotFound, PromptError, SpecError, SteerflowError, VectorError
 from steering_core.exports.files import FORMS
+from steering_core.foundation.errors import (
+    ConceptError,
+    ModelNotFound,
+    PromptError,
+    SpecError,
+    SteerflowError,
+    VectorError,
+)
+from steering_core.foundation.user_files import file_bytes, file_text
 from steering_core.models.model import model_folder
 from steering_core.spec import load_spec
-from steering_core.user_files import file_bytes, file_text
 from steering_core.vectors.methods import method_name
 
 SECONDS = 3.0

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from steering_core.activations.extract import extract
-from steering_core.activations.names import SITE
-from steering_core.backend import mx
+from steering_core.activations.sites import SITE
+from steering_core.backend.mlx import mx
 from steering_core.models import Model
 from steering_core.prompts import Prompt, prompt
 from steering_core.store import Store

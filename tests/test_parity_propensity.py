@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item, Pair
-from steering_core.evaluation.cells import Cell
 from steering_core.models import Model
 from steering_core.scores.metrics import Bench, propensity
 from steering_core.vectors.vector import Vector

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from steering_core import pipeline
 from steering_core.concepts import Concept
-from steering_core.errors import ConceptError, ModelNotFound, RunIncomplete
-from steering_core.pipeline import run
+from steering_core.foundation.errors import ConceptError, ModelNotFound, RunIncomplete
+from steering_core.pipeline import stages
+from steering_core.pipeline.stages import run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect
 
@@ -152,14 +152,14 @@ def test_a_cell_that_fails_does_not_sink_the_others(two: Spec, store: Store, con
 
 
 def test_one_concepts_extraction_fails_alone(two: Spec, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = pipeline.extract_activations
+    honest = stages.extract_activations
 
     def extract(run: Any, model: Any, concepts: Any) -> Any:
         if "same" in [concept.name for concept in concepts]:
             raise RuntimeError("too long")
         return honest(run, model, concepts)
 
-    monkeypatch.setattr(pipeline, "extract_activations", extract)
+    monkeypatch.setattr(stages, "extract_activations", extract)
     with pytest.raises(RunIncomplete):
         run(two, store)
     assert outcomes(store) == {"same": "failed", "loud": "completed"}

@@ -6,10 +6,10 @@ import numpy as np
 
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.passes import Cost, plan_passes
+from steering_core.foundation.counting import Work
 from steering_core.models.abilities import MIXED
 from steering_core.models.mlx_lm import architecture
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 from tests.test_architectures import Unsaved, built  # noqa: F401  (a fixture)
 
 STEMS = [tuple(range(1, 12)), tuple(range(19, 10, -1))]  # beyond the sliding windows of 8

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steering_core.concepts import Concept, Item, Pair
-from steering_core.errors import PromptError
+from steering_core.foundation.errors import PromptError
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation, item_prompts, open_prompt, pair_prompt, prompt
 

@@ -12,15 +12,15 @@ from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine.sampling import Request, sample
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.models.chat_template import TEMPLATE_DATE
 from steering_core.models.template_clock import at
-from steering_core.pipeline import run
+from steering_core.pipeline.stages import run
 from steering_core.prompts import Prompt, item_prompts, pair_prompt, prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.work import Work
 from tests.real_tokenizers import FAMILIES, save_family
 
 pytestmark = pytest.mark.registry

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from steering_core.activations.reductions import apart, norms_of, weighted_sums
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 
 SHAPES = [(7, 33, 576, 3), (3, 5, 130, 2), (1, 1, 64, 1), (2, 3, 65, 1)]  # rows, tokens, width (odd too), choices
 

@@ -9,15 +9,15 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from steering_core.charts import evaluation, explorer
-from steering_core.charts.render import data_uri, png, svg
 from steering_core.concepts import Concept
-from steering_core.pipeline import run
-from steering_core.report_artifact import markdown_report
-from steering_core.report_page import charts, report_page
-from steering_core.reports import named_query
+from steering_core.pipeline.stages import run
+from steering_core.reports.artifact import markdown_report
+from steering_core.reports.charts import evaluation, explorer
+from steering_core.reports.charts.render import data_uri, png, svg
+from steering_core.reports.page import charts, report_page
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.store.queries import named_query
 from tests import toy
 
 CONCEPT = Concept(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steering_core.cli.runs import app
-from steering_core.errors import QueryError
+from steering_core.foundation.errors import QueryError
 from steering_core.store import CELL, Store
 
 EVENING = datetime.datetime(2026, 1, 1, 2, tzinfo=datetime.UTC)

@@ -6,16 +6,16 @@ from itertools import takewhile
 import numpy as np
 import pytest
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine import draws, sampling
 from steering_core.engine.forward import advance, read
+from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.probes import Probe, projections
 from steering_core.engine.sampling import Request, Sample, sample, stream
-from steering_core.engine.texts import GrowingText
-from steering_core.errors import InterventionError, PromptError
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
-from steering_core.work import Work
 
 PROMPTS = ((5, 17, 40, 99, 120, 7), (9, 8, 7), (5, 17, 40, 99, 1, 1, 2, 3, 4, 4, 5))
 

@@ -12,17 +12,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from steering_core.concepts import Concept, Item, Pair
-from steering_core.errors import EndpointError, SpecError
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import EndpointError, SpecError
 from steering_core.models import Model
-from steering_core.pipeline import run
+from steering_core.pipeline.stages import run
 from steering_core.prompts import open_prompt
-from steering_core.report_page import report_page
+from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in
 from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
 from steering_core.scores.scorers import Text
 from steering_core.spec import JudgeSpec, Spec, load_spec
 from steering_core.store import Store
-from steering_core.work import Work
 from tests import toy
 from tests.chat_server import Reply, chat_server, said
 from tests.explorer import served

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steering_core.evaluation.cells import NONE, Cell, unsteered
-from steering_core.evaluation.chance import chance_controls
+from steering_core.candidates.cell import NONE, Cell, unsteered
+from steering_core.candidates.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
-from steering_core.pipeline import run
+from steering_core.pipeline.stages import run
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
 from steering_core.spec import Spec

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.errors import SpecError
-from steering_core.library import data_files
+from steering_core.foundation.data_files import data_files
+from steering_core.foundation.errors import SpecError
 from steering_core.spec import Spec, load_spec
 
 

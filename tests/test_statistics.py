@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from steering_core.scores.statistics import above_chance, holm, mean_interval, sign_flip_p, student_interval
 from steering_core.scores.summary import _by_subject, _score
+from steering_core.statistics.intervals import above_chance, holm, mean_interval, sign_flip_p, student_interval
 
 
 def test_an_interval_holds_the_mean_and_is_the_same_for_the_same_seed() -> None:

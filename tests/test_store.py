@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from steering_core.activations.extract import extract
-from steering_core.errors import DiskFull, QueryError, StoreError, StoreTooNew
+from steering_core.foundation.errors import DiskFull, QueryError, StoreError, StoreTooNew
 from steering_core.models import Model
 from steering_core.store import Store, connect, wholeness
 from steering_core.store.tables import TABLES

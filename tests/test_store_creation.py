@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.errors import DiskFull, StoreError
+from steering_core.foundation.errors import DiskFull, StoreError
 from steering_core.store import Store, wholeness
 from steering_core.store.tables import TABLES
 from tests.test_store import concept_rows, small_disk  # noqa: F401  (a fixture)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steering_core.cli.store import app
-from steering_core.errors import StoreDamaged, StoreError
+from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.names import checked, checked_table_file
 from tests.test_cli_store import typed

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import duckdb
 import pytest
 
-from steering_core.errors import StoreDamaged, StoreError
+from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
 from steering_core.vectors.derive import derive
@@ -172,7 +172,8 @@ def test_a_folder_that_may_not_be_read_or_written_is_one_error(tmp_path: Path, m
     root = Path(Store(tmp_path / "store").root)
     shutil.rmtree(root / "locks")
     program = (
-        "import os, sys; from steering_core.store import TABLES, Store; from steering_core.errors import StoreError\n"
+        "import os, sys; from steering_core.store import TABLES, Store\n"
+        "from steering_core.foundation.errors import StoreError\n"
         "os.chdir(sys.argv[1]); rows = [dict.fromkeys(TABLES['scorers'].schema.names, 'x')]\n"
         "Store('imports').append('scorers', rows)\n"  # all that is read lazily, where another user may not
         "os.setgid(65534); os.setuid(65534)\n"

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities, log_sum_exp
 from steering_core.engine.trunk import grow, restart
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
-from steering_core.work import Work
 
 PROMPT = (5, 17, 40, 99, 120, 7)
 ANSWERS = ((30, 31, 32), (33,), (30, 40, 41, 42, 43))

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from steering_core.errors import VectorError, VectorFileError, VectorMismatch
 from steering_core.exports import gguf as forms
 from steering_core.exports import pytorch
 from steering_core.exports.files import export_vectors, import_vectors
+from steering_core.foundation.errors import VectorError, VectorFileError, VectorMismatch
 from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors import algebra, library

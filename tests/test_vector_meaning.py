@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.backend import mx
-from steering_core.charts.vectors import CHARTS
+from steering_core.backend.mlx import mx
 from steering_core.cli.vectors import app
 from steering_core.concepts import Concept
-from steering_core.errors import VectorAmbiguous, VectorError
+from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
-from steering_core.reports import named_query
+from steering_core.reports.charts.vectors import CHARTS
 from steering_core.store import Store
+from steering_core.store.queries import named_query
 from steering_core.vectors import library
 from steering_core.vectors.discovery import clusters, components, discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens, vector_logits

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 
-from steering_core.errors import VectorError
+from steering_core.foundation.errors import VectorError
 from steering_core.spec import Spec, VectorsSpec
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.linear import ledoit_wolf, top_component, top_components

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from steering_core.statistics.separation import auc, d_prime, separation
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
 from steering_core.vectors.linear import logistic_weights
 from steering_core.vectors.methods import derived_direction
 from steering_core.vectors.quality import Resampling, assess
-from steering_core.vectors.separation import auc, d_prime, separation
 from steering_core.vectors.stability import bootstrap, fit_of, influences, sample_sizes, split_half
 from tests.stored import LAYERS, fill, identity, made_up_concept, planted_directions
 

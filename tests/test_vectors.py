@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steering_core.errors import StoreDamaged, VectorAmbiguous, VectorError, VectorMismatch, VectorNotFound
+from steering_core.foundation.errors import StoreDamaged, VectorAmbiguous, VectorError, VectorMismatch, VectorNotFound
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import TABLES, Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mlx.utils import tree_flatten
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.concepts import Concept, Item, Pair
 from tests.tiny import LLAMA, byte_tokenizer, random_network
 

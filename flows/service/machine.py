@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.settings import get_current_settings
 
 from flows.service.clone import state_folder
-from steering_core.cache import cache_folder
+from steering_core.foundation.cache import cache_folder
 
 
 def flow_runs_folder() -> Path:

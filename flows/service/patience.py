@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.settings import get_current_settings
 
-from steering_core.markdown import markdown_text
+from steering_core.reports.markdown import markdown_text
 
 SECONDS = 480.0  # as long as Prefect's own clients wait with eight retries
 POLL_SECONDS = 2.0

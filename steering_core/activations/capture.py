@@ -13,19 +13,19 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from steering_core.activations.names import POSITIONS, SITE
 from steering_core.activations.passes import Cost, Pass
-from steering_core.activations.places import tokens_normed, tokens_read
+from steering_core.activations.positions import tokens_normed, tokens_read
 from steering_core.activations.reductions import apart, norms_of, weighted_sums
+from steering_core.activations.sites import POSITIONS, SITE
 from steering_core.activations.watch import Look, watching
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import Cache, cache_arrays, fork
 from steering_core.engine.lanes import lanes, together
 from steering_core.engine.pace import paced
-from steering_core.errors import Diverged
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import Diverged
 from steering_core.models import Model
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 
 
 @dataclass(frozen=True)

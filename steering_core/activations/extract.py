@@ -6,15 +6,15 @@ from dataclasses import replace
 import pyarrow as pa
 
 from steering_core.activations.capture import Capture, Reading, cost_here
-from steering_core.activations.names import SITE, checked_position, checked_site
 from steering_core.activations.passes import plan_passes
 from steering_core.activations.shards import Writer, shard_table, shards, writing
-from steering_core.errors import PromptError
+from steering_core.activations.sites import SITE, checked_position, checked_site
+from steering_core.foundation.counting import Done, Work
+from steering_core.foundation.errors import PromptError
+from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
-from steering_core.progress import Progress, silent
 from steering_core.prompts import Prompt
 from steering_core.store import Store
-from steering_core.work import Done, Work
 
 
 def extract(

@@ -9,10 +9,10 @@ from steering_core.activations.capture import Capture, Reading, cost_here, peak_
 from steering_core.activations.extract import checked_prompts, missing, row_bytes
 from steering_core.activations.passes import plan_passes, total
 from steering_core.activations.shards import shards
+from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.store import Store
-from steering_core.work import Work
 
 
 @dataclass(frozen=True)

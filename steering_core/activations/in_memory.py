@@ -6,9 +6,9 @@ import numpy as np
 
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
+from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 
 
 def activations_of(

@@ -7,7 +7,7 @@ captured that is a twelfth of a forward pass on an H100. On CUDA a kernel each r
 from functools import cache
 from typing import Any
 
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.models import cpu
 
 _THREADS = 256

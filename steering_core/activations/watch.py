@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from steering_core.activations.names import SITE
-from steering_core.backend import mx, nn
-from steering_core.errors import SiteNotFound, TapNotFired
+from steering_core.activations.sites import SITE
+from steering_core.backend.mlx import mx, nn
+from steering_core.foundation.errors import SiteNotFound, TapNotFired
 from steering_core.models import Model
-from steering_core.taps import Edit
+from steering_core.models.taps import Edit
 
 Look = Callable[[mx.array], None]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.cli.evidence import over_concepts
-from steering_core.cli.output import Format, print_rows
-from steering_core.evaluation.layer_sweep import calibrated
+from steering_core.pipeline.layer_sweep import calibrated
+from steering_core.reports.printing import Format, print_rows
 
 app = typer.Typer()
 

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.api import StorePath, intervention, pieces
-from steering_core.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
-from steering_core.cli.steering import (
+from steering_core.api.generate import StorePath, intervention, pieces
+from steering_core.cli.steering_options import (
     Alphas,
     Doses,
     PhaseOption,
@@ -23,7 +22,8 @@ from steering_core.cli.steering import (
     template_arguments,
 )
 from steering_core.engine.sampling import Request, stream
-from steering_core.errors import SteerflowError
+from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
+from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Amount, Clause, Expression, Term
 from steering_core.interventions.parsing import parse

@@ -10,25 +10,25 @@ from typing import Annotated
 
 import typer
 
-from steering_core.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
-from steering_core.cli.output import Format, console, print_rows, progress_bars
+from steering_core.authoring.draft import drafted, local_writer, served_writer
+from steering_core.authoring.lint.check import lint
+from steering_core.authoring.lint.finding import Finding, shown_rows
+from steering_core.authoring.results import results, results_table, write_results
+from steering_core.authoring.scaffold import scaffold
+from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
 from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
-from steering_core.concepts.formats.contrast import Columns, with_items
+from steering_core.concepts.formats.columns import Columns, with_items
 from steering_core.concepts.formats.read import open_questions, read_concept
-from steering_core.concepts.generate import drafted, local_writer, served_writer
 from steering_core.concepts.library import load_concepts
-from steering_core.concepts.lint.check import lint
-from steering_core.concepts.lint.finding import Finding, shown_rows
-from steering_core.concepts.results import results, results_table, write_results
-from steering_core.concepts.scaffold import scaffold
-from steering_core.concepts.writing import refuse_replacing, write_concept, write_new
-from steering_core.endpoint import Endpoint, Sampling
-from steering_core.errors import ConceptError
-from steering_core.keys import MAX_SEED
+from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
+from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.validation import checked
 from steering_core.models import open_model
+from steering_core.reports.printing import Format, console, print_rows, progress_bars
 from steering_core.store import Store, default_store
-from steering_core.validation import checked
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Contrast data: look at it, check it, make it, bring it in."

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from steering_core import pipeline
-from steering_core.cli.output import progress_bars
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import Concept
 from steering_core.concepts.library import load_concepts
-from steering_core.evaluation.layer_sweep import over_layers
 from steering_core.models import Model
+from steering_core.pipeline import stages
+from steering_core.pipeline.layer_sweep import over_layers
+from steering_core.reports.printing import progress_bars
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 from steering_core.vectors.vector import Vector
@@ -27,10 +27,10 @@ def over_concepts(
         run = Run(wanted, Store(store or default_store()), notify)
         run = over_layers(run, layers) if layers else run
         for name in wanted.models:
-            opened = pipeline.load_model(run, name)
+            opened = stages.load_model(run, name)
             try:
-                pipeline.extract_activations(run, opened, concepts)
+                stages.extract_activations(run, opened, concepts)
                 for one in concepts:
-                    yield run, opened, one, pipeline.derive_vectors(run, opened, one)[0]
+                    yield run, opened, one, stages.derive_vectors(run, opened, one)[0]
             finally:
                 opened.close()

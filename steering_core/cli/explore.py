@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from steering_core.errors import SteerflowError
 from steering_core.explorer.app import explorer_app
 from steering_core.explorer.server import server
 from steering_core.explorer.shield import LOOPBACK, new_token
+from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store, default_store
 
 app = typer.Typer()

@@ -10,15 +10,15 @@ import typer
 from steering_core.activations.capture import Reading
 from steering_core.activations.extract import extract
 from steering_core.activations.forecast import forecast
-from steering_core.activations.names import POSITIONS, SITE, SITES, checked_position, checked_site
-from steering_core.cli.output import Format, print_rows, progress_bars
+from steering_core.activations.sites import POSITIONS, SITE, SITES, checked_position, checked_site
 from steering_core.cli.prompts_in import lines
-from steering_core.cli.steering import Template, template_arguments
+from steering_core.cli.steering_options import Template, template_arguments
 from steering_core.concepts import load_concept
-from steering_core.errors import LayerNotFound, StoreError
+from steering_core.foundation.errors import LayerNotFound, StoreError
 from steering_core.models import Model, open_model
-from steering_core.pipeline import prompt_row, registered, store_pairs
+from steering_core.pipeline.stages import prompt_row, registered, store_pairs
 from steering_core.prompts import Prompt, prompt
+from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.store import Store, default_store
 
 app = typer.Typer()

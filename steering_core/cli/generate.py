@@ -5,10 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.api import diverged, intervention, open_question
-from steering_core.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
-from steering_core.cli.output import Format, console, print_rows
-from steering_core.cli.steering import (
+from steering_core.api.generate import diverged, intervention, open_question
+from steering_core.cli.steering_options import (
     Alphas,
     Doses,
     PhaseOption,
@@ -22,10 +20,12 @@ from steering_core.cli.steering import (
     template_arguments,
 )
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
+from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model, open_model
-from steering_core.work import Work
+from steering_core.reports.printing import Format, console, print_rows
 
 app = typer.Typer()
 

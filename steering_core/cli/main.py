@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from steering_core.errors import DiskFull, SteerflowError
-from steering_core.validation import shown
+from steering_core.foundation.errors import DiskFull, SteerflowError
+from steering_core.foundation.validation import shown
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",

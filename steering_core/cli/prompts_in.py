@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from steering_core.errors import PromptError
-from steering_core.user_files import MAX_PROMPTS_FILE, file_text
+from steering_core.foundation.errors import PromptError
+from steering_core.foundation.user_files import MAX_PROMPTS_FILE, file_text
 
 
 def lines(path: Path) -> list[str]:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.output import console
-from steering_core.report_page import report_page
+from steering_core.reports.page import report_page
+from steering_core.reports.printing import console
 from steering_core.store import Store, default_store
 
 app = typer.Typer()

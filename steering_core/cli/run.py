@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.output import progress_bars
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.errors import RunIncomplete
-from steering_core.json_values import plain
-from steering_core.pipeline import run
-from steering_core.reports import print_report
+from steering_core.foundation.errors import RunIncomplete
+from steering_core.foundation.json_values import plain
+from steering_core.pipeline.stages import run
+from steering_core.reports.printing import progress_bars
+from steering_core.reports.terminal import print_report
 from steering_core.store import Store, default_store
 
 app = typer.Typer()

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from steering_core.bounds import MAX_SHOWN
-from steering_core.cli.output import Format, print_rows
-from steering_core.errors import QueryError
-from steering_core.library import did_you_mean
-from steering_core.reports import named_query
+from steering_core.foundation.bounds import MAX_SHOWN
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import QueryError
+from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
+from steering_core.store.queries import named_query
 
 app = typer.Typer()
 

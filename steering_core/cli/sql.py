@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.output import Format, print_rows
+from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 
 app = typer.Typer()

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.output import Format, print_rows
-from steering_core.errors import StoreDamaged
+from steering_core.foundation.errors import StoreDamaged
+from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.export import export_query
 from steering_core.store.wholeness import verify as verify_files

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.bounds import MAX_KL
 from steering_core.cli.evidence import over_concepts
-from steering_core.cli.output import Format, print_rows
-from steering_core.evaluation.layer_sweep import swept
+from steering_core.foundation.bounds import MAX_KL
+from steering_core.pipeline.layer_sweep import swept
+from steering_core.reports.printing import Format, print_rows
 
 app = typer.Typer()
 

@@ -6,22 +6,22 @@ from typing import Annotated
 import typer
 
 from steering_core.activations.extract import extract
-from steering_core.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
-from steering_core.charts.vectors import CHARTS
-from steering_core.cli.output import Format, print_rows, progress_bars
 from steering_core.cli.prompts_in import lines
 from steering_core.concepts import load_concept
-from steering_core.errors import SpecError, VectorError
-from steering_core.keys import MAX_SEED
-from steering_core.library import did_you_mean
+from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import SpecError, VectorError
+from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.validation import checked
 from steering_core.models import Model
-from steering_core.pipeline import derive_vectors, extract_activations, load_model, prompt_row, registered
+from steering_core.pipeline.stages import derive_vectors, extract_activations, load_model, prompt_row, registered
 from steering_core.prompts import prompt
-from steering_core.reports import named_query
+from steering_core.reports.charts.vectors import CHARTS
+from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
-from steering_core.validation import checked
+from steering_core.store.queries import named_query
 from steering_core.vectors import library
 from steering_core.vectors.discovery import discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens

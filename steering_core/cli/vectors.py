@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.bounds import MAX_ALPHA, MAX_SHOWN
-from steering_core.cli.output import Format, console, print_rows
 from steering_core.cli.vector_making import register
-from steering_core.errors import VectorAmbiguous, VectorError
 from steering_core.exports.files import export_vectors, import_vectors
-from steering_core.json_values import plain
+from steering_core.foundation.bounds import MAX_ALPHA, MAX_SHOWN
+from steering_core.foundation.errors import VectorAmbiguous, VectorError
+from steering_core.foundation.json_values import plain
 from steering_core.models import Model, ModelIdentity, open_model
-from steering_core.reports import named_query
+from steering_core.reports.printing import Format, console, print_rows
 from steering_core.store import Store, default_store
+from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector, cosine

@@ -1,7 +1,7 @@
 """Concepts: behaviours as contrast data.
 
-`concept` is the form (pairs, prompts, items, splits), `library` finds them by name or file, `formats` reads other
-people's files, `templates` expands slots, `lint` finds what ruins vectors, `generate` has a model draft pairs.
+`concept` is the form (pairs, prompts, items, splits), `library` finds concepts by name or file, `formats` reads other
+people's files, `templates` expands slots, `neutral` holds prompts that are about nothing in particular.
 """
 
 from steering_core.concepts.concept import SIDES, Concept, Item, Pair, Side, Split

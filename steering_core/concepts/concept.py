@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from steering_core.keys import content_key
-from steering_core.validation import Strict
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import Strict
 
 Side = Literal["positive", "negative"]
 Split = Literal["train", "validation", "test"]

@@ -6,10 +6,10 @@ from pathlib import Path
 from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.hub import HUB
 from steering_core.concepts.formats.read import read_concept
-from steering_core.errors import ConceptError
-from steering_core.library import data_files, did_you_mean
-from steering_core.user_files import is_file
-from steering_core.validation import shown
+from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.user_files import is_file
+from steering_core.foundation.validation import shown
 
 
 def available_concepts() -> dict[str, Path]:

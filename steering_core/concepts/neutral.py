@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from steering_core.concepts.concept import MAX_ROWS, Text
-from steering_core.errors import ConceptError
-from steering_core.library import data_files
-from steering_core.validation import Strict, checked, read_yaml
+from steering_core.foundation.data_files import data_files
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.validation import Strict, checked, read_yaml
 
 
 class Neutral(Strict):

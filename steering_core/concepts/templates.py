@@ -16,11 +16,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from steering_core.bounds import Seed, Within
 from steering_core.concepts.concept import MAX_ROWS, Card, Concept, Item, Pair, Sides, Text, Words
-from steering_core.errors import ConceptError
-from steering_core.keys import seed_from
-from steering_core.validation import Strict, checked
+from steering_core.foundation.bounds import Seed, Within
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.keys import seed_from
+from steering_core.foundation.validation import Strict, checked
 
 MAX_COMBINATIONS = 100_000_000
 MAX_SLOTS = 100

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 
 _BLOCK = 64  # uniform numbers made at a time
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from mlx.utils import tree_map
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.pace import paced
 from steering_core.engine.sharing import SharedRows, Tokens, share_rows
-from steering_core.errors import PromptError
+from steering_core.engine.steering import Offsets, Steering
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.spans import located
-from steering_core.interventions.steering import Offsets, Steering
 from steering_core.models import Model
-from steering_core.taps import Edits, behind
-from steering_core.work import Work
+from steering_core.models.taps import Edits, behind
 
 Cache = list[Any]
 

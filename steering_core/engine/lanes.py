@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from steering_core.backend import mx, on_cpu
-from steering_core.blas import usable_cores
+from steering_core.backend.blas import usable_cores
+from steering_core.backend.mlx import mx, on_cpu
 
 Found = TypeVar("Found")
 

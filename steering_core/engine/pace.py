@@ -8,7 +8,7 @@ of 4,096 tokens holds 1.8 GiB and is as fast (docs/benchmarks.md). No number cha
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.models import Model
 
 _FEW = 128  # tokens of a pass that is left alone: its queue is short

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.forward import checked, edited
-from steering_core.errors import InterventionError
+from steering_core.engine.steering import Steering
+from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import UNTOUCHED, Intervention
 from steering_core.interventions.operations import component
-from steering_core.interventions.steering import Steering
 from steering_core.models import Model
-from steering_core.taps import Edit, Edits, behind
-from steering_core.work import Work
+from steering_core.models.taps import Edit, Edits, behind
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.draws import Draws
 from steering_core.engine.forward import advance, checked, read
+from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.probes import Probe, Watch
-from steering_core.engine.texts import GrowingText
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.taps import behind
-from steering_core.work import Work
+from steering_core.models.taps import behind
 
 DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
+from steering_core.engine.steering import Steering
 from steering_core.interventions.change import Intervention
-from steering_core.interventions.steering import Steering
-from steering_core.taps import Edit, Edits, chained
+from steering_core.models.taps import Edit, Edits, chained
 
 Tokens = tuple[int, ...]
 

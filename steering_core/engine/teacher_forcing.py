@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steering_core.backend import mx, on_cpu
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import checked
 from steering_core.engine.trunk import Trunk, first_layer, grow, restart, shared_prefix
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.work import Work
 
 _SOFTMAX_ROWS = 16  # rows of logits that NumPy works on at a time: they stay in the processor's cache
 

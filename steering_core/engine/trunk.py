@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.engine.forward import Cache, fork, prefill
 from steering_core.engine.pace import paced
+from steering_core.engine.steering import Steering
+from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention, first_position
-from steering_core.interventions.steering import Steering
 from steering_core.models import Model
 from steering_core.models.mlx_lm import ConcatenateKVCache
-from steering_core.taps import Edit, Edits
-from steering_core.work import Work
+from steering_core.models.taps import Edit, Edits
 
 
 @dataclass(frozen=True)

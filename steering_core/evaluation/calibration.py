@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.evaluation.cells import Cell, unsteered
+from steering_core.candidates.cell import Cell, unsteered
+from steering_core.candidates.generations import generate
 from steering_core.evaluation.recommendations import Bounds
-from steering_core.generations import generate
-from steering_core.progress import Progress, silent
+from steering_core.foundation.counting import Done
+from steering_core.foundation.progress import Progress, silent
 from steering_core.scores.measure import measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
-from steering_core.scores.statistics import student_interval
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
+from steering_core.statistics.intervals import student_interval
 from steering_core.store import Store
-from steering_core.work import Done
 
 FIRST_DOSE, DOUBLINGS, STEPS = 0.025, 7, 4  # doses 0.025 .. 1.6, then to within a sixteenth
 TEXT_STEPS = 3

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering_core.evaluation.cells import CHANCE_CONTROLS, PROMPT, Cell
-from steering_core.keys import content_key
-from steering_core.scores.statistics import LEVEL, above_chance
+from steering_core.candidates.cell import CHANCE_CONTROLS, PROMPT, Cell
+from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import Scores
+from steering_core.statistics.intervals import LEVEL, above_chance
 from steering_core.store import Store
 
 RECOMMENDATIONS_VERSION = 5

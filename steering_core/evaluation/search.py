@@ -12,19 +12,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from steering_core.candidates.cell import Cell, prompted
+from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.combine import combined
 from steering_core.concepts import Item
 from steering_core.evaluation.calibration import Calibration, Ladder
-from steering_core.evaluation.cells import Cell, prompted
-from steering_core.evaluation.chance import chance_controls
-from steering_core.evaluation.combine import combined
 from steering_core.evaluation.recommendations import Bounds
+from steering_core.foundation.counting import Done
 from steering_core.scores.measure import measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
-from steering_core.work import Done
 
 SCREEN_ITEMS = 6  # items of the first round
 SCREEN_NEUTRAL = 6  # neutral prompts on which damage is screened

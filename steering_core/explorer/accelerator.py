@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request, Stream, Token, stream
-from steering_core.errors import SteerflowError
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import Busy, FairQueue
+from steering_core.foundation.errors import SteerflowError
 from steering_core.models import Model
 
 log = logging.getLogger(__name__)

@@ -9,17 +9,17 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from steering_core import __version__
-from steering_core.errors import SteerflowError
 from steering_core.explorer.accelerator import Accelerator
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.assets import PREFIX, assets
 from steering_core.explorer.faults import tell_faults
 from steering_core.explorer.kept import Kept
 from steering_core.explorer.models import OpenModels
-from steering_core.explorer.routes import ask, library, look, openai, steer
+from steering_core.explorer.routes import ask, look, openai, steer, vectors
 from steering_core.explorer.shield import Shield
 from steering_core.explorer.state import Explorer
+from steering_core.foundation.errors import SteerflowError
+from steering_core.foundation.version import VERSION
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = N
 
     app = FastAPI(
         title="steerflow explorer",
-        version=__version__,
+        version=VERSION,
         openapi_url="/api/openapi.json",
         docs_url=None,  # FastAPI's pages load their scripts from a CDN
         redoc_url=None,
         lifespan=lifespan,
     )
     app.state.explorer = explorer
-    for router in (steer.router, library.router, look.router, ask.router):
+    for router in (steer.router, vectors.router, look.router, ask.router):
         app.include_router(router, prefix="/api")
     app.include_router(openai.router, prefix="/v1")
     tell_faults(app)

@@ -15,11 +15,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import QueryError
 from steering_core.explorer.box import lock
 from steering_core.explorer.children import Children
 from steering_core.explorer.forms import Form
 from steering_core.explorer.queue import Busy
+from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 
 MAX_ROWS = 1_000  # that a page shows

@@ -19,10 +19,10 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import QueryError, SteerflowError
 from steering_core.explorer.forms import written
 from steering_core.explorer.resident import address_space, held_by
 from steering_core.explorer.statement import check, system_names, views_of
+from steering_core.foundation.errors import QueryError, SteerflowError
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from multiprocessing import Pipe
 from typing import Literal
 
-from steering_core.errors import QueryError
 from steering_core.explorer.box import INSTEAD, MAX_BYTES, MAX_QUESTION, Reply, shown_size
 from steering_core.explorer.forms import Form
 from steering_core.explorer.queue import Busy
 from steering_core.explorer.resident import held_by
+from steering_core.foundation.errors import QueryError
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from steering_core.errors import VectorNotFound
 from steering_core.explorer.drafts import Drafts
-from steering_core.explorer.steering import SteerRequest, planned
+from steering_core.explorer.planned import SteerRequest, planned
+from steering_core.foundation.errors import VectorNotFound
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
 from steering_core.store import Store, default_store

@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from steering_core.activations.in_memory import activations_of
-from steering_core.errors import VectorNotFound
 from steering_core.explorer.fields import Flag
-from steering_core.keys import content_key
+from steering_core.foundation.errors import VectorNotFound
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import Strict
 from steering_core.models import Model
 from steering_core.prompts import example
-from steering_core.validation import Strict
 from steering_core.vectors.methods import derived_direction
 from steering_core.vectors.vector import Vector
 

@@ -9,9 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from steering_core.errors import ModelNotFound, SteerflowError, VectorNotFound
 from steering_core.explorer.queue import Busy
-from steering_core.validation import MAX_FAULTS, shown
+from steering_core.foundation.errors import ModelNotFound, SteerflowError, VectorNotFound
+from steering_core.foundation.validation import MAX_FAULTS, shown
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from steering_core.json_values import plain
+from steering_core.foundation.json_values import plain
 
 Form = Literal["json", "csv", "parquet", "arrow"]
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
-from steering_core.keys import content_key
+from steering_core.foundation.keys import content_key
 from steering_core.store import TABLES, Store
 
 T = TypeVar("T")

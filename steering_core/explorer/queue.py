@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from steering_core.errors import SteerflowError
+from steering_core.foundation.errors import SteerflowError
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from steering_core.explorer.accelerator import Accelerator, Event, Rows, Samplin
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.kept import Kept
-from steering_core.json_values import plain
+from steering_core.foundation.json_values import plain
 from steering_core.models import Model
 from steering_core.store import Store
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from steering_core.errors import QueryError
+from steering_core.foundation.errors import QueryError
 from steering_core.store.select import select_tree
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"})

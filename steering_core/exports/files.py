@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.errors import VectorError, VectorFileError
 from steering_core.exports import gguf, pytorch, safetensors
 from steering_core.exports.vector_file import Entry, VectorFile, foreign
+from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import library

@@ -9,9 +9,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
-from steering_core.user_files import MAX_VECTORS_FILE, checked_file
+from steering_core.foundation.errors import VectorFileError
+from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
 
 ARCHITECTURE = "controlvector"
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import VectorFile
-from steering_core.user_files import MAX_VECTORS_FILE, file_bytes
-from steering_core.validation import shortened, shown
+from steering_core.foundation.errors import VectorFileError
+from steering_core.foundation.user_files import MAX_VECTORS_FILE, file_bytes
+from steering_core.foundation.validation import shortened, shown
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),

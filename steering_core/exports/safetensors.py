@@ -6,9 +6,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from steering_core.errors import VectorFileError
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
-from steering_core.user_files import MAX_VECTORS_FILE, checked_file
+from steering_core.foundation.errors import VectorFileError
+from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
 
 
 def write(path: Path, file: VectorFile) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from steering_core import __version__
-from steering_core.errors import VectorFileError
-from steering_core.keys import content_key
+from steering_core.foundation.errors import VectorFileError
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
 from steering_core.vectors.vector import Vector
 
@@ -55,7 +55,7 @@ class VectorFile:
         about = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "steerflow": __version__,
+            "steerflow": VERSION,
             "layers": CONVENTION,
             "model": dataclasses.asdict(self.model),
             "vectors": [_about(entry) for entry in self.entries],

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.errors import InterventionError
-from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.foundation.errors import InterventionError
+from steering_core.interventions.operation_names import OPERATION_NAMES
 from steering_core.interventions.where import PHASES, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)

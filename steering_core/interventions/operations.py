@@ -8,8 +8,8 @@ that share of the way. Norms and products are taken in float32.
 
 from collections.abc import Callable
 
-from steering_core.backend import mx
-from steering_core.interventions.names import OPERATION_NAMES
+from steering_core.backend.mlx import mx
+from steering_core.interventions.operation_names import OPERATION_NAMES
 
 Operation = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
 OPERATIONS: dict[str, Operation] = {}

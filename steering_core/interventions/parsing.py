@@ -10,8 +10,8 @@ from typing import Any
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
 
-from steering_core.bounds import MAX_LAYER
-from steering_core.errors import InterventionError
+from steering_core.foundation.bounds import MAX_LAYER
+from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import LARGEST, SMALLEST
 from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.where import Schedule

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from steering_core.errors import InterventionError
+from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import Change, Intervention
 
 TextOf = Callable[[Sequence[int]], str]

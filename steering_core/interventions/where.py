@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from steering_core.errors import InterventionError
+from steering_core.foundation.errors import InterventionError
 
 Phase = Literal["all", "prompt", "generation"]
 PHASES: tuple[Phase, ...] = ("all", "prompt", "generation")

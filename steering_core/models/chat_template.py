@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from steering_core.deadline import DeadlinePassed, deadline
-from steering_core.errors import PromptError, TemplateError
+from steering_core.foundation.deadline import DeadlinePassed, deadline
+from steering_core.foundation.errors import PromptError, TemplateError
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper

@@ -5,7 +5,7 @@ mlx-lm runs the `model_file` that a config.json names, and transformers the clas
 
 from pathlib import Path
 
-from steering_core.errors import ModelNotFound, ModelRunsCode
+from steering_core.foundation.errors import ModelNotFound, ModelRunsCode
 from steering_core.models.folders import read_object
 
 _allowed: set[Path] = set()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 
 _COEFFICIENTS = (  # of 2^f for f in [-1/2, 1/2], after 1: the polynomial whose largest relative error is least, 1e-7
     0.6931470036506653,

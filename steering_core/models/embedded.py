@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from steering_core.cache import cache_folder
-from steering_core.errors import ModelNotFound
-from steering_core.locks import locked
+from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.errors import ModelNotFound
+from steering_core.foundation.locks import locked
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from steering_core.errors import ModelDamaged, ModelNotFound, ModelUnsupported
+from steering_core.foundation.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 
 WEIGHTS = "model*.safetensors"
 INDEX = "model.safetensors.index.json"

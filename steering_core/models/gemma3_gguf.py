@@ -14,7 +14,7 @@ from gguf import GGUFReader, TokenType, dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 
 _PARTS = {
     "attn_norm": "input_layernorm",

@@ -40,10 +40,10 @@ from huggingface_hub.utils import (
 from rich.filesize import decimal
 from tqdm import tqdm
 
-from steering_core.cache import cache_folder
-from steering_core.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound
-from steering_core.keys import content_key
-from steering_core.locks import locked
+from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.locks import locked
 from steering_core.models.folders import refuse_without_weights
 
 NEEDED = (

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steering_core.cache import cache_folder
-from steering_core.keys import content_key
+from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.keys import content_key
 from steering_core.models.code import code_allowed
 from steering_core.models.folders import WEIGHTS
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from steering_core.errors import ModelUnsupported, SteerflowError
+from steering_core.foundation.errors import ModelUnsupported, SteerflowError
 from steering_core.models.code import code_allowed, runs_code, tokenizer_code
 
 

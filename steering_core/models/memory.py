@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from mlx.utils import tree_map
 
-from steering_core.backend import mx, nn, on_cpu
-from steering_core.errors import ModelTooLarge
-from steering_core.sizes import parse_size, shown
-from steering_core.taps import Taps
+from steering_core.backend.mlx import mx, nn, on_cpu
+from steering_core.foundation.errors import ModelTooLarge
+from steering_core.foundation.sizes import parse_size, shown
+from steering_core.models.taps import Taps
 
 VARIABLE = "STEERFLOW_MEMORY"
 Work = Literal["capture", "read", "score", "sample"]

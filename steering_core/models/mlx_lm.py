@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from steering_core.backend import mx, nn
-from steering_core.errors import ModelUnsupported
+from steering_core.backend.mlx import mx, nn
+from steering_core.foundation.errors import ModelUnsupported
 from steering_core.models import cpu
 from steering_core.models.code import code_allowed, model_code
 from steering_core.models.loading import loading_network, loading_tokenizer

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from steering_core.backend import mx, nn, on_cpu, warn_if_slow
-from steering_core.errors import LayerNotFound, ModelNotFound, ModelUnsupported
+from steering_core.backend.mlx import mx, nn, on_cpu, warn_if_slow
+from steering_core.foundation.errors import LayerNotFound, ModelNotFound, ModelUnsupported
+from steering_core.foundation.user_files import home_expanded
+from steering_core.foundation.validation import shown
 from steering_core.models import memory
 from steering_core.models.abilities import Abilities, abilities
 from steering_core.models.chat_template import ChatTemplate, checked_arguments
@@ -20,9 +22,7 @@ from steering_core.models.folders import checked_folder
 from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.models.raw_text import RawText
 from steering_core.models.reading import reading_key, tokenizer_key
-from steering_core.taps import Taps
-from steering_core.user_files import home_expanded
-from steering_core.validation import shown
+from steering_core.models.taps import Taps
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper

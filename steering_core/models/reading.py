@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from steering_core.errors import PromptError
-from steering_core.keys import content_key
+from steering_core.foundation.errors import PromptError
+from steering_core.foundation.keys import content_key
 from steering_core.models.chat_template import ChatTemplate
 from steering_core.models.raw_text import RawText, Tokens
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from steering_core.concepts import Concept
-from steering_core.endpoint import Endpoint, Sampling
 from steering_core.engine.sampling import Request, sample
-from steering_core.keys import content_key
+from steering_core.foundation.counting import Work
+from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.keys import content_key
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation, prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.spec import JudgeSpec
-from steering_core.work import Work
 
 log = logging.getLogger(__name__)
 

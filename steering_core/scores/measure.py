@@ -6,15 +6,15 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from steering_core.candidates.cell import Cell
 from steering_core.concepts import Item, Split
-from steering_core.evaluation.cells import Cell
-from steering_core.keys import content_key
-from steering_core.progress import Progress, silent
+from steering_core.foundation.counting import Done, Work
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.progress import Progress, silent
 from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.store import CELL, Store
-from steering_core.work import Done, Work
 
 MEASUREMENTS_VERSION = 2
 _PER_FILE = 4096

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
 from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
-from steering_core.evaluation.cells import Cell
+from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.prompts import item_prompts, open_prompt
 from steering_core.scores.letters import counterbalanced
 from steering_core.scores.scorers import Scorer, Text
-from steering_core.work import Work
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.extract import extract
 from steering_core.activations.passes import plan_passes
 from steering_core.concepts import SIDES, Concept, Pair, Split
-from steering_core.keys import content_key
+from steering_core.foundation.counting import Work
+from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.statistics.separation import auc
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, read_contrasts
 from steering_core.vectors.linear import logistic_regression, one_thread
-from steering_core.vectors.separation import auc
-from steering_core.work import Work
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from steering_core.candidates.cell import NONE, Trial
+from steering_core.candidates.generations import asked
 from steering_core.engine.probes import Probe, projections
-from steering_core.evaluation.cells import NONE, Trial
-from steering_core.generations import asked
 from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import Bench
 from steering_core.store import Store

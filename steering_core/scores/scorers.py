@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from steering_core.keys import content_key
+from steering_core.foundation.counting import Work
+from steering_core.foundation.keys import content_key
 from steering_core.prompts import Prompt
-from steering_core.work import Work
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell
 from steering_core.concepts import Split
-from steering_core.evaluation.cells import CHANCE_CONTROLS, NONE, Cell
-from steering_core.keys import content_key
-from steering_core.scores.statistics import holm, mean_interval, sign_flip_p, student_interval
+from steering_core.foundation.keys import content_key
+from steering_core.statistics.intervals import holm, mean_interval, sign_flip_p, student_interval
 from steering_core.store import Store
 
 SCORES_VERSION = 5

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept
-from steering_core.evaluation.cells import Cell
 from steering_core.models import Model
 from steering_core.scores.judge import Judge
 from steering_core.scores.metrics import Bench

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from steering_core.errors import StoreError
+from steering_core.foundation.errors import StoreError
 from steering_core.store.store import Store
 
 _FORMATS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".csv": "FORMAT csv, HEADER", ".json": "FORMAT json, ARRAY"}

@@ -17,8 +17,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.errors import DiskFull, StoreError
-from steering_core.locks import locked, shared_lock, try_locked
+from steering_core.foundation.errors import DiskFull, StoreError
+from steering_core.foundation.locks import locked, shared_lock, try_locked
 from steering_core.store.names import LOCKS, MARKER, TEMPORARY, checked, escaped, is_temporary, writer_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)

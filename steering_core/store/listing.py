@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 
 from fsspec import AbstractFileSystem
 
-from steering_core.errors import StoreError
+from steering_core.foundation.errors import StoreError
 
 T = TypeVar("T")
 SECONDS = 1.0  # that a listing is good for

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from steering_core.errors import StoreDamaged
+from steering_core.foundation.errors import StoreDamaged
 from steering_core.store.tables import TABLES
 
 TEMPORARY = ".tmp-"  # begins the name of a file that is being written

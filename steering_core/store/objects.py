@@ -19,8 +19,8 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from steering_core.errors import StoreError
-from steering_core.locks import locked, try_locked
+from steering_core.foundation.errors import StoreError
+from steering_core.foundation.locks import locked, try_locked
 from steering_core.store.files import write_parquet
 from steering_core.store.listing import Listing, asked
 from steering_core.store.names import LOCKS, PIN, checked, escaped

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from steering_core.errors import StoreDamaged, StoreError, StoreTooNew
+from steering_core.foundation.errors import StoreDamaged, StoreError, StoreTooNew
 from steering_core.store.files import Folder, LocalFolder
 from steering_core.store.merging import merge_where_many
 from steering_core.store.names import MARKER, left_by_creation

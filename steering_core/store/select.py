@@ -5,7 +5,7 @@ from typing import Any
 
 import duckdb
 
-from steering_core.errors import QueryError
+from steering_core.foundation.errors import QueryError
 
 _TOO_DEEP = "this is nested too deeply: name its parts in a WITH, or give a list in place of a chain"
 

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import DiskFull, QueryError, StoreDamaged, StoreError
+from steering_core.foundation.errors import DiskFull, QueryError, StoreDamaged, StoreError
 from steering_core.store.merging import merge_many
 from steering_core.store.names import MARKER
 from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare

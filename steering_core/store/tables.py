@@ -1,7 +1,8 @@
 """The store's tables: one schema each, the columns that address a row, and what the table holds.
 
 A row is addressed by the content of what made it, so asking for it twice finds it the second time. Ids ending in `_id`
-are content keys (20 hexadecimal digits, `steering_core.keys`); the views join names to them (`sql/views.sql`).
+are content keys (20 hexadecimal digits, `steering_core.foundation.keys`); the views join names to them
+(`sql/views.sql`).
 """
 
 from dataclasses import dataclass

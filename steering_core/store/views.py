@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from steering_core.errors import StoreDamaged, StoreError
-from steering_core.keys import content_key
+from steering_core.foundation.errors import StoreDamaged, StoreError
+from steering_core.foundation.keys import content_key
 from steering_core.store.files import Folder, LocalFolder
 from steering_core.store.names import CATALOG, PIN, quoted
 from steering_core.store.tables import TABLES, Table

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.errors import StoreDamaged, StoreError
-from steering_core.keys import content_key
+from steering_core.foundation.errors import StoreDamaged, StoreError
+from steering_core.foundation.keys import content_key
 from steering_core.store.files import Folder, LocalFolder
 from steering_core.store.names import DAMAGED, PIN, STAGING, checked_table_file
 from steering_core.store.tables import TABLES

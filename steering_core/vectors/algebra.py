@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.errors import VectorError, VectorMismatch
-from steering_core.keys import content_key
+from steering_core.foundation.errors import VectorError, VectorMismatch
+from steering_core.foundation.keys import content_key
 from steering_core.vectors.linear import top_components
 from steering_core.vectors.vector import Vector
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from steering_core.activations.names import SITE
+from steering_core.activations.sites import SITE
 from steering_core.concepts import SIDES, Split
-from steering_core.errors import StoreDamaged
+from steering_core.foundation.errors import StoreDamaged
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 

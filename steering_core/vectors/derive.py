@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.activations.names import SITE
+from steering_core.activations.sites import SITE
 from steering_core.concepts import Concept
-from steering_core.errors import VectorError
-from steering_core.keys import content_key, seed_from
+from steering_core.foundation.counting import Done
+from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
@@ -17,7 +18,6 @@ from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import derived_direction, method_key
 from steering_core.vectors.vector import Vector
-from steering_core.work import Done
 
 VECTORS_VERSION = 2
 CONTROLS = ("random", "shuffled")

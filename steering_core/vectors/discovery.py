@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steering_core.errors import VectorError
-from steering_core.keys import content_key
-from steering_core.library import did_you_mean
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import library

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from steering_core.errors import VectorAmbiguous, VectorError, VectorNotFound
+from steering_core.foundation.errors import VectorAmbiguous, VectorError, VectorNotFound
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store

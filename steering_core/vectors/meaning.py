@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.backend import mx
+from steering_core.backend.mlx import mx
 from steering_core.models import Model
-from steering_core.reports import named_query
 from steering_core.store import Store
+from steering_core.store.queries import named_query
 from steering_core.vectors.vector import Vector
 
 YARDSTICKS = 64  # random directions that say how much any direction moves each token

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from steering_core.errors import VectorError
-from steering_core.keys import content_key
-from steering_core.library import did_you_mean
-from steering_core.user_files import MAX_CODE, checked_file
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.user_files import MAX_CODE, checked_file
 from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]

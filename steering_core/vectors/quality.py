@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from steering_core.concepts import Split
-from steering_core.keys import content_key, seed_from
+from steering_core.foundation.counting import Done
+from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
+from steering_core.statistics.separation import Estimate, separation
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS
-from steering_core.vectors.separation import Estimate, separation
 from steering_core.vectors.stability import bootstrap, fit_of, influences, sample_sizes, split_half
 from steering_core.vectors.vector import Vector, vectors_by_id
-from steering_core.work import Done
 
 QUALITIES_VERSION = 1
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from steering_core.statistics.separation import Estimate, interval
 from steering_core.vectors.methods import METHODS
-from steering_core.vectors.separation import Estimate, interval
 
 Fit = Callable[[np.ndarray], np.ndarray]
 """The unit direction of the pairs at those places, (n,) whole -> (D,); nan where the method finds none."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steering_core.errors import VectorMismatch, VectorNotFound
+from steering_core.foundation.errors import VectorMismatch, VectorNotFound
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of

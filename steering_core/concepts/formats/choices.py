@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from steering_core.concepts.concept import Concept, Item, Pair
-from steering_core.keys import content_key
+from steering_core.foundation.keys import content_key
 
 _CHOICE = re.compile(r"^(\s*\(?)([A-Z])(\)|\.|:)\s*(.*?)\s*$", re.MULTILINE)
 _LETTER = re.compile(r"^\s*\(?([A-Z])[).]?\s*$")

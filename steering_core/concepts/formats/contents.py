@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
-from steering_core.errors import ConceptError
-from steering_core.user_files import file_bytes
-from steering_core.validation import parsed_yaml, shortened, shown
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.user_files import file_bytes
+from steering_core.foundation.validation import parsed_yaml, shortened, shown
 
 MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
 MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like

@@ -5,8 +5,8 @@ import itertools
 
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.contents import Contents, Row
-from steering_core.errors import ConceptError
-from steering_core.validation import shortened
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.validation import shortened
 
 HUB = "hf:"
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from steering_core.errors import ConceptError
-from steering_core.validation import shown
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.validation import shown
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 

@@ -4,14 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from steering_core.bounds import Seed, Within
 from steering_core.concepts.concept import MAX_ROWS, Concept, Sides, Text
+from steering_core.concepts.formats.columns import SAMPLING_PROMPTS
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.contrast import SAMPLING_PROMPTS
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.concepts.templates import MAX_PAIRS, SidedValues, Template, Wording, expanded, slots_of
-from steering_core.errors import ConceptError
-from steering_core.validation import Strict, checked
+from steering_core.foundation.bounds import Seed, Within
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.validation import Strict, checked
 
 Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_list")

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from steering_core.explorer.ask import MAX_DOWNLOAD_ROWS, MAX_ROWS
 from steering_core.explorer.fields import Whole
 from steering_core.explorer.state import Here
-from steering_core.reports import named_query
-from steering_core.validation import Strict
+from steering_core.foundation.validation import Strict
+from steering_core.store.queries import named_query
 
 router = APIRouter(tags=["ask"])
 KINDS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}

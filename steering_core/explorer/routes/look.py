@@ -8,16 +8,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from steering_core.charts import evaluation
-from steering_core.charts import explorer as charts
-from steering_core.errors import QueryError
 from steering_core.explorer.fields import ModelName, VectorName
+from steering_core.explorer.planned import named_vector
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.state import Explorer, Here, called, rows_of
-from steering_core.explorer.steering import named_vector
-from steering_core.keys import KEY_LENGTH
-from steering_core.library import did_you_mean
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import QueryError
+from steering_core.foundation.keys import KEY_LENGTH
 from steering_core.models import Model
+from steering_core.reports.charts import evaluation
+from steering_core.reports.charts import explorer as charts
 from steering_core.spec import ScoresSpec
 from steering_core.vectors.meaning import Tokens, promoted_tokens
 

@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse, Response
 from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.accelerator import Event, Rows, Sampling
 from steering_core.explorer.fields import Flag, ModelName, Real, Whole
+from steering_core.explorer.planned import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, sampled
-from steering_core.explorer.steering import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
 from steering_core.spec import TemplateArguments

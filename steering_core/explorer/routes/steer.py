@@ -10,11 +10,11 @@ from starlette.responses import StreamingResponse
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import Contrast
 from steering_core.explorer.fields import ModelName
+from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
-from steering_core.explorer.steering import SteerRequest, rows
+from steering_core.foundation.validation import Strict
 from steering_core.models import Model
-from steering_core.validation import Strict
 from steering_core.vectors import library
 
 router = APIRouter(tags=["steer"])

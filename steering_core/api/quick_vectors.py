@@ -1,0 +1,120 @@
+"""Vectors and interventions from a pair of texts, or a few, without a store: for trying things out.
+
+A vector worth trusting comes from many pairs and is measured beside its controls (`pipeline`); these are the forms in
+which steering was first described.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from steering_core.activations.in_memory import activations_of
+from steering_core.activations.sites import checked_position
+from steering_core.backend.mlx import mx
+from steering_core.engine.forward import edited
+from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key
+from steering_core.interventions.change import Change, Intervention
+from steering_core.interventions.where import Where
+from steering_core.models import Model
+from steering_core.prompts import Prompt, example, prompt
+from steering_core.vectors.methods import derived_direction, method_key, method_name
+from steering_core.vectors.vector import Vector
+
+
+def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.ndarray:
+    """The stream after block `layer` at every token, (T, D) float32. Raises LayerNotFound."""
+    model.checked_layers([layer])
+    seen: list[mx.array] = []
+
+    def look(h: mx.array) -> mx.array:
+        seen.append(h[0].astype(mx.float32))
+        return h
+
+    edited(model, mx.array([tokens]), model.new_cache(), {layer: look})
+    return np.array(seen[-1])
+
+
+def contrast(model: Model, positive: str, negative: str, layer: int, question: str | None = None) -> Vector:
+    """The difference of two texts' streams at their last tokens, (D,), as a vector for `layer`. Turner et al. 2023.
+
+    With a `question` the texts are two answers to it, in the model's chat template. Raises VectorError where both
+    texts have the same stream there, LayerNotFound, PromptError.
+    """
+    sides = [_read(model, side, question).tokens for side in (positive, negative)]
+    streams = [residual_stream(model, tokens, layer) for tokens in sides]
+    direction = streams[0][-1] - streams[1][-1]
+    if not np.isfinite(direction).all() or not direction.any():
+        raise VectorError(f"{positive!r} and {negative!r} have no direction between them at layer {layer}: change one")
+    norms = [np.linalg.norm(stream[1:] if len(stream) > 1 else stream, axis=-1) for stream in streams]
+    return Vector(
+        vector_id=content_key("contrast", model.identity.model_id, sides, layer),
+        model_id=model.identity.model_id,
+        concept_id=None,
+        method="contrast",
+        layer=layer,
+        residual_norm=float(np.concatenate(norms).mean(dtype=np.float64)),
+        direction=direction,
+        architecture=model.identity.architecture,
+        n_pairs=1,
+        lineage={"made": "contrast", "positive": positive, "negative": negative},
+    )
+
+
+def derive_vector(
+    model: Model,
+    pairs: Sequence[tuple[str, str]],
+    layer: int,
+    method: str = "mean_difference",
+    position: str = "last",
+    question: str | None = None,
+) -> Vector:
+    """A vector for `layer` from pairs of a positive and a negative text, by any method; no pair is held out.
+
+    With a `question` the texts are answers to it, in the model's chat template. Raises VectorError where the method
+    finds no direction, LayerNotFound, PositionUnknown, PromptError.
+    """
+    if not pairs or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+        raise VectorError("a vector is derived from pairs: give [(positive text, negative text), …]")
+    model.checked_layers([layer])
+    prompts = [_read(model, pair[side], question) for side in (0, 1) for pair in pairs]
+    values, norms = activations_of(model, prompts, [layer], checked_position(position))  # (2N, 1, D), (2N, 1)
+    positive, negative = np.split(values[:, 0], 2)
+    direction = derived_direction(method, positive, negative).astype(np.float32)
+    tokens = [p.tokens for p in prompts]
+    made = (model.identity.model_id, tokens, layer, position, method_name(method), method_key(method_name(method)))
+    return Vector(
+        vector_id=content_key("derived in memory", *made),
+        model_id=model.identity.model_id,
+        concept_id=None,
+        method=method_name(method),
+        layer=layer,
+        residual_norm=float(norms.mean(dtype=np.float64)),
+        direction=direction,
+        architecture=model.identity.architecture,
+        position=position,
+        n_pairs=len(pairs),
+        lineage={"made": "pairs", "pairs": [list(pair) for pair in pairs], "question": question},
+    )
+
+
+def _read(model: Model, text: str, question: str | None) -> Prompt:
+    return prompt(model, question, chat=True, answer=text) if question else example(model, text, chat=False)
+
+
+def position_deltas(layer: int, deltas: Mapping[int, np.ndarray], alpha: float = 1.0) -> Intervention:
+    """alpha times each position's own delta (D,), added at that position; negative ones count from the prompt's end."""
+    return Intervention(
+        tuple(Change(layer, delta, alpha, "add", Where("all", (position,))) for position, delta in deltas.items())
+    )
+
+
+def activation_addition(model: Model, positive: str, negative: str, layer: int, alpha: float) -> Intervention:
+    """The difference of two texts' streams, position by position, added at a prompt's first tokens. Turner et al. 2023.
+
+    The shorter text counts as padded with zeros; the first token, which both share as a rule, is left alone.
+    """
+    streams = [residual_stream(model, prompt(model, text, chat=False).tokens, layer) for text in (positive, negative)]
+    length = max(map(len, streams))
+    padded = [np.pad(stream, ((0, length - len(stream)), (0, 0))) for stream in streams]
+    return position_deltas(layer, {i: padded[0][i] - padded[1][i] for i in range(1, length)}, alpha)

@@ -1,0 +1,96 @@
+"""Checks of the rows as a set: enough of them, no two alike, nothing held out that was trained on."""
+
+from collections.abc import Iterator
+
+from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.sides import groups, prompt_texts
+from steering_core.authoring.lint.wording import alike, words
+from steering_core.concepts.concept import Concept
+
+PAIRS, FEWEST_PAIRS = 60, 16
+ITEMS, FEWEST_ITEMS = 40, 16  # half of the items are for the test, and a verdict needs 8 there
+PROMPTS = 12
+ALIKE = 0.8
+MIN_WORDS = 4  # shorter texts are alike by chance
+MAX_TEXTS = 20_000
+
+
+def enough(concept: Concept) -> Iterator[Finding]:
+    """Too few pairs, items or open prompts for what is measured on them."""
+    n = len(concept.pairs)
+    if n < PAIRS:
+        found = error if n < FEWEST_PAIRS else warning
+        message = f"{n} pairs, of which {len(concept.pairs_in('train'))} train"
+        yield found("few", message, f"write at least {PAIRS}: a direction's noise falls with the root of their number")
+    n = len(concept.items)
+    if n < ITEMS:
+        found = error if n < FEWEST_ITEMS else warning
+        message = f"{n} held-out items, of which {len(concept.items_in('test'))} test"
+        yield found("few", message, f"write at least {ITEMS}; under {FEWEST_ITEMS} no verdict can be reached")
+    if len(concept.prompts) < PROMPTS:
+        message = f"{len(concept.prompts)} open prompts"
+        yield warning("few", message, f"write at least {PROMPTS}: texts are sampled and damage is measured on them")
+
+
+def described(concept: Concept) -> Iterator[Finding]:
+    """A concept without description, card or instructions."""
+    missing = [key for key in ("what", "made", "biases", "licence") if not getattr(concept.card, key).strip()]
+    missing += [] if concept.description.strip() else ["description"]
+    if missing:
+        yield warning("card", f"the data card lacks {', '.join(missing)}", "say it, for whoever uses the data next")
+    if concept.instructions is None:
+        message = "there are no instructions"
+        yield warning("card", message, "give two system prompts: without them there is no prompting baseline")
+
+
+def near_duplicates(concept: Concept) -> Iterator[Finding]:
+    """Texts that nearly repeat another: leakage where the two stand in different splits, else wasted rows."""
+    splits = row_splits(concept)
+    leaks: dict[str, float] = {}
+    twins: dict[str, float] = {}
+    for rows, texts in (_prompts(concept), _answers(concept)):
+        for i, j, likeness in alike(texts[:MAX_TEXTS], ALIKE):
+            a, b = rows[i], rows[j]
+            if a != b and not _one_group(concept, a, b):
+                apart = splits[a] != splits[b]
+                name = f"{a} ({splits[a]}) ~ {b} ({splits[b]})" if apart else f"{a} ~ {b}"
+                found = leaks if apart else twins
+                found[name] = max(likeness, found.get(name, 0.0))
+    if leaks:
+        message = f"{len(leaks)} rows nearly repeat one of another split"
+        yield error("leakage", message, "rewrite one of each: held-out numbers would be too good", list(leaks))
+    if twins:
+        message = f"{len(twins)} rows nearly repeat another of their split"
+        yield warning("duplicates", message, "rewrite or drop one of each: they add no information", list(twins))
+
+
+def row_splits(concept: Concept) -> dict[str, str]:
+    """The split of every row; items and open prompts never share one with pairs."""
+    splits = {f"pair {i}": str(concept.splits[pair.pair_id]) for i, pair in enumerate(concept.pairs)}
+    splits |= {f"item {i}": f"items, {concept.item_splits[item.item_id]}" for i, item in enumerate(concept.items)}
+    return splits | {f"prompt {i}": "open" for i in range(len(concept.prompts))}
+
+
+def _prompts(concept: Concept) -> tuple[list[str], list[str]]:
+    kept = [(row, text) for row, text in prompt_texts(concept) if len(words(text)) >= MIN_WORDS]
+    return [row for row, _ in kept], [text for _, text in kept]
+
+
+def _answers(concept: Concept) -> tuple[list[str], list[str]]:
+    every = [
+        (row, text)
+        for _, names, sides in groups(concept)
+        for row, side in zip(names, sides, strict=True)
+        for text in side
+        if len(words(text)) >= MIN_WORDS
+    ]
+    return [row for row, _ in every], [text for _, text in every]
+
+
+def _one_group(concept: Concept, a: str, b: str) -> bool:
+    """Whether two rows are of one kind and stand on the very same prompt, which keeps them in one split on purpose."""
+    (kind, i), (other, j) = a.split(), b.split()
+    if kind != other or kind == "prompt":
+        return False
+    rows = concept.pairs if kind == "pair" else concept.items
+    return rows[int(i)].prompt is not None and rows[int(i)].prompt == rows[int(j)].prompt

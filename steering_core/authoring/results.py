@@ -1,0 +1,98 @@
+"""How well each concept's vector tells held-out sides apart, beside what shallow features tell without a model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steering_core.authoring.lint.probe import bag, baseline_auc
+from steering_core.concepts.concept import Concept, Split
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.user_files import file_text, is_file
+from steering_core.models import Model
+from steering_core.pipeline.stages import extract_activations, load_model
+from steering_core.runs import Run
+from steering_core.spec import Spec
+from steering_core.statistics.separation import Estimate, separation
+from steering_core.store import Store
+from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
+from steering_core.vectors.methods import mean_difference
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+HELD_OUT: tuple[Split, Split] = ("validation", "test")
+RESAMPLES = 1000
+MAX_PAGE = 16 << 20  # bytes
+Notify = Callable[[str, int, int], None]
+
+
+def results(store: Store, model_name: str, concepts: Sequence[Concept], notify: Notify) -> list[dict[str, Any]]:
+    """One row a concept: the layer whose mean difference is best on validation, and its AUC on the test pairs.
+
+    `auc` is the chance that a positive side's projection lies above a negative one's, with a bootstrap interval over
+    pairs; equal ones on validation are told apart by their distance, d'. Beside it stands the AUC, on the same test
+    pairs, of a ridge probe that sees no word (`surface_auc`) and of one that sees all words (`words_auc`).
+    """
+    spec = Spec(models=(model_name,), concepts=tuple(concept.name for concept in concepts))
+    run = Run(spec, store, notify)
+    model = load_model(run, model_name)
+    try:
+        extract_activations(run, model, concepts)
+        return [_row(run, model, concept) for concept in concepts]
+    finally:
+        model.close()
+
+
+def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
+    directions = [mean_difference(c.positive, c.negative) for c in _contrasts(run, model, concept, "train")]
+    validation, test = (
+        list(map(_separation, _contrasts(run, model, concept, split), directions)) for split in HELD_OUT
+    )
+    best = max(range(len(directions)), key=lambda layer: [e.value for e in validation[layer].values()])
+    found = test[best]["auc"]
+    return {
+        "concept": concept.name,
+        "pairs": len(concept.pairs),
+        "test_pairs": found.n,
+        "layer": best,
+        "auc": found.value,
+        "auc_low": found.low,
+        "auc_high": found.high,
+        "surface_auc": baseline_auc(concept, "test"),
+        "words_auc": baseline_auc(concept, "test", bag),
+    }
+
+
+def _separation(contrast: Contrast, direction: np.ndarray) -> dict[str, Estimate]:
+    """AUC and, where it is defined, d' of the projections, in this order."""
+    return separation(contrast.positive @ direction, contrast.negative @ direction, RESAMPLES, seed=0)
+
+
+def _contrasts(run: Run, model: Model, concept: Concept, split: Split) -> list[Contrast]:
+    pairs = list(concept_pairs(run.store, model.identity, concept.concept_id, split).values())
+    if not pairs:
+        raise ConceptError(f"{concept.name} has no {split} pairs: it needs five pairs or more")
+    layers = range(model.identity.n_layers)
+    return list(read_contrasts(run.store, model.identity, pairs, layers, run.spec.activations.position))
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    names = list(rows[0])
+    lines = [" | ".join(names), " | ".join("---" if isinstance(rows[0][n], str) else "---:" for n in names)]
+    lines += [" | ".join(_shown(row[name]) for name in names) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def write_results(page: Path, table: str) -> None:
+    """Put `table` between the marks of a Markdown page. Raises ConceptError where the page has no marks."""
+    text = file_text(page, ConceptError, MAX_PAGE) if is_file(page) else ""
+    before, found, rest = text.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise ConceptError(f"{page} has no place for the table: it needs the lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")

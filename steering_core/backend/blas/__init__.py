@@ -1,0 +1,12 @@
+"""Which BLAS multiplies for MLX on this machine: measured once, kept in the cache folder, loaded before `mlx.core`.
+
+Each library that is found, with each set of kernels that suits the processor, is tried in a process of its own
+(`probe`). What multiplies wrongly, fails or dies is not chosen; of the rest the one with the least CPU time is,
+and then the number of threads. `STEERFLOW_BLAS` narrows the choice and OPENBLAS_CORETYPE fixes OpenBLAS's kernels
+(docs/decisions/0002-blas.md).
+"""
+
+from steering_core.backend.blas.candidates import Candidate, usable_cores
+from steering_core.backend.blas.choice import Choice, chosen, described, load_blas
+
+__all__ = ["Candidate", "Choice", "chosen", "described", "load_blas", "usable_cores"]

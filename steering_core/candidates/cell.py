@@ -1,0 +1,213 @@
+"""Cells: the interventions of one concept's grid on one model, candidates and controls alike.
+
+A cell is an expression over vectors that it names by their keys. Most are alpha times one vector; several vectors, at
+one layer or at many, and whatever else the grammar can say, are cells like any other.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from steering_core.concepts import Concept
+from steering_core.foundation.keys import content_key
+from steering_core.interventions.change import Intervention, Phase
+from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
+from steering_core.models import ModelIdentity
+from steering_core.vectors.resolve import resolved
+from steering_core.vectors.vector import Vector
+
+NONE, RANDOM, SHUFFLED, PROMPT = "none", "random", "shuffled", "prompt"
+CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
+DIGITS = 6  # of a strength that was computed: the others differ from machine to machine
+SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One intervention of a grid: an expression over `vectors`, or a system prompt, or nothing at all.
+
+    `control` is None for a candidate; otherwise none, random, shuffled or prompt. `way` says which way it shall move
+    the items, 1 or -1. A chance control stands `beside` the candidate of that intervention_id.
+    """
+
+    model_id: str
+    concept_id: str
+    steering: Expression | None = None
+    vectors: tuple[Vector, ...] = ()
+    control: str | None = None
+    system: str | None = None
+    way: int = 1
+    beside: str | None = None
+
+    @classmethod
+    def adding(
+        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
+    ) -> "Cell":
+        """Alpha times each vector, added at its own layer."""
+        return cls.as_strong(model_id, concept_id, phase, vectors, [Amount(alpha) for alpha in alphas])
+
+    @classmethod
+    def as_strong(
+        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], amounts: Sequence[Amount]
+    ) -> "Cell":
+        """Each vector at its own strength, added at its own layer.
+
+        A dose stays a dose: its alpha comes from norms, whose last digits differ from machine to machine, and so would
+        the cell's key.
+        """
+        both = zip(vectors, amounts, strict=True)
+        terms = tuple(Term(VectorName(vector.vector_id), amount) for vector, amount in both)
+        way = -1 if max(amount.value for amount in amounts) < 0 else 1
+        return cls(model_id, concept_id, Expression((Clause(terms, phase=phase),)), tuple(vectors), way=way)
+
+    @cached_property
+    def intervention(self) -> Intervention:
+        """What is done to the residual stream."""
+        by_key = {vector.vector_id: vector for vector in self.vectors}
+        return resolved(self.steering, by_key.__getitem__) if self.steering else Intervention()
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The layers that are changed, ascending."""
+        return sorted({change.layer for change in self.intervention.changes})
+
+    @cached_property
+    def dose(self) -> float | None:
+        """Length of what is added, relative to the layer's mean residual norm; over several layers their sum.
+
+        Negative for a cell that shall move the items the other way; None where more than adding is done.
+        """
+        added: dict[int, np.ndarray] = {}
+        for change in self.intervention.changes:
+            if change.operation != "add":
+                return None
+            before = added.get(change.layer, np.zeros(change.direction.shape))
+            added[change.layer] = before + change.amount * change.direction.astype(np.float64)
+        norms = {v.layer: v.residual_norm for v in reversed(self.vectors)}
+        usual = next(iter(norms.values()), 1.0)  # of a layer that a vector of another one is put at
+        doses = [float(np.linalg.norm(total)) / (norms.get(layer, usual) or math.nan) for layer, total in added.items()]
+        return self.way * sum(doses) if all(map(math.isfinite, doses)) else None
+
+    @property
+    def vector(self) -> Vector | None:
+        """The one vector of a cell that adds a multiple of it to its layer and does nothing else."""
+        if self.steering is None or len(self.steering.clauses) != 1:
+            return None
+        (clause,) = self.steering.clauses
+        plain = clause == Clause(clause.terms, phase=clause.phase) and len(clause.terms) == 1
+        return self.vectors[0] if plain and isinstance(clause.terms[0].vector, VectorName) else None
+
+    @property
+    def alpha(self) -> float | None:
+        """The multiplier of that one vector; 0 for no vector at all, None for several."""
+        if self.steering is None:
+            return 0.0
+        return self.intervention.changes[0].amount if self.vector else None
+
+    @property
+    def expression(self) -> str:
+        """The intervention in words, as `steer generate --steer` takes it."""
+        if self.system is not None:
+            return f"system: {self.system}"
+        return str(self.steering or "none")
+
+    @cached_property
+    def intervention_id(self) -> str:
+        """Content key of what is done, whichever concept or grid it came from."""
+        return content_key("intervention", self.system, str(self.steering))
+
+    @cached_property
+    def direction(self) -> str:
+        """A key that cells share which differ in their strength alone."""
+        if not self.dose:
+            return self.intervention_id
+        shares = [f"{change.layer}: {change.amount / self.dose:.5g}" for change in self.intervention.changes]
+        return content_key("direction", shares, [vector.vector_id for vector in self.vectors])
+
+    def at(self, dose: float) -> "Cell":
+        """The same direction at another dose; the cell itself where it has that dose, or none."""
+        if not self.dose or math.isclose(dose, self.dose, rel_tol=SAME_DOSE):
+            return self
+        factor = dose / self.dose
+        assert self.steering is not None, "only vectors make a dose"
+        way = self.way if factor >= 0 else -self.way
+        return replace(self, steering=self.steering.times(factor).rounded(DIGITS), way=way)
+
+    def stands_beside(self, other: "Cell") -> bool:
+        """Whether this is a chance control of that candidate."""
+        return self.beside == other.intervention_id
+
+    def columns(self) -> dict[str, Any]:
+        """The cell as the columns that every table of results carries (`steering_core.store.CELL`)."""
+        phases = {change.where.phase for change in self.intervention.changes}
+        return {
+            "model_id": self.model_id,
+            "concept_id": self.concept_id,
+            "intervention_id": self.intervention_id,
+            "intervention": self.expression,
+            "method": "+".join(dict.fromkeys(vector.method for vector in self.vectors)) or None,
+            "layer": self.layers[0] if len(self.layers) == 1 else None,
+            "layers": self.layers,
+            "alpha": self.alpha,
+            "dose": self.dose,
+            "control": self.control,
+            "phase": next(iter(phases)) if len(phases) == 1 else None,
+            "vector_id": self.vector.vector_id if self.vector else None,
+            "vector_ids": [vector.vector_id for vector in self.vectors],
+        }
+
+
+def unsteered(model: ModelIdentity, concept: Concept) -> Cell:
+    """The control that does nothing: alpha 0."""
+    return Cell(model.model_id, concept.concept_id, control=NONE)
+
+
+def candidates(
+    model: ModelIdentity, concept: Concept, vectors: Sequence[Vector], strengths: "Strengths", phase: Phase
+) -> list[Cell]:
+    """Every vector that is no control, at every strength."""
+    return [
+        Cell.as_strong(model.model_id, concept.concept_id, phase, [vector], [amount])
+        for vector in vectors
+        if vector.control is None
+        for amount in strengths.amounts
+    ]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """The grid's strengths, relative (`doses`) or absolute (`absolute`)."""
+
+    doses: tuple[float, ...] = ()
+    absolute: tuple[float, ...] = ()
+
+    @property
+    def amounts(self) -> list[Amount]:
+        """The strengths of every vector, as they were asked for."""
+        return [Amount(alpha) for alpha in self.absolute] or [Amount.of_dose(dose) for dose in self.doses]
+
+
+def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> list[Cell]:
+    """The system-prompt baseline, where the concept has instructions."""
+    if concept.instructions is None:
+        return []
+    wanted = concept.instructions.positive if positive else concept.instructions.negative
+    return [Cell(model.model_id, concept.concept_id, control=PROMPT, system=wanted)]
+
+
+def mirrored(cell: Cell) -> list[Cell]:
+    """The same as hard the other way; none where something else than adding is done, which has no other way."""
+    return [cell.at(-cell.dose)] if cell.dose else []
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is compared on the test split: a chosen candidate among `cells`, out of so many candidates compared."""
+
+    chosen: Cell
+    cells: list[Cell]
+    comparisons: int

@@ -1,0 +1,82 @@
+"""Chance: what a candidate is compared with, the same done along directions that mean nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from steering_core.candidates.cell import RANDOM, SHUFFLED, Cell
+from steering_core.foundation.keys import content_key, seed_from
+from steering_core.vectors.controls import turned
+from steering_core.vectors.vector import Vector
+
+CHANCE_VERSION = 1
+
+
+def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
+    """The candidate with random directions, or those of shuffled labels, in its vectors' place, at its layers and dose.
+
+    `vectors` are the grid's, with their controls; as many random ones as a vector has there. Several vectors, and those
+    that the grid does not know, are turned together at random: their lengths and the angles between them stay.
+    """
+    if cell.steering is None:
+        return []
+    acting = [vector for vector in cell.vectors if vector.vector_id in cell.steering.acting]
+    stand_ins = [(RANDOM, found) for found in _random(acting, vectors)]
+    stand_ins += [(SHUFFLED, found) for found in _shuffled(acting, vectors)]
+    return [_along(cell, control, found) for control, found in stand_ins]
+
+
+def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
+    """The cell with other vectors in the place of its own, as strong as it is."""
+    assert cell.steering is not None, "only vectors have stand-ins"
+    exchanged = replace(
+        cell,
+        steering=cell.steering.renamed({key: vector.vector_id for key, vector in stand_ins.items()}),
+        vectors=tuple(stand_ins.get(vector.vector_id, vector) for vector in cell.vectors),
+        control=control,
+        beside=cell.intervention_id,
+    )
+    return exchanged if cell.dose is None else exchanged.at(cell.dose)
+
+
+def _random(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[str, Vector]]:
+    """As many draws as the grid's vectors have, each a stand-in by the key that it stands in for."""
+    n = max(Counter((v.method, v.layer) for v in vectors if v.control == RANDOM).values(), default=0)
+    if len(acting) == 1 and (known := _known(acting[0], RANDOM, vectors)):
+        return [{acting[0].vector_id: vector} for vector in known]
+    return [_turned(acting, draw) for draw in range(n)]
+
+
+def _shuffled(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[str, Vector]]:
+    """What the methods find with shuffled labels; nothing where the grid does not know every vector."""
+    columns = [_known(vector, SHUFFLED, vectors) for vector in acting]
+    return [{v.vector_id: s for v, s in zip(acting, row, strict=True)} for row in zip(*columns, strict=False)]
+
+
+def _known(vector: Vector, control: str, vectors: Sequence[Vector]) -> list[Vector]:
+    """The controls of that kind that were derived beside the vector."""
+    if all(vector.vector_id != other.vector_id for other in vectors):
+        return []
+    place = (vector.method, vector.layer)
+    return [other for other in vectors if other.control == control and (other.method, other.layer) == place]
+
+
+def _turned(acting: Sequence[Vector], draw: int) -> dict[str, Vector]:
+    """The vectors, turned together at random, by the keys of those that they stand in for."""
+    keys = [vector.vector_id for vector in acting]
+    seed = seed_from("turned", keys, draw)
+    directions = turned(np.array([vector.direction for vector in acting], np.float64), seed)  # (k, D)
+    made = {"made": "turned", "of": keys, "version": CHANCE_VERSION}
+    return {
+        vector.vector_id: replace(
+            vector,
+            vector_id=content_key("vector", made, seed, vector.vector_id),
+            control=RANDOM,
+            seed=seed,
+            direction=direction.astype(np.float32),
+            lineage=made,
+        )
+        for vector, direction in zip(acting, directions, strict=True)
+    }

@@ -1,0 +1,39 @@
+"""Combinations: candidates of several vectors, built of the best single ones."""
+
+from collections.abc import Sequence
+
+from steering_core.candidates.cell import Cell
+from steering_core.interventions.expression import Amount
+from steering_core.vectors.vector import Vector
+
+LAYERS = 3  # at so many layers at once
+_UNIT = 1.0
+
+
+def combined(best: Sequence[Cell], doses: Sequence[float]) -> list[Cell]:
+    """The best method's vectors at its best layers together, and two methods' at the best layer, at every dose.
+
+    `best` are cells of one vector each, best first, and so are the vectors of what they combine to. Each vector has the
+    same share of the dose: at several layers the shares add up to it, since what is added at one layer is still there
+    at the next; at one layer the sum's length has it. A combination is as strong as a single vector of its dose.
+    """
+    vectors = list({cell.vector.vector_id: cell.vector for cell in best if cell.vector}.values())
+    if not vectors:
+        return []
+    first = vectors[0]
+    layers = [vector for vector in vectors if vector.method == first.method][:LAYERS]
+    methods = [first, *(v for v in vectors if v.layer == first.layer and v.method != first.method)][:2]
+    return [
+        cell.at(dose)
+        for together in (layers, methods)
+        if len(together) > 1
+        for cell in [_evenly(best[0], together)]
+        for dose in doses
+    ]
+
+
+def _evenly(like: Cell, vectors: Sequence[Vector]) -> Cell:
+    """The vectors, each at one unit of dose, added in the phase and for the concept of another cell."""
+    phase = like.intervention.changes[0].where.phase
+    amounts = [Amount.of_dose(like.way * _UNIT)] * len(vectors)
+    return Cell.as_strong(like.model_id, like.concept_id, phase, vectors, amounts)

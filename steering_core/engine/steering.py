@@ -1,0 +1,237 @@
+"""`Steering`: the interventions of a batch's rows, as edits for the taps."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from steering_core.backend.mlx import mx
+from steering_core.interventions.change import Change, Condition, Intervention
+from steering_core.interventions.operations import OPERATIONS, component
+from steering_core.models.taps import Edit, Edits, chained
+
+Offsets = int | Sequence[int] | np.ndarray
+"""The position at which a pass begins: one for all rows, or one each."""
+
+
+class Steering:
+    """One intervention a row: `rows` (B) interventions and the prompt length of each row.
+
+    `edits(offset, length)` gives what the taps do in a forward pass over the positions offset .. offset + length - 1
+    (one offset for all rows, or one each). A stream that comes in with one row leaves its first edited block with B.
+    Edits that will never change again are made once: a decoding step then costs no Python per row.
+    """
+
+    def __init__(self, rows: Sequence[Intervention], prompt_lengths: Sequence[int] | np.ndarray) -> None:
+        self._rows = list(rows)
+        self._lengths = np.array(prompt_lengths)
+        slots: dict[tuple[int, int, str, bool], _Slot] = {}
+        for row, intervention in enumerate(rows):
+            for layer, groups in _grouped(intervention).items():
+                for place, group in enumerate(groups):
+                    kind, conditional = "sum" if _plain_add(group[0]) else group[0].operation, bool(group[0].condition)
+                    slot = slots.setdefault((layer, place, kind, conditional), _Slot(layer, kind, self._lengths))
+                    slot.changes[row] = group
+        self._slots = [slots[key] for key in sorted(slots)]
+        self._settled_edits: Edits | None = None
+        self._components: dict[tuple[int, int], mx.array] = {}  # of conditions, as the running pass saw them
+
+    def keep(self, rows: Sequence[int]) -> "Steering":
+        """The steering of those rows alone."""
+        return Steering([self._rows[r] for r in rows], [int(self._lengths[r]) for r in rows])
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The layers at which anything is done or read."""
+        conditions = [c.layer for slot in self._slots for c in slot.conditions()]
+        return sorted({slot.layer for slot in self._slots}.union(conditions))
+
+    def edits(self, offset: Offsets, length: int) -> Edits:
+        """Each layer's edit for `length` positions from `offset`; layers at which nothing acts there are left out."""
+        if not self._slots:
+            return {}
+        offsets = np.broadcast_to(np.asarray(offset), self._lengths.shape)
+        step = int((offsets - self._lengths).min()) if length == 1 else -math.inf
+        settled = all(slot.settled <= step for slot in self._slots)
+        if settled and self._settled_edits is not None:
+            return self._settled_edits
+        edits: Edits = {}
+        for place, slot in enumerate(self._slots):
+            edit = slot.edit_at(offsets, length, step)
+            if edit is not None:
+                self._attach(edits, place, slot, edit)
+        if settled:
+            self._settled_edits = edits
+        return edits
+
+    def _attach(self, edits: Edits, place: int, slot: "_Slot", edit: Edit) -> None:
+        """Put `edit` behind what the layer does already, and have its conditions read first."""
+        for layer, rows in slot.conditions_by_layer().items():
+            look = self._look(
+                place, layer, [slot.condition(row) if row in rows else None for row in range(len(self._rows))]
+            )
+            edits[layer] = chained(look, edits[layer]) if layer in edits else look
+        if slot.conditional:
+            edit = self._conditional(place, slot, edit)
+        edits[slot.layer] = chained(edits[slot.layer], edit) if slot.layer in edits else edit
+
+    def _look(self, place: int, layer: int, conditions: list[Condition | None]) -> Edit:
+        """An edit that only reads each row's component along its condition's direction, (B, T, 1)."""
+        width = next(c.direction.shape[0] for c in conditions if c)
+        units = np.zeros((len(conditions), 1, width), np.float32)
+        for row, condition in enumerate(conditions):
+            if condition:
+                units[row, 0] = condition.direction / max(float(np.linalg.norm(condition.direction)), 1e-12)
+        unit = mx.array(units)
+
+        def look(h: mx.array) -> mx.array:
+            self._components[place, layer] = component(h, unit)
+            return h
+
+        return look
+
+    def _conditional(self, place: int, slot: "_Slot", edit: Edit) -> Edit:
+        """`edit` at tokens where each row's condition holds, the stream as it came elsewhere."""
+        layers = slot.conditions_by_layer()
+        thresholds, signs = np.zeros((2, len(self._rows), 1, 1), np.float32)
+        for row in slot.changes:
+            condition = slot.condition(row)
+            thresholds[row], signs[row] = condition.threshold, 1 if condition.above else -1
+        masks = {
+            layer: np.isin(np.arange(len(self._rows)), list(rows))[:, None, None] for layer, rows in layers.items()
+        }
+        threshold, sign = mx.array(thresholds), mx.array(signs)
+        belongs = {layer: mx.array(mask) for layer, mask in masks.items()}
+
+        def conditional(h: mx.array) -> mx.array:
+            holds = mx.array(False)
+            for layer, mask in belongs.items():
+                holds = holds | (mask & (sign * (self._components[place, layer] - threshold) > 0))
+            return mx.where(holds, edit(h), h)
+
+        return conditional
+
+
+@dataclass
+class _Slot:
+    """Changes of one kind at one layer and one place in the rows' order: at most one group of changes a row.
+
+    The kind is an operation, or `sum`: any number of unconditional adds, which make one delta.
+    """
+
+    layer: int
+    kind: str
+    lengths: np.ndarray
+    changes: dict[int, list[Change]] = field(default_factory=dict)
+    _made: dict[tuple[bytes, int], Edit] = field(default_factory=dict)
+
+    @cached_property
+    def settled(self) -> float:
+        """The step after the prompt from which the edit stays the same in all rows."""
+        lengths = {row: int(self.lengths[row]) for row in self.changes}
+        return max(c.where.settled(lengths[row]) - lengths[row] for row, group in self.changes.items() for c in group)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether its changes depend on conditions."""
+        return bool(self.conditions())
+
+    def conditions(self) -> list[Condition]:
+        """All conditions of its changes."""
+        return [c.condition for group in self.changes.values() for c in group if c.condition]
+
+    def condition(self, row: int) -> Condition:
+        """The condition of a row's change."""
+        condition = self.changes[row][0].condition
+        assert condition is not None, "only conditional slots are asked"
+        return condition
+
+    def conditions_by_layer(self) -> dict[int, set[int]]:
+        """The rows whose condition is read at each layer."""
+        layers: dict[int, set[int]] = {}
+        for row, group in self.changes.items():
+            if group[0].condition:
+                layers.setdefault(group[0].condition.layer, set()).add(row)
+        return layers
+
+    def edit_at(self, offsets: np.ndarray, length: int, step: float) -> Edit | None:
+        """The edit for `length` positions from each row's offset; None where nothing acts."""
+        weights = self._weights(offsets, length)  # (B, T or 1, K)
+        if not weights.any():
+            return None
+        key = (weights.tobytes(), weights.shape[1])
+        if step < self.settled:  # a pass of its own kind: nothing to keep
+            return self._edit(weights)
+        if key not in self._made:
+            self._made[key] = self._edit(weights)
+        return self._made[key]
+
+    def _weights(self, offsets: np.ndarray, length: int) -> np.ndarray:
+        """Strength of each change at each position, (B, T, K); T is 1 where it is the same at every position."""
+        deepest = max(map(len, self.changes.values()))
+        weights = np.zeros((len(self.lengths), length, deepest), np.float32)
+        known: dict[tuple[object, int, int], np.ndarray] = {}
+        for row, group in self.changes.items():
+            offset, prompt_length = int(offsets[row]), int(self.lengths[row])
+            for k, change in enumerate(group):
+                key = (change.where, offset, prompt_length)
+                if key not in known:
+                    known[key] = change.where.gate(np.arange(offset, offset + length), prompt_length)
+                weights[row, :, k] = known[key]
+        return weights[:, :1] if (weights == weights[:, :1]).all() else weights
+
+    def _edit(self, weights: np.ndarray) -> Edit:
+        if self.kind == "sum":
+            return self._sum(weights)
+        directions = self._directions(1)  # (B, 1, D)
+        amounts = np.zeros((len(self.lengths), 1, 1), np.float32)
+        for row, (change,) in self.changes.items():
+            amounts[row] = change.amount
+        direction, amount, gate = mx.array(directions), mx.array(amounts), mx.array(weights)
+        operation = OPERATIONS[self.kind]
+        return lambda h: operation(h, direction, amount, gate)
+
+    def _sum(self, weights: np.ndarray) -> Edit:
+        """h plus one delta, the weighted sum of every row's vectors: it depends on nothing that runs."""
+        directions = self._directions(weights.shape[2])
+        for row, group in self.changes.items():
+            for k, change in enumerate(group):
+                directions[row, k] *= change.amount
+        delta = mx.array(weights) @ mx.array(directions)  # (B, T or 1, K) @ (B, K, D) -> (B, T or 1, D)
+        deltas: dict[mx.Dtype, mx.array] = {}
+
+        def add(h: mx.array) -> mx.array:
+            if h.dtype not in deltas:
+                deltas[h.dtype] = delta.astype(h.dtype)
+            return h + deltas[h.dtype]
+
+        return add
+
+    def _directions(self, depth: int) -> np.ndarray:
+        """The changes' directions, (B, K, D) float32, 0 where a row has fewer."""
+        width = next(iter(self.changes.values()))[0].direction.shape[0]
+        directions = np.zeros((len(self.lengths), depth, width), np.float32)
+        for row, group in self.changes.items():
+            for k, change in enumerate(group):
+                directions[row, k] = change.direction
+        return directions
+
+
+def _plain_add(change: Change) -> bool:
+    return change.operation == "add" and change.condition is None
+
+
+def _grouped(intervention: Intervention) -> dict[int, list[list[Change]]]:
+    """Each layer's changes in order; adds that follow one another without a condition are one group."""
+    layers: dict[int, list[list[Change]]] = {}
+    for change in intervention.changes:
+        if _plain_add(change) and change.amount == 0:
+            continue
+        groups = layers.setdefault(change.layer, [])
+        if groups and _plain_add(change) and _plain_add(groups[-1][0]):
+            groups[-1].append(change)
+        else:
+            groups.append([change])
+    return layers

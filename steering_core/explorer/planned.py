@@ -1,0 +1,202 @@
+"""A request to steer, as it comes in, and the rows to sample that it asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from steering_core.engine.probes import Probe
+from steering_core.engine.sampling import Request
+from steering_core.explorer import fields
+from steering_core.explorer.accelerator import Rows, Sampling
+from steering_core.explorer.drafts import Contrast, Drafts
+from steering_core.explorer.fields import Flag, ModelName, Real, Strength, Whole
+from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.validation import Strict
+from steering_core.interventions.change import Change, Intervention, Phase
+from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
+from steering_core.interventions.parsing import parse
+from steering_core.models import Model
+from steering_core.prompts import prompt
+from steering_core.store import Store
+from steering_core.vectors import library
+from steering_core.vectors.resolve import resolved
+from steering_core.vectors.vector import Vector
+
+MAX_VECTORS = 8
+MAX_LAYERS = 128
+MAX_TOKENS = 2048
+MAX_TEXT = 50_000
+MAX_EXPRESSION = 2_000
+
+Layer = Annotated[Whole, Field(ge=0, le=9_999)]
+Operation = Literal["add", "ablate", "clamp", "rotate"]
+
+
+class VectorUse(Strict):
+    """One vector and how strongly: a name or key, or a contrast; `alpha`, or `dose` in units of the residual norm.
+
+    `layers` says where a contrast's vectors act; a vector of the library acts at its own layer.
+    """
+
+    vector: fields.VectorName | None = None
+    contrast: Contrast | None = None
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | None = None
+    alpha: Strength | None = None
+    dose: Strength | None = None
+    operation: Operation = "add"
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "VectorUse":
+        if (self.vector is None) == (self.contrast is None):
+            raise ValueError("give a vector or a contrast, one of them")
+        if (self.contrast is None) != (self.layers is None):
+            raise ValueError("name layers for a contrast, and only for one: a vector has its own")
+        if (self.alpha is None) == (self.dose is None):
+            raise ValueError("give alpha or dose, one of them")
+        if self.dose is not None and self.operation in ("ablate", "rotate"):
+            unit = "the share to remove" if self.operation == "ablate" else "degrees"
+            raise ValueError(f"{self.operation} has no dose: give alpha, {unit}")
+        return self
+
+
+class Steering(Strict):
+    """What is done to the residual stream: `vectors` in a phase, and an `expression`, as the command line takes it."""
+
+    vectors: Annotated[tuple[VectorUse, ...], Field(max_length=MAX_VECTORS)] = ()
+    phase: Phase = "generation"
+    expression: Annotated[str, Field(max_length=MAX_EXPRESSION)] | None = None
+
+
+class SteerRequest(Strict):
+    """A prompt and how to steer its answer; with `compare` the unsteered answer comes beside it, with one seed."""
+
+    model: ModelName
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    chat: Flag = True
+    steering: Steering = Steering()
+    compare: Flag = True
+    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
+    temperature: Annotated[Real, Field(ge=0, le=5)] = 0.7
+    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=8)] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the texts are drawn."""
+        return Sampling(self.model, self.max_tokens, self.temperature, self.stop)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One vector as it acts: which, how strongly, and in whose place in the request."""
+
+    use: int
+    vector: Vector
+    change: Change
+
+    def about(self) -> dict[str, Any]:
+        """What the page shows of it."""
+        v, amount = self.vector, self.change.amount
+        shown = {"use": self.use, "vector_id": v.vector_id, "layer": v.layer, "operation": self.change.operation}
+        strength = {"amount": amount, "dose": v.dose(amount) if self.change.operation == "add" else None}
+        return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The vectors that act, with their places in the request; the whole intervention, and the same in words."""
+
+    applied: tuple[Applied, ...]
+    intervention: Intervention
+    expression: Expression
+
+    def pushed(self, probe: Applied) -> float:
+        """By how much the request's additions at the probe's layer move its own projection, at a token they act on."""
+        unit = probe.vector.direction / probe.vector.norm
+        adding = [c for c in self.intervention.changes if c.layer == probe.vector.layer and c.operation == "add"]
+        return float(sum(change.amount * (change.direction @ unit) for change in adding))
+
+
+def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> Plan:
+    """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone."""
+
+    def find(name: str) -> Vector:
+        return named_vector(model, store, drafts, name)
+
+    n_layers = model.identity.n_layers
+    applied: list[Applied] = []
+    clauses: list[Clause] = []
+    for place, use in enumerate(steering.vectors):
+        vectors = _vectors(model, store, drafts, use)
+        found = _clauses(use, vectors, steering.phase)
+        changes = resolved(Expression(found), find, n_layers).changes
+        applied += [Applied(place, v, change) for v, change in zip(vectors, changes, strict=True)]
+        clauses += found
+    expression = Expression(tuple(clauses))
+    intervention = Intervention(tuple(a.change for a in applied))
+    if steering.expression:
+        told = parse(steering.expression)
+        intervention += resolved(told, find, n_layers)
+        expression = Expression(expression.clauses + told.clauses)
+    return Plan(tuple(applied), intervention, expression)
+
+
+def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> list[Vector]:
+    if use.contrast is not None:
+        vectors = drafts.of(model, use.contrast)
+        return [vectors[layer] for layer in model.checked_layers(list(use.layers or ()))]
+    return [named_vector(model, store, drafts, use.vector or "")]
+
+
+def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
+    """The draft or the library's vector that goes by `name`. Raises VectorNotFound, VectorMismatch and their like."""
+    vector = drafts.find(name) or library.find(store, name, model.identity)
+    vector.check(model.identity)
+    return vector
+
+
+def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[Clause, ...]:
+    """The use in an expression's words: one clause that adds, or one of another operation a vector."""
+    strength = Amount(float(use.alpha or 0)) if use.dose is None else Amount(_percent(use.dose), percent=True)
+    where = None if phase == "generation" else phase
+    names = [VectorName(vector.vector_id) for vector in vectors]
+    if use.operation == "add":
+        return (Clause(tuple(Term(name, strength) for name in names), phase=where),)
+    return tuple(Clause((Term(name),), use.operation, strength, where) for name in names)
+
+
+def _percent(dose: float) -> float:
+    """A hundred times the dose, without the digits that binary fractions leave behind: 0.07 is 7."""
+    return float(f"{100 * dose:.12g}")
+
+
+def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:
+    """The rows to sample, the unsteered one first where it is wanted; every token brings each vector's projection."""
+    tokens = prompt(model, wanted.prompt, chat=wanted.chat, system=wanted.system).tokens
+    plan = planned(model, store, drafts, wanted.steering)
+    steered = Request(tokens, plan.intervention, wanted.seed)
+    requests = [Request(tokens, seed=wanted.seed), steered] if wanted.compare else [steered]
+    probes = _middle_of_each(plan.applied)
+    about = {
+        "rows": ["base", "steered"] if wanted.compare else ["steered"],
+        "vectors": [a.about() for a in plan.applied],
+        "probes": [_probed(plan, a, wanted.steering.phase) for a in probes],
+        "prompt_tokens": len(tokens),
+    }
+    return Rows(requests, [Probe(a.vector.layer, a.vector.direction) for a in probes], about)
+
+
+def _probed(plan: Plan, probe: Applied, phase: Phase) -> dict[str, Any]:
+    pushed = 0.0 if phase == "prompt" else plan.pushed(probe)
+    vector = probe.vector
+    return {"use": probe.use, "layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": pushed}
+
+
+def _middle_of_each(acting: Sequence[Applied]) -> list[Applied]:
+    """Of each vector in the request the middle one of its layers."""
+    uses = {a.use for a in acting}
+    groups = [[a for a in acting if a.use == use] for use in sorted(uses)]
+    return [group[len(group) // 2] for group in groups]

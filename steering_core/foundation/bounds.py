@@ -1,0 +1,61 @@
+"""Bounds: the least and the most of every number that comes in, in a spec, a concept file or an option.
+
+They lie well beyond what anybody has found useful. What lies outside is a slip, and would cost days or all memory.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from steering_core.foundation.keys import MAX_SEED
+
+MAX_LAYER = 9_999
+MAX_LAYERS = 1_000  # in one list
+MAX_NAMES = 1_000  # models, concepts, methods or metrics in one list
+MAX_NAME = 4_096  # letters of a name or path; no file system takes more
+MAX_STRENGTHS = 100  # in one grid
+MAX_DOSE = 10.0  # times the layer's mean residual norm
+MAX_ALPHA = 1e9
+LEAST_STRENGTH = 1e-6  # what is smaller changes nothing in float32
+MAX_EXPRESSIONS = 100
+MAX_EXPRESSION = 2_000  # letters
+MAX_PROMPTS = 1_000  # that texts are sampled for, or damage is measured on
+MAX_SAMPLES = 100  # texts of one prompt
+MAX_NEW_TOKENS = 8_192  # of one text
+MAX_TEMPERATURE = 5.0
+MAX_CONTROLS = 100
+MAX_BOOTSTRAP = 20_000  # draws; all of them are held in memory at once
+MAX_REDRAWS = 10_000  # of training pairs
+MAX_SHOWN = 10_000  # rows that one command prints
+MAX_DIRECTIONS = 1_000  # that one discovery finds
+MAX_KL = 100.0  # nats
+
+
+@dataclass(frozen=True)
+class Within:
+    """Annotates a number that is finite and from `low` to `high`, both included. true and false are no numbers."""
+
+    low: float
+    high: float
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        if source is int:
+            number: CoreSchema = core_schema.int_schema(ge=int(self.low), le=int(self.high))
+        else:
+            number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
+        return core_schema.no_info_before_validator_function(no_boolean, number)
+
+
+def no_boolean(value: Any) -> Any:
+    """The value, unless it is true or false, which Python counts as 1 and 0; then ValueError."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is no number")
+    return value
+
+
+Seed = Annotated[int, Within(0, MAX_SEED)]
+Layer = Annotated[int, Within(0, MAX_LAYER)]
+MaxTokens = Annotated[int, Within(1, MAX_NEW_TOKENS)]
+Temperature = Annotated[float, Within(0, MAX_TEMPERATURE)]

@@ -1,0 +1,105 @@
+"""Files that people name: the one way in which specs, concepts, prompts, vectors and methods are opened.
+
+Only a regular file of bounded size is read. A pipe, a device or a file that grows without end would otherwise be waited
+for, or fill the memory; each is one error instead, and so is a name that no file system takes.
+"""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from steering_core.foundation.errors import SteerflowError
+
+MAX_PROMPTS_FILE = 64 << 20  # bytes
+MAX_CODE = 4 << 20  # bytes of a file of methods
+MAX_VECTORS_FILE = 4 << 30  # bytes; some ten thousand layers of the widest models
+_PIECE = 8 << 20  # bytes read at once
+_NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer is opened at once, and then refused
+
+
+def checked_file(path: Path, error: type[SteerflowError], most: int) -> Path:
+    """`path`, for a library that opens it itself. Raises `error` unless it is a regular file of up to `most` bytes."""
+    with contextlib.closing(_Opened(path, error, most)):
+        return path
+
+
+def file_bytes(path: Path, error: type[SteerflowError], most: int) -> bytes:
+    """The contents of a regular file of up to `most` bytes. Raises `error` for anything else."""
+    with contextlib.closing(_Opened(path, error, most)) as opened:
+        return opened.read()
+
+
+def file_text(path: Path, error: type[SteerflowError], most: int) -> str:
+    """The text of a UTF-8 file of up to `most` bytes, without a byte order mark. Raises `error` for anything else."""
+    try:
+        return file_bytes(path, error, most).decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise error(f"{path} is not UTF-8 (byte {fault.start}): save it as UTF-8") from None
+
+
+def is_file(name: str | Path) -> bool:
+    """Whether there is a regular file of that name; False for a name that no file could have."""
+    return os.path.isfile(name)  # noqa: PTH113  (Path.is_file raises OSError for a name that is too long)
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether there is a folder of that name; False for a name that no folder could have."""
+    return os.path.isdir(name)  # noqa: PTH112  (as above)
+
+
+def home_expanded(name: str) -> Path:
+    """The path `name`, with `~` and `~user` for home folders; as it stands where there is no such user."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises RuntimeError)
+
+
+class _Opened:
+    """A regular file, open for reading; closed again where it is none, or larger than allowed."""
+
+    def __init__(self, path: Path, error: type[SteerflowError], most: int) -> None:
+        self._path, self._error, self._most = path, error, most
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | _NOT_BLOCKING)
+        except OSError as fault:
+            raise error(f"{_named(path)} cannot be read: {fault.strerror or fault}") from None
+        except ValueError:  # a zero byte, or half of a surrogate pair
+            raise error(f"{_named(path)} is no name that a file can have") from None
+        try:
+            self._check(os.fstat(self._descriptor))
+        except SteerflowError:
+            self.close()
+            raise
+
+    def read(self) -> bytes:
+        """All of it. Raises the error where there is more than the file's size said, as under /proc."""
+        try:
+            found = bytearray()
+            while len(found) <= self._most and (piece := os.read(self._descriptor, _PIECE)):
+                found += piece
+        except OSError as fault:
+            raise self._error(f"{_named(self._path)} cannot be read: {fault.strerror or fault}") from None
+        if len(found) > self._most:
+            raise self._error(self._too_large())
+        return bytes(found)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+    def _check(self, about: os.stat_result) -> None:
+        if stat.S_ISDIR(about.st_mode):
+            raise self._error(f"{_named(self._path)} is a folder, not a file: name one file in it")
+        if not stat.S_ISREG(about.st_mode):
+            raise self._error(f"{_named(self._path)} is no regular file: save what it gives in one, and name that")
+        if about.st_size > self._most:
+            raise self._error(self._too_large())
+
+    def _too_large(self) -> str:
+        size = f"{self._most >> 20:,} MB" if self._most >> 20 else f"{self._most:,} bytes"
+        return f"{_named(self._path)} is larger than {size}, the most that is read of such a file: cut it first"
+
+
+def _named(path: Path) -> str:
+    """The path as messages show it: what cannot be printed is escaped, and a very long one is cut."""
+    text = str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return text if len(text) <= 300 else f"{text[:200]}… ({len(text):,} letters)"

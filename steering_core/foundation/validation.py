@@ -1,0 +1,155 @@
+"""Text that comes in (YAML) against a pydantic model: every fault at once, each with its place and a suggestion."""
+
+import difflib
+import reprlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from steering_core.foundation.errors import SteerflowError
+from steering_core.foundation.user_files import file_text
+from steering_core.foundation.yaml import Loader
+
+MAX_YAML = 4 << 20  # letters; a concept of this size takes some ten seconds
+MAX_FAULTS = 20  # shown of one file
+MAX_SHOWN = 60  # letters of a value that a message shows
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+Checked = TypeVar("Checked", bound=Strict)
+
+
+def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
+    """The contents of a YAML file. Raises `error` where it is not readable, not UTF-8 or not YAML."""
+    return parsed_yaml(file_text(path, error, MAX_YAML), str(path), error)
+
+
+def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
+    """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML.
+
+    A key that stands twice in one mapping is refused, and so is what would take long: see `yaml_loader`.
+    """
+    if len(text) > MAX_YAML:
+        limit = f"YAML is read up to {MAX_YAML >> 20} MB: save rows as JSON lines, CSV or Parquet"
+        raise error(f"{source} has {len(text) >> 20} MB of what is neither JSON nor CSV; {limit}")
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise error(f"{source}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
+    except RecursionError as fault:
+        raise error(f"{source} is nested too deeply") from fault
+    except ValueError as fault:  # a date such as 2024-13-45, or a number of thousands of digits
+        raise error(f"{source} is not usable YAML: {fault}") from fault
+
+
+def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowError]) -> Checked:
+    """`data` as a `model`. Raises `error` listing every fault of `source`, with a "did you mean" for unknown keys."""
+    if not isinstance(data, dict):
+        raise error(f"{source} must be a mapping of keys to values, not {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as faults:
+        lines = _lines(model, faults)
+    # Raised out here, for pydantic's error must not become this one's context: it holds tracebacks, through them every
+    # caller's locals, and Python's collector cannot look into it. An open store would be leaked, and say so at exit.
+    raise error(f"{source} has {lines}")
+
+
+def _lines(model: type[BaseModel], faults: ValidationError) -> str:
+    """How many faults there are, and the first of them, a line each."""
+    found = _told(faults.errors())
+    lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
+    lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
+    return f"{len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)
+
+
+def _told(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The faults without "too few entries" of lists whose entries were refused: pydantic does not count those."""
+    inner = {fault["loc"][:-1] for fault in faults}
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 60
+        self.maxlevel = 2
+
+    def repr_int(self, x: int, level: int) -> str:
+        """The number, unless it has more digits than Python cares to write."""
+        return repr(x) if abs(x) < 10**40 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value's `repr`; cheap for any value, however long, deep or often its parts repeat."""
+    return shortened(_SHORT.repr(value), MAX_SHOWN)
+
+
+def shortened(text: str, letters: int) -> str:
+    """The text, or its first words in at most so many letters and an ellipsis; a word that is longer is cut itself."""
+    if len(text) <= letters:
+        return text
+    whole = text[:letters].rpartition(" ")[0] if not text[letters].isspace() else text[:letters]
+    return f"{whole.rstrip() or text[:letters]} …"
+
+
+def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in fault["loc"] if not _names_a_branch(part))
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(model, fault["loc"][:-1])
+        meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+        hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
+        return f"  {where}: unknown key; {hint}"
+    said = _said(fault).replace("\n", "\n  ")
+    given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" and "\n" not in said else ""
+    return f"  {where}: {said}{given}"
+
+
+def _names_a_branch(part: int | str) -> bool:
+    """Whether a part of a fault's place is pydantic's name for one branch of a union, and no key of the file."""
+    return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
+
+
+def _said(fault: ErrorDetails) -> str:
+    """What pydantic says of a fault, in words of YAML where it speaks of Python."""
+    context = fault.get("ctx", {})
+    if fault["type"] == "too_long":
+        return f"give at most {_items(context['max_length'])}, not {context['actual_length'] or 'more'}"
+    if fault["type"] == "too_short":
+        return f"give at least {_items(context['min_length'])}, not {context['actual_length']}"
+    if fault["type"] in ("tuple_type", "list_type"):
+        return "must be a list"
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _items(n: int) -> str:
+    return f"{n:,} item{'s' * (n != 1)}"
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that `path` leads to, through fields and lists of models."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            inner = _model_in(model.model_fields[part].annotation)
+            model = inner or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model), None)

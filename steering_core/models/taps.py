@@ -1,0 +1,102 @@
+"""Taps: see and change what every block of a network puts into the residual stream.
+
+A tapped block keeps its identity, its place and its parameters; only its class is exchanged, for a subclass of its own
+that hands the block's output through `Taps`. So there is no list to find and nothing to forward: it reaches all blocks
+on every mlx-lm architecture, the 12 whose `layers` is a fresh slice among them, and leaving puts the old class back
+(docs/decisions/0003-taps.md).
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from steering_core.backend.mlx import mx, nn
+from steering_core.foundation.errors import ModelUnsupported, TapNotFired
+
+Edit = Callable[[mx.array], mx.array]
+"""What one tap does to its block's output, (B, T, D) -> (B, T, D); it may also only look, or change B or T."""
+
+After = Callable[[int, mx.array], None]
+"""What is told each layer and its block's output, (B, T, D), after every edit."""
+
+Edits = dict[int, Edit]
+"""Each layer's edit; layers at which nothing is done or seen are left out."""
+
+
+def chained(first: Edit, second: Edit) -> Edit:
+    """`first`, then `second`."""
+    return lambda h: second(first(h))
+
+
+def behind(edits: Edits, more: Edits) -> Edits:
+    """Both, at each layer `edits` first."""
+    return {**edits, **{layer: chained(edits[layer], e) if layer in edits else e for layer, e in more.items()}}
+
+
+class Taps:
+    """Taps on every block of `network`, in place from `install` to `remove`; idle until `applied`.
+
+    Raises ModelUnsupported where the network shows no blocks, or one block stands at two layers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._blocks: list[nn.Module] = list(getattr(network, "layers", []))
+        if not self._blocks:
+            raise ModelUnsupported(f"{type(network).__module__} shows no `layers`, so it cannot be steered")
+        if len({id(block) for block in self._blocks}) != len(self._blocks):
+            raise ModelUnsupported(f"{type(network).__module__} runs one block at several layers: not supported")
+        self._classes = [type(block) for block in self._blocks]
+        self._edits: Mapping[int, Edit] = {}
+        self._fired: set[int] = set()
+        self._after: After | None = None
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def install(self) -> None:
+        """Exchange the blocks' classes."""
+        for layer, (block, cls) in enumerate(zip(self._blocks, self._classes, strict=True)):
+            block.__class__ = self._tapped(layer, cls)
+
+    def remove(self) -> None:
+        """Put the blocks' own classes back."""
+        for block, cls in zip(self._blocks, self._classes, strict=True):
+            block.__class__ = cls
+
+    @contextlib.contextmanager
+    def applied(self, edits: Mapping[int, Edit]) -> Iterator[None]:
+        """Have each layer's edit act on every forward pass inside the `with`.
+
+        Raises TapNotFired at its end where a layer's block was never called.
+        """
+        self._edits, self._fired = edits, set()
+        try:
+            yield
+        finally:
+            self._edits = {}
+        if missed := sorted(edits.keys() - self._fired):
+            raise TapNotFired(f"the forward pass never called block {', '.join(map(str, missed))}, so nothing was done")
+
+    @contextlib.contextmanager
+    def followed(self, after: After) -> Iterator[None]:
+        """Have `after` told of every block's output inside the `with`, once the edits have acted on it."""
+        self._after = after
+        try:
+            yield
+        finally:
+            self._after = None
+
+    def _tapped(self, layer: int, cls: type[nn.Module]) -> type[nn.Module]:
+        call = cls.__call__
+
+        def tapped_call(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            output = call(block, *args, **kwargs)
+            stream, *more = output if isinstance(output, tuple) else (output,)  # some blocks hand on more than that
+            if edit := self._edits.get(layer):
+                self._fired.add(layer)
+                stream = edit(stream)
+            if self._after is not None:
+                self._after(layer, stream)
+            return (stream, *more) if isinstance(output, tuple) else stream
+
+        return type(cls.__name__, (cls,), {"__call__": tapped_call, "__module__": cls.__module__})

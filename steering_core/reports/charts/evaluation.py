@@ -1,0 +1,114 @@
+"""The evaluation's charts. Each takes the rows of the named query that its docstring names.
+
+The heat map and the dose response are the explorer's: `steering_core.reports.charts.explorer`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+Rows = Sequence[dict[str, Any]]
+Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
+
+LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
+CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
+
+
+def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
+    """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
+    kinds = ["candidate", "random", "shuffled", "prompt", "none"]
+    points = (
+        alt.Chart(alt.InlineData(values=list(rows)))
+        .mark_point(filled=True, size=90, opacity=0.85)
+        .encode(
+            x=alt.X(
+                "perplexity_ratio:Q",
+                title="perplexity ratio (damage)",
+                scale=alt.Scale(type="log", nice=False, padding=20),
+            ),
+            y=alt.Y("effect:Q", title="effect (nats per token)"),
+            color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=_colours(kinds))),
+            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds)),
+            tooltip=["kind:N", "method:N", "layers:N", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
+        )
+    )
+    bound = alt.Chart(alt.InlineData(values=[{"bound": max_perplexity_ratio}]))
+    return alt.layer(bound.mark_rule(color=RULE, strokeDash=[4, 3]).encode(x="bound:Q"), points).properties(height=260)
+
+
+def layer_profile(rows: Rows) -> Drawing:
+    """The greatest effect within the damage bounds by layer, on the controls' greatest. Query: layer_profile."""
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    y = alt.Y("effect:Q", title="effect at equal damage (nats per token)")
+    tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
+    bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
+    marks = base.mark_tick(color=CONTROL, thickness=3).encode(y="control_effect:Q", tooltip=tooltip)
+    return alt.layer(bars, marks).properties(height=220)
+
+
+def stability(rows: Rows) -> Drawing:
+    """Cosine of a direction with itself from the other half of the pairs, by layer. Query: stability_of_concept."""
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
+        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)), color=alt.Color("method:N", title=None)
+    )
+    y = alt.Y("split_half:Q", title="split-half cosine", scale=alt.Scale(domain=[0, 1], clamp=True))
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("split_half_low:Q"), y2="split_half_high:Q")
+    tooltip = ["method:N", "layer:O", *_numbers("split_half", "auc_test")]
+    return alt.layer(band, base.mark_line(point=True).encode(y=y, tooltip=tooltip)).properties(height=220)
+
+
+def token_projection(rows: Rows) -> Drawing:
+    """Texts whose tokens are coloured by their projection on a direction, a block a text. Query: token_projections."""
+    placed = _laid_out(rows)
+    bound = max((abs(row["projection"]) for row in rows), default=1.0) or 1.0
+    lines = 1 + max((row["line"] for row in placed), default=0)
+    y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)), paddingInner=0.1))
+    base = alt.Chart(alt.InlineData(values=placed))
+    columns = alt.Scale(domain=[0, LINE], nice=False)
+    x = alt.X("start:Q", axis=None, scale=columns)
+    colour = alt.Color("projection:Q", title="projection", scale=alt.Scale(domain=[-bound, bound], domainMid=0))
+    tiles = base.transform_filter("datum.place >= 0").mark_rect()
+    tiles = tiles.encode(x=x, x2="end:Q", y=y, color=colour, tooltip=["place:O", "token:N", *_numbers("projection")])
+    written = base.mark_text(align="left", baseline="middle", font="monospace", fontSize=11)
+    written = written.encode(x=alt.X("word:Q", axis=None, scale=columns), y=y, text="token:N", opacity=alt.value(0.9))
+    return alt.layer(tiles, written).properties(width=LINE * CHARACTER, height=18 * lines)
+
+
+def _laid_out(rows: Rows) -> list[dict[str, Any]]:
+    """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text.
+
+    `word` is where it begins behind its spaces, which an SVG would swallow.
+    """
+    placed: list[dict[str, Any]] = []
+    line, column, kind = -1, 0, None
+    for row in rows:
+        shown = _printable(row["token"])
+        if row["kind"] != kind:
+            kind, line, column = row["kind"], line + 2, 0
+            placed.append({"place": -1, "token": f"{kind}:", "line": line - 1, "start": 0, "end": 0, "word": 0})
+        if column and column + len(shown) > LINE:
+            line, column = line + 1, 0
+        end, word = column + len(shown), column + len(shown) - len(shown.lstrip())
+        placed.append({**row, "token": shown, "line": line, "start": column, "end": end, "word": word})
+        column = end
+    return placed
+
+
+def _printable(token: str) -> str:
+    """The token as a picture can hold it: vl-convert ends the whole process over what XML does not allow."""
+    visible = token.replace("\n", "↵").replace("\t", "→")
+    return "".join(character if character.isprintable() else "·" for character in visible) or "·"
+
+
+def _colours(kinds: Sequence[str]) -> list[str]:
+    named = {"candidate": CANDIDATE, "random": CONTROL, "shuffled": "#5b6675", "prompt": "#2f6fb2"}
+    return [named.get(kind, "#111111") for kind in kinds]
+
+
+def _numbers(*names: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{name}:Q", format=".3f") for name in names]
+
+
+def _flat() -> alt.Axis:
+    return alt.Axis(labelAngle=0)

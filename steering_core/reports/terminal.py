@@ -1,0 +1,88 @@
+"""The report of a run as text, read back from the store through DuckDB."""
+
+import shlex
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from steering_core.reports.printing import console, table
+from steering_core.store import Store
+from steering_core.store.queries import named_query
+
+
+def print_report(store: Store, report: dict[str, Any]) -> None:
+    """Print leaderboard, sample texts, where the store is and what to type next."""
+    out = console()
+    for recommendation in report["recommendations"]:
+        out.print(_report_of(store, recommendation))
+    out.print(_counts(report["stages"]))
+    out.print(_next_steps(store, report))
+
+
+def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
+    ids = [recommendation["model_id"], recommendation["concept_id"]]
+    everything = store.rows(named_query("leaderboard_of_concept"), ids)
+    board = [r for r in everything if r["split"] == "test" or r["perplexity_ratio"] is not None] or everything
+    texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
+    title = f"{recommendation['concept']} on {recommendation['model']}"
+    return Group(
+        table(board, list(board[0]), f"Leaderboard: {title}"),
+        _side_by_side(texts, recommendation["dose"]),
+        Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
+        Text(command(recommendation)),
+    )
+
+
+def verdict_in_words(row: dict[str, Any]) -> Text:
+    """A recommendation in two sentences, the verdict first."""
+    if row["effect"] is None:
+        return Text(f"{row['verdict']}: {row['reason']}")
+    missing = f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else ""
+    return Text.assemble(
+        (f"{row['verdict']}: ", "bold"),
+        f"{row['method']} at {_place_and_strength(row)} moves the propensity of {row['n']} held-out test items by "
+        f"{row['effect']:+.3f} nats per token [{row['effect_low']:.3f}, {row['effect_high']:.3f}]; {row['reason']}. "
+        f"Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model.{missing}",
+    )
+
+
+def _place_and_strength(row: dict[str, Any]) -> str:
+    """`layer 21, alpha 2.95 (dose 0.30)`, or `layers 15 and 18 together (dose 0.30)`."""
+    layers = " and ".join(str(layer) for layer in sorted(row["layers"]))
+    strength = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else " together"
+    dose = f" (dose {row['dose']:.2f})" if row["dose"] is not None else ""
+    return f"layer{'s' * (len(row['layers']) > 1)} {layers}{strength}{dose}"
+
+
+def command(row: dict[str, Any]) -> str:
+    """The command that steers as a recommendation does."""
+    return f'steer generate {shlex.quote(row["model"])} --steer "{row["intervention"]}" "PROMPT"'
+
+
+def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
+    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+    headings = ("mirrored", "steered") if dose is None else (f"dose {-dose:+.2f}", f"dose {dose:+.2f}")
+    for heading in ("prompt", headings[0], "base", headings[1]):
+        drawn.add_column(heading, overflow="fold", ratio=1 if heading == "prompt" else 2)
+    for row in texts:
+        drawn.add_row(*(Text(row[name] or "") for name in ("prompt", "mirrored", "base", "steered")))
+    return drawn
+
+
+def _counts(stages: dict[str, dict[str, Any]]) -> Table:
+    rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
+    return table(rows, list(rows[0]), "What was computed")
+
+
+def _next_steps(store: Store, report: dict[str, Any]) -> Text:
+    recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
+    return Text(
+        f"\nThe store is {store.root}. Next:\n"
+        f"  steer sql \"SELECT * FROM leaderboard WHERE concept = '{recommended}'\"\n"
+        '  steer sql "SELECT prompt, alpha, text FROM generations ORDER BY prompt, alpha"\n'
+        "  steer run data/specs/quickstart.yaml            # again: nothing is computed twice\n"
+        "  make up, then: prefect deployment run discover-vectors\n"
+    )

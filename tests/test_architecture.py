@@ -1,0 +1,60 @@
+"""The map is true: layers hold, package docstrings name what exists, the drawn tree of errors is the classes'."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steering_core.foundation import errors
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = sorted(path.parent for path in (ROOT / "steering_core").rglob("__init__.py"))
+
+
+def test_each_package_imports_only_what_stands_below_it() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_every_package_has_its_layer_and_its_line_in_the_map() -> None:
+    contract = (ROOT / "pyproject.toml").read_text().partition("[tool.importlinter]")[2]
+    layers = set(re.findall(r"steering_core\.(\w+)", contract))
+    units = {p.name for p in PACKAGES if p.parent.name == "steering_core"} | {"prompts", "runs", "spec"}
+    assert layers == units
+    shown = (ROOT / "docs" / "architecture.md").read_text()
+    assert all(re.search(rf"^.*\b{unit}(/|\.py)", shown, re.MULTILINE) for unit in units)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_package_docstrings_name_modules_that_exist(package: Path) -> None:
+    told = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    assert told
+    modules = {path.stem for path in package.iterdir() if path.suffix in (".py", "") and path.name[0] != "_"}
+    named = set(re.findall(r"(?<![\w./(])`([a-z_]+)`(?!\()", told))
+    assert named <= modules, f"{package.name} names {named - modules}"
+
+
+def test_the_drawn_tree_of_errors_is_the_classes() -> None:
+    drawn = re.findall(r"^    ([│ ]*)[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    path: list[str] = ["SteerflowError"]
+    seen = {"SteerflowError"}
+    for indent, name in drawn:
+        depth = len(indent) // 4 + 1
+        path = [*path[:depth], name]
+        assert getattr(errors, name).__bases__[0].__name__ == path[depth - 1], name
+        seen.add(name)
+    classes = {n for n, c in vars(errors).items() if isinstance(c, type) and issubclass(c, errors.SteerflowError)}
+    assert seen == classes
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_files_that_the_documentation_names_exist(page: str) -> None:
+    """But for docs/log.md, which tells of what there was."""
+    path = r"`?((?:steering_core|flows|tests|benchmarks|tools)/[\w/]+\.(?:py|sql|lark|j2|json))"
+    named = re.findall(path, (ROOT / page).read_text())
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert page == "docs/log.md" or not missing
