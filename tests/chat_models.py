@@ -45,6 +45,9 @@ TEMPLATES: dict[str, str | list[dict[str, str]]] = {
     # gpt-oss names a channel before an answer, and leaves it to the model in an open prompt
     "gpt-oss": "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' %}final:{% endif %}"
     "{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    # Llama 2 has a space before an answer, which SentencePiece makes a part of it
+    "llama2": "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}"
+    " {{ m['content'] }} {{ eos_token }}{% endif %}{% endfor %}",
     # Llama 3's first template ends in an open prompt whether it is asked for one or not
     "llama3": _TURNS + "<|assistant|>",
     "timed": "{{ strftime_now('%H:%M:%S.%f') }}" + _TURNS + "<|assistant|>",

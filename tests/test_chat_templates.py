@@ -60,6 +60,7 @@ def test_an_answers_tokens_are_those_of_the_whole_conversation(opened: Opened, t
         ("r1", "<|assistant|><think>\n\n</think>\n\n"),
         ("smollm3", "<|assistant|><think>\n\n</think>\n"),
         ("gpt-oss", "<|assistant|>final:"),
+        ("llama2", " [/INST]"),
         ("gemma2", "<|assistant|>"),
         ("llama3", "<|assistant|>"),
     ],

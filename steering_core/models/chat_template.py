@@ -90,7 +90,7 @@ class ChatTemplate:
         if self._thinks:
             return prompt
         before = self._before_answer(messages)
-        if len(before) > len(prompt) and before.startswith(prompt):
+        if before.startswith(prompt) and before[len(prompt) :].strip():  # a space alone is the answer's own beginning
             return before
         return prompt + self._closing(messages, prompt)
 
