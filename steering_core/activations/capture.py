@@ -15,7 +15,7 @@ import numpy as np
 
 from steering_core.activations.passes import Cost, Pass
 from steering_core.activations.positions import tokens_normed, tokens_read
-from steering_core.activations.reductions import apart, norms_of, weighted_sums
+from steering_core.activations.reductions import in_own_buffer, norms_of, weighted_sums
 from steering_core.activations.sites import POSITIONS, SITE
 from steering_core.activations.watch import Look, watching
 from steering_core.backend.mlx import mx, on_cpu
@@ -229,7 +229,7 @@ class Capture:
             entry.finalize()  # what is padded ends with the others from here on
         self.work.add(*tokens.shape)
         found = [found_at[layer] for layer in self.reading.layers]
-        sums, norms = apart(mx.stack([s for s, _ in found], axis=2)), mx.stack([n for _, n in found], axis=-1)
+        sums, norms = in_own_buffer(mx.stack([s for s, _ in found], axis=2)), mx.stack([n for _, n in found], axis=-1)
         kept = self._cached(cache) if this.children and cache else []
         return _Underway(_Part(sums, norms, places, this.lengths), cache, [sums, norms, *kept])
 

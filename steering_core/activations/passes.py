@@ -76,7 +76,7 @@ class Pass:
         return padding if any(padding) else []
 
     def stretch(self, row: int, tokens: Sliced) -> Sliced:
-        """What row `row` has of a sequence's tokens, or of anything said of each of them."""
+        """The part of `tokens` that row `row` computes; `tokens` may be any sequence with one entry a token."""
         return tokens[self.offsets[row] : self.offsets[row] + self.lengths[row]]
 
     @property
@@ -197,10 +197,12 @@ class _Planner:
         return stem if worth and saved > n * self.cost.overhead else None
 
     def _buckets(self, stems: Sequence[Stem], offsets: Sequence[int]) -> Iterator[list[Stem]]:
-        """Stems grouped into passes: sorted by length and cut where that wastes least (dynamic programming).
+        """Stems grouped into passes: sorted by length, cut into buckets of least total cost (dynamic programming).
 
-        A bucket costs two passes' overhead and its longest stem once a row; where it is cut to the shortest, that one
-        once a row, and the most that is cut off once a sequence.
+        A bucket is one pass over its stems and one over what follows them: it costs 2 * overhead + rows * length. Its
+        length is that of the longest stem where rows may have different lengths. Elsewhere all stems are cut to the
+        shortest, and each of the bucket's sequences computes what was cut off again: at most sequences * (longest -
+        shortest) tokens more.
         """
         ordered = sorted(stems, key=lambda stem: self.shared(stem[1]) - offsets[stem[0]], reverse=True)
         ends = [self.shared(node) for _, node in ordered]

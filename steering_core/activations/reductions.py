@@ -46,11 +46,11 @@ def weighted_sums(weights: mx.array, h: mx.array) -> mx.array:
     return sums
 
 
-def apart(x: mx.array) -> mx.array:
-    """`x` for NumPy to read, on CUDA in a buffer of a size that nothing else has.
+def in_own_buffer(x: mx.array) -> mx.array:
+    """`x`, on CUDA copied into a buffer of a size that no other array has; elsewhere `x` itself.
 
-    What NumPy has read stays in managed memory, and MLX gives its buffer to the next array of that size: the device
-    would compute there page by page.
+    NumPy's reading moves a CUDA buffer into the host's part of managed memory. MLX would then reuse that buffer for the
+    next array of the same size, and the device would compute on it page by page.
     """
     if not mx.cuda.is_available():
         return x

@@ -11,11 +11,13 @@ _UNIT = 1.0
 
 
 def combined(best: Sequence[Cell], doses: Sequence[float]) -> list[Cell]:
-    """The best method's vectors at its best layers together, and two methods' at the best layer, at every dose.
+    """Two kinds of combination, each at every dose: one method at several layers, and two methods at one layer.
 
-    `best` are cells of one vector each, best first, and so are the vectors of what they combine to. Each vector has the
-    same share of the dose: at several layers the shares add up to it, since what is added at one layer is still there
-    at the next; at one layer the sum's length has it. A combination is as strong as a single vector of its dose.
+    `best` holds cells of one vector each, the best cell first. The first combination takes the best cell's method at up
+    to `LAYERS` of the best layers. The second takes the two best methods at the best cell's layer. Every vector of a
+    combination has the same share of the dose. Over layers, the doses of the shares add up to the combination's dose,
+    because what is added at one layer is still in the stream at the next. At one layer, the length of the sum is the
+    dose. So a combination is as strong as a single vector of its dose.
     """
     vectors = list({cell.vector.vector_id: cell.vector for cell in best if cell.vector}.values())
     if not vectors:

@@ -24,14 +24,15 @@ Tokens = tuple[int, ...]
 class SharedRows:
     """Which of a batch's rows (B) the stream carries, and from which block on.
 
-    `order` lists rows in the stream's order: first one a prompt, then those that get a row of their own, by the block
-    at whose output that happens (`begins`, -1 for the input). Rows that are not in it stand behind their prompt's
-    first.
+    `order` lists rows of the batch in the stream's order. First comes one row for each prompt; then come the rows that
+    are changed somewhere, sorted by the block at whose output they leave their prompt's first row. `begins` holds that
+    block for each row in `order`, -1 for rows that are there from the input on. A row of the batch that is not in
+    `order` is never changed: it has the same stream as the first row of its prompt, and takes its cache from there.
     """
 
     order: tuple[int, ...]
     begins: tuple[int, ...]
-    stands_behind: tuple[int, ...]  # for each row of the batch, the place in `order` of its prompt's first row
+    first_of_prompt: tuple[int, ...]  # for each row of the batch, the place in `order` of its prompt's first row
 
     @property
     def counts(self) -> list[int]:
@@ -46,7 +47,7 @@ class SharedRows:
     def spread(self, count: int) -> list[int]:
         """For each row of the batch, its place in a stream of `count` rows."""
         place = {row: i for i, row in enumerate(self.order[:count])}
-        return [place.get(row, behind) for row, behind in enumerate(self.stands_behind)]
+        return [place.get(row, first) for row, first in enumerate(self.first_of_prompt)]
 
     def edits(self, steering: Steering, offset: int, length: int) -> Edits:
         """The steering of the rows in the stream, growing it on the way."""
@@ -58,7 +59,7 @@ class SharedRows:
         for layer in layers:
             if layer in self.grows_at:
                 added = [i for i, begin in enumerate(self.begins) if begin == layer]
-                source = [*range(count), *(self.stands_behind[self.order[i]] for i in added)]
+                source = [*range(count), *(self.first_of_prompt[self.order[i]] for i in added)]
                 count += len(added)
                 plain = steering.keep(self.order[:count]).edits(offset, length)
                 edits[layer] = _taking(source)
@@ -85,7 +86,7 @@ def share_rows(prompts: Sequence[Tokens], interventions: Sequence[Intervention],
     return SharedRows(
         order=(*firsts.values(), *(row for _, row in own)),
         begins=(*(-1 for _ in firsts), *(int(b) for b, _ in own)),
-        stands_behind=tuple(place[tokens] for tokens in prompts),
+        first_of_prompt=tuple(place[tokens] for tokens in prompts),
     )
 
 

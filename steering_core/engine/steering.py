@@ -116,9 +116,10 @@ class Steering:
 
 @dataclass
 class _Slot:
-    """Changes of one kind at one layer and one place in the rows' order: at most one group of changes a row.
+    """The changes that one edit makes: of one kind, at one layer, at most one group of changes for each row.
 
-    The kind is an operation, or `sum`: any number of unconditional adds, which make one delta.
+    A row's changes at a layer act one after another, in groups. Slot k of a layer holds every row's k-th group. The
+    kind is the operation's name, or `sum` for a group of unconditional adds, which together add one delta.
     """
 
     layer: int

@@ -28,10 +28,11 @@ class Bounds:
 
 
 def choose(cells: Sequence[Cell], scores: Scores, bounds: Bounds) -> Cell:
-    """The candidate that moves the items furthest its way, among those whose damage lies within the bounds.
+    """The candidate with the largest effect among those whose damage lies within the bounds; else the least damaging.
 
-    Perplexity is known from few texts, so the upper end of its interval has to be within (docs/evaluation.md says what
-    that is worth); of one text alone nothing is. Where none is within, the least damaging.
+    The effect counts in the candidate's own direction: a candidate that shall lower the items' propensities has a large
+    effect where it lowers them much. Damage is KL and the upper end of the interval of the perplexity ratio, because
+    few texts give that ratio (docs/evaluation.md). A ratio from one text has no interval, and is never within.
     """
     within = [cell for cell in cells if _excess(scores, cell, bounds) <= 1]
     if not within:

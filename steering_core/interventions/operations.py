@@ -1,9 +1,10 @@
 """Operations: what can be done to a residual stream. One function each, registered by name.
 
 Each takes the stream h (B, T, D), a direction (B, 1, D), an amount (B, 1, 1) and a gate (B, T or 1, 1), all float32 but
-h, and returns the changed stream in h's dtype. Where the gate is 0 the stream is returned as it came, bit for bit; a
-gate between 0 and 1 is a schedule's strength: it scales what add, ablate and rotate do, and takes clamp and replace
-that share of the way. Norms and products are taken in float32.
+h, and returns the changed stream in h's dtype. Where the gate is 0 the stream is returned as it came, bit for bit. A
+gate g between 0 and 1 is a schedule's strength: add, ablate and rotate use g * amount in place of the amount; clamp and
+replace return h + g * (h' - h), where h' is the stream that they give at gate 1. Norms and products are taken in
+float32.
 """
 
 from collections.abc import Callable

@@ -4,8 +4,8 @@ Three scores compare interventions on the same subjects, so they are paired: `ef
 against the unsteered model; `over_controls`, a candidate's effect minus that of its best control (random direction or
 shuffled labels, at its layers and dose), with a corrected p-value; `perplexity_ratio`, the geometric mean of the texts'
 perplexity ratios. Intervals are percentile bootstraps; those of perplexities are Student's t on logarithms, since texts
-are few and decide what counts as safe. The texts that answer one prompt are one subject, their mean. A subject without
-a finite value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
+are few and decide what counts as safe. All texts that answer one prompt are one subject, whose value is their mean. A
+subject without a finite value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -38,7 +38,7 @@ def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
 
 
 def layer_profile(rows: Rows) -> Drawing:
-    """The greatest effect within the damage bounds by layer, on the controls' greatest. Query: layer_profile."""
+    """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
     y = alt.Y("effect:Q", title="effect at equal damage (nats per token)")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
