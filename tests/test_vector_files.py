@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from steering_core.exports import gguf as forms
 from steering_core.exports import pytorch
 from steering_core.exports.files import export_vectors, import_vectors
+from steering_core.exports.foreign import Tensors
 from steering_core.foundation.errors import VectorError, VectorFileError, VectorMismatch
 from steering_core.models import Model
 from steering_core.store import Store
@@ -128,7 +129,9 @@ def test_safetensors_are_called_by_their_layers(derived: tuple[Store, list[Vecto
     assert import_vectors(Store(tmp_path / "other"), tmp_path / "two.safetensors") == several
 
 
-def test_gguf_is_what_llama_cpp_reads(derived: tuple[Store, list[Vector]], tmp_path: Path) -> None:
+def test_gguf_is_what_llama_cpp_reads(
+    derived: tuple[Store, list[Vector]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store, vectors = derived
     export_vectors(store, vectors[1:], tmp_path / "v.gguf")
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
@@ -142,8 +145,12 @@ def test_gguf_is_what_llama_cpp_reads(derived: tuple[Store, list[Vector]], tmp_p
         assert list(tensor.shape) == [16]
         np.testing.assert_array_equal(tensor.data, sent.direction)
     with pytest.raises(VectorFileError, match=r"layer 0, and llama.cpp has no"):
-        export_vectors(store, vectors, tmp_path / "all.gguf")
+        export_vectors(store, vectors[:1], tmp_path / "v0.gguf")
     assert [p.name for p in tmp_path.glob("*v*")] == ["v.gguf"]  # nothing half-written is left
+    with caplog.at_level("WARNING"):
+        assert export_vectors(store, vectors, tmp_path / "all.gguf") == vectors[1:]
+    assert "layer 0 is left out" in caplog.text
+    assert [t.name for t in gguf.GGUFReader(tmp_path / "all.gguf").tensors] == [t.name for t in reader.tensors]
 
 
 def test_a_file_that_was_changed_is_refused(derived: tuple[Store, list[Vector]], tmp_path: Path) -> None:
@@ -216,7 +223,7 @@ def test_directions_that_do_not_fit_the_model_are_refused(store: Store, tiny: Mo
         with pytest.raises(VectorFileError, match=r"has layers 0\.\.3 of width 32"):
             import_vectors(store, tmp_path / "bad.gguf", tiny)
     save_gguf(tmp_path / "zero.gguf", {1: np.zeros(32, np.float32)})
-    with pytest.raises(VectorFileError, match="is zero or not finite"):
+    with pytest.raises(VectorFileError, match="direction of layer 1 is zero"):
         import_vectors(store, tmp_path / "zero.gguf", tiny)
 
 
@@ -274,4 +281,6 @@ def test_a_damaged_gguf_is_one_clear_error(
     content[flipped % len(content)] ^= bits
     path.write_bytes(bytes(content[: len(content) - cut]))
     with contextlib.suppress(VectorFileError):
-        assert list(forms.read(path)) == [1]  # what was hit is padding, or a number of the direction
+        found = forms.read(path)
+        assert isinstance(found, Tensors)
+        assert list(found.named) == ["direction.1"]  # what was hit is padding, or a number of the direction

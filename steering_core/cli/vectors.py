@@ -8,8 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.cli.vector_making import register
-from steering_core.exports.files import export_vectors, import_vectors
-from steering_core.foundation.bounds import MAX_ALPHA, MAX_SHOWN
+from steering_core.exports.files import FORMS, export_vectors, import_vectors
+from steering_core.exports.foreign import Reading
+from steering_core.exports.tensor_names import Convention
+from steering_core.exports.vector_file import Operation
+from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.foundation.json_values import plain
 from steering_core.models import Model, ModelIdentity, open_model
@@ -27,6 +30,7 @@ StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the stor
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
 Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 Called = Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")]
+_MAX_POSITION = 1_000_000
 _LISTED = [
     "vector_id",
     "name",
@@ -196,11 +200,14 @@ def _one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
 @app.command("export")
 def export_file(
     text: Called,
-    to: Annotated[Path, typer.Option(help="FILE.safetensors, FILE.gguf (llama.cpp, repeng) or FILE.pt.")],
+    to: Annotated[Path, typer.Option(help="FILE.safetensors, FILE.gguf (llama.cpp, repeng), FILE.pt or FILE.npz.")],
     alpha: Annotated[
         float,
         typer.Option(min=-MAX_ALPHA, max=MAX_ALPHA, help="Times this; a reader that scales by 1 then steers with it."),
     ] = 1.0,
+    operation: Annotated[
+        Operation, typer.Option(help="What a GGUF file declares (GLP): added, or projected out at length 1.")
+    ] = Operation.ADD,
     model: ModelName = None,
     store: StoreAt = None,
 ) -> None:
@@ -209,22 +216,36 @@ def export_file(
     vectors = _one_a_layer(opened, text, model)
     if alpha != 1.0:
         vectors = [algebra.scaled(vector, alpha) for vector in vectors]
-    export_vectors(opened, vectors, to)
-    typer.echo(f"{to}: {_layers(vectors)}")
+    written = export_vectors(opened, vectors, to, operation)
+    typer.echo(f"{to}: {_layers(written)}")
 
 
 @app.command("import")
 def import_file(
-    path: Annotated[Path, typer.Argument(help="A .safetensors, .gguf, .pt or .pth file of vectors.")],
+    path: Annotated[Path, typer.Argument(help=f"A file of vectors: {', '.join(FORMS)}.")],
     name: Annotated[str | None, typer.Option(help="What they go by; as they did, or the file's name.")] = None,
     model: Annotated[str | None, typer.Option(help="The model that they are for, where the file does not say.")] = None,
+    tensor: Annotated[str | None, typer.Option(help="Only this tensor of the file.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=0, max=MAX_LAYER, help="The layer of a direction, as --convention counts.")
+    ] = None,
+    position: Annotated[
+        int | None,
+        typer.Option(min=-_MAX_POSITION, max=_MAX_POSITION, help="The row of an array (positions, layers, D)."),
+    ] = None,
+    convention: Annotated[
+        Convention | None, typer.Option(help="N is block N's output (resid_post), its input, or hidden_states[N].")
+    ] = None,
+    operation: Annotated[
+        Operation, typer.Option(help="What the vectors are for, where a GGUF file declares it (GLP).")
+    ] = Operation.ADD,
     store: StoreAt = None,
 ) -> None:
-    """Take vectors from a file into the library."""
+    """Take vectors from a file into the library, those of other tools by their names, their shape and these options."""
     opened = Store(store or default_store())
     loaded = Model(model) if model else None
     try:
-        vectors = import_vectors(opened, path, loaded, name)
+        vectors = import_vectors(opened, path, loaded, name, Reading(tensor, layer, position, convention, operation))
     finally:
         if loaded:
             loaded.close()

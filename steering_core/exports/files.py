@@ -1,6 +1,7 @@
 """Vectors between the store and files: the form is the file's ending."""
 
 import dataclasses
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -8,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from steering_core.exports import gguf, pytorch, safetensors
-from steering_core.exports.vector_file import Entry, VectorFile, foreign
+from steering_core.exports import gguf, numpy_files, pytorch, safetensors
+from steering_core.exports.foreign import Reading, Tensors, check_operation, layers_of
+from steering_core.exports.vector_file import Entry, Operation, VectorFile, imported
 from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import algebra, library
 from steering_core.vectors.norms import residual_norms
 from steering_core.vectors.vector import Vector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Form:
     """How one form is written and read."""
 
     write: Callable[[Path, VectorFile], None]
-    read: Callable[[Path], VectorFile | dict[int, np.ndarray]]
+    read: Callable[[Path], VectorFile | Tensors]
 
 
 _PYTORCH = Form(pytorch.write, pytorch.read)
@@ -34,13 +36,20 @@ FORMS = {
     ".gguf": Form(gguf.write, gguf.read),
     ".pt": _PYTORCH,
     ".pth": _PYTORCH,
+    ".npy": Form(numpy_files.write_array, numpy_files.read_array),
+    ".npz": Form(numpy_files.write_archive, numpy_files.read_archive),
 }
+_PICKLES = (".pkl", ".pickle", ".joblib")
 
 
-def export_vectors(store: Store, vectors: Sequence[Vector], path: Path) -> None:
-    """Write `vectors`, all of one model of the store, to `path`; an older file is replaced when the new one is whole.
+def export_vectors(
+    store: Store, vectors: Sequence[Vector], path: Path, operation: Operation = Operation.ADD
+) -> list[Vector]:
+    """Write `vectors`, all of one model of the store, to `path`; those that were written.
 
-    Raises VectorFileError where the form cannot hold them or the folder cannot be written.
+    An older file is replaced when the new one is whole. GGUF has no layer 0: it is left out of several, with a line
+    that says so. Only GGUF can declare that vectors are to be projected out, and holds them at length 1 then. Raises
+    VectorFileError where the form cannot hold them or the folder cannot be written.
     """
     form = _form(path)
     ids = [v.vector_id for v in vectors]
@@ -54,6 +63,7 @@ def export_vectors(store: Store, vectors: Sequence[Vector], path: Path) -> None:
             f"{vectors[0].vector_id}: this store does not know its model; save the vector there first, with "
             "steering_core.save_vector"
         )
+    vectors = _as_the_form_has_them(vectors, path, operation)
     rows = store.rows(
         "SELECT vector_id, c.name AS concept, coalesce(v.name, '') AS name, coalesce(v.tags, []) AS tags, r.prompt_ids "
         "FROM raw.vectors r LEFT JOIN vectors v USING (vector_id) "
@@ -64,29 +74,45 @@ def export_vectors(store: Store, vectors: Sequence[Vector], path: Path) -> None:
     entries = tuple(_entry(vector, known.get(vector.vector_id)) for vector in vectors)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        form.write(temporary, VectorFile(ModelIdentity(**model), entries))
+        form.write(temporary, VectorFile(ModelIdentity(**model), entries, operation))
         temporary.replace(path)
     except OSError as error:
         raise VectorFileError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    return list(vectors)
 
 
-def import_vectors(store: Store, path: Path, model: Model | None = None, name: str | None = None) -> list[Vector]:
+def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: Operation) -> Sequence[Vector]:
+    """The vectors that the form can hold, at the length that the operation asks for."""
+    if operation is Operation.PROJECT:
+        if path.suffix.lower() != ".gguf":
+            raise VectorFileError(f"{path} cannot say that its vectors are projected out: export them to FILE.gguf")
+        vectors = [vector if abs(vector.norm - 1) < 1e-6 else algebra.normalised(vector) for vector in vectors]
+    if path.suffix.lower() == ".gguf" and any(v.layer == 0 for v in vectors) and any(v.layer for v in vectors):
+        log.warning("%s: layer 0 is left out, because llama.cpp has no control vector there", path)
+        vectors = [vector for vector in vectors if vector.layer]
+    return vectors
+
+
+def import_vectors(
+    store: Store, path: Path, model: Model | None = None, name: str | None = None, reading: Reading | None = None
+) -> list[Vector]:
     """Have the store hold the vectors of a file, under `name` where one is given; those vectors.
 
-    A file that steerflow wrote brings its model, names and tags with it; one that another tool wrote needs `model`, and
-    goes by the file's name unless another is given. Raises VectorFileError, VectorMismatch.
+    A file that steerflow wrote brings its model, names and tags with it; one that another tool wrote needs `model`, is
+    read as `reading` says, and goes by the file's name unless another is given. What of it is left out is logged.
+    Raises VectorFileError, VectorMismatch.
     """
+    reading = reading or Reading()
     read = _form(path).read(path)
     if isinstance(read, VectorFile):
+        _check_own(read, path, reading)
         file = read
     elif model is None:
         raise VectorFileError(f"{path} does not say which model its vectors are for: name it with --model")
     else:
-        outside = [layer for layer in read if not 0 <= layer < model.identity.n_layers]
-        norms = residual_norms(store, model, [layer for layer in read if layer not in outside])
-        file = foreign(read, path.name, model.identity, norms | dict.fromkeys(outside, 0.0))
+        file = _of_model(store, read, path, model, reading)
         name = name or _name_of(path)
     vectors = [entry.vector for entry in file.entries]
     if model:
@@ -95,7 +121,27 @@ def import_vectors(store: Store, path: Path, model: Model | None = None, name: s
     store.append("models", [dataclasses.asdict(file.model)])
     library.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
     _label(store, file, rename=name is None)
+    if reading.operation is Operation.PROJECT:
+        library.tag(store, vectors, str(Operation.PROJECT))
+        log.warning("%s: these are to be projected out: steer with ablate(NAME), not with NAME", path)
     return vectors
+
+
+def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading: Reading) -> VectorFile:
+    """What another tool wrote, as vectors of `model`."""
+    directions = layers_of(tensors, path, model.identity, reading)
+    declared: dict[str, Any] = {}
+    if tensors.operation is Operation.PROJECT:
+        declared = {"operation": str(tensors.operation), "alpha": tensors.alpha}
+    return imported(directions, path.name, model.identity, residual_norms(store, model, list(directions)), declared)
+
+
+def _check_own(file: VectorFile, path: Path, reading: Reading) -> None:
+    """Raise VectorFileError for options that our own files answer, and for an operation that they do not have."""
+    for option in ("tensor", "layer", "position", "convention"):
+        if getattr(reading, option) is not None:
+            raise VectorFileError(f"{path} is a file of steerflow and says this itself: leave --{option} out")
+    check_operation(file.operation, path, reading)
 
 
 def _label(store: Store, file: VectorFile, rename: bool) -> None:
@@ -114,9 +160,15 @@ def _entry(vector: Vector, row: dict[str, Any] | None) -> Entry:
 
 
 def _form(path: Path) -> Form:
-    if path.suffix not in FORMS:
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise VectorFileError(
+            f"{path} is a pickle, which can run code and is not opened: save it with np.save(FILE, np.asarray(vector, "
+            "np.float32)), and import that"
+        )
+    if suffix not in FORMS:
         raise VectorFileError(f"{path} is of no known form: vectors lie in files that end in {', '.join(FORMS)}")
-    return FORMS[path.suffix]
+    return FORMS[suffix]
 
 
 def _name_of(path: Path) -> str:

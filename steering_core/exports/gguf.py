@@ -1,62 +1,98 @@
 """Vectors as GGUF control vectors, which llama.cpp (`--control-vector`) and repeng read.
 
 `direction.N` is added to the output of llama.cpp's 0-based block N, so it holds our layer N. llama.cpp has no
-direction.0, and leaves alone the layers that a file does not name.
+direction.0, and leaves alone the layers that a file does not name. What the vectors are for is declared as GLP does.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
+from gguf.quants import dequantize
 
+from steering_core.exports import glp
+from steering_core.exports.foreign import Tensors
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
+from steering_core.foundation.validation import shortened
 
 ARCHITECTURE = "controlvector"
+_TYPES = {
+    str: gguf.GGUFValueType.STRING,
+    int: gguf.GGUFValueType.UINT32,
+    float: gguf.GGUFValueType.FLOAT32,
+}
+_DIRECTION = re.compile(r"direction\.([0-9]{1,6})", re.IGNORECASE)
+_SUBSPACE = re.compile(r"direction\.[0-9]+\.[0-9]+", re.IGNORECASE)
 
 
 def write(path: Path, file: VectorFile) -> None:
     """Write `file` to `path`, one vector a layer. Raises VectorFileError for layer 0 or two vectors of one layer."""
-    vectors = file.by_layer()
+    vectors = dict(sorted(file.by_layer().items()))
     if 0 in vectors:
         raise VectorFileError(
             f"vector {vectors[0].vector_id} is of layer 0, and llama.cpp has no control vector there: export the others"
         )
+    directions = {layer: np.ascontiguousarray(vector.direction, np.float32) for layer, vector in vectors.items()}
     writer = gguf.GGUFWriter(path, ARCHITECTURE)
     writer.add_string(f"{ARCHITECTURE}.model_hint", file.model.architecture)
     writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
+    for name, value in glp.block(file.operation, directions).items():
+        writer.add_key_value(name, value, _TYPES[type(value)])
     writer.add_string(FORMAT, file.metadata())
-    for layer, vector in sorted(vectors.items()):
-        writer.add_tensor(f"direction.{layer}", np.ascontiguousarray(vector.direction, np.float32))
+    for layer, direction in directions.items():
+        writer.add_tensor(f"direction.{layer}", direction)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def read(path: Path) -> VectorFile | dict[int, np.ndarray]:
-    """The file as it was written; directions by layer where another tool wrote it. Raises VectorFileError."""
-    checked_file(path, VectorFileError, MAX_VECTORS_FILE)
+def read(path: Path) -> VectorFile | Tensors:
+    """The file as it was written; its directions where another tool wrote it. Raises VectorFileError."""
+    fields, tensors = _contents(checked_file(path, VectorFileError, MAX_VECTORS_FILE))
+    directions: dict[int, np.ndarray] = {}
+    extra = []
+    for name, values in tensors.items():
+        if _SUBSPACE.fullmatch(name):
+            raise VectorFileError(f"{path} has {name}, a second direction of one layer: only one is applied here")
+        if (match := _DIRECTION.fullmatch(name)) is None:
+            extra.append(shortened(name, 80))
+        elif int(match[1]) in directions:
+            raise VectorFileError(f"{path} has two tensors for layer {int(match[1])}: it is no control vector")
+        else:
+            directions[int(match[1])] = values
+    if not directions:
+        raise VectorFileError(f"{path} has no tensor direction.N: it is no control vector")
+    operation = glp.declared(fields, directions, path)
+    if FORMAT in fields:
+        known = restored(str(fields[FORMAT]), lambda _, layer: directions.get(layer), path)
+        return VectorFile(known.model, known.entries, operation)
+    named = {f"direction.{layer}": values for layer, values in directions.items()}
+    notes = (f"{', '.join(extra[:6])}: no direction.N, and left out",) if extra else ()
+    return Tensors(named, operation, glp.alpha(fields, path), notes)
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The metadata that says what the vectors are for, and the tensors in float32. Raises VectorFileError."""
     try:
         reader = gguf.GGUFReader(path)
-        tensors = {t.name: np.array(t.data, np.float32) for t in reader.tensors}
-        field = reader.get_field(FORMAT)
-        metadata = None if field is None else str(field.contents())
+        fields = {
+            name: field.contents()
+            for name, field in reader.fields.items()
+            if name.startswith(glp.PREFIX) or name == FORMAT
+        }
+        tensors = {}
+        for tensor in reader.tensors:
+            values = np.array(dequantize(tensor.data, tensor.tensor_type), np.float32)
+            tensors[tensor.name] = values.reshape(tuple(int(n) for n in reversed(tensor.shape)))
     except OSError as error:
         raise VectorFileError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever the reader meets in bytes that are not what they say
         raise VectorFileError(f"{path} is damaged, or no GGUF file: export it again") from error
-    directions = {_layer(name, path): values for name, values in tensors.items()}
-    if not directions:
-        raise VectorFileError(f"{path} has no tensor direction.N: it is no control vector")
-    if metadata is None:
-        return directions
-    return restored(metadata, lambda _, layer: directions.get(layer), path)
-
-
-def _layer(name: str, path: Path) -> int:
-    kind, _, layer = name.partition(".")
-    if kind != "direction" or not layer.isdecimal():
-        raise VectorFileError(f"the tensor {name!r} of {path} is no direction.N: it is no control vector")
-    return int(layer)
+    if len(tensors) != len(reader.tensors):
+        raise VectorFileError(f"{path} has two tensors of one name: it is no control vector")
+    return fields, tensors

@@ -1,7 +1,8 @@
 """Vectors as PyTorch files in steering-vectors' form, written and read without PyTorch.
 
-`SteeringVector(**torch.load("french.pt"))` is the vector there. Files of a pickled `SteeringVector`, or of a dict of
-tensors by layer, are read as well. A pickle can run code: only the few names that such a file needs are let through.
+`SteeringVector(**torch.load("french.pt"))` is the vector there. Files of a pickled `SteeringVector`, of one tensor,
+and of lists and dicts of tensors are read as well. A pickle can run code: only the few names that such a file needs are
+let through.
 """
 
 import io
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from steering_core.exports.foreign import Tensors
 from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, file_bytes
@@ -30,6 +32,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+MAX_TENSORS = 100_000  # that dicts and lists may name
+MAX_DEPTH = 4  # of dicts in dicts
+
+
 def write(path: Path, file: VectorFile) -> None:
     """Write `file` to `path`, one vector a layer. What else is known of it is lost: safetensors and GGUF keep it."""
     directions = {layer: vector.direction.astype("<f4") for layer, vector in sorted(file.by_layer().items())}
@@ -41,24 +47,82 @@ def write(path: Path, file: VectorFile) -> None:
         archive.writestr("vectors/version", "3\n")
 
 
-def read(path: Path) -> dict[int, np.ndarray]:
-    """Directions (D,) float32 by layer. Raises VectorFileError for a file of anything else."""
+def read(path: Path) -> Tensors:
+    """The tensors by name, those of a dict in a dict as `outer.inner`. Raises VectorFileError for anything else."""
     data = file_bytes(path, VectorFileError, MAX_VECTORS_FILE)
+    if data[:1] == b"\x80":
+        raise VectorFileError(
+            f"{path} is a bare pickle, which can run code and is not opened: save it with torch.save of PyTorch 1.6 or "
+            "later, or with np.save(FILE, np.asarray(vector, np.float32))"
+        )
     found, said = _loaded(data)
     if said:  # the unpickler's own error stays behind: it would keep what is half read, and its callers, alive
         raise VectorFileError(f"{path} cannot be read as a PyTorch file of a steering vector ({said})")
     if isinstance(found, _Record):
         found = vars(found)
-    layers = found.get("layer_activations", found) if isinstance(found, dict) else None
-    if not isinstance(layers, dict) or not layers or not all(map(_is_direction, layers.items())):
+    if isinstance(found, dict) and "layer_activations" in found:
+        kind = found.get("layer_type", "decoder_block")
+        if kind != "decoder_block":
+            raise VectorFileError(
+                f"{path} is for {shown(kind)}: only decoder_block, the residual stream, can be steered here"
+            )
+        found = found["layer_activations"]
+    try:
+        named = _Collected(2 * len(data))
+        named.collect("", found, 0)
+    except _TooMuch:
+        raise VectorFileError(f"{path} names more tensors than it holds: save the vectors alone") from None
+    if not named.tensors:
         raise VectorFileError(f"{path} holds no tensors by layer: it is no steering vector")
-    kind = found.get("layer_type", "decoder_block")
-    if kind != "decoder_block":
-        raise VectorFileError(
-            f"{path} is for {shown(kind)}: only decoder_block, the residual stream, can be steered here"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by its layer
-        return {layer: tensor.values.astype(np.float32).reshape(-1) for layer, tensor in layers.items()}
+    notes = (f"{', '.join(named.left[:6])}: no tensor, and left out",) if named.left else ()
+    return Tensors(named.tensors, notes=notes)
+
+
+class _TooMuch(Exception):
+    """A pickle of a few bytes can name one tensor, or one dict, any number of times."""
+
+
+class _Collected:
+    """The tensors that a dict, a list or a tensor holds, by name, and the names of what is none."""
+
+    def __init__(self, room: int) -> None:
+        self.tensors: dict[str, np.ndarray] = {}
+        self.left: list[str] = []
+        self._room, self._seen = room, 0
+
+    def collect(self, name: str, found: Any, depth: int) -> None:
+        """Take in what lies under `name`. Raises _TooMuch."""
+        self._seen += 1
+        if self._seen > MAX_TENSORS or depth > MAX_DEPTH:
+            raise _TooMuch
+        if isinstance(found, _Tensor):
+            self._add(name, found.values)
+        elif isinstance(found, dict):
+            for key, value in found.items():
+                if not isinstance(key, str | int) or isinstance(key, bool):
+                    self.left.append(shown(key))
+                    continue
+                self.collect(f"{name}.{key}" if name else str(key), value, depth + 1)
+        elif isinstance(found, list | tuple) and found and all(isinstance(row, _Tensor) for row in found):
+            self._add_rows(name, [row.values for row in found])
+        else:
+            self.left.append(shortened(name, 80) or type(found).__name__)
+
+    def _add_rows(self, name: str, rows: list[np.ndarray]) -> None:
+        """A list of tensors of one shape is one tensor, as torch.stack makes it; others are numbered."""
+        self._room -= sum(row.nbytes for row in rows)
+        if self._room < 0 or len(rows) > MAX_TENSORS:
+            raise _TooMuch
+        if len({row.shape for row in rows}) == 1:
+            self._add(name, np.stack(rows))
+        else:
+            for i, row in enumerate(rows):
+                self._add(f"{name}.{i}" if name else str(i), row)
+
+    def _add(self, name: str, values: np.ndarray) -> None:
+        if name in self.tensors:
+            raise _TooMuch
+        self.tensors[name] = values
 
 
 def _loaded(data: bytes) -> tuple[Any, str]:
@@ -69,11 +133,6 @@ def _loaded(data: bytes) -> tuple[Any, str]:
             return _Reader(archive, index.removesuffix("data.pkl"), len(data)).load(), ""
     except Exception as error:  # noqa: BLE001  (whatever the unpickler meets in bytes that are not what they say)
         return None, shortened(f"{type(error).__name__}: {error}", 200)
-
-
-def _is_direction(entry: tuple[Any, Any]) -> bool:
-    layer, tensor = entry
-    return isinstance(layer, int) and not isinstance(layer, bool) and isinstance(tensor, _Tensor)
 
 
 def _pickled(directions: dict[int, np.ndarray]) -> bytes:

@@ -1,14 +1,16 @@
 """Vectors as safetensors: `layer.N`, float32, with everything that is known of them in the header."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save
 
+from steering_core.exports.foreign import Tensors
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
 from steering_core.foundation.errors import VectorFileError
-from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
+from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file, file_bytes
 
 
 def write(path: Path, file: VectorFile) -> None:
@@ -22,25 +24,37 @@ def write(path: Path, file: VectorFile) -> None:
     path.write_bytes(save(tensors, metadata={FORMAT: file.metadata()}))
 
 
-def read(path: Path) -> VectorFile | dict[int, np.ndarray]:
-    """The file as it was written; directions by layer where another tool wrote tensors called `layer.N`, or N alone.
-
-    Raises VectorFileError for a file that is neither.
-    """
+def read(path: Path) -> VectorFile | Tensors:
+    """The file as it was written; the tensors by name where another tool wrote it. Raises VectorFileError."""
     checked_file(path, VectorFileError, MAX_VECTORS_FILE)
     try:
         with safe_open(path, framework="numpy") as handle:
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (no mapping)
+            names = list(handle.keys())
+            dtypes = {name: handle.get_slice(name).get_dtype() for name in names}
+            _check_dtypes(dtypes, path)
+            tensors = {name: handle.get_tensor(name) for name in names if dtypes[name] != "BF16"}
             metadata = handle.metadata() or {}
+        if "BF16" in dtypes.values():
+            tensors |= _bfloat16(path)
     except (OSError, SafetensorError) as error:
         raise VectorFileError(f"{path} cannot be read as safetensors: {error}") from error
     if FORMAT not in metadata:
-        return {_layer(name, path): tensor for name, tensor in tensors.items()}
+        return Tensors({name: tensors[name] for name in names})
     return restored(metadata[FORMAT], lambda key, layer: tensors.get(key, tensors.get(f"layer.{layer}")), path)
 
 
-def _layer(name: str, path: Path) -> int:
-    last = name.rpartition(".")[2]
-    if not last.isdecimal():
-        raise VectorFileError(f"the tensor {name!r} of {path} names no layer: call it layer.N")
-    return int(last)
+def _check_dtypes(dtypes: dict[str, Any], path: Path) -> None:
+    for name, dtype in dtypes.items():
+        if dtype not in ("F64", "F32", "F16", "BF16"):
+            raise VectorFileError(
+                f"the tensor {name!r} of {path} holds {dtype}: vectors are F64, F32, F16 or BF16; save it as one"
+            )
+
+
+def _bfloat16(path: Path) -> dict[str, np.ndarray]:
+    """The bfloat16 tensors, as float32: NumPy has no such numbers, and they are the upper half of a float32."""
+    return {
+        name: (np.frombuffer(about["data"], "<u2").astype("<u4") << 16).view("<f4").reshape(about["shape"])
+        for name, about in deserialize(file_bytes(path, VectorFileError, MAX_VECTORS_FILE))  # type: ignore[no-untyped-call]
+        if about["dtype"] == "BF16"
+    }

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ FORMAT_VERSION = 1
 CONVENTION = "resid_post: layer N is the output of 0-based block N, transformers' hidden_states[N + 1]"
 
 
+class Operation(StrEnum):
+    """What a file's vectors are for: to be added to the stream, or projected out of it (`ablate` here)."""
+
+    ADD = "add"
+    PROJECT = "project"
+
+
 @dataclass(frozen=True)
 class Entry:
     """One vector of a file: where it came from beyond what `Vector` knows."""
@@ -32,10 +40,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class VectorFile:
-    """Vectors of one model. A file that another tool wrote gives directions by layer and no more: see `foreign`."""
+    """Vectors of one model, for one operation. What another tool wrote gives tensors and no more: see `foreign`."""
 
     model: ModelIdentity
     entries: tuple[Entry, ...]
+    operation: Operation = Operation.ADD
 
     def by_layer(self) -> dict[int, Vector]:
         """The vectors by layer. Raises VectorFileError where two share one, for forms that hold one a layer."""
@@ -95,24 +104,17 @@ def _restored(
     return Entry(vector, concept, name, tags, prompt_ids)
 
 
-def foreign(
-    directions: dict[int, np.ndarray], source: str, model: ModelIdentity, residual_norms: dict[int, float]
+def imported(
+    directions: dict[int, np.ndarray],
+    source: str,
+    model: ModelIdentity,
+    residual_norms: dict[int, float],
+    declared: dict[str, Any],
 ) -> VectorFile:
-    """The directions (D,) by layer of a file that another tool wrote, as vectors of `model`.
-
-    Raises VectorFileError where they do not fit the model.
-    """
+    """Directions (D,) float32 by layer, from `source`, as vectors of `model`; their lineage keeps what it declares."""
     entries = []
-    for layer, found in sorted(directions.items()):
-        if not 0 <= layer < model.n_layers or found.shape != (model.width,):
-            raise VectorFileError(
-                f"{source} has a direction of shape {found.shape} at layer {layer}: {model.name} has layers "
-                f"0..{model.n_layers - 1} of width {model.width}; name the model that it was made for"
-            )
-        direction = np.ascontiguousarray(found, np.float32)
-        if not np.isfinite(direction).all() or not direction.any():
-            raise VectorFileError(f"the direction of layer {layer} in {source} is zero or not finite")
-        lineage = {"made": "imported", "from": source, "digest": digest(direction)}
+    for layer, direction in sorted(directions.items()):
+        lineage = {"made": "imported", "from": source, "digest": digest(direction), **declared}
         vector = Vector(
             vector_id=content_key("vector", model.model_id, layer, lineage),
             model_id=model.model_id,
