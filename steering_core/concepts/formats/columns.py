@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steering_core.concepts.concept import MAX_TEXT, Card, Concept, Item, Pair
-from steering_core.concepts.formats.contents import Contents, Row
+from steering_core.concepts.formats.contents import Contents
+from steering_core.concepts.formats.tables import Row
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_fraction, content_key

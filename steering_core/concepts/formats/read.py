@@ -94,7 +94,7 @@ def open_questions(source: str | Path) -> tuple[str, ...]:
 
 def _name_of(source: str) -> str:
     """A concept's name from a path or a dataset's name, with a dash for whatever a name may not hold."""
-    stem = source.removeprefix(HUB).split(":")[0] if source.startswith(HUB) else Path(source).stem
+    stem = source.removeprefix(HUB).split(":")[0] if source.startswith(HUB) else Path(source.removesuffix(".gz")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "concept"
 
 
