@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
@@ -18,7 +18,18 @@ MAX_TEXT = 1 << 20  # letters; longer than any context
 MAX_ROWS = 200_000
 MAX_ACCEPTED = 100  # findings of the lint
 MAX_CONCEPT_NAME = 100  # letters
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+def _not_a_number(value: object) -> object:
+    """The value; ValueError for a number or a truth value, which YAML makes of unquoted text."""
+    if isinstance(value, int | float):
+        raise ValueError(
+            "must be a text: put it in quotes (YAML takes an unquoted yes, no, on, off or 3 for something else)"
+        )
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_not_a_number)]
 
 
 class Pair(Strict):

@@ -41,12 +41,16 @@ _BATCH = 16  # rows of a Parquet file unpacked at once
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: `rows`, or one `mapping`, or (JSON) a list of plain `strings`. `source` names it in errors."""
+    """What a file holds: `rows`, or one `mapping`, or a list of plain `strings`. `source` names it in errors.
+
+    `notes` are sentences on how it was read, for the concept's card.
+    """
 
     source: str
     rows: tuple[Row, ...] = ()
     mapping: Mapping[str, Any] | None = None
     strings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
-from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns, text_fault
+from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.hub import HUB, hub_contents
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
+from steering_core.concepts.formats.row_texts import text_fault
 from steering_core.concepts.templates import Template, expanded
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import checked, shown
