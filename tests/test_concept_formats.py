@@ -185,7 +185,7 @@ BROKEN = {
     "UTF-16": ("positive,negative\na,b\n".encode("utf-16"), "UTF-16"),
     "zero bytes": (b"positive,negative\na,b\n\0\0,d\n", "line 3 holds a zero byte"),
     "damaged Parquet": (b"PAR1 and so on", "no Parquet file"),
-    "plain words": (b"just a sentence\n", "neither JSON"),
+    "plain words": (b"just a sentence\n", "a list of plain texts"),
     "scalars in a list": (b"[1, 2]", "is int, not an object"),
     "YAML with an impossible date": (b"name: 2024-13-45\npairs: []\n", "is not usable YAML"),
     "YAML with a tab": (b"name: x\n\tpairs: 3\n", "line 2"),

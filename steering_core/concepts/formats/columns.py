@@ -87,10 +87,12 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
     columns = replace(columns, around=_textual(contents, columns))
     texts = _texts(contents, columns)
     chat = any("prompt" in row for row in texts) if chat is None else chat
-    rows = _distinct([{key: _plain(value, chat) for key, value in row.items()} for row in texts])
+    rows = _distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
+    given = {row.get("split") for row in rows}
     dealt: tuple[list[Texts], list[Texts]] = ([], [])
     for row in rows:
-        dealt[_is_held_out(row, len(rows))].append(row)
+        is_kept = "split" not in row and {"validation", "test"} <= given  # both have rows of their own to hold out
+        dealt[not is_kept and _is_held_out(row, len(rows))].append(row)
     pairs, items = dealt
     made = f"Imported: {len(pairs)} pairs and {len(items)} items from {len(contents.rows)} rows."
     notes = [*contents.notes, *_notes(contents, columns), *_repeats(len(texts) - len(rows))]
@@ -98,8 +100,8 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         name=name,
         description=f"Imported from {contents.source.rpartition('/')[2]}.",
         chat=chat,
-        pairs=tuple(Pair(**row) for row in pairs),
-        items=tuple(Item(prompt=r["prompt"], matching=r["positive"], not_matching=r["negative"]) for r in items),
+        pairs=tuple(Pair.model_validate(row) for row in pairs),
+        items=tuple(Item.model_validate(_as_item(row)) for row in items),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
         card=Card(made=" ".join([made, *notes])),
     )
@@ -134,7 +136,12 @@ def _texts(contents: Contents, columns: Columns) -> list[Texts]:
         first = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise ConceptError(f"{contents.source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
-    return [text for _, (texts, _) in read for text in texts]
+    return [text | _split(row) for row, (texts, _) in read for text in texts]
+
+
+def _split(row: Row) -> Texts:
+    """The row's split, where it is held out; rows for training are dealt to the splits that the file lacks, too."""
+    return {"split": row.split} if row.split in ("validation", "test") else {}
 
 
 def _notes(contents: Contents, columns: Columns) -> list[str]:
@@ -166,9 +173,10 @@ def _shared_ids(rows: Sequence[Row], columns: Columns) -> list[str]:
     if not shared:
         return []
     identifier, (one, other) = next(iter(shared.items()))
+    stand = "ids stand" if len(shared) > 1 else "id stands"
     return [
-        f"Warning: {len(shared)} {'ids stand' if len(shared) > 1 else 'id stands'} on rows that differ, such as {shown(identifier)} on "
-        f"{one.where} and {other.where}; all were read."
+        f"Warning: {len(shared)} {stand} on rows that differ, such as {shown(identifier)} on {one.where} and "
+        f"{other.where}; all were read."
     ]
 
 
@@ -176,15 +184,29 @@ def _repeats(n: int) -> list[str]:
     return [f"{n} row{'s' * (n > 1)} said the same as another and count{'s' * (n == 1)} once."] if n else []
 
 
-def _distinct(rows: list[Texts]) -> list[Texts]:
-    return list({content_key(row): row for row in rows}.values())
+def _as_item(row: Texts) -> Texts:
+    names = {"positive": "matching", "negative": "not_matching"}
+    return {names.get(key, key): value for key, value in row.items()}
+
+
+def _distinct(source: str, rows: list[Texts]) -> list[Texts]:
+    """The rows, each once. Raises ConceptError where one stands in two splits."""
+    first: dict[str, Texts] = {}
+    for row in rows:
+        before = first.setdefault(content_key({key: row[key] for key in row if key != "split"}), row)
+        if before.get("split") != row.get("split"):
+            raise ConceptError(
+                f"{source} has one row in two splits, {before.get('split', 'train')} and {row.get('split', 'train')}: "
+                f"take it out of one, for what is learnt there would be tested on itself ({shown(row['positive'])})"
+            )
+    return list(first.values())
 
 
 def with_items(concept: Concept, others: Concept) -> Concept:
     """All rows of `concept` as pairs, and all rows of `others` as its held-out items (CAA's two files)."""
-    turned = [Pair(prompt=i.prompt, positive=i.matching, negative=i.not_matching) for i in concept.items]
+    turned = [Pair(prompt=i.prompt, positive=i.matching, negative=i.not_matching, split=i.split) for i in concept.items]
     held = [
-        Item(prompt=p.prompt, matching=p.positive, not_matching=p.negative)
+        Item(prompt=p.prompt, matching=p.positive, not_matching=p.negative, split=p.split)
         for p in others.pairs
         if p.prompt is not None
     ]

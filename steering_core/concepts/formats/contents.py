@@ -7,6 +7,7 @@ names the line.
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from steering_core.concepts.formats.tables import (
     check_names,
     delimiter_of,
     table_rows,
+    without_blank_lines,
 )
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import file_bytes
 from steering_core.foundation.validation import parsed_yaml, shortened, shown
 
 MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
+_YAML_START = re.compile(r"""\s*(---|%|\#|-\s|[&*?!'"]|[^\s:][^:\n]{0,200}:(\s|$))""")
 _ARCHIVES = {
     b"PK\x03\x04": "a ZIP archive or an Excel file: unpack it, or save the sheet as CSV",
     b"BZh": "packed by bzip2: unpack it first (bunzip2)",
@@ -67,22 +70,25 @@ def read_contents(path: Path) -> Contents:
 
 
 def text_contents(source: str, text: str) -> Contents:
-    """The contents of a text: JSON by its first character, CSV by a header of several columns, otherwise YAML."""
+    """The contents of a text: JSON by its first character, CSV by a header of several columns, YAML or plain lines."""
     start = text.lstrip()[:1]
     if not start:
         raise ConceptError(f"{source} is empty")
     try:
         if start == "[":
-            return _listed(source, list(itertools.islice(json_array(source, text), MAX_ROWS + 1)))
+            return listed_contents(source, list(itertools.islice(json_array(source, text), MAX_ROWS + 1)))
         if start == "{":
             return _json_objects(source, text)
         if (delimiter := delimiter_of(text)) is not None:
             return Contents(source, tuple(_limited(source, table_rows(source, text, delimiter))))
     except RecursionError as fault:
         raise ConceptError(f"{source} is nested too deeply to be contrast data") from fault
+    if not _YAML_START.match(without_blank_lines(text)):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return Contents(source, strings=tuple(lines[: MAX_ROWS + 1]))
     data = parsed_yaml(text, source, ConceptError)
     if isinstance(data, list):
-        return _listed(source, [(f"entry {i}", value) for i, value in enumerate(data, 1)])
+        return listed_contents(source, [(f"entry {i}", value) for i, value in enumerate(data, 1)])
     if isinstance(data, dict):
         return Contents(source, mapping=data)
     raise ConceptError(
@@ -137,13 +143,20 @@ def _check_lines(path: Path, data: bytes) -> None:
         start = last + 1
 
 
-def _listed(source: str, entries: list[tuple[str, Any]]) -> Contents:
-    """A list of objects as rows, or a list of strings."""
+def listed_contents(source: str, entries: list[tuple[str, Any]]) -> Contents:
+    """A list of objects, or of two texts each, as rows, or a list of strings. Raises ConceptError for any other."""
     if not entries:
         raise ConceptError(f"{source} is an empty list")
+    if all(_is_pair(value) for _, value in entries):
+        rows = (Row(where, {"positive": value[0], "negative": value[1]}) for where, value in entries)
+        return Contents(source, tuple(_limited(source, rows)), notes=("Of two texts the first is the positive side.",))
     if all(isinstance(value, str) for _, value in entries):
         return Contents(source, strings=tuple(value for _, value in entries))
     return Contents(source, tuple(_limited(source, (_row(source, *entry) for entry in entries))))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def _row(source: str, where: str, value: Any) -> Row:

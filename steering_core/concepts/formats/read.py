@@ -9,8 +9,10 @@ from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.hub import HUB, hub_contents
+from steering_core.concepts.formats.labels import Labels, found_labels, labelled_rows
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
 from steering_core.concepts.formats.row_texts import text_fault
+from steering_core.concepts.formats.shapes import as_rows
 from steering_core.concepts.templates import Template, expanded
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import checked, shown
@@ -45,8 +47,19 @@ def _rows(contents: Contents, name: str) -> Concept:
     return concept_of_rows(contents, name, columns)
 
 
+def _labelled(contents: Contents, name: str) -> Concept:
+    labels = found_labels(contents)
+    assert labels is not None, "only rows with known labels are recognised"
+    rows, columns = labelled_rows(contents, labels)
+    return concept_of_rows(rows, name, columns)
+
+
 def _has_columns(contents: Contents) -> bool:
     return found_columns(contents.columns) is not None
+
+
+def _has_labels(contents: Contents) -> bool:
+    return found_labels(contents) is not None
 
 
 SHOWN_NAMES = 8
@@ -57,18 +70,25 @@ FORMS = (
     Form("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
     Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept),
     Form("rows", ROWS, _has_columns, _rows),
+    Form("labelled rows", "label (true or false), completion or text, prompt", _has_labels, _labelled),
 )
 
 
-def read_concept(source: str | Path, columns: Columns | None = None, chat: bool | None = None) -> Concept:
+def read_concept(source: str | Path, columns: Columns | Labels | None = None, chat: bool | None = None) -> Concept:
     """The concept in a file of any known form, or in a hub's dataset (`hf:owner/name`).
 
-    `columns` says which columns of a table hold the sides, where their names do not; `chat` overrides whether texts go
-    through the chat template. Raises ConceptError with every fault, or with the forms that there are.
+    `columns` says which columns of a table hold the sides, or which holds the label of each row, where their names do
+    not; `chat` overrides whether texts go through the chat template. Raises ConceptError with every fault, or with the
+    forms that there are.
     """
     text = str(source)
     contents = hub_contents(text) if text.startswith(HUB) else read_contents(Path(source))
     name = _name_of(text)
+    if columns is not None or not any(form.recognises(contents) for form in FORMS):
+        contents = as_rows(contents)
+    if isinstance(columns, Labels):
+        rows, sides = labelled_rows(contents, columns)
+        return concept_of_rows(rows, name, sides, chat)
     if columns is not None:
         return concept_of_rows(_with_columns(contents, columns), name, columns, chat)
     form = next((form for form in FORMS if form.recognises(contents)), None)

@@ -11,7 +11,7 @@ from steering_core.concepts.formats.tables import Row
 from steering_core.foundation.validation import shown
 
 Texts = dict[str, str]
-"""`positive`, `negative` and, where there is one, `prompt`."""
+"""`positive`, `negative` and, where there is one, `prompt`; later also `split`."""
 MAX_ANSWERS = 100  # in one list
 
 
