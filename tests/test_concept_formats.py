@@ -102,7 +102,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 def test_columns_of_other_names_are_read_when_told_which(tmp_path: Path) -> None:
     path = write(tmp_path, "happy;sad\nyay;oh no\n")
-    with pytest.raises(ConceptError, match="--positive COLUMN"):
+    with pytest.raises(ConceptError, match="--positive happy --negative sad"):
         read_concept(path)
     assert read_concept(path, Columns("happy", "sad")).pairs[0].positive == "yay"
     with pytest.raises(ConceptError, match="no column 'glad'"):

@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
 from steering_core.concepts.formats.tables import (
+    KNOWN_COLUMNS,
     MAX_LINE,
     Row,
     check_names,
     delimiter_of,
+    first_line,
     table_rows,
     without_blank_lines,
 )
@@ -33,6 +35,7 @@ from steering_core.foundation.validation import parsed_yaml, shortened, shown
 
 MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
 _YAML_START = re.compile(r"""\s*(---|%|\#|-\s|[&*?!'"]|[^\s:][^:\n]{0,200}:(\s|$))""")
+_NO_DELIMITER = "\x1f"  # a letter that no text holds
 _ARCHIVES = {
     b"PK\x03\x04": "a ZIP archive or an Excel file: unpack it, or save the sheet as CSV",
     b"BZh": "packed by bzip2: unpack it first (bunzip2)",
@@ -61,12 +64,31 @@ class Contents:
         return tuple(dict.fromkeys(str(name) for row in self.rows for name in row.values))
 
 
-def read_contents(path: Path) -> Contents:
-    """The contents of a file. Raises ConceptError where it cannot be read as any form."""
+def read_contents(path: Path, lines: bool = False) -> Contents:
+    """The contents of a file; with `lines`, a text that is no list or known table as its lines.
+
+    Raises ConceptError where it cannot be read as any form.
+    """
     data = _unpacked(path, file_bytes(path, ConceptError, MAX_BYTES))
     if data.startswith(b"PAR1"):
         return _parquet(path, data)
-    return text_contents(str(path), _decoded(path, data))
+    text = _decoded(path, data)
+    if lines and first_line(text).strip().lower() in KNOWN_COLUMNS:  # a table of one column, which needs no delimiter
+        return Contents(str(path), tuple(_limited(str(path), table_rows(str(path), text, _NO_DELIMITER))))
+    return plain_lines(str(path), text) if lines and _is_plain(text) else text_contents(str(path), text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is one of lines: it neither begins as JSON or a YAML list, nor with a header of known columns."""
+    first = first_line(text).lstrip()
+    names = {name.strip().strip('"').lower() for name in re.split("[,;\t]", first)}
+    return bool(first.strip()) and not (first[0] in "[{" or first.startswith(("- ", "---")) or names & KNOWN_COLUMNS)
+
+
+def plain_lines(source: str, text: str) -> Contents:
+    """The lines of a text that hold anything."""
+    lines = (line.strip() for line in io.StringIO(text) if line.strip())
+    return Contents(source, strings=tuple(itertools.islice(lines, MAX_ROWS + 1)))
 
 
 def text_contents(source: str, text: str) -> Contents:
@@ -84,8 +106,7 @@ def text_contents(source: str, text: str) -> Contents:
     except RecursionError as fault:
         raise ConceptError(f"{source} is nested too deeply to be contrast data") from fault
     if not _YAML_START.match(without_blank_lines(text)):
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return Contents(source, strings=tuple(lines[: MAX_ROWS + 1]))
+        return plain_lines(source, text)
     data = parsed_yaml(text, source, ConceptError)
     if isinstance(data, list):
         return listed_contents(source, [(f"entry {i}", value) for i, value in enumerate(data, 1)])

@@ -34,7 +34,7 @@ def _turn(message: Any) -> Turn | None:
     role, content = found[0] if found else (None, None)
     if isinstance(content, list):  # parts, of which those of text are read
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        content = "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else None
     return Turn(role.lower(), content) if isinstance(role, str) and isinstance(content, str) else None
 
 

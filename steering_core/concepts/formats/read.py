@@ -1,21 +1,22 @@
 """A file of any known form as a `Concept`: which form it has, its contents say."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
-from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns
+from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns, listed
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.hub import HUB, hub_contents
 from steering_core.concepts.formats.labels import Labels, found_labels, labelled_rows
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
-from steering_core.concepts.formats.row_texts import text_fault
+from steering_core.concepts.formats.refusal import refusal
 from steering_core.concepts.formats.shapes import as_rows
+from steering_core.concepts.formats.sides import texts_in
 from steering_core.concepts.templates import Template, expanded
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.validation import checked, shown
+from steering_core.foundation.validation import checked
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ def _has_labels(contents: Contents) -> bool:
     return found_labels(contents) is not None
 
 
-SHOWN_NAMES = 8
 ROWS = "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question"
 FORMS = (
     Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept),
@@ -93,24 +93,14 @@ def read_concept(source: str | Path, columns: Columns | Labels | None = None, ch
         return concept_of_rows(_with_columns(contents, columns), name, columns, chat)
     form = next((form for form in FORMS if form.recognises(contents)), None)
     if form is None:
-        raise ConceptError(_unknown(contents))
+        raise ConceptError(refusal(contents, [f"{form.name}: {form.keys}" for form in FORMS]))
     concept = form.concept(contents, name)
     return concept if chat is None else concept.model_copy(update={"chat": chat})
 
 
 def open_questions(source: str | Path) -> tuple[str, ...]:
-    """The open prompts in a file: a list of strings, or rows with a `question` or `prompt` (CAA's open-ended sets)."""
-    contents = read_contents(Path(source))
-    name = next((name for name in contents.columns if name.lower() in ("question", "prompt")), None)
-    texts = contents.strings or [row.values.get(name) for row in contents.rows if name]
-    if not texts:
-        raise ConceptError(
-            f"{source} holds no open prompts: give a list of strings, or rows that all have a `question`"
-        )
-    for i, text in enumerate(texts, 1):
-        if fault := text_fault(text):
-            raise ConceptError(f"{source}: open prompt {i} {fault}")
-    return tuple(dict.fromkeys(str(text) for text in texts))
+    """The open prompts in a file: lines, a list of strings, or rows with a column of texts (CAA's open sets)."""
+    return tuple(dict.fromkeys(texts_in(source, "open prompt")))
 
 
 def _name_of(source: str) -> str:
@@ -122,29 +112,6 @@ def _name_of(source: str) -> str:
 def _with_columns(contents: Contents, columns: Columns) -> Contents:
     wanted = [c for c in (columns.positive, columns.negative, columns.prompt) if c]
     if missing := [c for c in wanted if c not in contents.columns]:
-        there = _names(contents.columns) or "none"
-        raise ConceptError(f"{contents.source} has no column {_names(missing)}; there are: {there}")
+        there = listed(contents.columns) or "none"
+        raise ConceptError(f"{contents.source} has no column {listed(missing)}; there are: {there}")
     return contents
-
-
-def _names(names: Sequence[object]) -> str:
-    """The first names, and how many more there are."""
-    more = f", … and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(map(shown, names[:SHOWN_NAMES])) + more
-
-
-def _unknown(contents: Contents) -> str:
-    if contents.strings:
-        found = "a list of plain texts, without two sides"
-    elif contents.mapping is not None:
-        found = f"a mapping with the keys {_names(list(contents.mapping)) or '(none)'}"
-    elif not contents.rows:
-        found = "a table without rows"
-    else:
-        found = f"rows with the columns {_names(contents.columns)}"
-    known = "\n".join(f"  {form.name}: {form.keys}" for form in FORMS)
-    return (
-        f"{contents.source} holds {found}: that is no contrast. These forms are known by what they hold:\n{known}\n"
-        "Where columns have other names, say which is which: steer concepts import FILE --positive COLUMN "
-        "--negative COLUMN [--prompt COLUMN]"
-    )

@@ -50,7 +50,7 @@ def delimiter_of(text: str) -> str | None:
 
 
 def _is_header(text: str, delimiter: str) -> bool:
-    line = _first_line(text)
+    line = first_line(text)
     names = [name.strip().strip('"') for name in line.split(delimiter)]
     named = [name for name in names if name]
     if len(names) < 2 or not named or any(len(name) >= MAX_NAME for name in names) or line.startswith("- "):
@@ -61,7 +61,8 @@ def _is_header(text: str, delimiter: str) -> bool:
     return sure and _is_even(text, delimiter)
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line that holds more than white space."""
     return re.split(r"[\r\n]", without_blank_lines(text[:_HEAD]), maxsplit=1)[0]
 
 
@@ -71,7 +72,7 @@ def without_blank_lines(text: str) -> str:
 
 
 def _n_known(text: str, delimiter: str) -> int:
-    return sum(name.strip().strip('"').lower() in KNOWN_COLUMNS for name in _first_line(text).split(delimiter))
+    return sum(name.strip().strip('"').lower() in KNOWN_COLUMNS for name in first_line(text).split(delimiter))
 
 
 def _is_even(text: str, delimiter: str) -> bool:
