@@ -5,8 +5,6 @@ import csv
 import io
 import json
 import os
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,29 +294,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         load_concept("n" * 300)
     with pytest.raises(ConceptError, match="did you mean 'sentiment'"):
         load_concept("sentimnt")
-
-
-def test_hub_datasets_come_through_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def load_dataset(name: str, configuration: str | None, split: str) -> list[dict[str, str]]:
-        asked.append((name, configuration, split))
-        return [{"prompt": f"Why {i}?", "chosen": f"So {i}", "rejected": f"No {i}"} for i in range(30)]
-
-    module = types.ModuleType("datasets")
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "datasets", module)
-    concept = load_concept("hf:somebody/some-set:validation")
-    assert asked == [("somebody/some-set", None, "validation")]
-    assert (concept.name, len(concept.pairs) + len(concept.items)) == ("somebody-some-set", 30)
-    with pytest.raises(ConceptError, match="names no dataset"):
-        load_concept("hf:a:b:c:d")
-
-
-def test_hub_datasets_without_the_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConceptError, match="pip install datasets"):
-        load_concept("hf:somebody/some-set")
 
 
 @settings(max_examples=60, deadline=None)

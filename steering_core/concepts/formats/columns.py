@@ -66,7 +66,7 @@ def found_prompt(names: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
     main = next((name for name in PROMPT_COLUMNS if name in lower), None)
     if main is None:
         return None, ()
-    order = (*BEFORE_PROMPT, *AFTER_PROMPT)
+    order: tuple[str, ...] = (*BEFORE_PROMPT, *AFTER_PROMPT)
     if main == "instruction":
         order = (*(name for name in BEFORE_PROMPT if name not in AFTER_INSTRUCTION), *AFTER_INSTRUCTION)
     around = tuple(lower[name] for name in order if name in lower)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from steering_core.concepts.concept import Split
 from steering_core.concepts.formats.columns import found_columns
@@ -85,7 +85,7 @@ def _one_row(source: str, mapping: Mapping[str, Any]) -> Contents | None:
     return Contents(source, (Row("line 1", dict(mapping)),)) if found_columns([str(name) for name in mapping]) else None
 
 
-def _is_texts(value: Any) -> bool:
+def _is_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 

@@ -25,7 +25,7 @@ def texts_in(source: str | Path, what: str) -> tuple[str, ...]:
     """
     contents = read_contents(Path(source), lines=True)
     column = text_column(contents)
-    texts = contents.strings or tuple(row.values.get(column) for row in contents.rows if column)
+    texts: tuple[object, ...] = contents.strings or tuple(row.values.get(column) for row in contents.rows if column)
     if not texts:
         names = ", ".join(contents.columns or map(str, contents.mapping or {}))
         raise ConceptError(
