@@ -5,8 +5,6 @@ import csv
 import io
 import json
 import os
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,7 +100,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 def test_columns_of_other_names_are_read_when_told_which(tmp_path: Path) -> None:
     path = write(tmp_path, "happy;sad\nyay;oh no\n")
-    with pytest.raises(ConceptError, match="--positive COLUMN"):
+    with pytest.raises(ConceptError, match="--positive happy --negative sad"):
         read_concept(path)
     assert read_concept(path, Columns("happy", "sad")).pairs[0].positive == "yay"
     with pytest.raises(ConceptError, match="no column 'glad'"):
@@ -174,7 +172,6 @@ BROKEN = {
     "a missing side": (b'[{"positive": "a", "negative": "b"},\n{"positive": "c"}]', "line 2: there is no 'negative'"),
     "an empty side": (b"positive,negative\na,b\nc,\n", "line 3: 'negative' is empty"),
     "the same sides": (b"positive,negative\na,a\n", "line 2: both sides are the same"),
-    "duplicate ids": (b"id,positive,negative\n7,a,b\n7,c,d\n", "line 3: the id '7' is also that of line 2"),
     "a row of other length": (b"positive,negative\na,b\nc,d,e\n", "line 3 has 3 values for 2"),
     "a column twice": (b"positive,positive\na,b\n", "names a column twice"),
     "an open quote": (b'positive,negative\n"a,b\n', "is not CSV"),
@@ -186,13 +183,12 @@ BROKEN = {
     "UTF-16": ("positive,negative\na,b\n".encode("utf-16"), "UTF-16"),
     "zero bytes": (b"positive,negative\na,b\n\0\0,d\n", "line 3 holds a zero byte"),
     "damaged Parquet": (b"PAR1 and so on", "no Parquet file"),
-    "plain words": (b"just a sentence\n", "neither JSON"),
+    "plain words": (b"just a sentence\n", "a list of plain texts"),
     "scalars in a list": (b"[1, 2]", "is int, not an object"),
     "YAML with an impossible date": (b"name: 2024-13-45\npairs: []\n", "is not usable YAML"),
     "YAML with a tab": (b"name: x\n\tpairs: 3\n", "line 2"),
     "a misspelt key": (b"name: x\npairs: [{positive: a, negativ: b}]\n", "did you mean 'negative'"),
     "a pair twice": (b"name: x\npairs: [{positive: a, negative: b}, {positive: a, negative: b}]\n", "pair 1 repeats"),
-    "duplicate ids on one line": (b'[{"id":1,"pos":"a","neg":"b"},{"id":1,"pos":"c","neg":"d"}]', "the id 1 is also"),
     "a bad line after a good one": (b'{"pos": "a", "neg": "b"}\nnot JSON\n', "line 2, column 1 is not JSON"),
     "a list among objects": (b'{"pos": "a", "neg": "b"}\n[1, 2]\n', "line 2 is list, not an object"),
     "a JSON name twice": (b'[{"pos": "a",\n"pos": "c", "neg": "b"}]', "'pos' stands twice"),
@@ -235,7 +231,7 @@ def test_a_broken_file_gives_an_error_that_says_where(tmp_path: Path, case: str)
     [
         ({"pos": ["a", None], "neg": ["b", "c"]}, "row 2: 'pos' must be a text, not NoneType"),
         ({"pos": [1, 2], "neg": ["b", "c"]}, "row 1: 'pos' must be a text, not int"),
-        ({"pos": [["a"]], "neg": ["b"]}, "must be a text, not list"),
+        ({"pos": [[["a"]]], "neg": ["b"]}, "must be a text, not list"),
         ({"pos": ["a"], "neg": ["b"], "day": pa.array([2**62], pa.timestamp("us"))}, "cannot be read: date value"),
         ({"pos": ["a"], "neg": ["b"], "wait": pa.array([2**62], pa.duration("s"))}, "cannot be read"),
         ({"pos": BAD_UTF8, "neg": ["b"]}, "cannot be read: 'utf-8' codec"),
@@ -298,29 +294,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         load_concept("n" * 300)
     with pytest.raises(ConceptError, match="did you mean 'sentiment'"):
         load_concept("sentimnt")
-
-
-def test_hub_datasets_come_through_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def load_dataset(name: str, configuration: str | None, split: str) -> list[dict[str, str]]:
-        asked.append((name, configuration, split))
-        return [{"prompt": f"Why {i}?", "chosen": f"So {i}", "rejected": f"No {i}"} for i in range(30)]
-
-    module = types.ModuleType("datasets")
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "datasets", module)
-    concept = load_concept("hf:somebody/some-set:validation")
-    assert asked == [("somebody/some-set", None, "validation")]
-    assert (concept.name, len(concept.pairs) + len(concept.items)) == ("somebody-some-set", 30)
-    with pytest.raises(ConceptError, match="names no dataset"):
-        load_concept("hf:a:b:c:d")
-
-
-def test_hub_datasets_without_the_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConceptError, match="pip install datasets"):
-        load_concept("hf:somebody/some-set")
 
 
 @settings(max_examples=60, deadline=None)

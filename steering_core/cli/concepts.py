@@ -19,7 +19,9 @@ from steering_core.authoring.writing import refuse_replacing, write_concept, wri
 from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns, with_items
+from steering_core.concepts.formats.labels import Labels
 from steering_core.concepts.formats.read import open_questions, read_concept
+from steering_core.concepts.formats.sides import concept_of_sides
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
 from steering_core.foundation.endpoint import Endpoint, Sampling
@@ -131,10 +133,15 @@ def new(
 
 @app.command("import")
 def import_concept(
-    source: Annotated[str, typer.Argument(help="A file of any form that is read, or hf:owner/name[:split].")],
+    source: Annotated[
+        str | None, typer.Argument(help="A file of any form that is read, or hf:owner/name[:split].")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the concept shall be called; the file's name.")] = None,
-    positive: Annotated[str | None, typer.Option(help="Column of the positive side.")] = None,
-    negative: Annotated[str | None, typer.Option(help="Column of the negative side.")] = None,
+    positive: Annotated[str | None, typer.Option(help="Column of the positive side; with --label its label.")] = None,
+    negative: Annotated[str | None, typer.Option(help="Column of the negative side; with --label its label.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column that says which side a row's one text is.")] = None,
+    positive_file: Annotated[str | None, typer.Option(help="A file of texts, all of the positive side.")] = None,
+    negative_file: Annotated[str | None, typer.Option(help="A file of texts, all of the negative side.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Column of the prompt that both sides answer.")] = None,
     chat: Annotated[bool | None, typer.Option("--chat/--raw", help="Through the chat template, or raw text.")] = None,
     items: Annotated[str | None, typer.Option(help="A second file whose rows are the held-out items.")] = None,
@@ -146,23 +153,42 @@ def import_concept(
     """Bring somebody else's contrast data in, as a concept file to review.
 
     Read are: CAA and model-written evaluations, tables with a column for either side (CSV, TSV, Parquet, JSON, JSON
-    lines), repeng templates, persona-vector traits, slot templates, concepts. What a file is, its contents say.
+    lines), rows with a label, lists of texts, splits, conversations, repeng templates, persona-vector traits, slot
+    templates, concepts. What a file is, its contents say.
     """
-    if bool(positive) != bool(negative):
-        raise ConceptError("--positive and --negative go together: name the column of either side")
-    if positive and positive == negative:
-        raise ConceptError(f"--positive and --negative both name the column {positive!r}: a contrast has two sides")
-    columns = Columns(positive, negative, prompt) if positive and negative else None
-    concept = read_concept(source, columns, chat)
+    told = _told(positive, negative, label, prompt)
+    if positive_file or negative_file:
+        if source or told or not (positive_file and negative_file):
+            raise ConceptError("--positive-file and --negative-file go together, and without another file or columns")
+        concept = concept_of_sides(positive_file, negative_file, name or "concept", chat)
+    elif source is None:
+        raise ConceptError("name a file: steer concepts import FILE, or --positive-file FILE --negative-file FILE")
+    else:
+        concept = read_concept(source, told, chat)
     if items:
-        concept = with_items(concept, read_concept(items, columns, chat))
+        concept = with_items(concept, read_concept(items, told, chat))
     concept = balanced(concept) if balance else concept
     update = {"name": name or concept.name, "prompts": open_questions(prompts) if prompts else concept.prompts}
-    concept = checked(Concept, concept.model_dump() | update, f"the concept of {source}", ConceptError)
+    concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
     path = out or FOLDER / f"{concept.name}.yaml"
     write_concept(concept, path, force)
     typer.echo(f"{path}: {len(concept.pairs)} pairs, {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    if concept.card.made:
+        typer.echo(concept.card.made)
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
+
+
+def _told(positive: str | None, negative: str | None, label: str | None, prompt: str | None) -> Columns | Labels | None:
+    """The columns that the options name, or None where they name none. Raises ConceptError where they do not agree."""
+    if bool(positive) != bool(negative):
+        raise ConceptError("--positive and --negative go together: name the column (or with --label the label) of each")
+    if positive and positive == negative:
+        raise ConceptError(f"--positive and --negative both name {positive!r}: a contrast has two sides")
+    if prompt and (label or not positive):
+        raise ConceptError("--prompt goes with --positive and --negative; elsewhere the prompt is found by its name")
+    if label:
+        return Labels(label, positive, negative)
+    return Columns(positive, negative, prompt) if positive and negative else None
 
 
 @app.command()

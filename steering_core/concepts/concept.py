@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
@@ -18,15 +18,34 @@ MAX_TEXT = 1 << 20  # letters; longer than any context
 MAX_ROWS = 200_000
 MAX_ACCEPTED = 100  # findings of the lint
 MAX_CONCEPT_NAME = 100  # letters
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+def _not_a_number(value: object) -> object:
+    """The value; ValueError for a number or a truth value, which YAML makes of unquoted text."""
+    if isinstance(value, int | float):
+        raise ValueError(
+            "must be a text: put it in quotes (YAML takes an unquoted yes, no, on, off or 3 for something else)"
+        )
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_not_a_number)]
+
+GivenSplit = Annotated[Split | None, Field(exclude_if=lambda split: split is None)]  # so that concept_ids are as before
+PAIR_SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("validation", 0.2), ("test", 0.2))
+ITEM_SHARES: tuple[tuple[Split, float], ...] = (("validation", 0.5), ("test", 0.5))
 
 
 class Pair(Strict):
-    """Two texts that differ in the concept alone; where `prompt` is given they are two answers to it."""
+    """Two texts that differ in the concept alone; where `prompt` is given they are two answers to it.
+
+    `split` is that of the file it came from; a pair without one is dealt by content.
+    """
 
     positive: Text
     negative: Text
     prompt: Text | None = None
+    split: GivenSplit = None
 
     @cached_property
     def pair_id(self) -> str:
@@ -35,11 +54,12 @@ class Pair(Strict):
 
 
 class Item(Strict):
-    """A held-out question with two continuations, one of which shows the concept."""
+    """A held-out question with two continuations, one of which shows the concept; `split` as in `Pair`."""
 
     prompt: Text
     matching: Text
     not_matching: Text
+    split: GivenSplit = None
 
     @cached_property
     def item_id(self) -> str:
@@ -116,18 +136,25 @@ class Concept(Strict):
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """Split of each pair_id: 60 % train, 20 % validation, 20 % test; pairs on one prompt stay together."""
+        """Split of each pair_id: 60 % train, 20 % validation, 20 % test; pairs on one prompt stay together.
+
+        Pairs with a split of their own keep it; the others are dealt to train and to the splits that no pair names.
+        """
         groups: dict[str, list[str]] = {}
         for pair in self.pairs:
-            groups.setdefault(pair.prompt or pair.pair_id, []).append(pair.pair_id)
-        split = _by_rank(list(groups), (("train", 0.6), ("validation", 0.2), ("test", 0.2)))
-        return {pair_id: split[group] for group, members in groups.items() for pair_id in members}
+            if pair.split is None:
+                groups.setdefault(pair.prompt or pair.pair_id, []).append(pair.pair_id)
+        given = {pair.pair_id: pair.split for pair in self.pairs if pair.split}
+        split = _by_rank(list(groups), _open_shares(PAIR_SHARES, set(given.values()) - {"train"}))
+        return given | {pair_id: split[group] for group, members in groups.items() for pair_id in members}
 
     @cached_property
     def item_splits(self) -> dict[str, Split]:
-        """Split of each item_id: half validation, half test; items on one prompt stay together."""
-        split = _by_rank(sorted({item.prompt for item in self.items}), (("validation", 0.5), ("test", 0.5)))
-        return {item.item_id: split[item.prompt] for item in self.items}
+        """Split of each item_id: half validation, half test, or as it says itself; one prompt's items stay together."""
+        given = {item.split for item in self.items if item.split}
+        prompts = sorted({item.prompt for item in self.items if item.split is None})
+        split = _by_rank(prompts, _open_shares(ITEM_SHARES, given))
+        return {item.item_id: item.split or split[item.prompt] for item in self.items}
 
     def pairs_in(self, split: Split) -> list[Pair]:
         """The pairs of one split, in the file's order."""
@@ -136,6 +163,13 @@ class Concept(Strict):
     def items_in(self, split: Split) -> list[Item]:
         """The items of one split, in the file's order."""
         return [item for item in self.items if self.item_splits[item.item_id] == split]
+
+
+def _open_shares(shares: tuple[tuple[Split, float], ...], given: Collection[Split]) -> tuple[tuple[Split, float], ...]:
+    """The shares of the splits that are not given, which together are all; all of them where all are given."""
+    left = tuple((split, share) for split, share in shares if split not in given) or shares
+    total = sum(share for _, share in left)
+    return tuple((split, share / total) for split, share in left) if len(left) < len(shares) else shares
 
 
 def _by_rank(names: Sequence[str], shares: Sequence[tuple[Split, float]]) -> dict[str, Split]:

@@ -16,16 +16,17 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from steering_core.concepts.concept import MAX_ROWS, Card, Concept, Item, Pair, Sides, Text, Words
+from steering_core.concepts.concept import MAX_ROWS, MAX_TEXT, Card, Concept, Item, Pair, Sides, Text, Words
 from steering_core.foundation.bounds import Seed, Within
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import seed_from
-from steering_core.foundation.validation import Strict, checked
+from steering_core.foundation.validation import Strict, checked, shown
 
 MAX_COMBINATIONS = 100_000_000
 MAX_SLOTS = 100
 MAX_PAIRS = 100_000  # that one template or persona file makes
-Values = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
+SlotText = Annotated[str, Field(max_length=MAX_TEXT)]  # it may be empty: the wording stands without it, then
+Values = Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
 class SidedValues(Strict):
@@ -127,11 +128,12 @@ def _combination(choices: Sequence[Sequence[tuple[str, str]]], index: int) -> li
 def _pair(wording: Wording, values: Mapping[str, tuple[str, str]]) -> Pair:
     positive = {name: value[0] for name, value in values.items()}
     negative = {name: value[1] for name, value in values.items()}
-    return Pair(
-        positive=wording.positive.format(**positive),
-        negative=wording.negative.format(**negative),
-        prompt=wording.prompt.format(**positive) if wording.prompt else None,
-    )
+    given = {
+        "positive": wording.positive.format(**positive),
+        "negative": wording.negative.format(**negative),
+        "prompt": wording.prompt.format(**positive) if wording.prompt else None,
+    }
+    return checked(Pair, given, f"the pair of the slots' values {shown(values)}", ConceptError)
 
 
 def _braced(names: Sequence[str]) -> str:

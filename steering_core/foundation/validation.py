@@ -75,7 +75,7 @@ def _lines(model: type[BaseModel], faults: ValidationError) -> str:
 
 def _told(faults: list[ErrorDetails]) -> list[ErrorDetails]:
     """The faults without "too few entries" of lists whose entries were refused: pydantic does not count those."""
-    inner = {fault["loc"][:-1] for fault in faults}
+    inner = {fault["loc"][:n] for fault in faults for n in range(len(fault["loc"]))}
     return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]
 
 

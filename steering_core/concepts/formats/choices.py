@@ -31,20 +31,27 @@ def balanced(concept: Concept) -> Concept:
 
     Which rows change is fixed by their content. Concepts whose answers are sentences come back as they are.
     """
-    pairs = _balanced([(pair.prompt or "", pair.positive, pair.negative) for pair in concept.pairs])
-    items = _balanced([(item.prompt, item.matching, item.not_matching) for item in concept.items])
+    pairs = [(pair.prompt or "", pair.positive, pair.negative) for pair in concept.pairs]
+    items = [(item.prompt, item.matching, item.not_matching) for item in concept.items]
     return concept.model_copy(
         update={
-            "pairs": tuple(Pair(prompt=prompt or None, positive=a, negative=b) for prompt, a, b in pairs),
-            "items": tuple(Item(prompt=prompt, matching=a, not_matching=b) for prompt, a, b in items),
+            "pairs": tuple(
+                Pair(prompt=prompt or None, positive=a, negative=b, split=concept.pairs[i].split)
+                for i, (prompt, a, b) in _balanced(pairs)
+            ),
+            "items": tuple(
+                Item(prompt=prompt, matching=a, not_matching=b, split=concept.items[i].split)
+                for i, (prompt, a, b) in _balanced(items)
+            ),
         }
     )
 
 
-def _balanced(rows: Sequence[Row]) -> list[Row]:
+def _balanced(rows: Sequence[Row]) -> list[tuple[int, Row]]:
+    """The rows that stay, each with its place among `rows`."""
     answers = Counter(answer for _, *both in rows for answer in both)
     if len(answers) != 2:
-        return list(rows)
+        return list(enumerate(rows))
     most = Counter(positive for _, positive, _ in rows).most_common(1)[0][0]
     surplus = [row for row in rows if row[1] == most]
     over = 2 * len(surplus) - len(rows)
@@ -56,7 +63,7 @@ def _balanced(rows: Sequence[Row]) -> list[Row]:
     return list(_changed(rows, {row: changes[row] for row in swap}, drop))
 
 
-def _changed(rows: Sequence[Row], swapped: dict[Row, Row | None], dropped: set[Row]) -> Iterator[Row]:
-    for row in rows:
+def _changed(rows: Sequence[Row], swapped: dict[Row, Row | None], dropped: set[Row]) -> Iterator[tuple[int, Row]]:
+    for i, row in enumerate(rows):
         if row not in dropped:
-            yield swapped.get(row) or row
+            yield i, swapped.get(row) or row

@@ -1,17 +1,23 @@
 """Rows that hold a contrast: CAA's and Anthropic's evaluations, and tables with a column for either side."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from steering_core.concepts.concept import MAX_TEXT, Card, Concept, Item, Pair
-from steering_core.concepts.formats.contents import Contents, Row
+from steering_core.concepts.concept import Card, Concept, Item, Pair
+from steering_core.concepts.formats.contents import Contents
+from steering_core.concepts.formats.row_texts import Texts, texts_of_row
+from steering_core.concepts.formats.tables import Row
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_fraction, content_key
 from steering_core.foundation.validation import shown
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query")
+BEFORE_PROMPT = ("system", "system_prompt", "system_message", "context", "passage", "instruction")
+AFTER_PROMPT = ("prompt", "question", "query", "input")
+AFTER_INSTRUCTION = ("input", "context", "passage")
 SIDE_COLUMNS = (
     ("positive", "negative"),
     ("pos", "neg"),
@@ -22,23 +28,53 @@ SIDE_COLUMNS = (
 HELD_OUT = 0.4  # share of the rows with a prompt that become items, where there are enough
 MIN_ROWS = 20
 SAMPLING_PROMPTS = 16
+MAX_NAMED = 8  # columns and rows that a note names
+_UNTOLD = re.compile(r"id|idx|index|unnamed: \d+", re.IGNORECASE)  # columns that only number the rows
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns that hold the two sides, and the prompt where there is one."""
+    """Names of the columns that hold the two sides, and the prompt where there is one.
+
+    `around` are columns whose texts stand around the prompt, in their order and the prompt among them: a system prompt,
+    a context, an instruction's input.
+    """
 
     positive: str
     negative: str
     prompt: str | None = None
+    around: tuple[str, ...] = ()
 
 
 def found_columns(names: Sequence[str]) -> Columns | None:
-    """The columns of a contrast among `names`, whatever their case; None where there is none or more than one."""
+    """The columns of a contrast among `names`, whatever their case; None where there is none or more than one.
+
+    Besides those of SIDE_COLUMNS a name and its negation are sides: `polite` and `not_polite`.
+    """
     lower = {name.lower().strip(): name for name in names}
     sides = [(lower[p], lower[n]) for p, n in SIDE_COLUMNS if p in lower and n in lower]
-    prompts = [lower[name] for name in PROMPT_COLUMNS if name in lower]
-    return Columns(*sides[0], prompts[0] if prompts else None) if len(sides) == 1 else None
+    sides = sides or [(lower[name], lower[other]) for name in lower for other in _negations(name) if other in lower]
+    if len(sides) != 1:
+        return None
+    prompt, around = found_prompt(names)
+    return Columns(*sides[0], prompt, around)
+
+
+def found_prompt(names: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The column of the prompt, and those whose texts stand around it where there are others."""
+    lower = {name.lower().strip(): name for name in names}
+    main = next((name for name in PROMPT_COLUMNS if name in lower), None)
+    if main is None:
+        return None, ()
+    order: tuple[str, ...] = (*BEFORE_PROMPT, *AFTER_PROMPT)
+    if main == "instruction":
+        order = (*(name for name in BEFORE_PROMPT if name not in AFTER_INSTRUCTION), *AFTER_INSTRUCTION)
+    around = tuple(lower[name] for name in order if name in lower)
+    return lower[main], around if len(around) > 1 else ()
+
+
+def _negations(name: str) -> list[str]:
+    return [f"{word}{mark}{name}" for word in ("non", "not", "no") for mark in "_- "]
 
 
 def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool | None = None) -> Concept:
@@ -46,23 +82,37 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
 
     Rows with a prompt are dealt by content, three in five to pairs and the others to held-out items. They are `chat`
     unless told otherwise; rows without a prompt are raw text. Rows that say the same twice count once. Open prompts for
-    sampling come from the neutral ones. Raises ConceptError with every row at fault.
+    sampling come from the neutral ones. The card says what was left out. Raises ConceptError with every row at fault.
     """
-    chat = columns.prompt is not None if chat is None else chat
+    columns = replace(columns, around=_textual(contents, columns))
     texts = _texts(contents, columns)
-    rows = _distinct([{key: _plain(value, chat) for key, value in row.items()} for row in texts])
-    dealt: tuple[list[dict[str, str]], list[dict[str, str]]] = ([], [])
+    chat = any("prompt" in row for row in texts) if chat is None else chat
+    rows = _distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
+    given = {row.get("split") for row in rows}
+    dealt: tuple[list[Texts], list[Texts]] = ([], [])
     for row in rows:
-        dealt[_is_held_out(row, len(rows))].append(row)
+        is_kept = "split" not in row and {"validation", "test"} <= given  # both have rows of their own to hold out
+        dealt[not is_kept and _is_held_out(row, len(rows))].append(row)
     pairs, items = dealt
+    made = f"Imported: {len(pairs)} pairs and {len(items)} items from {len(contents.rows)} rows."
+    notes = [*contents.notes, *_notes(contents, columns), *_repeats(len(texts) - len(rows))]
     return Concept(
         name=name,
         description=f"Imported from {contents.source.rpartition('/')[2]}.",
         chat=chat,
-        pairs=tuple(Pair(**row) for row in pairs),
-        items=tuple(Item(prompt=r["prompt"], matching=r["positive"], not_matching=r["negative"]) for r in items),
+        pairs=tuple(Pair.model_validate(row) for row in pairs),
+        items=tuple(Item.model_validate(_as_item(row)) for row in items),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
-        card=Card(made=f"Imported: {len(pairs)} pairs and {len(items)} items from {len(texts)} rows."),
+        card=Card(made=" ".join([made, *notes])),
+    )
+
+
+def _textual(contents: Contents, columns: Columns) -> tuple[str, ...]:
+    """Of the columns around the prompt those that hold only texts, or nothing; lists and numbers are none to join."""
+    return tuple(
+        name
+        for name in columns.around
+        if name == columns.prompt or all(isinstance(row.values.get(name), str | None) for row in contents.rows)
     )
 
 
@@ -75,58 +125,88 @@ def _is_held_out(row: Mapping[str, str], n_rows: int) -> bool:
     return "prompt" in row and n_rows >= MIN_ROWS and content_fraction("held out", row["prompt"]) < HELD_OUT
 
 
-def _texts(contents: Contents, columns: Columns) -> list[dict[str, str]]:
-    """The wanted texts of every row. Raises ConceptError listing the rows that lack one or repeat an id."""
-    wanted = {"positive": columns.positive, "negative": columns.negative}
-    wanted |= {"prompt": columns.prompt} if columns.prompt else {}
-    faults, texts, ids = [], [], dict[Any, Row]()
-    for row in contents.rows:
-        faults += [f"{row.where}: {fault}" for fault in _faults(row, wanted)]
-        identifier = row.values.get("id")
-        if isinstance(identifier, str | int | float) and identifier != "":
-            before = ids.setdefault(identifier, row)
-            faults += [f"{row.where}: the id {shown(identifier)} is also that of {before.where}"] * (before is not row)
-        texts.append({key: row.values.get(column) for key, column in wanted.items()})
+def _texts(contents: Contents, columns: Columns) -> list[Texts]:
+    """The wanted texts of every row. Raises ConceptError listing the faults of the rows."""
+    read = [
+        (row, texts_of_row(row, columns.positive, columns.negative, columns.prompt, columns.around))
+        for row in contents.rows
+    ]
+    faults = [f"{row.where}: {fault}" for row, (_, found) in read for fault in found]
     if faults:
         first = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise ConceptError(f"{contents.source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
-    return texts  # type: ignore[return-value]  # every value was found to be a text
+    return [text | _split(row) for row, (texts, _) in read for text in texts]
 
 
-def _faults(row: Row, wanted: Mapping[str, str]) -> list[str]:
-    found = []
-    for column in wanted.values():
-        if column not in row.values:
-            found.append(f"there is no {column!r}")
-        elif fault := text_fault(row.values[column]):
-            found.append(f"{column!r} {fault}")
-    same = row.values.get(wanted["positive"]) == row.values.get(wanted["negative"])
-    return found or ["both sides are the same text"] * same
+def _split(row: Row) -> Texts:
+    """The row's split, where it is held out; rows for training are dealt to the splits that the file lacks, too."""
+    return {"split": row.split} if row.split in ("validation", "test") else {}
 
 
-def text_fault(value: Any) -> str | None:
-    """What is wrong with a value that should be a text; None where nothing is."""
-    if not isinstance(value, str):
-        return f"must be a text, not {type(value).__name__} ({shown(value)})"
-    if not value.strip():
-        return "is empty"
-    if len(value) > MAX_TEXT:
-        return f"has {len(value):,} letters, more than {MAX_TEXT:,}: longer than any context"
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        return f"holds half of a surrogate pair ({value!a:.60}): the file was cut inside a character"
-    return None
+def _notes(contents: Contents, columns: Columns) -> list[str]:
+    """What a reader has to know of how the rows were read: columns around the prompt and left out, ids that repeat."""
+    used = {columns.positive, columns.negative, columns.prompt, *columns.around}
+    unused = [name for name in contents.columns if name not in used and not _UNTOLD.fullmatch(name)]
+    notes = [f"The prompt is {' + '.join(columns.around)}."] if len(columns.around) > 1 else []
+    notes += [f"Columns left out: {listed(unused)}."] if unused else []
+    return notes + _shared_ids(contents.rows, columns)
 
 
-def _distinct(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return list({content_key(row): row for row in rows}.values())
+def listed(names: Sequence[object]) -> str:
+    """The first names, and how many more there are."""
+    more = f", … and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(map(shown, names[:MAX_NAMED])) + more
+
+
+def _shared_ids(rows: Sequence[Row], columns: Columns) -> list[str]:
+    """A warning where rows that differ share an id: the file may be a joined table, or hold versions of one row."""
+    first: dict[Any, Row] = {}
+    shared: dict[Any, tuple[Row, Row]] = {}
+    for row in rows:
+        identifier = row.values.get("id")
+        if isinstance(identifier, str | int | float) and identifier != "":
+            before = first.setdefault(identifier, row)
+            wanted = (columns.positive, columns.negative, columns.prompt)
+            if any(before.values.get(name) != row.values.get(name) for name in wanted if name):
+                shared.setdefault(identifier, (before, row))
+    if not shared:
+        return []
+    identifier, (one, other) = next(iter(shared.items()))
+    stand = "ids stand" if len(shared) > 1 else "id stands"
+    return [
+        f"Warning: {len(shared)} {stand} on rows that differ, such as {shown(identifier)} on {one.where} and "
+        f"{other.where}; all were read."
+    ]
+
+
+def _repeats(n: int) -> list[str]:
+    return [f"{n} row{'s' * (n > 1)} said the same as another and count{'s' * (n == 1)} once."] if n else []
+
+
+def _as_item(row: Texts) -> Texts:
+    names = {"positive": "matching", "negative": "not_matching"}
+    return {names.get(key, key): value for key, value in row.items()}
+
+
+def _distinct(source: str, rows: list[Texts]) -> list[Texts]:
+    """The rows, each once. Raises ConceptError where one stands in two splits."""
+    first: dict[str, Texts] = {}
+    for row in rows:
+        before = first.setdefault(content_key({key: row[key] for key in row if key != "split"}), row)
+        if before.get("split") != row.get("split"):
+            raise ConceptError(
+                f"{source} has one row in two splits, {before.get('split', 'train')} and {row.get('split', 'train')}: "
+                f"take it out of one, for what is learnt there would be tested on itself ({shown(row['positive'])})"
+            )
+    return list(first.values())
 
 
 def with_items(concept: Concept, others: Concept) -> Concept:
     """All rows of `concept` as pairs, and all rows of `others` as its held-out items (CAA's two files)."""
-    turned = [Pair(prompt=i.prompt, positive=i.matching, negative=i.not_matching) for i in concept.items]
+    turned = [Pair(prompt=i.prompt, positive=i.matching, negative=i.not_matching, split=i.split) for i in concept.items]
     held = [
-        Item(prompt=p.prompt, matching=p.positive, not_matching=p.negative)
+        Item(prompt=p.prompt, matching=p.positive, not_matching=p.negative, split=p.split)
         for p in others.pairs
         if p.prompt is not None
     ]

@@ -4,11 +4,12 @@ JSON, JSON lines, CSV (comma, semicolon or tab), Parquet and YAML. Whatever is w
 names the line.
 """
 
-import csv
+import gzip
 import io
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,32 +19,44 @@ import pyarrow.parquet as pq
 
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.json_text import is_json_lines, json_array, json_lines, json_object
+from steering_core.concepts.formats.tables import (
+    KNOWN_COLUMNS,
+    MAX_LINE,
+    Row,
+    check_names,
+    delimiter_of,
+    first_line,
+    table_rows,
+    without_blank_lines,
+)
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import file_bytes
 from steering_core.foundation.validation import parsed_yaml, shortened, shown
 
 MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
-MAX_LINE = 16 << 20  # bytes; longer than any context, and what a broken export looks like
-_DELIMITERS = (",", "\t", ";")
+_YAML_START = re.compile(r"""\s*(---|%|\#|-\s|[&*?!'"]|[^\s:][^:\n]{0,200}:(\s|$))""")
+_NO_DELIMITER = "\x1f"  # a letter that no text holds
+_ARCHIVES = {
+    b"PK\x03\x04": "a ZIP archive or an Excel file: unpack it, or save the sheet as CSV",
+    b"BZh": "packed by bzip2: unpack it first (bunzip2)",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it first (unzstd)",
+    b"\xfd7zXZ": "packed by xz: unpack it first (unxz)",
+}
 _BATCH = 16  # rows of a Parquet file unpacked at once
 
 
 @dataclass(frozen=True)
-class Row:
-    """One record of a file, and where it stands ("line 12")."""
-
-    where: str
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Contents:
-    """What a file holds: `rows`, or one `mapping`, or (JSON) a list of plain `strings`. `source` names it in errors."""
+    """What a file holds: `rows`, or one `mapping`, or a list of plain `strings`. `source` names it in errors.
+
+    `notes` are sentences on how it was read, for the concept's card.
+    """
 
     source: str
     rows: tuple[Row, ...] = ()
     mapping: Mapping[str, Any] | None = None
     strings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -51,37 +64,74 @@ class Contents:
         return tuple(dict.fromkeys(str(name) for row in self.rows for name in row.values))
 
 
-def read_contents(path: Path) -> Contents:
-    """The contents of a file. Raises ConceptError where it cannot be read as any form."""
-    data = file_bytes(path, ConceptError, MAX_BYTES)
+def read_contents(path: Path, lines: bool = False) -> Contents:
+    """The contents of a file; with `lines`, a text that is no list or known table as its lines.
+
+    Raises ConceptError where it cannot be read as any form.
+    """
+    data = _unpacked(path, file_bytes(path, ConceptError, MAX_BYTES))
     if data.startswith(b"PAR1"):
         return _parquet(path, data)
-    return text_contents(str(path), _decoded(path, data))
+    text = _decoded(path, data)
+    if lines and first_line(text).strip().lower() in KNOWN_COLUMNS:  # a table of one column, which needs no delimiter
+        return Contents(str(path), tuple(_limited(str(path), table_rows(str(path), text, _NO_DELIMITER))))
+    return plain_lines(str(path), text) if lines and _is_plain(text) else text_contents(str(path), text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is one of lines: it neither begins as JSON or a YAML list, nor with a header of known columns."""
+    first = first_line(text).lstrip()
+    names = {name.strip().strip('"').lower() for name in re.split("[,;\t]", first)}
+    return bool(first.strip()) and not (first[0] in "[{" or first.startswith(("- ", "---")) or names & KNOWN_COLUMNS)
+
+
+def plain_lines(source: str, text: str) -> Contents:
+    """The lines of a text that hold anything."""
+    lines = (line.strip() for line in io.StringIO(text) if line.strip())
+    return Contents(source, strings=tuple(itertools.islice(lines, MAX_ROWS + 1)))
 
 
 def text_contents(source: str, text: str) -> Contents:
-    """The contents of a text: JSON by its first character, CSV by a header of several columns, otherwise YAML."""
+    """The contents of a text: JSON by its first character, CSV by a header of several columns, YAML or plain lines."""
     start = text.lstrip()[:1]
     if not start:
         raise ConceptError(f"{source} is empty")
     try:
         if start == "[":
-            return _listed(source, list(itertools.islice(json_array(source, text), MAX_ROWS + 1)))
+            return listed_contents(source, list(itertools.islice(json_array(source, text), MAX_ROWS + 1)))
         if start == "{":
             return _json_objects(source, text)
-        if (delimiter := _delimiter(text)) is not None:
-            return Contents(source, tuple(_limited(source, _csv(source, text, delimiter))))
+        if (delimiter := delimiter_of(text)) is not None:
+            return Contents(source, tuple(_limited(source, table_rows(source, text, delimiter))))
     except RecursionError as fault:
         raise ConceptError(f"{source} is nested too deeply to be contrast data") from fault
+    if not _YAML_START.match(without_blank_lines(text)):
+        return plain_lines(source, text)
     data = parsed_yaml(text, source, ConceptError)
     if isinstance(data, list):
-        return _listed(source, [(f"entry {i}", value) for i, value in enumerate(data, 1)])
+        return listed_contents(source, [(f"entry {i}", value) for i, value in enumerate(data, 1)])
     if isinstance(data, dict):
         return Contents(source, mapping=data)
     raise ConceptError(
         f"{source} is neither JSON, CSV, Parquet nor a YAML mapping: it begins {shortened(text.lstrip(), 60)!r}. "
         "`steer concepts import --help` lists what is read"
     )
+
+
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """The bytes, or what they hold where they are gzip. Raises ConceptError for other archives."""
+    if archive := next((name for magic, name in _ARCHIVES.items() if data.startswith(magic)), None):
+        raise ConceptError(f"{path} is {archive}")
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            found = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as fault:
+        raise ConceptError(f"{path} is damaged gzip: {fault}") from fault
+    if len(found) > MAX_BYTES:
+        raise ConceptError(f"{path} unpacks to over {MAX_BYTES >> 20} MB: cut it first")
+    return found
 
 
 def _decoded(path: Path, data: bytes) -> str:
@@ -114,13 +164,20 @@ def _check_lines(path: Path, data: bytes) -> None:
         start = last + 1
 
 
-def _listed(source: str, entries: list[tuple[str, Any]]) -> Contents:
-    """A list of objects as rows, or a list of strings."""
+def listed_contents(source: str, entries: list[tuple[str, Any]]) -> Contents:
+    """A list of objects, or of two texts each, as rows, or a list of strings. Raises ConceptError for any other."""
     if not entries:
         raise ConceptError(f"{source} is an empty list")
+    if all(_is_pair(value) for _, value in entries):
+        rows = (Row(where, {"positive": value[0], "negative": value[1]}) for where, value in entries)
+        return Contents(source, tuple(_limited(source, rows)), notes=("Of two texts the first is the positive side.",))
     if all(isinstance(value, str) for _, value in entries):
         return Contents(source, strings=tuple(value for _, value in entries))
     return Contents(source, tuple(_limited(source, (_row(source, *entry) for entry in entries))))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
 def _row(source: str, where: str, value: Any) -> Row:
@@ -151,45 +208,10 @@ def _looks_like_a_row(value: dict[str, Any]) -> bool:
     return bool(value) and all(not isinstance(v, list | dict) for v in value.values())
 
 
-def _delimiter(text: str) -> str | None:
-    """The delimiter of a CSV file whose first line names two columns or more; None where it is no CSV file."""
-    header = text.lstrip().split("\n", 1)[0].strip()
-    for delimiter in _DELIMITERS:
-        names = [name.strip().strip('"') for name in header.split(delimiter)]
-        if len(names) > 1 and all(name and len(name) < 80 and not set(name) & set(":{}[]#") for name in names):
-            return delimiter
-    return None
-
-
-def _csv(source: str, text: str, delimiter: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
-    skipped = text[: len(text) - len(text.lstrip())].count("\n")
-    begins = 1
-    try:
-        names = [name.strip() for name in next(reader)]
-        _check_names(source, names)
-        begins = reader.line_num + 1
-        for values in reader:
-            where, begins = f"line {begins + skipped}", reader.line_num + 1
-            if values and len(values) != len(names):
-                raise ConceptError(
-                    f"{source}, {where} has {len(values)} values for {len(names)} columns: quote the commas"
-                )
-            if values:
-                yield Row(where, dict(zip(names, values, strict=True)))
-    except csv.Error as fault:
-        raise ConceptError(f"{source}, line {begins + skipped} is not CSV: {fault} (a quote left open?)") from fault
-
-
-def _check_names(source: str, names: Sequence[str]) -> None:
-    if twice := next((name for name, n in Counter(names).items() if n > 1), None):
-        raise ConceptError(f"{source} names a column twice: {shown(twice)}")
-
-
 def _parquet(path: Path, data: bytes) -> Contents:
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            _check_names(str(path), file.schema_arrow.names)
+            check_names(str(path), file.schema_arrow.names)
             if file.metadata.num_rows > MAX_ROWS:
                 raise ConceptError(
                     f"{path} has {file.metadata.num_rows:,} rows, more than {MAX_ROWS:,}: draw a sample first"

@@ -4,7 +4,8 @@ import importlib
 import itertools
 
 from steering_core.concepts.concept import MAX_ROWS
-from steering_core.concepts.formats.contents import Contents, Row
+from steering_core.concepts.formats.contents import Contents
+from steering_core.concepts.formats.tables import Row
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import shortened
 

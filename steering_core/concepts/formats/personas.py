@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from steering_core.concepts.concept import MAX_ROWS, Concept, Sides, Text
-from steering_core.concepts.formats.columns import SAMPLING_PROMPTS
+from steering_core.concepts.formats.columns import SAMPLING_PROMPTS, listed
 from steering_core.concepts.formats.contents import Contents
 from steering_core.concepts.neutral import neutral_prompts
-from steering_core.concepts.templates import MAX_PAIRS, SidedValues, Template, Wording, expanded, slots_of
+from steering_core.concepts.templates import MAX_PAIRS, SidedValues, SlotText, Template, Wording, expanded, slots_of
 from steering_core.foundation.bounds import Seed, Within
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import Strict, checked
@@ -25,7 +25,7 @@ class RepengFile(Strict):
     template: Text = "Act as if you're extremely {persona}."
     positive_personas: Texts
     negative_personas: Texts
-    suffixes: Texts
+    suffixes: Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
     count: Annotated[int, Within(1, MAX_PAIRS)] = 512
     seed: Seed = 0
 
@@ -44,14 +44,14 @@ def repeng_concept(contents: Contents, name: str) -> Concept:
         raise ConceptError(f"{source}: the template: {fault}") from None
     if slots.count("persona") != len(slots) or not slots:
         raise ConceptError(f"{source}: the template must hold {{persona}} and no other slot, not {file.template!r}")
-    text = f"{file.template} {{suffix}}"
+    text = f"{file.template}{{suffix}}"
     template = Template(
         name=file.name,
         description=f"{file.positive_personas[0]} against {file.negative_personas[0]}.",
         template=Wording(positive=text, negative=text),
         slots={
             "persona": SidedValues(positive=file.positive_personas, negative=file.negative_personas),
-            "suffix": file.suffixes,
+            "suffix": tuple(f" {suffix}" if suffix else "" for suffix in file.suffixes),
         },
         count=file.count,
         seed=file.seed,
@@ -93,7 +93,10 @@ def trait_concept(contents: Contents, name: str) -> Concept:
     questions make pairs; the others are kept for sampling.
     """
     source = contents.source
-    file = checked(TraitFile, contents.mapping, source, ConceptError)
+    mapping = contents.mapping or {}
+    _check_sides(source, mapping.get("instruction"))
+    unread = [str(key) for key in mapping if key not in TraitFile.model_fields]
+    file = checked(TraitFile, {key: mapping[key] for key in mapping if key not in unread}, source, ConceptError)
     questions = tuple(dict.fromkeys(file.questions))
     instructions = tuple(dict.fromkeys(file.instruction))
     if (n := len(instructions) * len(questions)) > MAX_ROWS:
@@ -113,6 +116,20 @@ def trait_concept(contents: Contents, name: str) -> Concept:
         "pairs": pairs,
         "prompts": open_prompts or asked,
         "instructions": {"positive": first.pos, "negative": first.neg},
-        "card": {"made": f"{len(file.instruction)} pairs of instructions over {len(asked)} questions."},
+        "card": {
+            "made": f"{len(file.instruction)} pairs of instructions over {len(asked)} questions."
+            + (f" Keys left out: {listed(unread)}." if unread else "")
+        },
     }
     return checked(Concept, given, f"the concept of {source}", ConceptError)
+
+
+def _check_sides(source: str, instructions: object) -> None:
+    """Raise ConceptError where instructions are for one side alone, as those of roles are."""
+    given = [one for one in instructions if isinstance(one, dict)] if isinstance(instructions, list) else []
+    for here, lacking in (("pos", "neg"), ("neg", "pos")):
+        if n := sum(here in one and lacking not in one for one in given):
+            raise ConceptError(
+                f"{source}: {n} of {len(given)} instructions have `{here}` but no `{lacking}`: a contrast needs both. "
+                f"Write the other side beside each, such as `{lacking}: You are a helpful assistant.`"
+            )

@@ -1,18 +1,22 @@
 """A file of any known form as a `Concept`: which form it has, its contents say."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
-from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns, text_fault
+from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns, listed
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.hub import HUB, hub_contents
+from steering_core.concepts.formats.labels import Labels, found_labels, labelled_rows
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
+from steering_core.concepts.formats.refusal import refusal
+from steering_core.concepts.formats.shapes import as_rows
+from steering_core.concepts.formats.sides import texts_in
 from steering_core.concepts.templates import Template, expanded
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.validation import checked, shown
+from steering_core.foundation.validation import checked
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,21 @@ def _rows(contents: Contents, name: str) -> Concept:
     return concept_of_rows(contents, name, columns)
 
 
+def _labelled(contents: Contents, name: str) -> Concept:
+    labels = found_labels(contents)
+    assert labels is not None, "only rows with known labels are recognised"
+    rows, columns = labelled_rows(contents, labels)
+    return concept_of_rows(rows, name, columns)
+
+
 def _has_columns(contents: Contents) -> bool:
     return found_columns(contents.columns) is not None
 
 
-SHOWN_NAMES = 8
+def _has_labels(contents: Contents) -> bool:
+    return found_labels(contents) is not None
+
+
 ROWS = "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question"
 FORMS = (
     Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept),
@@ -56,74 +70,48 @@ FORMS = (
     Form("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
     Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept),
     Form("rows", ROWS, _has_columns, _rows),
+    Form("labelled rows", "label (true or false), completion or text, prompt", _has_labels, _labelled),
 )
 
 
-def read_concept(source: str | Path, columns: Columns | None = None, chat: bool | None = None) -> Concept:
+def read_concept(source: str | Path, columns: Columns | Labels | None = None, chat: bool | None = None) -> Concept:
     """The concept in a file of any known form, or in a hub's dataset (`hf:owner/name`).
 
-    `columns` says which columns of a table hold the sides, where their names do not; `chat` overrides whether texts go
-    through the chat template. Raises ConceptError with every fault, or with the forms that there are.
+    `columns` says which columns of a table hold the sides, or which holds the label of each row, where their names do
+    not; `chat` overrides whether texts go through the chat template. Raises ConceptError with every fault, or with the
+    forms that there are.
     """
     text = str(source)
     contents = hub_contents(text) if text.startswith(HUB) else read_contents(Path(source))
     name = _name_of(text)
+    if columns is not None or not any(form.recognises(contents) for form in FORMS):
+        contents = as_rows(contents)
+    if isinstance(columns, Labels):
+        rows, sides = labelled_rows(contents, columns)
+        return concept_of_rows(rows, name, sides, chat)
     if columns is not None:
         return concept_of_rows(_with_columns(contents, columns), name, columns, chat)
     form = next((form for form in FORMS if form.recognises(contents)), None)
     if form is None:
-        raise ConceptError(_unknown(contents))
+        raise ConceptError(refusal(contents, [f"{form.name}: {form.keys}" for form in FORMS]))
     concept = form.concept(contents, name)
     return concept if chat is None else concept.model_copy(update={"chat": chat})
 
 
 def open_questions(source: str | Path) -> tuple[str, ...]:
-    """The open prompts in a file: a list of strings, or rows with a `question` or `prompt` (CAA's open-ended sets)."""
-    contents = read_contents(Path(source))
-    name = next((name for name in contents.columns if name.lower() in ("question", "prompt")), None)
-    texts = contents.strings or [row.values.get(name) for row in contents.rows if name]
-    if not texts:
-        raise ConceptError(
-            f"{source} holds no open prompts: give a list of strings, or rows that all have a `question`"
-        )
-    for i, text in enumerate(texts, 1):
-        if fault := text_fault(text):
-            raise ConceptError(f"{source}: open prompt {i} {fault}")
-    return tuple(dict.fromkeys(str(text) for text in texts))
+    """The open prompts in a file: lines, a list of strings, or rows with a column of texts (CAA's open sets)."""
+    return tuple(dict.fromkeys(texts_in(source, "open prompt")))
 
 
 def _name_of(source: str) -> str:
     """A concept's name from a path or a dataset's name, with a dash for whatever a name may not hold."""
-    stem = source.removeprefix(HUB).split(":")[0] if source.startswith(HUB) else Path(source).stem
+    stem = source.removeprefix(HUB).split(":")[0] if source.startswith(HUB) else Path(source.removesuffix(".gz")).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-._") or "concept"
 
 
 def _with_columns(contents: Contents, columns: Columns) -> Contents:
     wanted = [c for c in (columns.positive, columns.negative, columns.prompt) if c]
     if missing := [c for c in wanted if c not in contents.columns]:
-        there = _names(contents.columns) or "none"
-        raise ConceptError(f"{contents.source} has no column {_names(missing)}; there are: {there}")
+        there = listed(contents.columns) or "none"
+        raise ConceptError(f"{contents.source} has no column {listed(missing)}; there are: {there}")
     return contents
-
-
-def _names(names: Sequence[object]) -> str:
-    """The first names, and how many more there are."""
-    more = f", … and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(map(shown, names[:SHOWN_NAMES])) + more
-
-
-def _unknown(contents: Contents) -> str:
-    if contents.strings:
-        found = "a list of plain texts, without two sides"
-    elif contents.mapping is not None:
-        found = f"a mapping with the keys {_names(list(contents.mapping)) or '(none)'}"
-    elif not contents.rows:
-        found = "a table without rows"
-    else:
-        found = f"rows with the columns {_names(contents.columns)}"
-    known = "\n".join(f"  {form.name}: {form.keys}" for form in FORMS)
-    return (
-        f"{contents.source} holds {found}: that is no contrast. These forms are known by what they hold:\n{known}\n"
-        "Where columns have other names, say which is which: steer concepts import FILE --positive COLUMN "
-        "--negative COLUMN [--prompt COLUMN]"
-    )

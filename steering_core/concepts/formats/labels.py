@@ -1,0 +1,123 @@
+"""Rows of one text with a label each, as KTO, AxBench and tables of statements have them: pairs of rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steering_core.concepts.concept import Side
+from steering_core.concepts.formats.columns import Columns, found_prompt
+from steering_core.concepts.formats.contents import Contents
+from steering_core.concepts.formats.tables import Row
+from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import shown
+
+LABEL_COLUMNS = ("label", "category")
+TEXT_COLUMNS = ("completion", "output", "response", "answer", "statement", "text", "sentence", "content")
+POSITIVE = ("true", "1", "1.0", "positive", "pos", "yes", "chosen", "desirable")
+NEGATIVE = ("false", "0", "0.0", "-1", "negative", "neg", "no", "rejected", "undesirable")
+MAX_LABELS = 8  # that an error shows
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The column of the labels, and the values that mean either side, where they are not among the known ones."""
+
+    column: str
+    positive: str | None = None
+    negative: str | None = None
+
+    def side_of(self, value: Any) -> Side | None:
+        """The side that a label means; None where it means neither."""
+        text = str(value).strip()
+        if self.positive is not None or self.negative is not None:
+            return "positive" if text == self.positive else "negative" if text == self.negative else None
+        return "positive" if text.lower() in POSITIVE else "negative" if text.lower() in NEGATIVE else None
+
+
+def found_labels(contents: Contents) -> Labels | None:
+    """The labels of rows in which every one is known to mean a side, and both occur; None where there are none."""
+    lower = {name.lower().strip(): name for name in contents.columns}
+    if not any(name in lower for name in TEXT_COLUMNS):
+        return None
+    for labels in (Labels(lower[name]) for name in LABEL_COLUMNS if name in lower):
+        if {labels.side_of(row.values.get(labels.column)) for row in contents.rows} == {"positive", "negative"}:
+            return labels
+    return None
+
+
+def labelled_rows(contents: Contents, labels: Labels) -> tuple[Contents, Columns]:
+    """Rows with both sides, made of rows with one each, and their columns.
+
+    Rows on one prompt are paired; where no prompt has both sides, or there is none, the rows of either side in their
+    order, with the prompt above the answer. What is over has no partner, and the notes say so.
+    """
+    text = _text_column(contents, labels)
+    sides: dict[Side, list[Row]] = {"positive": [], "negative": []}
+    for row in contents.rows:
+        side = labels.side_of(row.values.get(labels.column))
+        if side is None:
+            raise ConceptError(_unknown_label(contents, labels, row))
+        sides[side].append(row)
+    if missing := [side for side, rows in sides.items() if not rows]:
+        raise ConceptError(f"{contents.source}: no row's {labels.column!r} means the {missing[0]} side")
+    prompt, around = found_prompt([name for name in contents.columns if name not in (text, labels.column)])
+    pairs = _paired(sides, around or ((prompt,) if prompt else ()))
+    if prompt and not pairs:
+        sides = {side: [_whole(row, prompt, text) for row in rows] for side, rows in sides.items()}
+        pairs, prompt, around = _paired(sides, ()), None, ()
+    rows = tuple(_both(one, other, text, labels) for one, other in pairs)
+    over = len(contents.rows) - 2 * len(pairs)
+    notes = [f"Rows were paired by their {labels.column!r}."]
+    notes += (
+        [f"{over} row{'s' * (over > 1)} had no partner and {'were' if over > 1 else 'was'} left out."] if over else []
+    )
+    found = Contents(contents.source, rows, notes=(*contents.notes, *notes))
+    return found, Columns("positive", "negative", prompt, around)
+
+
+def _text_column(contents: Contents, labels: Labels) -> str:
+    lower = {name.lower().strip(): name for name in contents.columns if name != labels.column}
+    if labels.column not in contents.columns:
+        raise ConceptError(f"{contents.source} has no column {labels.column!r}; there are: {_some(contents.columns)}")
+    if text := next((lower[name] for name in TEXT_COLUMNS if name in lower), None):
+        return text
+    raise ConceptError(
+        f"{contents.source} has labels but no text to each: call its column one of {', '.join(TEXT_COLUMNS)}"
+    )
+
+
+def _unknown_label(contents: Contents, labels: Labels, row: Row) -> str:
+    there = list(dict.fromkeys(str(row.values.get(labels.column)) for row in contents.rows))
+    return (
+        f"{contents.source}, {row.where}: the {labels.column!r} {shown(row.values.get(labels.column))} means no side; "
+        f"say which labels do: --label {labels.column} --positive LABEL --negative LABEL. There are: {_some(there)}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(shown, names[:MAX_LABELS])) + (", …" if len(names) > MAX_LABELS else "")
+
+
+def _paired(sides: dict[Side, list[Row]], same: Sequence[str]) -> list[tuple[Row, Row]]:
+    """Rows of either side in their order, of those that agree in the columns `same` and the file's split."""
+    groups: dict[str, tuple[list[Row], list[Row]]] = {}
+    for i, side in enumerate((sides["positive"], sides["negative"])):
+        for row in side:
+            key = content_key("paired", row.split, [str(row.values.get(name)) for name in same])
+            groups.setdefault(key, ([], []))[i].append(row)
+    return [pair for both in groups.values() for pair in zip(*both, strict=False)]
+
+
+def _whole(row: Row, prompt: str, text: str) -> Row:
+    """The row with its prompt above its answer in one text."""
+    parts = (row.values.get(prompt), row.values.get(text))
+    if not all(isinstance(part, str) for part in parts):
+        raise ConceptError(f"{row.where}: no prompt has both sides, and {prompt!r} and {text!r} are not both texts")
+    return Row(row.where, {text: "\n\n".join(map(str, parts))}, row.split)
+
+
+def _both(one: Row, other: Row, text: str, labels: Labels) -> Row:
+    shared = {name: value for name, value in one.values.items() if name not in (text, labels.column)}
+    sides = {"positive": one.values.get(text), "negative": other.values.get(text)}
+    return Row(f"{one.where} and {other.where}", shared | sides, one.split)
