@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from steering_core.activations.capture import Capture, Reading, cost_here, peak_of_all
+from steering_core.activations.extract import extract
 from steering_core.activations.passes import plan_passes
 from steering_core.backend.mlx import mx, on_cpu
+from steering_core.cli import plan
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample, stream
 from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
@@ -23,6 +26,7 @@ from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, memory, open_model
+from steering_core.pipeline import stages
 from steering_core.pipeline.stages import run
 from steering_core.prompts import Prompt
 from steering_core.spec import Spec
@@ -274,3 +278,23 @@ def test_a_run_under_a_tight_budget_says_the_same(
     for key, value in a.items():
         if isinstance(value, float):
             assert b[key] == pytest.approx(value, abs=1e-3, rel=1e-3), key
+
+
+def test_the_plan_says_the_peak_that_the_run_then_has(folder: Path, concept: Concept, tmp_path: Path) -> None:
+    (tmp_path / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
+    grid = {"layers": [1], "doses": [0.5], "prompts": 2, "max_tokens": 4}
+    text = {"models": [str(folder)], "concepts": [str(tmp_path / "loud.yaml")], "generations": grid}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(text))
+    command = [str(tmp_path / "spec.yaml"), "--store", str(tmp_path / "store"), "--format", "json"]
+    (row,) = json.loads(CliRunner().invoke(plan.app, command).stdout)
+    with open_model(str(folder)) as opened:
+        weights = opened.memory.footprint.weights
+        asked = stages.store_pairs(Store(tmp_path / "other"), opened, [concept])
+        took = held(lambda: extract(opened, Store(tmp_path / "store"), asked, range(6), "response"))
+    assert weights + took <= row["peak_memory"] * NEAR
+    assert row["peak_memory"] < weights + 64 * (256 * 3072 + 2 * opened_logits(folder)) * NEAR
+
+
+def opened_logits(folder: Path) -> int:
+    """Bytes of one place's logits, twice."""
+    return 2 * 4 * int(json.loads((folder / "config.json").read_text())["vocab_size"])

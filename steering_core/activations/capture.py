@@ -19,7 +19,7 @@ from steering_core.activations.reductions import in_own_buffer, norms_of, weight
 from steering_core.activations.sites import POSITIONS, SITE
 from steering_core.activations.watch import Look, watching
 from steering_core.backend.mlx import mx, on_cpu
-from steering_core.engine.forward import Cache, cache_arrays, fork
+from steering_core.engine.forward import Cache, cache_arrays, fork, growing_by
 from steering_core.engine.lanes import lanes, together
 from steering_core.engine.pace import paced
 from steering_core.foundation.counting import Work
@@ -204,10 +204,7 @@ class Capture:
             cache = self.model.new_cache()
         else:
             return None
-        for entry in cache:
-            if type(entry).__name__ in ("KVCache", "_OneOffset"):
-                entry.step = this.length  # grow by what comes, not by 256 tokens
-        return cache
+        return growing_by(this.length, cache)  # by what comes, not by 256 tokens
 
     def _start(self, one: _Ready) -> _Underway:
         """One pass, lazily; what its readers want of it."""

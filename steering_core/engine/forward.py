@@ -22,6 +22,7 @@ from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.spans import located
 from steering_core.models import Model
+from steering_core.models.memory import cache_step
 from steering_core.models.taps import Edits, behind
 
 Cache = list[Any]
@@ -65,6 +66,14 @@ def _taken(entry: Any, index: mx.array) -> Any:
         return new
     new.state = tree_map(lambda leaf: leaf[index] if isinstance(leaf, mx.array) and leaf.ndim else leaf, entry.state)
     return new
+
+
+def growing_by(step: int, cache: Cache) -> Cache:
+    """`cache`, whose keys and values get room for `step` tokens at once, where they are kept in mlx-lm's plain form."""
+    for entry in cache:
+        if type(entry).__name__ in ("KVCache", "_OneOffset"):
+            entry.step = step
+    return cache
 
 
 def cache_arrays(cache: Cache) -> list[mx.array]:
@@ -144,8 +153,12 @@ def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Interve
     return intervention
 
 
-def read(model: Model, prompts: Sequence[Tokens], interventions: Sequence[Intervention], work: Work) -> Batch:
+def read(
+    model: Model, prompts: Sequence[Tokens], interventions: Sequence[Intervention], work: Work, more: int = 256
+) -> Batch:
     """The batch of `prompts` (B), each read up to its last token under its own (checked) intervention.
+
+    Caches have room for `more` tokens of each row, and grow where more come.
 
     Prompts of different lengths need a model whose caches take them (`Model.abilities`).
     """
@@ -155,26 +168,29 @@ def read(model: Model, prompts: Sequence[Tokens], interventions: Sequence[Interv
     steering = Steering(interventions, lengths.tolist())
     stems = [prompts[row][:-1] for row in rows.order[: rows.counts[0]]]
     fill = _fill_mixed if mixed else _fill
-    cache = fill(model, stems, rows, steering, work)
+    step = cache_step(int(lengths.max()) + more)
+    cache = fill(model, stems, rows, steering, work, step)
     return Batch(cache, mx.array([tokens[-1] for tokens in prompts]), lengths, steering)
 
 
-def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work) -> Cache:
-    """A cache after `stems`, which have one length, spread to the whole batch."""
-    cache = model.new_cache()
+def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work, step: int) -> Cache:
+    """A cache after `stems`, which have one length, spread to the whole batch; it grows by `step` tokens."""
+    cache = growing_by(step, model.new_cache())
     _read_into(model, cache, np.array(stems, np.int32), lambda *at: rows.edits(steering, *at), work)
     indices = {count: mx.array(np.array(rows.spread(count), np.int32)) for count in rows.counts}
     return [_taken(entry, indices[count]) if (count := _rows_in(entry)) else entry for entry in cache]
 
 
-def _fill_mixed(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work) -> Cache:
+def _fill_mixed(
+    model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work, step: int
+) -> Cache:
     """The same for stems of different lengths: padded on the right while they are read, then moved to end together."""
     lengths = [len(stem) for stem in stems]
     longest = max(lengths)
     padded = np.zeros((len(stems), longest), np.int32)
     for row, stem in enumerate(stems):
         padded[row, : len(stem)] = stem
-    cache = model.new_mixed_cache(lengths)
+    cache = growing_by(step, model.new_mixed_cache(lengths))
     _read_into(model, cache, padded, lambda *at: rows.edits(steering, *at), work)
     for entry in cache:
         entry.finalize()
@@ -192,4 +208,5 @@ def advance(
     if watch:
         edits = behind(edits, watch)
     work.add(len(batch), 1)
-    return edited(model, tokens[:, None], batch.cache, edits)[:, -1]
+    with paced(model, len(batch), int(batch.lengths.max()) + step, range(len(model.taps) - 1)):
+        return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

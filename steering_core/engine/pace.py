@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from steering_core.backend.mlx import mx, on_cpu
 from steering_core.models import Model
 
-_FEW = 128  # tokens of a pass that is left alone: its queue is short
-
 
 @contextlib.contextmanager
 def paced(
@@ -22,10 +20,10 @@ def paced(
 
     Only blocks in `blocks` are: the others may not be wanted at all. `along` names arrays that are computed with one.
     """
-    if on_cpu() or tokens < _FEW:
+    step = len(blocks) if on_cpu() else model.memory.blocks_at_once(tokens, depth)
+    if step >= len(blocks):
         yield
         return
-    step = model.memory.blocks_at_once(tokens, depth)
     begun: list[mx.array] = []  # in the queue, and not waited for
     noted: list[mx.array] = []
 

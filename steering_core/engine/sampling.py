@@ -282,7 +282,8 @@ class _Decoding:
 
     def _begin(self) -> None:
         requests = list(self._requests.values())
-        self._batch = read(self._model, [r.tokens for r in requests], [r.intervention for r in requests], self._work)
+        prompts, interventions = [r.tokens for r in requests], [r.intervention for r in requests]
+        self._batch = read(self._model, prompts, interventions, self._work, max(self._ends.values()))
         self._forward(self._batch.last, 0)
 
     def _forward(self, tokens: mx.array, step: int) -> None:

@@ -24,9 +24,10 @@ VARIABLE = "STEERFLOW_MEMORY"
 Work = Literal["capture", "read", "score", "sample"]
 _SHARE_OF_RAM, _SHARE_OF_GPU = 0.75, 0.9  # what is not claimed serves the system and other programs
 _ENOUGH = 3 << 30  # beyond the weights: with more, passes over prompts get no faster (docs/benchmarks.md)
-_QUANTUM = 256 << 20  # of temporaries, after which a GPU's queue is waited for
+_QUANTUM = 512 << 20  # of temporaries, at most, after which a GPU's queue is waited for
 _LEAST_TOKENS = 16  # in one pass of one row, however little memory there is
 _SLACK = 256  # tokens by which a key-value cache grows
+_UNPACKED_FROM = 32  # tokens: for fewer, a GPU multiplies by quantised weights as they are
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,11 @@ def _fused(network: nn.Module) -> bool:
 # -- what fits ------------------------------------------------------------------------------------------------------
 
 
+def cache_step(depth: int) -> int:
+    """The tokens by which the cache of rows that end at `depth` grows: all at once where those are few."""
+    return max(1, min(depth, _SLACK))
+
+
 @dataclass
 class Budget:
     """How many rows and tokens a model's passes hold, so that this process stays within `limit` bytes.
@@ -221,19 +227,20 @@ class Budget:
 
     def sampled(self, depth: int) -> int:
         """How many rows whose texts end at `depth` tokens are sampled together."""
-        whole = self.sampled_bytes(1, depth) - self.footprint.fixed
-        left = self.room("sample", self.limit) - self.footprint.fixed - self.peak(1, _LEAST_TOKENS)
-        return max(1, min(self.habits.rows, left // whole))
+        each = self.sampled_bytes(1, depth) - self.footprint.fixed
+        return max(1, min(self.habits.rows, (self.room("sample", self.limit) - self.footprint.fixed) // each))
 
     def sampled_bytes(self, rows: int, depth: int) -> int:
-        """Bytes that sampling `rows` texts takes that end at `depth` tokens: caches grow by 256 tokens."""
-        return self.peak(rows, 1, math.ceil(depth / _SLACK) * _SLACK, logits=2)
+        """Bytes that sampling `rows` texts takes that end at `depth` tokens."""
+        step = cache_step(depth)
+        return self.peak(rows, 1, math.ceil(depth / step) * step, logits=2)
 
     def blocks_at_once(self, tokens: int, depth: int) -> int:
         """After how many blocks a GPU's queue is waited for, in a pass over so many tokens."""
         f = self.footprint
-        one = (f.fixed + tokens * (f.token + f.score * depth)) // 2
-        return max(1, _QUANTUM // max(one, 1))
+        unpacked = f.fixed if tokens >= _UNPACKED_FROM else 0
+        one = (unpacked + tokens * (f.token + f.score * depth)) // 2
+        return max(1, min(_QUANTUM, self.room("read") // 4) // max(one, 1))
 
     @contextlib.contextmanager
     def learning(self, work: Work, foreseen: int) -> Iterator[bool]:
