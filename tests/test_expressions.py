@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorNotFound
+from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
-from steering_core.interventions.operation_names import OPERATION_NAMES
 from steering_core.interventions.parsing import parse
 from steering_core.interventions.where import CONSTANT, PHASES, Schedule
 from steering_core.vectors.resolve import resolved
@@ -36,7 +36,7 @@ places = st.one_of(
 
 @st.composite
 def clauses(draw: st.DrawFn) -> Clause:
-    operation = draw(st.sampled_from(OPERATION_NAMES))
+    operation = draw(st.sampled_from(sorted(OPERATIONS)))
     amount = None
     if operation == "rotate":
         amount = Amount(draw(finite))
