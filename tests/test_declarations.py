@@ -1,8 +1,9 @@
-"""What is declared once is what every reader knows: operations, tried with a new one as docs/architecture.md says."""
+"""What is declared once is what every reader knows: operations and metrics, with new ones as the recipes say."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,17 @@ from steering_core.interventions.declarations import OPERATIONS, Operation, call
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
+from steering_core.pipeline.stages import run
+from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, text_metric
+from steering_core.scores.scorers import Text
+from steering_core.spec import Spec
+from steering_core.statistics.metric_names import DEFAULT_METRICS, METRICS, Metric, changes, logarithmic, scores
+from steering_core.statistics.metric_names import declare as declare_metric
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
-from tests.explorer import events, serving
+from tests.explorer import AGREE, events, serving
 
 WIDTH = 32
 
@@ -172,3 +179,68 @@ def test_the_explorer_takes_every_operation_in_its_own_unit(
         assert last["event"] == "done", last
         made = parse(client.post("/api/command", json=body).json()["expression"])
         assert made.clauses[0].operation == name
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------
+
+
+def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
+    for subjects, functions in (
+        ("items", ITEM_METRICS),
+        ("neutral prompts", NEUTRAL_METRICS),
+        ("texts", {**TEXT_METRICS, "probe": None, "judge": None}),
+    ):
+        assert set(functions) == {name for name, metric in METRICS.items() if metric.subjects == subjects}
+
+
+def test_a_metric_that_is_declared_otherwise_or_not_at_all_is_refused() -> None:
+    def kl(bench: Bench, texts: Sequence[Text]) -> list[float]:
+        return []
+
+    with pytest.raises(ValueError, match="kl is not declared as a metric of texts"):
+        text_metric(kl)
+    assert "kl" not in TEXT_METRICS
+
+
+def test_changes_and_scales_are_as_declared() -> None:
+    assert changes() == {"propensity": "effect", "perplexity": "perplexity_ratio"}
+    assert [n for n in (*METRICS, *changes().values()) if logarithmic(n)] == ["perplexity", "perplexity_ratio"]
+
+
+def test_a_new_metric_is_measured_summed_up_and_in_the_leaderboard(tmp_path: Path, tiny_folder: Path) -> None:
+    declare_metric(Metric("length", "texts", "tokens of the text", "tokens", change="longer"))
+
+    @text_metric
+    def length(bench: Bench, texts: Sequence[Text]) -> list[float]:
+        return [float(len(text.tokens)) for text in texts]
+
+    try:
+        path = tmp_path / "agree.yaml"
+        path.write_text(json.dumps(AGREE.model_dump(mode="json", exclude_none=True)))
+        grid = {"layers": (1,), "doses": (0.5,), "prompts": 2, "max_tokens": 4}
+        spec = Spec(
+            models=(str(tiny_folder),), concepts=(str(path),), generations=grid,
+            scores={"bootstrap": 100, "metrics": (*DEFAULT_METRICS, "length")},
+        )  # fmt: skip
+        store = Store(tmp_path / "store")
+        run(spec, store)
+        means = store.rows("SELECT DISTINCT metric FROM raw.scores WHERE metric IN ('length', 'longer') ORDER BY ALL")
+        assert [row["metric"] for row in means] == ["length", "longer"]
+        measured = store.rows(
+            "SELECT intervention_id, control, split, avg(value) AS mean FROM raw.measurements "
+            "WHERE metric = 'length' GROUP BY ALL"
+        )
+        base = {row["split"]: row["mean"] for row in measured if row["control"] == "none"}
+        board = store.rows("SELECT * FROM leaderboard WHERE longer IS NOT NULL")
+        shown = {(row["intervention_id"], row["split"]): row["longer"] for row in board}
+        expected = {(r["intervention_id"], r["split"]): r["mean"] - base[r["split"]] for r in measured}
+        assert shown == pytest.approx(expected)
+        assert any(row["control"] is None for row in board)
+    finally:
+        del METRICS["length"], TEXT_METRICS["length"]
+
+
+def test_the_leaderboards_columns_are_the_declared_scores(store: Store) -> None:
+    columns = store.query("SELECT * FROM leaderboard").column_names
+    first = columns.index("p_value") + 1
+    assert columns[first : columns.index("n")] == [score for score in scores() if score != "effect"]
