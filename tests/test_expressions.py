@@ -84,7 +84,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("formality @generatio", 11, "all, prompt or generation"),
         ("!", 1, "a vector's name"),
         ("clamp(formality)", 0, "needs a second part"),
-        ("rotate(a, 30%)", 0, "by degrees"),
+        ("rotate(a, 30%)", 0, "takes no percentage: give its angle in degrees"),
         ("a @first(0)", 9, "does nothing"),
         ("a @decay(2)", 9, "1 at most"),
         ("a @last(0)", 8, "give 1 or more"),
