@@ -62,6 +62,7 @@ def keys(client: TestClient, wanted: dict[str, Any]) -> dict[int, str]:
         ({"chat": False, "system": "Be 'brief'."}, [(2, {"alpha": 0.5, "operation": "ablate"})], "generation"),
         ({"system": "You shout.", "prompt": 'it\'s\n"so" $HOME'}, [(1, {"dose": 2, "operation": "clamp"})], "all"),
         ({"prompt": "--help me", "temperature": 0}, [(2, {"alpha": -50, "operation": "rotate"})], "generation"),
+        ({"temperature": 0}, [(1, {"dose": 0.75, "operation": "replace"})], "generation"),
         ({"stop": ["e", "-"], "max_tokens": 40}, [], "generation"),
     ],
 )

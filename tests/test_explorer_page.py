@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli.main import app
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.interventions.declarations import OPERATIONS
 from steering_core.store import Store
 from steering_core.vectors import library
 from tests.explorer import ran_store, served
@@ -106,6 +107,21 @@ def test_moving_a_slider_changes_the_text(page: Page) -> None:
     expect(page.locator("#status")).not_to_contain_text("a second")
     expect(page.locator("#status")).to_contain_text("a second", timeout=30_000)
     assert page.locator(".pane .text").nth(1).inner_text() != before
+
+
+def test_every_operation_can_be_chosen_and_steers(page: Page) -> None:
+    page.get_by_role("spinbutton", name="Tokens").fill("4")
+    page.get_by_label("live").uncheck()
+    choice = page.get_by_label("Operation")
+    assert choice.locator("option").all_inner_texts() == list(OPERATIONS)
+    for name, operation in OPERATIONS.items():
+        choice.select_option(name)
+        assert float(page.get_by_label("Strength as a number").input_value()) == operation.start
+        with page.expect_request("**/api/steer") as asked:
+            steered(page)
+        (use,) = asked.value.post_data_json["steering"]["vectors"]
+        assert use["operation"] == name
+        assert use["dose" if operation.has_dose else "alpha"] == operation.start
 
 
 def test_a_fault_is_told_in_words(page: Page) -> None:

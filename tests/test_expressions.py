@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorNotFound
+from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
-from steering_core.interventions.operation_names import OPERATION_NAMES
 from steering_core.interventions.parsing import parse
 from steering_core.interventions.where import CONSTANT, PHASES, Schedule
 from steering_core.vectors.resolve import resolved
@@ -36,7 +36,7 @@ places = st.one_of(
 
 @st.composite
 def clauses(draw: st.DrawFn) -> Clause:
-    operation = draw(st.sampled_from(OPERATION_NAMES))
+    operation = draw(st.sampled_from(sorted(OPERATIONS)))
     amount = None
     if operation == "rotate":
         amount = Amount(draw(finite))
@@ -84,7 +84,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("formality @generatio", 11, "all, prompt or generation"),
         ("!", 1, "a vector's name"),
         ("clamp(formality)", 0, "needs a second part"),
-        ("rotate(a, 30%)", 0, "by degrees"),
+        ("rotate(a, 30%)", 0, "takes no percentage: give its angle in degrees"),
         ("a @first(0)", 9, "does nothing"),
         ("a @decay(2)", 9, "1 at most"),
         ("a @last(0)", 8, "give 1 or more"),

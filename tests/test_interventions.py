@@ -12,7 +12,7 @@ from steering_core.engine.steering import Steering
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import Change, Condition, Intervention
-from steering_core.interventions.operation_names import OPERATION_NAMES
+from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.spans import located
 from steering_core.interventions.where import Schedule, Where
 from steering_core.models import Model
@@ -76,7 +76,7 @@ def test_alpha_is_linear_at_the_steered_layer(tiny: Model, layer: int, seed: int
 
 
 @light
-@given(some_layers, seeds, st.integers(0, len(TOKENS) - 1), st.sampled_from(OPERATION_NAMES))
+@given(some_layers, seeds, st.integers(0, len(TOKENS) - 1), st.sampled_from(sorted(OPERATIONS)))
 def test_causality(tiny: Model, layer: int, seed: int, position: int, operation: str) -> None:
     """Positions before the steered one, and layers below, are unchanged; the steered one is not."""
     plain, logits = streams(tiny, [Intervention()])
@@ -209,7 +209,7 @@ def test_a_change_in_decoding_is_what_it_is_in_a_full_pass(tiny: Model) -> None:
     )
     rows = [
         one(Change(1, direction(i), 2.0, operation, where))
-        for i, operation in enumerate(OPERATION_NAMES)
+        for i, operation in enumerate(OPERATIONS)
         for where in (
             Where("generation", schedule=Schedule("first", 2)),
             Where("all", schedule=Schedule("decay", 0.5)),
@@ -258,7 +258,7 @@ def test_settled_edits_are_made_once(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
-@pytest.mark.parametrize("operation", OPERATION_NAMES)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_stream_keeps_its_dtype_and_norms_do_not_overflow(dtype: mx.Dtype, operation: str) -> None:
     stream = (300 * mx.random.normal((1, 3, 4096), key=mx.random.key(0))).astype(dtype)  # squares overflow float16
     big = np.random.default_rng(0).standard_normal(4096).astype(np.float32)

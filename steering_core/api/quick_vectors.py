@@ -15,6 +15,7 @@ from steering_core.engine.forward import edited
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Change, Intervention
+from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt
@@ -105,7 +106,7 @@ def _read(model: Model, text: str, question: str | None) -> Prompt:
 def position_deltas(layer: int, deltas: Mapping[int, np.ndarray], alpha: float = 1.0) -> Intervention:
     """alpha times each position's own delta (D,), added at that position; negative ones count from the prompt's end."""
     return Intervention(
-        tuple(Change(layer, delta, alpha, "add", Where("all", (position,))) for position, delta in deltas.items())
+        tuple(Change(layer, delta, alpha, ADD.name, Where("all", (position,))) for position, delta in deltas.items())
     )
 
 

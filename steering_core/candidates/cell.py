@@ -15,6 +15,7 @@ import numpy as np
 from steering_core.concepts import Concept
 from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Intervention, Phase
+from steering_core.interventions.declarations import ADD
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.models import ModelIdentity
 from steering_core.vectors.resolve import resolved
@@ -83,7 +84,7 @@ class Cell:
         """
         added: dict[int, np.ndarray] = {}
         for change in self.intervention.changes:
-            if change.operation != "add":
+            if change.operation != ADD.name:
                 return None
             before = added.get(change.layer, np.zeros(change.direction.shape))
             added[change.layer] = before + change.amount * change.direction.astype(np.float64)

@@ -25,6 +25,7 @@ from steering_core.engine.sampling import Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
 from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
+from steering_core.interventions.declarations import ADD
 from steering_core.interventions.expression import Amount, Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
@@ -112,7 +113,7 @@ class Chat:
         if self.steering is None:
             yield "nothing is steered: choose a vector with /vector NAME\n"
             return
-        if any(clause.operation != "add" for clause in self.steering.clauses) or self._terms() != 1:
+        if any(clause.operation != ADD.name for clause in self.steering.clauses) or self._terms() != 1:
             yield "/alpha sets the strength of one vector: say what you want with /steer\n"
             return
         (clause,) = self.steering.clauses

@@ -9,7 +9,8 @@ import numpy as np
 
 from steering_core.backend.mlx import mx
 from steering_core.interventions.change import Change, Condition, Intervention
-from steering_core.interventions.operations import OPERATIONS, component
+from steering_core.interventions.declarations import ADD
+from steering_core.interventions.operations import FUNCTIONS, component
 from steering_core.models.taps import Edit, Edits, chained
 
 Offsets = int | Sequence[int] | np.ndarray
@@ -191,7 +192,7 @@ class _Slot:
         for row, (change,) in self.changes.items():
             amounts[row] = change.amount
         direction, amount, gate = mx.array(directions), mx.array(amounts), mx.array(weights)
-        operation = OPERATIONS[self.kind]
+        operation = FUNCTIONS[self.kind]
         return lambda h: operation(h, direction, amount, gate)
 
     def _sum(self, weights: np.ndarray) -> Edit:
@@ -221,7 +222,7 @@ class _Slot:
 
 
 def _plain_add(change: Change) -> bool:
-    return change.operation == "add" and change.condition is None
+    return change.operation == ADD.name and change.condition is None
 
 
 def _grouped(intervention: Intervention) -> dict[int, list[list[Change]]]:

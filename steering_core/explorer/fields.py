@@ -4,6 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.interventions.declarations import OPERATIONS
+
 MOST = 1e6  # of a strength; float32 and every model are beyond themselves long before
 LEAST = 1e-9  # what is smaller does nothing, or is no float32
 
@@ -14,9 +17,16 @@ def _strength(value: float) -> float:
     return value
 
 
+def _operation(name: str) -> str:
+    if name not in OPERATIONS:
+        raise ValueError(f"there is no operation {name[:40]!r}: {did_you_mean(name, OPERATIONS)}")
+    return name
+
+
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Strength = Annotated[Real, AfterValidator(_strength)]
 ModelName = Annotated[str, Field(min_length=1, max_length=300)]
+OperationName = Annotated[str, AfterValidator(_operation), Field(json_schema_extra={"enum": list(OPERATIONS)})]
 VectorName = Annotated[str, Field(min_length=1, max_length=200)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -11,10 +11,11 @@ from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
 from steering_core.explorer.accelerator import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
-from steering_core.explorer.fields import Flag, ModelName, Real, Strength, Whole
+from steering_core.explorer.fields import Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.change import Change, Intervention, Phase
+from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
@@ -31,7 +32,6 @@ MAX_TEXT = 50_000
 MAX_EXPRESSION = 2_000
 
 Layer = Annotated[Whole, Field(ge=0, le=9_999)]
-Operation = Literal["add", "ablate", "clamp", "rotate"]
 
 
 class VectorUse(Strict):
@@ -45,7 +45,7 @@ class VectorUse(Strict):
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | None = None
     alpha: Strength | None = None
     dose: Strength | None = None
-    operation: Operation = "add"
+    operation: OperationName = ADD.name
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "VectorUse":
@@ -55,9 +55,9 @@ class VectorUse(Strict):
             raise ValueError("name layers for a contrast, and only for one: a vector has its own")
         if (self.alpha is None) == (self.dose is None):
             raise ValueError("give alpha or dose, one of them")
-        if self.dose is not None and self.operation in ("ablate", "rotate"):
-            unit = "the share to remove" if self.operation == "ablate" else "degrees"
-            raise ValueError(f"{self.operation} has no dose: give alpha, {unit}")
+        operation = declared(self.operation)
+        if self.dose is not None and not operation.has_dose:
+            raise ValueError(f"{self.operation} has no dose: give alpha, its {operation.amount}")
         return self
 
 
@@ -101,7 +101,7 @@ class Applied:
         """What the page shows of it."""
         v, amount = self.vector, self.change.amount
         shown = {"use": self.use, "vector_id": v.vector_id, "layer": v.layer, "operation": self.change.operation}
-        strength = {"amount": amount, "dose": v.dose(amount) if self.change.operation == "add" else None}
+        strength = {"amount": amount, "dose": v.dose(amount) if self.change.operation == ADD.name else None}
         return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
 
 
@@ -116,7 +116,7 @@ class Plan:
     def pushed(self, probe: Applied) -> float:
         """By how much the request's additions at the probe's layer move its own projection, at a token they act on."""
         unit = probe.vector.direction / probe.vector.norm
-        adding = [c for c in self.intervention.changes if c.layer == probe.vector.layer and c.operation == "add"]
+        adding = [c for c in self.intervention.changes if c.layer == probe.vector.layer and c.operation == ADD.name]
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
@@ -163,7 +163,7 @@ def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[C
     strength = Amount(float(use.alpha or 0)) if use.dose is None else Amount(_percent(use.dose), percent=True)
     where = None if phase == "generation" else phase
     names = [VectorName(vector.vector_id) for vector in vectors]
-    if use.operation == "add":
+    if use.operation == ADD.name:
         return (Clause(tuple(Term(name, strength) for name in names), phase=where),)
     return tuple(Clause((Term(name),), use.operation, strength, where) for name in names)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from steering_core.foundation.errors import InterventionError
-from steering_core.interventions.operation_names import OPERATION_NAMES
+from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.where import PHASES, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -34,7 +34,7 @@ class Change:
     layer: int
     direction: np.ndarray = field(repr=False)
     amount: float = 1.0
-    operation: str = "add"
+    operation: str = ADD.name
     where: Where = Where()
     condition: Condition | None = None
 
@@ -45,9 +45,7 @@ class Change:
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where the change does not fit a model of `n_layers` blocks and that width."""
-        if self.operation not in OPERATION_NAMES:
-            known = ", ".join(OPERATION_NAMES)
-            raise InterventionError(f"the operation {self.operation!r} is not known: there are {known}")
+        operation = declared(self.operation)
         _check_direction("the vector", self.layer, self.direction, n_layers, width)
         if not math.isfinite(self.amount):
             raise InterventionError(f"the amount {self.amount} at layer {self.layer} is not finite")
@@ -56,7 +54,7 @@ class Change:
                 f"{self.operation} at layer {self.layer} with {self.amount:g} is beyond float32's range: lower the "
                 "strength"
             )
-        if self.operation in ("ablate", "clamp", "rotate") and not np.any(self.direction):
+        if operation.needs_direction and not np.any(self.direction):
             raise InterventionError(f"{self.operation} at layer {self.layer} needs a direction, and the vector is zero")
         self.where.check()
         if self.condition is not None:

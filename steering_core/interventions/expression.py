@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from steering_core.interventions.declarations import ABLATE, ADD
 from steering_core.interventions.where import CONSTANT, Phase, Schedule
 
 
@@ -112,7 +113,7 @@ class Clause:
     """One operation with a blend of vectors, and where it acts."""
 
     terms: tuple[Term, ...]
-    operation: str = "add"
+    operation: str = ADD.name
     amount: Amount | None = None
     phase: Phase | None = None
     positions: tuple[int, ...] = ()
@@ -131,10 +132,10 @@ class Clause:
             minus = math.copysign(1, term.strength.value) < 0
             shown = term.negated() if minus else term
             blend += f" {'-' if minus else '+'} {shown}"
-        if self.operation == "add":
+        if self.operation == ADD.name:
             return blend
         if (
-            self.operation == "ablate"
+            self.operation == ABLATE.name
             and self.amount is None
             and len(self.terms) == 1
             and self.terms[0].strength == ONE
@@ -190,7 +191,7 @@ class Expression:
         return Expression(
             tuple(
                 replace(clause, terms=tuple(changed(term) for term in clause.terms))
-                if clause.operation == "add"
+                if clause.operation == ADD.name
                 else clause
                 for clause in self.clauses
             )

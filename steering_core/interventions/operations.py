@@ -1,4 +1,4 @@
-"""Operations: what can be done to a residual stream. One function each, registered by name.
+"""Operations: what can be done to a residual stream. One function each, under the name that `declarations` gives it.
 
 Each takes the stream h (B, T, D), a direction (B, 1, D), an amount (B, 1, 1) and a gate (B, T or 1, 1), all float32 but
 h, and returns the changed stream in h's dtype. Where the gate is 0 the stream is returned as it came, bit for bit. A
@@ -10,15 +10,15 @@ float32.
 from collections.abc import Callable
 
 from steering_core.backend.mlx import mx
-from steering_core.interventions.operation_names import OPERATION_NAMES
+from steering_core.interventions.declarations import declared
 
-Operation = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
-OPERATIONS: dict[str, Operation] = {}
+Function = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
+FUNCTIONS: dict[str, Function] = {}
 
 
-def operation(function: Operation) -> Operation:
-    """Register an operation under its function's name."""
-    OPERATIONS[function.__name__] = function
+def operation(function: Function) -> Function:
+    """Register the function of a declared operation. Raises InterventionError where its name is not declared."""
+    FUNCTIONS[declared(function.__name__).name] = function
     return function
 
 
@@ -79,6 +79,3 @@ def _unit(direction: mx.array) -> mx.array:
 
 def _gated(gate: mx.array, h: mx.array, new: mx.array) -> mx.array:
     return mx.where(gate != 0, new, h)
-
-
-assert tuple(OPERATIONS) == OPERATION_NAMES, "names.py lists the operations in their order here"

@@ -13,6 +13,7 @@ from lark.exceptions import UnexpectedInput, VisitError
 from steering_core.foundation.bounds import MAX_LAYER
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import LARGEST, SMALLEST
+from steering_core.interventions.declarations import ABLATE, called_by_name, declared
 from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.where import Schedule
 
@@ -22,7 +23,7 @@ MAX_TOKENS = 1_000_000  # that a prompt could have
 def parse(text: str) -> Expression:
     """The expression in `text`. Raises InterventionError with a caret under the first fault."""
     try:
-        tree = _parser().parse(text)
+        tree = _parser(called_by_name()).parse(text)
         return Expression(_Reader().transform(tree), text)
     except UnexpectedInput as fault:
         token = getattr(fault, "token", None)
@@ -41,8 +42,9 @@ def fault_at(text: str, column: int, what: str) -> str:
 
 
 @cache
-def _parser() -> Lark:
+def _parser(operations: tuple[str, ...]) -> Lark:
     grammar = (files("steering_core.interventions") / "expression.lark").read_text()
+    grammar += rf"OPERATION.3: /({'|'.join(operations)})(?=\s*\()/" + "\n"
     return Lark(grammar, parser="lalr", start="expression", maybe_placeholders=True)
 
 
@@ -76,15 +78,15 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return {"terms": parts[0]}
 
     def ablated(self, parts: list[Any]) -> dict[str, Any]:
-        return {"terms": (Term(parts[0]),), "operation": "ablate"}
+        return {"terms": (Term(parts[0]),), "operation": ABLATE.name}
 
     def operation(self, parts: list[Any]) -> dict[str, Any]:
         name, blend, amount = parts
-        if amount is None and name in ("clamp", "rotate"):
-            unit = "value" if name == "clamp" else "angle in degrees"
-            raise _Fault(name.start_pos, f"{name} needs a second part, its {unit}")
-        if amount is not None and amount.percent and name == "rotate":
-            raise _Fault(name.start_pos, "rotate turns by degrees, not by a percentage")
+        operation = declared(str(name))
+        if amount is None and not operation.optional:
+            raise _Fault(name.start_pos, f"{name} needs a second part, its {operation.amount}")
+        if amount is not None and amount.percent and operation.percent is None:
+            raise _Fault(name.start_pos, f"{name} takes no percentage: give its {operation.amount}")
         return {"terms": blend, "operation": str(name), "amount": amount}
 
     def blend(self, parts: list[Any]) -> tuple[Term, ...]:
@@ -196,7 +198,6 @@ _SHOWN = {
     "LAYER": "a layer",
     "TEXT": 'a text in "quotes"',
     "PHASE": "all, prompt or generation",
-    "OPERATION": "an operation (ablate, clamp, rotate, replace)",
     "PLUS": "+",
     "MINUS": "-",
     "COMPARED": "> or <",
@@ -223,5 +224,6 @@ def _unexpected(before: str, fault: UnexpectedInput) -> str:
     terminals: Iterable[str] = (
         getattr(fault, "accepts", None) or getattr(fault, "expected", None) or getattr(fault, "allowed", None) or ()
     )
-    shown = sorted({_SHOWN.get(name, name.lower()) for name in terminals})
+    known = _SHOWN | {"OPERATION": f"an operation ({', '.join(called_by_name())})"}
+    shown = sorted({known.get(name, name.lower()) for name in terminals})
     return f"expected {', '.join(shown)}"

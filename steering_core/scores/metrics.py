@@ -1,7 +1,7 @@
 """Metrics: one number for one held-out item, one neutral prompt or one sampled text, under one intervention.
 
-Register one with `@item_metric`, `@neutral_metric` or `@text_metric` and give it a line in `names`. A metric of texts
-that needs more than their tokens is a scorer (`scorers`), which the bench brings.
+Declare one in `statistics.metric_names` and register its function with `@item_metric`, `@neutral_metric` or
+`@text_metric`. A metric of texts that needs more than their tokens is a scorer (`scorers`), which the bench brings.
 """
 
 import re
@@ -19,6 +19,7 @@ from steering_core.models import Model
 from steering_core.prompts import item_prompts, open_prompt
 from steering_core.scores.letters import counterbalanced
 from steering_core.scores.scorers import Scorer, Text
+from steering_core.statistics.metric_names import of_subjects
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,20 @@ TEXT_METRICS: dict[str, TextMetric] = {}
 
 
 def item_metric(function: ItemMetric) -> ItemMetric:
-    """Register a metric of held-out items, one value a cell, under its function's name."""
-    ITEM_METRICS[function.__name__] = function
+    """Register a metric of held-out items, one value a cell, under its function's name. ValueError if undeclared."""
+    ITEM_METRICS[of_subjects(function.__name__, "items")] = function
     return function
 
 
 def neutral_metric(function: NeutralMetric) -> NeutralMetric:
-    """Register a metric of neutral prompts, one value a cell, under its function's name."""
-    NEUTRAL_METRICS[function.__name__] = function
+    """Register a metric of neutral prompts, one value a cell, under its function's name. ValueError if undeclared."""
+    NEUTRAL_METRICS[of_subjects(function.__name__, "neutral prompts")] = function
     return function
 
 
 def text_metric(function: TextMetric) -> TextMetric:
-    """Register a metric of sampled texts, one value a text, under its function's name."""
-    TEXT_METRICS[function.__name__] = function
+    """Register a metric of sampled texts, one value a text, under its function's name. ValueError if undeclared."""
+    TEXT_METRICS[of_subjects(function.__name__, "texts")] = function
     return function
 
 

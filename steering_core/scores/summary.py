@@ -18,10 +18,10 @@ from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell
 from steering_core.concepts import Split
 from steering_core.foundation.keys import content_key
 from steering_core.statistics.intervals import holm, mean_interval, sign_flip_p, student_interval
+from steering_core.statistics.metric_names import changes, logarithmic
 from steering_core.store import Store
 
 SCORES_VERSION = 5
-LOGARITHMIC = ("perplexity", "perplexity_ratio")
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Score rows by intervention_id and metric."""
@@ -83,7 +83,7 @@ def _score(metric: str, values: np.ndarray, resamples: int, seed: int) -> dict[s
     row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": seed}
     row |= {"n": len(finite), "n_missing": len(values) - len(finite)}
     if len(finite):
-        if metric in LOGARITHMIC:
+        if logarithmic(metric):
             found = tuple(float(np.exp(end)) if np.isfinite(end) else None for end in student_interval(finite))
         else:
             found = mean_interval(finite, resamples, seed)
@@ -120,7 +120,7 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
         values[i].setdefault(metric, {})[subject] = sum(found) / len(found)
     base = next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
     for of_cell in values:
-        for metric, change in (("propensity", "effect"), ("perplexity", "perplexity_ratio")):
+        for metric, change in changes().items():
             before = {subject: value for subject, value in base.get(metric, {}).items() if np.isfinite(value)}
             if paired := {s: value - before[s] for s, value in of_cell.get(metric, {}).items() if s in before}:
                 of_cell[change] = paired
@@ -129,7 +129,7 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
 
 def _scaled(row: Mapping[str, Any]) -> float:
     value = float(row["value"])
-    if not np.isfinite(value) or row["metric"] not in LOGARITHMIC:
+    if not np.isfinite(value) or not logarithmic(row["metric"]):
         return value if np.isfinite(value) else float("nan")
     return float(np.log(value)) if value > 0 else float("nan")
 

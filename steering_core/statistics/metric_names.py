@@ -1,14 +1,91 @@
-"""The metrics' names, for specs: what each one reads and says. The functions are in `metrics`, `probe` and `judge`."""
+"""What each metric and score is, as data: name, subjects, meaning, unit and scale. `scores` measures and sums them up.
 
-METRICS = {
-    "propensity": "items: mean log-probability per token of the matching minus the not matching continuation, in nats",
-    "kl": "neutral prompts: KL divergence of the next token's distribution from the untouched model's, in nats",
-    "perplexity": "texts: perplexity of the sampled tokens under the untouched model",
-    "repetition": "texts: share of three-token runs that occurred before in the text",
-    "distinct_2": "texts: share of two-token runs that are different from each other",
-    "diverged": "texts: 1 where sampling met inf or nan, otherwise 0",
-    "words": "texts: the concept's words for it minus those against it, over both, from -1 to 1",
-    "probe": "texts: probability of the concept's positive side, by a classifier of other pairs' activations",
-    "judge": "texts: how far the concept shows, 0 to 1, by the language model that scores.judge names",
-}
+A spec's check, the summary's scales, the leaderboard's columns and the charts' axes read it here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Subjects = Literal["items", "neutral prompts", "texts"]
+Scale = Literal["linear", "logarithmic"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number for each of its `subjects`: `says` what it is, in `unit`; means of a logarithmic one are geometric.
+
+    `change` is the score that compares it with the unsteered model's on the same subjects (None: no score does): the
+    difference, or on a logarithmic scale the ratio.
+    """
+
+    name: str
+    subjects: Subjects
+    says: str
+    unit: str
+    scale: Scale = "linear"
+    change: str | None = None
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def declare(metric: Metric) -> Metric:
+    """Make a metric known by its name."""
+    METRICS[metric.name] = metric
+    return metric
+
+
+for _metric in (
+    Metric(
+        "propensity", "items", "mean log-probability per token of the matching minus the not matching continuation",
+        "nats per token", change="effect",
+    ),
+    Metric(
+        "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
+    ),
+    Metric(
+        "perplexity", "texts", "perplexity of the sampled tokens under the untouched model", "tokens",
+        "logarithmic", "perplexity_ratio",
+    ),
+    Metric("repetition", "texts", "share of three-token runs that occurred before in the text", "share"),
+    Metric("distinct_2", "texts", "share of two-token runs that are different from each other", "share"),
+    Metric("diverged", "texts", "1 where sampling met inf or nan, otherwise 0", "share"),
+    Metric("words", "texts", "the concept's words for it minus those against it, over both", "from -1 to 1"),
+    Metric(
+        "probe", "texts", "the concept's positive side, by a classifier of other pairs' activations", "probability",
+    ),
+    Metric(
+        "judge", "texts", "how far the concept shows, by the language model that scores.judge names", "from 0 to 1",
+    ),
+):  # fmt: skip
+    declare(_metric)
+
 DEFAULT_METRICS = ("propensity", "kl", "perplexity", "repetition", "distinct_2", "diverged")
+
+
+def changes() -> dict[str, str]:
+    """Each metric's name that a score compares with the unsteered model's, and that score's name."""
+    return {metric.name: metric.change for metric in METRICS.values() if metric.change}
+
+
+def scores() -> list[str]:
+    """What the leaderboard shows of each metric, in their order: its change where there is one, else its mean."""
+    return [metric.change or metric.name for metric in METRICS.values()]
+
+
+def unit_of(score: str) -> str:
+    """The unit of a metric, or of the difference that a change is."""
+    return next(metric.unit for metric in METRICS.values() if score in (metric.name, metric.change))
+
+
+def logarithmic(score: str) -> bool:
+    """Whether the metric or change of that name is averaged as a logarithm; other names are linear."""
+    return any(m.scale == "logarithmic" and score in (m.name, m.change) for m in METRICS.values())
+
+
+def of_subjects(name: str, subjects: Subjects) -> str:
+    """`name`, where a metric of those subjects is declared so. Raises ValueError where it is not."""
+    declared = METRICS.get(name)
+    if declared is None or declared.subjects != subjects:
+        raise ValueError(f"{name} is not declared as a metric of {subjects}: add it to statistics/metric_names.py")
+    return name

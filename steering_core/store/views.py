@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.foundation.keys import content_key
+from steering_core.statistics.metric_names import scores
 from steering_core.store.files import Folder, LocalFolder
 from steering_core.store.names import CATALOG, PIN, quoted
 from steering_core.store.tables import TABLES, Table
@@ -102,4 +103,7 @@ def views_key(folder: Folder) -> str:
 
 
 def _named_views() -> str:
-    return (package_files("steering_core.store") / "sql" / "views.sql").read_text()
+    """The views' SQL, with a column of the leaderboard for each score that it does not name itself."""
+    written = (package_files("steering_core.store") / "sql" / "views.sql").read_text()
+    columns = [f"max(value) FILTER (metric = {quoted(score)}) AS {score}," for score in scores() if score != "effect"]
+    return written.replace("/* every other metric's column */", "\n    ".join(columns))

@@ -7,6 +7,7 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorError
 from steering_core.interventions.change import Change, Condition, Intervention
+from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import fault_at, parse
 from steering_core.interventions.where import Where
@@ -65,9 +66,9 @@ class _Lookup:
     def changes(self, clause: Clause) -> list[Change]:
         """The changes of one clause: each term's for add, else one for each layer of the blend."""
         where, condition = _where(clause), self._condition(clause)
-        if clause.operation == "add":
+        if clause.operation == ADD.name:
             return [
-                Change(layer, d.values, _alpha(term, d), "add", where, condition)
+                Change(layer, d.values, _alpha(term, d), ADD.name, where, condition)
                 for term in clause.terms
                 for d in self._directions(term)
                 for layer in self._layers(clause, d)
@@ -82,7 +83,7 @@ class _Lookup:
         """The same clause with its vectors by key: one for add, else one for each layer of the blend."""
         columns = [[replace(term, vector=vector) for vector in self._keys(term.vector)] for term in clause.terms]
         when = clause.when and replace(clause.when, vector=self._key(clause.when.vector.name, clause.when.vector))
-        if clause.operation == "add":
+        if clause.operation == ADD.name:
             return [replace(clause, terms=tuple(term for column in columns for term in column), when=when)]
         return [replace(clause, terms=row, when=when) for row in zip(*columns, strict=True)]
 
@@ -176,9 +177,10 @@ def _operation_amount(clause: Clause, direction: _Direction) -> float:
         return 1.0
     if not clause.amount.percent:
         return clause.amount.value
-    if clause.operation == "ablate":  # a share of the component
+    percent = declared(clause.operation).percent
+    if percent == "share":
         return clause.amount.value / 100
-    if clause.operation == "clamp":  # a component, against the residual norm
+    if percent == "component":
         return clause.amount.value / 100 * direction.residual_norm
     return _relative(clause.amount, direction)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from steering_core.foundation.errors import VectorMismatch, VectorNotFound
 from steering_core.interventions.change import Change, Intervention, Phase, Where
+from steering_core.interventions.declarations import ADD
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
@@ -87,7 +88,7 @@ class Vector:
 
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
         """alpha times this vector, added at its layer."""
-        return Intervention((Change(self.layer, self.direction, alpha, "add", Where(phase)),))
+        return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase)),))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
         """The vector as a row of the store's table; `prompt_ids` are the prompts whose activations it comes from."""

@@ -14,6 +14,7 @@ from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
 from steering_core.foundation.validation import Strict
+from steering_core.interventions.declarations import OPERATIONS
 from steering_core.models import Model
 from steering_core.vectors import library
 
@@ -35,6 +36,23 @@ class SaveRequest(Strict):
     ]
     model: ModelName
     name: Annotated[str, Field(min_length=1, max_length=80)]
+
+
+@router.get("/operations")
+async def operations() -> list[dict[str, Any]]:
+    """What can be done with a vector: names, the unit of each one's strength, and its slider's range."""
+    return [
+        {
+            "name": operation.name,
+            "says": operation.says,
+            "unit": "dose" if operation.has_dose else "alpha",
+            "least": operation.least,
+            "most": operation.most,
+            "start": operation.start,
+            "step": operation.step,
+        }
+        for operation in OPERATIONS.values()
+    ]
 
 
 @router.post("/steer", response_class=StreamingResponse)

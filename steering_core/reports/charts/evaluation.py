@@ -8,8 +8,12 @@ from typing import Any
 
 import altair as alt
 
+from steering_core.statistics.metric_names import unit_of
+
 Rows = Sequence[dict[str, Any]]
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
+
+EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
 CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
@@ -27,7 +31,7 @@ def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
                 title="perplexity ratio (damage)",
                 scale=alt.Scale(type="log", nice=False, padding=20),
             ),
-            y=alt.Y("effect:Q", title="effect (nats per token)"),
+            y=alt.Y("effect:Q", title=EFFECT),
             color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=_colours(kinds))),
             shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds)),
             tooltip=["kind:N", "method:N", "layers:N", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
@@ -40,7 +44,7 @@ def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
 def layer_profile(rows: Rows) -> Drawing:
     """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
-    y = alt.Y("effect:Q", title="effect at equal damage (nats per token)")
+    y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
     bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
     marks = base.mark_tick(color=CONTROL, thickness=3).encode(y="control_effect:Q", tooltip=tooltip)

@@ -5,8 +5,12 @@ from typing import Any
 
 import altair as alt
 
+from steering_core.statistics.metric_names import unit_of
+
 Rows = Sequence[dict[str, Any]]
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
+
+EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 
 def _data(rows: Rows) -> alt.InlineData:
@@ -32,7 +36,7 @@ def layer_by_dose(rows: Rows) -> alt.Chart:
             alt.Tooltip("method:N"),
             alt.Tooltip("layer:O"),
             alt.Tooltip("dose:Q", format=".3f"),
-            alt.Tooltip("effect:Q", format="+.3f", title="effect (nats per token)"),
+            alt.Tooltip("effect:Q", format="+.3f", title=EFFECT),
             alt.Tooltip("effect_low:Q", format="+.3f", title="from"),
             alt.Tooltip("effect_high:Q", format="+.3f", title="to"),
             alt.Tooltip("perplexity_ratio:Q", format=".2f", title="perplexity ratio"),
@@ -54,7 +58,7 @@ def dose_response(rows: Rows) -> Drawing:
     base = alt.Chart(_data(lines)).encode(x=x)
     colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
     interval = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("effect_low:Q", title="effect (nats per token)"), y2="effect_high:Q", color=colour, detail="method:N"
+        y=alt.Y("effect_low:Q", title=EFFECT), y2="effect_high:Q", color=colour, detail="method:N"
     )
     tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
     line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail="method:N", tooltip=tooltip)

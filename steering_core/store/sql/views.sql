@@ -193,14 +193,7 @@ SELECT
     max(ci_high) FILTER (metric = 'effect') AS effect_high,
     max(value) FILTER (metric = 'over_controls') AS over_controls,
     max(p_value) FILTER (metric = 'over_controls') AS p_value,
-    max(value) FILTER (metric = 'kl') AS kl,
-    max(value) FILTER (metric = 'perplexity_ratio') AS perplexity_ratio,
-    max(value) FILTER (metric = 'repetition') AS repetition,
-    max(value) FILTER (metric = 'distinct_2') AS distinct_2,
-    max(value) FILTER (metric = 'diverged') AS diverged,
-    max(value) FILTER (metric = 'words') AS words,
-    max(value) FILTER (metric = 'probe') AS probe,
-    max(value) FILTER (metric = 'judge') AS judge,
+    /* every other metric's column */
     max(n) FILTER (metric = 'effect') AS n,
     max(n_missing) AS n_missing,
     layers, intervention, intervention_id, vector_id, vector_ids, model_id, concept_id

@@ -3,12 +3,8 @@
 import { get, post } from "./api.js";
 import { field, fixed, h, notice, verdict } from "./dom.js";
 
-const OPERATIONS = {
-  add: { label: "add", unit: "dose", least: -1.2, most: 1.2, start: 0.4, says: "share of the layer's residual norm" },
-  ablate: { label: "ablate", unit: "alpha", least: 0, most: 1, start: 1, says: "share of the component taken out" },
-  clamp: { label: "clamp", unit: "dose", least: -1.2, most: 1.2, start: 0.4, says: "component set to this share of the norm" },
-  rotate: { label: "rotate", unit: "alpha", least: -60, most: 60, start: 20, says: "degrees towards the vector" },
-};
+// As the server declares them: {name: {unit, least, most, start, step, says}}.
+const OPERATIONS = Object.fromEntries((await get("/api/operations")).map((operation) => [operation.name, operation]));
 const round = (value) => Math.round(value * 1000) / 1000;
 
 /** What a vector of the library is called. */
@@ -32,7 +28,7 @@ export class Card {
     this.number = h("input", { type: "number", step: "any", "aria-label": "Strength as a number" });
     this.alpha = h("span.small.soft.num");
     this.range = h("p.small.soft");
-    this.choice = h("select", { "aria-label": "Operation" }, Object.entries(OPERATIONS).map(([value, { label }]) => h("option", { value }, label)));
+    this.choice = h("select", { "aria-label": "Operation" }, Object.keys(OPERATIONS).map((name) => h("option", { value: name }, name)));
     const strength = h("div.strength", {}, h("div.track", {}, this.slider), h("div.row", {}, this.choice, this.number, this.alpha));
     this.element = h("article.card.vector", {}, this.head(), given.contrast ? this.contrastFields(given) : "", strength, this.range);
     this.slider.addEventListener("input", () => this.set(Number(this.slider.value), "slider"));
@@ -84,9 +80,9 @@ export class Card {
 
   operate(operation, value) {
     this.operation = this.choice.value = operation;
-    const { least, most, start } = OPERATIONS[operation];
+    const { least, most, start, step } = OPERATIONS[operation];
     const reach = Math.max(most, Math.ceil(Math.abs(value ?? 0) * 13) / 10, Math.abs(this.vector?.safe_to ?? 0) * 1.2);
-    Object.assign(this.slider, { min: least < 0 ? -reach : least, max: reach, step: operation === "rotate" ? 1 : 0.01 });
+    Object.assign(this.slider, { min: least < 0 ? -reach : least, max: reach, step });
     this.set(value ?? start);
   }
 

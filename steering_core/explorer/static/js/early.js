@@ -5,5 +5,6 @@ globalThis.early = new Map();
   const ask = (url) => globalThis.early.set(url, fetch(url));
   const model = localStorage.getItem("model");
   ask("/api/models");
+  ask("/api/operations");
   if (location.hash === "#look") ask(`/api/look${model ? `?${new URLSearchParams({ model })}` : ""}`);
 }
