@@ -247,8 +247,7 @@ def verdicts(model: str, concept: str, size: Size) -> None:
 @contextmanager
 def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list[Cell]]]:
     """A run of one model and concept with its vectors and its grid."""
-    with tempfile.TemporaryDirectory() as folder:
-        this = Run(spec, Store(Path(folder) / "store"))
+    with tempfile.TemporaryDirectory() as folder, Run(spec, Store(Path(folder) / "store")) as this:
         model, concept = stages.load_model(this, spec.models[0]), load_concept(spec.concepts[0])
         try:
             stages.extract_activations(this, model, [concept])

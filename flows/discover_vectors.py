@@ -42,9 +42,9 @@ def discover_vectors(
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
     run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter(), sweep)
-    with in_hand(flow_run.id), accelerator():
+    with run, in_hand(flow_run.id), accelerator():
         stages.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
-    report = run.finish()
+        report = run.finish()
     publish(markdown_report(run.store, report), "report", f"Run {report['run']}")
     run.raise_failures(report)
     return report

@@ -42,7 +42,7 @@ def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
     def measure_one(run: Run, model: Model, concept: Concept) -> None:
         found.extend(patiently(lambda: measure_cell(what, measure, run, model, concept)))
 
-    with in_hand(flow_run.id), accelerator():
+    with run, in_hand(flow_run.id), accelerator():
         stages.each_cell(run, tasks.load_model, tasks.extract_activations, measure_one)
     publish(markdown_table(found), what.replace(" ", "-"), f"{run.spec.name}: {what}")
     run.raise_failures({"measured": found})

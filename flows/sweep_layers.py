@@ -35,5 +35,5 @@ def sweep_layers(
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
-    run = over_layers(Run(wanted, opened, ProgressReporter(), keeps_outcomes=False), "all")
+    run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "sweep layers", partial(swept, kl=kl))

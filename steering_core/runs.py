@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 from steering_core.foundation.counting import Done
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
@@ -60,11 +60,13 @@ class Failure:
 
 @dataclass
 class Run:
-    """One execution of a spec against a store, begun when it is made.
+    """One execution of a spec against a store. It lasts as long as its `with`.
 
+    Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
+    stores no row of the run: what `finish` has not stored did not end.
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
     `commits` says which commit of the hub each model was read from.
-    A run that recommends nothing (a calibration) keeps no outcomes. Until it ends `steer store gc` waits for it.
+    A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
     spec: Spec
@@ -75,14 +77,20 @@ class Run:
     counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     commits: dict[str, str] = field(default_factory=dict)
-    _clock: float = field(default_factory=time.perf_counter)
-    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    started_at: datetime.datetime = field(init=False)  # these three are set where the `with` is entered
+    _clock: float = field(init=False)
+    _held: contextlib.ExitStack = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._held.enter_context(self.store.in_use())
-        self.started_at = self.store.time_after_all("runs", "started_at")
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.store.in_use())
+            self.started_at, self._clock = self.store.time_after_all("runs", "started_at"), time.perf_counter()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     @cached_property
     def run_id(self) -> str:
@@ -160,7 +168,6 @@ class Run:
             "model_ids": sorted({r["model_id"] for r in self.recommendations}),
         }
         self.store.append("runs", [row])
-        self._held.close()
         named = [_named(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}

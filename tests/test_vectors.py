@@ -231,7 +231,8 @@ def test_the_last_run_and_outcome_come_last_though_the_clock_was_set_back(filled
     run = dict.fromkeys(TABLES["runs"].schema.names) | {"run_id": "r", "started_at": later}
     filled.append("runs", [run])
     assert later < filled.time_after_all("runs", "started_at") < later + datetime.timedelta(seconds=2)
-    assert Run(Spec(models=("m",), concepts=("c",)), filled).started_at > later
+    with Run(Spec(models=("m",), concepts=("c",)), filled) as run:
+        assert run.started_at > later
 
 
 def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store) -> None:

@@ -34,13 +34,13 @@ def results(store: Store, model_name: str, concepts: Sequence[Concept], notify: 
     pairs, of a ridge probe that sees no word (`surface_auc`) and of one that sees all words (`words_auc`).
     """
     spec = Spec(models=(model_name,), concepts=tuple(concept.name for concept in concepts))
-    run = Run(spec, store, notify)
-    model = load_model(run, model_name)
-    try:
-        extract_activations(run, model, concepts)
-        return [_row(run, model, concept) for concept in concepts]
-    finally:
-        model.close()
+    with Run(spec, store, notify) as run:
+        model = load_model(run, model_name)
+        try:
+            extract_activations(run, model, concepts)
+            return [_row(run, model, concept) for concept in concepts]
+        finally:
+            model.close()
 
 
 def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:

@@ -71,8 +71,7 @@ def derive(
     }
     spec = checked(Spec, options, "what was asked for", SpecError)
     loaded_concept, opened = load_concept(concept), Store(store or default_store())
-    with progress_bars() as notify:
-        run = Run(spec, opened, notify)
+    with progress_bars() as notify, Run(spec, opened, notify) as run:
         opened_model = load_model(run, model)
         try:
             extract_activations(run, opened_model, [loaded_concept])

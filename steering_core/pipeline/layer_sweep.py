@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from steering_core.candidates.cell import Strengths, candidates
 from steering_core.candidates.chance import chance_controls
@@ -16,6 +15,7 @@ from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
+from steering_core.spec import Spec
 from steering_core.vectors.vector import Vector
 
 
@@ -58,7 +58,7 @@ def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], k
     return sorted(rows, key=lambda row: -row["effect"] if row["effect"] is not None else math.inf)
 
 
-def over_layers(run: Run, layers: str | tuple[int, ...]) -> Run:
-    """The run with another choice of layers in its grid."""
-    grid = run.spec.generations.model_copy(update={"layers": layers})
-    return replace(run, spec=run.spec.model_copy(update={"generations": grid}))
+def over_layers(spec: Spec, layers: Literal["all"] | tuple[int, ...]) -> Spec:
+    """The spec with another choice of layers in its grid."""
+    grid = spec.generations.model_copy(update={"layers": layers})
+    return spec.model_copy(update={"generations": grid})

@@ -290,9 +290,9 @@ def trial_of(
 
 def run(spec: Spec, store: Store, notify: Notify = lambda what, done, total: None) -> dict[str, Any]:
     """Execute a whole spec; the run's report, as `steer run --json` prints it. Raises RunIncomplete at its end."""
-    this = Run(spec, store, notify)
-    discover_all(this, load_model, extract_activations, discover)
-    report = this.finish()
+    with Run(spec, store, notify) as this:
+        discover_all(this, load_model, extract_activations, discover)
+        report = this.finish()
     this.raise_failures(report)
     return report
 
