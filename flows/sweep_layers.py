@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
-from steering_core.pipeline.layer_sweep import over_layers, swept
+from steering_core.pipeline.measuring import over_layers, swept
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 

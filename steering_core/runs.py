@@ -180,7 +180,7 @@ class Run:
         if isinstance(alone, SteerflowError):
             raise alone
         if errors:
-            cells = len(self.failures) + len(self.recommendations)
+            cells = len(self.spec.models) * len(self.spec.concepts)
             lines = "\n".join(f"  {failure}" for failure in self.failures)
             raise RunIncomplete(
                 f"{len(self.failures)} of {cells} cells failed; the others are in the store, and running this again "

@@ -16,7 +16,7 @@ from steering_core.concepts import Item
 from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search
 from steering_core.foundation.errors import SpecError, VectorNotFound
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise

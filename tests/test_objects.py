@@ -21,7 +21,7 @@ from steering_core.activations.extract import extract
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import StoreError
 from steering_core.models import Model
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect, upkeep, wholeness
 from tests.flaky import Fault, flaky

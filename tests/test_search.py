@@ -9,7 +9,7 @@ from steering_core.candidates.cell import NONE, Cell, unsteered
 from steering_core.candidates.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
 from steering_core.spec import Spec
