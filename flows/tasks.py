@@ -19,12 +19,13 @@ from prefect.states import Completed
 from flows.service.patience import patiently
 from steering_core.candidates.cell import Trial
 from steering_core.concepts import Concept
+from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
 from steering_core.pipeline import stages
 from steering_core.pipeline.stages import Stages
 from steering_core.reports.markdown import markdown_text
-from steering_core.runs import Counts, Run
+from steering_core.runs import Run
 from steering_core.scores.summary import Scores
 
 PROGRESS_SECONDS = 3.0
@@ -59,13 +60,13 @@ def as_task(
     return called
 
 
-def _state(result: Any, counts: Counts) -> State[Any]:
+def _state(result: Any, work: Work) -> State[Any]:
     """Completed, or *Cached* where nothing was computed, with a message that says how much was counted."""
-    if counts == Counts():
+    if work == Work():
         return Completed(data=result)
-    if counts.computed == 0 and counts.reused:
-        return Completed(name="Cached", message=f"all {counts.reused} were in the store", data=result)
-    message = f"computed {counts.computed}, reused {counts.reused}, {counts.tokens} tokens in {counts.seconds:.1f} s"
+    if work.computed == 0 and work.reused:
+        return Completed(name="Cached", message=f"all {work.reused} were in the store", data=result)
+    message = f"computed {work.computed}, reused {work.reused}, {work.tokens} tokens in {work.seconds:.1f} s"
     return Completed(message=message, data=result)
 
 

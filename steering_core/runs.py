@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Self
 
-from steering_core.foundation.counting import Done
+from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
 from steering_core.spec import Spec
@@ -25,25 +25,6 @@ STAGES = ("activations", "vectors", "generations", "scores")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Counts:
-    """What a stage did: computed and reused count its own things (prompts, vectors, generations, scores)."""
-
-    computed: int = 0
-    reused: int = 0
-    forward_passes: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a + b for a, b in zip(mine, theirs, strict=True)))
-
-    def __sub__(self, other: "Counts") -> "Counts":
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a - b for a, b in zip(mine, theirs, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ class Run:
     notify: Callable[[str, int, int], None] = lambda what, done, total: None
     sweep: str | None = None
     keeps_outcomes: bool = True
-    counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
+    counts: dict[str, Work] = field(default_factory=lambda: {stage: Work() for stage in STAGES})
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     commits: dict[str, str] = field(default_factory=dict)
@@ -97,16 +78,14 @@ class Run:
         """Content key of the spec and the moment."""
         return content_key("run", self.spec.key, self.started_at.isoformat())
 
-    def count(self, stage: str, did: Done) -> Counts:
+    def count(self, stage: str, did: Done) -> None:
         """Add what a stage's call did to the run's counts."""
-        counts = Counts(did.computed, did.reused, did.work.forward_passes, did.work.tokens, did.seconds)
-        self.counts[stage] += counts
-        return counts
+        self.counts[stage] += did.work
 
     @property
-    def total(self) -> Counts:
+    def total(self) -> Work:
         """What all stages did so far."""
-        return sum(self.counts.values(), Counts())
+        return sum(self.counts.values(), Work())
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """A progress callback for one long step."""
@@ -139,7 +118,7 @@ class Run:
             self._store_outcome(model, concept, did, found[0])
 
     def _store_outcome(
-        self, model: str, concept: str, did: Counts, found: dict[str, Any] | None = None, error: str | None = None
+        self, model: str, concept: str, did: Work, found: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
         if not self.keeps_outcomes:
             return

@@ -225,5 +225,5 @@ def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store
     )
     assert (score["value"], score["ci_high"], score["n"]) == pytest.approx(tuple(by_hand.values()), rel=1e-5)
     earlier = generate(bench.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
-    assert (earlier.computed, earlier.reused) == (0, 12)
+    assert (earlier.work.computed, earlier.work.reused) == (0, 12)
     assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same

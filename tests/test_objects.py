@@ -68,8 +68,8 @@ def test_extract_query_and_reuse(tiny: Model, bucket: str) -> None:
     with pytest.raises(StoreError, match="there is no store at s3://"):
         connect(url)
     prompts = prompts_that_share(tiny.identity.tokenizer_id)
-    assert extract(tiny, Store(url), prompts, [0, 2], "last").computed == len(prompts)
-    assert extract(tiny, Store(url), prompts, [0, 2], "last").computed == 0
+    assert extract(tiny, Store(url), prompts, [0, 2], "last").work.computed == len(prompts)
+    assert extract(tiny, Store(url), prompts, [0, 2], "last").work.computed == 0
     with connect(url) as connection:
         found = connection.sql("SELECT count(*), max(len(activation)) FROM raw.activations").fetchall()
     assert found == [(2 * len(prompts), tiny.identity.width)]
@@ -112,7 +112,7 @@ def test_upkeep(tiny: Model, bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     _, (fault,) = wholeness.verify(store.folder)
     assert fault.name == shard
     assert store.folder.exists(fault.set_aside)
-    assert extract(tiny, store, prompts, [1], "last").computed == len(prompts)
+    assert extract(tiny, store, prompts, [1], "last").work.computed == len(prompts)
 
 
 # -- requests: few, asked again where they fail, and one error where that is no help ----------------------------------

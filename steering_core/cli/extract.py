@@ -51,8 +51,9 @@ def extract_prompts(
             did = extract(
                 loaded, opened, prompts, reading.layers, position, lambda n, of: notify("extract", n, of), site
             )
-    row: dict[str, float] = {"prompts": did.computed + did.reused, "computed": did.computed, "reused": did.reused}
-    row |= {"tokens": did.work.tokens, "forward_passes": did.work.forward_passes, "seconds": did.seconds}
+    work = did.work
+    row: dict[str, float] = {"prompts": work.computed + work.reused, "computed": work.computed, "reused": work.reused}
+    row |= {"tokens": work.tokens, "forward_passes": work.forward_passes, "seconds": work.seconds}
     print_rows([row], list(row), form)
 
 
