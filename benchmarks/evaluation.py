@@ -35,7 +35,8 @@ from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.pipeline import stages
-from steering_core.pipeline.stages import bounds, held_out, neutral, run
+from steering_core.pipeline.discover import run
+from steering_core.pipeline.wanted import bounds, candidate_cells, grid_layers, held_out, neutral
 from steering_core.prompts import item_prompts
 from steering_core.runs import Run
 from steering_core.scores.metrics import Bench, propensity
@@ -139,7 +140,7 @@ def savings(model: str, concept: str, items: int, size: Size) -> None:
 
 def sized(spec: Spec, model: Model, cells: Sequence[Cell]) -> str:
     """How large a grid is, in words."""
-    layers = len(stages.grid_layers(spec, model))
+    layers = len(grid_layers(spec, model))
     return f"{len(cells) - 1} candidates: {layers} layers, {len(METHODS)} methods; {spec.scores.items} items"
 
 
@@ -247,13 +248,12 @@ def verdicts(model: str, concept: str, size: Size) -> None:
 @contextmanager
 def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list[Cell]]]:
     """A run of one model and concept with its vectors and its grid."""
-    with tempfile.TemporaryDirectory() as folder:
-        this = Run(spec, Store(Path(folder) / "store"))
+    with tempfile.TemporaryDirectory() as folder, Run(spec, Store(Path(folder) / "store")) as this:
         model, concept = stages.load_model(this, spec.models[0]), load_concept(spec.concepts[0])
         try:
             stages.extract_activations(this, model, [concept])
-            vectors, _ = stages.derive_vectors(this, model, concept)
-            yield this, model, concept, vectors, stages.candidate_cells(this, model, concept, vectors)
+            vectors = stages.derive_vectors(this, model, concept)
+            yield this, model, concept, vectors, candidate_cells(spec, this.store, model, concept, vectors)
         finally:
             model.close()
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import TABLES, Store
 from steering_core.store.wholeness import file_key

@@ -10,7 +10,7 @@ import yaml
 from benchmarks.telling import say, timed, told
 from steering_core.concepts import load_concept
 from steering_core.evaluation.recommendations import CHANCE
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
 from tests.nonsense import dealt_anew, save_nonsense

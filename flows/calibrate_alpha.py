@@ -11,7 +11,7 @@ from prefect import flow
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
-from steering_core.pipeline.layer_sweep import calibrated
+from steering_core.pipeline.measuring import calibrated
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 

@@ -9,14 +9,15 @@ from typing import Any
 from prefect import flow, tags
 from prefect.runtime import flow_run
 
-from flows import tasks
 from flows.asked import chosen_spec, flow_run_name
 from flows.service.machine import accelerator, in_hand
-from flows.service.patience import patiently, publish
+from flows.service.patience import publish
 from flows.service.threads import end_threads_at_exit
+from flows.tasks import TASKS, ProgressReporter
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline import stages
+from steering_core.pipeline.cells import each_cell
+from steering_core.pipeline.discover import discover_cell
 from steering_core.reports.artifact import markdown_report
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
@@ -41,29 +42,16 @@ def discover_vectors(
     """
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
-    run = Run(wanted, Store(store or default_store()), tasks.ProgressReporter(), sweep)
-    with in_hand(flow_run.id), accelerator():
-        stages.discover_all(run, tasks.load_model, tasks.extract_activations, tagged)
-    report = run.finish()
+    run = Run(wanted, Store(store or default_store()), ProgressReporter(), sweep)
+    with run, in_hand(flow_run.id), accelerator():
+        each_cell(run, tagged, TASKS)
+        report = run.finish()
     publish(markdown_report(run.store, report), "report", f"Run {report['run']}")
     run.raise_failures(report)
     return report
 
 
-def tagged(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
-    """`discover`, with its tasks tagged by model and concept."""
+def tagged(run: Run, model: Model, concept: Concept) -> None:
+    """Discovery of one cell, its stages as tasks that are tagged by model and concept."""
     with tags(f"model:{model.name}", f"concept:{concept.name}"):
-        return discover(run, model, concept)
-
-
-def discover(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
-    """The stages of `steering_core.pipeline.stages.discover`, as tasks."""
-    vectors = tasks.derive_vectors(run, model, concept)
-    cells = stages.candidate_cells(run, model, concept, vectors)
-    found = tasks.search_cells(run, model, concept, cells, vectors)
-    texts = tasks.generate_samples(run, model, concept, found.cells, "validation")
-    scores = tasks.score_shortlist(run, model, concept, found, texts)
-    trial = stages.trial_of(run, model, concept, found, vectors, scores)
-    texts = tasks.generate_samples(run, model, concept, trial.cells, "test")
-    on_test = tasks.score_trial(run, model, concept, trial, texts)
-    return patiently(lambda: tasks.recommend(run, model, concept, trial, on_test))
+        discover_cell(run, model, concept, TASKS)

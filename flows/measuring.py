@@ -1,49 +1,45 @@
 """What the flows that measure the vectors of every (model, concept) cell have in common."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
-from flows import tasks
 from flows.service.machine import accelerator, in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
+from flows.tasks import STAGE_SECONDS, TASKS
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline import stages
+from steering_core.pipeline.measuring import Measure, Rows, measured
 from steering_core.reports.markdown import markdown_table
 from steering_core.runs import Run
 from steering_core.vectors.vector import Vector
-
-Rows = list[dict[str, Any]]
-Measure = Callable[[Run, Model, Concept, Sequence[Vector]], Rows]
 
 
 @task(
     task_run_name="{what} {concept.name} on {model.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    timeout_seconds=tasks.STAGE_SECONDS,
+    timeout_seconds=STAGE_SECONDS,
 )
-def measure_cell(what: str, measure: Measure, run: Run, model: Model, concept: Concept) -> Rows:
+def measure_cell(
+    what: str, measure: Measure, run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]
+) -> Rows:
     """Rows of one cell, from the vectors of its grid."""
-    vectors, _ = stages.derive_vectors(run, model, concept)
     return measure(run, model, concept, vectors)
 
 
 def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
     """Rows of every cell of a run, one model at a time, published as an artifact. Raises what went wrong at the end."""
     end_threads_at_exit()
-    found: Rows = []
 
-    def measure_one(run: Run, model: Model, concept: Concept) -> None:
-        found.extend(patiently(lambda: measure_cell(what, measure, run, model, concept)))
+    def measure_one(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> Rows:
+        return patiently(lambda: measure_cell(what, measure, run, model, concept, vectors))
 
-    with in_hand(flow_run.id), accelerator():
-        stages.each_cell(run, tasks.load_model, tasks.extract_activations, measure_one)
-    publish(markdown_table(found), what.replace(" ", "-"), f"{run.spec.name}: {what}")
-    run.raise_failures({"measured": found})
-    return found
+    with run, in_hand(flow_run.id), accelerator():
+        rows = measured(run, measure_one, TASKS)
+    publish(markdown_table(rows), what.replace(" ", "-"), f"{run.spec.name}: {what}")
+    run.raise_failures({"measured": rows})
+    return rows

@@ -12,7 +12,7 @@ from pydantic import Field
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
-from steering_core.pipeline.layer_sweep import over_layers, swept
+from steering_core.pipeline.measuring import over_layers, swept
 from steering_core.runs import Run
 from steering_core.store import Store, default_store
 
@@ -35,5 +35,5 @@ def sweep_layers(
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
-    run = over_layers(Run(wanted, opened, ProgressReporter(), keeps_outcomes=False), "all")
+    run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "sweep layers", partial(swept, kl=kl))

@@ -1,4 +1,4 @@
-"""The stages as Prefect tasks: thin, and shown as *Cached* where the store had everything.
+"""`TASKS`: the stages as Prefect tasks, shown as *Cached* where the store had everything.
 
 The store decides what is computed, so Prefect's own caching is off. Models and vectors stay in this process; a task's
 state carries a message about what it computed and reused.
@@ -6,8 +6,8 @@ state carries a message about what it computed and reused.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 from prefect import get_run_logger, task
@@ -17,16 +17,16 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
-from steering_core.candidates.cell import Cell, Trial
-from steering_core.concepts import Concept, Split
-from steering_core.evaluation.search import Shortlist
+from steering_core.candidates.cell import Trial
+from steering_core.concepts import Concept
+from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
 from steering_core.pipeline import stages
+from steering_core.pipeline.stages import Stages
 from steering_core.reports.markdown import markdown_text
-from steering_core.runs import Counts, Run
+from steering_core.runs import Run
 from steering_core.scores.summary import Scores
-from steering_core.vectors.vector import Vector
 
 PROGRESS_SECONDS = 3.0
 STAGE_SECONDS = 12 * 3600  # a stage that takes longer hangs
@@ -35,34 +35,38 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def stage(
-    name: str, **options: Any
-) -> Callable[[Callable[Parameters, tuple[Result, Counts]]], Callable[Parameters, Result]]:
-    """Make a stage function a Prefect task whose state says what was computed; a call returns the stage's result."""
+def as_task(
+    name: str, stage: Callable[Concatenate[Run, Parameters], Result]
+) -> Callable[Concatenate[Run, Parameters], Result]:
+    """A stage as a Prefect task whose state says what was computed; a call returns the stage's result.
 
-    def made(function: Callable[Parameters, tuple[Result, Counts]]) -> Callable[Parameters, Result]:
-        @functools.wraps(function)
-        def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> State[Result]:
-            return _state(*function(*args, **kwargs))
+    `name` is the task run's: a format of the stage's arguments.
+    """
 
-        as_task: Any = task(
-            task_run_name=name, cache_policy=NO_CACHE, persist_result=False, timeout_seconds=STAGE_SECONDS, **options
-        )(run)
+    @functools.wraps(stage)
+    def counted(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> State[Result]:
+        before = run.total
+        result = stage(run, *args, **kwargs)
+        return _state(result, run.total - before)
 
-        @functools.wraps(function)
-        def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            return patiently(lambda: as_task(*args, **kwargs, return_state=True)).result()
+    made: Any = task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False, timeout_seconds=STAGE_SECONDS)(
+        counted
+    )
 
-        return called
+    @functools.wraps(stage)
+    def called(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return patiently(lambda: made(run, *args, **kwargs, return_state=True)).result()
 
-    return made
+    return called
 
 
-def _state(result: Any, counts: Counts) -> State[Any]:
-    """Completed, or *Cached* where nothing was computed, with a message that says how much."""
-    if counts.computed == 0 and counts.reused:
-        return Completed(name="Cached", message=f"all {counts.reused} were in the store", data=result)
-    message = f"computed {counts.computed}, reused {counts.reused}, {counts.tokens} tokens in {counts.seconds:.1f} s"
+def _state(result: Any, work: Work) -> State[Any]:
+    """Completed, or *Cached* where nothing was computed, with a message that says how much was counted."""
+    if work == Work():
+        return Completed(data=result)
+    if work.computed == 0 and work.reused:
+        return Completed(name="Cached", message=f"all {work.reused} were in the store", data=result)
+    message = f"computed {work.computed}, reused {work.reused}, {work.tokens} tokens in {work.seconds:.1f} s"
     return Completed(message=message, data=result)
 
 
@@ -110,51 +114,20 @@ def load_model(run: Run, name: str) -> Model:
     return stages.load_model(run, name)
 
 
-@stage("extract activations of {model.name}")
-def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> tuple[None, Counts]:
-    """Activations of every pair of every concept, all layers at once."""
-    return None, stages.extract_activations(run, model, concepts)
-
-
-@stage("derive vectors of {concept.name} on {model.name}")
-def derive_vectors(run: Run, model: Model, concept: Concept) -> tuple[list[Vector], Counts]:
-    """Every method's vector at every layer, with controls."""
-    return stages.derive_vectors(run, model, concept)
-
-
-@stage("generate {split} texts of {concept.name} on {model.name}")
-def generate_samples(
-    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], split: Split
-) -> tuple[list[str], Counts]:
-    """A text for every cell and open prompt of a split."""
-    return stages.generate_samples(run, model, concept, cells, split)
-
-
-@stage("search the grid of {concept.name} on {model.name}")
-def search_cells(
-    run: Run, model: Model, concept: Concept, cells: Sequence[Cell], vectors: Sequence[Vector]
-) -> tuple[Shortlist, Counts]:
-    """The candidates that deserve texts, with their controls."""
-    return stages.search_cells(run, model, concept, cells, vectors)
-
-
-@stage("score {concept.name} on validation with {model.name}")
-def score_shortlist(
-    run: Run, model: Model, concept: Concept, found: Shortlist, texts: Sequence[str]
-) -> tuple[Scores, Counts]:
-    """Validation scores of what the search tried and of the shortlist's texts."""
-    return stages.score_shortlist(run, model, concept, found, texts)
-
-
-@stage("score {concept.name} on test with {model.name}")
-def score_trial(run: Run, model: Model, concept: Concept, trial: Trial, texts: Sequence[str]) -> tuple[Scores, Counts]:
-    """Test scores of the chosen candidate and of all that it is compared with."""
-    return stages.score_trial(run, model, concept, trial, texts)
-
-
-@task(task_run_name="recommend for {concept.name} on {model.name}", cache_policy=NO_CACHE, persist_result=False)
-def recommend(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
-    """The choice, with its evidence on test."""
-    row = stages.recommend_vector(run, trial, scores)
+def recommend_vector(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
+    """The recommendation's row, said in the flow run's log."""
+    row = stages.recommend_vector(run, model, concept, trial, scores)
     get_run_logger().info("%s: %s", row["verdict"], row["reason"])
     return row
+
+
+TASKS = Stages(
+    load_model=load_model,
+    extract_activations=as_task("extract activations of {model.name}", stages.extract_activations),
+    derive_vectors=as_task("derive vectors of {concept.name} on {model.name}", stages.derive_vectors),
+    search_cells=as_task("search the grid of {concept.name} on {model.name}", stages.search_cells),
+    generate_samples=as_task("generate {split} texts of {concept.name} on {model.name}", stages.generate_samples),
+    score_shortlist=as_task("score {concept.name} on validation with {model.name}", stages.score_shortlist),
+    score_trial=as_task("score {concept.name} on test with {model.name}", stages.score_trial),
+    recommend_vector=as_task("recommend for {concept.name} on {model.name}", recommend_vector),
+)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
-from steering_core.foundation.counting import Done
+from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
 from steering_core.spec import Spec
@@ -25,25 +25,6 @@ STAGES = ("activations", "vectors", "generations", "scores")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Counts:
-    """What a stage did: computed and reused count its own things (prompts, vectors, generations, scores)."""
-
-    computed: int = 0
-    reused: int = 0
-    forward_passes: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a + b for a, b in zip(mine, theirs, strict=True)))
-
-    def __sub__(self, other: "Counts") -> "Counts":
-        mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
-        return Counts(*(a - b for a, b in zip(mine, theirs, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -60,11 +41,13 @@ class Failure:
 
 @dataclass
 class Run:
-    """One execution of a spec against a store, begun when it is made.
+    """One execution of a spec against a store. It lasts as long as its `with`.
 
+    Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
+    stores no row of the run: what `finish` has not stored did not end.
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
     `commits` says which commit of the hub each model was read from.
-    A run that recommends nothing (a calibration) keeps no outcomes. Until it ends `steer store gc` waits for it.
+    A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
     spec: Spec
@@ -72,33 +55,37 @@ class Run:
     notify: Callable[[str, int, int], None] = lambda what, done, total: None
     sweep: str | None = None
     keeps_outcomes: bool = True
-    counts: dict[str, Counts] = field(default_factory=lambda: {stage: Counts() for stage in STAGES})
+    counts: dict[str, Work] = field(default_factory=lambda: {stage: Work() for stage in STAGES})
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    started_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     commits: dict[str, str] = field(default_factory=dict)
-    _clock: float = field(default_factory=time.perf_counter)
-    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    started_at: datetime.datetime = field(init=False)  # these three are set where the `with` is entered
+    _clock: float = field(init=False)
+    _held: contextlib.ExitStack = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._held.enter_context(self.store.in_use())
-        self.started_at = self.store.time_after_all("runs", "started_at")
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as held:
+            held.enter_context(self.store.in_use())
+            self.started_at, self._clock = self.store.time_after_all("runs", "started_at"), time.perf_counter()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
 
     @cached_property
     def run_id(self) -> str:
         """Content key of the spec and the moment."""
         return content_key("run", self.spec.key, self.started_at.isoformat())
 
-    def count(self, stage: str, did: Done) -> Counts:
+    def count(self, stage: str, did: Done) -> None:
         """Add what a stage's call did to the run's counts."""
-        counts = Counts(did.computed, did.reused, did.work.forward_passes, did.work.tokens, did.seconds)
-        self.counts[stage] += counts
-        return counts
+        self.counts[stage] += did.work
 
     @property
-    def total(self) -> Counts:
+    def total(self) -> Work:
         """What all stages did so far."""
-        return sum(self.counts.values(), Counts())
+        return sum(self.counts.values(), Work())
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """A progress callback for one long step."""
@@ -131,7 +118,7 @@ class Run:
             self._store_outcome(model, concept, did, found[0])
 
     def _store_outcome(
-        self, model: str, concept: str, did: Counts, found: dict[str, Any] | None = None, error: str | None = None
+        self, model: str, concept: str, did: Work, found: dict[str, Any] | None = None, error: str | None = None
     ) -> None:
         if not self.keeps_outcomes:
             return
@@ -160,7 +147,6 @@ class Run:
             "model_ids": sorted({r["model_id"] for r in self.recommendations}),
         }
         self.store.append("runs", [row])
-        self._held.close()
         named = [_named(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}
@@ -173,7 +159,7 @@ class Run:
         if isinstance(alone, SteerflowError):
             raise alone
         if errors:
-            cells = len(self.failures) + len(self.recommendations)
+            cells = len(self.spec.models) * len(self.spec.concepts)
             lines = "\n".join(f"  {failure}" for failure in self.failures)
             raise RunIncomplete(
                 f"{len(self.failures)} of {cells} cells failed; the others are in the store, and running this again "

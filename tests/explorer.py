@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.explorer.app import explorer_app
 from steering_core.explorer.server import server
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
 

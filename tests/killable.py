@@ -23,7 +23,7 @@ def run(folder: str, store: str, n: int) -> None:
         opened = Store(store)
         say(f"{os.getpid()}")
         did = extract(model, opened, prompts, range(4), "last")
-        say(f"{did.computed} {did.reused}")
+        say(f"{did.work.computed} {did.work.reused}")
 
 
 def say(line: str) -> None:

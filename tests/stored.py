@@ -9,7 +9,7 @@ import pyarrow as pa
 from steering_core.concepts import SIDES, Concept, Pair
 from steering_core.foundation.keys import content_key
 from steering_core.models import ModelIdentity
-from steering_core.pipeline.stages import _concept_row, _pair_row, prompt_row
+from steering_core.pipeline.rows import concept_row, pair_row, prompt_row
 from steering_core.prompts import Prompt
 from steering_core.store import Store
 
@@ -53,9 +53,9 @@ def fill(
     """Store pairs whose sides differ by `directions` (L, D) at each layer, plus noise that prompt and layer fix."""
     prompts = {side: [_prompt(model, getattr(pair, side)) for pair in concept.pairs] for side in SIDES}
     store.append("models", [dataclasses.asdict(model)])
-    store.append("concepts", [_concept_row(concept)])
+    store.append("concepts", [concept_row(concept)])
     store.append("prompts", [prompt_row(p) for side in SIDES for p in prompts[side]])
-    store.append("pairs", [_pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
+    store.append("pairs", [pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
     rows = [
         {
             "model_id": model.model_id,

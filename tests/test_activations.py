@@ -179,7 +179,7 @@ def rows(store: Store, **where: Any) -> dict[tuple[str, int], np.ndarray]:
 
 
 def counts(did: Done) -> tuple[int, int]:
-    return did.computed, did.reused
+    return did.work.computed, did.work.reused
 
 
 def test_only_what_is_missing_is_run(tiny: Model, store: Store, prompts: list[Prompt]) -> None:
@@ -189,7 +189,7 @@ def test_only_what_is_missing_is_run(tiny: Model, store: Store, prompts: list[Pr
     more = extract(tiny, store, prompts, [0, 1, 2], "last")
     assert counts(more) == (n, 0)
     assert counts(extract(tiny, store, prompts, [2, 1, 0], "last")) == (0, n)
-    assert extract(tiny, store, prompts, [0], "last").work == Work()
+    assert extract(tiny, store, prompts, [0], "last").work.forward_passes == 0
     assert len(rows(store)) == 3 * n
     assert counts(extract(tiny, store, prompts, [0], "mean")) == (n, 0)
     assert counts(extract(tiny, store, prompts, [0], "last", site="mlp_out")) == (n, 0)

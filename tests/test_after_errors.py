@@ -13,7 +13,7 @@ from steering_core.concepts import Concept
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.errors import ConceptError, RunIncomplete, SpecError
 from steering_core.foundation.validation import checked, shortened, shown
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
 

@@ -1,10 +1,12 @@
 """Calibration: bisection finds a known bound; on the toy model the largest alpha is the closed form's."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from steering_core.candidates.cell import Cell
@@ -12,10 +14,12 @@ from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.evaluation.calibration import Calibration, bisected, judged, lowered
 from steering_core.evaluation.recommendations import Bounds
+from steering_core.foundation.errors import ConceptError
 from steering_core.scores.metrics import Bench
 from steering_core.spec import GenerationsSpec
 from steering_core.statistics.intervals import mean_interval, student_interval
 from steering_core.store import Store
+from steering_core.store.store import IN_USE
 from steering_core.vectors.vector import Vector
 from tests import toy
 from tests.toy import CONCEPT, NEUTRAL
@@ -108,10 +112,6 @@ def test_a_rule_is_good_within_half_of_the_largest() -> None:
 
 
 def test_the_commands_print_a_row_a_layer(bench: Bench, tmp_path: Path) -> None:
-    import json
-
-    import yaml
-
     concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
     concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
     spec.write_text(yaml.safe_dump({"models": [bench.model.name], "concepts": [str(concept)],
@@ -123,3 +123,22 @@ def test_the_commands_print_a_row_a_layer(bench: Bench, tmp_path: Path) -> None:
     rows = json.loads(CliRunner().invoke(sweep_layers, [*to, "--kl", "0.05"], catch_exceptions=False).stdout)
     assert sorted(row["layer"] for row in rows) == [0, 1, 2]
     assert all(row["effect_low"] > 0 and row["kl"] <= 0.05 for row in rows)
+
+
+def test_a_concept_that_is_missing_does_not_keep_the_others_rows_from_being_printed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
+    concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    spec.write_text(
+        yaml.safe_dump({"models": [bench.model.name], "concepts": [str(concept), str(tmp_path / "nowhere.yaml")]})
+    )
+    to = [str(spec), "--no-texts", "--store", str(tmp_path / "store"), "--format", "json"]
+    done = CliRunner().invoke(calibrate, to)
+    assert {row["concept"] for row in json.loads(done.stdout)} == {"capitals"}
+    assert isinstance(done.exception, ConceptError)
+    assert "nowhere" in str(done.exception)
+    store = Store(tmp_path / "store")
+    assert store.rows("SELECT * FROM raw.outcomes") == []
+    with store.folder.try_lock(IN_USE) as alone:
+        assert alone

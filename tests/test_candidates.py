@@ -16,7 +16,7 @@ from steering_core.concepts import Item
 from steering_core.evaluation.recommendations import Bounds, choose, recommend
 from steering_core.evaluation.search import Ground, Search
 from steering_core.foundation.errors import SpecError, VectorNotFound
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
@@ -225,5 +225,5 @@ def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store
     )
     assert (score["value"], score["ci_high"], score["n"]) == pytest.approx(tuple(by_hand.values()), rel=1e-5)
     earlier = generate(bench.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
-    assert (earlier.computed, earlier.reused) == (0, 12)
+    assert (earlier.work.computed, earlier.work.reused) == (0, 12)
     assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same

@@ -20,7 +20,7 @@ from steering_core.interventions.declarations import OPERATIONS, Operation, call
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, text_metric
 from steering_core.scores.scorers import Text
 from steering_core.spec import Spec

@@ -217,9 +217,9 @@ def test_a_revision_is_what_is_used(hub: Hub, source: Path, tmp_path: Path, kind
 
 def test_a_runs_record_says_which_commit_it_read(hub: Hub, store: Store, tmp_path: Path) -> None:
     (commit,) = hub.repositories[NAME].commits
-    run = Run(Spec(models=(NAME,), concepts=("sentiment",)), store)
-    load_model(run, NAME).close()
-    run.finish()
+    with Run(Spec(models=(NAME,), concepts=("sentiment",)), store) as run:
+        load_model(run, NAME).close()
+        run.finish()
     (row,) = store.rows("SELECT versions, spec FROM runs")
     assert json.loads(row["versions"])[NAME] == commit
 

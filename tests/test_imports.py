@@ -21,7 +21,7 @@ def test_the_core_and_the_command_line_load_neither_mlx_nor_prefect(statement: s
 
 
 def test_the_pipeline_never_loads_prefect() -> None:
-    assert "prefect" not in loaded_by("import steering_core.pipeline.stages")
+    assert "prefect" not in loaded_by("import steering_core.pipeline.discover")
 
 
 def test_reading_the_store_needs_no_mlx() -> None:

@@ -11,7 +11,7 @@ import yaml
 from steering_core.candidates.cell import Cell, unsteered
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model, open_model
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import Bench, Text, kl, perplexity, propensity
 from steering_core.spec import Spec

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
-from flows import measuring, sweep_layers, tasks
+from flows import measuring, sweep_layers
 from flows.service import patience
 from flows.service.patience import patiently
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import ConceptError
-from steering_core.pipeline import stages
+from steering_core.pipeline.stages import PLAIN
 from steering_core.store import Store
 from tests.test_deployment import spec_file
 
@@ -30,8 +30,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str
     monkeypatch.setattr(measuring, "publish", lambda text, key, description: found.append((key, text)))
     monkeypatch.setattr(measuring, "measure_cell", measuring.measure_cell.fn)
     monkeypatch.setattr(measuring.flow_run, "id", "run", raising=False)
-    monkeypatch.setattr(tasks, "load_model", tasks.load_model.fn)
-    monkeypatch.setattr(tasks, "extract_activations", stages.extract_activations)
+    monkeypatch.setattr(measuring, "TASKS", PLAIN)
     monkeypatch.setattr(sweep_layers, "ProgressReporter", lambda: lambda what, done, total: None)
     return found
 

@@ -27,7 +27,7 @@ from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, memory, open_model
 from steering_core.pipeline import stages
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.prompts import Prompt
 from steering_core.spec import Spec
 from steering_core.store import Store

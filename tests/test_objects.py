@@ -21,7 +21,7 @@ from steering_core.activations.extract import extract
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import StoreError
 from steering_core.models import Model
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect, upkeep, wholeness
 from tests.flaky import Fault, flaky
@@ -68,8 +68,8 @@ def test_extract_query_and_reuse(tiny: Model, bucket: str) -> None:
     with pytest.raises(StoreError, match="there is no store at s3://"):
         connect(url)
     prompts = prompts_that_share(tiny.identity.tokenizer_id)
-    assert extract(tiny, Store(url), prompts, [0, 2], "last").computed == len(prompts)
-    assert extract(tiny, Store(url), prompts, [0, 2], "last").computed == 0
+    assert extract(tiny, Store(url), prompts, [0, 2], "last").work.computed == len(prompts)
+    assert extract(tiny, Store(url), prompts, [0, 2], "last").work.computed == 0
     with connect(url) as connection:
         found = connection.sql("SELECT count(*), max(len(activation)) FROM raw.activations").fetchall()
     assert found == [(2 * len(prompts), tiny.identity.width)]
@@ -112,7 +112,7 @@ def test_upkeep(tiny: Model, bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
     _, (fault,) = wholeness.verify(store.folder)
     assert fault.name == shard
     assert store.folder.exists(fault.set_aside)
-    assert extract(tiny, store, prompts, [1], "last").computed == len(prompts)
+    assert extract(tiny, store, prompts, [1], "last").work.computed == len(prompts)
 
 
 # -- requests: few, asked again where they fail, and one error where that is no help ----------------------------------

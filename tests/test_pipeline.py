@@ -1,6 +1,8 @@
 """The whole pipeline on a tiny model: what it stores, what it reuses, what it says."""
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import yaml
 
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import ConceptError, ModelNotFound, RunIncomplete
-from steering_core.pipeline import stages
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
+from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.spec import Spec
 from steering_core.store import Store, connect
+from steering_core.store.store import IN_USE
 
 
 @pytest.fixture
@@ -151,17 +154,14 @@ def test_a_cell_that_fails_does_not_sink_the_others(two: Spec, store: Store, con
     assert loud["computed"] == 0
 
 
-def test_one_concepts_extraction_fails_alone(two: Spec, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = stages.extract_activations
-
-    def extract(run: Any, model: Any, concepts: Any) -> Any:
+def test_one_concepts_extraction_fails_alone(two: Spec, store: Store) -> None:
+    def extract(run: Any, model: Any, concepts: Any) -> None:
         if "same" in [concept.name for concept in concepts]:
             raise RuntimeError("too long")
-        return honest(run, model, concepts)
+        PLAIN.extract_activations(run, model, concepts)
 
-    monkeypatch.setattr(stages, "extract_activations", extract)
     with pytest.raises(RunIncomplete):
-        run(two, store)
+        run(two, store, stages=dataclasses.replace(PLAIN, extract_activations=extract))
     assert outcomes(store) == {"same": "failed", "loud": "completed"}
 
 
@@ -178,3 +178,28 @@ def test_where_nothing_was_found_and_one_error_did_it_that_error_is_raised(spec:
     with pytest.raises(ConceptError):
         run(spec.model_copy(update={"concepts": ("nothing",)}), store)
     assert store.rows("SELECT DISTINCT outcome FROM runs") == [{"outcome": "failed"}]
+
+
+def test_every_stage_is_called_from_the_one_list_in_its_order(spec: Spec, store: Store) -> None:
+    called: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        def stage(*arguments: Any) -> Any:
+            called.append(name)
+            return getattr(PLAIN, name)(*arguments)
+
+        return stage
+
+    names = [field.name for field in dataclasses.fields(Stages)]
+    report = run(spec, store, stages=Stages(**{name: noted(name) for name in names}))
+    assert list(dict.fromkeys(called)) == names
+    assert called.count("generate_samples") == 2  # on validation and on test
+    assert report["recommendations"] == run(spec, store)["recommendations"]
+
+
+def test_an_error_that_no_cell_has_leaves_no_run_behind(spec: Spec, store: Store) -> None:
+    with pytest.raises(ConceptError, match="loud"):
+        run(spec.model_copy(update={"concepts": (*spec.concepts, *spec.concepts)}), store)
+    with store.folder.try_lock(IN_USE) as alone:
+        assert alone
+    assert store.rows("SELECT run_id FROM runs") == []

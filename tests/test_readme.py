@@ -12,7 +12,7 @@ import yaml
 from steering_core.cli.main import VERBS
 from steering_core.concepts import Concept
 from steering_core.interventions.parsing import parse
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store
 

@@ -17,7 +17,7 @@ from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, open_model
 from steering_core.models.chat_template import TEMPLATE_DATE
 from steering_core.models.template_clock import at
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.prompts import Prompt, item_prompts, pair_prompt, prompt
 from steering_core.spec import Spec
 from steering_core.store import Store

@@ -10,7 +10,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from steering_core.concepts import Concept
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer
 from steering_core.reports.charts.render import data_uri, png, svg

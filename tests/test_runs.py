@@ -1,4 +1,4 @@
-"""What became of every cell, what changed since the sweep before, and `steer runs`."""
+"""How long a run lasts, what became of every cell, what changed since the sweep before, and `steer runs`."""
 
 import datetime
 import json
@@ -8,10 +8,55 @@ import pytest
 from typer.testing import CliRunner
 
 from steering_core.cli.runs import app
-from steering_core.foundation.errors import QueryError
+from steering_core.foundation.errors import QueryError, StoreError
+from steering_core.runs import Run
+from steering_core.spec import Spec
 from steering_core.store import CELL, Store
+from steering_core.store.store import IN_USE
 
 EVENING = datetime.datetime(2026, 1, 1, 2, tzinfo=datetime.UTC)
+
+
+SPEC = Spec(models=("m",), concepts=("c",))
+
+
+def in_use(store: Store) -> bool:
+    """Whether somebody keeps `steer store gc` waiting."""
+    with store.folder.try_lock(IN_USE) as alone:
+        return not alone
+
+
+def test_a_run_keeps_gc_waiting_inside_its_with_alone(store: Store) -> None:
+    run = Run(SPEC, store)
+    assert not in_use(store)
+    with run:
+        run.finish()
+        assert in_use(store)
+    assert not in_use(store)
+    assert store.rows("SELECT run_id FROM runs") == [{"run_id": run.run_id}]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), SystemExit(1)])
+def test_an_error_that_leaves_a_run_frees_the_store_and_leaves_nothing_half_done(
+    store: Store, error: BaseException
+) -> None:
+    with pytest.raises(type(error)), Run(SPEC, store):
+        raise error
+    assert not in_use(store)
+    assert store.rows("SELECT run_id FROM runs") == []
+    with Run(SPEC, store) as again:
+        again.finish()
+    assert store.rows("SELECT run_id FROM runs") == [{"run_id": again.run_id}]
+
+
+def test_a_run_that_cannot_begin_frees_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(table: str, column: str) -> datetime.datetime:
+        raise StoreError("damaged")
+
+    monkeypatch.setattr(store, "time_after_all", damaged)
+    with pytest.raises(StoreError, match="damaged"):
+        Run(SPEC, store).__enter__()
+    assert not in_use(store)
 
 
 def recommendation(name: str, verdict: str, effect: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import EndpointError, SpecError
 from steering_core.models import Model
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
 from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in

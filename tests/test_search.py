@@ -9,7 +9,7 @@ from steering_core.candidates.cell import NONE, Cell, unsteered
 from steering_core.candidates.chance import chance_controls
 from steering_core.evaluation.recommendations import Bounds, choose
 from steering_core.evaluation.search import Ground, Search
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
 from steering_core.spec import Spec
@@ -52,7 +52,7 @@ def test_halving_finds_the_whole_grids_best_with_fewer_measurements(bench: Bench
     assert (coarse.vector.layer, round(coarse.dose or 0, 3)) == (2, 0.04)  # the grid's best
     assert refined.direction == coarse.direction
     assert refined.dose > 0.04  # far within the lenient bounds, so bisection goes beyond the grid
-    assert halved.measured.computed < whole.measured.computed / 2
+    assert halved.measured.work.computed < whole.measured.work.computed / 2
     assert halved.cells[0].control == NONE
 
 

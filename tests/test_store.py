@@ -36,7 +36,7 @@ def concept_rows(*names: str) -> list[dict[str, Any]]:
 
 
 def extracted(model: Model, store: Store, n: int = PROMPTS) -> int:
-    return extract(model, store, prompts_that_share(model.identity.tokenizer_id, n), range(4), "last").computed
+    return extract(model, store, prompts_that_share(model.identity.tokenizer_id, n), range(4), "last").work.computed
 
 
 def count(store: Store) -> tuple[int, int]:

@@ -162,13 +162,12 @@ def test_gc_keeps_the_concepts_of_runs(littered: Store) -> None:
 
 
 def test_gc_waits_for_a_run_that_goes_on(littered: Store) -> None:
-    run = Run(Spec(models=("tiny",), concepts=("used",)), littered)
     collecting = threading.Thread(target=garbage.collect, args=[Store(littered.root)])
-    collecting.start()
-    collecting.join(0.3)
-    assert collecting.is_alive()
-    assert garbage.unreferred(littered) != []
-    run.finish()
+    with Run(Spec(models=("tiny",), concepts=("used",)), littered):
+        collecting.start()
+        collecting.join(0.3)
+        assert collecting.is_alive()
+        assert garbage.unreferred(littered) != []
     collecting.join(20)
     assert garbage.unreferred(littered) == []
 

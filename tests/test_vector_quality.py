@@ -36,14 +36,14 @@ def assessed(tmp_path_factory: pytest.TempPathFactory) -> Store:
         fill(store, model, concept, directions)
         made = derive(store, model, concept, METHODS, LAYERS, "last", 1)
         did = assess(store, model, made.ids, Resampling(draws=20))
-        assert (did.computed, did.reused) == (24, 0)
+        assert (did.work.computed, did.work.reused) == (24, 0)
     return store
 
 
 def test_assessing_again_computes_nothing(assessed: Store) -> None:
     ids = [row["vector_id"] for row in assessed.rows("SELECT vector_id FROM vectors")]
     again = assess(assessed, MODEL, ids, Resampling(draws=20))
-    assert (again.computed, again.reused) == (0, 48)
+    assert (again.work.computed, again.work.reused) == (0, 48)
 
 
 def test_a_planted_direction_separates_held_out_pairs_and_is_stable(assessed: Store) -> None:

@@ -80,8 +80,8 @@ def test_the_store_is_read_once_for_all_layers_and_methods(
 def test_a_second_derivation_computes_nothing(filled: Store) -> None:
     first = derive(filled, MODEL, CONCEPT, ("mean_difference", "lda"), LAYERS, "last", 2)
     again = derive(filled, MODEL, CONCEPT, ("lda", "mean_difference"), LAYERS, "last", 3)
-    assert (first.computed, first.reused) == (40, 0)
-    assert (again.computed, again.reused) == (16, 40)  # the third controls alone
+    assert (first.work.computed, first.work.reused) == (40, 0)
+    assert (again.work.computed, again.work.reused) == (16, 40)  # the third controls alone
 
 
 def test_controls_stand_beside_each_vector_at_its_norm(filled: Store) -> None:
@@ -231,7 +231,8 @@ def test_the_last_run_and_outcome_come_last_though_the_clock_was_set_back(filled
     run = dict.fromkeys(TABLES["runs"].schema.names) | {"run_id": "r", "started_at": later}
     filled.append("runs", [run])
     assert later < filled.time_after_all("runs", "started_at") < later + datetime.timedelta(seconds=2)
-    assert Run(Spec(models=("m",), concepts=("c",)), filled).started_at > later
+    with Run(Spec(models=("m",), concepts=("c",)), filled) as run:
+        assert run.started_at > later
 
 
 def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store) -> None:

@@ -34,18 +34,18 @@ def extract(
     wanted = checked_prompts(model, prompts)
     reading = Reading(tuple(model.checked_layers(list(layers))), checked_position(position), checked_site(site))
     done = Done(list(wanted))
-    with done.timed(), store.lock(f"activations-{model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"activations-{model.identity.model_id}"):
         groups = missing(store, model.identity.model_id, list(wanted), reading)
         batches = [(replace(reading, layers=absent), [wanted[i] for i in ids]) for absent, ids in groups.items()]
         todo = sum(len(lacking) for _, lacking in batches)
-        done.reused = len(wanted) - todo
+        done.work.reused = len(wanted) - todo
         store.check_room(sum(row_bytes(model, p, part) for part, lacking in batches for p in lacking))
         with writing(store, model.identity) as writer:
             for part, lacking in batches:
                 for shard in shards(lacking, [row_bytes(model, prompt, part) for prompt in lacking]):
                     for n in _extract_shard(model, shard, part, writer, done.work):
-                        done.computed += n
-                        progress(done.computed, todo)
+                        done.work.computed += n
+                        progress(done.work.computed, todo)
     return done
 
 

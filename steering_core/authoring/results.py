@@ -1,6 +1,6 @@
 """How well each concept's vector tells held-out sides apart, beside what shallow features tell without a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import file_text, is_file
 from steering_core.models import Model
-from steering_core.pipeline.stages import extract_activations, load_model
+from steering_core.pipeline.cells import each_cell
 from steering_core.runs import Run
-from steering_core.spec import Spec
 from steering_core.statistics.separation import Estimate, separation
-from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
 from steering_core.vectors.methods import mean_difference
 
@@ -23,24 +21,19 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 HELD_OUT: tuple[Split, Split] = ("validation", "test")
 RESAMPLES = 1000
 MAX_PAGE = 16 << 20  # bytes
-Notify = Callable[[str, int, int], None]
 
 
-def results(store: Store, model_name: str, concepts: Sequence[Concept], notify: Notify) -> list[dict[str, Any]]:
-    """One row a concept: the layer whose mean difference is best on validation, and its AUC on the test pairs.
+def results(run: Run) -> list[dict[str, Any]]:
+    """One row a model and concept of a run: the layer whose mean difference is best on validation, its AUC on test.
 
     `auc` is the chance that a positive side's projection lies above a negative one's, with a bootstrap interval over
     pairs; equal ones on validation are told apart by their distance, d'. Beside it stands the AUC, on the same test
     pairs, of a ridge probe that sees no word (`surface_auc`) and of one that sees all words (`words_auc`).
+    A concept that fails has no row; `run.raise_failures` raises its error.
     """
-    spec = Spec(models=(model_name,), concepts=tuple(concept.name for concept in concepts))
-    run = Run(spec, store, notify)
-    model = load_model(run, model_name)
-    try:
-        extract_activations(run, model, concepts)
-        return [_row(run, model, concept) for concept in concepts]
-    finally:
-        model.close()
+    rows: list[dict[str, Any]] = []
+    each_cell(run, lambda run, model, concept: rows.append(_row(run, model, concept)))
+    return rows
 
 
 def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:

@@ -46,10 +46,10 @@ def generate(
             for seed in spec.seeds if cell.control in (None, NONE) else spec.seeds[:1]:
                 wanted[_generation_id(cell, concept, text, seed, spec, stops)] = (cell, text, seed)
     done = Done(list(wanted))
-    with done.timed(), store.lock(f"generations-{model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"generations-{model.identity.model_id}"):
         missing = store.absent("generations", wanted)
         todo = [(i, *wanted[i]) for i in wanted if i in missing]
-        done.reused = len(wanted) - len(todo)
+        done.work.reused = len(wanted) - len(todo)
         prompts = {(c.system, t): open_prompt(model, concept, t, c.system) for _, c, t, _ in todo}
         requests = [
             Request(prompts[cell.system, text].tokens, cell.intervention, seed_from(seed, text))
@@ -60,8 +60,8 @@ def generate(
             generation_id, cell, text, _ = todo[i]
             prompt = prompts[cell.system, text]
             rows.append(_row(generation_id, cell, text, prompt, found, requests[i].seed, spec))
-            done.computed += 1
-            progress(done.computed, len(todo))
+            done.work.computed += 1
+            progress(done.work.computed, len(todo))
             if len(rows) == _ROWS_PER_FILE:
                 store.append("generations", rows)
                 rows = []

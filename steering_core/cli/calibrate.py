@@ -1,12 +1,13 @@
 """`steer calibrate SPEC`: the largest alpha within the damage bounds, measured, beside the rules of thumb."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
-from steering_core.cli.evidence import over_concepts
-from steering_core.pipeline.layer_sweep import calibrated
-from steering_core.reports.printing import Format, print_rows
+from steering_core.cli.evidence import print_measured, spec_of
+from steering_core.pipeline.measuring import calibrated
+from steering_core.reports.printing import Format
 
 app = typer.Typer()
 
@@ -21,7 +22,4 @@ def calibrate(
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """Measure the largest alpha of every layer's vector within the damage bounds, beside 300 / norm and 50 / norm."""
-    rows: list[dict[str, Any]] = []
-    for run, opened, one, vectors in over_concepts(spec, model, concept, store):
-        rows += calibrated(run, opened, one, vectors, texts)
-    print_rows(rows, list(rows[0]), form)
+    print_measured(spec_of(spec, model, concept), partial(calibrated, texts=texts), store, form)

@@ -22,14 +22,15 @@ from steering_core.concepts.formats.columns import Columns, with_items
 from steering_core.concepts.formats.labels import Labels
 from steering_core.concepts.formats.read import open_questions, read_concept
 from steering_core.concepts.formats.sides import concept_of_sides
-from steering_core.concepts.library import load_concepts
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
 from steering_core.foundation.endpoint import Endpoint, Sampling
-from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import checked
 from steering_core.models import open_model
 from steering_core.reports.printing import Format, console, print_rows, progress_bars
+from steering_core.runs import Run
+from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
 app = typer.Typer(
@@ -240,12 +241,15 @@ def concept_results(
     form: Form = Format.TABLE,
 ) -> None:
     """How well each concept's vector tells held-out sides apart, beside what shallow features tell."""
-    opened = Store(store or default_store())
-    concepts = load_concepts(names or sorted(available_concepts()))
-    with progress_bars() as notify:
-        rows = results(opened, model, concepts, notify)
+    asked = {"models": [model], "concepts": names or sorted(available_concepts())}
+    spec, opened = checked(Spec, asked, "what was asked for", SpecError), Store(store or default_store())
+    with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
+        rows = results(run)
     if write:
+        run.raise_failures({"results": rows})
         write_results(write, results_table(rows))
         typer.echo(f"{write}: the table of {len(rows)} concepts is written")
-    else:
+        return
+    if rows:
         print_rows(rows, list(rows[0]), form)
+    run.raise_failures({"results": rows})

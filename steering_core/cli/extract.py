@@ -16,7 +16,8 @@ from steering_core.cli.steering_options import Template, template_arguments
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import LayerNotFound, StoreError
 from steering_core.models import Model, open_model
-from steering_core.pipeline.stages import prompt_row, registered, store_pairs
+from steering_core.pipeline.rows import prompt_row, store_pairs
+from steering_core.pipeline.stages import registered
 from steering_core.prompts import Prompt, prompt
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.store import Store, default_store
@@ -50,8 +51,9 @@ def extract_prompts(
             did = extract(
                 loaded, opened, prompts, reading.layers, position, lambda n, of: notify("extract", n, of), site
             )
-    row: dict[str, float] = {"prompts": did.computed + did.reused, "computed": did.computed, "reused": did.reused}
-    row |= {"tokens": did.work.tokens, "forward_passes": did.work.forward_passes, "seconds": did.seconds}
+    work = did.work
+    row: dict[str, float] = {"prompts": work.computed + work.reused, "computed": work.computed, "reused": work.reused}
+    row |= {"tokens": work.tokens, "forward_passes": work.forward_passes, "seconds": work.seconds}
     print_rows([row], list(row), form)
 
 

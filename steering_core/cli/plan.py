@@ -13,7 +13,7 @@ from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import SIDES
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
-from steering_core.pipeline.stages import extracted_layers
+from steering_core.pipeline.wanted import extracted_layers
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.reports.printing import Format, print_rows
 from steering_core.spec import Spec

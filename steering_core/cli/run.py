@@ -10,7 +10,7 @@ import typer
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.foundation.errors import RunIncomplete
 from steering_core.foundation.json_values import plain
-from steering_core.pipeline.stages import run
+from steering_core.pipeline.discover import run
 from steering_core.reports.printing import progress_bars
 from steering_core.reports.terminal import print_report
 from steering_core.store import Store, default_store

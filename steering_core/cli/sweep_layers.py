@@ -1,13 +1,14 @@
 """`steer sweep-layers SPEC`: which layer steers best at equal damage, compared with chance."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
-from steering_core.cli.evidence import over_concepts
+from steering_core.cli.evidence import print_measured, spec_of
 from steering_core.foundation.bounds import MAX_KL
-from steering_core.pipeline.layer_sweep import swept
-from steering_core.reports.printing import Format, print_rows
+from steering_core.pipeline.measuring import swept
+from steering_core.reports.printing import Format
 
 app = typer.Typer()
 
@@ -24,7 +25,4 @@ def sweep_layers(
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """Effect of every layer's vector at the dose where all do the same damage, minus its best control's."""
-    rows: list[dict[str, Any]] = []
-    for run, opened, one, vectors in over_concepts(spec, model, concept, store, layers="all"):
-        rows += swept(run, opened, one, vectors, kl)
-    print_rows(rows, list(rows[0]), form)
+    print_measured(spec_of(spec, model, concept, layers="all"), partial(swept, kl=kl), store, form)

@@ -7,14 +7,16 @@ import typer
 
 from steering_core.activations.extract import extract
 from steering_core.cli.prompts_in import lines
-from steering_core.concepts import load_concept
+from steering_core.concepts import Concept
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
-from steering_core.pipeline.stages import derive_vectors, extract_activations, load_model, prompt_row, registered
+from steering_core.pipeline.cells import each_cell
+from steering_core.pipeline.rows import prompt_row
+from steering_core.pipeline.stages import derive_vectors, registered
 from steering_core.prompts import prompt
 from steering_core.reports.charts.vectors import CHARTS
 from steering_core.reports.printing import Format, print_rows, progress_bars
@@ -70,16 +72,14 @@ def derive(
         "generations": {"layers": wanted},
     }
     spec = checked(Spec, options, "what was asked for", SpecError)
-    loaded_concept, opened = load_concept(concept), Store(store or default_store())
-    with progress_bars() as notify:
-        run = Run(spec, opened, notify)
-        opened_model = load_model(run, model)
-        try:
-            extract_activations(run, opened_model, [loaded_concept])
-            vectors, _ = derive_vectors(run, opened_model, loaded_concept)
-        finally:
-            opened_model.close()
-    made = {v.vector_id for v in vectors if v.control is None}
+    opened, made = Store(store or default_store()), set[str]()
+
+    def cell(run: Run, model: Model, concept: Concept) -> None:
+        made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
+
+    with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
+        each_cell(run, cell)
+    run.raise_failures({"vectors": sorted(made)})
     rows = [row for row in opened.rows(named_query("vectors_in_library")) if row["vector_id"] in made]
     print_rows(
         rows, ["vector_id", "method", "layer", "norm", "auc_test", "d_prime_test", "split_half", "n_pairs"], form

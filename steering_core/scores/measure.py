@@ -89,9 +89,9 @@ def _measure_cells(
                 key = content_key("measurement", MEASUREMENTS_VERSION, *made_of, split)
                 wanted[key] = _Wanted(metric, subject_id, subject, cell)
     done = Done(list(wanted))
-    with done.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
-        done.reused = len(wanted) - len(missing)
+        done.work.reused = len(wanted) - len(missing)
         together: dict[tuple[str, str], list[str]] = {}
         for i in (i for i in wanted if i in missing):
             together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
@@ -100,13 +100,13 @@ def _measure_cells(
             values = metrics[metric](bench, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
                 rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, Rating(value)))
-            done.computed += len(ids)
-            progress(done.computed, len(missing))
+            done.work.computed += len(ids)
+            progress(done.work.computed, len(missing))
             if len(rows) >= _PER_FILE:
                 store.append("measurements", rows)
                 rows = []
         store.append("measurements", rows)
-    done.work = bench.work - before
+    done.work += bench.work - before
     return done
 
 
@@ -126,9 +126,9 @@ def measure_texts(
             i = content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
             wanted[i] = (metric, generation_id)
     done = Done(list(wanted))
-    with done.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
-        done.reused = len(wanted) - len(missing)
+        done.work.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
         before, rows = bench.work + Work(), []
         scorers: dict[str, ScoredBy] = {}
@@ -136,8 +136,8 @@ def measure_texts(
             for i, metric, text, rating in _rated(bench, store, todo):
                 cell = {name: text[name] for name in CELL}
                 rows.append(_row(i, cell, text["generation_id"], split, metric, rating))
-                done.computed += 1
-                progress(done.computed, len(todo))
+                done.work.computed += 1
+                progress(done.work.computed, len(todo))
                 if rating.by:
                     scorers[rating.by.scorer_id] = rating.by
                     if len(rows) >= _ANSWERS_PER_FILE:
@@ -145,7 +145,7 @@ def measure_texts(
                         rows = []
         finally:  # a judge that fails at the last text shall not be asked about the others again
             _publish(store, scorers, rows)
-    done.work = bench.work - before
+    done.work += bench.work - before
     return done
 
 

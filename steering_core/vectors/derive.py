@@ -7,7 +7,7 @@ import numpy as np
 
 from steering_core.activations.sites import SITE
 from steering_core.concepts import Concept
-from steering_core.foundation.counting import Done
+from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
@@ -61,8 +61,8 @@ def derive(
     ]
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
-    done = Done([w.vector_id for w in wanted], len(missing), len(wanted) - len(missing))
-    with done.timed():
+    done = Done([w.vector_id for w in wanted], Work(len(missing), len(wanted) - len(missing)))
+    with done.work.timed():
         rows = []
         for contrast in read_contrasts(store, model, pairs, sorted({w.layer for w in todo}), position):
             here = [w for w in todo if w.layer == contrast.layer]

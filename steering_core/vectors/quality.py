@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from steering_core.concepts import Split
-from steering_core.foundation.counting import Done
+from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.statistics.separation import Estimate, separation
@@ -42,8 +42,8 @@ def assess(store: Store, model: ModelIdentity, vector_ids: Sequence[str], resamp
     vectors = [v for v in vectors_by_id(store, vector_ids) if v.derived and v.model_id == model.model_id]
     marks = {_quality_id(v, resampling, "auc", "train"): v for v in vectors}  # a row that every vector has
     todo = [marks[i] for i in sorted(store.absent("qualities", marks))]
-    done = Done([v.vector_id for v in vectors], len(todo), len(vectors) - len(todo))
-    with done.timed():
+    done = Done([v.vector_id for v in vectors], Work(len(todo), len(vectors) - len(todo)))
+    with done.work.timed():
         rows: list[dict[str, Any]] = []
         for concept_id, position in sorted({(v.concept_id or "", v.position) for v in todo}):
             some = [v for v in todo if (v.concept_id, v.position) == (concept_id, position)]

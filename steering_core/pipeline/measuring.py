@@ -1,9 +1,8 @@
-"""Layer sweep: what each layer's vector does at equal damage, beside its controls."""
+"""Measuring the vectors of every cell: the largest alpha within bounds, and every layer's effect at equal damage."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from steering_core.candidates.cell import Strengths, candidates
 from steering_core.candidates.chance import chance_controls
@@ -11,17 +10,35 @@ from steering_core.concepts import Concept
 from steering_core.evaluation.calibration import Calibration
 from steering_core.evaluation.recommendations import Bounds
 from steering_core.models import Model
-from steering_core.pipeline.stages import bounds, held_out, neutral
+from steering_core.pipeline.cells import each_cell
+from steering_core.pipeline.stages import PLAIN, Stages
+from steering_core.pipeline.wanted import bounds, held_out, neutral
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Bench
 from steering_core.scores.summary import summarise
+from steering_core.spec import Spec
 from steering_core.vectors.vector import Vector
 
+Rows = list[dict[str, Any]]
+Measure = Callable[[Run, Model, Concept, Sequence[Vector]], Rows]
 
-def calibrated(
-    run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool
-) -> list[dict[str, Any]]:
+
+def measured(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
+    """The rows that `measure` makes of every (model, concept) cell of a run from the vectors of its grid.
+
+    A cell that fails has no rows; `run.raise_failures` raises its error.
+    """
+    rows: Rows = []
+
+    def cell(run: Run, model: Model, concept: Concept) -> None:
+        rows.extend(measure(run, model, concept, stages.derive_vectors(run, model, concept)))
+
+    each_cell(run, cell, stages)
+    return rows
+
+
+def calibrated(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool) -> Rows:
     """Rows of the largest alpha within the spec's bounds for every candidate vector; KL alone without `texts`."""
     scores, found = run.spec.scores, calibration(run, model, concept, vectors)
     at = found.within(bounds(run.spec), neutral("validation", scores), texts)
@@ -35,7 +52,7 @@ def calibration(run: Run, model: Model, concept: Concept, vectors: Sequence[Vect
     return Calibration(Bench(model, concept), run.store, directions, spec)
 
 
-def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], kl: float) -> list[dict[str, Any]]:
+def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], kl: float) -> Rows:
     """Rows of every vector's effect on validation items at the dose where it moves neutral next tokens by `kl` nats."""
     scores, calibrating = run.spec.scores, calibration(run, model, concept, vectors)
     within = Bounds(scores.max_perplexity_ratio, kl)
@@ -58,7 +75,7 @@ def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], k
     return sorted(rows, key=lambda row: -row["effect"] if row["effect"] is not None else math.inf)
 
 
-def over_layers(run: Run, layers: str | tuple[int, ...]) -> Run:
-    """The run with another choice of layers in its grid."""
-    grid = run.spec.generations.model_copy(update={"layers": layers})
-    return replace(run, spec=run.spec.model_copy(update={"generations": grid}))
+def over_layers(spec: Spec, layers: Literal["all"] | tuple[int, ...]) -> Spec:
+    """The spec with another choice of layers in its grid."""
+    grid = spec.generations.model_copy(update={"layers": layers})
+    return spec.model_copy(update={"generations": grid})

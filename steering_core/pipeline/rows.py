@@ -1,0 +1,78 @@
+"""Concepts, pairs, items and prompts as rows of the store."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from steering_core.concepts import SIDES, Concept, Item, Side
+from steering_core.models import Model
+from steering_core.prompts import Prompt, pair_prompt
+from steering_core.store import Store
+
+
+def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list[Prompt]:
+    """Have the store hold `concepts` with their pairs as `model` reads them; the prompts, each once."""
+    prompts: dict[str, Prompt] = {}
+    rows: list[dict[str, Any]] = []
+    for concept in concepts:
+        for ordinal, pair in enumerate(concept.pairs):
+            for side in SIDES:
+                prompt = pair_prompt(model, concept, pair, side)
+                prompts[prompt.prompt_id] = prompt
+                rows.append(pair_row(concept, ordinal, side, prompt))
+    store.append("concepts", [concept_row(concept) for concept in concepts])
+    store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
+    store.append("pairs", rows)
+    store.append("items", [item_row(concept, item) for concept in concepts for item in concept.items])
+    return list(prompts.values())
+
+
+def concept_row(concept: Concept) -> dict[str, Any]:
+    """A concept as a row of the store's table."""
+    return {
+        "concept_id": concept.concept_id,
+        "name": concept.name,
+        "description": concept.description,
+        "chat": concept.chat,
+        "n_pairs": len(concept.pairs),
+        "n_prompts": len(concept.prompts),
+        "n_items": len(concept.items),
+        "definition": concept.model_dump_json(exclude={"card"}),
+    }
+
+
+def pair_row(concept: Concept, ordinal: int, side: Side, prompt: Prompt) -> dict[str, Any]:
+    """One side of a concept's pair as a row of the store's table."""
+    pair_id = concept.pairs[ordinal].pair_id
+    return {
+        "concept_id": concept.concept_id,
+        "tokenizer_id": prompt.tokenizer_id,
+        "pair_id": pair_id,
+        "ordinal": ordinal,
+        "side": side,
+        "split": concept.splits[pair_id],
+        "prompt_id": prompt.prompt_id,
+    }
+
+
+def item_row(concept: Concept, item: Item) -> dict[str, Any]:
+    """A held-out item as a row of the store's table."""
+    return {
+        "concept_id": concept.concept_id,
+        "item_id": item.item_id,
+        "split": concept.item_splits[item.item_id],
+        "prompt": item.prompt,
+        "matching": item.matching,
+        "not_matching": item.not_matching,
+    }
+
+
+def prompt_row(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row of the store's table."""
+    return {
+        "prompt_id": prompt.prompt_id,
+        "tokenizer_id": prompt.tokenizer_id,
+        "text": prompt.text,
+        "tokens": list(prompt.tokens),
+        "n_tokens": len(prompt.tokens),
+        "response_start": prompt.response_start,
+    }
