@@ -1,7 +1,6 @@
 """Vectors between the store and files: the form is the file's ending."""
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from steering_core.exports import gguf, pytorch, safetensors
 from steering_core.exports.vector_file import Entry, VectorFile, foreign
 from steering_core.foundation.errors import VectorError, VectorFileError
+from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import library
@@ -62,14 +62,8 @@ def export_vectors(store: Store, vectors: Sequence[Vector], path: Path) -> None:
     )
     known = {row["vector_id"]: row for row in rows}
     entries = tuple(_entry(vector, known.get(vector.vector_id)) for vector in vectors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with new_file(path, VectorFileError) as temporary:
         form.write(temporary, VectorFile(ModelIdentity(**model), entries))
-        temporary.replace(path)
-    except OSError as error:
-        raise VectorFileError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def import_vectors(store: Store, path: Path, model: Model | None = None, name: str | None = None) -> list[Vector]:
