@@ -39,7 +39,7 @@ def writable_path(path: Path, error: type[SteerflowError]) -> Path:
         str(path).encode()
         target = Path(os.path.realpath(path))
         if target.is_dir():
-            raise error(f"{shown_path(path)} is a folder: name a file in it")
+            raise error(f"{shown_path(path)} cannot be written, it is a folder: name a file in it")
         target.lstat()
     except FileNotFoundError:
         return target
@@ -48,7 +48,7 @@ def writable_path(path: Path, error: type[SteerflowError]) -> Path:
     except ValueError:  # a zero byte, or half of a surrogate pair
         raise error(f"{shown_path(path)} is no name that a file can have") from None
     if not target.is_file():
-        raise error(f"{shown_path(path)} is a pipe, a device or a loop of links: name a regular file, or a new one")
+        raise error(f"{shown_path(path)} cannot be written, it is a pipe or a device: name a regular file")
     return target
 
 
