@@ -40,6 +40,7 @@ from steering_core.foundation.errors import (
     SpecError,
     VectorError,
 )
+from steering_core.foundation.key_names import API_KEY, checked_key_name
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import Strict, checked, read_yaml, shown
@@ -211,18 +212,26 @@ Answer: {text}
 How far does it show? Reply with one whole number from 0 (not at all) to 10 (completely), and nothing else."""
 
 
+def _key_name(name: str) -> str:
+    try:
+        return checked_key_name(name)
+    except SettingError as error:
+        raise ValueError(str(error)) from None
+
+
 class JudgeSpec(Strict):
     """A language model that rates texts: a local one, or one behind an OpenAI-compatible `endpoint` (http://…/v1).
 
     `prompt` asks for a number from 0 to 10, and holds {text} and, where wanted, {prompt} and {concept}. `key_from` is
-    the environment's variable that holds the endpoint's key; the key itself is never written into a spec.
+    the environment's variable that holds the endpoint's key, its name ending in _KEY or _TOKEN; the key itself is never
+    written into a spec.
     """
 
     model: Name
     endpoint: Annotated[str, Field(pattern=r"^https?://", max_length=MAX_NAME)] | None = None
     prompt: Annotated[str, Field(max_length=MAX_WORDING)] = JUDGE_PROMPT
     max_tokens: Annotated[int, Within(1, 4096)] = 16
-    key_from: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=MAX_NAME)] = "OPENAI_API_KEY"
+    key_from: Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_key_name)] = API_KEY
     retries: Annotated[int, Within(0, 10)] = 3
     timeout: Annotated[float, Within(0.01, 3600)] = 120.0
     at_once: Annotated[int, Within(1, 64)] = 4

@@ -14,6 +14,7 @@ from steering_core.store import Store
 
 MODEL = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}
 MODEL |= {"dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512}
+MODEL |= {"template": None, "system_role": None}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from steering_core.explorer.kept import MOST, Kept
 from steering_core.store import Store
 
 ROW = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9} | {
-    "dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512
+    "dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512,
+    "template": None, "system_role": None
 }  # fmt: skip
 
 

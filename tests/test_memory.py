@@ -26,8 +26,8 @@ from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model, memory, open_model
-from steering_core.pipeline import stages
 from steering_core.pipeline.discover import run
+from steering_core.pipeline.rows import store_pairs
 from steering_core.prompts import Prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -289,7 +289,7 @@ def test_the_plan_says_the_peak_that_the_run_then_has(folder: Path, concept: Con
     (row,) = json.loads(CliRunner().invoke(plan.app, command).stdout)
     with open_model(str(folder)) as opened:
         weights = opened.memory.footprint.weights
-        asked = stages.store_pairs(Store(tmp_path / "other"), opened, [concept])
+        asked = store_pairs(Store(tmp_path / "other"), opened, [concept])
         took = held(lambda: extract(opened, Store(tmp_path / "store"), asked, range(6), "response"))
     assert weights + took <= row["peak_memory"] * NEAR
     assert row["peak_memory"] < weights + 64 * (256 * 3072 + 2 * opened_logits(folder)) * NEAR

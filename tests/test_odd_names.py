@@ -1,5 +1,6 @@
 """Names and paths that no file should have, in every place that takes one: one error each, at once, no traceback."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,11 @@ from steering_core.foundation.errors import (
 from steering_core.foundation.user_files import file_bytes, file_text
 from steering_core.models.model import model_folder
 from steering_core.spec import load_spec
+from steering_core.store import Store
+from steering_core.vectors import library
 from steering_core.vectors.methods import method_name
+from tests.stored import identity
+from tests.test_vector_files import vector
 
 SECONDS = 3.0
 NAMES = ("long", "longer", "zero byte", "nobody", "pipe", "folder", "device", "loop", "absent", "proc", "broken text")
@@ -112,6 +117,50 @@ def test_every_verb_refuses_an_odd_name(
     begun = time.perf_counter()
     found = CliRunner().invoke(app, arguments(odd(ending)))
     assert refused(found), found.exception
+    assert time.perf_counter() - begun < SECONDS
+
+
+OUTPUTS: dict[str, tuple[str, Callable[[str], list[str]]]] = {
+    "report": (".html", lambda name: ["report", "-o", name]),
+    "store export": (".csv", lambda name: ["store", "export", "SELECT 1 AS one", name]),
+    "vectors export": (".safetensors", lambda name: ["vectors", "export", "planted", "--to", name]),
+    "concepts new": (".yaml", lambda name: ["concepts", "new", "brave", "--out", name]),
+}
+WRITABLE = ("absent", "nobody")  # for a file that is to be written, names like any other
+
+
+@pytest.mark.parametrize("verb", OUTPUTS)
+def test_every_verb_that_writes_a_file_refuses_an_odd_name(
+    odd: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    verb: str,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEERFLOW_STORE", str(store.root))
+    store.append("models", [dataclasses.asdict(identity())])
+    library.save(store, [vector()], "planted")
+    ending, arguments = OUTPUTS[verb]
+    name = odd(ending)
+    begun = time.perf_counter()
+    found = CliRunner().invoke(app, arguments(name))
+    assert time.perf_counter() - begun < SECONDS
+    if request.node.callspec.params["odd"] in WRITABLE:
+        assert (found.exception, Path(name).stat().st_size > 0) == (None, True)
+    else:
+        assert refused(found), found.exception
+    assert not list(tmp_path.rglob(f".{os.getpid()}-*"))
+
+
+@pytest.mark.parametrize("verb", [["sql", "SELECT 1"], ["store", "info"], ["report"], ["runs"]], ids=" ".join)
+def test_every_verb_refuses_an_odd_address_of_a_store(odd: Callable[[str], str], verb: list[str]) -> None:
+    begun = time.perf_counter()
+    for name in (odd(""), f"foo://{odd('')}", f"file://{odd('')}"):
+        found = CliRunner().invoke(app, [*verb, "--store", name])
+        assert refused(found), (name, found.exception)
+        str(found.exception).encode()
     assert time.perf_counter() - begun < SECONDS
 
 

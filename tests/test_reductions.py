@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steering_core.activations.reductions import apart, norms_of, weighted_sums
+from steering_core.activations.reductions import in_own_buffer, norms_of, weighted_sums
 from steering_core.backend.mlx import mx
 
 SHAPES = [(7, 33, 576, 3), (3, 5, 130, 2), (1, 1, 64, 1), (2, 3, 65, 1)]  # rows, tokens, width (odd too), choices
@@ -30,5 +30,5 @@ def test_norms_of_float16_do_not_overflow() -> None:
 def test_apart_changes_no_value() -> None:
     """It is about where the array lies."""
     x = mx.array(np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32))
-    assert mx.array_equal(apart(x), x)
-    assert apart(x).shape == x.shape
+    assert mx.array_equal(in_own_buffer(x), x)
+    assert in_own_buffer(x).shape == x.shape

@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import EndpointError, SpecError
+from steering_core.foundation.endpoint import Endpoint
+from steering_core.foundation.errors import EndpointError, SettingError, SpecError
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
@@ -234,6 +235,21 @@ def test_a_rating_is_the_one_number_in_a_reply(reply: str, rating: float | None)
         ("{judge: {model: m, prompt: '{text} {answer}'}}", "must hold {text}"),
         ("{judge: {model: m, prompt: '{text} {'}}", "not a template"),
         ("{judge: {model: m, key_from: sk-123}}", "judge.key_from"),
+        *(
+            (f"{{judge: {{model: m, endpoint: http://h/v1, key_from: {name}}}}}", f"judge.key_from: '{name}' is no env")
+            for name in (
+                "PREFECT_API_AUTH_STRING",
+                "PREFECT_API_KEY",
+                "STEERFLOW_TOKEN",
+                "AWS_SECRET_ACCESS_KEY",
+                "HOME",
+                "DATABASE_URL",
+                "openai_api_key",
+                "_KEY",
+                "MY_KEYS",
+                "MY_TOKEN_PATH",
+            )
+        ),
         ("{judge: {modle: m}}", "did you mean 'model'"),
     ],
 )
@@ -241,3 +257,13 @@ def test_a_judge_that_cannot_be_asked_is_refused(tmp_path: Path, scores: str, sa
     (tmp_path / "spec.yaml").write_text(f"models: [a]\nconcepts: [b]\nscores: {scores}\n")
     with pytest.raises(SpecError, match=said_so):
         load_spec(tmp_path / "spec.yaml")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "HF_TOKEN", "MY_2ND_KEY"])
+def test_a_key_comes_from_a_variable_that_is_named_like_one(name: str) -> None:
+    assert JudgeSpec(model="m", key_from=name).key_from == name
+
+
+def test_no_endpoint_is_made_that_sends_another_variable() -> None:
+    with pytest.raises(SettingError, match="'PREFECT_API_AUTH_STRING' is no environment variable that may be sent"):
+        Endpoint("http://localhost/v1", "m", key_from="PREFECT_API_AUTH_STRING")

@@ -9,6 +9,7 @@ import numpy as np
 from steering_core.authoring.lint.probe import bag, baseline_auc
 from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.output_files import write_text
 from steering_core.foundation.user_files import file_text, is_file
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
@@ -88,4 +89,4 @@ def write_results(page: Path, table: str) -> None:
     _, closed, after = rest.partition(END)
     if not found or not closed:
         raise ConceptError(f"{page} has no place for the table: it needs the lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    write_text(page, f"{before}{BEGIN}\n{table}\n{END}{after}", ConceptError)

@@ -1,7 +1,6 @@
 """A concept as a YAML file that people read and edit."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import yaml
 
 from steering_core.concepts.concept import Concept
 from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.output_files import writable_path, write_text
 
 FIRST = ("name", "description", "chat", "card", "instructions", "words")
 _BREAKS = "\x85\u2028\u2029\r"
@@ -47,26 +47,13 @@ def write_concept(concept: Concept, path: Path, replace: bool = False) -> None:
 
 def write_new(text: str, path: Path, replace: bool = False) -> None:
     """Write a text to a file, whole or not at all. Raises ConceptError where the file is there, or cannot be."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        refuse_replacing(path, replace)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as fault:
-        raise ConceptError(f"{path} cannot be written: {fault.strerror}") from fault
+    refuse_replacing(path, replace)
+    write_text(path, text, ConceptError)
 
 
 def refuse_replacing(path: Path, replace: bool) -> None:
     """Raises ConceptError where the file is there already, unless it may be replaced, and where no file can be."""
-    try:
-        there = path.exists()
-    except OSError as fault:
-        raise ConceptError(f"{path} cannot be written: {fault.strerror}") from fault
-    if there and not replace:
+    if writable_path(path, ConceptError).exists() and not replace:
         raise ConceptError(f"{path} is there already: name another file with --out, or add --force")
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from steering_core.foundation.errors import OutputError
+from steering_core.foundation.output_files import write_text
 from steering_core.reports.page import report_page
 from steering_core.reports.printing import console
 from steering_core.store import Store, default_store
@@ -21,5 +23,5 @@ def report(
 ) -> None:
     """Write verdicts, pictures, leaderboards and sample texts as one HTML file that needs nothing else."""
     page = report_page(Store.existing(store or default_store()), model, concept)
-    output.write_text(page, encoding="utf-8")
+    write_text(output, page, OutputError)
     console().print(f"{output.resolve()} ({len(page) / 1024:.0f} KiB)", soft_wrap=True)

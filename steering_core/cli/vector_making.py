@@ -12,6 +12,7 @@ from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LA
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.output_files import new_file
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
@@ -152,5 +153,6 @@ def chart(
     ]
     if not rows:
         raise VectorError("the store has no qualities of such vectors: run a spec, or `steer vectors derive`")
-    drawing(rows).save(str(to), scale_factor=2)
+    with new_file(to, VectorError) as temporary:
+        drawing(rows).save(str(temporary), scale_factor=2)
     typer.echo(str(to))

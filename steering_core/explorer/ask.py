@@ -42,6 +42,7 @@ class Ask:
 
     def __init__(self, store: Store, seconds: float = MAX_SECONDS, memory: int = MEMORY) -> None:
         self._seconds = seconds
+        self._store = store
         self._own = store.connect()
         lock(self._own, store, MEMORY)
         self._own_turns = threading.BoundedSemaphore(OWN_AT_ONCE)
@@ -72,7 +73,9 @@ class Ask:
         timer = threading.Timer(self._seconds, cursor.interrupt)
         try:
             timer.start()
-            rows: pa.Table = cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS).to_arrow_table()
+            rows: pa.Table = self._store.read(
+                lambda: cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS).to_arrow_table()
+            )
         except duckdb.InterruptException as error:
             raise QueryError(f"stopped after {self._seconds:g} s: use `steer sql` for this query") from error
         except duckdb.Error as error:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from steering_core.explorer.forms import written
 from steering_core.explorer.resident import address_space, held_by
 from steering_core.explorer.statement import check, system_names, views_of
-from steering_core.foundation.errors import QueryError, SteerflowError
+from steering_core.foundation.errors import QueryError, SteerflowError, StoreError
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
@@ -68,13 +68,13 @@ class Box:
     """A store's locked connection, and the limits within which it answers."""
 
     def __init__(self, store: str, memory: int, seconds: float) -> None:
-        opened = Store.existing(store)
+        self._store = Store.existing(store)
         self._memory, self._seconds, self._size = memory, seconds, 0
         self._threads = min(MAX_THREADS, os.cpu_count() or 1)
-        self._connection = opened.connect()
+        self._connection = self._store.connect()
         self._connection.execute(f"SET threads = {self._threads}")
         self._views, self._system = views_of(self._connection), system_names(self._connection)
-        lock(self._connection, opened, memory * 3 // 4)
+        lock(self._connection, self._store, memory * 3 // 4)
         written(self._rows("SELECT 1 AS warm", 1), "arrow")  # so that no question pays for what the first one loads
 
     def limit(self) -> None:
@@ -103,7 +103,7 @@ class Box:
             return Reply("answer", cut=cut), _small(content)
         except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
             return _refused(f"the query needs more than {shown_size(self._memory)} of memory: {INSTEAD}")
-        except (duckdb.Error, QueryError, pa.ArrowException, UnicodeError) as error:
+        except (duckdb.Error, StoreError, pa.ArrowException, UnicodeError) as error:
             return _refused(_paragraph(str(error)))
         except Exception as error:  # noqa: BLE001  (it goes into the server's log, and the next question is answered)
             return Reply("fault", f"{type(error).__name__}: {error}"[:MAX_MESSAGE]), b""
@@ -111,7 +111,7 @@ class Box:
     def _rows(self, sql: str, max_rows: int) -> pa.Table:
         with self._connection.cursor() as cursor:
             check(cursor, sql, self._views, self._system)
-            rows: pa.Table = cursor.sql(sql).limit(max_rows).to_arrow_table()
+            rows: pa.Table = self._store.read(lambda: cursor.sql(sql).limit(max_rows).to_arrow_table())
         return rows
 
     def _bound_time(self) -> None:

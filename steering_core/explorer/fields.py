@@ -12,8 +12,8 @@ LEAST = 1e-9  # what is smaller does nothing, or is no float32
 
 
 def _strength(value: float) -> float:
-    if value and not LEAST <= abs(value) <= MOST:
-        raise ValueError(f"a strength is 0 or between {LEAST:g} and {MOST:g}, with either sign")
+    if value and abs(value) < LEAST:
+        raise ValueError(f"a strength is 0 or at least {LEAST:g}, with either sign")
     return value
 
 
@@ -26,7 +26,7 @@ def _operation(name: str) -> str:
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Strength = Annotated[Real, AfterValidator(_strength)]
+Strength = Annotated[Real, Field(ge=-MOST, le=MOST), AfterValidator(_strength)]
 ModelName = Annotated[str, Field(min_length=1, max_length=300)]
 OperationName = Annotated[str, AfterValidator(_operation), Field(json_schema_extra={"enum": list(OPERATIONS)})]
 VectorName = Annotated[str, Field(min_length=1, max_length=200)]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from steering_core.exports import gguf, numpy_files, pytorch, safetensors
 from steering_core.exports.foreign import Reading, Tensors, check_operation, layers_of
 from steering_core.exports.vector_file import Entry, Operation, VectorFile, imported
 from steering_core.foundation.errors import VectorError, VectorFileError
+from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import algebra, library
@@ -72,14 +72,8 @@ def export_vectors(
     )
     known = {row["vector_id"]: row for row in rows}
     entries = tuple(_entry(vector, known.get(vector.vector_id)) for vector in vectors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with new_file(path, VectorFileError) as temporary:
         form.write(temporary, VectorFile(ModelIdentity(**model), entries, operation))
-        temporary.replace(path)
-    except OSError as error:
-        raise VectorFileError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return list(vectors)
 
 

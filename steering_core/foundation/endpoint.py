@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 
 from steering_core.foundation.errors import EndpointError
+from steering_core.foundation.key_names import API_KEY, checked_key_name
 from steering_core.foundation.keys import seed_from
 from steering_core.foundation.validation import shortened
 
-API_KEY = "OPENAI_API_KEY"
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
 MENDS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # states of a server that time may mend
 
@@ -43,7 +43,8 @@ class Answer:
 class Endpoint:
     """A base URL such as http://localhost:8080/v1, and a model there.
 
-    The key in the environment's variable `key_from` is sent where it is set. A question that meets a busy or absent
+    The key in the environment's variable `key_from` is sent where it is set; SettingError for a name that
+    `checked_key_name` refuses. A question that meets a busy or absent
     server is asked again, `retries` times at most.
     """
 
@@ -52,6 +53,9 @@ class Endpoint:
     key_from: str = API_KEY
     timeout: float = 120.0
     retries: int = 3
+
+    def __post_init__(self) -> None:
+        checked_key_name(self.key_from)
 
     def answers(self, asked: Sequence[Messages], sampling: Sampling, at_once: int = 1) -> Iterator[Answer]:
         """The answer to each conversation, in their order. Raises EndpointError where the server gives none."""

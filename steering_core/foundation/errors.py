@@ -24,6 +24,7 @@
     │   ├── VectorAmbiguous  a name that several vectors go by
     │   ├── VectorMismatch   a vector of another model, width or layer
     │   └── VectorFileError  a vector file that cannot be read or written
+    ├── OutputError          a report that cannot be written where it should be
     ├── SettingError         an environment variable that cannot be read
     ├── EndpointError        a server of OpenAI's form that cannot be used
     ├── RunIncomplete        some cells of a run failed; the others are stored
@@ -134,6 +135,10 @@ class VectorFileError(VectorError):
 
 class VectorMismatch(VectorError):
     """A vector of another model, width or layer than the one it is applied to."""
+
+
+class OutputError(SteerflowError):
+    """A report that cannot be written where it should be."""
 
 
 class SettingError(SteerflowError):

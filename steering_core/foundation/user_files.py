@@ -61,9 +61,9 @@ class _Opened:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | _NOT_BLOCKING)
         except OSError as fault:
-            raise error(f"{_named(path)} cannot be read: {fault.strerror or fault}") from None
+            raise error(f"{shown_path(path)} cannot be read: {fault.strerror or fault}") from None
         except ValueError:  # a zero byte, or half of a surrogate pair
-            raise error(f"{_named(path)} is no name that a file can have") from None
+            raise error(f"{shown_path(path)} is no name that a file can have") from None
         try:
             self._check(os.fstat(self._descriptor))
         except SteerflowError:
@@ -77,7 +77,7 @@ class _Opened:
             while len(found) <= self._most and (piece := os.read(self._descriptor, _PIECE)):
                 found += piece
         except OSError as fault:
-            raise self._error(f"{_named(self._path)} cannot be read: {fault.strerror or fault}") from None
+            raise self._error(f"{shown_path(self._path)} cannot be read: {fault.strerror or fault}") from None
         if len(found) > self._most:
             raise self._error(self._too_large())
         return bytes(found)
@@ -88,18 +88,18 @@ class _Opened:
 
     def _check(self, about: os.stat_result) -> None:
         if stat.S_ISDIR(about.st_mode):
-            raise self._error(f"{_named(self._path)} is a folder, not a file: name one file in it")
+            raise self._error(f"{shown_path(self._path)} is a folder, not a file: name one file in it")
         if not stat.S_ISREG(about.st_mode):
-            raise self._error(f"{_named(self._path)} is no regular file: save what it gives in one, and name that")
+            raise self._error(f"{shown_path(self._path)} is no regular file: save what it gives in one, and name that")
         if about.st_size > self._most:
             raise self._error(self._too_large())
 
     def _too_large(self) -> str:
         size = f"{self._most >> 20:,} MB" if self._most >> 20 else f"{self._most:,} bytes"
-        return f"{_named(self._path)} is larger than {size}, the most that is read of such a file: cut it first"
+        return f"{shown_path(self._path)} is larger than {size}, the most that is read of such a file: cut it first"
 
 
-def _named(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """The path as messages show it: what cannot be printed is escaped, and a very long one is cut."""
     text = str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return text if len(text) <= 300 else f"{text[:200]}… ({len(text):,} letters)"

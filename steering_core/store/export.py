@@ -1,9 +1,11 @@
 """Export: a slice of the store as one file that other tools read."""
 
-import os
 from pathlib import Path
 
+import duckdb
+
 from steering_core.foundation.errors import StoreError
+from steering_core.foundation.output_files import new_file
 from steering_core.store.store import Store
 
 _FORMATS = {".parquet": "FORMAT parquet, COMPRESSION zstd", ".csv": "FORMAT csv, HEADER", ".json": "FORMAT json, ARRAY"}
@@ -16,14 +18,12 @@ def export_query(store: Store, sql: str, to: Path) -> int:
     """
     if to.suffix not in _FORMATS:
         raise StoreError(f"cannot export to {to}: name a file that ends in {', '.join(_FORMATS)}")
-    temporary = to.with_name(f".{to.name}.{os.getpid()}")
-    with store.connect() as connection:
-        connection.register("exported", store.answer(sql))
+    with new_file(to, StoreError) as temporary, store.connect() as connection:
+        rows = store.answer(sql)
+        connection.register("exported", rows)
+        path = str(temporary).replace("'", "''")
         try:
-            count = connection.sql("SELECT count(*) FROM exported").fetchall()[0][0]
-            path = str(temporary).replace("'", "''")
             connection.execute(f"COPY exported TO '{path}' ({_FORMATS[to.suffix]})")
-            temporary.replace(to)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return int(count)
+        except duckdb.IOException as error:
+            raise StoreError(f"{to} cannot be written ({error}): name another file") from error
+    return int(rows.num_rows)

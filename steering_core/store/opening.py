@@ -24,6 +24,8 @@ def default_store() -> str:
 def folder_at(address: str | os.PathLike[str] | None) -> Folder:
     """The folder at a path or URL, whether or not there is a store. Raises StoreError for an address of no folder."""
     where = str(address or default_store())
+    if where != where.encode(errors="replace").decode():  # half of a surrogate pair: no message could show it
+        raise StoreError(f"there can be no store at {where!r:.300}: it is no UTF-8, name another with --store")
     if "://" in where:
         from steering_core.store.objects import ObjectFolder  # loads fsspec: only where it is needed
 

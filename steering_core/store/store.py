@@ -5,9 +5,9 @@ import datetime
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -26,6 +26,7 @@ __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
 IN_USE = "in-use"
 _TIMES = 5  # that a query is asked while files go from under it
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Store:
@@ -143,10 +144,29 @@ class Store:
         Columns of one name are told apart as DuckDB does it: a, a_1. A damaged file that it meets is set aside with a
         warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses.
         """
+        return self._again(lambda: self._query_mended(sql, parameters, tables))
+
+    def read(self, question: Callable[[], T]) -> T:
+        """What `question` reads through a connection of its own, while every file stays where it is.
+
+        The question should be short: a compaction waits for it, and merging is put off until the next time. It is asked
+        again where another machine merged an object that it was about to read. DuckDB's errors come as they are.
+        """
+        return self._again(lambda: self._steady(question))
+
+    def _again(self, question: Callable[[], T]) -> T:
         for _ in range(_TIMES):
             with contextlib.suppress(FileNotFoundError):  # an object that another machine merged: listed again
-                return self._query_mended(sql, parameters, tables)
+                return question()
         raise StoreError(f"files of {self.root} change faster than they can be read: run again in a moment")
+
+    def _steady(self, question: Callable[[], T]) -> T:
+        with self.folder.reading():
+            try:
+                return question()
+            except duckdb.Error:
+                self.folder.raise_failure()
+                raise
 
     def _query_mended(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
         try:
@@ -164,18 +184,10 @@ class Store:
         for name, table in tables.items():
             connection.register(name, table)
         try:
-            with self.folder.reading():
-                found = connection.sql(sql, params=list(parameters))
-                if found is None:
-                    raise QueryError(f"this is no query, it has no rows: {sql!r:.80}")
-                if len(set(found.columns)) < len(found.columns):
-                    found = found.select("*")  # a second column `a` becomes `a_1`: rows have one value a name
-                return found.to_arrow_table()
+            return self._steady(lambda: _rows(connection, sql, parameters))
         except DAMAGE:
-            self.folder.raise_failure()
             raise
         except duckdb.Error as error:
-            self.folder.raise_failure()
             raise QueryError(str(error)) from error
         finally:
             for name in tables:
@@ -207,6 +219,16 @@ class Store:
         self.folder.attach(connection)
         define_views(connection, self.folder)
         return connection
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> pa.Table:
+    """The rows of a query, their columns told apart. Raises QueryError for a statement without rows."""
+    found = connection.sql(sql, params=list(parameters))
+    if found is None:
+        raise QueryError(f"this is no query, it has no rows: {sql!r:.80}")
+    if len(set(found.columns)) < len(found.columns):
+        found = found.select("*")  # a second column `a` becomes `a_1`: rows have one value a name
+    return found.to_arrow_table()
 
 
 def connect(url: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:

@@ -62,12 +62,12 @@ class Completion(BaseModel):
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[Real, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[Real, Field(gt=0, le=1)] | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**63)] | None = None
+    top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     n: Annotated[Whole, Field(ge=1, le=MAX_CHOICES)] | None = None
-    stop: Annotated[str, Field(min_length=1, max_length=100)] | list[str] | None = None
+    stop: Annotated[str, Field(min_length=1, max_length=100)] | Annotated[list[str], Field(max_length=8)] | None = None
     stream: Flag | None = None
-    stream_options: dict[str, Any] | None = None
+    stream_options: Annotated[dict[str, Any], Field(max_length=16)] | None = None
     tools: Any = None
     logprobs: Any = None
     logit_bias: Any = None
@@ -86,8 +86,8 @@ class Completion(BaseModel):
     @field_validator("stop")
     @classmethod
     def _few(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(stop, list) and (len(stop) > 8 or any(not 0 < len(s) <= 100 for s in stop)):
-            raise ValueError("at most 8 strings of at most 100 characters")
+        if isinstance(stop, list) and any(not 0 < len(text) <= 100 for text in stop):
+            raise ValueError("at most 8 strings of 1 to 100 characters")
         return stop
 
     @field_validator(

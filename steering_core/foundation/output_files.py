@@ -1,0 +1,58 @@
+"""Files that people name to be written: the one way in which reports, exports, charts and concepts are.
+
+A pipe without a reader would be waited for, a device would swallow what is written; each is one error instead, and so
+is a name that no file can have. A file appears when it is whole.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from steering_core.foundation.errors import SteerflowError
+from steering_core.foundation.user_files import shown_path
+
+
+@contextlib.contextmanager
+def new_file(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
+    """A temporary file of the same suffix, which takes the place of `path` at the end of the `with`, or disappears.
+
+    Folders on the way are made; a link is followed. Raises `error` where no regular file can be, or be written, there.
+    """
+    try:
+        target = writable_path(path, error)
+        temporary = target.with_name(f".{os.getpid()}-{target.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as fault:
+        raise error(f"{shown_path(path)} cannot be written ({fault.strerror or fault}): name another file") from None
+
+
+def writable_path(path: Path, error: type[SteerflowError]) -> Path:
+    """The path behind all links of `path`. Raises `error` where something else than a regular file is there."""
+    try:
+        os.fsencode(path)
+        str(path).encode()
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise error(f"{shown_path(path)} cannot be written, it is a folder: name a file in it")
+        target.lstat()
+    except FileNotFoundError:
+        return target
+    except OSError as fault:
+        raise error(f"{shown_path(path)} cannot be written ({fault.strerror or fault}): name another file") from None
+    except ValueError:  # a zero byte, or half of a surrogate pair
+        raise error(f"{shown_path(path)} is no name that a file can have") from None
+    if not target.is_file():
+        raise error(f"{shown_path(path)} cannot be written, it is a pipe or a device: name a regular file")
+    return target
+
+
+def write_text(path: Path, text: str, error: type[SteerflowError]) -> None:
+    """Write a text to `path`, as UTF-8, whole or not at all. Raises `error` as `new_file` does."""
+    with new_file(path, error) as temporary:
+        temporary.write_text(text, encoding="utf-8")
