@@ -7,16 +7,17 @@ A row a file is how a store looks that many short runs wrote. `written` appends 
 store of the same rows in one file.
 """
 
-import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.telling import options
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import TABLES, Store
@@ -26,17 +27,22 @@ from tests.tiny import save_tiny_model
 QUESTION = "SELECT count(*), max(value) FROM scores"
 
 
-def main() -> None:
-    """Print seconds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the part that is named; with `--tiny` both."""
+    parser = options(__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--run", action="store_true", help="a run on a tiny model, again beside 1,000 more files")
-    options = parser.parse_args()
-    if options.run:
-        run_again()
-        return
+    given = parser.parse_args(arguments)
+    if given.tiny or not given.run:
+        small_files(20 if given.tiny else given.files)
+    if given.tiny or given.run:
+        run_again(5 if given.tiny else 1000)
+
+
+def small_files(n: int) -> None:
+    """Print seconds of an open and a query, and of an append, with `n` files and with one."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = [score(i) for i in range(options.files)]
+        rows = [score(i) for i in range(n)]
         one = Path(folder) / "one"
         Store(one).append("scores", rows)
         least = opened_and_asked(one)
@@ -45,20 +51,20 @@ def main() -> None:
         scatter(Store(found), rows)
         began = time.perf_counter()
         Store(found).query(QUESTION)
-        print(f"{f'found, {options.files:,} files, opened the first time':44}{time.perf_counter() - began:8.3f} s")
+        print(f"{f'found, {n:,} files, opened the first time':44}{time.perf_counter() - began:8.3f} s")
         line(f"found, {count(found):,} files, opened again", opened_and_asked(found), least)
         written = Path(folder) / "written"
         store = Store(written)
         began = time.perf_counter()
-        for row in rows[: options.files // 10]:
+        for row in rows[: n // 10]:
             store.append("scores", [row])
-        each = (time.perf_counter() - began) / (options.files // 10)
+        each = (time.perf_counter() - began) / (n // 10)
         print(f"{'an append, merging included':44}{each:8.3f} s")
-        line(f"written in {options.files // 10:,} appends, {count(written):,} files", opened_and_asked(written), least)
+        line(f"written in {n // 10:,} appends, {count(written):,} files", opened_and_asked(written), least)
 
 
-def run_again() -> None:
-    """Print seconds of a run whose results are all there, before and after 1,000 files more lie beside them."""
+def run_again(n: int) -> None:
+    """Print seconds of a run whose results are all there, before and after `n` files more lie beside them."""
     with tempfile.TemporaryDirectory() as folder:
         model = save_tiny_model(Path(folder) / "tiny")
         path = Path(folder) / "yes.yaml"
@@ -68,9 +74,9 @@ def run_again() -> None:
         grid = {"layers": [1, 2], "doses": [0.5], "prompts": 1, "max_tokens": 4}
         spec = Spec.model_validate({"models": [str(model)], "concepts": [str(path)], "generations": grid})
         root = Path(folder) / "store"
-        for name in ("first", "again", "with 1,000 files more", "again"):
+        for name in ("first", "again", f"with {n:,} files more", "again"):
             if name.startswith("with"):
-                scatter(Store(root), [score(i) for i in range(1000)])
+                scatter(Store(root), [score(i) for i in range(n)])
             began = time.perf_counter()
             run(spec, Store(root))
             print(f"{f'run, {name}':44}{time.perf_counter() - began:8.3f} s")
