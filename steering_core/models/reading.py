@@ -38,10 +38,11 @@ def reading_key(
     Until 0.2 an answer's tokens were joined to those of an open prompt, whatever the template makes of the whole
     conversation. A model whose text is read as it was keeps its key, and with it all that the store holds of it.
     """
-    now = [raw_text.encoded(_RAW), *_conversation(template)]
-    if not arguments and now == _read_before(tokenizer, template):
+    raw, conversation = raw_text.encoded(_RAW), _conversation(template)
+    before = tuple(tokenizer.encode(_RAW)), _conversation_before(tokenizer, conversation)
+    if not arguments and (raw, conversation) == before:
         return None
-    return content_key("reading", arguments, now)
+    return content_key("reading", arguments, [raw, *conversation])
 
 
 def _conversation(template: ChatTemplate) -> list[Tokens]:
@@ -54,13 +55,12 @@ def _conversation(template: ChatTemplate) -> list[Tokens]:
         return []
 
 
-def _read_before(tokenizer: "TokenizerWrapper", template: ChatTemplate) -> list[Tokens]:
-    """Tokens of the same texts as they were read until 0.2."""
-    raw = tuple(tokenizer.encode(_RAW))
-    if not template.exists:
-        return [raw]
+def _conversation_before(tokenizer: "TokenizerWrapper", conversation: list[Tokens]) -> list[Tokens]:
+    """Tokens of the same conversation as they were read until 0.2; nothing where the template refuses it now."""
+    if not conversation:
+        return []
     try:
         opened = tuple(tokenizer.apply_chat_template(_MESSAGES, add_generation_prompt=True))
     except Exception:  # noqa: BLE001  (a template may raise anything; such a conversation was not read at all)
-        return [raw]
-    return [raw, opened, opened + tuple(tokenizer.encode(_ANSWER, add_special_tokens=False))]
+        return []
+    return [opened, opened + tuple(tokenizer.encode(_ANSWER, add_special_tokens=False))]
