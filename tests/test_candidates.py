@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from steering_core.api.generate import generate as api
+from steering_core.api import generate as api
 from steering_core.candidates.cell import RANDOM, Cell, mirrored, unsteered
 from steering_core.candidates.chance import chance_controls
 from steering_core.candidates.combine import combined
