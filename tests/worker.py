@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
-from steering_core.pipeline import stages
+from steering_core.pipeline import discover
 from steering_core.spec import load_spec
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.export import export_query
 
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.scandir", "os.utime")
 VERBS: dict[str, Callable[[Store, str], object]] = {
-    "run": lambda store, spec: stages.run(load_spec(Path(spec)), store),
+    "run": lambda store, spec: discover.run(load_spec(Path(spec)), store),
     "compact": lambda store, spec: upkeep.compact(store),
     "gc": lambda store, spec: garbage.collect(store),
     "export": lambda store, spec: export_query(
