@@ -57,7 +57,7 @@ def test_new_scaffolds_a_file_that_loads_and_lint_says_what_is_missing(here: Pat
         steer("new", "mood")
     with pytest.raises(ConceptError, match="cannot be a concept's name"):
         steer("new", "../b", "--out", "x.yaml")
-    with pytest.raises(ConceptError, match="cannot be written: File name too long"):
+    with pytest.raises(ConceptError, match=r"cannot be written \(File name too long\)"):
         steer("new", "n" * 300)
     for name in ("123", "true", "1e5"):  # numbers and the like in YAML
         assert steer("new", name).exit_code == 0
@@ -110,7 +110,7 @@ def test_import_brings_rows_in_and_balances_letters(here: Path) -> None:
         steer(*given)
     with pytest.raises(ConceptError, match="go together"):
         steer("import", "train.jsonl", "--positive", "question")
-    with pytest.raises(ConceptError, match="both name the column 'question'"):
+    with pytest.raises(ConceptError, match="both name 'question'"):
         steer("import", "train.jsonl", "--positive", "question", "--negative", "question")
     with pytest.raises(ConceptError, match="name"):
         steer("import", "train.jsonl", "--name", "no good")

@@ -44,8 +44,8 @@ def test_generate_prints_what_the_api_gives(tiny: Model, tiny_folder: Path, vect
     for way in (["-v", "warm", "-a", "20"], ["-s", "20*warm"], ["-v", "warm", "-a", "20", "--stream"]):
         done = run(generate.app, tiny_folder, *options, *way)
         assert (done.exit_code, done.stdout) == (0, expected + "\n"), done.output
-    dose = vector.dose(20)
-    assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", str(dose)).stdout == expected + "\n"
+    milder = steer.generate(tiny, "Hello", vector, alpha=vector.alpha(5.0), sampling=SHORT)
+    assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", "5").stdout == milder + "\n"
 
 
 def test_a_vector_of_a_sibling_model_is_taken_where_that_is_allowed(
@@ -87,14 +87,19 @@ def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.
         (["-v", "warm", "-v", "warm", "-v", "warm", "-a", "1", "-a", "2"], "one each, or one for all"),
         (["-v", "warm", "--phase", "later"], "expected all, prompt or generation"),
         (["-v", "wrm"], "did you mean 'warm'"),
-        (["-v", "warm", "-a", "nan"], "a strength of nan is no number"),
-        (["-v", "warm", "--dose", "1e307"], "give --alpha or --dose a finite one"),
     ],
 )
 def test_options_that_do_not_fit_are_told(tiny_folder: Path, shelf: str, options: list[str], words: str) -> None:
     done = run(generate.app, tiny_folder, "Hello", "--store", shelf, *options)
     assert isinstance(done.exception, SteerflowError)
     assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("options", [["-a", "nan"], ["-a", "inf"], ["--dose", "1e307"], ["--dose", "30"]])
+def test_a_strength_beyond_all_bounds_is_told(tiny_folder: Path, shelf: str, options: list[str]) -> None:
+    done = run(generate.app, tiny_folder, "Hello", "--store", shelf, "-v", "warm", *options)
+    assert done.exit_code == 2
+    assert options[0] in done.output
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])
