@@ -101,18 +101,21 @@ def divergences(
 ) -> list[float]:
     """KL divergence of each intervention's next-token distribution after `prompt` from the unsteered one's, in nats.
 
-    KL(unsteered || steered), after Arditi et al. 2024; nan where logits are not finite.
+    KL(unsteered || steered), after Arditi et al. 2024; nan where logits are not finite. An intervention without
+    changes is 0, and nothing is computed for it: a BLAS may round a row in one batch otherwise than in another.
     """
-    fitting = [checked(model, prompt, intervention) for intervention in interventions]
-    rows = [(0, Intervention()), *((0, intervention) for intervention in fitting)]
-    trunk = grow(model, prompt, [()], [intervention for _, intervention in rows], work)
-    base = log_softmax(restart(trunk, rows[:1], _places(trunk, [1]), work))[0]  # (V,)
-    found = [0.0] * len(rows)
-    for chunk in _chunks(trunk, rows, 1):
+    rows = [(0, checked(model, prompt, intervention)) for intervention in interventions]
+    unsteered = (0, Intervention())
+    trunk = grow(model, prompt, [()], [intervention for _, intervention in (unsteered, *rows)], work)
+    base = log_softmax(restart(trunk, [unsteered], _places(trunk, [1]), work))[0]  # (V,)
+    found = [0.0 if np.isfinite(base).all() else float("nan")] * len(rows)
+    changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
+    for places in _chunks(trunk, [rows[r] for r in changing], 1):
+        chunk = [changing[place] for place in places]
         logits = log_softmax(restart(trunk, [rows[r] for r in chunk], _places(trunk, [1] * len(chunk)), work))
         for r, steered in zip(chunk, logits, strict=True):
             found[r] = float((np.exp(base) * (base - steered)).sum(dtype=np.float64))
-    return found[1:]
+    return found
 
 
 def _chunks(trunk: Trunk, rows: Sequence[tuple[int, Intervention]], kept: int) -> Iterator[list[int]]:
