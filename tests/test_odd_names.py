@@ -29,7 +29,7 @@ from steering_core.vectors.methods import method_name
 from tests.stored import identity
 from tests.test_vector_files import vector
 
-SECONDS = 3.0
+SECONDS = 30.0  # what waits for a pipe or a device would wait for ever; a busy machine takes seconds for the rest
 NAMES = ("long", "longer", "zero byte", "nobody", "pipe", "folder", "device", "loop", "absent", "proc", "broken text")
 
 
