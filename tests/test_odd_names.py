@@ -14,7 +14,7 @@ from steering_core.concepts import load_concept
 from steering_core.exports.files import FORMS
 from steering_core.foundation.errors import (
     ConceptError,
-    ModelNotFound,
+    ModelError,
     PromptError,
     SpecError,
     SteerflowError,
@@ -69,7 +69,7 @@ PLACES: dict[str, tuple[str, Callable[[str], object], type[SteerflowError]]] = {
     "a concept": (".yaml", load_concept, ConceptError),
     "a concept of rows": (".jsonl", load_concept, ConceptError),
     "a concept's name": ("", load_concept, ConceptError),
-    "a model": ("", model_folder, ModelNotFound),
+    "a model": ("", model_folder, ModelError),
     "a method's file": (".py", lambda name: method_name(f"{name}:f"), VectorError),
     **{
         f"a vector file {ending}": (ending, lambda name, read=form.read: read(Path(name)), VectorError)
