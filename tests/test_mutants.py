@@ -19,7 +19,7 @@ from steering_core.vectors.vector import Vector
 
 SEED = 22
 MUTANTS = 150  # of each form; thousands were tried once
-SECONDS = 10.0
+SECONDS = 5.0
 ROOM = 4 << 30  # bytes of address space beyond what is taken
 WIDTH = 32
 MODEL = ModelIdentity("0" * 20, "tiny", "llama", 4, WIDTH, 260, "float32", "none", "1" * 20, 512)

@@ -14,7 +14,8 @@ from steering_core.concepts import load_concept
 from steering_core.exports.files import FORMS
 from steering_core.foundation.errors import (
     ConceptError,
-    ModelError,
+    ModelNotFound,
+    ModelUnsupported,
     PromptError,
     SpecError,
     SteerflowError,
@@ -29,7 +30,7 @@ from steering_core.vectors.methods import method_name
 from tests.stored import identity
 from tests.test_vector_files import vector
 
-SECONDS = 30.0  # what waits for a pipe or a device would wait for ever; a busy machine takes seconds for the rest
+SECONDS = 3.0
 NAMES = ("long", "longer", "zero byte", "nobody", "pipe", "folder", "device", "loop", "absent", "proc", "broken text")
 
 
@@ -69,7 +70,7 @@ PLACES: dict[str, tuple[str, Callable[[str], object], type[SteerflowError]]] = {
     "a concept": (".yaml", load_concept, ConceptError),
     "a concept of rows": (".jsonl", load_concept, ConceptError),
     "a concept's name": ("", load_concept, ConceptError),
-    "a model": ("", model_folder, ModelError),
+    "a model": ("", model_folder, (ModelNotFound, ModelUnsupported)),
     "a method's file": (".py", lambda name: method_name(f"{name}:f"), VectorError),
     **{
         f"a vector file {ending}": (ending, lambda name, read=form.read: read(Path(name)), VectorError)
