@@ -99,7 +99,8 @@ def test_options_that_do_not_fit_are_told(tiny_folder: Path, shelf: str, options
 def test_a_strength_beyond_all_bounds_is_told(tiny_folder: Path, shelf: str, options: list[str]) -> None:
     done = run(generate.app, tiny_folder, "Hello", "--store", shelf, "-v", "warm", *options)
     assert done.exit_code == 2
-    assert options[0] in done.output
+    assert f"'{options[0]}'" in done.output
+    assert "Input should be less than or equal to" in done.output
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])
