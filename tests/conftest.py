@@ -2,16 +2,36 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.interventions.declarations import OPERATIONS
+from steering_core.interventions.operations import FUNCTIONS
 from steering_core.models import Model, open_model
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
+from steering_core.vectors.discovery import DISCOVERIES
+from steering_core.vectors.methods import METHODS
 from tests import toy
 from tests.machine import new_machine
 from tests.tiny import save_tiny_model
+
+REGISTRIES: tuple[dict[str, Any], ...] = (
+    METHODS, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _registries() -> Iterator[None]:
+    """What a test registers under a decorator is gone after it, so that no test sees another's method or metric."""
+    before = [dict(registry) for registry in REGISTRIES]
+    yield
+    for registry, kept in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(kept)
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,9 @@ def service(word: str, environment: Mapping[str, str], *options: str) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what concerns Prefect or steerflow."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "STEERFLOW_"))}
+    """This process's environment without what concerns Prefect, steerflow, or a `make` around it."""
+    left_out = ("PREFECT_", "STEERFLOW_", "MAKE", "MFLAGS")
+    return {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
 
 
 def address_of(environment: Mapping[str, str]) -> Address:

@@ -225,7 +225,6 @@ def test_a_method_that_was_typed_into_a_prompt_has_a_key_of_its_code() -> None:
         typed: dict[str, object] = {"method": method}
         exec(f"@method\ndef typed(p, n):\n    return ({body}).mean(0)", typed)
         keys.append(method_key("typed"))
-    METHODS.pop("typed")
     assert keys[0] == keys[2] != keys[1]
     assert method_key("lda") is None
 
