@@ -201,7 +201,7 @@ def searching(
     """Print what halving, and leaving out the controls of candidates that lost, are worth; teacher forcing alone."""
     scores = this.spec.scores
     items, prompts = held_out(concept, "validation", scores), neutral("validation", scores)
-    ground = Ground(items, prompts, ("propensity", "kl"), bounds(this.spec))
+    ground = Ground(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
     found: dict[str, tuple[float, int, str]] = {}
     for name in ways:
         work = Work()

@@ -30,7 +30,7 @@ def calibrate_alpha(
         spec: A spec: its name in data/specs, or the path of a YAML file.
         models: Models to use instead of the spec's.
         concepts: Concepts to use instead of the spec's.
-        texts: Hold sampled texts to the perplexity bound too, not KL alone.
+        texts: Let sampled texts say which damage each direction may do.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())

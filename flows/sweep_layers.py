@@ -1,6 +1,6 @@
 """`sweep-layers`: which layer steers best where all do the same damage, compared with chance.
 
-prefect deployment run sweep-layers --param spec=quickstart --param kl=0.2
+prefect deployment run sweep-layers --param spec=quickstart --param damage=0.2
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ def sweep_layers(
     spec: str = "quickstart",
     models: list[str] | None = None,
     concepts: list[str] | None = None,
-    kl: Annotated[float, Field(gt=0)] = 0.2,
+    damage: Annotated[float, Field(gt=0)] = 0.2,
     store: str | None = None,
 ) -> list[dict[str, Any]]:
     """Measure what every layer's vectors do at the strength where all do the same damage, beside their controls.
@@ -31,9 +31,9 @@ def sweep_layers(
         spec: A spec: its name in data/specs, or the path of a YAML file.
         models: Models to use instead of the spec's.
         concepts: Concepts to use instead of the spec's.
-        kl: The equal damage: nats on neutral next tokens.
+        damage: The equal damage, in nats per token of neutral answers.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
     run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
-    return measure_cells(run, "sweep layers", partial(swept, kl=kl))
+    return measure_cells(run, "sweep layers", partial(swept, damage=damage))

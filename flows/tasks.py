@@ -17,8 +17,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
-from steering_core.candidates.cell import Trial
 from steering_core.concepts import Concept
+from steering_core.evaluation.chance import Chance
+from steering_core.evaluation.choice import Choice
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
@@ -114,9 +115,11 @@ def load_model(run: Run, name: str) -> Model:
     return stages.load_model(run, name)
 
 
-def recommend_vector(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
+def recommend_vector(
+    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None
+) -> dict[str, Any]:
     """The recommendation's row, said in the flow run's log."""
-    row = stages.recommend_vector(run, model, concept, trial, scores)
+    row = stages.recommend_vector(run, model, concept, choice, scores, chance)
     get_run_logger().info("%s: %s", row["verdict"], row["reason"])
     return row
 
@@ -128,6 +131,8 @@ TASKS = Stages(
     search_cells=as_task("search the grid of {concept.name} on {model.name}", stages.search_cells),
     generate_samples=as_task("generate {split} texts of {concept.name} on {model.name}", stages.generate_samples),
     score_shortlist=as_task("score {concept.name} on validation with {model.name}", stages.score_shortlist),
+    choose_candidate=as_task("choose for {concept.name} on {model.name}", stages.choose_candidate),
     score_trial=as_task("score {concept.name} on test with {model.name}", stages.score_trial),
+    search_chance=as_task("search among permuted labels of {concept.name} on {model.name}", stages.search_chance),
     recommend_vector=as_task("recommend for {concept.name} on {model.name}", recommend_vector),
 )

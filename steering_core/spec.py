@@ -249,7 +249,11 @@ class JudgeSpec(Strict):
 
 
 class ScoresSpec(Strict):
-    """What is measured, on how many held-out items and neutral prompts, the damage bounds, and how intervals are drawn.
+    """What is measured, on how many held-out items, neutral prompts and neutral answers, and the damage bounds.
+
+    `bootstrap` is how often neutral answers are redrawn for the interval of a dose, with `seed`.
+
+    `draws` of permuted labels, each with its opposite, are what a candidate's rank is told by (`evaluation.chance`).
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
     after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
@@ -258,6 +262,8 @@ class ScoresSpec(Strict):
     metrics: Names = DEFAULT_METRICS
     items: Annotated[int, Within(1, MAX_ROWS)] | None = None
     neutral: Annotated[int, Within(1, MAX_PROMPTS)] = 12
+    answers: Annotated[int, Within(1, MAX_PROMPTS)] = 24
+    draws: Annotated[int, Within(1, MAX_CONTROLS)] = 19
     bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
     max_kl: Annotated[float, Within(LEAST_STRENGTH, MAX_KL)] = 1.0

@@ -10,7 +10,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.models import Model, open_model
-from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
@@ -20,7 +20,7 @@ from tests.machine import new_machine
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
-    METHODS, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
+    METHODS, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
 )  # fmt: skip
 
 

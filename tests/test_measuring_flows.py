@@ -39,7 +39,7 @@ def test_a_layer_sweep_measures_every_layer_and_publishes_its_rows(
     published: list[tuple[str, str]], tiny_folder: Path, concept: Concept, tmp_path: Path
 ) -> None:
     spec = str(spec_file(tmp_path, tiny_folder, concept))
-    rows = sweep_layers.sweep_layers.fn(spec=spec, kl=0.05, store=str(tmp_path / "store"))
+    rows = sweep_layers.sweep_layers.fn(spec=spec, damage=0.05, store=str(tmp_path / "store"))
     assert {row["layer"] for row in rows} == {0, 1, 2, 3}  # the spec's grid has layer 1 alone
     assert all(row["kl"] <= 0.05 for row in rows)
     ((key, text),) = published
@@ -54,7 +54,7 @@ def test_a_cell_that_fails_does_not_keep_the_others_rows_from_being_published(
     spec = spec_file(tmp_path, tiny_folder, concept)
     here = [str(tmp_path / "loud.yaml"), str(tmp_path / "nowhere.yaml")]
     with pytest.raises(ConceptError, match="nowhere"):
-        sweep_layers.sweep_layers.fn(spec=str(spec), concepts=here, kl=0.05, store=str(tmp_path / "store"))
+        sweep_layers.sweep_layers.fn(spec=str(spec), concepts=here, damage=0.05, store=str(tmp_path / "store"))
     assert "loud" in published[0][1]
 
 

@@ -47,8 +47,9 @@ def test_the_second_run_computes_nothing_and_says_the_same(spec: Spec, store: St
 
 
 def test_a_changed_grid_computes_only_its_new_cells(spec: Spec, store: Store) -> None:
-    run(spec, store)
-    wider = spec.model_copy(update={"generations": spec.generations.model_copy(update={"doses": (0.5, 1.0, 1.5)})})
+    whole = spec.generations.model_copy(update={"shortlist": "all"})
+    run(spec.model_copy(update={"generations": whole}), store)
+    wider = spec.model_copy(update={"generations": whole.model_copy(update={"doses": (0.5, 1.0, 1.5)})})
     report = run(wider, store)
     assert counts(report, "computed")["activations"] == 0
     assert counts(report, "computed")["vectors"] == 0

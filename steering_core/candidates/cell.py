@@ -21,7 +21,7 @@ from steering_core.models import ModelIdentity
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
-NONE, RANDOM, SHUFFLED, PROMPT = "none", "random", "shuffled", "prompt"
+NONE, RANDOM, SHUFFLED, PROMPT, MIRRORED = "none", "random", "shuffled", "prompt", "mirrored"
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
 DIGITS = 6  # of a strength that was computed: the others differ from machine to machine
 SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
@@ -31,8 +31,8 @@ SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
 class Cell:
     """One intervention of a grid: an expression over `vectors`, or a system prompt, or nothing at all.
 
-    `control` is None for a candidate; otherwise none, random, shuffled or prompt. `way` says which way it shall move
-    the items, 1 or -1. A chance control stands `beside` the candidate of that intervention_id.
+    `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `way` says which way it
+    shall move the items, 1 or -1. A chance control stands `beside` the candidate of that intervention_id.
     """
 
     model_id: str
@@ -201,14 +201,16 @@ def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> l
 
 
 def mirrored(cell: Cell) -> list[Cell]:
-    """The same as hard the other way; none where something else than adding is done, which has no other way."""
-    return [cell.at(-cell.dose)] if cell.dose else []
+    """The same as hard the other way; none where something else than adding is done, which has no other way.
+
+    A candidate's mirror image is a control of it; a control's is of its own kind.
+    """
+    return [replace(cell.at(-cell.dose), control=cell.control or MIRRORED)] if cell.dose else []
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is compared on the test split: a chosen candidate among `cells`, out of so many candidates compared."""
+    """What is compared on the test split: a chosen candidate among `cells`."""
 
     chosen: Cell
     cells: list[Cell]
-    comparisons: int

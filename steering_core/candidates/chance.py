@@ -28,6 +28,14 @@ def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
     return [_along(cell, control, found) for control, found in stand_ins]
 
 
+def turned_controls(cell: Cell, n: int) -> list[Cell]:
+    """The candidate with its vectors turned together at random, `n` times, at its layers and dose."""
+    if cell.steering is None:
+        return []
+    acting = [vector for vector in cell.vectors if vector.vector_id in cell.steering.acting]
+    return [_along(cell, RANDOM, _turned(acting, draw)) for draw in range(n)]
+
+
 def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
     """The cell with other vectors in the place of its own, as strong as it is."""
     assert cell.steering is not None, "only vectors have stand-ins"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from steering_core.candidates.cell import NONE, Cell
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell
 from steering_core.concepts import Concept, Split
 from steering_core.engine.sampling import Request, Sample, sample
 from steering_core.foundation.counting import Done
@@ -37,8 +37,10 @@ def generate(
 ) -> Done:
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
 
-    A control has one text a prompt: nothing is decided by it.
+    The unsteered model answers as often as a candidate, the system prompt once. What shows chance has no texts: nothing
+    is decided by them.
     """
+    cells = [cell for cell in cells if cell.control not in CHANCE_CONTROLS]
     stops = model.further_stops
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):

@@ -17,7 +17,7 @@ def calibrate(
     spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
     concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
     model: Annotated[str | None, typer.Option(help="This model instead of the spec's.")] = None,
-    texts: Annotated[bool, typer.Option(help="Hold sampled texts to the perplexity bound too, not KL alone.")] = True,
+    texts: Annotated[bool, typer.Option(help="Let sampled texts say which damage each direction may do.")] = True,
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:

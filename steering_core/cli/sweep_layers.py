@@ -18,11 +18,11 @@ def sweep_layers(
     spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
     concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
     model: Annotated[str | None, typer.Option(help="This model instead of the spec's.")] = None,
-    kl: Annotated[
-        float, typer.Option(min=0.001, max=MAX_KL, help="The equal damage: nats on neutral next tokens.")
+    damage: Annotated[
+        float, typer.Option(min=0.001, max=MAX_KL, help="The equal damage, in nats per token of neutral answers.")
     ] = 0.2,
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
     """Effect of every layer's vector at the dose where all do the same damage, minus its best control's."""
-    print_measured(spec_of(spec, model, concept, layers="all"), partial(swept, kl=kl), store, form)
+    print_measured(spec_of(spec, model, concept, layers="all"), partial(swept, damage=damage), store, form)

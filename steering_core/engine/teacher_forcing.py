@@ -118,6 +118,41 @@ def divergences(
     return found
 
 
+def cross_entropy_gaps(
+    model: Model,
+    prompt: tuple[int, ...],
+    answer: tuple[int, ...],
+    interventions: Sequence[Intervention],
+    temperature: float,
+    work: Work,
+) -> list[float]:
+    """How much more surprising each intervention makes the next token to the untouched model, in nats per token.
+
+    The untouched model's own `answer` to `prompt` is read once. At each of its tokens the next one is imagined: drawn
+    at `temperature` from the steered model, then from the untouched one, and either has its surprisal, -log p under the
+    untouched model. The value is the difference of the two expectations, averaged over the answer's tokens:
+    H(steered, untouched) - H(untouched, untouched). So it is the expected logarithm of the perplexity ratio of one
+    steered token on the untouched model's own course. A temperature of 0 counts as 1. nan where logits are not finite.
+    """
+    rows = [(0, checked(model, prompt, intervention)) for intervention in interventions]
+    unsteered = (0, Intervention())
+    trunk = grow(model, prompt, [answer[:-1]], [intervention for _, intervention in (unsteered, *rows)], work)
+    n = len(answer)
+    logits = restart(trunk, [unsteered], _places(trunk, [n]), work)
+    surprisal, usual = -log_softmax(logits), expectations(logits, temperature or 1.0)  # (n, V)
+    before = (usual * surprisal).sum(axis=-1, dtype=np.float64)
+    found = [0.0 if np.isfinite(before).all() else float("nan")] * len(rows)
+    changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
+    for places in _chunks(trunk, [rows[r] for r in changing], n):
+        chunk = [changing[place] for place in places]
+        with model.memory.learning("score", _foreseen(trunk, len(chunk), n)):
+            logits = restart(trunk, [rows[r] for r in chunk], _places(trunk, [n] * len(chunk)), work)
+            steered = mean_under(logits, surprisal, temperature or 1.0).reshape(len(chunk), n)
+        for r, after in zip(chunk, steered, strict=True):
+            found[r] = float((after - before).mean())
+    return found
+
+
 def _chunks(trunk: Trunk, rows: Sequence[tuple[int, Intervention]], kept: int) -> Iterator[list[int]]:
     """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
 
@@ -168,6 +203,30 @@ def log_softmax(logits: mx.array) -> np.ndarray:
     values = np.array(logits, copy=False)
     with np.errstate(invalid="ignore"):
         return np.asarray(values - log_sum_exp(values)[:, None], np.float32)
+
+
+def expectations(logits: mx.array, temperature: float) -> np.ndarray:
+    """Probabilities (N, V) float32 of `logits` (N, V) at a temperature; nan where they are not finite."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.exp(log_softmax(logits / temperature)), np.float32)
+
+
+def mean_under(logits: mx.array, values: np.ndarray, temperature: float) -> np.ndarray:
+    """Expectations (N,) of `values` (n, V) under `logits` (N, V) at a temperature, where N is a multiple of n.
+
+    Row i meets row i % n of the values. nan where logits are not finite.
+    """
+    logits, n = logits.astype(mx.float32) / temperature, len(values)
+    if not on_cpu():
+        weights = mx.softmax(logits, axis=-1).reshape(-1, n, logits.shape[-1])
+        return np.array((weights * mx.array(values)).sum(axis=-1)).reshape(-1).astype(np.float64)
+    found, rows = np.array(logits, copy=False), np.empty(len(logits), np.float64)
+    room = np.empty(logits.shape[-1], np.float32)
+    with np.errstate(invalid="ignore"):  # a diverged row is nan
+        for i, row in enumerate(found):
+            np.exp(np.subtract(row, row.max(), out=room), out=room)
+            rows[i] = (room @ values[i % n]) / room.sum()
+    return rows
 
 
 def log_sum_exp(values: np.ndarray) -> np.ndarray:

@@ -1,163 +1,220 @@
-"""Recommendations: the candidate chosen on validation, reported on test beside its controls."""
+"""Recommendations: the candidate chosen on validation, reported on test beside what chance does, with a verdict."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steering_core.candidates.cell import CHANCE_CONTROLS, PROMPT, Cell
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, Cell
+from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.chance import Chance
+from steering_core.evaluation.choice import Choice
+from steering_core.evaluation.damage import Estimate, expected_ratio
+from steering_core.evaluation.forms import Forms
 from steering_core.foundation.keys import content_key
-from steering_core.scores.summary import Scores
-from steering_core.statistics.intervals import LEVEL, above_chance
+from steering_core.scores.summary import ODD, Scores
+from steering_core.statistics.intervals import LEVEL, standard_error
 from steering_core.store import Store
 
-RECOMMENDATIONS_VERSION = 5
+RECOMMENDATIONS_VERSION = 6
 MIN_ITEMS = 8
-MIN_DEVIATIONS = 2.0
 WORKS, WEAK, CHANCE, TOO_FEW = "works", "weak", "no better than random", "too few to tell"
+SHOWN_BY = ("judge", "probe", "words")  # what says how far a text shows the concept, the first that was measured
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """The damage that a recommended vector may do."""
+class Evidence:
+    """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms."""
 
-    perplexity_ratio: float
-    kl: float
+    choice: Choice
+    scores: Scores
+    chance: Chance | None
+    forms: Forms
+    bounds: Bounds
+
+    @property
+    def chosen(self) -> Cell:
+        """The chosen candidate."""
+        return self.choice.trial.chosen
+
+    def of(self, cell: Cell, metric: str) -> Row | None:
+        """A cell's score, where it has a value."""
+        row = self.scores.get(cell.intervention_id, {}).get(metric)
+        return row if row and row["value"] is not None else None
+
+    def value(self, metric: str) -> float | None:
+        """The chosen candidate's score."""
+        row = self.of(self.chosen, metric)
+        return float(row["value"]) if row else None
+
+    @property
+    def effect(self) -> Row | None:
+        """The effect that decides: the odd one, positive where it goes the candidate's way."""
+        row = self.of(self.chosen, ODD) or self.of(self.chosen, "effect")
+        return _along(row, self.chosen.way) if row else None
+
+    @property
+    def rivals(self) -> list[Row]:
+        """Effects of the chance controls that stand beside the candidate, positive where they go its way."""
+        cells = [cell for cell in self.choice.trial.cells if cell.control in CHANCE_CONTROLS]
+        return [_along(row, self.chosen.way) for cell in cells if (row := self.of(cell, "effect"))]
+
+    @property
+    def prompt(self) -> Row | None:
+        """The system prompt's effect."""
+        found = [self.of(cell, "effect") for cell in self.choice.trial.cells if cell.control == PROMPT]
+        return next((row for row in found if row), None)
+
+    @property
+    def missing(self) -> int:
+        """How many items, answers, prompts or texts gave nothing finite, where most did."""
+        return max((row["n_missing"] for row in self.scores.get(self.chosen.intervention_id, {}).values()), default=0)
+
+    @property
+    def expected_ratio(self) -> float | None:
+        """The perplexity ratio to expect: from its texts on test, and what its damage there predicts of them."""
+        texts, damage = self.of(self.chosen, "perplexity_ratio"), self.value("damage")
+        if damage is None:
+            return self.value("perplexity_ratio")
+        seen = None
+        if texts and texts["ci_high"]:
+            mean, high = math.log(texts["value"]), math.log(texts["ci_high"])
+            seen = Estimate(mean, standard_error(mean, high, texts["n"]))
+        return expected_ratio(damage, self.choice.slope, seen)
+
+    def shown(self) -> tuple[str, float, float] | None:
+        """How far the texts show the concept: by which metric, without steering, and with it."""
+        unsteered = next((cell for cell in self.choice.trial.cells if cell.control == NONE), None)
+        for metric in SHOWN_BY:
+            before = self.of(unsteered, metric) if unsteered else None
+            after = self.of(self.chosen, metric)
+            if before and after and before["value"] != after["value"]:
+                return metric, float(before["value"]), float(after["value"])
+        return None
 
 
-def choose(cells: Sequence[Cell], scores: Scores, bounds: Bounds) -> Cell:
-    """The candidate with the largest effect among those whose damage lies within the bounds; else the least damaging.
+def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]:
+    """The recommendation's row, stored: effect and damage on test, what chance does, and the verdict.
 
-    The effect counts in the candidate's own direction: a candidate that shall lower the items' propensities has a large
-    effect where it lowers them much. Damage is KL and the upper end of the interval of the perplexity ratio, because
-    few texts give that ratio (docs/evaluation.md). A ratio from one text has no interval, and is never within.
+    *works*: its odd effect is further than what all but 5 % of searches among permuted labels find, and surely above 0;
+    its texts do not show less of the concept; it stays within the damage bounds. *no better than random*: chance does
+    as much. *weak*: in between.
     """
-    within = [cell for cell in cells if _excess(scores, cell, bounds) <= 1]
-    if not within:
-        return min(cells, key=lambda c: (_excess(scores, c, bounds), _value(scores, c, "perplexity_ratio", math.inf)))
-    return max(within, key=lambda cell: cell.way * _value(scores, cell, "effect", -math.inf * cell.way))
-
-
-def recommend(
-    store: Store, chosen: Cell, trial: Sequence[Cell], scores: Scores, bounds: Bounds, spec_key: str
-) -> dict[str, Any]:
-    """The recommendation's row, stored: effect and damage on test, its controls' effects, and the verdict.
-
-    *works*: it moves the items further than its best control does (corrected p-value), its interval lies above every
-    control's (random directions, shuffled labels), and it stays within the damage bounds. *no better than random*: its
-    best control moves them about as far, or it lies within what directions without meaning do. *weak*: in between.
-    """
-    way, mine = chosen.way, scores.get(chosen.intervention_id, {})
-    effect, over = _measured(scores, chosen, "effect"), _measured(scores, chosen, "over_controls")
-    rivals = [row for c in trial if c.control in CHANCE_CONTROLS and (row := _measured(scores, c, "effect"))]
-    towards = _Towards(_along(effect, way) if effect else None, over, [_along(row, way) for row in rivals])
-    verdict, reason = _verdict(towards) or _damage_verdict(chosen, towards, scores, bounds)
-    prompts = [row for cell in trial if cell.control == PROMPT and (row := _measured(scores, cell, "effect"))]
-    made_of = [row["score_id"] for row in (*mine.values(), *rivals, *prompts)]
+    chosen, choice, chance = evidence.chosen, evidence.choice, evidence.chance
+    verdict, reason = verdict_of(evidence)
+    rivals, shown, way = evidence.rivals, evidence.shown(), chosen.way
+    plain, odd, over = (evidence.of(chosen, metric) for metric in ("effect", ODD, "over_controls"))
+    made_of = [row["score_id"] for metrics in evidence.scores.values() for row in metrics.values()]
     row = {
         "recommendation_id": content_key("recommendation", RECOMMENDATIONS_VERSION, sorted(made_of), spec_key),
         **chosen.columns(),
         "verdict": verdict,
         "reason": reason,
-        "effect": effect["value"] if effect else None,
-        "effect_low": effect["ci_low"] if effect else None,
-        "effect_high": effect["ci_high"] if effect else None,
-        "control_effect": way * max(row["value"] for row in towards.rivals) if rivals else None,
-        "control_high": way * max(row["ci_high"] for row in towards.rivals) if rivals else None,
+        **_ends("effect", plain),
+        **_ends("odd_effect", odd),
+        "control_effect": way * max(row["value"] for row in rivals) if rivals else None,
+        "control_high": way * max(_high(row) for row in rivals) if rivals else None,
         "over_controls": over["value"] if over else None,
-        "p_value": over["p_value"] if over else None,
-        "prompt_effect": prompts[0]["value"] if prompts else None,
-        "kl": _value(scores, chosen, "kl", float("nan")),
-        "perplexity_ratio": _value(scores, chosen, "perplexity_ratio", float("nan")),
-        "n": effect["n"] if effect else 0,
-        "n_missing": _missing(scores, chosen),
+        "p_value": chance.p_value if chance else None,
+        "null_effects": list(chance.effects) if chance else [],
+        "prompt_effect": evidence.prompt["value"] if evidence.prompt else None,
+        "kl": evidence.value("kl"),
+        "damage": evidence.value("damage"),
+        "perplexity_ratio": evidence.value("perplexity_ratio"),
+        "expected_ratio": evidence.expected_ratio,
+        "safe_dose": choice.safe_dose,
+        "dose_low": choice.dose_low,
+        "dose_high": choice.dose_high,
+        "shown_by": shown[0] if shown else None,
+        "shown_before": shown[1] if shown else None,
+        "shown_after": shown[2] if shown else None,
+        "ties": [cell.expression for cell in choice.ties],
+        "n": plain["n"] if plain else 0,
+        "n_missing": evidence.missing,
         "spec_key": spec_key,
     }
     store.append("recommendations", [row])
     return row
 
 
-@dataclass(frozen=True)
-class _Towards:
-    """What decides a verdict: the chosen candidate's effect and its controls', positive where they go its way."""
+def verdict_of(evidence: Evidence) -> tuple[str, str]:
+    """The verdict, and its reason in a sentence that ends in what to do next where that is known."""
+    return _by_items(evidence) or _by_texts(evidence) or _works(evidence)
 
-    effect: Row | None
-    over: Row | None
-    rivals: Sequence[Row]
+
+def _by_items(evidence: Evidence) -> tuple[str, str] | None:
+    """The verdict where the items alone decide it."""
+    effect, chance = evidence.effect, evidence.chance
+    if effect is None or effect["n"] < MIN_ITEMS:
+        n = effect["n"] if effect else 0
+        return (
+            TOO_FEW,
+            f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {MIN_ITEMS - n} items to the test split",
+        )
+    if chance is None:
+        return WEAK, "nothing was measured that says what chance does, so another vector might have done the same"
+    if chance.least_p > 1 - LEVEL:
+        return TOO_FEW, f"{len(chance.effects)} null effects allow no p-value below {chance.least_p:.2g}: add pairs"
+    if effect["value"] <= 0:
+        return CHANCE, f"it does not move the items its way ({effect['value']:+.3f} nats)"
+    if chance.p_value > 1 - LEVEL:
+        best = f"the best of {len(chance.effects)} does {chance.effects[0]:+.3f} nats" if chance.effects else "no draws"
+        return CHANCE, f"searches among permuted labels find as much ({best}; p = {chance.p_value:.2g})"
+    if effect["ci_low"] is None or effect["ci_low"] <= 0:
+        return CHANCE, f"its effect is not surely above 0 (from {_number(effect['ci_low'])} nats)"
+    if conflict := evidence.forms.conflict():
+        return WEAK, conflict
+    return None
+
+
+def _by_texts(evidence: Evidence) -> tuple[str, str] | None:
+    """The verdict on a candidate that does better than chance, where its damage or its texts speak against it."""
+    bounds, shown = evidence.bounds, evidence.shown()
+    if evidence.missing:
+        return WEAK, f"{evidence.missing} of its items, prompts or texts gave nothing finite to measure"
+    ratio, kl = evidence.expected_ratio, evidence.value("kl")
+    if ratio is not None and not ratio <= bounds.perplexity_ratio:
+        return WEAK, f"it makes text {ratio:.2f} times as perplexing, beyond {bounds.perplexity_ratio:g}"
+    if kl is not None and not kl <= bounds.kl:
+        return WEAK, f"it moves neutral next tokens by {kl:.2f} nats, beyond {bounds.kl:g}"
+    if shown and evidence.chosen.way * (shown[2] - shown[1]) < 0:
+        return WEAK, f"its texts show less of the concept, not more ({shown[0]} {shown[1]:.2f} to {shown[2]:.2f})"
+    return None
+
+
+def _works(evidence: Evidence) -> tuple[str, str]:
+    chance, effect = evidence.chance, evidence.effect
+    assert chance is not None, "decided before"
+    assert effect is not None, "decided before"
+    best = f"{chance.effects[0]:+.3f} nats" if chance.effects and math.isfinite(chance.effects[0]) else "nothing"
+    said = f"{len(chance.effects)} searches among permuted labels find at most {best} (p = {chance.p_value:.2g})"
+    if (
+        evidence.prompt
+        and evidence.chosen.way * evidence.prompt["value"] > (evidence.effect or {"value": 0.0})["value"]
+    ):
+        said += f"; the system prompt alone does more ({evidence.prompt['value']:+.3f} nats)"
+    return WORKS, said
 
 
 def _along(row: Row, way: int) -> Row:
     """The row as a candidate sees it that shall move the items that way."""
-    ends = {"ci_low": row["ci_low"], "ci_high": row["ci_high"]}
+    low, high = row["ci_low"], row["ci_high"]
     if way < 0:
-        ends = {"ci_low": -row["ci_high"], "ci_high": -row["ci_low"]}
-    return {**row, "value": way * row["value"], **ends}
+        low, high = (None if end is None else -end for end in (high, low))
+    return {**row, "value": way * row["value"], "ci_low": low, "ci_high": high}
 
 
-def _verdict(towards: _Towards) -> tuple[str, str] | None:
-    """The verdict where the items alone decide it."""
-    effect, over, rivals = towards.effect, towards.over, towards.rivals
-    if effect is None or effect["n"] < MIN_ITEMS:
-        return TOO_FEW, f"{effect['n'] if effect else 0} held-out test items; at least {MIN_ITEMS} are needed"
-    if over is None:
-        return WEAK, "no controls were run, so nothing says that another vector would not have done the same"
-    best = max(row["value"] for row in rivals)
-    if effect["value"] <= 0:
-        return CHANCE, f"it does not move the items its way ({effect['value']:+.3f} nats)"
-    if over["value"] <= 0 or over["p_value"] >= 1 - LEVEL:
-        return CHANCE, f"a control moves the items about as far ({best:+.3f} nats; corrected p = {over['p_value']:.2g})"
-    deviations = above_chance(effect["value"], [row["value"] for row in rivals], _noise(rivals))
-    if deviations < MIN_DEVIATIONS:
-        return CHANCE, f"it lies {deviations:.1f} standard deviations above directions without meaning"
-    return None
+def _ends(name: str, row: Row | None) -> dict[str, Any]:
+    """A score as three columns."""
+    found = row or {"value": None, "ci_low": None, "ci_high": None}
+    return {name: found["value"], f"{name}_low": found["ci_low"], f"{name}_high": found["ci_high"]}
 
 
-def _damage_verdict(chosen: Cell, towards: _Towards, scores: Scores, bounds: Bounds) -> tuple[str, str]:
-    """The verdict on a candidate that does better than its controls."""
-    highest = max(row["ci_high"] for row in towards.rivals)
-    if towards.effect and towards.effect["ci_low"] <= max(highest, 0):
-        return WEAK, f"its interval overlaps the controls' (up to {highest:+.3f} nats)"
-    if missing := _missing(scores, chosen):
-        return WEAK, f"{missing} of its items, prompts or texts gave nothing finite to measure"
-    ratio, kl = (_value(scores, chosen, metric, 0.0) for metric in ("perplexity_ratio", "kl"))
-    if not ratio <= bounds.perplexity_ratio:
-        return WEAK, f"it makes text {ratio:.2f} times as perplexing, beyond {bounds.perplexity_ratio:g}"
-    if not kl <= bounds.kl:
-        return WEAK, f"it moves neutral next tokens by {kl:.2f} nats, beyond {bounds.kl:g}"
-    return WORKS, f"its interval lies above every control's (up to {highest:+.3f} nats)"
+def _high(row: Row) -> float:
+    return float(row["value"] if row["ci_high"] is None else row["ci_high"])
 
 
-def _noise(rows: Sequence[Row]) -> float:
-    """Mean standard error of the rows' values, from their intervals."""
-    return sum(row["ci_high"] - row["ci_low"] for row in rows) / len(rows) / 3.92
-
-
-def _excess(scores: Scores, cell: Cell, bounds: Bounds) -> float:
-    """The cell's damage in units of what is allowed, the worst of its metrics; 0 where nothing was measured."""
-    if _missing(scores, cell):
-        return math.inf
-    measured = _measured(scores, cell, "perplexity_ratio")
-    highest = measured["ci_high"] if measured else 0.0
-    ratio = math.inf if highest is None else highest / bounds.perplexity_ratio
-    return max(ratio, _value(scores, cell, "kl", 0.0) / bounds.kl)
-
-
-def _missing(scores: Scores, cell: Cell) -> int:
-    """How many items, neutral prompts or texts gave nothing finite, where most did."""
-    return max((row["n_missing"] for row in scores.get(cell.intervention_id, {}).values()), default=0)
-
-
-def _measured(scores: Scores, cell: Cell, metric: str) -> Row | None:
-    """The cell's score, where it has a value."""
-    row = scores.get(cell.intervention_id, {}).get(metric)
-    return row if row and row["value"] is not None else None
-
-
-def _value(scores: Scores, cell: Cell, metric: str, default: float) -> float:
-    row = _measured(scores, cell, metric)
-    return float(row["value"]) if row else default
-
-
-__all__ = ["CHANCE", "MIN_ITEMS", "TOO_FEW", "WEAK", "WORKS", "Bounds", "Scores", "choose", "recommend"]
+def _number(value: float | None) -> str:
+    return "no interval" if value is None else f"{value:+.3f}"

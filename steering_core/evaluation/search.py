@@ -1,50 +1,51 @@
-"""Search: which candidates of a grid deserve texts, found by teacher forcing alone and without measuring every cell.
+"""Search: which candidates deserve texts, found by teacher forcing alone and without measuring every cell.
 
-Successive halving (Jamieson and Talwalkar 2016): every direction at one strength on a few validation items, then the
-best directions at every strength, then combinations of the best, then ever fewer cells on ever more items. Cells beyond
-the damage bound on neutral prompts drop out; the strengths of what is left are refined by bisection on the bounds. Only
-cells that come through are compared with their controls.
+Every direction is compared at the dose where it does the damage that a candidate may do, so that a louder direction has
+no advantage. Successive halving (Jamieson and Talwalkar 2016): every direction on a few validation items, then
+combinations of the best, then ever fewer on ever more items. The dose that a damage needs is found on the direction's
+own curve (`curve`), first on a few of the untouched model's answers, at the end on all. Only candidates that come
+through are compared with their controls.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.candidates.cell import Cell, prompted
+from steering_core.candidates.answers import Answer
+from steering_core.candidates.cell import Cell, mirrored, prompted
 from steering_core.candidates.chance import chance_controls
 from steering_core.candidates.combine import combined
 from steering_core.concepts import Item
-from steering_core.evaluation.calibration import Calibration, Ladder
-from steering_core.evaluation.recommendations import Bounds
+from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.curve import Curve, rounded
+from steering_core.evaluation.damage import FEW_ANSWERS, Damage
 from steering_core.foundation.counting import Done
 from steering_core.scores.measure import measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
-from steering_core.scores.summary import cell_values
-from steering_core.spec import GenerationsSpec
+from steering_core.scores.summary import ODD, Values, cell_values
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
 SCREEN_ITEMS = 6  # items of the first round
-SCREEN_NEUTRAL = 6  # neutral prompts on which damage is screened
-REFINED = 3  # directions whose strength is refined
-APART = 1.1  # a refined dose that is closer to one that was tried is not worth its texts
+SCREEN_NEUTRAL = 6  # neutral prompts of the first round
+FEW_ROUNDS = 2  # doses of a direction of which the screening's answers are asked
 _KEPT = 3  # a round keeps one cell of so many
-_FINER = Ladder(doublings=4, steps=2)
-
-Measure = Callable[[Sequence[Cell], int], Done]
 
 
 @dataclass
 class Shortlist:
-    """What a search found: the unsteered cell and the best candidates (`cells`), their controls, all it tried."""
+    """What a search found: the unsteered cell and the best candidates (`cells`), their controls, all it tried.
+
+    `curves` are the damage of the candidates' directions over dose, by direction.
+    """
 
     cells: list[Cell] = field(default_factory=list)
     controls: list[Cell] = field(default_factory=list)
     tried: list[Cell] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
     measured: Done = field(default_factory=Done)
-    generated: Done = field(default_factory=Done)
 
     @property
     def everything(self) -> list[Cell]:
@@ -54,16 +55,13 @@ class Shortlist:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a search measures on: validation items, neutral prompts, the metrics wanted, the bounds, and texts if any.
-
-    Without `texts` strengths are refined by KL alone.
-    """
+    """What a search measures on: validation items, neutral prompts, neutral answers, the metrics wanted, the bounds."""
 
     items: Sequence[Item]
     neutral: Sequence[str]
+    answers: Sequence[Answer]
     metrics: Sequence[str]
     bounds: Bounds
-    texts: GenerationsSpec | None = None
 
 
 class Search:
@@ -74,11 +72,14 @@ class Search:
     ) -> None:
         self.bench, self.store, self.ground, self.notify = bench, store, ground, notify
         self.found = Shortlist()
+        self.as_written: set[str] = set()  # interventions whose strength the spec gives
+        self.damage = Damage(bench, store, ground.answers)
 
     def whole_grid(self, cells: Sequence[Cell], vectors: Sequence[Vector]) -> Shortlist:
-        """Every cell, and every candidate's controls, on every item and neutral prompt: no search at all."""
+        """Every cell, and every candidate's controls, on every item, neutral prompt and answer: no search at all."""
         self.measure(cells, len(self.ground.items), len(self.ground.neutral))
         self.found.cells = list(cells)
+        self._curves_of(cells[1:])
         return self._with_controls(vectors, len(self.ground.items))
 
     def halving(self, cells: Sequence[Cell], vectors: Sequence[Vector], keep: int) -> Shortlist:
@@ -86,65 +87,80 @@ class Search:
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.ground.items)
         seen = min(SCREEN_ITEMS, everything)
-        singles = self._directions(unsteered, candidates, seen, keep)
-        left = self._screened(unsteered, singles, seen) or [self._least_damaging(singles)]
-        left += self._screened(unsteered, self._combinations(left, candidates), seen)
+        grid, written = [c for c in candidates if c.vector], [c for c in candidates if not c.vector]
+        self.as_written = {cell.intervention_id for cell in written}
+        singles = self._screened(unsteered, [*self.at_allowed(_middles(grid), FEW_ANSWERS), *written], seen)
+        best = self.best(singles, max(keep, math.ceil(len(singles) / _KEPT)))
+        self._at_their_doses(unsteered, best, candidates, seen)
+        together = self.at_allowed(self._combinations(singles), FEW_ANSWERS)
+        left = [*best, *self._screened(unsteered, together, seen)]
         while len(left) > keep and seen < everything:
             left = self.best(left, max(keep, math.ceil(len(left) / _KEPT)))
             seen = min(2 * seen, everything)
             self.measure([unsteered, *left], seen, SCREEN_NEUTRAL)
-        left = self.best(left, keep)
+        left = self.at_allowed(self.best(left, keep))
         self.measure([unsteered, *left], everything, len(self.ground.neutral))
-        finer = self._refined(self.best(left, keep))
-        self.measure([unsteered, *finer], everything, len(self.ground.neutral))
-        coarse = self.best(left, max(keep - len(finer), 1))
-        self.found.cells = [unsteered, *self.best([*finer, *coarse], keep)]
-        return self._with_controls(vectors, min(2 * SCREEN_ITEMS, everything))
+        self._curves_of(left)
+        self.found.cells = [unsteered, *self.best(left, keep)]
+        return self._with_controls(vectors, everything)
+
+    def at_allowed(self, cells: Sequence[Cell], n: int | None = None) -> list[Cell]:
+        """The cells, each at the dose where its damage on the first `n` answers (all) is what a candidate may do.
+
+        Cells without a dose stay as they are; so do a spec's expressions, and all cells where damage is not measured.
+        """
+        if "damage" not in self.ground.metrics:
+            return list(cells)
+        wanted = self.ground.bounds.wanted_damage()
+        dosed = [cell for cell in cells if cell.dose and cell.intervention_id not in self.as_written]
+        at: dict[str, Cell] = {}
+        for cell, curve in zip(dosed, self.damage.curves(dosed, wanted, n, FEW_ROUNDS), strict=True):
+            self.found.curves[cell.direction] = curve
+            at[cell.intervention_id] = cell.at(cell.way * rounded(curve.dose_at(wanted)))
+        self.found.measured += self.damage.measured
+        self.damage.measured = Done()
+        at = dict(zip(at, self._within_kl(list(at.values())), strict=True))
+        return list({c.intervention_id: c for c in (at.get(cell.intervention_id, cell) for cell in cells)}.values())
+
+    def _within_kl(self, cells: list[Cell]) -> list[Cell]:
+        """The cells, at lower doses where they move neutral next tokens by more than is allowed: KL grows as damage."""
+        allowed = self.ground.bounds.kl
+        for _ in range(FEW_ROUNDS if "kl" in self.ground.metrics else 0):
+            did = measure_neutral(
+                self.bench, self.store, cells, self.ground.neutral[:SCREEN_NEUTRAL], "validation", ["kl"]
+            )
+            self.found.measured += did
+            kl = [_mean(values, "kl") for values in cell_values(self.store, cells, did.ids)]
+            if all(nats <= allowed for nats in kl):
+                break
+            cells = [_quieter(cell, nats, allowed) for cell, nats in zip(cells, kl, strict=True)]
+        return cells
 
     def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
-        """Those of `cells` that keep within the damage bound on a few neutral prompts, with their first effects."""
+        """Those of `cells` that keep within the bound on neutral next tokens, with their first effects.
+
+        Where none does, the one that is least beyond it.
+        """
         if not cells:
             return []
         self.measure([unsteered, *cells], items, SCREEN_NEUTRAL)
-        return self._within_bounds(cells)
+        if "kl" not in self.ground.metrics:
+            return cells
+        kl = self._means(cells, "kl")
+        within = [cell for cell, value in zip(cells, kl, strict=True) if value <= self.ground.bounds.kl]
+        least = min(range(len(cells)), key=lambda i: kl[i] if math.isfinite(kl[i]) else math.inf)
+        return within or [cells[least]]
 
-    def _combinations(self, singles: Sequence[Cell], candidates: Sequence[Cell]) -> list[Cell]:
-        """What the best single vectors combine to, at the doses at which the best of them is tried."""
+    def _at_their_doses(self, unsteered: Cell, best: Sequence[Cell], candidates: Sequence[Cell], items: int) -> None:
+        """Measure the best directions at the grid's own strengths too: their dose response."""
+        directions = {cell.direction for cell in best}
+        grid = [cell for cell in candidates if cell.direction in directions]
+        self.measure([unsteered, *grid], items, SCREEN_NEUTRAL, mirrors=False)
+
+    def _combinations(self, singles: Sequence[Cell]) -> list[Cell]:
+        """What the best single vectors combine to, at the dose of the best of them."""
         best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
-        if not best:
-            return []
-        doses = sorted(cell.dose for cell in candidates if cell.dose and cell.direction == best[0].direction)
-        rest = [cell for cell in self.found.tried if cell.vector and cell.way == best[0].way]
-        return combined([*best, *self.best(rest, len(rest))], doses)
-
-    def _refined(self, best: Sequence[Cell]) -> list[Cell]:
-        """The best directions at their largest doses within the bounds, where those are apart from what was tried.
-
-        One text a prompt proposes a dose; the others then say whether it stays within the bounds.
-        """
-        directions = list({cell.direction: cell for cell in best if cell.dose}.values())[:REFINED]
-        if not directions or "kl" not in self.ground.metrics:
-            return []
-        ground, bounds = self.ground, self.ground.bounds
-        ladder = replace(_FINER, first=min(abs(cell.dose or 1.0) for cell in directions))
-        once = (ground.texts or GenerationsSpec()).model_copy(update={"samples": 1})
-        calibration = Calibration(self.bench, self.store, directions, once, ladder, self.notify)
-        texts = ground.texts is not None and "perplexity" in ground.metrics
-        found = calibration.within(bounds, ground.neutral[:SCREEN_NEUTRAL], texts)
-        self.found.generated += calibration.generated
-        return [one.cell for one in found if one.dose and not any(_alike(one.cell, cell) for cell in self.found.tried)]
-
-    def _directions(self, unsteered: Cell, candidates: list[Cell], items: int, keep: int) -> list[Cell]:
-        """The candidates along the best directions, judged at the middle of each one's strengths."""
-        along: dict[str, list[Cell]] = {}
-        for cell in candidates:
-            along.setdefault(cell.direction, []).append(cell)
-        if len(along) <= keep:
-            return candidates
-        middle = [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
-        self.measure([unsteered, *middle], items, 0)
-        chosen = {cell.direction for cell in self.best(middle, max(keep, math.ceil(len(middle) / _KEPT)))}
-        return [cell for cell in candidates if cell.direction in chosen]
+        return combined([cell for cell in best if cell.way == best[0].way], [abs(best[0].dose or 1.0)]) if best else []
 
     def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
         """The shortlist with random directions and shuffled labels beside each candidate, and the system prompt."""
@@ -152,7 +168,7 @@ class Search:
         controls = {
             (control.intervention_id, control.control): control
             for cell in candidates
-            for control in chance_controls(cell, vectors)
+            for control in self._rivals(cell, vectors)
         }
         self.found.controls = list(controls.values())
         self.store.append("vectors", [vector.row() for cell in self.found.controls for vector in cell.vectors])
@@ -160,42 +176,90 @@ class Search:
         self.measure(self.found.controls, items, 0, tried=False)
         return self.found
 
-    def measure(self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True) -> None:
-        """Measure `cells` on the first `items` and `neutral` prompts of the ground."""
-        ground, to = self.ground, (self.bench, self.store, cells)
-        did = measure_items(*to, ground.items[:items], "validation", ground.metrics, self.notify)
-        did += measure_neutral(*to, ground.neutral[:neutral], "validation", ground.metrics)
-        self.found.measured += did
+    def _rivals(self, cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
+        return rivals_of(cell, vectors, self.damage if "damage" in self.ground.metrics else None)
+
+    def _curves_of(self, cells: Sequence[Cell]) -> None:
+        """Keep the damage of every direction over the doses that were measured."""
+        if "damage" not in self.ground.metrics:
+            return
+        for cell, damage in zip(cells, self._means(cells, "damage"), strict=True):
+            if cell.dose and cell.intervention_id not in self.as_written:
+                curve = self.found.curves.get(cell.direction, Curve())
+                self.found.curves[cell.direction] = curve.with_point(abs(cell.dose), damage)
+
+    def measure(
+        self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True, mirrors: bool = True
+    ) -> None:
+        """Measure `cells`, and on items what mirrors them, on the first `items` and `neutral` prompts of the ground.
+
+        Answers are measured where all neutral prompts are.
+        """
+        ground = self.ground
+        images = [image for cell in cells if mirrors and cell.control is None for image in mirrored(cell)]
+        did = measure_items(
+            self.bench, self.store, [*cells, *images], ground.items[:items], "validation", ground.metrics, self.notify
+        )
+        did += measure_neutral(self.bench, self.store, cells, ground.neutral[:neutral], "validation", ground.metrics)
+        if tried and neutral == len(ground.neutral) and "damage" in ground.metrics:
+            self.damage.of(cells)
+        self.found.measured += did + self.damage.measured
+        self.damage.measured = Done()
         if tried:
             known = {(cell.intervention_id, cell.control) for cell in self.found.tried}
-            self.found.tried += [cell for cell in cells if (cell.intervention_id, cell.control) not in known]
+            new = {(cell.intervention_id, cell.control): cell for cell in (*cells, *images)}
+            self.found.tried += [cell for key, cell in new.items() if key not in known]
 
     def _means(self, cells: Sequence[Cell], metric: str) -> list[float]:
         """Each cell's mean of a score over what was measured; nan where nothing was, or something diverged."""
-        values = cell_values(self.store, [self.found.tried[0], *cells], self.found.measured.ids)[1:]
-        return [float(np.mean(list(v[metric].values()))) if v.get(metric) else float("nan") for v in values]
+        places = {(c.intervention_id, c.control): i for i, c in enumerate(self.found.tried)}
+        values = cell_values(self.store, self.found.tried, self.found.measured.ids)
+        return [_mean(values[places[c.intervention_id, c.control]], metric) for c in cells]
 
     def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
-        """The `n` cells that move the items furthest their own way, best first; diverged ones last."""
-        effects = self._means(cells, "effect")
-        reach = [cell.way * effect for cell, effect in zip(cells, effects, strict=True)]
+        """The `n` cells that move the items furthest their own way, best first; diverged ones last.
+
+        A cell is ranked by its odd effect, or by its effect where it has no mirror image.
+        """
+        if not cells:
+            return []
+        both = zip(cells, self._means(cells, ODD), self._means(cells, "effect"), strict=True)
+        reach = [cell.way * (odd if math.isfinite(odd) else effect) for cell, odd, effect in both]
         order = sorted(range(len(cells)), key=lambda i: -reach[i] if math.isfinite(reach[i]) else math.inf)
         return [cells[i] for i in order[:n]]
 
-    def _within_bounds(self, cells: Sequence[Cell]) -> list[Cell]:
-        """The cells that damage neutral prompts no more than allowed."""
-        if "kl" not in self.ground.metrics:
-            return list(cells)
-        damage = zip(cells, self._means(cells, "kl"), strict=True)
-        return [cell for cell, kl in damage if kl <= self.ground.bounds.kl]
 
-    def _least_damaging(self, cells: Sequence[Cell]) -> Cell:
-        damage = zip(cells, self._means(cells, "kl"), strict=True)
-        return min(damage, key=lambda one: one[1] if math.isfinite(one[1]) else math.inf)[0]
+def _mean(values: Values, metric: str) -> float:
+    return float(np.mean(list(values[metric].values()))) if values.get(metric) else math.nan
 
 
-def _alike(one: Cell, other: Cell) -> bool:
-    """Whether two cells are of one direction and of nearly one dose."""
-    if not one.dose or not other.dose or one.direction != other.direction:
-        return False
-    return 1 / APART < one.dose / other.dose < APART
+def _quieter(cell: Cell, kl: float, allowed: float) -> Cell:
+    """The cell at the dose where its KL, which grows with the square of the dose, is a little below what is allowed."""
+    if kl <= allowed or not cell.dose:
+        return cell
+    share = math.sqrt(0.9 * allowed / kl) if math.isfinite(kl) else 0.5
+    return cell.at(cell.way * rounded(abs(cell.dose) * share))
+
+
+def _middles(candidates: Sequence[Cell]) -> list[Cell]:
+    """One cell of every direction: the one in the middle of its strengths."""
+    along: dict[str, list[Cell]] = {}
+    for cell in candidates:
+        if cell.dose:
+            along.setdefault(cell.direction, []).append(cell)
+    return [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
+
+
+def rivals_of(cell: Cell, vectors: Sequence[Vector], damage: Damage | None) -> list[Cell]:
+    """A candidate's chance controls, each at the dose where it does as much damage as the candidate.
+
+    Where damage is not measured, or the candidate has no dose, they are as strong as the candidate.
+    """
+    controls = chance_controls(cell, vectors)
+    if damage is None or not cell.dose or not controls:
+        return controls
+    wanted = float(damage.of([cell], FEW_ANSWERS).mean())
+    if not wanted > 0:
+        return controls
+    curves = damage.curves(controls, wanted, FEW_ANSWERS, rounds=1)
+    return [c.at(c.way * rounded(curve.dose_at(wanted))) for c, curve in zip(controls, curves, strict=True)]

@@ -3,24 +3,18 @@
 `run` executes a whole spec in this process. `flows/` hands the same stages in as Prefect tasks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from steering_core.candidates.cell import Trial, mirrored, prompted
-from steering_core.candidates.chance import chance_controls
 from steering_core.concepts import Concept
-from steering_core.evaluation.recommendations import choose
-from steering_core.evaluation.search import Shortlist
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages
-from steering_core.pipeline.wanted import bounds, candidate_cells
+from steering_core.pipeline.wanted import candidate_cells
 from steering_core.runs import Run
-from steering_core.scores.summary import Scores
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.vectors.vector import Vector
 
 Notify = Callable[[str, int, int], None]
 
@@ -49,17 +43,9 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     grid = candidate_cells(run.spec, run.store, model, concept, vectors)
     shortlist = stages.search_cells(*cell, grid, vectors)
     texts = stages.generate_samples(*cell, shortlist.cells, "validation")
-    scores = stages.score_shortlist(*cell, shortlist, texts)
-    trial = trial_of(*cell, shortlist, vectors, scores)
-    texts = stages.generate_samples(*cell, trial.cells, "test")
-    return stages.recommend_vector(*cell, trial, stages.score_trial(*cell, trial, texts))
-
-
-def trial_of(
-    run: Run, model: Model, concept: Concept, found: Shortlist, vectors: Sequence[Vector], scores: Scores
-) -> Trial:
-    """The shortlist's best on validation, and what it meets on test: alpha 0, its mirror image, its controls."""
-    unsteered, *candidates = found.cells
-    chosen = choose(candidates, scores, bounds(run.spec))
-    rivals = [*chance_controls(chosen, vectors), *prompted(model.identity, concept, chosen.way > 0)]
-    return Trial(chosen, [unsteered, chosen, *mirrored(chosen), *rivals], len(found.tried) - 1)
+    stages.score_shortlist(*cell, shortlist, texts)
+    choice = stages.choose_candidate(*cell, shortlist, vectors)
+    texts = stages.generate_samples(*cell, choice.trial.cells, "test")
+    scores = stages.score_trial(*cell, choice, texts)
+    chance = stages.search_chance(*cell, choice, vectors, scores)
+    return stages.recommend_vector(*cell, choice, scores, chance)

@@ -2,28 +2,36 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from steering_core.activations.extract import extract
-from steering_core.candidates.cell import Cell, Trial
+from steering_core.candidates.answers import Answer, neutral_answers
+from steering_core.candidates.cell import NONE, Cell, mirrored, prompted
 from steering_core.candidates.generations import generate
 from steering_core.concepts import Concept, Split
-from steering_core.evaluation.recommendations import recommend
+from steering_core.evaluation.chance import Chance, ChanceSearch, Draw, chance_of
+from steering_core.evaluation.choice import Choice, chosen_of
+from steering_core.evaluation.damage import Damage
+from steering_core.evaluation.forms import Forms
+from steering_core.evaluation.recommendations import Evidence, recommend
 from steering_core.evaluation.search import Ground, Search, Shortlist
+from steering_core.foundation.counting import Done
 from steering_core.models import Model
 from steering_core.models.folders import commit_of
 from steering_core.pipeline.rows import store_pairs
-from steering_core.pipeline.wanted import bounds, extracted_layers, grid_layers, held_out, neutral
+from steering_core.pipeline.wanted import answered, bounds, extracted_layers, grid_layers, held_out, neutral
 from steering_core.runs import Run
-from steering_core.scores.measure import measure_items, measure_neutral, measure_texts
+from steering_core.scores.measure import measure_answers, measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.projections import project_texts
-from steering_core.scores.summary import Scores, summarise
+from steering_core.scores.summary import ODD, Scores, cell_values, summarise
 from steering_core.scores.texts import text_bench
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
 from steering_core.vectors.methods import method_name
+from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector, vectors_by_id
 
@@ -75,14 +83,23 @@ def search_cells(
     ground = Ground(
         held_out(concept, "validation", wanted),
         neutral("validation", wanted),
+        neutral_answers_of(run, model, concept, "validation"),
         wanted.metrics,
         bounds(run.spec),
-        run.spec.generations,
     )
     search = Search(Bench(model, concept), run.store, ground, run.progress("search the grid"))
     found = search.whole_grid(cells, vectors) if keep == "all" else search.halving(cells, vectors, keep)
-    run.count("generations", found.generated)
     run.count("scores", found.measured)
+    return found
+
+
+def neutral_answers_of(run: Run, model: Model, concept: Concept, split: Split) -> list[Answer]:
+    """The untouched model's answers on which damage is measured; none where it is not."""
+    if "damage" not in run.spec.scores.metrics:
+        return []
+    texts, did = answered(split, run.spec.scores), Done()
+    found = neutral_answers(model, run.store, concept, texts, run.spec.generations, did.work)
+    run.count("generations", did)
     return found
 
 
@@ -96,32 +113,82 @@ def generate_samples(run: Run, model: Model, concept: Concept, cells: Sequence[C
 def score_shortlist(
     run: Run, model: Model, concept: Concept, found: Shortlist, generation_ids: Sequence[str]
 ) -> Scores:
-    """The validation scores of every cell that the search tried, with those of the shortlist's texts."""
+    """The validation scores of every cell that the search tried, with those of the shortlist's texts.
+
+    The texts' measurements are among the shortlist's afterwards.
+    """
     spec = run.spec.scores
     bench = text_bench(model, run.store, concept, spec, found.cells)
     notify = run.progress("score texts")
     texts = measure_texts(bench, run.store, generation_ids, "validation", spec.measured, notify)
     run.count("scores", texts)
-    ids = [*found.measured.ids, *texts.ids]
-    return summarise(run.store, found.everything, ids, "validation", spec.bootstrap, spec.seed)
+    found.measured += texts
+    return summarise(run.store, found.everything, found.measured.ids, "validation")
 
 
-def score_trial(run: Run, model: Model, concept: Concept, trial: Trial, generation_ids: Sequence[str]) -> Scores:
+def choose_candidate(run: Run, model: Model, concept: Concept, found: Shortlist, vectors: Sequence[Vector]) -> Choice:
+    """The shortlist's best on validation at its dose, and what it meets on test: alpha 0, its mirror, its controls."""
+    damage = Damage(Bench(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    choice = chosen_of(found, damage, bounds(run.spec), run.spec, vectors)
+    prompts = prompted(model.identity, concept, choice.trial.chosen.way > 0)
+    trial = replace(choice.trial, cells=[*choice.trial.cells, *prompts])
+    run.store.append("vectors", [vector.row() for cell in trial.cells for vector in cell.vectors])
+    run.count("scores", damage.measured)
+    return replace(choice, trial=trial)
+
+
+def score_trial(run: Run, model: Model, concept: Concept, choice: Choice, generation_ids: Sequence[str]) -> Scores:
     """The test scores of the chosen candidate and of all that it is compared with."""
-    spec = run.spec.scores
+    spec, trial = run.spec.scores, choice.trial
     bench = text_bench(model, run.store, concept, spec, trial.cells)
     to = (bench, run.store, trial.cells)
     did = measure_items(*to, held_out(concept, "test", spec), "test", spec.metrics, run.progress("score on test"))
     did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
+    shown = [cell for cell in trial.cells if cell.control in (None, NONE)]
+    did += measure_answers(
+        bench, run.store, shown, neutral_answers_of(run, model, concept, "test"), "test", spec.metrics
+    )
     did += measure_texts(bench, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
     project_texts(bench, run.store, trial, generation_ids)
     run.count("scores", did)
-    return summarise(run.store, trial.cells, did.ids, "test", spec.bootstrap, spec.seed, trial.comparisons)
+    return summarise(run.store, trial.cells, did.ids, "test", corrected=False)
 
 
-def recommend_vector(run: Run, model: Model, concept: Concept, trial: Trial, scores: Scores) -> dict[str, Any]:
+def search_chance(
+    run: Run, model: Model, concept: Concept, choice: Choice, vectors: Sequence[Vector], scores: Scores
+) -> Chance | None:
+    """What the same search finds among permuted labels, and the candidate's p-value; None without a direction."""
+    spec = run.spec
+    damage = Damage(Bench(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    items = held_out(concept, "validation", spec.scores), held_out(concept, "test", spec.scores)
+    search = ChanceSearch(choice.trial.chosen, damage, *items, run.progress("search among permuted labels"))
+    draw = partial(_permuted, run, model, concept)
+    found = chance_of(search, vectors, draw, scores, spec.scores.draws)
+    run.count("scores", search.measured)
+    return found
+
+
+def _permuted(run: Run, model: Model, concept: Concept, methods: Sequence[str], draws: int) -> list[Draw]:
+    layers, position = grid_layers(run.spec, model), run.spec.activations.position
+    return list(permuted_vectors(run.store, model.identity, concept, methods, layers, position, draws))
+
+
+def recommend_vector(
+    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None
+) -> dict[str, Any]:
     """The recommendation's row, from the scores on test."""
-    return recommend(run.store, trial.chosen, trial.cells, scores, bounds(run.spec), run.spec.key)
+    evidence = Evidence(choice, scores, chance, _forms(run, model, concept, choice), bounds(run.spec))
+    return recommend(run.store, evidence, run.spec.key)
+
+
+def _forms(run: Run, model: Model, concept: Concept, choice: Choice) -> Forms:
+    """The chosen candidate's effects on test items by the answer that matches."""
+    chosen, items = choice.trial.chosen, held_out(concept, "test", run.spec.scores)
+    cells = [choice.trial.cells[0], chosen, *mirrored(chosen)]
+    did = measure_items(Bench(model, concept), run.store, cells, items, "test", ["propensity"])
+    values = cell_values(run.store, cells, did.ids)[1]
+    effects = values.get(ODD) or values.get("effect", {})
+    return Forms.of(items, {item_id: chosen.way * effect for item_id, effect in effects.items()})
 
 
 @dataclass(frozen=True)
@@ -137,8 +204,10 @@ class Stages:
     search_cells: Callable[[Run, Model, Concept, Sequence[Cell], Sequence[Vector]], Shortlist]
     generate_samples: Callable[[Run, Model, Concept, Sequence[Cell], Split], list[str]]
     score_shortlist: Callable[[Run, Model, Concept, Shortlist, Sequence[str]], Scores]
-    score_trial: Callable[[Run, Model, Concept, Trial, Sequence[str]], Scores]
-    recommend_vector: Callable[[Run, Model, Concept, Trial, Scores], dict[str, Any]]
+    choose_candidate: Callable[[Run, Model, Concept, Shortlist, Sequence[Vector]], Choice]
+    score_trial: Callable[[Run, Model, Concept, Choice, Sequence[str]], Scores]
+    search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Scores], Chance | None]
+    recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None], dict[str, Any]]
 
 
 PLAIN = Stages(
@@ -148,6 +217,8 @@ PLAIN = Stages(
     search_cells=search_cells,
     generate_samples=generate_samples,
     score_shortlist=score_shortlist,
+    choose_candidate=choose_candidate,
     score_trial=score_trial,
+    search_chance=search_chance,
     recommend_vector=recommend_vector,
 )

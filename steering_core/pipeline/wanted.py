@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from steering_core.candidates.cell import Cell, Strengths, candidates, unsteered
 from steering_core.concepts import Concept, Item, Split
 from steering_core.concepts.neutral import neutral_prompts
-from steering_core.evaluation.recommendations import Bounds
+from steering_core.evaluation.bounds import Bounds
 from steering_core.models import Model
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
@@ -55,6 +55,11 @@ def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
 def neutral(split: Split, wanted: ScoresSpec) -> list[str]:
     """The neutral prompts of a split: every other one, so that what is chosen on one half is reported on the other."""
     return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.neutral])
+
+
+def answered(split: Split, wanted: ScoresSpec) -> list[str]:
+    """The neutral prompts of a split whose answers damage is measured on: every other one, as `neutral`."""
+    return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.answers])
 
 
 def bounds(spec: Spec) -> Bounds:

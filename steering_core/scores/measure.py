@@ -6,13 +6,14 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
+from steering_core.candidates.answers import Answer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Item, Split
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.store import CELL, Store
 
@@ -62,6 +63,24 @@ def measure_neutral(
     cells = [cell for cell in cells if cell.system is None]
     subjects = {content_key("neutral", bench.concept.chat, text): text for text in prompts}
     return _measure_cells(bench, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
+
+
+def measure_answers(
+    bench: Bench,
+    store: Store,
+    cells: Sequence[Cell],
+    answers: Sequence[Answer],
+    split: Split,
+    metrics: Sequence[str],
+    progress: Progress = silent,
+) -> Done:
+    """Have the store hold every answer metric of every cell on the untouched model's `answers`, kept for `split`.
+
+    A system prompt is left out: it changes the prompt itself.
+    """
+    cells = [cell for cell in cells if cell.system is None]
+    subjects = {answer.answer_id: answer for answer in answers}
+    return _measure_cells(bench, store, cells, subjects, split, _named(ANSWER_METRICS, metrics), progress)
 
 
 Metric = Callable[[Bench, Subject, Sequence[Cell]], list[float]]

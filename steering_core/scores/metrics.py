@@ -1,7 +1,8 @@
-"""Metrics: one number for one held-out item, one neutral prompt or one sampled text, under one intervention.
+"""Metrics: one number for one held-out item, neutral prompt, neutral answer or sampled text, under one intervention.
 
-Declare one in `statistics.metric_names` and register its function with `@item_metric`, `@neutral_metric` or
-`@text_metric`. A metric of texts that needs more than their tokens is a scorer (`scorers`), which the bench brings.
+Declare one in `statistics.metric_names` and register its function with `@item_metric`, `@neutral_metric`,
+`@answer_metric` or `@text_metric`. A metric of texts that needs more than their tokens is a scorer (`scorers`), which
+the bench brings.
 """
 
 import re
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from steering_core.candidates.answers import Answer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
 from steering_core.engine.sampling import DIVERGED
-from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities
+from steering_core.engine.teacher_forcing import Scored, cross_entropy_gaps, divergences, log_probabilities
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.prompts import item_prompts, open_prompt
@@ -34,9 +36,11 @@ class Bench:
 
 ItemMetric = Callable[[Bench, Item, Sequence[Cell]], list[float]]
 NeutralMetric = Callable[[Bench, str, Sequence[Cell]], list[float]]
+AnswerMetric = Callable[[Bench, Answer, Sequence[Cell]], list[float]]
 TextMetric = Callable[[Bench, Sequence[Text]], list[float]]
 ITEM_METRICS: dict[str, ItemMetric] = {}
 NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
+ANSWER_METRICS: dict[str, AnswerMetric] = {}
 TEXT_METRICS: dict[str, TextMetric] = {}
 
 
@@ -49,6 +53,12 @@ def item_metric(function: ItemMetric) -> ItemMetric:
 def neutral_metric(function: NeutralMetric) -> NeutralMetric:
     """Register a metric of neutral prompts, one value a cell, under its function's name. ValueError if undeclared."""
     NEUTRAL_METRICS[of_subjects(function.__name__, "neutral prompts")] = function
+    return function
+
+
+def answer_metric(function: AnswerMetric) -> AnswerMetric:
+    """Register a metric of neutral answers, one value a cell, under its function's name. ValueError if undeclared."""
+    ANSWER_METRICS[of_subjects(function.__name__, "neutral answers")] = function
     return function
 
 
@@ -86,6 +96,18 @@ def kl(bench: Bench, text: str, cells: Sequence[Cell]) -> list[float]:
     """
     prompt = open_prompt(bench.model, bench.concept, text)
     return divergences(bench.model, prompt.tokens, [cell.intervention for cell in cells], bench.work)
+
+
+@answer_metric
+def damage(bench: Bench, answer: Answer, cells: Sequence[Cell]) -> list[float]:
+    """How much more surprising steering makes the next token to the untouched model, along one of its own answers.
+
+    Cross-entropy H(steered, untouched) minus H(untouched, untouched) at the sampling temperature, as a mean over the
+    answer's tokens, in nats per token. It predicts the logarithm of the perplexity ratio of steered texts, and no text
+    is sampled for it (docs/evaluation.md).
+    """
+    interventions = [cell.intervention for cell in cells]
+    return cross_entropy_gaps(bench.model, answer.prompt, answer.tokens, interventions, answer.temperature, bench.work)
 
 
 @text_metric

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from steering_core.candidates.cell import NONE, Trial
+from steering_core.candidates.cell import MIRRORED, NONE, Trial
 from steering_core.candidates.generations import asked
 from steering_core.engine.probes import Probe, projections
 from steering_core.prompts import open_prompt
@@ -29,7 +29,7 @@ def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequ
         [vector.vector_id, first],
         wanted=wanted,
     )
-    cells = {cell.intervention_id for cell in trial.cells if cell.control in (None, NONE)}
+    cells = {cell.intervention_id for cell in trial.cells if cell.control in (None, NONE, MIRRORED)}
     found = []
     for row in (row for row in rows if row["intervention_id"] in cells and row["tokens"]):
         prompt = open_prompt(bench.model, concept, row["prompt"])

@@ -1,11 +1,12 @@
 """Scores: measurements of one intervention, together, with an interval over their subjects.
 
-Three scores compare interventions on the same subjects, so they are paired: `effect`, the mean change in propensity
-against the unsteered model; `over_controls`, a candidate's effect minus that of its best control (random direction or
-shuffled labels, at its layers and dose), with a corrected p-value; `perplexity_ratio`, the geometric mean of the texts'
-perplexity ratios. Intervals are percentile bootstraps; those of perplexities are Student's t on logarithms, since texts
-are few and decide what counts as safe. All texts that answer one prompt are one subject, whose value is their mean. A
-subject without a finite value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
+Four scores compare interventions on the same subjects, so they are paired: `effect`, the mean change in propensity
+against the unsteered model; `odd_effect`, half the difference between a candidate's effect and that of its mirror image
+(as hard the other way), which leaves out whatever both do, such as flattening the distribution; `over_controls`, a
+candidate's effect minus that of its best control (random direction or shuffled labels, at its layers), with a p-value;
+`perplexity_ratio`, the geometric mean of the texts' perplexity ratios. Intervals are Student's t, those of perplexities
+on logarithms. All texts that answer one prompt are one subject, whose value is their mean. A subject without a finite
+value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +15,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell, mirrored
 from steering_core.concepts import Split
 from steering_core.foundation.keys import content_key
-from steering_core.statistics.intervals import holm, mean_interval, sign_flip_p, student_interval
+from steering_core.statistics.intervals import above_zero_p, holm, mean_interval
 from steering_core.statistics.metric_names import changes, logarithmic
 from steering_core.store import Store
 
-SCORES_VERSION = 5
+SCORES_VERSION = 6
+ODD = "odd_effect"
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Score rows by intervention_id and metric."""
@@ -30,64 +32,55 @@ Values = dict[str, dict[str, float]]
 
 
 def summarise(
-    store: Store,
-    cells: Sequence[Cell],
-    measurement_ids: Iterable[str],
-    split: Split,
-    resamples: int,
-    seed: int,
-    comparisons: int | None = None,
+    store: Store, cells: Sequence[Cell], measurement_ids: Iterable[str], split: Split, corrected: bool = True
 ) -> Scores:
     """Have the store hold the scores of `cells` from those measurements; they come back by intervention and metric.
 
-    p-values are corrected for `comparisons`, by default the number of candidates among `cells` that have controls.
+    p-values are corrected for as many candidates among `cells` as have controls, unless one was chosen elsewhere.
     """
     rows = _measurements(store, measurement_ids)
-    made_of: dict[tuple[str, str | None], list[str]] = {}
+    measured: dict[tuple[str, str | None], list[str]] = {}
     for row in rows:
-        made_of.setdefault((row["intervention_id"], row["control"]), []).append(row["measurement_id"])
+        measured.setdefault((row["intervention_id"], row["control"]), []).append(row["measurement_id"])
     values = _values(cells, rows)
-    against = {i: differences for i, cell in enumerate(cells) if (differences := _over_controls(cell, cells, values))}
-    p_values = dict(
-        zip(
-            against,
-            holm([sign_flip_p(_by_subject(d), seed) for d in against.values()], comparisons),
-            strict=True,
-        )
-    )
+    beside = {i: over for i, cell in enumerate(cells) if (over := _over_controls(cell, cells, values))}
+    p_values = [above_zero_p(_by_subject(differences)) for differences in beside.values()]
+    p_of = dict(zip(beside, holm(p_values) if corrected else p_values, strict=True))
+    everything = content_key("measurements", sorted(i for ids in measured.values() for i in ids))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for i, cell in enumerate(cells):
-        scored = values[i] | ({"over_controls": against[i]} if i in against else {})
+        scored = values[i] | ({"over_controls": beside[i]} if i in beside else {})
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
-        mine = made_of.get((cell.intervention_id, cell.control), [])
         for metric, by_subject in scored.items():
-            row = _score(metric, _by_subject(by_subject), resamples, seed)
-            row |= {"split": split, "p_value": p_values.get(i) if metric == "over_controls" else None}
-            score_id = content_key("score", SCORES_VERSION, *key, mine, row)
+            # its own measurements, or all of them where it is compared with another cell's
+            mine = measured.get((cell.intervention_id, cell.control), [])
+            made_of = everything if metric in (ODD, "over_controls", *changes().values()) else mine
+            row = _score(metric, _by_subject(by_subject))
+            row |= {"split": split, "p_value": p_of.get(i) if metric == "over_controls" else None}
+            score_id = content_key("score", SCORES_VERSION, *key, metric, made_of, corrected)
             found.setdefault(cell.intervention_id, {})[metric] = {"score_id": score_id, **cell.columns(), **row}
     store.append("scores", [row for metrics in found.values() for row in metrics.values()])
     return found
 
 
 def _by_subject(values: Mapping[str, float]) -> np.ndarray:
-    """Values in the order of their subjects, so that a seed draws the same ones whatever the cell is called."""
+    """Values in the order of their subjects."""
     return np.array([value for _, value in sorted(values.items())])
 
 
-def _score(metric: str, values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
     """Mean and interval of the finite ones of `values` (N,), null where none is, and how many are and are not.
 
-    One perplexity has no interval: null ends.
+    One value has no interval: null ends.
     """
     finite = values[np.isfinite(values)]
-    row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": seed}
+    row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": None}
     row |= {"n": len(finite), "n_missing": len(values) - len(finite)}
     if len(finite):
+        ends = mean_interval(finite)
         if logarithmic(metric):
-            found = tuple(float(np.exp(end)) if np.isfinite(end) else None for end in student_interval(finite))
-        else:
-            found = mean_interval(finite, resamples, seed)
-        row |= zip(("value", "ci_low", "ci_high"), found, strict=True)
+            ends = (float(np.exp(ends[0])), float(np.exp(ends[1])), float(np.exp(ends[2])))
+        row |= zip(("value", "ci_low", "ci_high"), (e if np.isfinite(e) else None for e in ends), strict=True)
     return row
 
 
@@ -124,7 +117,21 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
             before = {subject: value for subject, value in base.get(metric, {}).items() if np.isfinite(value)}
             if paired := {s: value - before[s] for s, value in of_cell.get(metric, {}).items() if s in before}:
                 of_cell[change] = paired
+    for i, cell in enumerate(cells):
+        if odd := _odd(cell, values[i], place, values):
+            values[i][ODD] = odd
     return values
+
+
+def _odd(
+    cell: Cell, mine: Values, place: Mapping[tuple[str, str | None], int], values: Sequence[Values]
+) -> dict[str, float]:
+    """Half of a cell's effect minus its mirror image's, by item; empty where that was not measured."""
+    for other in mirrored(cell):
+        i = place.get((other.intervention_id, other.control))
+        theirs = values[i].get("effect", {}) if i is not None else {}
+        return {s: (value - theirs[s]) / 2 for s, value in mine.get("effect", {}).items() if s in theirs}
+    return {}
 
 
 def _scaled(row: Mapping[str, Any]) -> float:

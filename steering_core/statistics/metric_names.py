@@ -6,7 +6,7 @@ A spec's check, the summary's scales, the leaderboard's columns and the charts' 
 from dataclasses import dataclass
 from typing import Literal
 
-Subjects = Literal["items", "neutral prompts", "texts"]
+Subjects = Literal["items", "neutral prompts", "neutral answers", "texts"]
 Scale = Literal["linear", "logarithmic"]
 
 
@@ -44,6 +44,11 @@ for _metric in (
         "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
     ),
     Metric(
+        "damage", "neutral answers",
+        "surprisal of a steered next token minus an unsteered one's, expected along the untouched model's answers",
+        "nats per token",
+    ),
+    Metric(
         "perplexity", "texts", "perplexity of the sampled tokens under the untouched model", "tokens",
         "logarithmic", "perplexity_ratio",
     ),
@@ -60,7 +65,7 @@ for _metric in (
 ):  # fmt: skip
     declare(_metric)
 
-DEFAULT_METRICS = ("propensity", "kl", "perplexity", "repetition", "distinct_2", "diverged")
+DEFAULT_METRICS = ("propensity", "kl", "damage", "perplexity", "repetition", "distinct_2", "diverged", "words", "probe")
 
 
 def changes() -> dict[str, str]:

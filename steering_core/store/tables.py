@@ -29,7 +29,8 @@ def _table(name: str, holds: str, key: tuple[str, ...], /, **columns: Any) -> Ta
 
 
 # What was done to the residual stream, in every table that depends on it. `intervention` is its expression; `control`
-# is null for a candidate and otherwise says which control it is: none, random, shuffled or prompt. `layers` and
+# is null for a candidate and otherwise says which control it is: none, random, shuffled, permuted, mirrored or prompt.
+# `layers` and
 # `vector_ids` list all that it takes; `layer`, and `vector_id` with `alpha`, are null where it is not one.
 CELL = {
     "model_id": text,
@@ -196,6 +197,21 @@ TABLES = {
             max_tokens=whole,
         ),
         _table(
+            "neutral_answers",
+            "the untouched model's own answers to neutral prompts, on which damage is measured; drawn once, with a "
+            "seed of their own",
+            ("answer_id",),
+            answer_id=text,
+            model_id=text,
+            prompt_id=text,
+            prompt=text,
+            text=text,
+            prompt_tokens=pa.list_(whole),
+            tokens=pa.list_(whole),
+            temperature=real,
+            max_tokens=whole,
+        ),
+        _table(
             "projections",
             "how far each token of a generation lies along a vector, as the untouched model reads the text",
             ("vector_id", "generation_id"),
@@ -206,8 +222,8 @@ TABLES = {
         ),
         _table(
             "measurements",
-            "one metric of one subject (a held-out item or a generation) under one intervention; scorer_id where a "
-            "probe or a judge gave the value, and the judge's reply",
+            "one metric of one subject (an item, a neutral prompt or answer, or a generation) under one intervention; "
+            "scorer_id where a probe or a judge gave the value, and the judge's reply",
             ("measurement_id",),
             measurement_id=text,
             **CELL,
@@ -231,7 +247,7 @@ TABLES = {
         ),
         _table(
             "scores",
-            "a metric of one intervention over all its subjects of a split, with a bootstrap interval; n have a finite "
+            "a metric of one intervention over all its subjects of a split, with Student's interval; n have a finite "
             "value, n_missing do not (diverged, or a text without a token) and are in no mean",
             ("score_id",),
             score_id=text,
@@ -257,16 +273,41 @@ TABLES = {
             effect=real,
             effect_low=real,
             effect_high=real,
+            odd_effect=real,
+            odd_effect_low=real,
+            odd_effect_high=real,
             control_effect=real,
             control_high=real,
             over_controls=real,
             p_value=real,
+            null_effects=pa.list_(real),
             prompt_effect=real,
             kl=real,
+            damage=real,
             perplexity_ratio=real,
+            expected_ratio=real,
+            safe_dose=real,
+            dose_low=real,
+            dose_high=real,
+            shown_by=text,
+            shown_before=real,
+            shown_after=real,
+            ties=pa.list_(text),
             n=whole,
             n_missing=whole,
             spec_key=text,
+        ),
+        _table(
+            "stability",
+            "what another seed, or half of the pairs, recommended for a model and concept; spec_key is of the spec "
+            "whose seed was changed",
+            ("stability_id",),
+            stability_id=text,
+            model_id=text,
+            concept_id=text,
+            variant=text,
+            spec_key=text,
+            recommendation_id=text,
         ),
         _table(
             "runs",

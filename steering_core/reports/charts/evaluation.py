@@ -21,7 +21,7 @@ CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
 
 def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
     """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
-    kinds = ["candidate", "random", "shuffled", "prompt", "none"]
+    kinds = ["candidate", "mirrored", "random", "shuffled", "prompt", "none"]
     points = (
         alt.Chart(alt.InlineData(values=list(rows)))
         .mark_point(filled=True, size=90, opacity=0.85)
@@ -106,7 +106,8 @@ def _printable(token: str) -> str:
 
 
 def _colours(kinds: Sequence[str]) -> list[str]:
-    named = {"candidate": CANDIDATE, "random": CONTROL, "shuffled": "#5b6675", "prompt": "#2f6fb2"}
+    named = {"candidate": CANDIDATE, "mirrored": "#b8860b", "random": CONTROL, "shuffled": "#5b6675"}
+    named["prompt"] = "#2f6fb2"
     return [named.get(kind, "#111111") for kind in kinds]
 
 

@@ -143,6 +143,11 @@ FROM raw.generations g
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
+-- The untouched model's own answers to neutral prompts; a measurement of damage names one as its subject_id.
+CREATE OR REPLACE VIEW neutral_answers AS
+SELECT m.name AS model, a.prompt, a.text, a.temperature, a.max_tokens, a.tokens, a.answer_id, a.prompt_id, a.model_id
+FROM raw.neutral_answers a JOIN raw.models m USING (model_id);
+
 -- scored_by, its version and reply: the judge or probe that gave the value, where one did.
 CREATE OR REPLACE VIEW measurements AS
 SELECT m.name AS model, c.name AS concept, x.*, s.model AS scored_by, s.version AS scorer_version
@@ -174,9 +179,22 @@ FROM raw.recommendations r
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
--- One row per intervention and split, with the scores that have most subjects. over_controls: the effect minus the best
--- random or shuffled-label control's at the same layer and dose, on the same items; p_value: that it is above 0,
--- corrected for the number of candidates compared. layer and alpha are null where several layers or vectors are steered
+-- What `steer stability` found: what each variant (another seed, half of the pairs) of one spec recommends.
+CREATE OR REPLACE VIEW stability AS
+SELECT
+    m.name AS model, c.name AS concept, s.variant, r.verdict, r.method, r.layer, r.layers, r.dose, r.safe_dose,
+    r.dose / median(r.dose) OVER cell AS dose_over_median, r.effect, r.effect_low, r.effect_high, r.odd_effect, r.damage,
+    r.perplexity_ratio, r.p_value, r.reason, s.spec_key, s.recommendation_id, s.model_id, s.concept_id, s.stability_id
+FROM raw.stability s
+JOIN raw.recommendations r USING (recommendation_id)
+JOIN raw.models m ON m.model_id = s.model_id
+LEFT JOIN raw.concepts c ON c.concept_id = s.concept_id
+WINDOW cell AS (PARTITION BY s.model_id, s.concept_id, s.spec_key)
+ORDER BY model, concept, variant;
+
+-- One row per intervention and split, with the scores that have most subjects. odd_effect: half of the effect minus that
+-- of the same strength the other way. over_controls: the effect minus the best random or shuffled-label control's at the
+-- same layer and damage, on the same items; p_value: that it is above 0, corrected for the candidates compared. layer and alpha are null where several layers or vectors are steered
 -- at once: layers lists them, and intervention says all of it. n_missing: items, prompts or texts, of the score that has
 -- most of them, that diverged or were empty; no mean counts them.
 CREATE OR REPLACE VIEW leaderboard AS
@@ -191,6 +209,7 @@ SELECT
     max(value) FILTER (metric = 'effect') AS effect,
     max(ci_low) FILTER (metric = 'effect') AS effect_low,
     max(ci_high) FILTER (metric = 'effect') AS effect_high,
+    max(value) FILTER (metric = 'odd_effect') AS odd_effect,
     max(value) FILTER (metric = 'over_controls') AS over_controls,
     max(p_value) FILTER (metric = 'over_controls') AS p_value,
     /* every other metric's column */

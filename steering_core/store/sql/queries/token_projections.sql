@@ -8,7 +8,7 @@ WITH chosen AS (
         CASE
             WHEN g.control = 'none' THEN 'unsteered'
             WHEN g.intervention_id = chosen.intervention_id THEN 'steered'
-            WHEN g.control IS NULL AND g.vector_ids = chosen.vector_ids AND g.dose = -chosen.dose THEN 'mirrored'
+            WHEN coalesce(g.control, 'mirrored') = 'mirrored' AND g.vector_ids = chosen.vector_ids AND g.dose = -chosen.dose THEN 'mirrored'
         END AS kind,
         g.prompt, p.tokens, p.projections, v.residual_norm
     FROM raw.projections p

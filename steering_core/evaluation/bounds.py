@@ -1,0 +1,30 @@
+"""Bounds: the damage that a recommended vector may do, and what that is in the measures that predict it."""
+
+import math
+from dataclasses import dataclass
+
+USUAL_SLOPE, SLOPE_SPREAD = 1.4, 0.45  # log perplexity ratio over damage: ten concepts of SmolLM2 (docs/evaluation.md)
+OTHER_PROMPTS = 0.08  # how far log perplexity ratios differ between halves of a concept's prompts (one deviation)
+MARGIN = 0.6  # the share of the allowed logarithm that a candidate is dosed to, since its slope is not known well
+TOLERATED = (0.35, 0.85)  # shares at which a dose that was tried is kept
+
+
+def allowed_damage(perplexity_ratio: float, slope: float = USUAL_SLOPE) -> float:
+    """The damage that predicts a perplexity ratio, in nats per token."""
+    return math.log(perplexity_ratio) / slope
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The damage that a recommended vector may do: as a ratio of perplexities, and in nats on neutral next tokens."""
+
+    perplexity_ratio: float
+    kl: float
+
+    def wanted_damage(self, slope: float = USUAL_SLOPE) -> float:
+        """The damage that candidates are compared at, in nats per token: below what is allowed, by a margin."""
+        return MARGIN * allowed_damage(self.perplexity_ratio, slope)
+
+    def share(self, predicted: float) -> float:
+        """A logarithm of a perplexity ratio as a share of the allowed one; 1 is at the bound."""
+        return predicted / math.log(self.perplexity_ratio)

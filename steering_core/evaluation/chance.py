@@ -1,0 +1,217 @@
+"""Chance: what the same search finds among directions whose labels a coin decided.
+
+Each draw exchanges the sides of pairs at random and derives the vectors of the grid anew (`vectors.permuted`). Its best
+layer is searched on validation items as the candidate's was, and its effect is measured on test items, at the
+candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its own; the candidate's
+own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so its rank is a p-value,
+however much was searched (Westfall and Young 1993).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
+from steering_core.candidates.chance import turned_controls
+from steering_core.concepts import Item, Split
+from steering_core.evaluation.damage import FEW_ANSWERS, Damage
+from steering_core.evaluation.search import SCREEN_ITEMS
+from steering_core.foundation.counting import Done
+from steering_core.interventions.expression import Amount
+from steering_core.scores.measure import measure_items
+from steering_core.scores.summary import ODD, Scores, cell_values
+from steering_core.statistics.intervals import prediction_p, rank_p
+from steering_core.vectors.methods import METHODS
+from steering_core.vectors.permuted import PERMUTED
+from steering_core.vectors.vector import Vector
+
+DRAWS = 19  # each with its opposite, and the candidate's opposite: 39 null effects
+RANKED_FROM = 19  # null effects from which a rank can be significant
+_KEPT = 3  # a draw's search goes on with one layer of so many
+_MOST_SCALED = 2.0
+
+Draw = Mapping[int, Sequence[Vector]]
+"""One draw's vectors by layer, one of each method that the candidate adds."""
+
+Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
+"""So many draws of permuted labels' vectors of the methods."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Null effects in nats on test items, positive where they go the candidate's way, and the candidate's p-value.
+
+    `least_p` is the smallest p-value that so many null effects allow.
+    """
+
+    effects: tuple[float, ...]
+    p_value: float
+    least_p: float
+
+    @classmethod
+    def of(cls, effect: float, effects: Sequence[float]) -> "Chance":
+        """The p-value of an effect the candidate's way: its rank, or Student's t where null effects are few."""
+        ordered = tuple(sorted(effects, key=lambda e: -e if math.isfinite(e) else -math.inf))
+        if len(effects) >= RANKED_FROM:
+            return cls(ordered, rank_p(effect, effects), 1 / (1 + len(effects)))
+        return cls(ordered, prediction_p(effect, effects), 0.0 if len(effects) > 1 else 1.0)
+
+
+@dataclass
+class ChanceSearch:
+    """The search among meaningless directions, for one chosen candidate of a grid."""
+
+    chosen: Cell
+    damage: Damage
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    notify: Callable[[int, int], None] = lambda done, total: None
+    measured: Done = field(default_factory=Done)
+
+    def effects(self, draws: Sequence[Draw]) -> list[float]:
+        """Odd effects on test items of every draw's best and of every opposite's best, (2 N) in nats.
+
+        They are scaled to the chosen candidate's damage: an odd effect grows with the dose, damage with its square.
+        """
+        doses = self._doses(draws)
+        order = self._ranked(draws, doses)
+        best = [(self._like_chosen(draws[i], layers, doses), sign) for (i, sign), layers in order.items()]
+        return self.at_equal_damage(best)
+
+    def among_turned(self, n: int) -> list[float]:
+        """Effects on test of the candidate's expression with its vectors turned at random, at its damage; (n) in nats.
+
+        For a candidate that no search put together: nothing was chosen, so nothing is searched here.
+        """
+        cells = [replace(cell, control=PERMUTED) for cell in turned_controls(self.chosen, n)]
+        if self.chosen.dose:
+            return self.at_equal_damage([(cell, 1) for cell in cells])
+        base = Cell(self.chosen.model_id, self.chosen.concept_id, control=NONE)
+        means = self._propensities([base, *cells], self.test, "test")
+        return [means[cell.intervention_id] - means[base.intervention_id] for cell in cells]
+
+    def at_equal_damage(self, signed: Sequence[tuple[Cell, int]]) -> list[float]:
+        """The odd effect on test of every (cell, sign), with its sign, scaled to the chosen candidate's damage."""
+        wanted = self._damage_of([self.chosen])[0]
+        damages = self._damage_of([cell if sign > 0 else mirrored(cell)[0] for cell, sign in signed])
+        odd = self._odd([cell for cell, _ in signed], self.test, "test")
+        return [
+            sign * effect * _scale(wanted, damage)
+            for (_, sign), effect, damage in zip(signed, odd, damages, strict=True)
+        ]
+
+    def _doses(self, draws: Sequence[Draw]) -> dict[int, float]:
+        """Each layer's dose at the candidate's damage, from the first few draws' directions there."""
+        dose, wanted = abs(self.chosen.dose or 1.0), self._damage_of([self.chosen])[0]
+        probes = [(layer, self._adding([draw[layer][0]], dose)) for draw in draws[:3] for layer in draw]
+        found = self._damage_of([cell for _, cell in probes])
+        at: dict[int, list[float]] = {}
+        for (layer, _), damage in zip(probes, found, strict=True):
+            at.setdefault(layer, []).append(damage)
+        return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
+
+    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[int]]:
+        """The layers of each (draw, sign) by their effect on validation items that way, best first."""
+        singles = {
+            (i, layer): self._adding([draw[layer][0]], doses[layer]) for i, draw in enumerate(draws) for layer in draw
+        }
+        few = self.validation[:SCREEN_ITEMS]
+        effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
+        signs = [(i, sign) for i in range(len(draws)) for sign in (1, -1)]
+        first = {key: _in_order(effects, *key) for key in signs}
+        keep = math.ceil(len(doses) / _KEPT)
+        if keep == 1 or len(few) == len(self.validation):
+            return first
+        going = sorted({(i, layer) for (i, sign), layers in first.items() for layer in layers[:keep]})
+        again = self._odd([singles[key] for key in going], self.validation, "validation")
+        finer = dict(zip(going, again, strict=True))
+        best = {(i, sign): {(i, layer): finer[i, layer] for layer in first[i, sign][:keep]} for i, sign in signs}
+        return {key: _in_order(best[key], *key) + first[key][keep:] for key in signs}
+
+    def _like_chosen(self, draw: Draw, layers: Sequence[int], doses: Mapping[int, float]) -> Cell:
+        """The draw's vectors at its best layers: as many layers or methods as the chosen candidate adds."""
+        if len(self.chosen.vectors) == 1:
+            return self._adding([draw[layers[0]][0]], doses[layers[0]])
+        n_layers = len(self.chosen.layers)
+        several = [draw[layer][0] for layer in layers[:n_layers]] if n_layers > 1 else list(draw[layers[0]])
+        return self._adding(several, abs(self.chosen.dose or 1.0))
+
+    def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
+        """The vectors in equal shares, as strong together as `dose`, in the chosen candidate's phase."""
+        of, phase = self.chosen, self.chosen.intervention.changes[0].where.phase
+        unit = Cell.as_strong(of.model_id, of.concept_id, phase, vectors, [Amount.of_dose(1.0)] * len(vectors))
+        return replace(unit, control=PERMUTED).at(dose)
+
+    def _damage_of(self, cells: Sequence[Cell]) -> list[float]:
+        """Each cell's damage on a few answers, in nats per token."""
+        found: list[float] = self.damage.of(cells, FEW_ANSWERS).mean(axis=1).tolist()
+        self.measured += self.damage.measured
+        self.damage.measured = Done()
+        return found
+
+    def _odd(self, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> list[float]:
+        """Mean odd effect of every cell on items of a split; nan where something diverged."""
+        images = [mirrored(cell)[0] for cell in cells]
+        unique = list({cell.intervention_id: cell for cell in (*cells, *images)}.values())
+        means = self._propensities(unique, items, split)
+        both = zip(cells, images, strict=True)
+        return [(means[cell.intervention_id] - means[image.intervention_id]) / 2 for cell, image in both]
+
+    def _propensities(self, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> dict[str, float]:
+        """Mean propensity of every cell on items, by intervention."""
+        bench, store = self.damage.bench, self.damage.store
+        did = measure_items(bench, store, cells, items, split, ["propensity"], self.notify)
+        self.measured += did
+        values = cell_values(store, cells, did.ids)
+        both = zip(cells, values, strict=True)
+        return {cell.intervention_id: float(np.mean(list(v["propensity"].values()))) for cell, v in both}
+
+
+def chance_of(
+    search: ChanceSearch, vectors: Sequence[Vector], permuted: Permuted, scores: Scores, draws: int
+) -> Chance | None:
+    """The chance that the chosen candidate's effect on test meets; None where it adds no vector, or has no effect.
+
+    `vectors` are the grid's, with their controls. Vectors of permuted labels come from `permuted`; a method that must
+    be trained has as many draws as shuffled controls. An expression is compared with turned vectors.
+    """
+    chosen, mine = search.chosen, scores.get(search.chosen.intervention_id, {})
+    row = mine.get(ODD) or mine.get("effect")
+    if chosen.steering is None or row is None or row["value"] is None:
+        return None
+    effect = chosen.way * float(row["value"])
+    known = {vector.vector_id for vector in vectors if vector.control is None}
+    if not chosen.dose or any(vector.vector_id not in known for vector in chosen.vectors):
+        return Chance.of(effect, search.among_turned(2 * draws + 1))
+    methods = list(dict.fromkeys(vector.method for vector in chosen.vectors))
+    found = permuted(methods, draws) if set(methods) <= set(METHODS) else shuffled_draws(methods, vectors)
+    return Chance.of(effect, [*search.effects(found), -effect] if found else [])
+
+
+def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Draw]:
+    """The shuffled controls of the grid's vectors as draws: the first of every layer and method, the second, …"""
+    by_place: dict[tuple[int, str], list[Vector]] = {}
+    for vector in vectors:
+        if vector.control == SHUFFLED and vector.method in methods:
+            by_place.setdefault((vector.layer, vector.method), []).append(vector)
+    layers = sorted({layer for layer, _ in by_place})
+    n = min(map(len, by_place.values()), default=0)
+    whole = [layer for layer in layers if all((layer, method) in by_place for method in methods)]
+    return [
+        {layer: [by_place[layer, method][i] for method in methods] for layer in whole} for i in range(n if whole else 0)
+    ]
+
+
+def _in_order(effects: Mapping[tuple[int, int], float], draw: int, sign: int) -> list[int]:
+    """A draw's layers by their effects with a sign, best first; those that diverged last."""
+    mine = {layer: sign * effect for (i, layer), effect in effects.items() if i == draw}
+    return sorted(mine, key=lambda layer: -mine[layer] if math.isfinite(mine[layer]) else math.inf)
+
+
+def _scale(wanted: float, damage: float) -> float:
+    """By how much a dose must grow for its damage to be as wanted; at most twice or half of it."""
+    if not (math.isfinite(damage) and damage > 0 and wanted > 0):
+        return 1.0
+    return float(np.clip(math.sqrt(wanted / damage), 1 / _MOST_SCALED, _MOST_SCALED))

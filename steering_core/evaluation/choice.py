@@ -1,0 +1,145 @@
+"""Choice: one candidate of a shortlist, at the dose that its damage and its texts allow."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from steering_core.candidates.cell import Cell, Trial, mirrored
+from steering_core.evaluation.bounds import TOLERATED, Bounds, allowed_damage
+from steering_core.evaluation.curve import Curve, rounded
+from steering_core.evaluation.damage import USUAL, Damage, Estimate, dose_interval, slopes
+from steering_core.evaluation.search import Shortlist, rivals_of
+from steering_core.scores.summary import ODD, Values, cell_values
+from steering_core.spec import Spec
+from steering_core.statistics.intervals import lower_end, mean_interval
+from steering_core.vectors.vector import Vector
+
+_MOST_SCALED = 1.5  # an effect is carried to another dose in proportion, no further than this
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A candidate at its dose: its effects by item, positive where they go its way, and what its damage predicts.
+
+    `excess` is its damage in units of what is allowed, the worst of its measures; inf where something diverged.
+    """
+
+    cell: Cell
+    slope: Estimate
+    effects: Mapping[str, float]
+    excess: float
+
+    @property
+    def surely(self) -> float:
+        """Lower end of the one-sided 95 % interval of the effect: what counts, since the best of many was lucky."""
+        return lower_end(np.array(list(self.effects.values())))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate with what it meets on test, its slope, and the candidates that are as good on validation.
+
+    `safe_dose` is the dose that is predicted to be at the bound, with its 95 % interval; None without a dose or damage.
+    """
+
+    trial: Trial
+    slope: Estimate = USUAL
+    safe_dose: float | None = None
+    dose_low: float | None = None
+    dose_high: float | None = None
+    ties: tuple[Cell, ...] = ()
+
+
+def rated(
+    cells: Sequence[Cell], values: Sequence[Values], bounds: Bounds, curves: Mapping[str, Curve], adjust: bool
+) -> list[Rated]:
+    """Every candidate at the dose that its own texts allow.
+
+    `values` are the cells' on validation. With `adjust` a dose is changed where the ratio of perplexities that is
+    predicted of it lies far from the wanted one; a dose that was tried is kept otherwise.
+    """
+    damages = [_mean(v, "damage") for v in values]
+    texts = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
+    measured = {str(i): (d, t) for i, (d, t) in enumerate(zip(damages, texts, strict=True)) if not math.isnan(d)}
+    of = slopes(measured)
+    found = []
+    for i, (cell, mine) in enumerate(zip(cells, values, strict=True)):
+        slope = of.get(str(i), USUAL)
+        share = bounds.share(_predicted(damages[i], slope.value, texts[i]))
+        scale, curve = 1.0, curves.get(cell.direction)
+        if adjust and cell.dose and curve and not TOLERATED[0] <= share <= TOLERATED[1]:
+            dose = rounded(curve.dose_at(bounds.wanted_damage(slope.value)))
+            scale = min(dose / abs(cell.dose), _MOST_SCALED)
+            cell = cell.at(cell.way * scale * abs(cell.dose))
+            share = bounds.share(slope.value * curve.damage_at(abs(cell.dose or dose)))
+        effects = mine.get(ODD) or mine.get("effect", {})
+        kl = _mean(mine, "kl") / bounds.kl
+        excess = math.inf if _diverged(mine) else max(share, 0.0 if math.isnan(kl) else kl * scale**2)
+        found.append(Rated(cell, slope, {k: cell.way * scale * v for k, v in effects.items()}, excess))
+    return found
+
+
+def choose(candidates: Sequence[Rated]) -> tuple[Rated, list[Rated]]:
+    """The best candidate within the bounds, and all that are as good; where none is within, the least damaging.
+
+    Best is what surely moves the items furthest. Candidates are as good where the paired difference is not surely above
+    0; among those, the one of fewest vectors is chosen.
+    """
+    within = [one for one in candidates if one.excess <= 1 and one.effects]
+    if not within:
+        return min(candidates, key=lambda one: one.excess), []
+    best = max(within, key=lambda one: one.surely)
+    ties = [one for one in within if one is best or not _surely_better(best, one)]
+    chosen = min(ties, key=lambda one: (len(one.cell.vectors), -one.surely))
+    return chosen, [one for one in ties if one is not chosen]
+
+
+def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vectors: Sequence[Vector]) -> Choice:
+    """The choice from a search whose texts are measured: a candidate, its rivals on test, its safe dose, its ties."""
+    unsteered, *cells = found.cells
+    values = dict(zip(_keys(found.tried), cell_values(damage.store, found.tried, found.measured.ids), strict=True))
+    of_cells = [values[key] for key in _keys(cells)]
+    adjust = spec.generations.shortlist != "all"
+    best, ties = choose(rated(cells, of_cells, bounds, found.curves, adjust))
+    curve = found.curves.get(best.cell.direction)
+    images = mirrored(best.cell)
+    rivals = rivals_of(best.cell, vectors, damage if curve else None)
+    trial = Trial(best.cell, [unsteered, best.cell, *images, *rivals])
+    choice = Choice(trial, best.slope, ties=tuple(one.cell for one in ties))
+    if curve is None or not best.cell.dose:
+        return choice
+    at = [best.cell.at(best.cell.way * dose) for dose in curve.doses]
+    low, high = dose_interval(
+        curve.doses, damage.of(at), bounds.perplexity_ratio, best.slope, spec.scores.bootstrap, spec.scores.seed
+    )
+    safe = rounded(curve.dose_at(allowed_damage(bounds.perplexity_ratio, best.slope.value)))
+    return replace(choice, safe_dose=safe, dose_low=low, dose_high=high)
+
+
+def _keys(cells: Sequence[Cell]) -> list[tuple[str, str | None]]:
+    return [(cell.intervention_id, cell.control) for cell in cells]
+
+
+def _surely_better(best: Rated, other: Rated) -> bool:
+    shared = sorted(set(best.effects) & set(other.effects))
+    return lower_end(np.array([best.effects[i] - other.effects[i] for i in shared])) > 0
+
+
+def _predicted(damage: float, slope: float, texts: np.ndarray) -> float:
+    """The logarithm of the perplexity ratio to reckon with: from damage, else the upper end of the texts' interval."""
+    if not math.isnan(damage):
+        return slope * damage
+    if len(texts) == 0:
+        return 0.0
+    upper = mean_interval(texts)[2]
+    return upper if math.isfinite(upper) else math.inf
+
+
+def _mean(values: Values, metric: str) -> float:
+    return float(np.mean(list(values[metric].values()))) if values.get(metric) else math.nan
+
+
+def _diverged(values: Values) -> bool:
+    return any(not math.isfinite(value) for scored in values.values() for value in scored.values())

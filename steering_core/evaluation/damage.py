@@ -1,0 +1,123 @@
+"""Damage within bounds: measured on neutral answers, and the perplexity ratio that it predicts.
+
+The logarithm of the perplexity ratio of steered texts grows in proportion to damage. The factor, the *slope*, belongs
+to the direction: it is taken from the direction's sampled texts as far as those say it, and from what is usual where
+they do not (an empirical Bayes estimate, Efron and Morris 1973).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from steering_core.candidates.answers import Answer
+from steering_core.candidates.cell import Cell
+from steering_core.concepts import Split
+from steering_core.evaluation.bounds import OTHER_PROMPTS, SLOPE_SPREAD, USUAL_SLOPE, allowed_damage
+from steering_core.evaluation.curve import Curve, curves_to
+from steering_core.foundation.counting import Done
+from steering_core.scores.measure import measure_answers
+from steering_core.scores.metrics import Bench
+from steering_core.scores.summary import cell_values
+from steering_core.statistics.intervals import LEVEL
+from steering_core.store import Store
+
+FEW_ANSWERS = 8  # answers on which directions are screened
+
+
+@dataclass
+class Damage:
+    """Measures the damage of directions at doses; every measurement stays in the store."""
+
+    bench: Bench
+    store: Store
+    answers: Sequence[Answer]
+    split: Split = "validation"
+    notify: Callable[[int, int], None] = lambda done, total: None
+    measured: Done = field(default_factory=Done)
+
+    def of(self, cells: Sequence[Cell], n: int | None = None) -> np.ndarray:
+        """Each cell's damage on each of the first `n` answers (all), (V, n); nan where it is not finite."""
+        answers = self.answers[:n]
+        if not answers:
+            return np.full((len(cells), 1), np.nan)
+        did = measure_answers(self.bench, self.store, cells, answers, self.split, ["damage"], self.notify)
+        self.measured += did
+        values = cell_values(self.store, cells, did.ids)
+        found = [[v.get("damage", {}).get(a.answer_id, np.nan) for a in answers] for v in values]
+        return np.array(found, np.float64).reshape(len(cells), len(answers))
+
+    def curves(self, directions: Sequence[Cell], wanted: float, n: int | None = None, rounds: int = 3) -> list[Curve]:
+        """Every direction's damage around the dose where it is `wanted`, searched from the cells' own doses."""
+
+        def damages(doses: Sequence[float]) -> np.ndarray:
+            cells = [cell.at(cell.way * dose) for cell, dose in zip(directions, doses, strict=True)]
+            return self.of(cells, n).mean(axis=1)
+
+        return curves_to(damages, [abs(cell.dose or 1.0) for cell in directions], wanted, rounds)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error."""
+
+    value: float
+    error: float
+
+
+USUAL = Estimate(USUAL_SLOPE, SLOPE_SPREAD)
+
+
+def slopes(measured: Mapping[str, tuple[float, np.ndarray]]) -> dict[str, Estimate]:
+    """Each cell's slope from its damage, in nats per token, and its prompts' log perplexity ratios (P,).
+
+    What the cells have in common is taken from all of them, beginning with the usual slope; what one differs by, from
+    its own texts. Either counts by its precision.
+    """
+    seen = {key: told for key, (damage, ratios) in measured.items() if (told := _slope(damage, ratios))}
+    spread = [Estimate(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in seen.values()]
+    common = Estimate(weighted([USUAL, *spread]).value, SLOPE_SPREAD)
+    return {key: weighted([common, *([seen[key]] if key in seen else [])]) for key in measured}
+
+
+def expected_ratio(damage: float, slope: Estimate, texts: Estimate | None) -> float:
+    """The perplexity ratio to expect: from texts, as the estimate of its logarithm, and from damage and slope.
+
+    The two are weighted by their precision: sixteen texts of 40 tokens say a logarithm to 0.12 alone.
+    """
+    foreseen = Estimate(slope.value * damage, math.hypot(slope.error * damage, OTHER_PROMPTS))
+    return math.exp(weighted([foreseen, *([texts] if texts else [])]).value)
+
+
+def _slope(damage: float, ratios: np.ndarray) -> Estimate | None:
+    """Log ratio over damage; None for fewer than two prompts, or no damage."""
+    finite = ratios[np.isfinite(ratios)]
+    if len(finite) < 2 or not damage > 0:
+        return None
+    return Estimate(float(finite.mean()) / damage, float(finite.std(ddof=1)) / len(finite) ** 0.5 / damage)
+
+
+def weighted(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates, each weighted by its precision, and its standard error."""
+    weights = [1 / max(one.error, 1e-3) ** 2 for one in estimates]
+    mean = sum(w * one.value for w, one in zip(weights, estimates, strict=True)) / sum(weights)
+    return Estimate(mean, sum(weights) ** -0.5)
+
+
+def dose_interval(
+    doses: Sequence[float], damages: np.ndarray, ratio: float, slope: Estimate, draws: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of the dose whose texts have a perplexity ratio: over answers drawn anew, and over slopes.
+
+    `damages` (doses, answers) are what was measured. Slopes are drawn from a normal distribution.
+    """
+    random = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(draws):
+        means = damages[:, random.integers(0, damages.shape[1], damages.shape[1])].mean(axis=1)
+        curve = Curve(tuple(doses), tuple(means.tolist()))
+        its_slope = max(random.normal(slope.value, slope.error), slope.value / 3)
+        drawn.append(curve.dose_at(allowed_damage(ratio, its_slope)))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

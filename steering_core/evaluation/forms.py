@@ -1,0 +1,45 @@
+"""Forms of answers: whether an effect holds for every answer that items have in common, such as Yes and No.
+
+On items that are answered by one word a direction may move the word, whichever side it stands for. Then the effect is
+positive where that word matches, and negative where the other one does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from steering_core.concepts import Item
+from steering_core.statistics.intervals import mean_interval
+
+MIN_OF_FORM = 3  # items of one form that say something about it
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Effects of items by the answer that matches, where few answers serve them all; positive: the candidate's way."""
+
+    effects: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, items: Sequence[Item], effects: Mapping[str, float]) -> "Forms":
+        """The effects by item, grouped by what matches; nothing where answers are each item's own."""
+        by_answer: dict[str, list[float]] = {}
+        for item in items:
+            if item.item_id in effects:
+                by_answer.setdefault(item.matching.strip().lower(), []).append(effects[item.item_id])
+        common = {answer: found for answer, found in by_answer.items() if len(found) >= MIN_OF_FORM}
+        told_apart = len(common) > 1 and sum(map(len, common.values())) * 2 > sum(map(len, by_answer.values()))
+        return cls(common if told_apart else {})
+
+    def conflict(self) -> str | None:
+        """Why the effect hangs on the form, where it is surely above 0 for one answer and below 0 for another."""
+        ends = {answer: mean_interval(np.array(found)) for answer, found in self.effects.items()}
+        up = [answer for answer, (_, low, _) in ends.items() if low > 0]
+        down = [answer for answer, (_, _, high) in ends.items() if high < 0]
+        if not up or not down:
+            return None
+        return (
+            f"it moves an answer, not the concept: {ends[up[0]][0]:+.2f} nats where {up[0]!r} matches, "
+            f"{ends[down[0]][0]:+.2f} where {down[0]!r} does: balance the items' answers"
+        )

@@ -1,0 +1,134 @@
+"""Damage: its closed form on the toy model, the curve over doses, the slope that texts say, and the dose's interval."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering_core.candidates.answers import neutral_answers
+from steering_core.candidates.cell import Cell
+from steering_core.evaluation.bounds import MARGIN, USUAL_SLOPE, Bounds, allowed_damage
+from steering_core.evaluation.curve import MOST_DOSE, Curve, curves_to, rounded
+from steering_core.evaluation.damage import USUAL, Damage, Estimate, dose_interval, expected_ratio, slopes
+from steering_core.foundation.counting import Work
+from steering_core.scores.metrics import Bench
+from steering_core.spec import GenerationsSpec
+from steering_core.store import Store
+from steering_core.vectors.vector import Vector
+from tests import toy
+from tests.toy import CONCEPT, NEUTRAL
+
+SPEC = GenerationsSpec(max_tokens=5, temperature=0.7)
+
+
+def along_v(bench: Bench, alpha: float) -> Cell:
+    """Alpha times the direction that capitals read, added at the middle layer."""
+    _, v = toy.axes()
+    of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
+    return Cell.adding(*of[:2], "generation", [Vector("v", *of, 1, 10.0, direction=np.float32(v))], [alpha])
+
+
+def expected(token: int, alpha: float, temperature: float) -> float:
+    """The closed form after one token: H(steered, untouched) - H(untouched, untouched), in nats."""
+    surprisal = -toy.log_softmax(toy.logits_after(token, 0.0))
+    steered, untouched = (np.exp(toy.log_softmax(toy.logits_after(token, a) / temperature)) for a in (alpha, 0.0))
+    return float(((steered - untouched) * surprisal).sum())
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 0.0])
+def test_damage_is_the_closed_forms(bench: Bench, store: Store, temperature: float) -> None:
+    spec = SPEC.model_copy(update={"temperature": temperature})
+    answers = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, spec, Work())
+    found = Damage(bench, store, answers).of([along_v(bench, 0.0), along_v(bench, 0.8), along_v(bench, -0.8)])
+    for answer, column in zip(answers, found.T, strict=True):
+        read = (answer.prompt[-1], *answer.tokens[:-1])
+        by_hand = [np.mean([expected(t, alpha, temperature or 1.0) for t in read]) for alpha in (0.0, 0.8, -0.8)]
+        assert column == pytest.approx(by_hand, abs=2e-5)
+    assert np.abs(found[1:]).max() > 0.01  # so that the comparison says something
+
+
+def test_answers_are_drawn_once_whatever_the_specs_seed(bench: Bench, store: Store) -> None:
+    first, work = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, SPEC, Work()), Work()
+    again = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, SPEC.model_copy(update={"seed": 7}), work)
+    assert again == first
+    assert work.tokens == 0
+    assert len({answer.answer_id for answer in first}) == len(NEUTRAL)
+
+
+def test_a_curve_meets_its_points_and_is_a_square_beyond_them() -> None:
+    curve = Curve().with_point(0.2, 0.04).with_point(0.4, 0.16)
+    assert curve.dose_at(0.04) == pytest.approx(0.2)
+    assert curve.dose_at(0.09) == pytest.approx(0.3)
+    assert curve.dose_at(0.01) == pytest.approx(0.1)
+    assert curve.damage_at(0.8) == pytest.approx(0.64)
+    assert Curve((0.2,), (0.04,)).dose_at(0.08) == pytest.approx(0.2 * math.sqrt(2))
+
+
+def test_more_of_a_direction_is_no_less_damage() -> None:
+    curve = Curve((0.1, 0.2, 0.3), (0.05, 0.2, 0.1))  # a noisy third point
+    doses = [curve.dose_at(damage) for damage in (0.05, 0.1, 0.15, 0.3)]
+    assert doses == sorted(doses)
+    assert Curve((0.3,), (math.nan,)).dose_at(0.2) == pytest.approx(0.3 / 4)  # what diverges is far too much
+    assert Curve((0.5,), (-0.1,)).dose_at(0.2) == MOST_DOSE  # what makes text likelier has no bound but this
+    at_first_likelier = Curve((0.3, 0.5), (-0.0005, 0.021))
+    assert 0.45 < at_first_likelier.dose_at(0.018) < 0.5
+
+
+@given(st.lists(st.floats(0.02, 8.0), min_size=1, max_size=6), st.floats(1.5, 2.6))
+def test_the_dose_of_a_damage_is_found_within_a_few_measurements(slopes_of: list[float], exponent: float) -> None:
+    factors = np.array(slopes_of)
+    asked: list[int] = []
+
+    def damages(doses: object) -> np.ndarray:
+        asked.append(1)
+        return factors * np.array(doses) ** exponent
+
+    curves = curves_to(damages, [0.3] * len(factors), 0.25, rounds=5)
+    for factor, curve in zip(factors, curves, strict=True):
+        exact = (0.25 / factor) ** (1 / exponent)
+        assert curve.dose_at(0.25) == pytest.approx(min(exact, MOST_DOSE), rel=0.1)
+    assert len(asked) <= 5
+
+
+def test_a_dose_is_rounded_down_to_three_digits() -> None:
+    assert [rounded(dose) for dose in (0.25, 0.2599, 1.2345, 0.012389)] == [0.25, 0.259, 1.23, 0.0123]
+
+
+def test_a_slope_is_shrunk_as_far_as_texts_are_few() -> None:
+    steep = 0.25 * np.array([2.0, 2.1, 1.9, 2.0] * 20)
+    noisy = 0.25 * np.array([8.0, -4.0, 6.0, -2.0])
+    found = slopes({"steep": (0.25, steep), "noisy": (0.25, noisy), "none": (0.25, np.array([]))})
+    assert found["steep"].value == pytest.approx(2.0, abs=0.05)
+    assert found["steep"].error < 0.05 < found["none"].error
+    assert abs(found["noisy"].value - found["none"].value) < 0.05  # what it adds to what is common
+    assert USUAL_SLOPE < found["none"].value < 2.0
+    assert slopes({"x": (0.0, steep)})["x"].value == pytest.approx(USUAL_SLOPE)
+
+
+def test_the_expected_ratio_lies_between_what_texts_and_damage_say() -> None:
+    sure, unsure = Estimate(math.log(1.2), 0.01), Estimate(math.log(1.9), 10.0)
+    foreseen = expected_ratio(0.2, USUAL, None)
+    assert foreseen == pytest.approx(math.exp(0.2 * USUAL_SLOPE))
+    assert expected_ratio(0.2, USUAL, sure) == pytest.approx(1.2, rel=0.01)
+    assert expected_ratio(0.2, USUAL, unsure) == pytest.approx(foreseen, rel=0.01)
+
+
+def test_bounds_are_stated_in_damage() -> None:
+    bounds = Bounds(1.5, 1.0)
+    assert allowed_damage(1.5) == pytest.approx(math.log(1.5) / 1.4)
+    assert bounds.wanted_damage() < allowed_damage(1.5)
+    assert bounds.share(USUAL_SLOPE * bounds.wanted_damage()) == pytest.approx(MARGIN)
+
+
+def test_a_doses_interval_holds_the_true_one() -> None:
+    random, held = np.random.default_rng(0), 0
+    doses = (0.15, 0.3, 0.45)
+    for seed in range(60):
+        of_answers = 2.9 * np.exp(random.normal(0, 0.5, 24))
+        damages = np.array([of_answers * dose**2 for dose in doses])
+        truth = math.sqrt(allowed_damage(1.5) / (2.9 * math.exp(0.125)))
+        low, high = dose_interval(doses, damages, 1.5, USUAL, 200, seed)
+        held += low <= truth <= high
+    assert held >= 54

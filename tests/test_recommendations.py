@@ -1,0 +1,264 @@
+"""Choices and verdicts from scores whose truth is given, and what chance finds on a model whose answers are known."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steering_core.candidates.answers import neutral_answers
+from steering_core.candidates.cell import NONE, PROMPT, Cell, Trial
+from steering_core.concepts import Concept, Item, Pair
+from steering_core.evaluation.bounds import TOLERATED, Bounds
+from steering_core.evaluation.chance import Chance, ChanceSearch
+from steering_core.evaluation.choice import Choice, Rated, choose, rated
+from steering_core.evaluation.curve import Curve
+from steering_core.evaluation.damage import USUAL, Damage, Estimate
+from steering_core.evaluation.forms import Forms
+from steering_core.evaluation.recommendations import CHANCE, TOO_FEW, WEAK, WORKS, Evidence, verdict_of
+from steering_core.evaluation.search import Ground, Search, rivals_of
+from steering_core.foundation.counting import Work
+from steering_core.models import Model
+from steering_core.scores.metrics import Bench
+from steering_core.spec import GenerationsSpec
+from steering_core.store import Store
+from steering_core.vectors.permuted import permuted_direction
+from steering_core.vectors.vector import Vector
+
+BOUNDS = Bounds(1.5, 1.0)
+MODEL, ABOUT = "m" * 20, "c" * 20
+NO_FORMS = Forms()
+
+
+def cell(layer: int, dose: float, *more: int) -> Cell:
+    """A unit direction at each layer, together of that dose."""
+    vectors = [
+        Vector(f"{at:020x}", MODEL, ABOUT, "planted", at, 1.0, direction=np.eye(8, dtype=np.float32)[at % 8])
+        for at in (layer, *more)
+    ]
+    return Cell.adding(MODEL, ABOUT, "generation", vectors, [dose / len(vectors)] * len(vectors))
+
+
+def measured(effects: float, damage: float | None = 0.15, ratios: float | None = None, n: int = 12) -> dict[str, Any]:
+    """A candidate's values on validation, with a little noise over its items."""
+    noise = np.random.default_rng(0).normal(0, 0.05, n)
+    values: dict[str, Any] = {"odd_effect": {f"i{k:02}": effects + float(x) for k, x in enumerate(noise)}}
+    if damage is not None:
+        values["damage"] = {f"a{k}": damage for k in range(4)}
+    if ratios is not None:
+        values["perplexity_ratio"] = {f"p{k}": ratios for k in range(8)}
+    return values
+
+
+def test_the_largest_sure_effect_within_the_bounds_is_chosen() -> None:
+    cells = [cell(1, 0.2), cell(2, 0.2), cell(3, 0.2)]
+    values = [measured(0.5), measured(0.9, damage=3.0), measured(0.7)]
+    ratings = rated(cells, values, BOUNDS, {}, adjust=False)
+    assert [one.excess <= 1 for one in ratings] == [True, False, True]
+    assert choose(ratings)[0].cell is cells[2]
+    assert choose(ratings[1:2])[0].cell is cells[1]  # none within: the least damaging
+
+
+def test_among_candidates_that_are_as_good_the_simplest_is_chosen_and_the_others_are_named() -> None:
+    cells = [cell(1, 0.3, 2, 3), cell(2, 0.3), cell(5, 0.3)]
+    values = [measured(0.71), measured(0.70), measured(0.2)]
+    values[0]["odd_effect"] = {k: v + (0.2 if k < "i06" else -0.17) for k, v in values[0]["odd_effect"].items()}
+    chosen, ties = choose(rated(cells, values, BOUNDS, {}, adjust=False))
+    assert chosen.cell is cells[1]
+    assert [one.cell for one in ties] == [cells[0]]
+
+
+def test_a_dose_whose_texts_are_too_perplexing_is_lowered_along_the_curve() -> None:
+    curve = Curve((0.2, 0.4), (0.15, 0.6))
+    one, values = cell(1, 0.2), measured(0.6, ratios=0.6)
+    (found,) = rated([one], [values], BOUNDS, {one.direction: curve}, adjust=True)
+    assert 0.1 < (found.cell.dose or 0) < 0.19
+    assert found.excess <= TOLERATED[1]
+    assert np.mean(list(found.effects.values())) == pytest.approx(0.6 * (found.cell.dose or 0) / 0.2, rel=0.05)
+    (kept,) = rated([one], [measured(0.6, ratios=0.22)], BOUNDS, {one.direction: curve}, adjust=True)
+    assert kept.cell is one  # a dose that was tried stays
+
+
+def test_a_cell_that_diverged_is_never_within_the_bounds() -> None:
+    broken = measured(0.9)
+    broken["odd_effect"]["i00"] = math.nan
+    (one,) = rated([cell(1, 0.2)], [broken], BOUNDS, {}, adjust=False)
+    assert one.excess == math.inf
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------
+
+
+def score(value: float | None, low: float | None = None, high: float | None = None, n: int = 12) -> dict[str, Any]:
+    """A score's row."""
+    return {"score_id": "s", "value": value, "ci_low": low, "ci_high": high, "n": n, "n_missing": 0}
+
+
+def evidence(chance: Chance | None, forms: Forms = NO_FORMS, slope: Estimate = USUAL, **scores: Any) -> Evidence:
+    """What a verdict rests on, for a candidate with these scores over those of one that works."""
+    base, chosen = Cell(MODEL, ABOUT, control=NONE), cell(1, 0.2)
+    mine = {"effect": score(0.5, 0.3, 0.7), "odd_effect": score(0.5, 0.3, 0.7), "kl": score(0.1, 0.0, 0.2)}
+    mine |= {"damage": score(0.15, 0.1, 0.2), "perplexity_ratio": score(1.25, 1.1, 1.4, 8), "probe": score(0.7)}
+    mine |= scores
+    trial = Trial(chosen, [base, chosen])
+    board = {base.intervention_id: {"probe": score(0.5)}, chosen.intervention_id: mine}
+    return Evidence(Choice(trial, slope), board, chance, forms, BOUNDS)
+
+
+GOOD = Chance.of(0.5, [0.1, -0.1] * 19 + [-0.5])
+BY_CHANCE = Chance.of(0.5, [0.6, -0.6] * 3 + [0.1, -0.1] * 16 + [-0.5])
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "why"),
+    [
+        (evidence(GOOD), WORKS, "39 searches among permuted labels find at most"),
+        (evidence(BY_CHANCE), CHANCE, "permuted labels find as much"),
+        (evidence(None), WEAK, "nothing was measured"),
+        (evidence(Chance.of(0.5, [])), TOO_FEW, "null effects"),
+        (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 items"),
+        (evidence(GOOD, odd_effect=score(-0.5, -0.7, -0.3)), CHANCE, "its way"),
+        (evidence(GOOD, odd_effect=score(0.5, -0.1, 1.1)), CHANCE, "not surely above 0"),
+        (evidence(GOOD, perplexity_ratio=score(2.4, 2.2, 2.6, 8)), WEAK, "times as perplexing"),
+        (evidence(GOOD, kl=score(1.2, 1.0, 1.4)), WEAK, "neutral next tokens"),
+        (evidence(GOOD, probe=score(0.4)), WEAK, "show less of the concept"),
+        (evidence(GOOD, diverged=score(0.5) | {"n_missing": 2}), WEAK, "nothing finite"),
+        (evidence(GOOD, Forms({"yes": [3.0, 3.1, 3.3], "no": [-2.5, -2.4, -2.2]})), WEAK, "moves an answer"),
+    ],
+)
+def test_a_verdict_says_what_decided_it(given: Evidence, verdict: str, why: str) -> None:
+    found, reason = verdict_of(given)
+    assert found == verdict, reason
+    assert why in reason
+
+
+def test_a_prompt_that_does_more_is_said() -> None:
+    given = evidence(GOOD)
+    prompted = Cell(MODEL, ABOUT, control=PROMPT, system="Be so.")
+    trial = Trial(given.chosen, [*given.choice.trial.cells, prompted])
+    board = {**given.scores, prompted.intervention_id: {"effect": score(0.9)}}
+    assert (
+        "the system prompt alone does more (+0.900 nats)"
+        in verdict_of(replace(given, choice=Choice(trial), scores=board))[1]
+    )
+
+
+def test_noisy_texts_are_weighed_with_what_damage_foresees() -> None:
+    """Sixteen texts that happen to be perplexing do not turn a verdict that many would not."""
+    assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.55, 1.1, 2.2, 8)))[0] == WORKS
+    assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.55, 1.5, 1.6, 8)))[0] == WEAK
+
+
+def test_forms_are_told_apart_only_where_items_share_answers() -> None:
+    yes = [Item(prompt=f"{i}?", matching=" Yes", not_matching=" No") for i in range(4)]
+    no = [Item(prompt=f"not {i}?", matching=" No", not_matching=" Yes") for i in range(4)]
+    own = [Item(prompt=f"say {i}", matching=f"a{i}", not_matching=f"b{i}") for i in range(8)]
+    effects = {item.item_id: (3.0 if item in yes else -2.0) + 0.01 * i for i, item in enumerate((*yes, *no, *own))}
+    assert "'yes' matches" in (Forms.of([*yes, *no], effects).conflict() or "")
+    assert Forms.of(own, effects).conflict() is None
+    assert Forms.of(yes, effects).conflict() is None
+
+
+# -- chance ------------------------------------------------------------------------------------------------------------
+
+
+def test_permuted_labels_leave_no_concept_on_average() -> None:
+    random = np.random.default_rng(0)
+    concept = np.eye(16)[0]
+    positive = random.normal(0, 0.3, (40, 16)) + concept
+    negative = random.normal(0, 0.3, (40, 16)) - concept
+    own = positive.mean(0) - negative.mean(0)
+    drawn = [permuted_direction("mean_difference", positive, negative, own, seed) for seed in range(60)]
+    cosines = np.array([cosine_of(one, own) for one in drawn])
+    assert abs(cosines.mean()) < 0.2
+    assert np.abs(cosines).max() < 0.999
+    assert [np.linalg.norm(one) for one in drawn] == pytest.approx([np.linalg.norm(own)] * 60)
+    again = permuted_direction("mean_difference", positive, negative, own, 3)
+    np.testing.assert_array_equal(again, drawn[3])
+    blind = permuted_direction("pca_uncentred", positive, negative, own, 0)  # it does not see sides
+    assert abs(cosine_of(blind, own)) < 0.99
+
+
+def cosine_of(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.fixture
+def ground(tiny: Model, concept: Concept, store: Store) -> tuple[Bench, Damage]:
+    bench = Bench(tiny, concept)
+    texts = ("Say one thing", "Say another", "What is it?", "Why so?")
+    answers = neutral_answers(tiny, store, concept, texts, GenerationsSpec(max_tokens=6), Work())
+    return bench, Damage(bench, store, answers)
+
+
+def directions(bench: Bench, n: int, seed: int) -> list[Cell]:
+    """Random directions of a tiny model's layers, as cells of dose 0.3."""
+    of, random = (bench.model.identity.model_id, bench.concept.concept_id), np.random.default_rng(seed)
+    found = []
+    for i in range(n):
+        direction = random.standard_normal(bench.model.identity.width).astype(np.float32)
+        direction *= (1 + i) / np.linalg.norm(direction)
+        vector = Vector(f"{seed}{i:019x}"[:20], *of, "planted", 1 + i % 2, 5.0 * (1 + i % 2), direction=direction)
+        found.append(Cell.adding(*of, "generation", [vector], [vector.alpha(0.3)]))
+    return found
+
+
+def test_every_direction_is_compared_at_the_damage_that_a_candidate_may_do(
+    ground: tuple[Bench, Damage], store: Store
+) -> None:
+    bench, damage = ground
+    bounds = Bounds(1.05, 9.0)
+    on = Ground(bench.concept.items, (), damage.answers, ("propensity", "damage"), bounds)
+    found = Search(bench, store, on).at_allowed(directions(bench, 4, 1))
+    assert len({round(one.dose or 0, 3) for one in found}) == 4  # not the same dose
+    damages = damage.of(found).mean(axis=1)
+    assert damages == pytest.approx([bounds.wanted_damage()] * 4, rel=0.15)
+
+
+def test_controls_do_as_much_damage_as_their_candidate(ground: tuple[Bench, Damage]) -> None:
+    bench, damage = ground
+    chosen = directions(bench, 1, 2)[0]
+    (vector,) = chosen.vectors
+    rivals = [
+        replace(one.vectors[0], control="random", method=vector.method, layer=vector.layer)
+        for one in directions(bench, 3, 3)
+    ]
+    wanted = float(damage.of([chosen]).mean())
+    found = rivals_of(chosen, [vector, *rivals], damage)
+    assert len(found) == 3
+    assert damage.of(found).mean(axis=1) == pytest.approx([wanted] * 3, rel=0.25)
+    assert all(one.stands_beside(chosen) for one in found)
+
+
+def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Damage]) -> None:
+    bench, damage = ground
+    chosen, items = directions(bench, 1, 4)[0], bench.concept.items
+    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(bench, 2, seed)} for seed in range(5, 12)]
+    search = ChanceSearch(chosen, damage, items[:4], items[4:])
+    effects = search.effects(draws)
+    assert len(effects) == 14
+    assert all(math.isfinite(effect) for effect in effects)
+    search_again = ChanceSearch(chosen, damage, items[:4], items[4:])
+    assert search_again.effects(draws) == effects
+    assert search_again.measured.work.computed == 0
+    assert Chance.of(1e9, [*effects] * 2).p_value == 1 / 29
+    assert Chance.of(1e9, effects).least_p == 0.0
+
+
+def test_p_values_of_the_search_are_of_their_size() -> None:
+    """An effect that is one draw among its nulls is below 5 % in one of twenty."""
+    random = np.random.default_rng(0)
+    hits = []
+    for _ in range(600):
+        nulls = random.normal(size=19)
+        opposite = random.normal()
+        hits.append(Chance.of(opposite, [*nulls, *-nulls, -opposite]).p_value <= 0.05)
+    assert 0.03 <= np.mean(hits) <= 0.07
+
+
+def test_nothing_is_claimed_of_a_choice_without_candidates(tmp_path: Path) -> None:
+    (only,) = [Rated(cell(1, 0.2), USUAL, {}, math.inf)]
+    assert choose([only]) == (only, [])
+    assert Pair(positive="a", negative="b").pair_id
