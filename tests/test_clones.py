@@ -107,7 +107,8 @@ def workers(address: Address) -> list[str]:
 
 def run(clone: Path, spec: Path) -> None:
     """Run a spec as the README does, in the clone's root and with nothing exported, until it has completed."""
-    command = [clone / ".venv" / "bin" / "prefect", "deployment", "run", "discover-vectors", "--param", f"spec={spec}"]
+    prefect = str(clone / ".venv" / "bin" / "prefect")
+    command = [prefect, "deployment", "run", "discover-vectors", "--param", f"spec={spec}"]
     done = subprocess.run(
         [*command, "--watch"], cwd=clone, env=clean_environment(), capture_output=True, text=True, check=False
     )
