@@ -17,6 +17,7 @@ from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS
 from tests import toy
 from tests.machine import new_machine
+from tests.s3 import s3_bucket
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
@@ -84,3 +85,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """Prefect's server, the deployments and a worker for the whole session; the environment in which they answer."""
     with new_machine(tmp_path_factory.mktemp("Jörg's machine")) as environment:
         yield environment
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """s3://… of an empty bucket."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with s3_bucket() as url:
+        yield url
