@@ -104,8 +104,8 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
             worker.start([sys.executable, "-m", "flows.service", "worker", "steerflow"], two)
             try:
                 until("the second worker", lambda: "two" in workers(one), 120)
-                spec = f"spec={tmp_path / 'spec.yaml'}"
-                command = [str(PREFECT), "deployment", "run", "nightly-sweep", "--param", spec]
+                wanted = f"spec={tmp_path / 'spec.yaml'}"
+                command = [str(PREFECT), "deployment", "run", "nightly-sweep", "--param", wanted]
                 subprocess.run(command, cwd=ROOT, env=one, check=True, capture_output=True)
                 until("the sweep's end", lambda: completed(one), 400)
             finally:
