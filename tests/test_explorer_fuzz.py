@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from steering_core.explorer.routes.ask import named_queries
-from steering_core.explorer.routes.look import CHARTS
+from steering_core.reports.charts.listed import charts_in
 from steering_core.store import Store
 from tests.explorer import AGREE, ran_store, serving
 
@@ -192,7 +192,7 @@ def test_addresses_and_parameters_are_answered_in_one_paragraph(client: TestClie
         "'",
         "²",
     ]
-    for name in [*named_queries(), *CHARTS, "nowhere", "x" * 5_000, "\0"]:
+    for name in [*named_queries(), *charts_in("explorer"), "nowhere", "x" * 5_000, "\0"]:
         parameters = named_queries().get(name, {"parameters": ["model_id"]})["parameters"]
         for value in values:
             query = "&".join(f"{quote(p)}={quote(value)}" for p in parameters)
