@@ -40,9 +40,10 @@ def new_clone(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
-        if path.name != "ready":
+        if not path.name.startswith("ready"):
             (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv" / "ready").touch()
+    (folder / ".venv" / "ready-dev").touch()
     return folder
 
 

@@ -1,10 +1,16 @@
 """Imports do nothing: no MLX, no Prefect, no server, no changed limits."""
 
+import ast
+import importlib.metadata
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -36,3 +42,46 @@ def test_loading_mlx_lm_keeps_the_open_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     subprocess.run([sys.executable, "-c", code], check=True)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+def required(*extras: str) -> set[str]:
+    """The distributions that steerflow needs with those extras, and all that they need themselves."""
+    found: set[str] = set()
+    waiting = [("steerflow", frozenset(extras))]
+    while waiting:
+        name, wanted = waiting.pop()
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:  # of another system, or an extra that is not installed
+            continue
+        for requirement in map(Requirement, requirements):
+            own, marker = canonical(requirement.name), requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *wanted}):
+                waiting += [(own, frozenset(requirement.extras))] if own not in found else []
+                found.add(own)
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(folder: str) -> Iterator[tuple[str, Path]]:
+    """The packages that the modules of a folder import, wherever in a module they do."""
+    for path in Path(__file__).parents[1].joinpath(folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name.split(".")[0], path) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.split(".")[0], path
+
+
+@pytest.mark.parametrize("folder", ["steering_core", "flows"])
+def test_what_is_imported_comes_without_the_tools_of_tests(folder: str) -> None:
+    """`make discover` installs no more than that."""
+    needed = required("datasets", "s3")
+    distributions = importlib.metadata.packages_distributions()
+    known = {*sys.stdlib_module_names, "steering_core", "flows", "datasets"}
+    for package, path in imported(folder):
+        if package not in known:
+            assert needed & set(map(canonical, distributions.get(package, []))), f"{path} imports {package}"
