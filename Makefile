@@ -34,8 +34,10 @@ $(STATE):
 discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
 	$(BIN)/python -m flows quickstart
 
-test: install  ## the test suite
-	$(BIN)/python -m pytest
+ARGS ?=
+
+test: install  ## the test suite; ARGS=… are pytest's own arguments
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff check
