@@ -15,8 +15,7 @@ from fastapi.testclient import TestClient
 
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.reports.charts.listed import charts_in
-from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, serving
+from tests.explorer import copied, serving
 
 DRAWN = 300
 SECONDS = 10.0
@@ -43,9 +42,8 @@ def model(tiny_folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[TestClient]:
-    store: Store = ran_store(tmp_path_factory.mktemp("fuzz"), tiny_folder, AGREE)
-    with serving(store) as client:
+def client(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Iterator[TestClient]:
+    with serving(copied(agree_run, tmp_path_factory.mktemp("fuzz"))) as client:
         yield client
 
 
