@@ -14,22 +14,30 @@ export DO_NOT_TRACK := 1
 help:  ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-install: $(VENV)/ready  ## make .venv with everything, at the pinned versions
+install: $(VENV)/ready-dev  ## make .venv with everything, at the pinned versions
 
+# What runs need is installed without what tests and linters need: half a gigabyte less.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 $(VENV)/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "steerflow needs Python 3.11 or later on the PATH"; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 
 $(STATE):
 	@mkdir -p $@
 
-discover: install | $(STATE)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
+discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model: data/specs/quickstart.yaml
 	$(BIN)/python -m flows quickstart
 
-test: install  ## the test suite
-	$(BIN)/python -m pytest
+ARGS ?=
+
+test: install  ## the test suite; ARGS=… are pytest's own arguments
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff check
@@ -39,13 +47,13 @@ lint: install  ## linter, formatter and type checker
 
 NIGHTLY ?= on
 
-up: install | $(STATE)  ## start server, deployments and workers in the background; NIGHTLY=off: no sweep at night
+up: $(VENV)/ready | $(STATE)  ## start server, deployments and workers in the background; NIGHTLY=off: no sweep at night
 	@$(BIN)/python -m flows.service up --nightly "$(NIGHTLY)"
 
 down:  ## stop what `make up` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m flows.service down
 
-password: install | $(STATE)  ## what the page of Prefect's server asks for
+password: $(VENV)/ready | $(STATE)  ## what the page of Prefect's server asks for
 	@$(BIN)/python -m flows.service password
 
 figures: install  ## style figures of this tree, beside those of other codebases

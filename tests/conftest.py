@@ -16,7 +16,9 @@ from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS
 from tests import toy
+from tests.explorer import AGREE, ran_store
 from tests.machine import new_machine
+from tests.s3 import s3_bucket
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
@@ -32,6 +34,14 @@ def _registries() -> Iterator[None]:
     for registry, kept in zip(REGISTRIES, before, strict=True):
         registry.clear()
         registry.update(kept)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _unflushed() -> Iterator[None]:
+    """No test cuts the power, so none waits for the disk: a small run flushes a hundred times. Children of tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steering_core.store.files._flush", lambda path: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +71,12 @@ def real() -> Iterator[Model]:
         yield model
 
 
+@pytest.fixture(scope="session")
+def agree_run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A store's folder with a small run of the concept `agree` on the tiny model, for tests to copy."""
+    return Path(ran_store(tmp_path_factory.mktemp("agree"), tiny_folder, AGREE).root)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""
@@ -84,3 +100,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     """Prefect's server, the deployments and a worker for the whole session; the environment in which they answer."""
     with new_machine(tmp_path_factory.mktemp("Jörg's machine")) as environment:
         yield environment
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """s3://… of an empty bucket."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with s3_bucket() as url:
+        yield url

@@ -1,6 +1,7 @@
 """What the explorer's tests share: a store with a run in it, and the explorer over it, served or called in place."""
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -36,6 +37,11 @@ def ran_store(folder: Path, model: Path, concept: Concept) -> Store:
     grid = {"layers": (1, 2), "doses": (-0.5, 0.5, 1.0), "prompts": 2, "max_tokens": 4}
     run(Spec(models=(str(model),), concepts=(str(path),), generations=grid, scores={"bootstrap": 100}), store)
     return store
+
+
+def copied(store: Path, to: Path) -> Store:
+    """A copy of a store, for tests that may change it."""
+    return Store(shutil.copytree(store, to / "store"))
 
 
 @contextmanager

@@ -40,9 +40,10 @@ def new_clone(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (folder / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
-        if path.name != "ready":
+        if not path.name.startswith("ready"):
             (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv" / "ready").touch()
+    (folder / ".venv" / "ready-dev").touch()
     return folder
 
 
@@ -107,7 +108,8 @@ def workers(address: Address) -> list[str]:
 
 def run(clone: Path, spec: Path) -> None:
     """Run a spec as the README does, in the clone's root and with nothing exported, until it has completed."""
-    command = [clone / ".venv" / "bin" / "prefect", "deployment", "run", "discover-vectors", "--param", f"spec={spec}"]
+    prefect = str(clone / ".venv" / "bin" / "prefect")
+    command = [prefect, "deployment", "run", "discover-vectors", "--param", f"spec={spec}"]
     done = subprocess.run(
         [*command, "--watch"], cwd=clone, env=clean_environment(), capture_output=True, text=True, check=False
     )

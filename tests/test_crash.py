@@ -57,7 +57,7 @@ def until(what: str, ready: Callable[[], Any], seconds: float = 240) -> Any:
 
 
 def start_sweep(here: dict[str, str], spec: Path) -> None:
-    command = [PREFECT, "deployment", "run", "nightly-sweep", "--param", f"spec={spec}"]
+    command = [str(PREFECT), "deployment", "run", "nightly-sweep", "--param", f"spec={spec}"]
     subprocess.run(command, cwd=ROOT, env=here, check=True, capture_output=True)
 
 

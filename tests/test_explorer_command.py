@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from steering_core.cli.main import app
 from steering_core.explorer.command import Command
 from steering_core.store import Store
-from tests.explorer import AGREE, events, ran_store, serving
+from tests.explorer import copied, events, serving
 
 CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    return ran_store(tmp_path_factory.mktemp("command"), tiny_folder, AGREE)
+def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
+    return copied(agree_run, tmp_path_factory.mktemp("command"))
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from steering_core.explorer.routes.ask import named_queries
-from steering_core.explorer.routes.look import CHARTS
-from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, serving
+from steering_core.reports.charts.listed import charts_in
+from tests.explorer import copied, serving
 
 DRAWN = 300
 SECONDS = 10.0
@@ -43,9 +42,8 @@ def model(tiny_folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[TestClient]:
-    store: Store = ran_store(tmp_path_factory.mktemp("fuzz"), tiny_folder, AGREE)
-    with serving(store) as client:
+def client(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Iterator[TestClient]:
+    with serving(copied(agree_run, tmp_path_factory.mktemp("fuzz"))) as client:
         yield client
 
 
@@ -192,7 +190,7 @@ def test_addresses_and_parameters_are_answered_in_one_paragraph(client: TestClie
         "'",
         "²",
     ]
-    for name in [*named_queries(), *CHARTS, "nowhere", "x" * 5_000, "\0"]:
+    for name in [*named_queries(), *charts_in("explorer"), "nowhere", "x" * 5_000, "\0"]:
         parameters = named_queries().get(name, {"parameters": ["model_id"]})["parameters"]
         for value in values:
             query = "&".join(f"{quote(p)}={quote(value)}" for p in parameters)

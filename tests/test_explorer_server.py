@@ -11,15 +11,15 @@ import openai
 import pytest
 
 from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, served
+from tests.explorer import copied, served
 from tests.tiny import save_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    return ran_store(tmp_path_factory.mktemp("server"), tiny_folder, AGREE)
+def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
+    return copied(agree_run, tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="module")

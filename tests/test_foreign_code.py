@@ -18,7 +18,7 @@ from steering_core.pipeline import stages
 from steering_core.runs import Run
 from steering_core.spec import load_spec
 from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, serving
+from tests.explorer import copied, serving
 from tests.tiny import save_tiny_model
 
 
@@ -129,8 +129,8 @@ def test_the_command_line_does_not_run_it(folder: Path, plant: Plant, tmp_path: 
             steer(*words)
 
 
-def test_the_explorer_does_not_run_it(folder: Path, plant: Plant, tmp_path: Path, tiny_folder: Path) -> None:
-    store = ran_store(tmp_path, tiny_folder, AGREE)
+def test_the_explorer_does_not_run_it(folder: Path, plant: Plant, tmp_path: Path, agree_run: Path) -> None:
+    store = copied(agree_run, tmp_path)
     with serving(store, models=[str(folder)]) as client:
         assert str(folder) in client.get("/api/models").text
         asked = {"model": str(folder), "messages": [{"role": "user", "content": "Hi"}]}

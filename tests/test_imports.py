@@ -1,10 +1,20 @@
 """Imports do nothing: no MLX, no Prefect, no server, no changed limits."""
 
+import ast
+import contextlib
+import importlib.metadata
+import re
 import resource
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -36,3 +46,44 @@ def test_loading_mlx_lm_keeps_the_open_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     subprocess.run([sys.executable, "-c", code], check=True)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+def required() -> set[str]:
+    """The distributions that steerflow needs, those that its extras for users name, and all that they need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    waiting = [*project["dependencies"], *extras["datasets"], *extras["s3"]]
+    found: set[str] = set()
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        name, marker = canonical(requirement.name), requirement.marker
+        if name not in found and (marker is None or marker.evaluate({"extra": ""})):
+            found.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
+                waiting += importlib.metadata.requires(name) or []
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(folder: str) -> Iterator[tuple[str, Path]]:
+    """The packages that the modules of a folder import, wherever in a module they do."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name.split(".")[0], path) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.split(".")[0], path
+
+
+@pytest.mark.parametrize("folder", ["steering_core", "flows"])
+def test_what_is_imported_comes_without_the_tools_of_tests(folder: str) -> None:
+    """`make discover` installs no more than that."""
+    needed = required()
+    distributions = importlib.metadata.packages_distributions()
+    known = {*sys.stdlib_module_names, "steering_core", "flows", "datasets"}
+    for package, path in imported(folder):
+        if package not in known:
+            assert needed & set(map(canonical, distributions.get(package, []))), f"{path} imports {package}"

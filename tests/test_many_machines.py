@@ -104,7 +104,8 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
             worker.start([sys.executable, "-m", "flows.service", "worker", "steerflow"], two)
             try:
                 until("the second worker", lambda: "two" in workers(one), 120)
-                command = [PREFECT, "deployment", "run", "nightly-sweep", "--param", f"spec={tmp_path / 'spec.yaml'}"]
+                wanted = f"spec={tmp_path / 'spec.yaml'}"
+                command = [str(PREFECT), "deployment", "run", "nightly-sweep", "--param", wanted]
                 subprocess.run(command, cwd=ROOT, env=one, check=True, capture_output=True)
                 until("the sweep's end", lambda: completed(one), 400)
             finally:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steering_core.foundation.errors import LayerNotFound, ModelNotFound
+from steering_core.backend.mlx import mx
+from steering_core.foundation.errors import LayerNotFound, ModelNotFound, TapNotFired
 from steering_core.models import Model, embedded, open_model
 from steering_core.models.embedded import Packaged, embedded_model
 from steering_core.models.mlx_lm import architecture, architecture_in
@@ -155,3 +156,16 @@ def test_abilities_are_known_before_the_network_is_loaded(tiny_folder: Path) -> 
         assert model.abilities.mixed
         assert "network" not in vars(model)
         assert architecture_in(tiny_folder) == architecture(model.network) == "llama"
+
+
+def test_observed_streams_are_those_of_the_pass_and_change_nothing(tiny: Model) -> None:
+    tokens = mx.array([[5, 6, 7]])
+    before = tiny.network(tokens)
+    with tiny.taps.observed([0, 2]) as seen:
+        after = tiny.network(tokens)
+    assert seen.keys() == {0, 2}
+    assert mx.array_equal(before, after)
+    assert all(h.shape == (1, 3, tiny.identity.width) for h in seen.values())
+    assert not mx.array_equal(seen[0], seen[2])
+    with pytest.raises(TapNotFired, match="block 1"), tiny.taps.observed([1]):
+        pass

@@ -7,9 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,37 +27,6 @@ from tests.test_store import concept_rows, count
 
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """s3://… of an empty bucket on moto's server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    name = f"steer-{uuid.uuid4().hex[:8]}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"{url}/{name}", method="PUT"))
-            break
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    else:
-        pytest.fail("moto's server did not start")
-    yield f"s3://{name}"
-    server.terminate()
-    server.wait()
-    for key, value in before.items():
-        if value is None:
-            del os.environ[key]
-        else:
-            os.environ[key] = value
 
 
 def test_extract_query_and_reuse(tiny: Model, bucket: str) -> None:

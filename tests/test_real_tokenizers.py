@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from steering_core.activations.capture import Capture, Reading, cost_here
-from steering_core.activations.passes import plan_passes
+from steering_core.activations.in_memory import activations_of
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
@@ -19,7 +18,7 @@ from steering_core.models.chat_template import TEMPLATE_DATE
 from steering_core.models.template_clock import at
 from steering_core.pipeline.discover import run
 from steering_core.prompts import Prompt, item_prompts, pair_prompt, prompt
-from steering_core.spec import Spec
+from steering_core.spec import GenerationsSpec, ScoresSpec, Spec
 from steering_core.store import Store
 from tests.real_tokenizers import FAMILIES, save_family
 
@@ -116,13 +115,9 @@ def test_batches_agree_with_rows_alone(model: Model, rows: int) -> None:
         assert drawn[i].tokens == by_itself.tokens
 
 
-def _captured(model: Model, prompts: list[Prompt]) -> list[np.ndarray]:
-    layers = tuple(range(model.identity.n_layers))
-    found: dict[int, np.ndarray] = {}
-    passes = plan_passes([p.tokens for p in prompts], cost_here(model))
-    for captured in Capture(model, prompts, Reading(layers, "response"), Work()).run(passes):
-        found.update(zip(captured.rows, captured.values, strict=True))
-    return [found[i] for i in range(len(prompts))]
+def _captured(model: Model, prompts: list[Prompt]) -> np.ndarray:
+    """The means over each prompt's answer after every block, (N, L, D)."""
+    return activations_of(model, prompts, range(model.identity.n_layers), "response")[0]
 
 
 def _concept(n: int) -> Concept:
@@ -146,8 +141,8 @@ def test_one_run_over_all_families_ends_with_a_recommendation_for_each(tmp_path:
     spec = Spec(
         models=tuple(map(str, folders.values())),
         concepts=(str(concept),),
-        generations={"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4},
-        scores={"bootstrap": 100},
+        generations=GenerationsSpec(layers=(1, 2), doses=(0.5, 1.0), prompts=2, max_tokens=4),
+        scores=ScoresSpec(bootstrap=100),
     )
     report = run(spec, store)
     assert {row["model"] for row in report["recommendations"]} == {str(folder) for folder in folders.values()}

@@ -1,5 +1,6 @@
 """The report: whole, self-contained, safe against what texts hold, and with pictures that draw what the rows say."""
 
+import inspect
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -12,12 +13,13 @@ from markdown_it import MarkdownIt
 from steering_core.concepts import Concept
 from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
-from steering_core.reports.charts import evaluation, explorer
+from steering_core.reports.charts import evaluation, explorer, vectors
+from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import data_uri, png, svg
 from steering_core.reports.page import charts, report_page
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.store.queries import named_query
+from steering_core.store.queries import description, named_query
 from tests import toy
 
 CONCEPT = Concept(
@@ -183,3 +185,17 @@ def test_the_command_writes_the_file(store: Store, tmp_path: Path, capsys: pytes
     report(output=tmp_path / "out.html", model=None, concept="another", store=str(store.root))
     assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "out.html" in capsys.readouterr().out
+
+
+def test_every_chart_is_listed_with_a_query_that_there_is() -> None:
+    functions = {
+        function
+        for module in (evaluation, explorer, vectors)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert {chart.draw for chart in CHARTS.values()} == functions
+    for name, chart in CHARTS.items():
+        says, _ = description(named_query(chart.query))
+        assert says, name
+        assert ("report" in chart.places) == bool(chart.caption), name

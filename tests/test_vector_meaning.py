@@ -13,7 +13,7 @@ from steering_core.cli.vectors import app
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
-from steering_core.reports.charts.vectors import CHARTS
+from steering_core.reports.charts.listed import charts_in
 from steering_core.store import Store
 from steering_core.store.queries import named_query
 from steering_core.vectors import library
@@ -149,9 +149,8 @@ def test_the_verb_derives_shows_blends_sends_and_draws(
 
 def draw_every_chart(store: Store) -> None:
     """Each chart compiles, and has a mark for the rows that there are."""
-    for query, drawing in CHARTS.values():
-        rows = store.rows(named_query(query))
-        drawn = drawing(rows)
+    for chart in charts_in("command").values():
+        drawn = chart.drawn(store.rows(named_query(chart.query)), {})
         assert isinstance(drawn, alt.TopLevelMixin)
         assert drawn.to_dict()["spec"]["layer"]
     assert library.find_all(store, "loud")

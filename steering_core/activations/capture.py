@@ -17,7 +17,7 @@ from steering_core.activations.passes import Cost, Pass
 from steering_core.activations.positions import tokens_normed, tokens_read
 from steering_core.activations.reductions import in_own_buffer, norms_of, weighted_sums
 from steering_core.activations.sites import POSITIONS, SITE
-from steering_core.activations.watch import Look, watching
+from steering_core.activations.watch import watching
 from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import Cache, cache_arrays, fork, growing_by
 from steering_core.engine.lanes import lanes, together
@@ -25,6 +25,7 @@ from steering_core.engine.pace import paced
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import Diverged
 from steering_core.models import Model
+from steering_core.models.taps import Look
 from steering_core.prompts import Prompt
 
 

@@ -1,16 +1,14 @@
 """Watching: hear what passes a site of the wanted blocks, without changing it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from steering_core.activations.sites import SITE
 from steering_core.backend.mlx import mx, nn
 from steering_core.foundation.errors import SiteNotFound, TapNotFired
 from steering_core.models import Model
-from steering_core.models.taps import Edit
-
-Look = Callable[[mx.array], None]
+from steering_core.models.taps import Look, looking
 
 _NAMES = {
     "attn_out": ("self_attn", "attention", "attn", "linear_attn", "temporal_block", "mixer", "mamba"),
@@ -26,7 +24,7 @@ def watching(model: Model, site: str, looks: Mapping[int, Look]) -> Iterator[Non
     such part, TapNotFired at the end where one was never called.
     """
     if site == SITE:
-        with model.taps.applied({layer: _only_looking(look) for layer, look in looks.items()}):
+        with model.taps.applied({layer: looking(look) for layer, look in looks.items()}):
             yield
         return
     heard: set[int] = set()
@@ -36,14 +34,6 @@ def watching(model: Model, site: str, looks: Mapping[int, Look]) -> Iterator[Non
         yield
     if missed := sorted(looks.keys() - heard):
         raise TapNotFired(f"the forward pass never called {site} of block {', '.join(map(str, missed))}")
-
-
-def _only_looking(look: Look) -> Edit:
-    def edit(h: mx.array) -> mx.array:
-        look(h)
-        return h
-
-    return edit
 
 
 def _noting(heard: set[int], layer: int, look: Look) -> Look:

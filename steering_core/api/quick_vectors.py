@@ -11,7 +11,6 @@ import numpy as np
 from steering_core.activations.in_memory import activations_of
 from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import edited
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Change, Intervention
@@ -26,14 +25,9 @@ from steering_core.vectors.vector import Vector
 def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.ndarray:
     """The stream after block `layer` at every token, (T, D) float32. Raises LayerNotFound."""
     model.checked_layers([layer])
-    seen: list[mx.array] = []
-
-    def look(h: mx.array) -> mx.array:
-        seen.append(h[0].astype(mx.float32))
-        return h
-
-    edited(model, mx.array([tokens]), model.new_cache(), {layer: look})
-    return np.array(seen[-1])
+    with model.taps.observed([layer]) as seen:
+        model.network(mx.array([tokens]), cache=model.new_cache())
+    return np.array(seen[layer][0].astype(mx.float32))
 
 
 def contrast(model: Model, positive: str, negative: str, layer: int, question: str | None = None) -> Vector:

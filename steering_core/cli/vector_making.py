@@ -19,7 +19,7 @@ from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.rows import prompt_row
 from steering_core.pipeline.stages import derive_vectors, registered
 from steering_core.prompts import prompt
-from steering_core.reports.charts.vectors import CHARTS
+from steering_core.reports.charts.listed import charts_in
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
@@ -134,25 +134,25 @@ def discover_features(
 
 
 def chart(
-    kind: Annotated[str, typer.Argument(help=", ".join(CHARTS))],
+    kind: Annotated[str, typer.Argument(help=", ".join(charts_in("command")))],
     to: Annotated[Path, typer.Option(help="FILE.html, .svg, .png or .json (Vega-Lite).")],
     concept: Annotated[str | None, typer.Option(help="Only this concept.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     store: StoreAt = None,
 ) -> None:
     """Draw the quality of the library's vectors."""
-    if kind not in CHARTS:
-        raise VectorError(f"there is no chart {kind!r}: {did_you_mean(kind, CHARTS)}")
+    charts = charts_in("command")
+    if kind not in charts:
+        raise VectorError(f"there is no chart {kind!r}: {did_you_mean(kind, charts)}")
     if to.suffix not in (".html", ".svg", ".png", ".json"):
         raise VectorError(f"a chart cannot be written to {to}: end it in .html, .svg, .png or .json")
-    query, drawing = CHARTS[kind]
     rows = [
         row
-        for row in Store.existing(store or default_store()).rows(named_query(query))
+        for row in Store.existing(store or default_store()).rows(named_query(charts[kind].query))
         if (concept is None or row["concept"] == concept) and (model is None or row["model"] == model)
     ]
     if not rows:
         raise VectorError("the store has no qualities of such vectors: run a spec, or `steer vectors derive`")
     with new_file(to, VectorError) as temporary:
-        drawing(rows).save(str(temporary), scale_factor=2)
+        charts[kind].drawn(rows, {}).save(str(temporary), scale_factor=2)
     typer.echo(str(to))

@@ -13,7 +13,7 @@ from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import UNTOUCHED, Intervention
 from steering_core.interventions.operations import component
 from steering_core.models import Model
-from steering_core.models.taps import Edit, Edits, behind
+from steering_core.models.taps import Edit, Edits, behind, looking
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,11 @@ class Watch:
         directions = [self._probes[i].direction.astype(np.float32) for i in members]
         units = [mx.array(d / np.linalg.norm(d)) for d in directions]
 
-        def edit(h: mx.array) -> mx.array:
+        def look(h: mx.array) -> None:
             for i, unit in zip(members, units, strict=True):
                 seen[i] = component(h, unit)[..., 0]
-            return h
 
-        return edit
+        return looking(look)
 
 
 def projections(

@@ -11,7 +11,7 @@ from steering_core.backend.mlx import mx
 from steering_core.interventions.change import Change, Condition, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.operations import FUNCTIONS, component
-from steering_core.models.taps import Edit, Edits, chained
+from steering_core.models.taps import Edit, Edits, chained, looking
 
 Offsets = int | Sequence[int] | np.ndarray
 """The position at which a pass begins: one for all rows, or one each."""
@@ -87,11 +87,10 @@ class Steering:
                 units[row, 0] = condition.direction / max(float(np.linalg.norm(condition.direction)), 1e-12)
         unit = mx.array(units)
 
-        def look(h: mx.array) -> mx.array:
+        def look(h: mx.array) -> None:
             self._components[place, layer] = component(h, unit)
-            return h
 
-        return look
+        return looking(look)
 
     def _conditional(self, place: int, slot: "_Slot", edit: Edit) -> Edit:
         """`edit` at tokens where each row's condition holds, the stream as it came elsewhere."""

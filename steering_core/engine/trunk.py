@@ -79,17 +79,8 @@ def grow(
     for row, suffix in enumerate(suffixes):
         tokens[row, : len(suffix)] = suffix
     layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
-    streams: dict[int, mx.array] = {}
-
-    def look(layer: int) -> Edit:
-        def edit(h: mx.array) -> mx.array:
-            streams[layer] = h
-            return h
-
-        return edit
-
-    looks = {layer: look(layer) for layer in layers}
-    with paced(model, tokens.size, offset + tokens.shape[1], range(max(layers))), model.taps.applied(looks):
+    pace = paced(model, tokens.size, offset + tokens.shape[1], range(max(layers)))
+    with pace, model.taps.observed(layers) as streams:
         model.network(mx.array(tokens), cache=_branched(cache, [len(suffixes)] * model.identity.n_layers))
     mx.eval(streams)
     work.add(*tokens.shape)

@@ -31,6 +31,7 @@
     ├── Diverged             inf or nan in a residual stream or in logits
     └── StoreError
         ├── StoreDamaged     a file that is torn, foreign or not in its schema
+        ├── StoreBusy        files that cannot be exchanged, because one query reads them for very long
         ├── StoreTooNew      a store written by a later version
         ├── DiskFull         too little room for what is about to be written
         └── QueryError       SQL that DuckDB refuses
@@ -167,6 +168,10 @@ class StoreError(SteerflowError):
 
 class StoreDamaged(StoreError):
     """A file that is torn, foreign or not in its table's schema."""
+
+
+class StoreBusy(StoreError):
+    """Files cannot give way to others, because one query has been reading them for very long."""
 
 
 class StoreTooNew(StoreError):

@@ -3,10 +3,14 @@
 import contextlib
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
+
+_LOOK = 0.01  # seconds between two tries to take a lock that is waited for with a bound
 
 
 @contextlib.contextmanager
@@ -29,12 +33,7 @@ def try_locked(path: Path) -> Iterator[bool]:
     """Hold `path` alone for this process where nobody holds it now; whether that is so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _taken(handle)
 
 
 @contextlib.contextmanager
@@ -42,4 +41,40 @@ def shared_lock(path: Path) -> Iterator[None]:
     """Share `path`, a lock that is there and that this process may only read."""
     with path.open() as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def locked_next(path: Path, turnstile: Path, seconds: float, busy: Exception) -> Iterator[None]:
+    """Hold `path` alone, before everybody who comes later; those who share it pass the turnstile (`shared_in_turn`).
+
+    The kernel lets sharers in while somebody waits to hold a file alone: where one always comes before the last has
+    left, such a wait never ends. Raises `busy` where those who are in stay for longer than `seconds`.
+    """
+    with locked(turnstile), path.open("a") as handle:
+        until = time.monotonic() + seconds
+        while not _taken(handle):
+            if time.monotonic() >= until:
+                raise busy
+            time.sleep(_LOOK)
+        yield
+
+
+def _taken(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def shared_in_turn(path: Path, turnstile: Path) -> Iterator[None]:
+    """Share `path`, once nobody waits for it at the turnstile. Both are there, and may be files that are only read.
+
+    Whoever shares it must not ask to share it again: somebody may have come between who waits for the first.
+    """
+    with contextlib.ExitStack() as held:
+        with shared_lock(turnstile):
+            held.enter_context(shared_lock(path))
         yield

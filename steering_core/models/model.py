@@ -197,17 +197,10 @@ class Model:
 
         Raises TapNotFired, ModelUnsupported for an architecture that cannot be steered.
         """
-        seen: dict[int, tuple[int, ...]] = {}
-
-        def look(layer: int, h: mx.array) -> mx.array:
-            seen[layer] = h.shape
-            return h
-
-        edits = {layer: (lambda h, layer=layer: look(layer, h)) for layer in range(len(self.taps))}
-        with self.taps.applied(edits):
+        with self.taps.observed(range(len(self.taps))) as seen:
             logits = self.network(mx.array([[0]]), cache=self.new_cache())  # (1, 1, V)
-        widths = {shape[-1] for shape in seen.values()}
-        if len(widths) != 1 or any(len(shape) != 3 for shape in seen.values()):
+        widths = {h.shape[-1] for h in seen.values()}
+        if len(widths) != 1 or any(h.ndim != 3 for h in seen.values()):
             raise ModelUnsupported(f"{self.name}: its blocks do not hand on one residual stream (B, T, D)")
         return len(self.taps), widths.pop(), logits.shape[-1], str(logits.dtype).removeprefix("mlx.core.")
 

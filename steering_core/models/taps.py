@@ -7,7 +7,8 @@ on every mlx-lm architecture, the 12 whose `layers` is a fresh slice among them,
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from steering_core.backend.mlx import mx, nn
@@ -16,11 +17,24 @@ from steering_core.foundation.errors import ModelUnsupported, TapNotFired
 Edit = Callable[[mx.array], mx.array]
 """What one tap does to its block's output, (B, T, D) -> (B, T, D); it may also only look, or change B or T."""
 
+Look = Callable[[mx.array], None]
+"""What is shown a stream, (B, T, D), and changes nothing."""
+
 After = Callable[[int, mx.array], None]
 """What is told each layer and its block's output, (B, T, D), after every edit."""
 
 Edits = dict[int, Edit]
 """Each layer's edit; layers at which nothing is done or seen are left out."""
+
+
+def looking(look: Look) -> Edit:
+    """An edit that shows `look` the stream and hands it on as it came."""
+
+    def edit(h: mx.array) -> mx.array:
+        look(h)
+        return h
+
+    return edit
 
 
 def chained(first: Edit, second: Edit) -> Edit:
@@ -76,6 +90,16 @@ class Taps:
             self._edits = {}
         if missed := sorted(edits.keys() - self._fired):
             raise TapNotFired(f"the forward pass never called block {', '.join(map(str, missed))}, so nothing was done")
+
+    @contextlib.contextmanager
+    def observed(self, layers: Iterable[int]) -> Iterator[dict[int, mx.array]]:
+        """The stream after each of those blocks, (B, T, D), lazily, as the latest pass inside the `with` left it.
+
+        Raises TapNotFired at its end where one of the blocks was never called.
+        """
+        seen: dict[int, mx.array] = {}
+        with self.applied({layer: looking(functools.partial(seen.__setitem__, layer)) for layer in layers}):
+            yield seen
 
     @contextlib.contextmanager
     def followed(self, after: After) -> Iterator[None]:

@@ -1,34 +1,23 @@
 """The report as one HTML file that needs nothing else: verdicts, pictures, leaderboards and texts."""
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.resources import files as package_files
 from typing import Any
 
 import jinja2
 
-from steering_core.reports.charts import evaluation, explorer
+from steering_core.reports.charts.listed import charts_in
 from steering_core.reports.charts.render import Drawing, svg
 from steering_core.reports.printing import shown
 from steering_core.reports.terminal import command, verdict_in_words
 from steering_core.spec import ScoresSpec
 from steering_core.store import Store
-from steering_core.store.queries import named_query
+from steering_core.store.queries import description, named_query
 
 Row = dict[str, Any]
 Picture = tuple[Drawing, str]
 """A chart and its caption."""
-
-HEAT_MAP = "Effect of every candidate by layer and dose, on validation items."
-RESPONSE = "Effect over dose with its interval; grey: what controls did at that dose."
-FRONTIER = "Effect against damage; the dashed line is the bound, {:g}."
-PROFILE = "The best effect within the damage bounds, by layer; grey: its best control."
-STABILITY = "How far the direction agrees with itself, found from either half of the pairs."
-TOKENS = (
-    "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered text's "
-    "mean, in shares of the residual norm."
-)
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -61,22 +50,13 @@ def _part(store: Store, latest: Row) -> Row:
 
 
 def charts(store: Store, row: Row) -> dict[str, Picture]:
-    """The pictures of one recommendation, each with its caption; those without data are left out."""
-    ids, bounds = [row["model_id"], row["concept_id"]], _bounds(store, row["spec_key"])
-    limits = [bounds.max_perplexity_ratio, bounds.max_kl]
-    damage = partial(evaluation.frontier, max_perplexity_ratio=bounds.max_perplexity_ratio)
-    drawn: list[tuple[str, list[Any], Callable[[Sequence[Row]], Drawing], str]] = [
-        ("layer_by_dose", ids, explorer.layer_by_dose, HEAT_MAP),
-        ("dose_response_of_concept", ids, explorer.dose_response, RESPONSE),
-        ("frontier_of_concept", ids, damage, FRONTIER.format(bounds.max_perplexity_ratio)),
-        ("layer_profile", [*limits, *ids], evaluation.layer_profile, PROFILE),
-        ("stability_of_concept", ids, evaluation.stability, STABILITY),
-        ("token_projections", [row["recommendation_id"]], evaluation.token_projection, TOKENS),
-    ]
+    """The pictures of one recommendation by their charts' names, with captions; those without data are left out."""
+    values = {**row, **_bounds(store, row["spec_key"]).model_dump()}
     pictures: dict[str, Picture] = {}
-    for query, parameters, draw, caption in drawn:
-        if rows := store.rows(named_query(query), parameters):
-            pictures[query] = (draw(rows), caption)
+    for name, chart in charts_in("report").items():
+        sql = named_query(chart.query)
+        if rows := store.rows(sql, [values[parameter] for parameter in description(sql)[1]]):
+            pictures[name] = (chart.drawn(rows, values), chart.caption.format(**values))
     return pictures
 
 

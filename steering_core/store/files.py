@@ -1,4 +1,4 @@
-"""Where a store's files lie: a local folder here, an object store in `objects`.
+"""A store's folder on this machine's file system (`folder.Folder`); one in an object store is in `objects`.
 
 Files are immutable: written to a temporary name, flushed, published by rename. Killed at any moment, a folder holds
 only whole files; a temporary one that was left is swept by `steer store verify`.
@@ -11,87 +11,19 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.foundation.errors import DiskFull, StoreError
-from steering_core.foundation.locks import locked, shared_lock, try_locked
+from steering_core.foundation.errors import DiskFull, StoreBusy, StoreError
+from steering_core.foundation.locks import locked, locked_next, shared_in_turn, shared_lock, try_locked
 from steering_core.store.names import LOCKS, MARKER, TEMPORARY, checked, escaped, is_temporary, writer_of
 
+EXCHANGE_WAITS = 60.0  # seconds for a query that is under way; those that come later wait behind the exchange
+_LAYOUT, _TURNSTILE = "layout", "layout-turn"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class Folder(Protocol):
-    """A store's folder. Names are relative to it, with slashes."""
-
-    @property
-    def root(self) -> Path | str:
-        """Where it is."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether this process may write there."""
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether `lock` keeps every other writer out, so that no row can be written twice."""
-
-    def exists(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-
-    def walk(self) -> Iterator[str]:
-        """Every file's name, temporary ones too, in no order."""
-
-    def read(self, name: str) -> bytes:
-        """The contents of a file."""
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, in the place of one that is there, at once or not at all."""
-
-    def publish(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
-        """Write `table` as Parquet at once or not at all; a file that is there is kept: its name is its content."""
-
-    def open(self, name: str) -> IO[bytes]:
-        """A file, opened for reading."""
-
-    def names(self, under: str) -> list[str]:
-        """Files under a folder, at any depth, sorted."""
-
-    def size(self, name: str) -> int:
-        """Bytes of a file."""
-
-    def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
-
-    def move(self, name: str, to: str) -> None:
-        """Give a file another name, in the place of one that is there."""
-
-    def sweep(self) -> list[str]:
-        """Delete what killed processes left half written; those names."""
-
-    def room(self) -> int | None:
-        """Bytes that can still be written, where that is known."""
-
-    def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Hold `name` for this process, alone or with others that share it."""
-
-    def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
-        """Hold `name` alone where nobody holds it now; whether that is so."""
-
-    def reading(self) -> contextlib.AbstractContextManager[None]:
-        """Keep every file where it is while it is read."""
-
-    def url(self, pattern: str) -> str:
-        """A pattern of names as DuckDB reads it, whatever letters are in the folder's own path."""
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Have a connection read from here."""
-
-    def raise_failure(self) -> None:
-        """Raise what a connection met here since this was asked last, where that is no damage of a file."""
 
 
 class LocalFolder:
@@ -284,11 +216,31 @@ class LocalFolder:
         return try_locked(self._lock_file(name))
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
-        """Share the lock of the files' layout; where there is none and none can be made, nobody takes it either."""
-        path = self._path(f"{LOCKS}/layout")
-        if not path.exists() and self.writable:
-            return self.lock("layout", shared=True)
-        return shared_lock(path) if os.access(path, os.R_OK) else contextlib.nullcontext()
+        """Share the lock of the files' layout, after whoever waits to exchange files.
+
+        Where there is no such lock and none can be made, nobody exchanges files either.
+        """
+        layout, turnstile = (self._path(f"{LOCKS}/{name}") for name in (_LAYOUT, _TURNSTILE))
+        if self.writable and not (layout.exists() and turnstile.exists()):
+            layout, turnstile = self._lock_file(_LAYOUT), self._lock_file(_TURNSTILE)
+        if os.access(turnstile, os.R_OK) and os.access(layout, os.R_OK):
+            return shared_in_turn(layout, turnstile)
+        return shared_lock(layout) if os.access(layout, os.R_OK) else contextlib.nullcontext()
+
+    def exchanging(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the files' layout, before every reader that comes later.
+
+        Raises StoreBusy where one that was before takes longer than `EXCHANGE_WAITS`: later ones wait as long.
+        """
+        busy = StoreBusy(
+            f"a query has been reading {self.root} for more than {EXCHANGE_WAITS:g} s, so files cannot give way to "
+            "others: run again when it has ended"
+        )
+        return locked_next(self._lock_file(_LAYOUT), self._lock_file(_TURNSTILE), EXCHANGE_WAITS, busy)
+
+    def try_exchanging(self) -> contextlib.AbstractContextManager[bool]:
+        """Hold the lock of the files' layout where nobody reads now; whether that is so."""
+        return self.try_lock(_LAYOUT)
 
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it: absolute, whatever letters the folder's own path has."""

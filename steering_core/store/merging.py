@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from steering_core.store.files import Folder
+from steering_core.foundation.errors import StoreBusy
+from steering_core.store.folder import Folder
 from steering_core.store.names import PIN
 from steering_core.store.tables import TABLES
 from steering_core.store.wholeness import exchange, file_key, publish_for_exchange, read_whole, set_aside, withdraw
@@ -126,12 +127,20 @@ def _once(rows: pa.Table, key: Sequence[str]) -> pa.Table:
 def replace_files(
     folder: Folder, table: str, under: str, rows: pa.Table, old: Sequence[str], dropped: int = 0, wait: bool = True
 ) -> Exchanged | None:
-    """Exchange the files `old` of a table for one of `rows`, or for none; None where `wait` is False and it must."""
+    """Exchange the files `old` of a table for one of `rows`, or for none; None where `wait` is False and it must.
+
+    Raises StoreBusy where a reader takes very long; the table is as it was, then.
+    """
     before = sum(folder.size(name) for name in old)
     new = f"{lock_path(table, under)}/{file_key(table, rows)}.parquet"
     if rows.num_rows:
         publish_for_exchange(folder, new, rows, _row_group_size(table, rows))
-    if not exchange(folder, [new] if rows.num_rows else [], old, wait):
+    try:
+        exchanged = exchange(folder, [new] if rows.num_rows else [], old, wait)
+    except StoreBusy:
+        withdraw(folder, new)
+        raise
+    if not exchanged:
         withdraw(folder, new)
         return None
     after = folder.size(new) if rows.num_rows else 0

@@ -129,6 +129,14 @@ class ObjectFolder:
         """Share the lock of the objects' layout with this machine's other readers."""
         return locked(self._lock_file("layout"), shared=True)
 
+    def exchanging(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the objects' layout."""
+        return self.lock("layout")
+
+    def try_exchanging(self) -> contextlib.AbstractContextManager[bool]:
+        """Hold the lock of the objects' layout where nobody of this machine reads now; whether that is so."""
+        return self.try_lock("layout")
+
     def url(self, pattern: str) -> str:
         """A pattern of names as DuckDB reads it."""
         return f"{escaped(self.root)}/{pattern}"

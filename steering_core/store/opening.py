@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.foundation.errors import StoreDamaged, StoreError, StoreTooNew
-from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.files import LocalFolder
+from steering_core.store.folder import Folder
 from steering_core.store.merging import merge_where_many
 from steering_core.store.names import MARKER, left_by_creation
 from steering_core.store.tables import TABLES

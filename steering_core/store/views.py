@@ -10,7 +10,8 @@ import pyarrow as pa
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.foundation.keys import content_key
 from steering_core.statistics.metric_names import scores
-from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.files import LocalFolder
+from steering_core.store.folder import Folder
 from steering_core.store.names import CATALOG, PIN, quoted
 from steering_core.store.tables import TABLES, Table
 from steering_core.store.wholeness import pin_again

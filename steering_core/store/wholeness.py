@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.foundation.keys import content_key
-from steering_core.store.files import Folder, LocalFolder
+from steering_core.store.files import LocalFolder
+from steering_core.store.folder import Folder
 from steering_core.store.names import DAMAGED, PIN, STAGING, checked_table_file
 from steering_core.store.tables import TABLES
 
@@ -144,18 +145,19 @@ def withdraw(folder: Folder, name: str) -> None:
 def exchange(folder: Folder, new: Sequence[str], old: Sequence[str], wait: bool = True) -> bool:
     """Have files that were published for it take the place of the files `old`, at once; whether that is done.
 
-    Readers of this machine see either: they share the lock `layout`. While they do, this waits, or is not done where
-    `wait` is False. Killed in between, the next that opens the store, or exchanges, finishes it.
+    Readers of this machine see either: they share the lock `layout`. While they do, this waits, before those that come
+    later, or is not done where `wait` is False. Killed in between, the next that opens the store, or exchanges,
+    finishes it. Raises StoreBusy where a reader takes very long.
     """
     if not folder.exclusive:  # the views show a row once: for a moment both may be there
         for name in sorted(set(old) - set(new)):
             folder.remove(name)
         return True
     if wait:
-        with folder.lock("layout"):
+        with folder.exchanging():
             _exchange_planned(folder, new, old)
         return True
-    with folder.try_lock("layout") as held:
+    with folder.try_exchanging() as held:
         if held:
             _exchange_planned(folder, new, old)
     return held
@@ -174,7 +176,7 @@ def _staged(name: str) -> str:
 def finish_exchange(folder: Folder) -> None:
     """Finish the exchange that a killed process has begun. A plan that is none of ours is set aside, with a warning."""
     if folder.exclusive and folder.exists(_EXCHANGE):
-        with folder.lock("layout"):
+        with folder.exchanging():
             _finish(folder)
 
 

@@ -7,6 +7,7 @@ the share of the prompts, or of their variance, that each stands for, largest fi
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.cluster.vq import ClusterError, kmeans2
 
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import VectorError
@@ -18,7 +19,8 @@ from steering_core.vectors.contrast import read_activations
 from steering_core.vectors.linear import one_thread, top_components
 from steering_core.vectors.vector import Vector
 
-DISCOVERY_VERSION = 1
+DISCOVERY_VERSION = 2  # 1: k-means by scikit-learn
+_STARTS, _STEPS = 10, 100  # of k-means: the best of so many starts, each of so many steps
 Discovery = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
 DISCOVERIES: dict[str, Discovery] = {}
 
@@ -32,12 +34,25 @@ def discovery(function: Discovery) -> Discovery:
 @discovery
 def clusters(activations: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres of k-means clusters, from the mean of all, (N, D) -> (k, D), and each cluster's share of the prompts."""
-    from sklearn.cluster import KMeans  # a second to import, for this alone
-
-    found = KMeans(k, n_init=10, random_state=seed).fit(activations)
-    shares = np.bincount(found.labels_, minlength=k) / len(activations)
+    random = np.random.default_rng(seed)
+    centres, labels = min((_k_means(activations, k, random) for _ in range(_STARTS)), key=_spread_in(activations))
+    shares = np.bincount(labels, minlength=k) / len(activations)
     order = np.argsort(-shares, kind="stable")
-    return (found.cluster_centers_ - activations.mean(axis=0))[order], shares[order]
+    return (centres - activations.mean(axis=0))[order], shares[order]
+
+
+def _k_means(activations: np.ndarray, k: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Centres (k, D) and each row's centre (N,), from one k-means++ start. Raises VectorError where one has no row."""
+    try:
+        centres, labels = kmeans2(activations, k, iter=_STEPS, minit="++", missing="raise", rng=random)
+    except ClusterError as error:
+        raise VectorError(f"clusters finds fewer than {k} in {len(activations)} prompts: ask for fewer") from error
+    return centres, labels
+
+
+def _spread_in(activations: np.ndarray) -> Callable[[tuple[np.ndarray, np.ndarray]], float]:
+    """How far rows lie from their centres, squared and summed: what k-means makes small."""
+    return lambda found: float(np.square(activations - found[0][found[1]]).sum())
 
 
 @discovery

@@ -1,8 +1,6 @@
 """Ask: one SELECT over the views, its answer as JSON or a file, and the named queries as examples."""
 
 import functools
-import itertools
-import re
 from importlib.resources import files as package_files
 from typing import Annotated, Any, Literal
 
@@ -14,11 +12,10 @@ from steering_core.explorer.ask import MAX_DOWNLOAD_ROWS, MAX_ROWS
 from steering_core.explorer.fields import Whole
 from steering_core.explorer.state import Here
 from steering_core.foundation.validation import Strict
-from steering_core.store.queries import named_query
+from steering_core.store.queries import description, named_query
 
 router = APIRouter(tags=["ask"])
 KINDS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
-_PARAMETERS = re.compile(r"Parameters?: ([a-z_, ]+)")
 
 
 class Question(Strict):
@@ -63,10 +60,6 @@ def named_queries() -> dict[str, dict[str, Any]]:
     return {name: _described(name, named_query(name)) for name in files}
 
 
-def _described(name: str, text: str) -> dict[str, Any]:
-    """A query's opening comment, to its first empty line, says what it answers; then come its parameters."""
-    lines = itertools.takewhile(lambda line: line.startswith("--"), text.splitlines())
-    said = " ".join(itertools.takewhile(bool, (line.removeprefix("--").strip() for line in lines)))
-    named = _PARAMETERS.search(said)
-    parameters = [name.strip() for name in named.group(1).split(",")] if named else []
-    return {"name": name, "says": _PARAMETERS.sub("", said).strip(" ."), "sql": text, "parameters": parameters}
+def _described(name: str, sql: str) -> dict[str, Any]:
+    says, parameters = description(sql)
+    return {"name": name, "says": says, "sql": sql, "parameters": parameters}

@@ -1,8 +1,6 @@
 """Look: the evidence, as rows of the named queries and as charts drawn from them."""
 
 import re
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,8 +14,7 @@ from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError
 from steering_core.foundation.keys import KEY_LENGTH
 from steering_core.models import Model
-from steering_core.reports.charts import evaluation
-from steering_core.reports.charts import explorer as charts
+from steering_core.reports.charts.listed import CHARTS, charts_in
 from steering_core.spec import ScoresSpec
 from steering_core.vectors.meaning import Tokens, promoted_tokens
 
@@ -30,18 +27,6 @@ DEFAULTS = {  # of the queries' parameters
     "max_kl": _BOUNDS.max_kl,
     "how many high": 6,
     "how many low": 6,
-}
-CHARTS: dict[str, tuple[str, Callable[[charts.Rows], charts.Drawing]]] = {
-    "layer_by_dose": ("layer_by_dose", charts.layer_by_dose),
-    "dose_response": ("dose_response_of_concept", charts.dose_response),
-    "frontier": (
-        "frontier_of_concept",
-        partial(evaluation.frontier, max_perplexity_ratio=_BOUNDS.max_perplexity_ratio),
-    ),
-    "layer_profile": ("layer_profile", evaluation.layer_profile),
-    "stability": ("stability_of_concept", evaluation.stability),
-    "similarity": ("vector_similarity", charts.similarity),
-    "token_projection": ("token_projections", evaluation.token_projection),
 }
 
 
@@ -82,15 +67,15 @@ def rows(name: str, here: Here, request: Request) -> list[dict[str, Any]]:
 @router.get("/charts/{name}")
 def chart(name: str, here: Here, request: Request) -> dict[str, Any]:
     """A chart as Vega-Lite, drawn from its named query with the parameters given; null where it has no rows."""
-    if name not in CHARTS:
-        raise QueryError(f"there is no chart {name!r}: {did_you_mean(name, CHARTS)}")
+    if name not in charts_in("explorer"):
+        raise QueryError(f"there is no chart {name!r}: {did_you_mean(name, charts_in('explorer'))}")
     return _chart(here, name, dict(request.query_params))
 
 
 def _chart(here: Explorer, name: str, given: dict[str, str]) -> dict[str, Any]:
-    query, draw = CHARTS[name]
-    found = _rows(here, query, given)
-    return {"chart": draw(found).to_dict(validate=False) if found else None, "rows": len(found)}
+    chosen = CHARTS[name]
+    found = _rows(here, chosen.query, given)
+    return {"chart": chosen.drawn(found, DEFAULTS).to_dict(validate=False) if found else None, "rows": len(found)}
 
 
 def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, Any]]:

@@ -8,10 +8,8 @@ from typing import Any
 
 import altair as alt
 
+from steering_core.reports.charts.render import Drawing, Rows
 from steering_core.statistics.metric_names import unit_of
-
-Rows = Sequence[dict[str, Any]]
-Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 

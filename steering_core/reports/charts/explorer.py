@@ -1,14 +1,9 @@
 """The explorer's charts. Each takes the rows of the named query that its docstring names; colours are the reader's."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import altair as alt
 
+from steering_core.reports.charts.render import Drawing, Rows
 from steering_core.statistics.metric_names import unit_of
-
-Rows = Sequence[dict[str, Any]]
-Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 

@@ -1,38 +1,36 @@
 """Charts of vectors: one function each, over rows of `vector_qualities` or `vector_similarities`."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
 
-Rows = Sequence[dict[str, Any]]
-Chart = alt.TopLevelMixin
+from steering_core.reports.charts.render import Drawing, Rows
 
 WIDTH, HEIGHT = 300, 180
 COSINE = alt.Scale(domain=[-1, 1], scheme="blueorange")
 
 
-def separation(rows: Rows) -> Chart:
+def separation(rows: Rows) -> Drawing:
     """AUC on test pairs by layer, each method beside the spread of its controls."""
     return _by_layer(_of(rows, "auc", split="test"), "AUC on test pairs", controls=True, rule=0.5)
 
 
-def d_prime(rows: Rows) -> Chart:
+def d_prime(rows: Rows) -> Drawing:
     """Distance of the two sides' test projections in standard deviations, by layer."""
     return _by_layer(_of(rows, "d_prime", split="test"), "d′ on test pairs", controls=True, rule=0.0)
 
 
-def split_half(rows: Rows) -> Chart:
+def split_half(rows: Rows) -> Drawing:
     """Cosine of the directions of two random halves of the training pairs, by layer."""
     return _by_layer(_of(rows, "split_half"), "cosine of two halves")
 
 
-def bootstrap(rows: Rows) -> Chart:
+def bootstrap(rows: Rows) -> Drawing:
     """Cosine of the direction with those of redrawn training pairs, by layer."""
     return _by_layer(_of(rows, "bootstrap"), "cosine with redrawn pairs")
 
 
-def sample_size(rows: Rows) -> Chart:
+def sample_size(rows: Rows) -> Drawing:
     """Cosine with the whole direction of those from fewer pairs, one line a layer."""
     layer = alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"))
     lines = (
@@ -49,7 +47,7 @@ def sample_size(rows: Rows) -> Chart:
     return _faceted(lines, _of(rows, "sample_size"), row="method:N")
 
 
-def influence(rows: Rows) -> Chart:
+def influence(rows: Rows) -> Drawing:
     """How far leaving out each of the 20 weightiest pairs turns the direction, over layers."""
     found = _of(rows, "influence")
     greatest = sorted({r["pair_id"] for r in found}, key=lambda i: -max(r["value"] for r in found if r["pair_id"] == i))
@@ -71,12 +69,12 @@ def influence(rows: Rows) -> Chart:
     return _faceted(tiles, shown, row="method:N")
 
 
-def similar_methods(rows: Rows) -> Chart:
+def similar_methods(rows: Rows) -> Drawing:
     """Cosine of each two methods' vectors of one concept, by layer."""
     return _pairs(_kind(rows, "method"))
 
 
-def similar_concepts(rows: Rows) -> Chart:
+def similar_concepts(rows: Rows) -> Drawing:
     """Cosine of each two concepts' vectors, at the layer in the middle of those that there are, one panel a method."""
     found = _kind(rows, "concept")
     layers = sorted({row["layer"] for row in found})
@@ -97,30 +95,15 @@ def similar_concepts(rows: Rows) -> Chart:
     return alt.layer(tiles, data=alt.InlineData(values=both)).facet(column=_header("model:N"), row=_header("method:N"))
 
 
-def similar_layers(rows: Rows) -> Chart:
+def similar_layers(rows: Rows) -> Drawing:
     """Cosine of each layer's vector with the next layer's."""
     return _cosines(_kind(rows, "layer"), "cosine with the next layer's", "method:N")
 
 
-def similar_models(rows: Rows) -> Chart:
+def similar_models(rows: Rows) -> Drawing:
     """Cosine of each layer's vector with its twin's in a model of the same shape, such as a 4-bit one."""
     found = [{**row, "pair": f"{row['one']} and {row['other']}"} for row in _kind(rows, "model")]
     return _cosines(found, "cosine with the twin's", "method:N")
-
-
-CHARTS: dict[str, tuple[str, Callable[[Rows], Chart]]] = {
-    "separation": ("vector_qualities", separation),
-    "d-prime": ("vector_qualities", d_prime),
-    "split-half": ("vector_qualities", split_half),
-    "bootstrap": ("vector_qualities", bootstrap),
-    "sample-size": ("vector_qualities", sample_size),
-    "influence": ("vector_qualities", influence),
-    "similar-methods": ("vector_similarities", similar_methods),
-    "similar-concepts": ("vector_similarities", similar_concepts),
-    "similar-layers": ("vector_similarities", similar_layers),
-    "similar-models": ("vector_similarities", similar_models),
-}
-"""Each chart's named query and function, by the name that the CLI knows it by."""
 
 
 def _of(rows: Rows, metric: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -131,7 +114,7 @@ def _kind(rows: Rows, kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def _by_layer(rows: Rows, title: str, *, controls: bool = False, rule: float | None = None) -> Chart:
+def _by_layer(rows: Rows, title: str, *, controls: bool = False, rule: float | None = None) -> Drawing:
     """A line a method with its 95 % band; controls as grey points, and a rule where chance lies."""
     x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1))
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
@@ -149,7 +132,7 @@ def _by_layer(rows: Rows, title: str, *, controls: bool = False, rule: float | N
     return _faceted(alt.layer(*layers), rows)
 
 
-def _pairs(rows: Rows) -> Chart:
+def _pairs(rows: Rows) -> Drawing:
     named = [{**row, "pair": f"{row['one']} and {row['other']}"} for row in rows]
     tiles = (
         alt.Chart()
@@ -166,7 +149,7 @@ def _pairs(rows: Rows) -> Chart:
     )
 
 
-def _cosines(rows: Rows, title: str, color: str) -> Chart:
+def _cosines(rows: Rows, title: str, color: str) -> Drawing:
     lines = (
         alt.Chart()
         .mark_line(point=True)
@@ -180,7 +163,7 @@ def _cosines(rows: Rows, title: str, color: str) -> Chart:
     return _faceted(lines, rows)
 
 
-def _faceted(panel: Any, rows: Rows, row: str = "model:N") -> Chart:
+def _faceted(panel: Any, rows: Rows, row: str = "model:N") -> Drawing:
     """A panel for each concept, and each model or method."""
     sized = panel.properties(width=WIDTH, height=HEIGHT)
     layered = sized if isinstance(sized, alt.LayerChart) else alt.layer(sized)

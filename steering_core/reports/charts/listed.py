@@ -1,0 +1,92 @@
+"""The one list of charts: what each draws and from which named query, and where it is shown.
+
+A chart is a function from rows to a drawing, in a module beside this one, and a line here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from steering_core.reports.charts import evaluation, explorer, vectors
+from steering_core.reports.charts.render import Drawing, Rows
+
+Place = Literal["report", "explorer", "command"]
+"""Reports of a recommendation, the explorer's `/api/charts`, or the command `steer vectors chart`."""
+
+BOTH: tuple[Place, ...] = ("report", "explorer")
+EXPLORER: tuple[Place, ...] = ("explorer",)
+COMMAND: tuple[Place, ...] = ("command",)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: `draw` takes the rows of the named query, and those of the query's or the spec's values in `takes`."""
+
+    query: str
+    draw: Callable[..., Drawing]
+    places: tuple[Place, ...]
+    caption: str = ""  # in reports, with values in braces
+    takes: tuple[str, ...] = ()
+
+    def drawn(self, rows: Rows, values: Mapping[str, Any]) -> Drawing:
+        """The drawing of `rows`."""
+        return self.draw(rows, **{name: values[name] for name in self.takes})
+
+
+CHARTS = {
+    "layer_by_dose": Chart(
+        "layer_by_dose",
+        explorer.layer_by_dose,
+        BOTH,
+        "Effect of every candidate by layer and dose, on validation items.",
+    ),
+    "dose_response": Chart(
+        "dose_response_of_concept",
+        explorer.dose_response,
+        BOTH,
+        "Effect over dose with its interval; grey: what controls did at that dose.",
+    ),
+    "frontier": Chart(
+        "frontier_of_concept",
+        evaluation.frontier,
+        BOTH,
+        "Effect against damage; the dashed line is the bound, {max_perplexity_ratio:g}.",
+        takes=("max_perplexity_ratio",),
+    ),
+    "layer_profile": Chart(
+        "layer_profile",
+        evaluation.layer_profile,
+        BOTH,
+        "The best effect within the damage bounds, by layer; grey: its best control.",
+    ),
+    "stability": Chart(
+        "stability_of_concept",
+        evaluation.stability,
+        BOTH,
+        "How far the direction agrees with itself, found from either half of the pairs.",
+    ),
+    "token_projection": Chart(
+        "token_projections",
+        evaluation.token_projection,
+        BOTH,
+        "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered "
+        "text's mean, in shares of the residual norm.",
+    ),
+    "similarity": Chart("vector_similarity", explorer.similarity, EXPLORER),
+    "separation": Chart("vector_qualities", vectors.separation, COMMAND),
+    "d-prime": Chart("vector_qualities", vectors.d_prime, COMMAND),
+    "split-half": Chart("vector_qualities", vectors.split_half, COMMAND),
+    "bootstrap": Chart("vector_qualities", vectors.bootstrap, COMMAND),
+    "sample-size": Chart("vector_qualities", vectors.sample_size, COMMAND),
+    "influence": Chart("vector_qualities", vectors.influence, COMMAND),
+    "similar-methods": Chart("vector_similarities", vectors.similar_methods, COMMAND),
+    "similar-concepts": Chart("vector_similarities", vectors.similar_concepts, COMMAND),
+    "similar-layers": Chart("vector_similarities", vectors.similar_layers, COMMAND),
+    "similar-models": Chart("vector_similarities", vectors.similar_models, COMMAND),
+}
+"""Every chart by its name."""
+
+
+def charts_in(place: Place) -> dict[str, Chart]:
+    """The charts that are shown in one place, by name, in the list's order."""
+    return {name: chart for name, chart in CHARTS.items() if place in chart.places}
