@@ -75,10 +75,12 @@ def test_a_dose_whose_texts_are_too_perplexing_is_lowered_along_the_curve() -> N
     one, values = cell(1, 0.2), measured(0.6, ratios=0.6)
     (found,) = rated([one], [values], BOUNDS, {one.direction: curve}, adjust=True)
     assert 0.1 < (found.cell.dose or 0) < 0.19
-    assert found.excess <= TOLERATED[1]
+    assert found.excess <= TOLERATED
     assert np.mean(list(found.effects.values())) == pytest.approx(0.6 * (found.cell.dose or 0) / 0.2, rel=0.05)
     (kept,) = rated([one], [measured(0.6, ratios=0.22)], BOUNDS, {one.direction: curve}, adjust=True)
     assert kept.cell is one  # a dose that was tried stays
+    (plain,) = rated([one], [measured(0.6, ratios=0.0)], BOUNDS, {one.direction: curve}, adjust=True)
+    assert plain.cell is one  # and does not grow because a few texts were plain
 
 
 def test_a_cell_that_diverged_is_never_within_the_bounds() -> None:

@@ -16,8 +16,6 @@ from steering_core.spec import Spec
 from steering_core.statistics.intervals import lower_end, mean_interval
 from steering_core.vectors.vector import Vector
 
-_MOST_SCALED = 1.5  # an effect is carried to another dose in proportion, no further than this
-
 
 @dataclass(frozen=True)
 class Rated:
@@ -57,8 +55,8 @@ def rated(
 ) -> list[Rated]:
     """Every candidate at the dose that its own texts allow.
 
-    `values` are the cells' on validation. With `adjust` a dose is changed where the ratio of perplexities that is
-    predicted of it lies far from the wanted one; a dose that was tried is kept otherwise.
+    `values` are the cells' on validation. With `adjust` a dose is lowered where the perplexity ratio that is predicted
+    of it comes near the bound. No dose grows: a few texts that happen to be plain would move it by half (docs/log.md).
     """
     damages = [_mean(v, "damage") for v in values]
     texts = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
@@ -69,9 +67,9 @@ def rated(
         slope = of.get(str(i), USUAL)
         share = bounds.share(_predicted(damages[i], slope.value, texts[i]))
         scale, curve = 1.0, curves.get(cell.direction)
-        if adjust and cell.dose and curve and not TOLERATED[0] <= share <= TOLERATED[1]:
+        if adjust and cell.dose and curve and share > TOLERATED:
             dose = rounded(curve.dose_at(bounds.wanted_damage(slope.value)))
-            scale = min(dose / abs(cell.dose), _MOST_SCALED)
+            scale = min(dose / abs(cell.dose), 1.0)
             cell = cell.at(cell.way * scale * abs(cell.dose))
             share = bounds.share(slope.value * curve.damage_at(abs(cell.dose or dose)))
         effects = mine.get(ODD) or mine.get("effect", {})
