@@ -14,13 +14,13 @@ from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_MET
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
-from steering_core.vectors.methods import METHODS
+from steering_core.vectors.methods import METHODS, TRAINED
 from tests import toy
 from tests.machine import new_machine
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
-    METHODS, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
+    METHODS, TRAINED, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
 )  # fmt: skip
 
 

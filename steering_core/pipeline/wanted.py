@@ -11,10 +11,12 @@ from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.library import own_first
 from steering_core.vectors.resolve import by_key
+from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
 
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
+TRAINED_LAYERS = 2  # at most, where the spec does not say which
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
@@ -31,6 +33,14 @@ def grid_layers(spec: Spec, model: Model) -> list[int]:
     if wanted == "auto":
         return sorted({min(n - 1, round(share * n)) for share in AUTO_LAYERS})
     return model.checked_layers(None if wanted == "all" else list(wanted))
+
+
+def trained_layers(spec: Spec, store: Store, model: Model, concept: Concept) -> list[int]:
+    """The layers that trained methods train at: those asked for, or the grid's best by its pairs' separation."""
+    wanted = spec.vectors.train_layers
+    if wanted != "auto":
+        return model.checked_layers(list(wanted))
+    return best_layers(store, model, concept, grid_layers(spec, model), spec.activations.position, TRAINED_LAYERS)
 
 
 def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
