@@ -4,30 +4,243 @@
     python -m benchmarks.training --effects refusal politeness      # effects on test items at equal damage
     python -m benchmarks.training --tiny                            # both once, small, on a tiny random model
 
-The plain way runs every pair's two whole texts through the whole network, one after another, as code that has nothing
-but `mx.value_and_grad` does. Damage is the cross-entropy gap on the untouched model's own answers to neutral prompts:
-how much less probable, in nats a token, the steered model's tokens are to the untouched one, than its own.
+The plain way runs each of a pair's whole texts through the whole network by itself, as code does that has nothing but
+`mx.value_and_grad`. Damage is the cross-entropy gap on the untouched model's own answers to neutral prompts: how much
+less probable to the untouched model, in nats a token, are the steered model's tokens than its own.
 """
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.telling import say
+from benchmarks.telling import options, say
 from steering_core.activations.in_memory import activations_of
 from steering_core.backend.mlx import mx
-from steering_core.concepts import Concept, Item, Pair, load_concept
+from steering_core.concepts import SIDES, Concept, Item, Pair, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.engine.gradients import Answer, Answers
-from steering_core.engine.sampling import Request, sample_texts
+from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
 from steering_core.models import Model, open_model
 from steering_core.models.cpu import with_gradients
-from steering_core.prompts import item_prompts, open_prompt, pair_prompt
+from steering_core.prompts import item_prompts, pair_prompt, prompt
 from steering_core.vectors.controls import random_direction
+from steering_core.vectors.methods import TRAINED, derived_direction
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels
+from steering_core.vectors.training import AnswerPair, PairPasses, Training, answer_pair, dealt_labels
+from tests.tiny import save_tiny_model
+
+DOSES = (0.1, 0.2, 0.4)
+PLAIN_PAIRS = 2  # timed by the plain way; the rest of the pairs would take as long each
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A concept's pairs at one layer, and what its vectors are measured on."""
+
+    model: Model
+    concept: Concept
+    layer: int
+    passes: PairPasses
+    positive: np.ndarray  # (N, D)
+    negative: np.ndarray
+    residual_norm: float
+
+    def training(self, seed: int, shuffled: int | None = None) -> Training:
+        """What a method is given, with a seed in `shuffled` for shuffled labels."""
+        labels, held_out = dealt_labels(len(self.positive), shuffled), len(self.passes.validation)
+        differences = self.positive.astype(np.float64) - self.negative
+        labels_there = dealt_labels(held_out, shuffled)
+        return Training(self.passes, self.layer, differences, self.residual_norm, seed, labels, labels_there)
+
+
+def ground(model: Model, concept: Concept, layer: int) -> Ground:
+    """The concept's training and validation pairs on that model, activations read at the answers."""
+    train, validation = (_pairs(model, concept, split) for split in ("train", "validation"))
+    prompts = [
+        pair_prompt(model, concept, pair, side)
+        for side in SIDES
+        for pair in concept.pairs
+        if concept.splits[pair.pair_id] == "train"
+    ]
+    values, norms = activations_of(model, prompts, [layer], "response")
+    positive, negative = np.split(values[:, 0], 2)
+    return Ground(
+        model, concept, layer, PairPasses(model, train, validation, [layer]), positive, negative, float(norms.mean())
+    )
+
+
+def _pairs(model: Model, concept: Concept, split: Split) -> list[AnswerPair]:
+    pairs = [pair for pair in concept.pairs if concept.splits[pair.pair_id] == split]
+    return [answer_pair(*(pair_prompt(model, concept, pair, side) for side in SIDES)) for pair in pairs]
+
+
+# -- seconds ---------------------------------------------------------------------------------------------------------
+
+
+def seconds(here: Ground) -> None:
+    """Print what reading, a pass over all pairs with gradients, and whole methods cost, beside the plain way."""
+    n = len(here.passes.train)
+    tokens = sum(len(a.tokens) for pair in here.passes.train for a in pair)
+    own = sum(a.length for pair in here.passes.train for a in pair)
+    say(f"{here.model.name}, {n} pairs of {here.concept.name}, layer {here.layer}: {tokens} tokens, {own} of answers")
+    answers = [answer for pair in here.passes.train[:PLAIN_PAIRS] for answer in pair]
+    plain = _timed("the plain way, a pair", lambda: [_plain(here.model, a, here.layer) for a in answers], PLAIN_PAIRS)
+    say(f"  so all pairs once: {plain * n:.1f} core-s")
+    _timed("reading all answers", lambda: here.passes.answers)
+    _timed("all pairs once, with gradients at 0", lambda: here.passes.unsteered)
+    training = here.training(0)
+    _timed("all pairs once, under a vector", lambda: training.preferences(training.start))
+    for name in TRAINED:
+        training = here.training(0)
+        _timed(f"{name} (after the above)", lambda name=name, training=training: trained_direction(name, training))
+
+
+def _timed(what: str, function: Callable[[], object], of: int = 1) -> float:
+    """Print seconds and core-seconds that a call took, one of so many; the core-seconds."""
+    wall, core = time.perf_counter(), time.process_time()
+    function()
+    wall, core = ((time.perf_counter() - wall) / of, (time.process_time() - core) / of)
+    say(f"  {what}: {wall:.2f} s, {core:.2f} core-s")
+    return core
+
+
+def _plain(model: Model, answer: Answer, layer: int) -> np.ndarray:
+    """The gradient of one answer's mean log-probability by an addition at 0, without anything shared, (D,)."""
+    tokens = mx.array([answer.tokens])
+    places = mx.arange(answer.start - 1, len(answer.tokens) - 1)
+
+    def along(delta: mx.array) -> mx.array:
+        def add(h: mx.array) -> mx.array:
+            acts = mx.arange(h.shape[1])[:, None] >= answer.start - 1
+            return h + mx.where(acts, delta, 0)
+
+        with model.taps.applied({layer: add}):
+            logits = model.network(tokens, cache=model.new_cache())[0]
+        found = logits[places] - mx.logsumexp(logits[places], axis=-1, keepdims=True)
+        return mx.take_along_axis(found, tokens[0, answer.start :][:, None], axis=-1).mean()
+
+    with with_gradients():
+        return np.array(mx.grad(along)(mx.zeros(model.identity.width)))
+
+
+# -- effects ---------------------------------------------------------------------------------------------------------
+
+
+def effects(here: Ground, gap: float, controls: int, answers: Sequence[Answer]) -> None:
+    """Print each direction's effect on test items where its damage is `gap`: half of that there minus that back."""
+    model, concept = here.model, here.concept
+    items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
+    measured = Answers(model, [a for i in items for a in _sides(model, concept, i)], [here.layer], Work())
+    neutral = Answers(model, answers, [here.layer], Work())
+    for name, direction in _directions(here, controls):
+        dose = _dose_of(neutral, here, direction, gap)
+        moved = _effect(measured, here, direction * (dose * here.residual_norm / np.linalg.norm(direction)))
+        error = moved.std(ddof=1) / np.sqrt(len(moved))
+        say(f"  {concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
+
+
+def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]:
+    positive, negative = here.positive, here.negative
+    plain = derived_direction("mean_difference", positive, negative)
+    yield "mean_difference", plain
+    for name in ("gradient", "natural_gradient", "preference"):
+        training = here.training(0)
+        yield name, trained_direction(name, training)
+        if training.notes.get("steps"):
+            say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
+    for seed in range(1, controls + 1):
+        yield f"random {seed}", random_direction(plain, seed)
+        shuffled = here.training(seed, seed)
+        yield f"mean_difference, shuffled {seed}", shuffled.start
+        for name in ("gradient", "natural_gradient", "preference"):
+            yield f"{name}, shuffled {seed}", trained_direction(name, here.training(seed, seed))
+
+
+def _sides(model: Model, concept: Concept, item: Item) -> list[Answer]:
+    return [Answer(side.tokens, side.response_start) for side in item_prompts(model, concept, item)]
+
+
+def _effect(items: Answers, here: Ground, vector: np.ndarray) -> np.ndarray:
+    """Half of the items' propensity under the vector minus that under its opposite, (n,) in nats."""
+    rows = [*range(len(items))] * 2
+    added = np.repeat([1.0, -1.0], len(items))[:, None] * vector
+    found = items.log_probabilities(rows, {here.layer: added.astype(np.float32)}).reshape(2, -1, 2)
+    propensity = found[..., 0] - found[..., 1]
+    return np.asarray((propensity[0] - propensity[1]) / 2)
+
+
+def _dose_of(neutral: Answers, here: Ground, direction: np.ndarray, gap: float) -> float:
+    """The dose at which a direction's damage is `gap`, between those of `DOSES` as a power of the dose."""
+    unit = here.residual_norm * direction / np.linalg.norm(direction)
+    gaps = np.maximum(_gaps(neutral, here, [dose * unit for dose in DOSES]), 1e-6)
+    logs = np.log(gaps)
+    place = int(np.clip(np.searchsorted(logs, np.log(gap)), 1, len(DOSES) - 1))
+    (x0, x1), (y0, y1) = np.log(DOSES[place - 1 : place + 1]), logs[place - 1 : place + 1]
+    return float(np.exp(x0 + (np.log(gap) - y0) * (x1 - x0) / max(y1 - y0, 1e-6)))
+
+
+def _gaps(neutral: Answers, here: Ground, vectors: Sequence[np.ndarray]) -> list[float]:
+    """The damage of each vector: mean over tokens of the sum over the vocabulary of (p_v - p) (-log p), in nats."""
+    zero = np.zeros((len(neutral), here.model.identity.width), np.float32)
+    base = neutral.distributions({here.layer: zero})
+    entropy = np.concatenate([-(np.exp(b) * b).sum(axis=1) for b in base])
+    found = []
+    for vector in vectors:
+        steered = neutral.distributions({here.layer: (zero + vector).astype(np.float32)})
+        crossed = np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(steered, base, strict=True)])
+        found.append(float((crossed - entropy).mean()))
+    return found
+
+
+def own_answers(model: Model, n: int, max_tokens: int) -> list[Answer]:
+    """The untouched model's own answers to n neutral prompts, at temperature 0.7."""
+    chat = model.chat_template.exists
+    requests = [Request(prompt(model, text, chat=chat).tokens, seed=i) for i, text in enumerate(neutral_prompts()[:n])]
+    drawn = sample(model, requests, max_tokens, 0.7, Work())
+    return [Answer((*requests[i].tokens, *found.tokens), len(requests[i].tokens)) for i, found in drawn if found.tokens]
+
+
+# -- what to run -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the options ask for."""
+    parser = options(__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--concept", default="refusal", help="whose pairs are timed")
+    parser.add_argument("--layer", type=int, default=15)
+    parser.add_argument("--effects", nargs="+", default=[], metavar="CONCEPT", help="measure these instead")
+    parser.add_argument("--gap", type=float, default=0.3, help="the equal damage, in nats a token")
+    parser.add_argument("--controls", type=int, default=2, help="random and shuffled directions of each kind")
+    given = parser.parse_args(arguments)
+    if given.tiny:
+        tiny()
+        return
+    with open_model(given.model) as model:
+        if not given.effects:
+            seconds(ground(model, load_concept(given.concept), given.layer))
+        answers = own_answers(model, 12, 24) if given.effects else []
+        for name in given.effects:
+            effects(ground(model, load_concept(name), given.layer), given.gap, given.controls, answers)
+
+
+def tiny() -> None:
+    """Both parts once on a tiny random model."""
+    concept = Concept(
+        name="loud",
+        chat=True,
+        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
+        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(6)),
+    )
+    with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
+        seconds(ground(model, concept, 2))
+        effects(ground(model, concept, 2), 0.05, 1, own_answers(model, 2, 4))
+
+
+if __name__ == "__main__":
+    main()

@@ -97,6 +97,16 @@ class Answers:
             values[members] = _means(found[np.arange(len(found)), _wanted(group, rows)], group.lengths[rows])
         return values
 
+    def distributions(self, additions: Additions) -> list[np.ndarray]:
+        """Log-probabilities of the whole vocabulary before each token of every answer, (length, V) float32 each."""
+        found: list[np.ndarray] = [np.empty(0)] * len(self)
+        for group, rows, members in self._passes(range(len(self)), additions):
+            hidden = self._hidden(group, rows, {k: mx.array(v[members]) for k, v in additions.items()})
+            parts = np.split(log_softmax(_logits(self._model, hidden)), np.cumsum(group.lengths[rows])[:-1])
+            for member, part in zip(members, parts, strict=True):
+                found[member] = part
+        return found
+
     def gradients(self, places: Sequence[int], additions: Additions, drawn: int | None = None) -> Gradients:
         """The same with gradients, all layers' from one backward pass.
 
