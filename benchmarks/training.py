@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ from steering_core.vectors.train import trained_direction
 from steering_core.vectors.training import AnswerPair, PairPasses, Training, answer_pair, dealt_labels
 from tests.tiny import save_tiny_model
 
-DOSES = (0.1, 0.2, 0.4)
+DOSES = (0.1, 0.25)
+COMPARED = ("gradient", "natural_gradient", "preference")
 PLAIN_PAIRS = 2  # timed by the plain way; the rest of the pairs would take as long each
 
 
@@ -96,8 +98,7 @@ def seconds(here: Ground) -> None:
     training = here.training(0)
     _timed("all pairs once, under a vector", lambda: training.preferences(training.start))
     for name in TRAINED:
-        training = here.training(0)
-        _timed(f"{name} (after the above)", lambda name=name, training=training: trained_direction(name, training))
+        _timed(f"{name} (after the above)", partial(trained_direction, name, here.training(0)))
 
 
 def _timed(what: str, function: Callable[[], object], of: int = 1) -> float:
@@ -131,33 +132,50 @@ def _plain(model: Model, answer: Answer, layer: int) -> np.ndarray:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-def effects(here: Ground, gap: float, controls: int, answers: Sequence[Answer]) -> None:
-    """Print each direction's effect on test items where its damage is `gap`: half of that there minus that back."""
-    model, concept = here.model, here.concept
-    items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
-    measured = Answers(model, [a for i in items for a in _sides(model, concept, i)], [here.layer], Work())
-    neutral = Answers(model, answers, [here.layer], Work())
-    for name, direction in _directions(here, controls):
-        dose = _dose_of(neutral, here, direction, gap)
-        moved = _effect(measured, here, direction * (dose * here.residual_norm / np.linalg.norm(direction)))
+def effects(grounds: Sequence[Ground], gap: float, controls: int, answers: Sequence[Answer]) -> None:
+    """Print each direction's effect on test items where its damage is `gap`; every concept's controls come last."""
+    benches = [_Bench(here, answers) for here in grounds]
+    for kind in (_methods, partial(_controls, n=controls)):
+        for bench in benches:
+            for name, direction in kind(bench.here):
+                bench.say(name, direction, gap)
+
+
+class _Bench:
+    """One concept's test items, and the neutral answers on which damage is measured."""
+
+    def __init__(self, here: Ground, answers: Sequence[Answer]) -> None:
+        self.here, (model, concept) = here, (here.model, here.concept)
+        items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
+        sides = [a for item in items for a in _sides(model, concept, item)]
+        self._items = Answers(model, sides, [here.layer], Work())
+        self._neutral = _Neutral(Answers(model, answers, [here.layer], Work()), here)
+
+    def say(self, name: str, direction: np.ndarray, gap: float) -> None:
+        """Print a direction's dose at that damage, and its effect there: half of that there minus that back."""
+        dose = self._neutral.dose_of(direction, gap)
+        moved = _effect(
+            self._items, self.here, direction * (dose * self.here.residual_norm / np.linalg.norm(direction))
+        )
         error = moved.std(ddof=1) / np.sqrt(len(moved))
-        say(f"  {concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
+        say(f"  {self.here.concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
 
 
-def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]:
-    positive, negative = here.positive, here.negative
-    plain = derived_direction("mean_difference", positive, negative)
-    yield "mean_difference", plain
-    for name in ("gradient", "natural_gradient", "preference"):
+def _methods(here: Ground) -> Iterator[tuple[str, np.ndarray]]:
+    yield "mean_difference", derived_direction("mean_difference", here.positive, here.negative)
+    for name in COMPARED:
         training = here.training(0)
         yield name, trained_direction(name, training)
         if training.notes.get("steps"):
             say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
-    for seed in range(1, controls + 1):
-        yield f"random {seed}", random_direction(plain, seed)
+
+
+def _controls(here: Ground, n: int) -> Iterator[tuple[str, np.ndarray]]:
+    for seed in range(1, n + 1):
         shuffled = here.training(seed, seed)
+        yield f"random {seed}", random_direction(shuffled.start, seed)
         yield f"mean_difference, shuffled {seed}", shuffled.start
-        for name in ("gradient", "natural_gradient", "preference"):
+        for name in COMPARED:
             yield f"{name}, shuffled {seed}", trained_direction(name, here.training(seed, seed))
 
 
@@ -174,27 +192,31 @@ def _effect(items: Answers, here: Ground, vector: np.ndarray) -> np.ndarray:
     return np.asarray((propensity[0] - propensity[1]) / 2)
 
 
-def _dose_of(neutral: Answers, here: Ground, direction: np.ndarray, gap: float) -> float:
-    """The dose at which a direction's damage is `gap`, between those of `DOSES` as a power of the dose."""
-    unit = here.residual_norm * direction / np.linalg.norm(direction)
-    gaps = np.maximum(_gaps(neutral, here, [dose * unit for dose in DOSES]), 1e-6)
-    logs = np.log(gaps)
-    place = int(np.clip(np.searchsorted(logs, np.log(gap)), 1, len(DOSES) - 1))
-    (x0, x1), (y0, y1) = np.log(DOSES[place - 1 : place + 1]), logs[place - 1 : place + 1]
-    return float(np.exp(x0 + (np.log(gap) - y0) * (x1 - x0) / max(y1 - y0, 1e-6)))
+class _Neutral:
+    """The untouched model's own answers to neutral prompts, on which damage is measured."""
+
+    def __init__(self, answers: Answers, here: Ground) -> None:
+        self._answers, self._layer, self._norm = answers, here.layer, here.residual_norm
+        self._zero = np.zeros((len(answers), here.model.identity.width), np.float32)
+        self._base = answers.distributions({here.layer: self._zero})
+        self._entropy = _crossed(self._base, self._base)
+
+    def dose_of(self, direction: np.ndarray, gap: float) -> float:
+        """The dose at which a direction's damage is `gap`, as a power of the dose through those at `DOSES`."""
+        unit = self._norm * direction / np.linalg.norm(direction)
+        gaps = [max(self._gap(dose * unit), 1e-6) for dose in DOSES]
+        power = np.log(gaps[1] / gaps[0]) / np.log(DOSES[1] / DOSES[0])
+        return float(DOSES[0] * (gap / gaps[0]) ** (1 / max(power, 0.5)))
+
+    def _gap(self, vector: np.ndarray) -> float:
+        """Mean over tokens of the sum over the vocabulary of (p_v - p) (-log p), in nats."""
+        steered = self._answers.distributions({self._layer: (self._zero + vector).astype(np.float32)})
+        return _crossed(steered, self._base) - self._entropy
 
 
-def _gaps(neutral: Answers, here: Ground, vectors: Sequence[np.ndarray]) -> list[float]:
-    """The damage of each vector: mean over tokens of the sum over the vocabulary of (p_v - p) (-log p), in nats."""
-    zero = np.zeros((len(neutral), here.model.identity.width), np.float32)
-    base = neutral.distributions({here.layer: zero})
-    entropy = np.concatenate([-(np.exp(b) * b).sum(axis=1) for b in base])
-    found = []
-    for vector in vectors:
-        steered = neutral.distributions({here.layer: (zero + vector).astype(np.float32)})
-        crossed = np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(steered, base, strict=True)])
-        found.append(float((crossed - entropy).mean()))
-    return found
+def _crossed(of: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> float:
+    """The mean cross-entropy of log-probabilities `of` to those of `to`, (T, V) for each answer, in nats a token."""
+    return float(np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(of, to, strict=True)]).mean())
 
 
 def own_answers(model: Model, n: int, max_tokens: int) -> list[Answer]:
@@ -224,9 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with open_model(given.model) as model:
         if not given.effects:
             seconds(ground(model, load_concept(given.concept), given.layer))
-        answers = own_answers(model, 12, 24) if given.effects else []
-        for name in given.effects:
-            effects(ground(model, load_concept(name), given.layer), given.gap, given.controls, answers)
+        else:
+            grounds = [ground(model, load_concept(name), given.layer) for name in given.effects]
+            effects(grounds, given.gap, given.controls, own_answers(model, 12, 16))
 
 
 def tiny() -> None:
@@ -239,7 +261,7 @@ def tiny() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
         seconds(ground(model, concept, 2))
-        effects(ground(model, concept, 2), 0.05, 1, own_answers(model, 2, 4))
+        effects([ground(model, concept, 2)], 0.05, 1, own_answers(model, 2, 4))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ class Descent:
     go the wrong way. Training ends where validation pairs have gained nothing for `patience` epochs.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 10
     dose: float = 0.2
     rate: float = 0.15
     sharpness: float = 2.0
-    patience: int = 3
+    patience: int = 2
 
 
 def trained(training: Training, how: Descent | None = None) -> np.ndarray:
@@ -37,8 +37,9 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
     how = how or Descent()
     random, length = np.random.default_rng(training.seed), how.dose * training.residual_norm
     vector = length * training.start / np.linalg.norm(training.start)
-    base, gains, best = training.unsteered.values, [_gain(training, vector)], vector
-    means, losses, steps = np.zeros((2, len(vector))), [], 0
+    base, best, held_out = training.unsteered.values, vector, len(training.validation_labels) > 0
+    gains = [_gain(training, vector)] if held_out else []
+    means, steps, losses = np.zeros((2, len(vector))), 0, list[float]()
     ways = np.where(random.permutation(training.n_pairs) % 2, 1.0, -1.0)
     for _ in range(how.epochs):
         order, total = random.permutation(training.n_pairs), 0.0
@@ -49,8 +50,8 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
             total += loss * len(pairs)
         ways = -ways  # each pair sees the vector and its opposite in turn
         losses.append(round(total / len(order), _LOSS_DIGITS))
-        gains.append(_gain(training, vector))
-        if gains[-1] is None or gains[-1] >= max(gains):
+        gains += [_gain(training, vector)] if held_out else []
+        if not gains or gains[-1] >= max(gains):
             best = vector
         elif len(gains) - 1 - int(np.argmax(gains)) >= how.patience:
             break
@@ -58,10 +59,9 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
     return best
 
 
-def _gain(training: Training, vector: np.ndarray) -> float | None:
-    """The mean preference that the validation pairs gain under the vector, in nats; None where there are none."""
-    found = training.validation(vector) if len(training.validation_labels) else np.empty(0)
-    return round(float(found.mean()), _LOSS_DIGITS) if len(found) else None
+def _gain(training: Training, vector: np.ndarray) -> float:
+    """The mean preference that the validation pairs gain under the vector, in nats."""
+    return round(float(training.validation(vector).mean()), _LOSS_DIGITS)
 
 
 def _loss(

@@ -143,9 +143,10 @@ def _run(file: Path, function: str) -> None:
     except (Exception, SystemExit) as error:
         raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
     if taken := [name for name, found in known_methods().items() if known.get(name, found) is not found]:
-        for registry, before in ((METHODS, arrays), (TRAINED, trained)):
-            registry.clear()
-            registry.update(before)
+        METHODS.clear()
+        METHODS.update(arrays)
+        TRAINED.clear()
+        TRAINED.update(trained)
         raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
     if function not in known_methods():
         raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")

@@ -64,10 +64,10 @@ def train(
     with done.work.timed():
         if todo:
             prompts = _prompts(store, {i for pair in (*pairs, *validation) for i in pair})
-            answered = [
+            learnt, held_out = (
                 [answer_pair(prompts[one], prompts[other]) for one, other in some] for some in (pairs, validation)
-            ]
-            passes = PairPasses(model, *answered, sorted({w.layer for w in todo}))
+            )
+            passes = PairPasses(model, learnt, held_out, sorted({w.layer for w in todo}))
             _store_each(store, concept, passes, wanted, todo, pairs, position, notify)
             done.work.forward_passes += passes.work.forward_passes
             done.work.tokens += passes.work.tokens

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DRAWS = 2  # answers that the model draws itself for each side of a pair
 RIDGE = 1.0  # of the mean variance
-EPOCHS = 8
+EPOCHS = 6
 
 
 @method(passes=0, shared=1)
