@@ -32,7 +32,7 @@ from steering_core.prompts import item_prompts, pair_prompt, prompt
 from steering_core.vectors.controls import random_direction
 from steering_core.vectors.methods import TRAINED, derived_direction
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import AnswerPair, PairPasses, Training, answer_pair, dealt_labels
+from steering_core.vectors.training import AnswerPair, PairPasses, Training, answer_pair, training_at
 from tests.tiny import save_tiny_model
 
 DOSES = (0.1, 0.25)
@@ -54,10 +54,8 @@ class Ground:
 
     def training(self, seed: int, shuffled: int | None = None) -> Training:
         """What a method is given, with a seed in `shuffled` for shuffled labels."""
-        labels, held_out = dealt_labels(len(self.positive), shuffled), len(self.passes.validation)
-        differences = self.positive.astype(np.float64) - self.negative
-        labels_there = dealt_labels(held_out, shuffled)
-        return Training(self.passes, self.layer, differences, self.residual_norm, seed, labels, labels_there)
+        sides = self.positive, self.negative
+        return training_at(self.passes, self.layer, *sides, self.residual_norm, seed, shuffled)
 
 
 def ground(model: Model, concept: Concept, layer: int) -> Ground:

@@ -1,16 +1,24 @@
 """Trained methods: a planted direction is found, gradients are right, the same seed gives the same vector."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from typer.testing import CliRunner
 
-from steering_core.concepts import Concept, Pair
+from steering_core.api.quick_vectors import derive_vector
+from steering_core.cli.main import app
+from steering_core.concepts import SIDES, Concept, Pair, load_concept
+from steering_core.engine.gradients import Answers, Gradients
 from steering_core.foundation.errors import VectorError
 from steering_core.models import Model, open_model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import derive_vectors
+from steering_core.pipeline.wanted import training_passes
 from steering_core.prompts import pair_prompt, prompt
 from steering_core.runs import Run
 from steering_core.spec import Spec
@@ -18,7 +26,7 @@ from steering_core.store import Store
 from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.methods import METHODS, TRAINED, method, method_name
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels
+from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels, training_at
 from steering_core.vectors.vector import Vector
 from tests import toy
 
@@ -153,8 +161,6 @@ def test_bare_texts_are_compared_from_where_they_part(toy_model: Model) -> None:
 
 
 def spec_of(folder: Path, concept: Concept, tmp_path: Path, **vectors: object) -> Spec:
-    import yaml
-
     path = tmp_path / "answers.yaml"
     path.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     return Spec(
@@ -187,7 +193,7 @@ def test_trained_vectors_stand_beside_the_others_with_controls_trained_as_long(
     assert [v.control for v in controls] == ["random", "random", "shuffled", "shuffled"]
     assert own.derived
     assert along(own.direction) > 0.95
-    assert len(own.lineage["trained"]["losses"]) == len(own.lineage["trained"]["validation"]) - 1 >= 3
+    assert len(own.lineage["trained"]["losses"]) == len(own.lineage["trained"]["validation"]) - 1 >= 2
     for control in controls[2:]:
         assert control.lineage["trained"]["losses"][-1] > 10 * own.lineage["trained"]["losses"][-1]  # nothing to learn
         assert control.norm == pytest.approx(own.norm, rel=1e-5)
@@ -286,3 +292,67 @@ def test_a_method_that_finds_nothing_says_where(toy_model: Model, tmp_path: Path
     spec = spec_of(toy_model.folder, answered(20), tmp_path, methods=("nothing",), train_layers=[2])
     with pytest.raises(VectorError, match="answers at layer 2: nothing finds no direction in"):
         vectors_of(spec, store)
+
+
+# -- before and beside a run -----------------------------------------------------------------------------------------
+
+
+def test_the_plan_counts_what_is_trained(toy_model: Model, tmp_path: Path) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[0, 2])
+    preference, gradient = TRAINED["preference"], TRAINED["gradient"]
+    assert training_passes(spec) == gradient.shared + preference.shared + 2 * 3 * preference.passes
+    plain = spec_of(toy_model.folder, answered(20), tmp_path, methods=("mean_difference",))
+    assert training_passes(plain) == 0
+
+
+@pytest.mark.parametrize("name", sorted(TRAINED))
+def test_passes_are_no_more_than_declared(toy_model: Model, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    given, runs, run = training(toy_model, n=20, validation=0), list[int](), Answers.gradients
+
+    def counted(self: Answers, places: Sequence[int], *more: Any, **how: Any) -> Gradients:
+        runs.append(len(places))
+        return run(self, places, *more, **how)
+
+    monkeypatch.setattr(Answers, "gradients", counted)
+    trained_direction(name, given)
+    assert 0 < sum(runs) / len(given.passes.answers) <= TRAINED[name].shared + TRAINED[name].passes
+
+
+def test_a_vector_is_trained_from_a_few_texts(toy_model: Model) -> None:
+    pairs = [("x AB", "x ab"), ("y CD", "y cd"), ("z EF", "z ef")]
+    vector = derive_vector(toy_model, pairs, LAYER, method="preference")
+    assert along(vector.direction) > 0.95
+    assert vector.lineage["trained"]["steps"] > 0
+    assert vector.vector_id != derive_vector(toy_model, pairs, LAYER, method="gradient").vector_id
+
+
+def test_the_command_derives_and_lists_them(toy_model: Model, tmp_path: Path) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path)
+    asked = ["vectors", "derive", str(toy_model.folder), spec.concepts[0], "--method", "gradient", "--method", "lda"]
+    asked += ["--train-layers", "2", "--layers", "0,2", "--controls", "0", "--draws", "0", "--format", "json"]
+    done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "store")])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert sorted((row["method"], row["layer"]) for row in rows) == [("gradient", 2), ("lda", 0), ("lda", 2)]
+
+
+# -- on the real model -----------------------------------------------------------------------------------------------
+
+
+def test_a_vector_of_the_real_model_works_on_its_4_bit_twin(real: Model) -> None:
+    """The gradient of eight pairs moves four others by as much again on the twin, and the right way."""
+    concept, layer, gained = load_concept("sycophancy"), 15, []
+    direction = np.zeros(0)
+    with open_model("smollm2-135m-4bit") as twin:
+        for model in (real, twin):
+            pairs = [
+                answer_pair(*(pair_prompt(model, concept, pair, side) for side in SIDES)) for pair in concept.pairs[:12]
+            ]
+            passes, unread = PairPasses(model, pairs[:8], pairs[8:], [layer]), np.ones((8, model.identity.width))
+            given = training_at(passes, layer, unread, 0 * unread, 1.0, seed=0)
+            if not len(direction):
+                direction = given.unsteered.gradients.mean(axis=0)
+                direction *= 20 / np.linalg.norm(direction)
+            gained.append(given.validation(direction).mean())
+    assert gained[0] > 0.1
+    assert gained[1] == pytest.approx(gained[0], rel=0.4)

@@ -10,6 +10,7 @@ from steering_core.models import Model
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.library import own_first
+from steering_core.vectors.methods import TRAINED, is_trained, method_name
 from steering_core.vectors.resolve import by_key
 from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
@@ -41,6 +42,15 @@ def trained_layers(spec: Spec, store: Store, model: Model, concept: Concept) -> 
     if wanted != "auto":
         return model.checked_layers(list(wanted))
     return best_layers(store, model, concept, grid_layers(spec, model), spec.activations.position, TRAINED_LAYERS)
+
+
+def training_passes(spec: Spec) -> int:
+    """Passes over their training pairs, forwards and back, that a model's concepts take at most, controls included."""
+    wanted = spec.vectors
+    layers = TRAINED_LAYERS if wanted.train_layers == "auto" else len(set(wanted.train_layers))
+    methods = [TRAINED[name] for name in map(method_name, wanted.methods) if is_trained(name)]
+    vectors = layers * (1 + wanted.controls)  # the shuffled ones are trained, the random ones are not
+    return len(spec.concepts) * sum(m.shared + vectors * m.passes for m in methods)
 
 
 def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:

@@ -8,11 +8,12 @@ from steering_core.vectors.training import Training
 
 _DECAYS = 0.9, 0.99  # of Adam's running means
 _LOSS_DIGITS = 5
+_LEAST_STEPS = 4  # in an epoch of at least as many pairs
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How a vector is trained: `epochs` times over the pairs, `batch` of them a step, its length held at a `dose`.
+    """How a vector is trained: `epochs` times over the pairs, at most `batch` of them a step, its length at a `dose`.
 
     `rate` is how far a step turns the vector, relative to its length; `sharpness` multiplies a change of preference in
     nats before the logistic loss, so that with a small one all pairs count alike and with a large one those that still
@@ -40,10 +41,11 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
     base, best, held_out = training.unsteered.values, vector, len(training.validation_labels) > 0
     gains = [_gain(training, vector)] if held_out else []
     means, steps, losses = np.zeros((2, len(vector))), 0, list[float]()
+    batch = max(1, min(how.batch, training.n_pairs // _LEAST_STEPS))
     ways = np.where(random.permutation(training.n_pairs) % 2, 1.0, -1.0)
     for _ in range(how.epochs):
         order, total = random.permutation(training.n_pairs), 0.0
-        for pairs in np.split(order, range(how.batch, len(order), how.batch)):
+        for pairs in np.split(order, range(batch, len(order), batch)):
             steps += 1
             loss, slope = _loss(training, vector, pairs, ways[pairs], base[pairs], how.sharpness)
             vector = _turned(vector, slope, means, steps, how.rate)

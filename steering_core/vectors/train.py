@@ -21,7 +21,7 @@ from steering_core.vectors.controls import random_direction
 from steering_core.vectors.derive import Wanted, variants, vector_of, wanted_vector
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels
+from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
 from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
@@ -106,16 +106,9 @@ def _trained(
     concept: Concept, passes: PairPasses, contrast: Contrast, method: str, shuffled: int | None
 ) -> tuple[np.ndarray, dict[str, object]]:
     """A trained method's direction at one layer, and what it says about how; with a seed, of shuffled labels."""
-    differences = contrast.positive.astype(np.float64) - contrast.negative
-    training = Training(
-        passes,
-        contrast.layer,
-        differences,
-        contrast.residual_norm,
-        seed_from("trained", concept.concept_id, method, contrast.layer, shuffled),
-        dealt_labels(len(passes.train), shuffled),
-        dealt_labels(len(passes.validation), shuffled),
-    )
+    seed = seed_from("trained", concept.concept_id, method, contrast.layer, shuffled)
+    sides = contrast.positive, contrast.negative
+    training = training_at(passes, contrast.layer, *sides, contrast.residual_norm, seed, shuffled)
     try:
         return trained_direction(method, training), training.notes
     except SteerflowError as error:

@@ -172,6 +172,23 @@ class Training:
         return Preferences(labels * found.values, labels[:, None] * found.gradients)
 
 
+def training_at(
+    passes: PairPasses,
+    layer: int,
+    positive: np.ndarray,
+    negative: np.ndarray,
+    residual_norm: float,
+    seed: int,
+    shuffled: int | None = None,
+) -> Training:
+    """What a method is given at a layer, from the training pairs' activations (N, D) there.
+
+    With a seed in `shuffled` half of the pairs, of the validation pairs as well, have their sides exchanged.
+    """
+    labels, there = (dealt_labels(len(pairs), shuffled) for pairs in (passes.train, passes.validation))
+    return Training(passes, layer, positive.astype(np.float64) - negative, residual_norm, seed, labels, there)
+
+
 def dealt_labels(n: int, seed: int | None) -> np.ndarray:
     """1 for n pairs as they are; with a seed -1 for half of them, at random, (n,)."""
     labels = np.ones(n)
