@@ -126,13 +126,23 @@ class Answers:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _grouped(self) -> Iterator[list[int]]:
-        """Answers that are read together: of like length, and of prompts of one length where the model wants that."""
+        """Answers that are read together: those to one prompt, which is read once, and others of like length.
+
+        Of prompts of one length where the model wants that.
+        """
+        longest: dict[tuple[int, ...], int] = {}  # of the answers to each prompt
+        for a in self.answers:
+            prompt = a.tokens[: a.start]
+            longest[prompt] = max(longest.get(prompt, 0), a.length)
 
         def kind(place: int) -> int:
             return 0 if self._model.abilities.mixed else self.answers[place].start
 
-        order = sorted(range(len(self)), key=lambda i: (kind(i), self.answers[i].length, self.answers[i].start))
-        for _, some in groupby(order, kind):
+        def order(place: int) -> tuple[int, int, tuple[int, ...], int]:
+            prompt = self.answers[place].tokens[: self.answers[place].start]
+            return kind(place), longest[prompt], prompt, self.answers[place].length
+
+        for _, some in groupby(sorted(range(len(self)), key=order), kind):
             members = list(some)
             while members:
                 rows = self._at_once([self.answers[i] for i in members])
@@ -140,14 +150,16 @@ class Answers:
                 members = members[rows:]
 
     def _at_once(self, answers: Sequence[Answer]) -> int:
-        """How many of `answers`, in order of length, one pass with gradients holds: at least one."""
+        """How many of `answers`, from the first on, one pass with gradients holds: at least one."""
         memory, n_layers = self._model.memory, self._model.identity.n_layers
         f, room = memory.footprint, memory.room("score")
         kept = n_layers - min(self.layers)  # blocks whose temporaries a backward pass comes back to
+        length = depth = 0
         for rows, answer in enumerate(answers):
-            tokens = (rows + 1) * answer.length
-            held = tokens * (kept * (f.token + f.score * len(answer.tokens)) + 2 * f.logits)
-            if rows and (tokens > memory.habits.scoring or held > room):
+            length, depth = max(length, answer.length), max(depth, len(answer.tokens))
+            tokens = (rows + 1) * length
+            held = tokens * (kept * (f.token + f.score * depth) + 2 * f.logits)
+            if rows and (tokens > memory.habits.training or held > room):
                 return rows
         return len(answers)
 
@@ -191,7 +203,8 @@ class Answers:
         homes = [self._home[place] for place in places]
         for g, group in enumerate(self._groups):
             members = np.array([m for m, (at, _) in enumerate(homes) if at == g], int)
-            size = self._at_once([self.answers[group.places[-1]]] * len(members))
+            longest = max((self.answers[place] for place in group.places), key=lambda answer: answer.length)
+            size = self._at_once([longest] * len(members))
             for begin in range(0, len(members), size):
                 some = members[begin : begin + size]
                 yield group, np.array([homes[m][1] for m in some]), some
