@@ -11,7 +11,7 @@ less probable to the untouched model, in nats a token, are the steered model's t
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from steering_core.vectors.training import AnswerPair, PairPasses, Training, ans
 from tests.tiny import save_tiny_model
 
 DOSES = (0.1, 0.25)
-COMPARED = ("gradient", "natural_gradient", "preference")
+CHEAP = ("gradient", "natural_gradient")
 PLAIN_PAIRS = 2  # timed by the plain way; the rest of the pairs would take as long each
 
 
@@ -130,13 +130,20 @@ def _plain(model: Model, answer: Answer, layer: int) -> np.ndarray:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-def effects(grounds: Sequence[Ground], gap: float, controls: int, answers: Sequence[Answer]) -> None:
-    """Print each direction's effect on test items where its damage is `gap`; every concept's controls come last."""
-    benches = [_Bench(here, answers) for here in grounds]
-    for kind in (_methods, partial(_controls, n=controls)):
+def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Sequence[Answer]) -> None:
+    """Print each direction's effect on test items where its damage is `gap`, concept by concept.
+
+    Controls that are trained for long, `preference` with shuffled labels, come last.
+    """
+    benches = []
+    for here in grounds:
+        benches.append(_Bench(here, answers))
+        for name, direction in _directions(here, controls):
+            benches[-1].say(name, direction, gap)
+    for seed in range(1, controls + 1):
         for bench in benches:
-            for name, direction in kind(bench.here):
-                bench.say(name, direction, gap)
+            found = trained_direction("preference", bench.here.training(seed, seed))
+            bench.say(f"preference, shuffled {seed}", found, gap)
 
 
 class _Bench:
@@ -159,22 +166,20 @@ class _Bench:
         say(f"  {self.here.concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
 
 
-def _methods(here: Ground) -> Iterator[tuple[str, np.ndarray]]:
+def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]:
+    """What the methods find, and beside each of the cheap ones what it finds with shuffled labels."""
     yield "mean_difference", derived_direction("mean_difference", here.positive, here.negative)
-    for name in COMPARED:
-        training = here.training(0)
-        yield name, trained_direction(name, training)
-        if training.notes.get("steps"):
-            say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
-
-
-def _controls(here: Ground, n: int) -> Iterator[tuple[str, np.ndarray]]:
-    for seed in range(1, n + 1):
+    for name in CHEAP:
+        yield name, trained_direction(name, here.training(0))
+    for seed in range(1, controls + 1):
         shuffled = here.training(seed, seed)
         yield f"random {seed}", random_direction(shuffled.start, seed)
         yield f"mean_difference, shuffled {seed}", shuffled.start
-        for name in COMPARED:
+        for name in CHEAP:
             yield f"{name}, shuffled {seed}", trained_direction(name, here.training(seed, seed))
+    training = here.training(0)
+    yield "preference", trained_direction("preference", training)
+    say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
 
 
 def _sides(model: Model, concept: Concept, item: Item) -> list[Answer]:
@@ -245,8 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not given.effects:
             seconds(ground(model, load_concept(given.concept), given.layer))
         else:
-            grounds = [ground(model, load_concept(name), given.layer) for name in given.effects]
-            effects(grounds, given.gap, given.controls, own_answers(model, 12, 16))
+            grounds = (ground(model, load_concept(name), given.layer) for name in given.effects)
+            effects(grounds, given.gap, given.controls, own_answers(model, 12, 12))
 
 
 def tiny() -> None:

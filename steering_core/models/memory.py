@@ -34,8 +34,8 @@ _UNPACKED_FROM = 32  # tokens: for fewer, a GPU multiplies by quantised weights 
 class Habits:
     """How large passes are where memory does not bound them: larger ones are no faster on this kind of device.
 
-    `extraction`, `reading`, `scoring` and `training` count the tokens of one pass; `cached` is rows x length of an extraction's
-    caches; `overhead` is what a pass costs before its first token, in tokens; `rows` are sampled together.
+    `extraction`, `reading`, `scoring` and `training` count the tokens of one pass; `cached` is rows x length of an
+    extraction's caches; `overhead` is what a pass costs before its first token, in tokens; `rows` are sampled together.
     """
 
     extraction: int
