@@ -84,6 +84,16 @@ def test_gradients_of_drawn_tokens_have_mean_zero_and_the_seed_fixes_them(tiny: 
     np.testing.assert_array_equal(read.gradients([0], {2: zero[2][:1]}, drawn=7).by_layer[2][0], drawn[7])
 
 
+def test_a_gpus_way_through_the_vocabulary_gives_the_same(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, added = Answers(tiny, drawn_answers(), [1], Work()), additions(tiny, [1])
+    own, drawn = read.gradients(range(5), added), read.gradients(range(5), added, drawn=4)
+    monkeypatch.setattr("steering_core.engine.gradients.on_cpu", lambda: False)
+    for expected, seed in ((own, None), (drawn, 4)):
+        found = read.gradients(range(5), added, drawn=seed)
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+        np.testing.assert_allclose(found.by_layer[1], expected.by_layer[1], atol=1e-5)
+
+
 def test_on_a_cpu_the_fast_functions_have_gradients() -> None:
     x = mx.array(np.linspace(-6, 6, 50, dtype=np.float32))
     with cpu.with_gradients():

@@ -14,7 +14,7 @@ from steering_core.api.quick_vectors import derive_vector
 from steering_core.cli.main import app
 from steering_core.concepts import SIDES, Concept, Pair, load_concept
 from steering_core.engine.gradients import Answers, Gradients
-from steering_core.foundation.errors import VectorError
+from steering_core.foundation.errors import LayerNotFound, VectorError
 from steering_core.models import Model, open_model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import derive_vectors
@@ -329,11 +329,18 @@ def test_a_vector_is_trained_from_a_few_texts(toy_model: Model) -> None:
 def test_the_command_derives_and_lists_them(toy_model: Model, tmp_path: Path) -> None:
     spec = spec_of(toy_model.folder, answered(20), tmp_path)
     asked = ["vectors", "derive", str(toy_model.folder), spec.concepts[0], "--method", "gradient", "--method", "lda"]
-    asked += ["--train-layers", "2", "--layers", "0,2", "--controls", "0", "--draws", "0", "--format", "json"]
+    asked += ["--train-layers", "1", "--layers", "0,2", "--controls", "0", "--draws", "0", "--format", "json"]
     done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "store")])
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
-    assert sorted((row["method"], row["layer"]) for row in rows) == [("gradient", 2), ("lda", 0), ("lda", 2)]
+    assert sorted((row["method"], row["layer"]) for row in rows) == [("gradient", 1), ("lda", 0), ("lda", 2)]
+
+
+def test_a_layer_to_train_at_that_is_not_there_is_named_before_anything_runs(toy_model: Model, tmp_path: Path) -> None:
+    spec, store = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[3]), Store(tmp_path / "store")
+    with pytest.raises(LayerNotFound, match=r"layer 3: .* has layers 0\.\.2"):
+        vectors_of(spec, store)
+    assert store.rows("SELECT count(*) AS n FROM raw.activations")[0]["n"] == 0
 
 
 # -- on the real model -----------------------------------------------------------------------------------------------

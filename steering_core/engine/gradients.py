@@ -14,9 +14,9 @@ from itertools import groupby
 
 import numpy as np
 
-from steering_core.backend.mlx import mx
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import Cache, fork, growing_by, read
-from steering_core.engine.teacher_forcing import log_softmax
+from steering_core.engine.teacher_forcing import log_softmax, log_softmax_at
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
@@ -93,8 +93,9 @@ class Answers:
         values = np.empty(len(places))
         for group, rows, members in self._passes(places, additions):
             hidden = self._hidden(group, rows, {k: mx.array(v[members]) for k, v in additions.items()})
-            found = log_softmax(_logits(self._model, hidden))
-            values[members] = _means(found[np.arange(len(found)), _wanted(group, rows)], group.lengths[rows])
+            wanted = _wanted(group, rows)
+            found = log_softmax_at(_logits(self._model, hidden), np.arange(len(wanted)), wanted)
+            values[members] = _means(found, group.lengths[rows])
         return values
 
     def distributions(self, additions: Additions) -> list[np.ndarray]:
@@ -290,24 +291,52 @@ def _vocabulary(
     """
     mx.eval(hidden)
     there = mx.array(np.array(hidden.astype(mx.float32))).astype(hidden.dtype)
-    found = log_softmax(_logits(model, there))  # (N, V)
+    logits = _logits(model, there).astype(mx.float32)
+    chosen, slope = (_slopes if on_cpu() else _slopes_on_gpu)(logits, wanted, lengths, seeds)
+    _, (gradient,) = mx.vjp(lambda h: _logits(model, h).astype(mx.float32), [there], [slope])
+    mx.eval(gradient)
+    return chosen, gradient.astype(mx.float32)
+
+
+def _slopes(
+    logits: mx.array, wanted: np.ndarray, lengths: np.ndarray, seeds: list[tuple[int, int]] | None
+) -> tuple[np.ndarray, mx.array]:
+    """Log-probability of each token (N,), and the gradient of the rows' means by the logits, (N, V)."""
+    found = log_softmax(logits)
     if seeds is not None:
-        wanted = _drawn(found, lengths, seeds)
+        wanted = _drawn(found, _uniform(lengths, seeds))
     places = np.arange(len(found))
     chosen = found[places, wanted]
     slope = np.exp(found, out=found)
     np.negative(slope, out=slope)
     slope[places, wanted] += 1
     slope /= np.repeat(lengths, lengths)[:, None]
-    logits_slope = mx.array(slope)
-    _, (gradient,) = mx.vjp(lambda h: _logits(model, h).astype(mx.float32), [there], [logits_slope])
-    mx.eval(gradient)
-    return chosen, gradient.astype(mx.float32)
+    return chosen, mx.array(slope)
 
 
-def _drawn(log_probabilities: np.ndarray, lengths: np.ndarray, seeds: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A token drawn from every row of log-probabilities (N, V) -> (N,), by each answer's own seed."""
-    uniform = np.concatenate([np.random.default_rng(s).random(n) for s, n in zip(seeds, lengths, strict=True)])
+def _slopes_on_gpu(
+    logits: mx.array, wanted: np.ndarray, lengths: np.ndarray, seeds: list[tuple[int, int]] | None
+) -> tuple[np.ndarray, mx.array]:
+    """The same without handing all of the vocabulary to NumPy."""
+    found = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    likely = mx.exp(found)
+    tokens = mx.array(wanted)[:, None]
+    if seeds is not None:
+        up_to = mx.cumsum(likely, axis=-1)
+        below = mx.array(_uniform(lengths, seeds).astype(np.float32))[:, None] * up_to[:, -1:]
+        tokens = mx.minimum((up_to <= below).sum(axis=-1, keepdims=True), logits.shape[-1] - 1)
+    chosen = mx.take_along_axis(found, tokens, axis=-1)[:, 0]
+    hit = (mx.arange(logits.shape[-1]) == tokens).astype(mx.float32)
+    return np.array(chosen), (hit - likely) / mx.array(np.repeat(lengths, lengths).astype(np.float32))[:, None]
+
+
+def _uniform(lengths: np.ndarray, seeds: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A number in [0, 1) for each token, by its answer's own seed, (N,)."""
+    return np.concatenate([np.random.default_rng(seed).random(n) for seed, n in zip(seeds, lengths, strict=True)])
+
+
+def _drawn(log_probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """The token that each number picks from its row of log-probabilities, (N, V), (N,) -> (N,)."""
     drawn = np.empty(len(uniform), int)
     for place, (row, below) in enumerate(zip(log_probabilities, uniform, strict=True)):
         up_to = np.cumsum(np.exp(row, dtype=np.float64))

@@ -21,10 +21,14 @@ TRAINED_LAYERS = 2  # at most, where the spec does not say which
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers whose activations are extracted. Raises LayerNotFound, for the grid's layers as well."""
+    """The layers whose activations are extracted, those of `train_layers` among them.
+
+    Raises LayerNotFound, for the grid's layers as well.
+    """
     grid_layers(spec, model)
-    wanted = spec.activations.layers
-    return model.checked_layers(None if wanted == "all" else list(wanted))
+    wanted, trained = spec.activations.layers, spec.vectors.train_layers
+    trained_at = model.checked_layers([] if trained == "auto" else list(trained))
+    return model.checked_layers(None if wanted == "all" else [*wanted, *trained_at])
 
 
 def grid_layers(spec: Spec, model: Model) -> list[int]:
