@@ -1,5 +1,6 @@
 """Answers under additions: their log-probabilities are teacher forcing's, their gradients finite differences'."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_an_answer_runs_alone_as_among_others_in_any_order(tiny: Model) -> None:
     some = read.gradients(order, {1: added[1][order]})
     np.testing.assert_allclose(some.values, whole.values[order], atol=1e-5)
     np.testing.assert_allclose(some.by_layer[1], whole.by_layer[1][order], atol=1e-4)
+
+
+def test_of_many_groups_those_alone_run_that_are_asked_for(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = additions(tiny, [1])
+    whole = Answers(tiny, drawn_answers(), [1], Work()).gradients(range(5), added)
+    monkeypatch.setattr(tiny.memory, "habits", dataclasses.replace(tiny.memory.habits, training=1))
+    read = Answers(tiny, drawn_answers(), [1], work := Work())
+    before = work.forward_passes
+    values = read.log_probabilities([2], {1: added[1][[2]]})
+    assert work.forward_passes == before + 1
+    np.testing.assert_allclose(values, whole.values[[2]], atol=1e-5)
 
 
 def test_a_pass_holds_what_memory_allows(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ class Answers:
         for g, group in enumerate(self._groups):
             members = np.array([m for m, (at, _) in enumerate(homes) if at == g], int)
             longest = max((self.answers[place] for place in group.places), key=lambda answer: answer.length)
-            size = self._at_once([longest] * len(members))
+            size = max(1, self._at_once([longest] * len(members)))
             for begin in range(0, len(members), size):
                 some = members[begin : begin + size]
                 yield group, np.array([homes[m][1] for m in some]), some

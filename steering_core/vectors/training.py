@@ -56,6 +56,7 @@ class PairPasses:
         self.model, self.train, self.validation = model, tuple(train), tuple(validation)
         self.layers = model.checked_layers(list(layers))
         self.work = Work()
+        self._drawn: dict[int, dict[int, np.ndarray]] = {}
 
     @cached_property
     def answers(self) -> Answers:
@@ -83,10 +84,6 @@ class PairPasses:
             found = [self.answers.gradients(range(n), self._zeros(n), drawn=seed + i).by_layer for i in range(draws)]
             self._drawn[draws] = {layer: np.concatenate([each[layer] for each in found]) for layer in self.layers}
         return self._drawn[draws]
-
-    @cached_property
-    def _drawn(self) -> dict[int, dict[int, np.ndarray]]:
-        return {}
 
     def _zeros(self, n: int) -> dict[int, np.ndarray]:
         return {layer: np.zeros((n, self.model.identity.width), np.float32) for layer in self.layers}
