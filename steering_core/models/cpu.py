@@ -82,11 +82,7 @@ def _exp_or_zero(x: mx.array) -> mx.array:
 
 
 _differentiable_exp: Any = mx.custom_function(_exp_or_zero)
-
-
-@_differentiable_exp.vjp
-def _exp_vjp(_: Any, cotangent: mx.array, output: mx.array) -> mx.array:
-    return cotangent * output
+_differentiable_exp.vjp(lambda _, cotangent, output: cotangent * output)
 
 
 def compiled(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
