@@ -36,6 +36,8 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
     vector from the mean difference on. The loss curve goes into the training's notes.
     """
     how = how or Descent()
+    if not training.start.any():
+        return training.start  # nothing to begin with
     random, length = np.random.default_rng(training.seed), how.dose * training.residual_norm
     vector = length * training.start / np.linalg.norm(training.start)
     base, best, held_out = training.unsteered.values, vector, len(training.validation_labels) > 0

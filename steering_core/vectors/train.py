@@ -17,7 +17,7 @@ from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, Pair, concept_pairs, read_contrasts
-from steering_core.vectors.controls import random_direction
+from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, variants, vector_of, wanted_vector
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction
@@ -90,16 +90,35 @@ def _store_each(
     for contrast in read_contrasts(store, identity, pairs, passes.layers, position):
         for w in (w for w in todo if w.layer == contrast.layer):
             notify(finished, len(todo))
-            if w.control == "random" and w.seed is not None:
-                (own,) = (o for o in wanted if (o.method, o.layer, o.control) == (w.method, w.layer, None))
-                (like,) = vectors_by_id(store, [own.vector_id])
-                direction, notes = random_direction(like.direction.astype(np.float64), w.seed), None
+            if w.control is None or w.seed is None:
+                direction, notes = _trained(concept, passes, contrast, w.method, None)
             else:
-                direction, notes = _trained(concept, passes, contrast, w.method, w.seed)
+                (own,) = (o for o in wanted if (o.method, o.layer, o.control) == (w.method, w.layer, None))
+                (like,) = (v.direction.astype(np.float64) for v in vectors_by_id(store, [own.vector_id]))
+                direction, notes = random_direction(like, w.seed), None
+                if w.control == "shuffled":
+                    direction, notes = _shuffled(concept, passes, contrast, w.method, like, w.seed)
             vector = vector_of(identity, concept, contrast, position, len(pairs), w, direction, notes)
             store.append("vectors", [vector.row([i for pair in pairs for i in pair])])
             finished += 1
     notify(finished, len(todo))
+
+
+def _shuffled(
+    concept: Concept, passes: PairPasses, contrast: Contrast, method: str, like: np.ndarray, seed: int
+) -> tuple[np.ndarray, dict[str, object] | None]:
+    """What the method finds in shuffled labels, at the length of `like`, and how.
+
+    A random direction where they cancel and leave nothing to find, or it finds `like` itself.
+    """
+    try:
+        found, notes = _trained(concept, passes, contrast, method, seed)
+    except VectorError:  # of the labels: the method found a direction in the pairs as they are
+        return random_direction(like, seed), None
+    norms = np.linalg.norm(found) * np.linalg.norm(like)
+    if abs(found @ like) > SAME * norms:
+        return random_direction(like, seed), None
+    return found * (np.linalg.norm(like) / np.linalg.norm(found)), notes
 
 
 def _trained(
