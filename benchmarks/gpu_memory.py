@@ -66,7 +66,7 @@ class Unbounded(Budget):
 def remembering(model: Model, name: str, rows: int = 256, length: int = 128, rounds: int = 3) -> None:
     """Print speed and peak memory of three kinds of work, with `ROOM` beside the weights and as before."""
     footprint = model.memory.footprint
-    before = Habits(extraction=16384, cached=131072, overhead=1024, reading=8192, scoring=640)
+    before = Habits(extraction=16384, cached=131072, overhead=1024, reading=8192, scoring=640, training=640)
     budgets = {
         "as before": Unbounded(1 << 50, footprint, before),
         "budget": Budget(footprint.weights + ROOM, footprint),

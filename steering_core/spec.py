@@ -143,11 +143,15 @@ class VectorsSpec(Strict):
 
     A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`).
 
+    Trained methods (`preference`, …) are trained at `train_layers`: `auto` is the two of the grid's layers at which the
+    mean difference tells held-out pairs apart best.
+
     `controls` random directions stand beside each vector, and as many that the method finds with shuffled labels.
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
     """
 
     methods: Names = ("mean_difference",)
+    train_layers: OneOf[Literal["auto"], SomeLayers] = "auto"
     controls: Annotated[int, Within(0, MAX_CONTROLS)] = 3
     quality_draws: Annotated[int, Within(0, MAX_REDRAWS)] = 100
 
@@ -323,6 +327,8 @@ class Spec(Strict):
         said = self.model_dump(mode="json", exclude={"allow_code", "memory"})
         if not self.template:  # specs had none before 0.2, and keep their keys
             del said["template"]
+        if said["vectors"]["train_layers"] == "auto":  # nor these
+            del said["vectors"]["train_layers"]
         return content_key("spec", said)
 
     @model_validator(mode="after")

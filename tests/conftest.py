@@ -14,7 +14,7 @@ from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_M
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
-from steering_core.vectors.methods import METHODS
+from steering_core.vectors.methods import METHODS, TRAINED
 from tests import toy
 from tests.explorer import AGREE, ran_store
 from tests.machine import new_machine
@@ -22,7 +22,8 @@ from tests.s3 import s3_bucket
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
-    METHODS, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS, OPERATIONS, FUNCTIONS
+    METHODS, TRAINED, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS, OPERATIONS,
+    FUNCTIONS,
 )  # fmt: skip
 
 

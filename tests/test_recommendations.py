@@ -119,7 +119,7 @@ BY_CHANCE = Chance.of(0.5, [0.6, -0.6] * 3 + [0.1, -0.1] * 16 + [-0.5])
         (evidence(GOOD), WORKS, "39 searches among permuted labels find at most"),
         (evidence(BY_CHANCE), CHANCE, "permuted labels find as much"),
         (evidence(None), WEAK, "nothing was measured"),
-        (evidence(Chance.of(0.5, [])), TOO_FEW, "null effects"),
+        (evidence(Chance.of(0.5, [0.1] * 9)), TOO_FEW, "null effects"),
         (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 items"),
         (evidence(GOOD, odd_effect=score(-0.5, -0.7, -0.3)), CHANCE, "its way"),
         (evidence(GOOD, odd_effect=score(0.5, -0.1, 1.1)), CHANCE, "not surely above 0"),
@@ -246,7 +246,7 @@ def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Dama
     assert search_again.effects(draws) == effects
     assert search_again.measured.work.computed == 0
     assert Chance.of(1e9, [*effects] * 2).p_value == 1 / 29
-    assert Chance.of(1e9, effects).least_p == 0.0
+    assert Chance.of_few(1e9, effects, 7).least_p == 0.0
 
 
 def test_p_values_of_the_search_are_of_their_size() -> None:

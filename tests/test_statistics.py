@@ -37,11 +37,11 @@ def test_a_rank_is_a_p_value_of_the_size_that_it_says() -> None:
 
 def test_few_null_values_are_students_t() -> None:
     random = np.random.default_rng(1)
-    p = np.array([prediction_p(row[0], row[1:].tolist()) for row in random.standard_normal((4000, 4))])
+    p = np.array([prediction_p(row[0], row[1:].tolist(), 3) for row in random.standard_normal((4000, 4))])
     assert 0.04 <= (p <= 0.05).mean() <= 0.06
-    assert prediction_p(1.0, []) == 1.0
-    assert prediction_p(1.0, [math.inf]) == 1.0
-    assert prediction_p(1.0, [0.0, 0.0]) == 0.0
+    assert prediction_p(1.0, [], 0) == 1.0
+    assert prediction_p(1.0, [math.inf], 1) == 1.0
+    assert prediction_p(1.0, [0.0, 0.0], 2) == 0.0
 
 
 def test_a_mean_above_zero_is_told_as_often_as_it_says() -> None:

@@ -5,6 +5,7 @@ which steering was first described.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt
-from steering_core.vectors.methods import derived_direction, method_key, method_name
+from steering_core.vectors.methods import derived_direction, is_trained, method_key, method_name
+from steering_core.vectors.train import trained_direction
+from steering_core.vectors.training import PairPasses, answer_pair, training_at
 from steering_core.vectors.vector import Vector
 
 
@@ -66,8 +69,9 @@ def derive_vector(
 ) -> Vector:
     """A vector for `layer` from pairs of a positive and a negative text, by any method; no pair is held out.
 
-    With a `question` the texts are answers to it, in the model's chat template. Raises VectorError where the method
-    finds no direction, LayerNotFound, PositionUnknown, PromptError.
+    A trained method (`preference`, …) trains it here and now. With a `question` the texts are answers to it, in the
+    model's chat template. Raises VectorError where the method finds no direction, LayerNotFound, PositionUnknown,
+    PromptError.
     """
     if not pairs or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
         raise VectorError("a vector is derived from pairs: give [(positive text, negative text), …]")
@@ -75,7 +79,13 @@ def derive_vector(
     prompts = [_read(model, pair[side], question) for side in (0, 1) for pair in pairs]
     values, norms = activations_of(model, prompts, [layer], checked_position(position))  # (2N, 1, D), (2N, 1)
     positive, negative = np.split(values[:, 0], 2)
-    direction = derived_direction(method, positive, negative).astype(np.float32)
+    residual_norm, how = float(norms.mean(dtype=np.float64)), dict[str, Any]()
+    if is_trained(method_name(method)):
+        passes = PairPasses(model, list(map(answer_pair, prompts[: len(pairs)], prompts[len(pairs) :])), [], [layer])
+        training = training_at(passes, layer, positive, negative, residual_norm, seed=0)
+        direction, how = trained_direction(method_name(method), training), {"trained": training.notes}
+    else:
+        direction = derived_direction(method, positive, negative)
     tokens = [p.tokens for p in prompts]
     made = (model.identity.model_id, tokens, layer, position, method_name(method), method_key(method_name(method)))
     return Vector(
@@ -84,12 +94,12 @@ def derive_vector(
         concept_id=None,
         method=method_name(method),
         layer=layer,
-        residual_norm=float(norms.mean(dtype=np.float64)),
-        direction=direction,
+        residual_norm=residual_norm,
+        direction=direction.astype(np.float32),
         architecture=model.identity.architecture,
         position=position,
         n_pairs=len(pairs),
-        lineage={"made": "pairs", "pairs": [list(pair) for pair in pairs], "question": question},
+        lineage={"made": "pairs", "pairs": [list(pair) for pair in pairs], "question": question, **how},
     )
 
 

@@ -1,4 +1,4 @@
-"""`steer plan SPEC.yaml`: what a spec's extraction would cost, before anything runs."""
+"""`steer plan SPEC.yaml`: what a spec's extraction and training would cost, before anything runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import SIDES
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
-from steering_core.pipeline.wanted import extracted_layers
+from steering_core.pipeline.wanted import extracted_layers, training_passes
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.reports.printing import Format, print_rows
 from steering_core.spec import Spec
@@ -28,10 +28,15 @@ def plan(
     store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
 ) -> None:
-    """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small."""
+    """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small.
+
+    `training_passes` counts passes over a concept's training pairs, forwards and back, that its trained methods take at
+    most, with their controls; what the store has already is not left out.
+    """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
-    rows = [dataclasses.asdict(one) for one in found]
+    training = training_passes(wanted)
+    rows = [{**dataclasses.asdict(one), "training_passes": training} for one in found]
     print_rows(rows, list(rows[0]), form)
     opened.check_room(sum(one.bytes for one in found))
 

@@ -48,6 +48,9 @@ def derive(
         list[str] | None, typer.Option(help="A method, or FILE.py:FUNCTION; may be given again. mean_difference.")
     ] = None,
     layers: Annotated[str, typer.Option(help="all, or numbers with commas.")] = "all",
+    train_layers: Annotated[
+        str, typer.Option(help="Where trained methods train: numbers with commas, or auto, the two best of the layers.")
+    ] = "auto",
     position: Annotated[
         str, typer.Option(help="Where activations are read: last, mean, response or span:a:b.")
     ] = "response",
@@ -63,13 +66,21 @@ def derive(
     store: StoreAt = None,
     form: Shown = Format.TABLE,
 ) -> None:
-    """Vectors of a concept and their qualities, without generating a text: what the store lacks is extracted."""
+    """Vectors of a concept and their qualities, without generating a text: what the store lacks is extracted.
+
+    Methods that ask the model (gradient, natural_gradient, preference, one_shot) are trained.
+    """
     wanted = "all" if layers == "all" else layers.split(",")
     options = {
         "models": [model],
         "concepts": [concept],
         "activations": {"layers": wanted, "position": position},
-        "vectors": {"methods": method or ["mean_difference"], "controls": controls, "quality_draws": draws},
+        "vectors": {
+            "methods": method or ["mean_difference"],
+            "train_layers": "auto" if train_layers == "auto" else train_layers.split(","),
+            "controls": controls,
+            "quality_draws": draws,
+        },
         "generations": {"layers": wanted},
     }
     spec = checked(Spec, options, "what was asked for", SpecError)

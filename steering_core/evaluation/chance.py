@@ -52,11 +52,13 @@ class Chance:
 
     @classmethod
     def of(cls, effect: float, effects: Sequence[float]) -> "Chance":
-        """The p-value of an effect the candidate's way: its rank, or Student's t where null effects are few."""
-        ordered = tuple(sorted(effects, key=lambda e: -e if math.isfinite(e) else -math.inf))
-        if len(effects) >= RANKED_FROM:
-            return cls(ordered, rank_p(effect, effects), 1 / (1 + len(effects)))
-        return cls(ordered, prediction_p(effect, effects), 0.0 if len(effects) > 1 else 1.0)
+        """The p-value of an effect the candidate's way: its rank."""
+        return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)))
+
+    @classmethod
+    def of_few(cls, effect: float, effects: Sequence[float], draws: int) -> "Chance":
+        """The same by Student's t, where draws are too dear for a rank, as those are that must be trained."""
+        return cls(_descending(effects), prediction_p(effect, effects, draws), 0.0 if draws > 1 else 1.0)
 
 
 @dataclass
@@ -187,7 +189,10 @@ def chance_of(
         return Chance.of(effect, search.among_turned(2 * draws + 1))
     methods = list(dict.fromkeys(vector.method for vector in chosen.vectors))
     found = permuted(methods, draws) if set(methods) <= set(METHODS) else shuffled_draws(methods, vectors)
-    return Chance.of(effect, [*search.effects(found), -effect] if found else [])
+    effects = search.effects(found) if found else []
+    if len(effects) + 1 < RANKED_FROM:
+        return Chance.of_few(effect, effects, len(found))
+    return Chance.of(effect, [*effects, -effect])
 
 
 def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Draw]:
@@ -202,6 +207,11 @@ def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Dr
     return [
         {layer: [by_place[layer, method][i] for method in methods] for layer in whole} for i in range(n if whole else 0)
     ]
+
+
+def _descending(effects: Sequence[float]) -> tuple[float, ...]:
+    """The effects, greatest first; those that diverged count as greatest."""
+    return tuple(sorted(effects, key=lambda effect: -effect if math.isfinite(effect) else -math.inf))
 
 
 def _in_order(effects: Mapping[tuple[int, int], float], draw: int, sign: int) -> list[int]:

@@ -4,10 +4,12 @@ Here exp is a polynomial built of operations that are vectorised, exact to 3e-7,
 is a C++ compiler. `steering_core.models.mlx_lm` puts these functions in the place of MLX's own on a CPU.
 """
 
+import contextlib
 import ctypes
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
@@ -36,8 +38,30 @@ def keep_freed_memory() -> None:
             library.mallopt(option, value)
 
 
+_NEGLIGIBLE = -40.0  # the power of e beside which 1 is all that counts
+_WITH_GRADIENTS: ContextVar[bool] = ContextVar("passes with gradients", default=False)
+
+
+@contextlib.contextmanager
+def with_gradients() -> Iterator[None]:
+    """Have these functions be differentiable inside the `with`: not compiled, and with a gradient for `exp`.
+
+    MLX has no gradient for reading bits as another type, and none for what it compiled.
+    """
+    token = _WITH_GRADIENTS.set(True)
+    try:
+        yield
+    finally:
+        _WITH_GRADIENTS.reset(token)
+
+
 def exp(x: mx.array) -> mx.array:
     """e^x in float32, relative error below 3e-7; below -87 and above 87 it stays at those values."""
+    found: mx.array = _differentiable_exp(x) if _WITH_GRADIENTS.get() else _polynomial_exp(x)
+    return found
+
+
+def _polynomial_exp(x: mx.array) -> mx.array:
     power = mx.clip(x * math.log2(math.e), -126.0, 126.0)
     whole = (power + _ROUNDS) - _ROUNDS  # to the nearest; `floor` would be a call for every element
     part = power - whole
@@ -48,12 +72,27 @@ def exp(x: mx.array) -> mx.array:
     return series * scale
 
 
+def _exp_or_zero(x: mx.array) -> mx.array:
+    """The same with a gradient, and 0 where it is below 2e-18.
+
+    Behind a masked place it would be so small that gradients of it have no normal form, and products of such numbers
+    take a hundred times as long.
+    """
+    return mx.where(x < _NEGLIGIBLE, 0.0, _polynomial_exp(x))
+
+
+_differentiable_exp: Any = mx.custom_function(_exp_or_zero)
+_differentiable_exp.vjp(lambda _, cotangent, output: cotangent * output)
+
+
 def compiled(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
     """`function`, compiled once for every stream: MLX runs what it compiled in the stream of the first call."""
     made: dict[str, Callable[..., mx.array]] = {}
 
     @wraps(function)
     def call(*arrays: mx.array) -> mx.array:
+        if _WITH_GRADIENTS.get():
+            return function(*arrays)
         stream = str(mx.default_stream(mx.default_device()))
         if stream not in made:
             made[stream] = mx.compile(lambda *inputs: function(*inputs))  # a new function: MLX knows them by identity

@@ -34,8 +34,8 @@ _UNPACKED_FROM = 32  # tokens: for fewer, a GPU multiplies by quantised weights 
 class Habits:
     """How large passes are where memory does not bound them: larger ones are no faster on this kind of device.
 
-    `extraction`, `reading` and `scoring` count the tokens of one pass; `cached` is rows x length of an extraction's
-    caches; `overhead` is what a pass costs before its first token, in tokens; `rows` are sampled together.
+    `extraction`, `reading`, `scoring` and `training` count the tokens of one pass; `cached` is rows x length of an
+    extraction's caches; `overhead` is what a pass costs before its first token, in tokens; `rows` are sampled together.
     """
 
     extraction: int
@@ -43,12 +43,13 @@ class Habits:
     overhead: int
     reading: int
     scoring: int
+    training: int
     rows: int = 64
     trunk: int = 256  # sequences that share one trunk
 
 
-CPU = Habits(extraction=1536, cached=8192, overhead=40, reading=8192, scoring=640)
-GPU = Habits(extraction=4096, cached=131072, overhead=1024, reading=4096, scoring=4096)
+CPU = Habits(extraction=1536, cached=8192, overhead=40, reading=8192, scoring=640, training=256)
+GPU = Habits(extraction=4096, cached=131072, overhead=1024, reading=4096, scoring=4096, training=4096)
 
 
 def limit(wanted: int | None = None) -> int:

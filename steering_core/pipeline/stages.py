@@ -21,7 +21,15 @@ from steering_core.foundation.counting import Done
 from steering_core.models import Model
 from steering_core.models.folders import commit_of
 from steering_core.pipeline.rows import store_pairs
-from steering_core.pipeline.wanted import answered, bounds, extracted_layers, grid_layers, held_out, neutral
+from steering_core.pipeline.wanted import (
+    answered,
+    bounds,
+    extracted_layers,
+    grid_layers,
+    held_out,
+    neutral,
+    trained_layers,
+)
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_answers, measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
@@ -30,9 +38,10 @@ from steering_core.scores.summary import ODD, Scores, cell_values, summarise
 from steering_core.scores.texts import text_bench
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
-from steering_core.vectors.methods import method_name
+from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
+from steering_core.vectors.train import train
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 
@@ -64,11 +73,18 @@ def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> 
 
 
 def derive_vectors(run: Run, model: Model, concept: Concept) -> list[Vector]:
-    """Every method's vector at every layer of the grid, with its controls and its qualities."""
+    """Every method's vector at every layer of the grid, with its controls and its qualities.
+
+    Trained methods' are at the layers that the spec trains at, or the best of the grid's.
+    """
     spec, layers = run.spec, grid_layers(run.spec, model)
     wanted, position = spec.vectors, spec.activations.position
     methods = [method_name(name) for name in wanted.methods]
-    did = derive(run.store, model.identity, concept, methods, layers, position, wanted.controls)
+    read, trained = ([m for m in methods if is_trained(m) == asks] for asks in (False, True))
+    did = derive(run.store, model.identity, concept, read, layers, position, wanted.controls)
+    if trained:
+        at = trained_layers(spec, run.store, model, concept)
+        did += train(run.store, model, concept, trained, at, position, wanted.controls, run.progress("train vectors"))
     if wanted.quality_draws:
         assess(run.store, model.identity, did.ids, Resampling(wanted.quality_draws))
     run.count("vectors", did)

@@ -10,18 +10,25 @@ from steering_core.models import Model
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.library import own_first
+from steering_core.vectors.methods import TRAINED, is_trained, method_name
 from steering_core.vectors.resolve import by_key
+from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
 
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
+TRAINED_LAYERS = 2  # at most, where the spec does not say which
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers whose activations are extracted. Raises LayerNotFound, for the grid's layers as well."""
+    """The layers whose activations are extracted, those of `train_layers` among them.
+
+    Raises LayerNotFound, for the grid's layers as well.
+    """
     grid_layers(spec, model)
-    wanted = spec.activations.layers
-    return model.checked_layers(None if wanted == "all" else list(wanted))
+    wanted, trained = spec.activations.layers, spec.vectors.train_layers
+    trained_at = model.checked_layers([] if trained == "auto" else list(trained))
+    return model.checked_layers(None if wanted == "all" else [*wanted, *trained_at])
 
 
 def grid_layers(spec: Spec, model: Model) -> list[int]:
@@ -31,6 +38,23 @@ def grid_layers(spec: Spec, model: Model) -> list[int]:
     if wanted == "auto":
         return sorted({min(n - 1, round(share * n)) for share in AUTO_LAYERS})
     return model.checked_layers(None if wanted == "all" else list(wanted))
+
+
+def trained_layers(spec: Spec, store: Store, model: Model, concept: Concept) -> list[int]:
+    """The layers that trained methods train at: those asked for, or the grid's best by its pairs' separation."""
+    wanted = spec.vectors.train_layers
+    if wanted != "auto":
+        return model.checked_layers(list(wanted))
+    return best_layers(store, model, concept, grid_layers(spec, model), spec.activations.position, TRAINED_LAYERS)
+
+
+def training_passes(spec: Spec) -> int:
+    """Passes over their training pairs, forwards and back, that a model's concepts take at most, controls included."""
+    wanted = spec.vectors
+    layers = TRAINED_LAYERS if wanted.train_layers == "auto" else len(set(wanted.train_layers))
+    methods = [TRAINED[name] for name in map(method_name, wanted.methods) if is_trained(name)]
+    vectors = layers * (1 + wanted.controls)  # the shuffled ones are trained, the random ones are not
+    return len(spec.concepts) * sum(m.shared + vectors * m.passes for m in methods)
 
 
 def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:

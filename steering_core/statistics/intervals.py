@@ -55,16 +55,17 @@ def rank_p(value: float, nulls: Sequence[float]) -> float:
     return (1 + reaching) / (1 + len(nulls))
 
 
-def prediction_p(value: float, nulls: Sequence[float]) -> float:
+def prediction_p(value: float, nulls: Sequence[float], independent: int) -> float:
     """One-sided p-value of `value` as one more draw of what `nulls` are draws of, where those are too few to rank.
 
     Student's t, for null values of mean 0 and roughly normal spread, as directions have that are as likely as their
-    opposites. 1 where there are none, or one is not finite.
+    opposites; `independent` of them count, since a draw and its opposite are one. 1 where there are none, or one is not
+    finite.
     """
     if not nulls or not np.isfinite(nulls).all():
         return 1.0
     spread = float(np.sqrt(np.mean(np.square(nulls))))
-    return float(stats.t.sf(value / spread, len(nulls))) if spread else float(value <= 0)
+    return float(stats.t.sf(value / spread, independent)) if spread else float(value <= 0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

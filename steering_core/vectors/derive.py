@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,10 @@ def derive(
         raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
     pairs_key = content_key("pairs", pairs)
     wanted = [
-        _wanted(model, concept, method, layer, position, pairs_key, *variant)
+        wanted_vector(model, concept, method, layer, position, pairs_key, *variant)
         for method in methods
         for layer in layers
-        for variant in _variants(concept, method, layer, controls)
+        for variant in variants(concept, method, layer, controls)
     ]
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
@@ -68,20 +69,20 @@ def derive(
             here = [w for w in todo if w.layer == contrast.layer]
             made = _directions(concept, contrast, here)
             for w in here:
-                vector = _vector(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
+                vector = vector_of(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
                 rows.append(vector.row([i for pair in pairs for i in pair]))
         store.append("vectors", rows)
         restore(store, done.ids)
     return done
 
 
-def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
+def variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
     """The vector itself, then `n` controls of each kind, each with its seed."""
     kinds = [(kind, seed_from(kind, concept.concept_id, method, layer, i)) for kind in CONTROLS for i in range(n)]
     return [(None, None), *kinds]
 
 
-def _wanted(
+def wanted_vector(
     model: ModelIdentity,
     concept: Concept,
     method: str,
@@ -91,6 +92,7 @@ def _wanted(
     control: str | None,
     seed: int | None,
 ) -> Wanted:
+    """The vector that a method makes of those pairs, or a control beside it, with its key."""
     made_of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, pairs_key)
     return Wanted(content_key("vector", VECTORS_VERSION, *made_of, control, seed), method, layer, control, seed)
 
@@ -118,7 +120,7 @@ def _found(concept: Concept, contrast: Contrast, method: str) -> np.ndarray:
         raise VectorError(f"{concept.name} at layer {contrast.layer}: {error}") from None
 
 
-def _vector(
+def vector_of(
     model: ModelIdentity,
     concept: Concept,
     contrast: Contrast,
@@ -126,7 +128,10 @@ def _vector(
     n_pairs: int,
     wanted: Wanted,
     direction: np.ndarray,
+    trained: dict[str, Any] | None = None,
 ) -> Vector:
+    """The vector that was wanted, with its direction; `trained` says how, where it was."""
+    lineage = {"made": "derived", "version": VECTORS_VERSION, "source": method_key(wanted.method)}
     return Vector(
         vector_id=wanted.vector_id,
         model_id=model.model_id,
@@ -140,5 +145,5 @@ def _vector(
         site=SITE,
         position=position,
         n_pairs=n_pairs,
-        lineage={"made": "derived", "version": VECTORS_VERSION, "source": method_key(wanted.method)},
+        lineage=lineage | ({"trained": trained} if trained is not None else {}),
     )

@@ -130,3 +130,16 @@ def ledoit_wolf(deviations: np.ndarray) -> float:
     distance = scatter / width - mean_variance**2
     error = (float((squares**2).sum()) / m - scatter) / (m * width)
     return float(min(error, distance) / distance) if distance > 0 else 1.0
+
+
+def ridged(vector: np.ndarray, rows: np.ndarray, ridge: float) -> np.ndarray:
+    """The inverse of the rows' mean square, with `ridge` times its mean on the diagonal, applied to a vector.
+
+    (D,), (M, D) -> (D,); the vector itself where all rows are zero.
+    """
+    m, width = rows.shape
+    diagonal = ridge * float((rows**2).sum()) / (m * width)
+    if diagonal == 0:
+        return vector
+    inner = np.linalg.solve(rows @ rows.T + m * diagonal * np.eye(m), rows @ vector)  # Woodbury
+    return (vector - rows.T @ inner) / diagonal

@@ -1,4 +1,4 @@
-"""Methods: how contrastive activations become a direction. One function each, registered by name.
+"""Methods: how a concept's pairs become a direction. One function each, registered by name, of one of two kinds.
 
 A method takes the activations of the positive and of the negative sides, (N, D) each with row i of both from pair i,
 as float64, and returns a direction (D,). One unit of alpha is one such vector, so its length counts: the differences
@@ -7,6 +7,13 @@ keep their own; what has none of its own (a component, a probe's weights) gets t
     @method
     def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.median(positive - negative, axis=0)
+
+A trained method takes a `steering_core.vectors.training.Training` instead: the model and the pairs' prompts at one
+layer, and what passes through the model say of a vector there. It declares how many passes over the pairs it takes:
+
+    @method(passes=1)
+    def steepest(training: Training) -> np.ndarray:
+        return training.preferences(np.zeros_like(training.start)).gradients.mean(axis=0)
 
 Where that lies in a file of your own, a spec or `--method` names it as `FILE.py:median_difference`.
 """
@@ -17,7 +24,9 @@ import runpy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -27,14 +36,61 @@ from steering_core.foundation.keys import content_key
 from steering_core.foundation.user_files import MAX_CODE, checked_file
 from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 
+if TYPE_CHECKING:
+    from steering_core.vectors.training import Training  # passes need MLX, which names of methods do not
+
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+TrainedFunction = Callable[["Training"], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrainedMethod:
+    """A method that asks the model, and how many passes over the training pairs it takes at most.
+
+    `passes` are for every vector and every control that is trained, `shared` for all layers and controls together.
+    """
+
+    function: TrainedFunction
+    passes: int
+    shared: int
+
+
 METHODS: dict[str, Method] = {}
+TRAINED: dict[str, TrainedMethod] = {}
 
 
-def method(function: Method) -> Method:
-    """Register a method under its function's name; specs and the CLI then know it."""
-    METHODS[function.__name__] = function
-    return function
+@overload
+def method(function: Method) -> Method: ...
+@overload
+def method(*, passes: int, shared: int = 0) -> Callable[[TrainedFunction], TrainedFunction]: ...
+def method(
+    function: Method | None = None, *, passes: int = 0, shared: int = 0
+) -> Method | Callable[[TrainedFunction], TrainedFunction]:
+    """Register a method under its function's name; specs and the CLI then know it.
+
+    With `passes` it is a trained one (`TrainedMethod`). A name is one method's: the last that took it.
+    """
+    if function is not None:
+        TRAINED.pop(function.__name__, None)
+        METHODS[function.__name__] = function
+        return function
+
+    def register(trained: TrainedFunction) -> TrainedFunction:
+        METHODS.pop(trained.__name__, None)
+        TRAINED[trained.__name__] = TrainedMethod(trained, passes, shared)
+        return trained
+
+    return register
+
+
+def known_methods() -> dict[str, Callable[..., np.ndarray]]:
+    """Every registered method's function by its name, of either kind."""
+    return {**METHODS, **{name: trained.function for name, trained in TRAINED.items()}}
+
+
+def is_trained(name: str) -> bool:
+    """Whether the registered method `name` asks the model, where others read activations alone."""
+    return name in TRAINED
 
 
 _FOLDERS: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of methods", default=None)
@@ -63,16 +119,17 @@ def method_name(name: str) -> str:
     """
     file, colon, function = name.rpartition(":")
     if not colon:
-        if name not in METHODS:
-            raise VectorError(f"there is no method {name!r}: {did_you_mean(name, METHODS)}")
+        if name not in known_methods():
+            raise VectorError(f"there is no method {name!r}: {did_you_mean(name, known_methods())}")
         return name
     path = Path(os.path.realpath(checked_file(Path(file), VectorError, MAX_CODE)))
     if not _may_run(path):
         raise VectorError(
             f"the method {name!r} would run a file, which this service refuses: name one of "
-            f"{', '.join(sorted(METHODS))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where workers start"
+            f"{', '.join(sorted(known_methods()))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where "
+            "workers start"
         )
-    before = METHODS.get(function)
+    before = known_methods().get(function)
     if before is None or Path(inspect.getfile(before)) != path:
         _run(path, function)
     return function
@@ -80,15 +137,18 @@ def method_name(name: str) -> str:
 
 def _run(file: Path, function: str) -> None:
     """Run a user's file, which registers its methods. Raises VectorError where it does not register `function` anew."""
-    known = dict(METHODS)
+    known, arrays, trained = known_methods(), dict(METHODS), dict(TRAINED)
     try:
         runpy.run_path(str(file))
     except (Exception, SystemExit) as error:
         raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
-    if taken := [name for name, found in known.items() if METHODS[name] is not found]:
-        METHODS.update(known)
+    if taken := [name for name, found in known_methods().items() if known.get(name, found) is not found]:
+        METHODS.clear()
+        METHODS.update(arrays)
+        TRAINED.clear()
+        TRAINED.update(trained)
         raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
-    if function not in METHODS:
+    if function not in known_methods():
         raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")
 
 
@@ -99,6 +159,8 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray) -> 
     in nothing that the method could use.
     """
     name = method_name(name)
+    if is_trained(name):
+        raise VectorError(f"{name} asks the model and not activations alone: `steer vectors derive` and specs train it")
     if positive.shape != negative.shape or positive.ndim != 2 or not len(positive):
         raise VectorError(
             f"{name} needs one positive and one negative row of equal width for each pair, not arrays of shape "
@@ -109,13 +171,17 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray) -> 
             f"{name} was given activations that are not finite (pairs {bad}): extract them again with weights that do "
             "not overflow, such as float32 or bfloat16"
         )
-    found = np.asarray(METHODS[name](positive.astype(np.float64), negative.astype(np.float64)))
-    if found.shape != positive.shape[1:]:
-        raise VectorError(f"{name} returned shape {found.shape} for activations of width {positive.shape[1]}")
+    found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
+    return checked_direction(name, found, positive.shape[1], len(positive))
+
+
+def checked_direction(name: str, found: np.ndarray, width: int, n_pairs: int) -> np.ndarray:
+    """What the method `name` found in so many pairs, (D,), if it is a direction; otherwise VectorError."""
+    found = np.asarray(found)
+    if found.shape != (width,):
+        raise VectorError(f"{name} returned shape {found.shape} for activations of width {width}")
     if not np.isfinite(found).all() or not np.linalg.norm(found) > 0:
-        raise VectorError(
-            f"{name} finds no direction in {len(positive)} pairs: their two sides differ in nothing it can use"
-        )
+        raise VectorError(f"{name} finds no direction in {n_pairs} pairs: their two sides differ in nothing it can use")
     return found
 
 
@@ -125,13 +191,13 @@ def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
 
 
 def method_key(name: str) -> str | None:
-    """None for a method of this package, whose numbers `VECTORS_VERSION` covers; for any other a key of its whole file.
+    """None for a method of this package, whose numbers a version covers; for any other a key of its whole file.
 
     So a constant or a helper that changes there makes another method of it; what the file imports does not count.
     """
-    function = METHODS[name]
+    function = known_methods()[name]
     file = Path(inspect.getfile(function))
-    if file == Path(__file__):
+    if file.parent == Path(__file__).parent:
         return None
     if file.is_file():
         return content_key("method", file.read_text())
@@ -233,3 +299,6 @@ def _oriented(direction: np.ndarray, positive: np.ndarray, negative: np.ndarray)
         return direction
     sign = -1.0 if direction @ difference < 0 else 1.0
     return direction * (sign * np.linalg.norm(difference) / norm)
+
+
+from steering_core.vectors import trained_methods  # noqa: E402, F401  (registers them, with `method` from here)

@@ -1,0 +1,175 @@
+"""Vectors that are trained: from a concept's stored pairs and an open model, each stored as soon as it is there.
+
+What the store holds is not trained again; a process that dies while it trains leaves nothing of that vector behind.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from steering_core.concepts import Concept, Split
+from steering_core.foundation.counting import Done, Work
+from steering_core.foundation.errors import SteerflowError, StoreDamaged, VectorError
+from steering_core.foundation.keys import content_key, seed_from
+from steering_core.models import Model
+from steering_core.prompts import Prompt
+from steering_core.statistics.separation import d_prime
+from steering_core.store import Store
+from steering_core.vectors.contrast import Contrast, Pair, concept_pairs, read_contrasts
+from steering_core.vectors.controls import SAME, random_direction
+from steering_core.vectors.derive import Wanted, variants, vector_of, wanted_vector
+from steering_core.vectors.library import restore
+from steering_core.vectors.methods import TRAINED, checked_direction
+from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
+from steering_core.vectors.vector import vectors_by_id
+
+TRAINING_VERSION = 1
+TRAINED_ON: tuple[Split, Split] = ("train", "validation")
+Notify = Callable[[int, int], None]
+
+
+def train(
+    store: Store,
+    model: Model,
+    concept: Concept,
+    methods: Sequence[str],
+    layers: Sequence[int],
+    position: str,
+    controls: int,
+    notify: Notify = lambda done, total: None,
+) -> Done:
+    """Have the store hold every trained method's vector at every layer, each with so many controls of either kind.
+
+    A `shuffled` control is trained as long as its vector, on pairs of which half exchanged their sides. Activations at
+    those layers are in the store. Raises VectorError where a method finds no direction.
+    """
+    identity = model.identity
+    splits = [
+        list(concept_pairs(store, identity, concept.concept_id, split).values()) for split in ("train", "validation")
+    ]
+    pairs, validation = splits
+    if not pairs:
+        raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
+    pairs_key = content_key("trained on", TRAINING_VERSION, pairs, validation)
+    wanted = [
+        wanted_vector(identity, concept, method, layer, position, pairs_key, *variant)
+        for method in methods
+        for layer in layers
+        for variant in variants(concept, method, layer, controls)
+    ]
+    missing = store.absent("vectors", [w.vector_id for w in wanted])
+    todo = [w for w in wanted if w.vector_id in missing]
+    done = Done([w.vector_id for w in wanted], Work(len(todo), len(wanted) - len(todo)))
+    with done.work.timed():
+        if todo:
+            prompts = _prompts(store, {i for pair in (*pairs, *validation) for i in pair})
+            learnt, held_out = (
+                [answer_pair(prompts[one], prompts[other]) for one, other in some] for some in (pairs, validation)
+            )
+            passes = PairPasses(model, learnt, held_out, sorted({w.layer for w in todo}))
+            _store_each(store, concept, passes, wanted, todo, pairs, position, notify)
+            done.work.forward_passes += passes.work.forward_passes
+            done.work.tokens += passes.work.tokens
+        restore(store, done.ids)
+    return done
+
+
+def _store_each(
+    store: Store,
+    concept: Concept,
+    passes: PairPasses,
+    wanted: Sequence[Wanted],
+    todo: Sequence[Wanted],
+    pairs: Sequence[Pair],
+    position: str,
+    notify: Notify,
+) -> None:
+    """Train the vectors `todo` and store each at once; controls that are random need theirs of `wanted`."""
+    identity, finished = passes.model.identity, 0
+    for contrast in read_contrasts(store, identity, pairs, passes.layers, position):
+        for w in (w for w in todo if w.layer == contrast.layer):
+            notify(finished, len(todo))
+            if w.control is None or w.seed is None:
+                direction, notes = _trained(concept, passes, contrast, w.method, None)
+            else:
+                (own,) = (o for o in wanted if (o.method, o.layer, o.control) == (w.method, w.layer, None))
+                (like,) = (v.direction.astype(np.float64) for v in vectors_by_id(store, [own.vector_id]))
+                direction, notes = random_direction(like, w.seed), None
+                if w.control == "shuffled":
+                    direction, notes = _shuffled(concept, passes, contrast, w.method, like, w.seed)
+            vector = vector_of(identity, concept, contrast, position, len(pairs), w, direction, notes)
+            store.append("vectors", [vector.row([i for pair in pairs for i in pair])])
+            finished += 1
+    notify(finished, len(todo))
+
+
+def _shuffled(
+    concept: Concept, passes: PairPasses, contrast: Contrast, method: str, like: np.ndarray, seed: int
+) -> tuple[np.ndarray, dict[str, object] | None]:
+    """What the method finds in shuffled labels, at the length of `like`, and how.
+
+    A random direction where they cancel and leave nothing to find, or it finds `like` itself.
+    """
+    try:
+        found, notes = _trained(concept, passes, contrast, method, seed)
+    except VectorError:  # of the labels: the method found a direction in the pairs as they are
+        return random_direction(like, seed), None
+    norms = np.linalg.norm(found) * np.linalg.norm(like)
+    if abs(found @ like) > SAME * norms:
+        return random_direction(like, seed), None
+    return found * (np.linalg.norm(like) / np.linalg.norm(found)), notes
+
+
+def _trained(
+    concept: Concept, passes: PairPasses, contrast: Contrast, method: str, shuffled: int | None
+) -> tuple[np.ndarray, dict[str, object]]:
+    """A trained method's direction at one layer, and what it says about how; with a seed, of shuffled labels."""
+    seed = seed_from("trained", concept.concept_id, method, contrast.layer, shuffled)
+    sides = contrast.positive, contrast.negative
+    training = training_at(passes, contrast.layer, *sides, contrast.residual_norm, seed, shuffled)
+    try:
+        return trained_direction(method, training), training.notes
+    except SteerflowError as error:
+        raise type(error)(f"{concept.name} at layer {contrast.layer}: {error}") from None
+
+
+def trained_direction(method: str, training: Training) -> np.ndarray:
+    """What the trained method finds, (D,) float64; notes of its seed and version are among the training's.
+
+    Raises VectorError where it finds no direction.
+    """
+    found = TRAINED[method].function(training)
+    training.notes.update(seed=training.seed, version=TRAINING_VERSION)
+    return checked_direction(method, found, training.differences.shape[1], training.n_pairs)
+
+
+def _prompts(store: Store, prompt_ids: Collection[str]) -> dict[str, Prompt]:
+    """The stored prompts of those ids. Raises StoreDamaged for one that is not there."""
+    wanted = pa.table({"prompt_id": pa.array(sorted(prompt_ids), pa.string())})
+    rows = store.rows("SELECT p.* FROM wanted JOIN raw.prompts p USING (prompt_id)", wanted=wanted)
+    found = {
+        row["prompt_id"]: Prompt(tuple(row["tokens"]), row["text"], row["response_start"], row["tokenizer_id"])
+        for row in rows
+    }
+    if gaps := sorted(set(prompt_ids) - found.keys()):
+        raise StoreDamaged(f"the prompt {gaps[0]} of a pair is not in the store: run again, and it is stored")
+    return found
+
+
+def best_layers(
+    store: Store, model: Model, concept: Concept, layers: Sequence[int], position: str, n: int
+) -> list[int]:
+    """Those n of `layers` at which the mean difference tells held-out pairs apart best, ascending.
+
+    By d' of the validation pairs' projections; of the training pairs' where there are none.
+    """
+    pairs = list(concept_pairs(store, model.identity, concept.concept_id).values())
+    held_out = list(concept_pairs(store, model.identity, concept.concept_id, "validation").values()) or pairs
+    found = []
+    for contrast in read_contrasts(store, model.identity, [*pairs, *held_out], list(layers), position):
+        positive, negative = (side.astype(np.float64) for side in (contrast.positive, contrast.negative))
+        direction = (positive - negative)[: len(pairs)].mean(axis=0)
+        apart = d_prime(*(side[len(pairs) :] @ direction for side in (positive, negative)))
+        found.append((-apart if np.isfinite(apart) else np.inf, contrast.layer))
+    return sorted(layer for _, layer in sorted(found)[:n])

@@ -1,0 +1,399 @@
+"""Trained methods: a planted direction is found, gradients are right, the same seed gives the same vector."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from steering_core.api.quick_vectors import derive_vector
+from steering_core.cli.main import app
+from steering_core.concepts import SIDES, Concept, Pair, load_concept
+from steering_core.engine.gradients import Answers, Gradients
+from steering_core.foundation.errors import LayerNotFound, VectorError
+from steering_core.models import Model, open_model
+from steering_core.pipeline.cells import each_cell
+from steering_core.pipeline.discover import run
+from steering_core.pipeline.stages import derive_vectors
+from steering_core.pipeline.wanted import training_passes
+from steering_core.prompts import pair_prompt, prompt
+from steering_core.runs import Run
+from steering_core.spec import Spec
+from steering_core.store import Store
+from steering_core.vectors.controls import SAME
+from steering_core.vectors.descent import Descent, trained
+from steering_core.vectors.methods import METHODS, TRAINED, method, method_name
+from steering_core.vectors.train import trained_direction
+from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels, training_at
+from steering_core.vectors.vector import Vector
+from tests import toy
+
+LAYER = 1
+
+
+@pytest.fixture(scope="module")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
+        yield model
+
+
+def answered(n: int) -> Concept:
+    """Capital answers against small ones to questions without letters."""
+    words = ("AB", "CDE", "FG", "HIJK", "LM", "NO", "PQR", "ST", "UVW", "XY")
+    pairs = tuple(Pair(prompt=f"{i}?", positive=words[i % 10], negative=words[i % 10].lower()) for i in range(n))
+    return Concept(name="answers", pairs=pairs)
+
+
+def training(model: Model, n: int = 8, seed: int = 0, noise: float = 1.0, validation: int = 4) -> Training:
+    """The toy's concept, whose mean difference is hidden under noise."""
+    concept = answered(n + validation)
+    pairs = [answer_pair(*(pair_prompt(model, concept, p, s) for s in ("positive", "negative"))) for p in concept.pairs]
+    passes = PairPasses(model, pairs[:n], pairs[n:], [0, LAYER, 2])
+    differences = toy.axes()[1] + noise * np.random.default_rng(3).standard_normal((n, toy.WIDTH))
+    return Training(passes, LAYER, differences, 1.0, seed, dealt_labels(n, None), dealt_labels(validation, None))
+
+
+def along(direction: np.ndarray) -> float:
+    return float(direction @ toy.axes()[1] / np.linalg.norm(direction))
+
+
+def toy_preference(model: Model, pair: int, by: float) -> float:
+    """The closed form of a pair's preference with `by` added along v."""
+    passes = training(model).passes
+    means = []
+    for answer in passes.train[pair]:
+        steps = zip(answer.tokens[answer.start - 1 :], answer.tokens[answer.start :])  # noqa: B905
+        means.append(np.mean([toy.log_softmax(toy.logits_after(a, by))[b] for a, b in steps]))
+    return float(means[0] - means[1])
+
+
+def test_preferences_and_gradients_are_the_closed_form(toy_model: Model) -> None:
+    found = training(toy_model).preferences(2.0 * toy.axes()[1])
+    for pair in range(8):
+        assert found.values[pair] == pytest.approx(toy_preference(toy_model, pair, 2.0), abs=1e-4)
+        slope = (toy_preference(toy_model, pair, 2.001) - toy_preference(toy_model, pair, 1.999)) / 0.002
+        assert found.gradients[pair] @ toy.axes()[1] == pytest.approx(slope, abs=1e-3)
+
+
+def test_one_backward_pass_gives_every_layer(toy_model: Model) -> None:
+    """The toy's blocks do nothing, so an addition does the same at each."""
+    passes = training(toy_model).passes
+    one, two, three = (passes.unsteered[layer].gradients for layer in (0, 1, 2))
+    np.testing.assert_allclose(one, two, atol=1e-6)
+    np.testing.assert_allclose(two, three, atol=1e-6)
+    assert passes.work.forward_passes <= 4
+
+
+@pytest.mark.parametrize("name", ["gradient", "natural_gradient", "preference"])
+def test_the_planted_direction_is_recovered_from_a_noisy_start(toy_model: Model, name: str) -> None:
+    given = training(toy_model)
+    assert along(given.start) < 0.7
+    assert along(trained_direction(name, given)) > 0.95
+
+
+def test_one_pair_alone_is_enough_to_train_on(toy_model: Model) -> None:
+    given = training(toy_model)
+    assert along(given.differences[0]) < 0.4
+    assert along(trained_direction("one_shot", given)) > 0.9
+    assert given.notes["steps"] > 0
+
+
+def test_lengths_are_the_mean_differences_or_the_dose(toy_model: Model) -> None:
+    given = training(toy_model)
+    assert np.linalg.norm(trained_direction("gradient", given)) == pytest.approx(np.linalg.norm(given.start))
+    assert np.linalg.norm(trained_direction("preference", given)) == pytest.approx(0.2 * given.residual_norm)
+
+
+def test_ways_mirror_the_vector_and_its_gradient(toy_model: Model) -> None:
+    given, v = training(toy_model), 1.5 * toy.axes()[1]
+    up, down = given.preferences(v, [2]), given.preferences(-v, [2])
+    both = given.preferences(v, [2, 2], np.array([1.0, -1.0]))
+    np.testing.assert_allclose(both.values, [up.values[0], down.values[0]], atol=1e-5)
+    np.testing.assert_allclose(both.gradients, [up.gradients[0], -down.gradients[0]], atol=1e-5)
+
+
+def test_validation_is_half_of_the_way_there_minus_the_way_back(toy_model: Model) -> None:
+    given, v = training(toy_model, n=4, validation=4), 2.0 * toy.axes()[1]
+    swapped = training(toy_model, n=8, validation=0)
+    expected = (swapped.preferences(v).values - swapped.preferences(-v).values)[4:] / 2
+    np.testing.assert_allclose(given.validation(v), expected, atol=1e-5)
+
+
+def test_exchanged_labels_turn_values_gradients_and_start(toy_model: Model) -> None:
+    given = training(toy_model)
+    labels = dealt_labels(8, seed=5)
+    assert sorted(labels) == [-1.0] * 4 + [1.0] * 4
+    shuffled = Training(given.passes, LAYER, given.differences, 1.0, 0, labels, dealt_labels(4, 5))
+    np.testing.assert_allclose(shuffled.unsteered.values, labels * given.unsteered.values)
+    np.testing.assert_allclose(shuffled.preferences(given.start).values, labels * given.preferences(given.start).values)
+    np.testing.assert_allclose(shuffled.start, (labels[:, None] * given.differences).mean(axis=0))
+    assert along(trained_direction("gradient", shuffled)) < 0.9
+
+
+def test_the_same_seed_gives_the_same_vector_and_another_one_another(toy_model: Model) -> None:
+    one, same, other = (trained(training(toy_model, seed=seed), Descent(epochs=2)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_training_ends_where_validation_gains_nothing_and_keeps_the_best(toy_model: Model) -> None:
+    given = training(toy_model, noise=0.0)
+    found = trained(given, Descent(epochs=50, patience=2))
+    gains = given.notes["validation"]
+    assert len(gains) < 51
+    assert float(given.validation(found).mean()) == pytest.approx(max(gains), abs=1e-4)
+    assert len(given.notes["losses"]) == len(gains) - 1
+
+
+def test_bare_texts_are_compared_from_where_they_part(toy_model: Model) -> None:
+    read = [prompt(toy_model, text, chat=False) for text in ("I feel GOOD", "I feel bad")]
+    one, other = answer_pair(*read)
+    assert one.start == other.start == len("I feel ")
+    one, other = answer_pair(*(prompt(toy_model, text, chat=False) for text in ("GOOD", "bad")))
+    assert one.start == other.start == 1
+    one, other = answer_pair(*(prompt(toy_model, text, chat=False) for text in ("GOOD", "GOODNESS")))
+    assert one.start == other.start == 1
+
+
+# -- in the store ----------------------------------------------------------------------------------------------------
+
+
+def spec_of(folder: Path, concept: Concept, tmp_path: Path, **vectors: object) -> Spec:
+    path = tmp_path / "answers.yaml"
+    path.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
+    return Spec(
+        models=(str(folder),),
+        concepts=(str(path),),
+        vectors={"methods": ("mean_difference", "gradient", "preference"), "controls": 2, **vectors},
+        generations={"layers": "all"},
+    )
+
+
+def vectors_of(spec: Spec, store: Store) -> tuple[list[Vector], Run]:
+    made: list[Vector] = []
+    with Run(spec, store, keeps_outcomes=False) as run:
+        each_cell(run, lambda run, model, concept: made.extend(derive_vectors(run, model, concept)))
+    run.raise_failures({})
+    return made, run
+
+
+def test_trained_vectors_stand_beside_the_others_with_controls_trained_as_long(
+    toy_model: Model, tmp_path: Path, store: Store
+) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[1])
+    vectors, did = vectors_of(spec, store)
+    assert [(v.method, v.layer) for v in vectors if v.control is None] == [
+        *(("mean_difference", layer) for layer in range(3)),
+        ("gradient", 1),
+        ("preference", 1),
+    ]
+    own, *controls = [v for v in vectors if v.method == "preference"]
+    assert [v.control for v in controls] == ["random", "random", "shuffled", "shuffled"]
+    assert own.derived
+    assert along(own.direction) > 0.95
+    assert len(own.lineage["trained"]["losses"]) == len(own.lineage["trained"]["validation"]) - 1 >= 2
+    assert all(control.norm == pytest.approx(own.norm, rel=1e-5) for control in controls)
+    assert all(abs(along(control.direction)) < SAME for control in controls)  # the toy's streams have one axis alone
+    assert did.counts["vectors"].tokens > 0
+    assert store.rows("SELECT auc_test FROM vector_quality WHERE vector_id = ?", [own.vector_id])[0]["auc_test"] > 0.5
+
+
+def test_a_control_is_trained_as_long_on_shuffled_labels(
+    tmp_path: Path, toy_model: Model, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    @method(passes=1)
+    def noted(training: Training) -> np.ndarray:
+        seen.append((bool((training.labels < 0).any()), training.seed))
+        training.notes["shuffled"] = seen[-1][0]
+        return training.start + np.random.default_rng(training.seed).standard_normal(toy.WIDTH)
+
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, methods=("noted",), train_layers=[1])
+    vectors, _ = vectors_of(spec, store)
+    assert [shuffled for shuffled, _ in seen] == [False, True, True]
+    assert len({seed for _, seed in seen}) == 3
+    assert [v.lineage.get("trained", {}).get("shuffled") for v in vectors] == [False, None, None, True, True]
+
+
+def test_unchanged_it_trains_nothing_again(toy_model: Model, tmp_path: Path, store: Store) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path)
+    first, _ = vectors_of(spec, store)
+    again, did = vectors_of(spec, store)
+    assert did.counts["vectors"].computed == did.counts["vectors"].forward_passes == 0
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.direction, other.direction)
+    more = spec.model_copy(update={"vectors": spec.vectors.model_copy(update={"controls": 3})})
+    _, did = vectors_of(more, store)
+    assert did.counts["vectors"].computed == 2 * (3 + 2 * 2)  # at three layers one, at the two best ones two
+
+
+def test_killed_while_it_trains_it_keeps_what_was_finished_alone(
+    toy_model: Model, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[1], controls=1)
+    calls = 0
+
+    def dies(training: Training, how: Descent) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return trained(training, how)
+
+    monkeypatch.setattr("steering_core.vectors.descent.trained", dies)
+    with pytest.raises(KeyboardInterrupt):
+        vectors_of(spec, store)
+    methods = store.rows("SELECT control FROM raw.vectors WHERE method = 'preference' ORDER BY control")
+    assert [row["control"] for row in methods] == ["random", None]
+    vectors_of(spec, store)
+    assert calls == 3  # the shuffled control alone
+
+
+def test_auto_trains_where_the_pairs_are_told_apart_best(toy_model: Model, tmp_path: Path, store: Store) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, methods=("gradient",), controls=0)
+    vectors, _ = vectors_of(spec, store)
+    assert len(vectors) == 2
+
+
+def test_a_whole_run_recommends_a_trained_vector(toy_model: Model, tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "capitals.yaml"
+    path.write_text(yaml.safe_dump(toy.CONCEPT.model_dump(mode="json", exclude_none=True)))
+    spec = Spec(
+        models=(str(toy_model.folder),),
+        concepts=(str(path),),
+        vectors={"methods": ("gradient", "preference"), "train_layers": [1], "controls": 1, "quality_draws": 0},
+        generations={"layers": "all", "doses": (0.02,), "prompts": 1, "samples": 1, "max_tokens": 2},
+        scores={"bootstrap": 200, "max_perplexity_ratio": 5.0},
+    )
+    (row,) = run(spec, store)["recommendations"]
+    assert {*row["method"].split("+")} <= {"gradient", "preference"}
+    assert row["layers"] == [1]
+    controls = store.rows("SELECT DISTINCT method, control FROM measurements WHERE split = 'test' ORDER BY control")
+    assert {"shuffled", "random"} <= {found["control"] for found in controls}
+
+
+# -- of a user's own -------------------------------------------------------------------------------------------------
+
+STEEPEST = """
+from steering_core.vectors.methods import method
+
+@method(passes=1)
+def steepest(training):
+    return training.preferences(training.start).gradients.mean(axis=0)
+"""
+
+
+def test_a_users_trained_method_is_one_decorated_function(toy_model: Model, tmp_path: Path, store: Store) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(STEEPEST)
+    spec = spec_of(
+        toy_model.folder, answered(20), tmp_path, methods=(f"{file}:steepest",), controls=0, train_layers=[0]
+    )
+    (vector,), _ = vectors_of(spec, store)
+    assert (vector.method, vector.layer) == ("steepest", 0)
+    assert vector.lineage["source"]
+    assert along(vector.direction) > 0.9
+
+
+def test_a_name_is_one_methods_whichever_its_kind() -> None:
+    @method(passes=3, shared=1)
+    def twice(training: Training) -> np.ndarray:
+        return training.start
+
+    assert (TRAINED["twice"].passes, TRAINED["twice"].shared) == (3, 1)
+    assert method_name("twice") == "twice"
+
+    @method
+    def twice(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:  # noqa: F811
+        return positive[0]
+
+    assert "twice" in METHODS
+    assert "twice" not in TRAINED
+    with pytest.raises(VectorError, match="did you mean 'preference'"):
+        method_name("preferense")
+
+
+def test_a_method_that_finds_nothing_says_where(toy_model: Model, tmp_path: Path, store: Store) -> None:
+    @method(passes=0)
+    def nothing(training: Training) -> np.ndarray:
+        return np.zeros_like(training.start)
+
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, methods=("nothing",), train_layers=[2])
+    with pytest.raises(VectorError, match="answers at layer 2: nothing finds no direction in"):
+        vectors_of(spec, store)
+
+
+# -- before and beside a run -----------------------------------------------------------------------------------------
+
+
+def test_the_plan_counts_what_is_trained(toy_model: Model, tmp_path: Path) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[0, 2])
+    preference, gradient = TRAINED["preference"], TRAINED["gradient"]
+    assert training_passes(spec) == gradient.shared + preference.shared + 2 * 3 * preference.passes
+    plain = spec_of(toy_model.folder, answered(20), tmp_path, methods=("mean_difference",))
+    assert training_passes(plain) == 0
+
+
+@pytest.mark.parametrize("name", sorted(TRAINED))
+def test_passes_are_no_more_than_declared(toy_model: Model, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    given, runs, run = training(toy_model, n=20, validation=0), list[int](), Answers.gradients
+
+    def counted(self: Answers, places: Sequence[int], *more: Any, **how: Any) -> Gradients:
+        runs.append(len(places))
+        return run(self, places, *more, **how)
+
+    monkeypatch.setattr(Answers, "gradients", counted)
+    trained_direction(name, given)
+    assert 0 < sum(runs) / len(given.passes.answers) <= TRAINED[name].shared + TRAINED[name].passes
+
+
+def test_a_vector_is_trained_from_a_few_texts(toy_model: Model) -> None:
+    pairs = [("x AB", "x ab"), ("y CD", "y cd"), ("z EF", "z ef")]
+    vector = derive_vector(toy_model, pairs, LAYER, method="preference")
+    assert along(vector.direction) > 0.95
+    assert vector.lineage["trained"]["steps"] > 0
+    assert vector.vector_id != derive_vector(toy_model, pairs, LAYER, method="gradient").vector_id
+
+
+def test_the_command_derives_and_lists_them(toy_model: Model, tmp_path: Path) -> None:
+    spec = spec_of(toy_model.folder, answered(20), tmp_path)
+    asked = ["vectors", "derive", str(toy_model.folder), spec.concepts[0], "--method", "gradient", "--method", "lda"]
+    asked += ["--train-layers", "1", "--layers", "0,2", "--controls", "0", "--draws", "0", "--format", "json"]
+    done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "store")])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert sorted((row["method"], row["layer"]) for row in rows) == [("gradient", 1), ("lda", 0), ("lda", 2)]
+
+
+def test_a_layer_to_train_at_that_is_not_there_is_named_before_anything_runs(toy_model: Model, tmp_path: Path) -> None:
+    spec, store = spec_of(toy_model.folder, answered(20), tmp_path, train_layers=[3]), Store(tmp_path / "store")
+    with pytest.raises(LayerNotFound, match=r"layer 3: .* has layers 0\.\.2"):
+        vectors_of(spec, store)
+    assert store.rows("SELECT count(*) AS n FROM raw.activations")[0]["n"] == 0
+
+
+# -- on the real model -----------------------------------------------------------------------------------------------
+
+
+def test_a_vector_of_the_real_model_works_on_its_4_bit_twin(real: Model) -> None:
+    """The float model's gradient of eight pairs moves four others by 0.33 nats there, and by 0.19 on the twin."""
+    concept, layer, gained = load_concept("sycophancy"), 15, []
+    direction = np.zeros(0)
+    with open_model("smollm2-135m-4bit") as twin:
+        for model in (real, twin):
+            pairs = [
+                answer_pair(*(pair_prompt(model, concept, pair, side) for side in SIDES)) for pair in concept.pairs[:12]
+            ]
+            passes, unread = PairPasses(model, pairs[:8], pairs[8:], [layer]), np.ones((8, model.identity.width))
+            given = training_at(passes, layer, unread, 0 * unread, 1.0, seed=0)
+            if not len(direction):
+                direction = given.unsteered.gradients.mean(axis=0)
+                direction *= 20 / np.linalg.norm(direction)
+            gained.append(given.validation(direction).mean())
+    assert gained[0] > 0.1
+    assert gained[1] > 0.4 * gained[0]
