@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from steering_core.backend.mlx import mx
 from steering_core.baking.forms import MODULE_FILE, Form
 from steering_core.foundation.errors import DiskFull, OutputError
+from steering_core.foundation.output_files import new_folder
 from steering_core.foundation.user_files import shown_path
 from steering_core.models.mlx_lm import write_config, write_weights
 
@@ -23,51 +24,12 @@ _SPARE = 64 << 20  # bytes beside the weights: tokenizers
 
 @contextlib.contextmanager
 def staged(out: Path, source: Path) -> Iterator[Path]:
-    """A new folder beside `out`, which takes its name at the end of the `with`, or disappears.
-
-    What a killed process left there goes as well. Raises OutputError where `out` holds anything, or is the model's own
-    folder, or cannot be made.
-    """
-    target = Path(os.path.realpath(out))
-    _check_place(target, source, out)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        folder = target.with_name(f".{target.name}.baking-{os.getpid()}")
-        folder.mkdir()
-    except (OSError, ValueError) as fault:
-        raise OutputError(f"{shown_path(out)} cannot be made ({fault}): name another folder") from None
-    try:
-        yield folder
-        folder.replace(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_place(target: Path, source: Path, out: Path) -> None:
-    if target == source.resolve() or source.resolve() in target.parents:
+    """A folder that becomes `out` at the end of the `with` (`new_folder`). Raises OutputError, in `source` as well."""
+    target, own = Path(os.path.realpath(out)), source.resolve()
+    if target == own or own in target.parents:
         raise OutputError(f"{shown_path(out)} is in the model's own folder, which stays as it is: name another folder")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{shown_path(out)} is there already: name a folder that does not exist, or is empty")
-
-
-def _sweep(target: Path) -> None:
-    """Remove the unfinished folders of processes that are gone."""
-    beginning = f".{target.name}.baking-"
-    for left in [entry for entry in target.parent.iterdir() if entry.name.startswith(beginning)]:
-        pid = left.name.rpartition("-")[2]
-        if not pid.isdecimal() or not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    with new_folder(out, OutputError) as folder:
+        yield folder
 
 
 def write_folder(folder: Path, source: Path, form: Form, metadata: Mapping[str, str]) -> None:
