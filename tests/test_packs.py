@@ -11,9 +11,17 @@ import yaml
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
+from steering_core.baking.folder import staged
 from steering_core.cli.vectors import app
 from steering_core.concepts import Concept
-from steering_core.foundation.errors import HubUnreachable, ModelNotFound, VectorError, VectorFileError, VectorMismatch
+from steering_core.foundation.errors import (
+    HubUnreachable,
+    ModelNotFound,
+    OutputError,
+    VectorError,
+    VectorFileError,
+    VectorMismatch,
+)
 from steering_core.models import Model
 from steering_core.packs.pack import pack, sha256_of
 from steering_core.packs.unpack import unpack
@@ -76,6 +84,16 @@ def test_a_hub_models_pack_names_it_and_what_is_no_name_is_refused(store: Store,
     with pytest.raises(VectorFileError, match="is there already"):
         pack(store, vectors, tmp_path / "pack")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["\0", "x" * 5000, "\ud800", "taken/below"])
+def test_a_name_that_no_folder_can_have_is_refused(name: str, store: Store, tiny: Model, tmp_path: Path) -> None:
+    vectors = kept(store)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(VectorFileError, match="name another folder"):
+        pack(store, vectors, f"{tmp_path}/{name}")
+    with pytest.raises(OutputError, match="name another folder"), staged(Path(f"{tmp_path}/{name}"), tiny.folder):
+        pass
 
 
 def about(folder: Path, **changes: object) -> None:

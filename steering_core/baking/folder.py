@@ -25,9 +25,12 @@ _SPARE = 64 << 20  # bytes beside the weights: tokenizers
 @contextlib.contextmanager
 def staged(out: Path, source: Path) -> Iterator[Path]:
     """A folder that becomes `out` at the end of the `with` (`new_folder`). Raises OutputError, in `source` as well."""
-    target, own = Path(os.path.realpath(out)), source.resolve()
-    if target == own or own in target.parents:
-        raise OutputError(f"{shown_path(out)} is in the model's own folder, which stays as it is: name another folder")
+    with contextlib.suppress(ValueError):  # no name that a folder can have: new_folder says so
+        target, own = Path(os.path.realpath(out)), source.resolve()
+        if own in (target, *target.parents):
+            raise OutputError(
+                f"{shown_path(out)} is in the model's own folder, which stays as it is: name another folder"
+            )
     with new_folder(out, OutputError) as folder:
         yield folder
 

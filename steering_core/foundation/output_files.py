@@ -39,8 +39,9 @@ def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
 
     What a killed process left there goes as well. Raises `error` where `path` holds anything already, or cannot be.
     """
-    target = Path(os.path.realpath(path))
     try:
+        str(path).encode()
+        target = Path(os.path.realpath(path))
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise error(f"{shown_path(path)} is there already: name a folder that does not exist, or is empty")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
         folder = target.with_name(f"{beginning}{os.getpid()}")
         folder.mkdir()
     except (OSError, ValueError) as fault:
-        said = getattr(fault, "strerror", None) or fault
+        said = getattr(fault, "strerror", None) or "no name that a folder can have"
         raise error(f"{shown_path(path)} cannot be made ({said}): name another folder") from None
     try:
         yield folder
