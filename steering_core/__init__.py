@@ -12,6 +12,7 @@ from steering_core.foundation.version import VERSION
 if TYPE_CHECKING:
     from steering_core.api.generate import Sampling, Steered, compare, find_vector, generate, save_vector, stream
     from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
+    from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError
     from steering_core.interventions.change import Change, Condition, Intervention
@@ -26,6 +27,7 @@ __version__ = VERSION
 
 _HOMES = {
     "api.generate": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
+    "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
@@ -54,6 +56,7 @@ __all__ = [
     "Vector",
     "Where",
     "activation_addition",
+    "bake",
     "compare",
     "connect",
     "contrast",

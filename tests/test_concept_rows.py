@@ -156,3 +156,17 @@ SHIPPED = {  # what runs made of the shipped concepts are addressed by
 def test_shipped_concepts_keep_their_identity() -> None:
     assert {name: load_concept(name).concept_id for name in SHIPPED} == SHIPPED
     assert SHIPPED.keys() <= available_concepts().keys()
+
+
+def test_whatever_reads_a_table_is_told_what_was_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "calm.csv"
+    file.write_text("positive,negative,source\n" + "".join(f"calm {i},loud {i},web\n" for i in range(6)))
+    with caplog.at_level("WARNING"):
+        load_concept(str(file))
+    assert "calm.csv: Columns left out: 'source'." in caplog.text
+    caplog.clear()
+    file.write_text("positive,negative\n" + "".join(f"calm {i},loud {i}\n" for i in range(6)))
+    with caplog.at_level("WARNING"):
+        load_concept(str(file))
+        load_concept("sentiment")
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """GGUF control vectors that declare what they are for (GLP), and GGUF files as other tools write them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.exports.foreign import Reading, Tensors
 from steering_core.exports.gguf import read
 from steering_core.exports.vector_file import Operation, VectorFile
-from steering_core.foundation.errors import VectorFileError
+from steering_core.foundation.errors import InterventionError, VectorFileError
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import algebra, library
+from steering_core.vectors.resolve import resolved
 
 UNIT = np.eye(32, dtype=np.float32)
 PROJECT = Reading(operation=Operation.PROJECT)
@@ -54,6 +56,16 @@ def test_a_projection_never_comes_in_as_an_addition(
     assert found[0].lineage["operation"] == "project"
     assert found[0].lineage["alpha"] == 4.0
     assert store.rows("SELECT tags FROM vectors WHERE layer = 1") == [{"tags": ["project"]}]
+    for adding in ("imported/1", "2*imported/1 + imported/2", "between(imported/1, imported/2, 0.5)"):
+        with pytest.raises(InterventionError, match="a direction to take out of the stream") as refused:
+            resolved(adding.replace("imported", "refusal"), partial(library.find, store))
+        assert "write !refusal/" in str(refused.value)
+    with pytest.raises(InterventionError, match="blend"):
+        found[0].intervention(1.0, "all")
+    assert resolved("!refusal/1", partial(library.find, store)).changes[0].operation == "ablate"
+    allowed = algebra.scaled(found[0], 2.0)
+    library.save(store, [allowed], "towards")
+    assert resolved("towards", partial(library.find, store)).changes[0].direction is not None
     added = written(tmp_path / "happy.gguf", {"direction.1": UNIT[0]}, {**GLP, "glp.mode": "add"})
     with pytest.raises(VectorFileError, match="vectors to add, not to project out"):
         import_vectors(store, added, tiny, reading=PROJECT)

@@ -104,6 +104,7 @@ VERBS: dict[str, tuple[str, Callable[[str], list[str]]]] = {
     "chat": ("", lambda name: ["chat", name]),
     "extract": ("", lambda name: ["extract", name, "sentiment"]),
     "vectors import": (".pt", lambda name: ["vectors", "import", name]),
+    "vectors unpack": ("", lambda name: ["vectors", "unpack", name]),
     "vectors derive": (".yaml", lambda name: ["vectors", "derive", "smollm2-135m", name]),
     "vectors discover": (".txt", lambda name: ["vectors", "discover", "smollm2-135m", name, "--layer", "1"]),
 }

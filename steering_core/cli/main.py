@@ -28,6 +28,7 @@ VERBS = {
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "extract": "Store activations of a concept or of your own prompts, at any site and position.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
+    "bake": "Write a steered model as a folder that mlx-lm opens by itself, or as an adapter.",
     "sql": "Ask the store anything, in SQL.",
     "plan": "Say what a spec would extract, before anything runs.",
     "store": "Look at the store, check it, tidy it, export a slice.",

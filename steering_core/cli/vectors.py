@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.cli.vector_making import register
+from steering_core.cli import vector_making, vector_packs
+from steering_core.cli.named_vectors import identity_of, one_a_layer
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import Reading
 from steering_core.exports.tensor_names import Convention
@@ -15,7 +16,7 @@ from steering_core.exports.vector_file import Operation
 from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.foundation.json_values import plain
-from steering_core.models import Model, ModelIdentity, open_model
+from steering_core.models import Model, open_model
 from steering_core.reports.printing import Format, console, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
@@ -24,7 +25,8 @@ from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector, cosine
 
 app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, meaning, algebra, files.")
-register(app)
+vector_making.register(app)
+vector_packs.register(app)
 
 StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
@@ -82,7 +84,7 @@ def show(
 ) -> None:
     """One vector: what it is, how good it is, and what it means."""
     opened = Store.existing(store or default_store())
-    vector = library.find(opened, text, _identity(opened, model))
+    vector = library.find(opened, text, identity_of(opened, model))
     (row,) = opened.rows("SELECT * EXCLUDE (vector) FROM vectors WHERE vector_id = ?", [vector.vector_id])
     quality = opened.rows("SELECT * FROM vector_quality WHERE vector_id = ?", [vector.vector_id])
     measured = {k: v for k, v in (quality[0] if quality else {}).items() if k not in row and v is not None}
@@ -124,7 +126,7 @@ def compare(
 ) -> None:
     """The cosine of every two of the vectors, layer by layer where a name stands for several."""
     opened = Store.existing(store or default_store())
-    sets = [(text, _one_a_layer(opened, text, model)) for text in texts]
+    sets = [(text, one_a_layer(opened, text, model)) for text in texts]
     rows = [
         {
             "one": one,
@@ -166,7 +168,7 @@ def blend(
     """
     opened = Store.existing(store or default_store())
     parsed = [_term(opened, term, model) for term in terms]
-    against = [_one_a_layer(opened, text, model) for text in orthogonal_to or []]
+    against = [one_a_layer(opened, text, model) for text in orthogonal_to or []]
     layers = {tuple(v.layer for v in vectors) for vectors in [*(v for _, v in parsed), *against]}
     if len(layers) > 1:
         shown = "; ".join(f"{', '.join(map(str, some))}" for some in sorted(layers))
@@ -183,18 +185,9 @@ def blend(
 def _term(store: Store, text: str, model: str | None) -> tuple[float, list[Vector]]:
     weight, star, called = text.rpartition("*")
     try:
-        return float(weight) if star else 1.0, _one_a_layer(store, called.strip(), model)
+        return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model)
     except ValueError as error:
         raise VectorError(f"{text!r} is no term: write WEIGHT*VECTOR, such as 0.7*french/mean_difference/14") from error
-
-
-def _one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
-    """The vectors of that name where they are one a layer of one model; otherwise the one that it means."""
-    identity = _identity(store, model)
-    vectors = library.find_all(store, text, identity)
-    if len({(v.model_id) for v in vectors}) == 1 and len({v.layer for v in vectors}) == len(vectors):
-        return sorted(vectors, key=lambda v: v.layer)
-    return [library.find(store, text, identity)]
 
 
 @app.command("export")
@@ -213,7 +206,7 @@ def export_file(
 ) -> None:
     """Write a vector, or all layers of a name, to a file that other tools read."""
     opened = Store.existing(store or default_store())
-    vectors = _one_a_layer(opened, text, model)
+    vectors = one_a_layer(opened, text, model)
     if alpha != 1.0:
         vectors = [algebra.scaled(vector, alpha) for vector in vectors]
     written = export_vectors(opened, vectors, to, operation)
@@ -262,7 +255,7 @@ def name(
 ) -> None:
     """Give a vector, or all layers of a name, a name."""
     opened = Store.existing(store or default_store())
-    vectors = _one_a_layer(opened, text, model)
+    vectors = one_a_layer(opened, text, model)
     library.rename(opened, vectors, new)
     _print_made(vectors, new)
 
@@ -277,7 +270,7 @@ def tag(
 ) -> None:
     """Tag every vector that goes by a name."""
     opened = Store.existing(store or default_store())
-    vectors = library.find_all(opened, text, _identity(opened, model))
+    vectors = library.find_all(opened, text, identity_of(opened, model))
     library.tag(opened, vectors, label, holds=not off)
     typer.echo(f"{len(vectors)} {'no longer ' if off else ''}tagged {label}")
 
@@ -291,24 +284,11 @@ def rm(
 ) -> None:
     """Take a vector out of the library. Results that came from it keep it, and importing it again brings it back."""
     opened = Store.existing(store or default_store())
-    vectors = library.find_all(opened, text, _identity(opened, model))
+    vectors = library.find_all(opened, text, identity_of(opened, model))
     if len(vectors) > 1 and not every:
         raise VectorAmbiguous(f"{text!r} is {len(vectors)} vectors: give --all to remove them all, or a key or a layer")
     library.remove(opened, vectors)
     typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")
-
-
-def _identity(store: Store, model: str | None) -> ModelIdentity | None:
-    """The model that the store knows by that name."""
-    if model is None:
-        return None
-    rows = store.rows("SELECT * FROM raw.models WHERE name = $1 OR model_id = $1 ORDER BY model_id", [model])
-    if not rows:
-        known = store.rows("SELECT DISTINCT name FROM raw.models ORDER BY name")
-        raise VectorError(
-            f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
-        )
-    return ModelIdentity(**rows[-1])
 
 
 def _print_made(vectors: list[Vector], name: str | None) -> None:

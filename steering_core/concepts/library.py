@@ -1,15 +1,19 @@
 """Concepts by name, or from a file of any known form."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
+from steering_core.concepts.formats.columns import notes_of
 from steering_core.concepts.formats.hub import HUB
 from steering_core.concepts.formats.read import read_concept
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
+
+log = logging.getLogger(__name__)
 
 
 def available_concepts() -> dict[str, Path]:
@@ -34,12 +38,15 @@ def refuse_namesakes(concepts: Sequence[Concept]) -> None:
 def load_concept(name: str) -> Concept:
     """The concept of that name, or in the file `name`, of any form that is read (docs/concepts.md).
 
-    Raises ConceptError with every fault of the file.
+    What of a table was left out, or taken for granted, is logged. Raises ConceptError with every fault of the file.
     """
     known = available_concepts()
     if name in known:
         return read_concept(known[name])
     if name.startswith(HUB) or "/" in name or Path(name).suffix or is_file(name):
-        return read_concept(name)
+        concept = read_concept(name)
+        if notes := notes_of(concept):
+            log.warning("%s: %s", name, notes)
+        return concept
     hint = did_you_mean(name, known)
     raise ConceptError(f"there is no concept {shown(name)}; {hint} A concept is a name, or the path of a file.")

@@ -19,6 +19,7 @@
     │   │   └── TemplateError    a conversation that the model's chat template refuses
     │   └── TapNotFired      a steered or captured block that the forward pass never called
     ├── InterventionError    an intervention that cannot be parsed or does not fit the model
+    │   └── NotBakeable      an intervention that no weights, or not those of this architecture, can hold
     ├── VectorError
     │   ├── VectorNotFound   no such vector in the store
     │   ├── VectorAmbiguous  a name that several vectors go by
@@ -116,6 +117,10 @@ class TapNotFired(ModelError):
 
 class InterventionError(SteerflowError):
     """An intervention that cannot be parsed or does not fit the model."""
+
+
+class NotBakeable(InterventionError):
+    """An intervention that no weights can hold, or not those of this architecture, or not in the form asked for."""
 
 
 class VectorError(SteerflowError):

@@ -1,11 +1,12 @@
 """Files that people name to be written: the one way in which reports, exports, charts and concepts are.
 
 A pipe without a reader would be waited for, a device would swallow what is written; each is one error instead, and so
-is a name that no file can have. A file appears when it is whole.
+is a name that no file can have. A file or a folder appears when it is whole.
 """
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,45 @@ def new_file(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as fault:
         raise error(f"{shown_path(path)} cannot be written ({fault.strerror or fault}): name another file") from None
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
+    """A folder beside `path`, which takes its name at the end of the `with`, or disappears.
+
+    What a killed process left there goes as well. Raises `error` where `path` holds anything already, or cannot be.
+    """
+    try:
+        str(path).encode()
+        target = Path(os.path.realpath(path))
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise error(f"{shown_path(path)} is there already: name a folder that does not exist, or is empty")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beginning = f".{target.name}.unfinished-"
+        for left in [entry for entry in target.parent.iterdir() if entry.name.startswith(beginning)]:
+            if not _alive(left.name.removeprefix(beginning)):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = target.with_name(f"{beginning}{os.getpid()}")
+        folder.mkdir()
+    except (OSError, ValueError) as fault:
+        said = getattr(fault, "strerror", None) or "no name that a folder can have"
+        raise error(f"{shown_path(path)} cannot be made ({said}): name another folder") from None
+    try:
+        yield folder
+        folder.replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    """Whether a process of that number runs."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def writable_path(path: Path, error: type[SteerflowError]) -> Path:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -143,6 +144,24 @@ def _downloaded(wanted: HubModel) -> Path:
     needed = [files[name] for name in filter_repo_objects(files, allow_patterns=list(NEEDED))]
     _fetch_large(wanted, info, needed)
     return _needed(wanted)
+
+
+def some_files(wanted: HubModel, names: Sequence[str], most: int) -> Path:
+    """A snapshot of those files of a repository in the hub's cache; without a network, of those on disk.
+
+    Raises as `snapshot` does, and HubUnreachable for a file of over `most` bytes.
+    """
+    get = partial(snapshot_download, wanted.repository, revision=wanted.revision, allow_patterns=list(names))
+    with _told(wanted):
+        try:
+            info = HfApi().model_info(wanted.repository, revision=wanted.revision, files_metadata=True)
+        except (httpx2.TransportError, OfflineModeIsEnabled):
+            return Path(get(local_files_only=True))
+        needed = [file for file in info.siblings or () if file.rfilename in names]
+        if large := [file.rfilename for file in needed if (file.size or 0) > most]:
+            raise HubUnreachable(f"{large[0]} of {wanted} is larger than {decimal(most)}: it is not what it should be")
+        _fetch_large(wanted, info, needed)
+        return Path(get(tqdm_class=_NoBar))
 
 
 class _NoBar(tqdm):  # type: ignore[misc]

@@ -1,8 +1,9 @@
 """The one place that imports mlx-lm, and knows its quirks."""
 
 import contextlib
+import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from steering_core.backend.mlx import mx, nn
 from steering_core.foundation.errors import ModelUnsupported
 from steering_core.models import cpu
 from steering_core.models.code import code_allowed, model_code
+from steering_core.models.folders import INDEX
 from steering_core.models.loading import loading_network, loading_tokenizer
 
 if sys.platform != "win32":
@@ -33,6 +35,7 @@ def _open_file_limit_kept() -> Iterator[None]:
 
 with _open_file_limit_kept():
     import mlx_lm.utils
+    from mlx.utils import tree_flatten
     from mlx_lm.convert import convert
     from mlx_lm.models import activations, base, gemma2
     from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, make_prompt_cache
@@ -134,6 +137,63 @@ def quantise_folder(source: Path, destination: Path, bits: int) -> None:
         convert(str(source), str(destination), quantize=True, q_bits=bits, q_group_size=64)
 
 
+def stored_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of an mlx-lm folder in the precision of its files, and the configuration that its weights need.
+
+    Nothing is read until it is evaluated. Raises as `lazy_network` does.
+    """
+    architecture_in(folder)
+    with loading_network(folder):
+        network, config = mlx_lm.utils.load_model(folder, lazy=True, trust_remote_code=code_allowed(folder))
+    return network, config
+
+
+def parameter_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter that mlx-lm's network for `config` has before it is quantised.
+
+    Raises ModelUnsupported where mlx-lm builds no network for it.
+    """
+    try:
+        model_class, arguments_class = mlx_lm.utils._get_classes(config)
+        network = model_class(arguments_class.from_dict(config))
+    except Exception as error:  # whatever an architecture says of a configuration that it does not know
+        raise ModelUnsupported(
+            f"mlx-lm builds no {config.get('model_type')!r} of that configuration: {error}"
+        ) from error
+    return {name: value.shape for name, value in named_weights(network).items()}
+
+
+def named_weights(network: nn.Module) -> dict[str, mx.array]:
+    """Every parameter of a network by its name."""
+    found: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
+    return dict(found)
+
+
+def write_weights(folder: Path, weights: Mapping[str, mx.array], metadata: Mapping[str, str]) -> None:
+    """Write weights as an mlx-lm folder has them, in one file or in shards with their index."""
+    shards = mlx_lm.utils.make_shards(dict(weights))
+    names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    listed: dict[str, str] = {}
+    for shard, name in zip(shards, names if len(shards) > 1 else ["model.safetensors"], strict=True):
+        mx.save_safetensors(str(folder / name), shard, metadata={"format": "mlx", **metadata})
+        listed |= dict.fromkeys(shard, name)
+    size = sum(value.nbytes for value in weights.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(listed.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def apply_adapter(network: nn.Module, folder: Path) -> None:
+    """Put a LoRA adapter of mlx-lm's form onto a network. ValueError, KeyError where it does not fit."""
+    mlx_lm.utils.load_adapters(network, str(folder))
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json as mlx-lm does, in one step: a folder without it does not open."""
+    temporary = folder / ".config.json"
+    mlx_lm.utils.save_config(dict(config), temporary)
+    temporary.replace(folder / "config.json")
+
+
 def new_cache(network: nn.Module) -> list[Any]:
     """An empty cache for one batch, in the form that the architecture wants."""
     cache: list[Any] = make_prompt_cache(network)
@@ -195,11 +255,17 @@ def architecture_in(folder: Path) -> str:
 __all__ = [
     "ConcatenateKVCache",
     "TokenizerWrapper",
+    "apply_adapter",
     "architecture",
     "architecture_in",
     "lazy_network",
     "load_tokenizer",
+    "named_weights",
     "new_cache",
     "new_mixed_cache",
+    "parameter_shapes",
     "quantise_folder",
+    "stored_network",
+    "write_config",
+    "write_weights",
 ]

@@ -67,6 +67,8 @@ class _Lookup:
         """The changes of one clause: each term's for add, else one for each layer of the blend."""
         where, condition = _where(clause), self._condition(clause)
         if clause.operation == ADD.name:
+            for term in clause.terms:
+                self._check_added(term.vector)
             return [
                 Change(layer, d.values, _alpha(term, d), ADD.name, where, condition)
                 for term in clause.terms
@@ -123,6 +125,15 @@ class _Lookup:
         self._check_layers(named.layers)
         vectors = [self._found(name, named) for name in _names(named)]
         return [_Direction(v.layer, v.direction, v.residual_norm) for v in vectors]
+
+    def _check_added(self, vector: VectorName | Between) -> None:
+        """Raise InterventionError for a vector that is to be taken out, with a caret under its name."""
+        for named in (vector.start, vector.end) if isinstance(vector, Between) else (vector,):
+            for name in _names(named):
+                try:
+                    self._found(name, named).check_added(name)
+                except InterventionError as fault:
+                    raise InterventionError(fault_at(self.text, named.column, str(fault))) from None
 
     def _found(self, name: str, named: VectorName) -> Vector:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steering_core.foundation.errors import VectorMismatch, VectorNotFound
+from steering_core.foundation.errors import InterventionError, VectorMismatch, VectorNotFound
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.interventions.declarations import ADD
 from steering_core.models import ModelIdentity
@@ -17,6 +17,7 @@ from steering_core.models.identity import weights_of
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
+PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,19 @@ class Vector:
             f"({model.model_id}; {model.architecture}, width {model.width}): {remedy}"
         )
 
+    def check_added(self, called: str | None = None) -> None:
+        """Raise InterventionError where the vector came from a file that declares it to be taken out, not added."""
+        if self.lineage.get("operation") == PROJECT:
+            name = called or self.vector_id
+            raise InterventionError(
+                f"{name} is a direction to take out of the stream, as the file that it came from declares, and adding "
+                f"it would steer towards what it should remove: write !{name}. To add it all the same, make a vector "
+                f"of it: steer vectors blend {name} --name NEW"
+            )
+
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
-        """alpha times this vector, added at its layer."""
+        """alpha times this vector, added at its layer. Raises InterventionError for one that is to be taken out."""
+        self.check_added()
         return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase)),))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:

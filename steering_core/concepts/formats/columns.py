@@ -107,6 +107,12 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
     )
 
 
+def notes_of(concept: Concept) -> str:
+    """What the card of an imported concept says beyond how many rows it came from; empty for nothing, or another."""
+    counted, _, notes = concept.card.made.partition(" rows.")
+    return notes.strip() if counted.startswith("Imported: ") else ""
+
+
 def _textual(contents: Contents, columns: Columns) -> tuple[str, ...]:
     """Of the columns around the prompt those that hold only texts, or nothing; lists and numbers are none to join."""
     return tuple(

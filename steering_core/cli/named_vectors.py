@@ -1,0 +1,29 @@
+"""What the sub-verbs of `steer vectors` take: the vectors that a name stands for, among those of a model."""
+
+from steering_core.foundation.errors import VectorError
+from steering_core.models import ModelIdentity
+from steering_core.store import Store
+from steering_core.vectors import library
+from steering_core.vectors.vector import Vector
+
+
+def one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
+    """The vectors of that name where they are one a layer of one model; otherwise the one that it means."""
+    identity = identity_of(store, model)
+    vectors = library.find_all(store, text, identity)
+    if len({(v.model_id) for v in vectors}) == 1 and len({v.layer for v in vectors}) == len(vectors):
+        return sorted(vectors, key=lambda v: v.layer)
+    return [library.find(store, text, identity)]
+
+
+def identity_of(store: Store, model: str | None) -> ModelIdentity | None:
+    """The model that the store knows by that name or key; None for None. Raises VectorError for one that it lacks."""
+    if model is None:
+        return None
+    rows = store.rows("SELECT * FROM raw.models WHERE name = $1 OR model_id = $1 ORDER BY model_id", [model])
+    if not rows:
+        known = store.rows("SELECT DISTINCT name FROM raw.models ORDER BY name")
+        raise VectorError(
+            f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
+        )
+    return ModelIdentity(**rows[-1])

@@ -1,0 +1,57 @@
+"""The sub-verbs of `steer vectors` that share vectors: `pack` and `unpack`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steering_core.cli.named_vectors import one_a_layer
+from steering_core.models import Model
+from steering_core.packs.pack import pack
+from steering_core.packs.unpack import unpack
+from steering_core.store import Store, default_store
+
+StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these sub-verbs to `steer vectors`."""
+    app.command("pack")(pack_vectors)
+    app.command("unpack")(unpack_vectors)
+
+
+def pack_vectors(
+    text: Annotated[str, typer.Argument(metavar="NAME", help="A name, a key, or concept/method/layer.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist, or be empty.")],
+    name: Annotated[
+        str | None, typer.Option(help="What the pack calls them; their own name, or what they are.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", help="Of the vectors, as the hub spells it: mit, cc-by-4.0.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model's vectors.")] = None,
+    store: StoreAt = None,
+) -> None:
+    """Write vectors to a folder to share: safetensors, a card with what was measured, a chart, and hashes."""
+    opened = Store.existing(store or default_store())
+    vectors = one_a_layer(opened, text, model)
+    called = pack(opened, vectors, out, name, licence)
+    typer.echo(f"{out}: {called}, layers {', '.join(str(vector.layer) for vector in vectors)}")
+
+
+def unpack_vectors(
+    source: Annotated[str, typer.Argument(help="A pack's folder, or hf:owner/name[@revision].")],
+    name: Annotated[str | None, typer.Option(help="What they go by; as the pack calls them.")] = None,
+    model: Annotated[str | None, typer.Option(help="Hold them against this model.")] = None,
+    store: StoreAt = None,
+) -> None:
+    """Take the vectors of a pack into the library, after its hashes and its model were checked."""
+    opened = Store(store or default_store())
+    loaded = Model(model) if model else None
+    try:
+        vectors = unpack(opened, source, loaded, name)
+    finally:
+        if loaded:
+            loaded.close()
+    called = opened.rows("SELECT name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])[0]["name"]
+    typer.echo(f"{called}: {len(vectors)} from {source}, layers {', '.join(str(v.layer) for v in vectors)}")

@@ -1,0 +1,90 @@
+"""What a pack tells of its vectors: where they are from, how strong to use them, what was measured, a picture."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steering_core.reports.charts import evaluation, explorer
+from steering_core.reports.charts.render import Drawing
+from steering_core.store import Store
+from steering_core.store.queries import named_query
+from steering_core.vectors.vector import Vector
+
+_TESTED = """
+SELECT coalesce(control, '') AS control, intervention, layers, dose, effect, effect_low, effect_high, kl,
+    perplexity_ratio, n
+FROM leaderboard
+WHERE model_id = ? AND concept_id = ? AND split = 'test' AND effect IS NOT NULL
+    AND (control IS NOT NULL OR list_has_any(vector_ids, ?))
+ORDER BY control, effect DESC
+"""
+_CHOSEN = """
+WITH chosen AS (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs)
+SELECT r.intervention, r.verdict, r.reason, r.dose, r.alpha
+FROM raw.recommendations r LEFT JOIN chosen USING (recommendation_id)
+WHERE r.model_id = ? AND r.concept_id = ? AND list_has_any(r.vector_ids, ?)
+ORDER BY started_at DESC NULLS LAST LIMIT 1
+"""
+_QUALITY = """
+SELECT layer, auc_test, split_half FROM vector_quality WHERE list_contains(?, vector_id) AND auc_test IS NOT NULL
+ORDER BY layer
+"""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the store knows of vectors of one model and concept; empty where nothing was measured.
+
+    `revision` is the commit of a hub's model, `concept` what the concept is, `chosen` the latest recommendation with
+    one of the vectors, `tested` the rows of the held-out test, controls included, `quality` each layer's separation.
+    """
+
+    revision: str | None
+    concept: dict[str, Any] | None
+    chosen: dict[str, Any] | None
+    tested: list[dict[str, Any]]
+    quality: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return dataclasses.asdict(self)
+
+
+def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> Evidence:
+    """What the store knows of `vectors`, which are of one model."""
+    ids, concept_id = [vector.vector_id for vector in vectors], vectors[0].concept_id
+    about = [vectors[0].model_id, concept_id, ids]
+    concepts = store.rows(
+        "SELECT name, description, n_pairs, n_items FROM raw.concepts WHERE concept_id = ?", [concept_id]
+    )
+    return Evidence(
+        revision=_revision(store, model_name),
+        concept=concepts[0] if concepts else None,
+        chosen=next(iter(store.rows(_CHOSEN, about)), None),
+        tested=store.rows(_TESTED, about),
+        quality=store.rows(_QUALITY, [ids]),
+    )
+
+
+def picture(store: Store, vectors: Sequence[Vector]) -> tuple[Drawing, str] | None:
+    """A chart of the vectors' concept with its caption: effect over dose, else stability; None without either."""
+    ids = [vectors[0].model_id, vectors[0].concept_id]
+    rows = store.rows(named_query("dose_response_of_concept"), ids)
+    if any(row["kind"] == "candidate" for row in rows):
+        return explorer.dose_response(rows), "Effect over dose with its interval; grey: controls at that dose."
+    if rows := store.rows(named_query("stability_of_concept"), ids):
+        return evaluation.stability(
+            rows
+        ), "How far the direction agrees with itself, found from either half of the pairs."
+    return None
+
+
+def _revision(store: Store, model_name: str) -> str | None:
+    """The commit at which the latest run that names one loaded the model from the hub."""
+    for row in store.rows("SELECT versions FROM raw.runs ORDER BY started_at DESC"):
+        found = json.loads(row["versions"]).get(model_name)
+        if found:
+            return str(found)
+    return None

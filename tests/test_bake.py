@@ -1,0 +1,329 @@
+"""Baked folders and adapters: what plain mlx-lm makes of them is what the runtime makes of the expression."""
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from steering_core.api.generate import save_vector
+from steering_core.backend.mlx import mx, nn
+from steering_core.baking.bake import bake
+from steering_core.baking.bakeable import bakeable, nearest
+from steering_core.candidates.cell import Cell
+from steering_core.cli.bake import app
+from steering_core.engine.steering import Steering
+from steering_core.foundation.errors import NotBakeable, OutputError
+from steering_core.interventions.change import UNTOUCHED, Change, Intervention
+from steering_core.interventions.parsing import parse
+from steering_core.models import Model, open_model
+from steering_core.models.mlx_lm import quantise_folder
+from steering_core.pipeline.rows import concept_row
+from steering_core.scores.metrics import Bench, propensity
+from steering_core.store import Store
+from steering_core.vectors.resolve import resolved
+from steering_core.vectors.vector import Vector
+from tests import toy
+from tests.plain_mlx_lm import TOKENS
+from tests.tiny import save_tiny_model
+
+CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())
+WITH_CODE = {"qwen3", "gemma2", "gemma3"}  # no bias behind their last projections, in no architecture of mlx-lm
+SHAPES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
+ADDED, TAKEN_OUT = "2*push @all", "!pull @all"
+
+
+def saved(folder: Path, shape: str, **changes: Any) -> Path:
+    """A tiny model of that shape, with the vocabulary of the byte tokenizer."""
+    config = {**CONFIGS[shape], "vocab_size": 260, **changes}
+    if "text_config" in config:
+        config["text_config"] = {**config["text_config"], "vocab_size": 260}
+    return save_tiny_model(folder, config)
+
+
+def keep_vectors(model: Model, store: Path, concept_id: str | None = None) -> dict[str, Vector]:
+    """`push` at layer 1 and `pull` at layer 2, of random directions, in the store."""
+    found = {}
+    for name, layer in (("push", 1), ("pull", 2)):
+        direction = np.random.default_rng(layer).standard_normal(model.identity.width).astype(np.float32)
+        key = f"{layer}" * 20
+        made = {"direction": direction, "architecture": model.identity.architecture}
+        vector = Vector(key, model.identity.model_id, concept_id, "made", layer, 5.0, **made)
+        save_vector(model, vector, name, store=store)
+        found[name] = vector
+    return found
+
+
+def plain(to: Path, *folders: str) -> dict[str, np.ndarray]:
+    """Logits (T, V) of each folder, or FOLDER@ADAPTER, from mlx-lm in a process that has no steerflow."""
+    script = Path(__file__).with_name("plain_mlx_lm.py")
+    command = [sys.executable, "-P", str(script), "logits", str(to), *folders]
+    subprocess.run(command, check=True, cwd=to.parent, timeout=300)
+    with np.load(to) as found:
+        return dict(found)
+
+
+def runtime(model: Model, intervention: Intervention = UNTOUCHED) -> np.ndarray:
+    """Logits (T, V) of the runtime under an intervention that acts at every token."""
+    edits = Steering([intervention], [1]).edits(0, len(TOKENS[0]))
+    with model.taps.applied(edits):
+        return np.array(model.network(mx.array(TOKENS), cache=model.new_cache()).astype(mx.float32))[0]
+
+
+class Less(nn.Module):
+    """A projection whose output has no component along `unit`."""
+
+    def __init__(self, module: nn.Module, unit: np.ndarray) -> None:
+        super().__init__()
+        self.inner, self.unit = module, mx.array(unit)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y = self.inner(x)
+        return y - (y @ self.unit)[..., None] * self.unit
+
+
+def taken_out(folder: Path, direction: np.ndarray, blocks: int) -> np.ndarray:
+    """Logits where the projections of the first blocks write nothing along a direction, done at their outputs."""
+    with open_model(str(folder)) as model:
+        for block in model.network.layers[:blocks]:
+            gemma = "post_feedforward_layernorm" in block
+            for place, name, norm in (
+                (block.self_attn, "o_proj", "post_attention_layernorm"),
+                (block.mlp, "down_proj", "post_feedforward_layernorm"),
+            ):
+                gain = 1 + np.array(block[norm].weight) if gemma else 1.0
+                seen = (gain * direction).astype(np.float32)
+                place[name] = Less(place[name], seen / np.linalg.norm(seen))
+        return runtime(model)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_plain_mlx_lm_gives_the_logits_of_the_runtime(shape: str, tmp_path: Path) -> None:
+    source, store = saved(tmp_path / "model", shape), tmp_path / "store"
+    before = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in source.iterdir()}
+    with open_model(str(source)) as model:
+        vectors = keep_vectors(model, store)
+        expected = runtime(model, Intervention((Change(1, vectors["push"].direction, 2.0),)))
+        untouched = runtime(model)
+    added = bake(str(source), ADDED, tmp_path / "added", store=store)
+    less = bake(str(source), TAKEN_OUT, tmp_path / "less", store=store)
+    adapter = bake(str(source), TAKEN_OUT, tmp_path / "adapter", store=store, adapter=True)
+    assert added.runs_code == (shape in WITH_CODE)
+    assert not less.runs_code
+    places = [str(added.folder), str(less.folder), f"{source}@{adapter.folder}"]
+    found = plain(tmp_path / "logits.npz", *places)
+    assert np.abs(found[places[0]] - expected).max() < 1e-4
+    removed = taken_out(source, vectors["pull"].direction, blocks=3)
+    assert np.abs(found[places[1]] - removed).max() < 1e-4
+    assert np.abs(found[places[2]] - removed).max() < 1e-4
+    for changed in (expected, removed):  # there was something to be equal to
+        assert np.abs(changed - untouched).max() > 0.3
+    assert before == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in source.iterdir()}
+
+
+def test_a_direction_leaves_the_stream_where_the_embeddings_lose_it_too(tmp_path: Path) -> None:
+    source, store = saved(tmp_path / "model", "llama"), tmp_path / "store"
+    with open_model(str(source)) as model:
+        unit = keep_vectors(model, store)["pull"].direction
+        unit = unit / np.linalg.norm(unit)
+        head = np.array(model.network.model.embed_tokens.weight)
+    bake(str(source), "!pull @all @layers(0..3)", tmp_path / "out", store=store, embeddings=True)
+    with open_model(str(tmp_path / "out")) as baked:
+        streams: dict[int, mx.array] = {}
+        with baked.taps.followed(streams.__setitem__):
+            baked.network(mx.array(TOKENS))
+        for stream in streams.values():
+            assert np.abs(np.array(stream) @ unit).max() < 1e-5
+        assert np.array_equal(np.array(baked.network.lm_head.weight), head)  # what tokens are read off stays
+    with pytest.raises(NotBakeable, match="head as well"):
+        bake(str(source), TAKEN_OUT, tmp_path / "adapter", store=store, embeddings=True, adapter=True)
+    with pytest.raises(NotBakeable, match="adds vectors alone"):
+        bake(str(source), ADDED, tmp_path / "added", store=store, embeddings=True)
+
+
+def test_four_bits_are_kept_and_their_error_is_stated(tmp_path: Path) -> None:
+    wide = saved(tmp_path / "wide", "llama", hidden_size=64, intermediate_size=128)
+    source, store = tmp_path / "four", tmp_path / "store"
+    quantise_folder(wide, source, 4)
+    with open_model(str(source)) as model:
+        vectors = keep_vectors(model, store)
+        expected = runtime(model, Intervention((Change(1, vectors["push"].direction, 2.0),)))
+    added = bake(str(source), ADDED, tmp_path / "added", store=store)
+    less = bake(str(source), TAKEN_OUT, tmp_path / "less", store=store)
+    adapter = bake(str(source), TAKEN_OUT, tmp_path / "adapter", store=store, adapter=True)
+    places = [str(added.folder), str(less.folder), f"{source}@{adapter.folder}"]
+    found = plain(tmp_path / "logits.npz", *places)
+    removed = taken_out(source, vectors["pull"].direction, blocks=3)
+    assert added.requantised is None  # a bias beside a quantised matrix changes no matrix
+    assert np.abs(found[places[0]] - expected).max() < 1e-3
+    assert less.requantised is not None
+    assert 0.01 < less.requantised < 0.2
+    cost = np.abs(found[places[1]] - removed).max()
+    assert 0.2 * less.difference.largest < cost < 5 * less.difference.largest  # on other tokens than the stated ones
+    assert np.abs(found[places[2]] - removed).max() < 1e-3  # an adapter quantises nothing
+    kept = json.loads((tmp_path / "less" / "config.json").read_text())["quantization"]
+    assert (kept["bits"], kept["group_size"]) == (4, 64)
+
+
+def test_every_architecture_that_takes_it_holds_it(tmp_path: Path) -> None:
+    """Experts, norms behind projections, attention beside the MLP, a folder of another tool's names."""
+    for shape in ("qwen3_moe", "olmo2", "gpt_neox", "gpt2", "cohere2", "granite"):
+        source, store = saved(tmp_path / shape, shape), tmp_path / f"{shape}-store"
+        with open_model(str(source)) as model:
+            keep_vectors(model, store)
+        both = bake(str(source), f"{TAKEN_OUT}; {ADDED}", tmp_path / f"{shape}-both", store=store)
+        assert both.difference.holds
+        assert both.difference.largest < 1e-3 < both.difference.effect
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "near"),
+    [
+        ("2*push", "the phase @generation, which is meant where none is named", "2*push @all"),
+        ("2*push @prompt", "the phase @prompt", "2*push @all"),
+        ("2*push @all @decay(0.9)", "the schedule of", "2*push @all"),
+        ("2*push @last(2)", "the positions of", "2*push @all"),
+        ('push @span("x")', "the positions of", "push @all"),
+        ("2*push @all @when(pull > 1)", "the condition @when(pull > 1)", "2*push @all"),
+        ("clamp(push, 20%) @all", "the operation clamp", "!push @all; 20%*push @all"),
+        ("rotate(push, 20) @all", "the operation rotate", "30%*push @all"),
+        ("replace(push) @all @layers(1)", "the operation replace", "30%*push @all @layers(1)"),
+        ("!push[1..2] @all", "a direction of its own at each layer", "!push/2 @all"),
+        ("!push; 3*pull @all", "the phase @generation", "!push @all; 3*pull @all"),
+    ],
+)
+def test_what_weights_cannot_hold_is_refused_by_name_with_the_nearest(given: str, reason: str, near: str) -> None:
+    def vector(name: str) -> Vector:
+        layer = int(name.rpartition("/")[2]) if "/" in name else 1
+        return Vector("k", "m", None, "made", layer, 5.0, direction=np.ones(4, np.float32))
+
+    expression = parse(given)
+    with pytest.raises(NotBakeable) as refused:
+        bakeable(expression, resolved(expression, vector))
+    assert reason in str(refused.value)
+    assert repr(near) in str(refused.value)
+    assert str(nearest(expression)) == near
+    assert bakeable(parse(near), resolved(near, vector))
+
+
+def test_what_adds_up_over_layers_and_what_an_adapter_cannot_add_is_refused(tiny: Model, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    keep_vectors(tiny, store)
+    to = {"out": tmp_path / "out", "store": store}
+    with pytest.raises(NotBakeable, match="adds up from one to"):
+        bake(tiny.name, "ablate(pull, 0.5) @all @layers(1,2)", **to)
+    with pytest.raises(NotBakeable, match="changes nothing"):
+        bake(tiny.name, "0*push @all", **to)
+    with pytest.raises(NotBakeable, match="leave --adapter out"):
+        bake(tiny.name, ADDED, adapter=True, **to)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_and_the_models_own_are_left_alone(tiny: Model, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    keep_vectors(tiny, store)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    for out in (tmp_path / "full", tmp_path / "full" / "thesis.txt", tiny.folder, tiny.folder / "steered"):
+        with pytest.raises(OutputError, match=r"name (a|another) folder"):
+            bake(tiny.name, ADDED, out, store=store)
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from steering_core.baking import bake, folder
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+setattr(bake if sys.argv[1] == "card" else folder, sys.argv[1], die)
+bake.bake(sys.argv[2], "2*push @all", sys.argv[3], store=sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize("at", ["write_weights", "write_config", "card"])
+def test_killed_half_way_leaves_nothing_that_opens(at: str, tiny: Model, tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "place" / "out"
+    keep_vectors(tiny, store)
+    ended = subprocess.run([sys.executable, "-c", KILLED, at, tiny.name, str(out), str(store)], timeout=300)
+    assert ended.returncode == -signal.SIGKILL
+    assert not out.exists()
+    (left,) = out.parent.iterdir()
+    assert left.name.startswith(".")
+    if at != "card":  # all that is missing there is the README and the name
+        assert not (left / "config.json").exists()
+    bake(tiny.name, ADDED, out, store=store)
+    assert [found.name for found in out.parent.iterdir()] == ["out"]
+    assert (out / "README.md").exists()
+
+
+def test_effect_and_damage_are_those_of_the_form_that_was_baked(tmp_path: Path) -> None:
+    source, store = toy.save_toy_model(tmp_path / "toy"), Store(tmp_path / "store")
+    store.append("concepts", [concept_row(toy.CONCEPT)])
+    with open_model(str(source)) as model:
+        _, along = toy.axes()
+        key = "ab" * 10
+        identity = model.identity
+        direction = along.astype(np.float32)
+        vector = Vector(
+            key, identity.model_id, toy.CONCEPT.concept_id, "made", 1, 10.0, direction=direction, architecture="llama"
+        )
+        save_vector(model, vector, "loud", store=tmp_path / "store")
+        bench = Bench(model, toy.CONCEPT)
+        steered = Cell(identity.model_id, toy.CONCEPT.concept_id, parse(f"2*{key} @all"), (vector,))
+        items = toy.CONCEPT.items_in("test")
+        untouched = Cell(identity.model_id, toy.CONCEPT.concept_id)
+        moved = [np.diff(propensity(bench, item, [untouched, steered]))[0] for item in items]
+    found = bake(str(source), "2*loud @all", tmp_path / "out", store=tmp_path / "store")
+    assert found.measured is not None
+    assert found.measured.n == len(items)
+    assert found.measured.effect == pytest.approx(np.mean(moved), abs=1e-4)
+    assert found.measured.effect_low <= found.measured.effect <= found.measured.effect_high
+    assert found.measured.effect > 1
+    assert found.measured.kl > 0.01
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert f"{found.measured.effect:.3f}" in said
+    assert "2*loud @all" in said
+    about = json.loads((tmp_path / "out" / "steerflow.json").read_text())
+    assert about["vectors"][0]["concept"] == "capitals"
+    assert about["model"]["model_id"] == identity.model_id
+    assert json.loads(_metadata(tmp_path / "out")["steerflow"]) == about
+
+
+def _metadata(folder: Path) -> dict[str, str]:
+    _, found = mx.load(str(folder / "model.safetensors"), return_metadata=True)
+    return dict(found)
+
+
+def test_mlx_lm_generates_from_it_in_a_process_without_steerflow(tiny: Model, tmp_path: Path) -> None:
+    keep_vectors(tiny, tmp_path / "store")
+    bake(tiny.name, ADDED, tmp_path / "out", store=tmp_path / "store")
+    script = Path(__file__).with_name("plain_mlx_lm.py")
+    command = [sys.executable, "-P", str(script), "generate", "--model", str(tmp_path / "out"), "--prompt", "Hello"]
+    done = subprocess.run(
+        [*command, "--max-tokens", "5"], check=True, cwd=tmp_path, timeout=300, capture_output=True, text=True
+    )
+    assert "Generation: 5 tokens" in done.stdout
+
+
+@pytest.mark.real
+def test_the_real_model_is_baked(real: Model, tmp_path: Path) -> None:
+    store, places = tmp_path / "store", []
+    vectors = keep_vectors(real, store)
+    wanted = {"added": ["-s", "4*push @all"], "adapter": ["-s", "!pull @all @layers(0..29)", "--adapter"]}
+    for name, options in wanted.items():
+        out = tmp_path / name
+        done = CliRunner().invoke(app, [real.name, *options, "--out", str(out), "--store", str(store), "--json"])
+        assert done.exit_code == 0, done.exception
+        far = json.loads(done.stdout)["difference"]
+        assert far["largest"] < 1e-4 * far["top"] < 0.1 * far["effect"]
+        places.append(str(out) if name == "added" else f"{real.folder}@{out}")
+    found = plain(tmp_path / "logits.npz", *places)
+    added = runtime(real, Intervention((Change(1, vectors["push"].direction, 4.0),)))
+    removed = taken_out(real.folder, vectors["pull"].direction, blocks=30)
+    for place, expected in zip(places, (added, removed), strict=True):
+        assert np.abs(found[place] - expected).max() < 1e-4 * np.abs(expected).max()
