@@ -198,9 +198,11 @@ def _fill_mixed(
 
 
 def advance(
-    model: Model, batch: Batch, tokens: mx.array, step: int, work: Work, watch: Edits | None = None
+    model: Model, batch: Batch, tokens: mx.array, step: int | np.ndarray, work: Work, watch: Edits | None = None
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
+
+    `step` is one number for all rows, or one each (B,).
 
     `watch` sees the stream at its layers after the steering there.
     """
@@ -208,5 +210,5 @@ def advance(
     if watch:
         edits = behind(edits, watch)
     work.add(len(batch), 1)
-    with paced(model, len(batch), int(batch.lengths.max()) + step, range(len(model.taps) - 1)):
+    with paced(model, len(batch), int((batch.lengths + step).max()), range(len(model.taps) - 1)):
         return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

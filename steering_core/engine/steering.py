@@ -43,6 +43,10 @@ class Steering:
         """The steering of those rows alone."""
         return Steering([self._rows[r] for r in rows], [int(self._lengths[r]) for r in rows])
 
+    def __add__(self, other: "Steering") -> "Steering":
+        """The steering of both's rows."""
+        return Steering(self._rows + other._rows, np.concatenate([self._lengths, other._lengths]))
+
     @cached_property
     def layers(self) -> list[int]:
         """The layers at which anything is done or read."""

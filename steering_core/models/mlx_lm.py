@@ -35,7 +35,8 @@ with _open_file_limit_kept():
     import mlx_lm.utils
     from mlx_lm.convert import convert
     from mlx_lm.models import activations, base, gemma2
-    from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, make_prompt_cache
+    from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, LRUPromptCache, make_prompt_cache
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, make_logits_processors
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
@@ -194,11 +195,16 @@ def architecture_in(folder: Path) -> str:
 
 __all__ = [
     "ConcatenateKVCache",
+    "LRUPromptCache",
     "TokenizerWrapper",
+    "apply_min_p",
+    "apply_top_k",
+    "apply_top_p",
     "architecture",
     "architecture_in",
     "lazy_network",
     "load_tokenizer",
+    "make_logits_processors",
     "new_cache",
     "new_mixed_cache",
     "quantise_folder",
