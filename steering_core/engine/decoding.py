@@ -15,6 +15,7 @@ from steering_core.engine.draws import Drawn, Draws
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.joining import joined
+from steering_core.engine.prefixes import Prefixes, row_of
 from steering_core.engine.probes import Probe, Seen, Watch
 from steering_core.engine.requests import DIVERGED, FULL, STOPPED, Limits, Request, Token
 from steering_core.foundation.counting import Work
@@ -48,7 +49,10 @@ def _reading(seen: Seen, probe: Probe, rows: int) -> mx.array:
 
 
 class Decoding:
-    """`members` of `requests` (checked ones), decoded together; `grow_texts` has each token bring its piece of text."""
+    """Requests (checked ones), decoded together; `grow_texts` has each token bring its piece of text.
+
+    What a row has read and drawn is kept in `prefixes`, where they are given, when it ends.
+    """
 
     def __init__(
         self,
@@ -57,8 +61,10 @@ class Decoding:
         limits: Limits,
         work: Work,
         grow_texts: bool = True,
+        prefixes: Prefixes | None = None,
     ) -> None:
-        self._model, self._work = model, work
+        self._model, self._work, self._prefixes = model, work, prefixes
+        self._drawn: dict[int, list[int]] = {row: [] for row in requests}
         self._requests = dict(requests)
         self._ends = {row: limits.to_draw(model, request) for row, request in requests.items()}
         self._rows = list(requests)  # the request at each place of the batch
@@ -103,8 +109,10 @@ class Decoding:
         self._rows += other._rows
         self._steps = np.concatenate([self._steps, other._steps])
         self._running |= other._running
-        for mine, its in ((self._requests, other._requests), (self._ends, other._ends), (self._texts, other._texts)):
-            mine.update(its)  # type: ignore[attr-defined]  # each pair is of one kind
+        self._requests |= other._requests
+        self._ends |= other._ends
+        self._texts |= other._texts
+        self._drawn |= other._drawn
         self._watch_probes()
 
     def step(self) -> list[Token]:
@@ -180,9 +188,23 @@ class Decoding:
             seen = tuple(float(readings[probe][place]) for probe in request.probes)
             told = _told(drawn, place, request.logprobs) if token is not None else (None, ())
             tokens.append(Token(row, token, piece, finish, seen, *told))
+            if token is not None:
+                self._drawn[row].append(token)
             if finish:
                 self._running.discard(row)
+                if token is not None:
+                    self._keep(row, place)
         return tokens
+
+    def _keep(self, row: int, place: int) -> None:
+        """Have the prefixes hold what the row's cache holds: its prompt and what was drawn and read."""
+        if self._prefixes is None or self._batch is None:
+            return
+        request = self._requests[row]
+        read = len(request.tokens) + int(self._steps[place]) + (self._ahead is not None)  # the newest is under way
+        tokens = (*request.tokens, *self._drawn[row])[:read]
+        kept = row_of(self._batch.cache, place)
+        self._prefixes.keep(tokens, len(request.tokens), request.intervention, kept)
 
     def _piece(self, row: int, token: int | None, step: int) -> tuple[str, str | None]:
         """The text that became certain with a row's token, and why the row ends with it."""

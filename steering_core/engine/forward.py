@@ -100,15 +100,20 @@ def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
     return cache
 
 
-def _read_into(model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work) -> None:
-    """Have a cache hold `tokens` (B, T), as many at once as memory has room for; edits by offset and length."""
+def _read_into(
+    model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work, start: int = 0
+) -> None:
+    """Have a cache that holds `start` tokens hold `tokens` (B, T) behind them; edits by offset and length.
+
+    As many are read at once as memory has room for.
+    """
     rows, length = tokens.shape
-    step = model.memory.stretch(rows, length)
+    step = model.memory.stretch(rows, start + length)
     for begin in range(0, length, step):
         part = tokens[:, begin : begin + step]
         but_the_last = range(len(model.taps) - 1)  # of which only keys and values are wanted
-        with paced(model, part.size, begin + part.shape[1], but_the_last):
-            edited(model, mx.array(part), cache, edits(begin, part.shape[1]))
+        with paced(model, part.size, start + begin + part.shape[1], but_the_last):
+            edited(model, mx.array(part), cache, edits(start + begin, part.shape[1]))
         mx.eval(cache_arrays(cache))
         work.add(*part.shape)
 
@@ -195,6 +200,17 @@ def _fill_mixed(
     for entry in cache:
         entry.finalize()
     return fork(cache, rows.spread(len(stems)))
+
+
+def resumed(
+    model: Model, tokens: Tokens, intervention: Intervention, cache: Cache, known: int, work: Work, more: int = 256
+) -> Batch:
+    """The batch of one prompt of which `cache` holds the first `known` tokens, under its (checked) intervention."""
+    steering = Steering([intervention], [len(tokens)])
+    cache = growing_by(cache_step(len(tokens) + more), cache)
+    if rest := tokens[known:-1]:
+        _read_into(model, cache, np.array([rest], np.int32), steering.edits, work, known)
+    return Batch(cache, mx.array([tokens[-1]]), np.array([len(tokens)]), steering)
 
 
 def advance(

@@ -1,5 +1,6 @@
 """What is asked of sampling and what it gives: `Request`, and `Token` by token or a whole `Sample`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,3 +85,17 @@ class Limits:
     def end(self, model: Model, request: Request) -> int:
         """How many tokens the request's prompt and text have at most."""
         return len(request.tokens) + self.to_draw(model, request)
+
+
+def read_together(rows: Mapping[int, Request], mixed: bool) -> list[list[int]]:
+    """Rows whose prompts are read together: of similar lengths where caches take them (`mixed`), else of one."""
+    order = sorted(rows, key=lambda row: (len(rows[row].tokens), rows[row].tokens))
+    groups: list[list[int]] = []
+    for row in order:
+        length = len(rows[row].tokens)
+        shortest = len(rows[groups[-1][0]].tokens) if groups else -1
+        if groups and (length <= 2 * shortest + 64 if mixed else length == shortest):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

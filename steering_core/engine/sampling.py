@@ -25,7 +25,7 @@ from steering_core.engine.decoding import Decoding
 from steering_core.engine.forward import checked
 from steering_core.engine.probes import Probe, Watch
 from steering_core.engine.recipes import Recipe
-from steering_core.engine.requests import DIVERGED, FULL, STOPPED, Limits, Request, Sample, Token
+from steering_core.engine.requests import DIVERGED, FULL, STOPPED, Limits, Request, Sample, Token, read_together
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
 
@@ -137,16 +137,7 @@ def _fitting(model: Model, requests: Sequence[Request]) -> list[Request]:
 
 def _batches(model: Model, requests: Sequence[Request], limits: Limits, max_rows: int | None) -> list[list[int]]:
     """Requests that run together: of one length, or of similar ones where the model's caches take them."""
-    order = sorted(range(len(requests)), key=lambda i: (len(requests[i].tokens), requests[i].tokens))
-    groups: list[list[int]] = []
-    for i in order:
-        length = len(requests[i].tokens)
-        shortest = len(requests[groups[-1][0]].tokens) if groups else -1
-        together = length <= 2 * shortest + 64 if model.abilities.mixed else length == shortest
-        if groups and together:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
+    groups = read_together(dict(enumerate(requests)), model.abilities.mixed)
     ends = [max(limits.end(model, requests[i]) for i in group) for group in groups]
     sizes = [max_rows or model.memory.sampled(end) for end in ends]
     parts = [np.array_split(group, -(-len(group) // size)) for group, size in zip(groups, sizes, strict=True)]

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
-from steering_core.explorer.accelerator import Rows, Sampling
+from steering_core.explorer.batches import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
 from steering_core.explorer.fields import Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED

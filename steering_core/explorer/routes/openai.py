@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.accelerator import Event, Rows, Sampling
+from steering_core.explorer.batches import Event, Rows, Sampling
 from steering_core.explorer.fields import Flag, ModelName, Real, Whole
 from steering_core.explorer.planned import MAX_TEXT, MAX_TOKENS, Steering, planned
 from steering_core.explorer.sse import event_stream
