@@ -27,7 +27,8 @@ class Running:
     """Rows under way, and rows that wait for memory; texts go on from `prefixes` where they are given."""
 
     def __init__(self, model: Model, prefixes: Prefixes | None = None, work: Work | None = None) -> None:
-        self._model, self._prefixes, self._work = model, prefixes, work or Work()
+        self.model = model
+        self._prefixes, self._work = prefixes, work or Work()
         self._waiting: dict[int, Request] = {}
         self._decodings: list[Decoding] = []
         self._bytes: dict[int, int] = {}  # that each row under way takes at its end
@@ -40,8 +41,8 @@ class Running:
 
         Raises InterventionError, PromptError for one that does not fit the model.
         """
-        fitting = {i: replace(r, intervention=checked(self._model, r.tokens, r.intervention)) for i, r in rows.items()}
-        Watch(self._model, [probe for request in rows.values() for probe in request.probes])  # raises for a misfit
+        fitting = {i: replace(r, intervention=checked(self.model, r.tokens, r.intervention)) for i, r in rows.items()}
+        Watch(self.model, [probe for request in rows.values() for probe in request.probes])  # raises for a misfit
         self._waiting |= fitting
 
     def cancel(self, row: int) -> None:
@@ -69,13 +70,13 @@ class Running:
 
     def _starting(self) -> dict[int, Request]:
         """The rows that begin now: as many of those that wait as memory has room for, in their order."""
-        memory = self._model.memory
+        memory = self.model.memory
         if not self._waiting:
             return {}
         room = memory.room("sample", memory.limit) - memory.footprint.fixed
         starting: dict[int, Request] = {}
         for row, request in self._waiting.items():
-            end = _LIMITS.end(self._model, request)
+            end = _LIMITS.end(self.model, request)
             needed = memory.sampled_bytes(1, end) - memory.footprint.fixed
             if self._prefixes and sum(self._bytes.values()) + needed > room:
                 self._prefixes.clear()
@@ -102,12 +103,12 @@ class Running:
                 begun.append(self._decoding(mine, batch))
             else:
                 fresh |= mine
-        for members in read_together(fresh, self._model.abilities.mixed):
+        for members in read_together(fresh, self.model.abilities.mixed):
             begun.append(self._decoding({row: fresh[row] for row in members}))
         return begun
 
     def _decoding(self, rows: Mapping[int, Request], batch: Batch | None = None) -> Decoding:
-        decoding = Decoding(self._model, rows, _LIMITS, self._work, prefixes=self._prefixes)
+        decoding = Decoding(self.model, rows, _LIMITS, self._work, prefixes=self._prefixes)
         decoding.begin(batch)
         return decoding
 
@@ -116,11 +117,11 @@ class Running:
         found = self._prefixes.found(request.tokens, request.intervention) if self._prefixes else None
         if found is None:
             return None
-        batch = resumed(self._model, request.tokens, request.intervention, *found, self._work)
+        batch = resumed(self.model, request.tokens, request.intervention, *found, self._work)
         return batch if rows == 1 else batch.keep([0] * rows)
 
     def _join(self, decoding: Decoding) -> None:
-        if self._decodings and self._model.abilities.mixed:
+        if self._decodings and self.model.abilities.mixed:
             self._decodings[0].join(decoding)
         else:
             self._decodings.append(decoding)

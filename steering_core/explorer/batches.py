@@ -120,17 +120,26 @@ class Batch:
         if member is None:
             return
         member.drawn[token.row] = member.drawn.get(token.row, 0) + 1
-        member.texts.tell({
-            "event": "token", "row": token.row - member.rows.start, "text": token.text, "token": token.token,
-            "projections": token.projections, "finish": token.finish, "logprob": token.logprob,
-            "likeliest": token.likeliest,
-        })  # fmt: skip
+        row = token.row - member.rows.start
+        event = {"event": "token", "row": row, "text": token.text, "projections": token.projections}
+        if token.logprob is not None:
+            event["logprobs"] = self._logprobs(token)
+        member.texts.tell({**event, "finish": token.finish})
         if token.finish:
             member.unfinished.discard(token.row)
         if not member.unfinished:
             self._members.remove(member)
             drawn = [member.drawn[row] for row in member.rows]
             member.texts.tell({"event": "done", "tokens": drawn, "seconds": time.perf_counter() - member.started})
+
+    def _logprobs(self, token: Token) -> Event | None:
+        """What was drawn and how likely it was, beside the likeliest, in words; nothing for the end of a text."""
+        assert self._running is not None, "a token comes of a batch"
+        model = self._running.model
+        if token.token is None or token.token in model.stop_tokens:
+            return None
+        likeliest = [(model.text([other]), value) for other, value in token.likeliest]
+        return {"token": model.text([token.token]), "logprob": token.logprob, "likeliest": likeliest}
 
     def _drop(self, member: _Member) -> None:
         self._members.remove(member)

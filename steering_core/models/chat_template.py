@@ -72,6 +72,16 @@ class ChatTemplate:
         except TemplateError:
             return False
 
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes down the tools that it is given; many leave them out."""
+        tool = {"type": "function", "function": {"name": _MARKS[0], "description": "a", "parameters": {}}}
+        given = ChatTemplate(self._tokenizer, self._name, {**self._given, "tools": [tool]})
+        try:
+            return _MARKS[0] in given._rendered([{"role": "user", "content": "a"}])
+        except TemplateError:
+            return False
+
     def opened(self, messages: Messages) -> Tokens:
         """Tokens of `messages` up to where an answer begins, outside any thought.
 

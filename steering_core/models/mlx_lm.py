@@ -173,6 +173,31 @@ def new_mixed_cache(network: nn.Module, lengths: Sequence[int]) -> list[Any]:
     return mixed
 
 
+def tool_text(tokenizer: TokenizerWrapper) -> Any:
+    """mlx-lm's machine that tells a tool call's text from the rest of an answer, at its beginning."""
+    from mlx_lm.generate import TextStateMachine  # loads much, for tools alone
+
+    transitions = {"normal": [(tokenizer.tool_call_start, "tool")]}
+    if tokenizer.tool_call_end:  # some calls end with the text
+        transitions["tool"] = [(tokenizer.tool_call_end, "normal")]
+    return TextStateMachine(transitions).make_state("normal")
+
+
+def split_tool_text(state: Any, text: str) -> tuple[Any, list[tuple[str, str]]]:
+    """The machine behind `text`, and the pieces of it that are certain: (normal or tool, text)."""
+    from mlx_lm.generate import TextStateMachine
+
+    return TextStateMachine.split(state, text)
+
+
+def rest_of_tool_text(state: Any) -> tuple[str, str]:
+    """What the machine still holds back at an answer's end: (normal or tool, text)."""
+    from mlx_lm.generate import TextStateMachine
+
+    _, text, name = TextStateMachine.flush(state)
+    return name, text
+
+
 def architecture(network: nn.Module) -> str:
     """The name of mlx-lm's module for the network: several model types may share one."""
     return type(network).__module__.rpartition(".")[2]
@@ -208,4 +233,7 @@ __all__ = [
     "new_cache",
     "new_mixed_cache",
     "quantise_folder",
+    "rest_of_tool_text",
+    "split_tool_text",
+    "tool_text",
 ]
