@@ -81,7 +81,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("0.6*", 4, "expected a vector's name"),
         ("0.6*formality +", 15, "a vector's name"),
         ("0.6 formality", 4, "joined to its vector by a star"),
-        ("formality @generatio", 11, "all, prompt or generation"),
+        ("formality @generatio", 11, "generation, response, thinking"),
         ("!", 1, "a vector's name"),
         ("clamp(formality)", 0, "needs a second part"),
         ("rotate(a, 30%)", 0, "takes no percentage: give its angle in degrees"),

@@ -21,6 +21,7 @@ from steering_core.engine.requests import DIVERGED, FULL, STOPPED, Limits, Reque
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.models.taps import behind
+from steering_core.models.turns import Following
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Decoding:
         some = list(requests.values())
         reports = [request.logprobs is not None for request in some]
         recipes, seeds = [limits.recipe(request) for request in some], [request.seed for request in some]
+        self._following = {row: _following(model, request) for row, request in requests.items() if _moves(request)}
         self._draws = Draws(recipes, seeds, [request.tokens for request in some], reports)
         self._ahead: _Ahead | None = None
         self._batch: Batch | None = None
@@ -113,6 +115,7 @@ class Decoding:
         self._ends |= other._ends
         self._texts |= other._texts
         self._drawn |= other._drawn
+        self._following |= other._following
         self._watch_probes()
 
     def step(self) -> list[Token]:
@@ -127,7 +130,8 @@ class Decoding:
         last = all(
             self._steps[place] + 1 >= self._ends[row] for place, row in enumerate(self._rows) if row in self._running
         )
-        if not (last or on_cpu()):
+        at_once = on_cpu() or bool(self._following)  # or the next pass is begun before its tokens are looked at
+        if not (last or at_once):
             mx.async_eval(
                 drawn.tokens
             )  # in a batch of its own: waiting for it is then not waiting for the pass to come
@@ -136,7 +140,7 @@ class Decoding:
         tokens = self._tokens(drawn, ahead)
         self._steps += 1
         staying = self._compact(0.75)
-        if not last and on_cpu() and self._running:
+        if not last and at_once and self._running:
             self._forward(self._batch, drawn.tokens[staying], self._steps)
         return tokens
 
@@ -147,7 +151,9 @@ class Decoding:
         if batch.steering.layers:
             last = self._model.identity.n_layers - 1
             edits = behind({last: lambda h: _squared_into(squares, h)}, edits)
-        logits = advance(self._model, batch, tokens, step, self._work, edits)
+        labels = [self._following[row].label if row in self._following else None for row in self._rows]
+        turns = labels if self._following else None
+        logits = advance(self._model, batch, tokens, step, self._work, edits, turns)
         total = sum(squares, logits[:, 0]).astype(mx.float32)  # a stream with inf or nan makes every logit nan
         self._ahead = _Ahead(logits, total, seen)
         mx.async_eval(self._ahead.logits, self._ahead.sum, list(seen.values()))
@@ -190,6 +196,8 @@ class Decoding:
             tokens.append(Token(row, token, piece, finish, seen, *told))
             if token is not None:
                 self._drawn[row].append(token)
+                if row in self._following:
+                    self._following[row].add(token)
             if finish:
                 self._running.discard(row)
                 if token is not None:
@@ -219,6 +227,18 @@ class Decoding:
         if step + 1 >= self._ends[row]:
             return piece + (text.end() if text else ""), FULL
         return piece, None
+
+
+def _moves(request: Request) -> bool:
+    """Whether what a row writes decides where it is steered."""
+    return any(change.where.moves for change in request.intervention.changes)
+
+
+def _following(model: Model, request: Request) -> Following:
+    """Whose tokens a row's new ones are."""
+    labels = next(change.where.labels for change in request.intervention.changes if change.where.moves)
+    assert labels is not None, "changes that move are labelled"
+    return model.turns.following(labels.phases[-1])
 
 
 def _told(drawn: Drawn, place: int, likeliest: int | None) -> tuple[float | None, tuple[tuple[int, float], ...]]:

@@ -47,7 +47,7 @@ class _Row:
             logits = processor(self.recent, logits)
         if self.grammar:
             if self.last is not None:
-                self.grammar.accept(int(self.last.item()))
+                self.grammar.accept(int(np.array(self.last)[0]))
             logits = mx.where(mx.array(self.grammar.open())[None], logits, mx.array(-float("inf"), logits.dtype))
         return logits
 

@@ -16,11 +16,13 @@ from mlx.utils import tree_map
 from steering_core.backend.mlx import mx
 from steering_core.engine.pace import paced
 from steering_core.engine.sharing import SharedRows, Tokens, share_rows
-from steering_core.engine.steering import Offsets, Steering
+from steering_core.engine.steering import Offsets, Steering, Turns
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import PromptError
+from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.spans import located
+from steering_core.interventions.turns import labelled
+from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
 from steering_core.models.taps import Edits, behind
@@ -152,10 +154,20 @@ def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Interve
     if not tokens:
         raise PromptError("a prompt without tokens: give it some text")
     intervention.check(model.identity.n_layers, model.identity.width)
-    intervention = located(intervention, tokens, model.text)
+    intervention = labelled(located(intervention, tokens, model.text), tokens, lambda some: labels(model, some))
     for change in intervention.changes:
         change.where.check_prompt(len(tokens))
     return intervention
+
+
+def labels(model: Model, tokens: Sequence[int]) -> Labels:
+    """The phases of a conversation's positions. Raises InterventionError for a model without a chat template."""
+    if not model.chat_template.exists:
+        raise InterventionError(
+            f"{model.name} has no chat template, so its texts have no turns: steer in the phase prompt, generation "
+            "or all"
+        )
+    return Labels(model.turns.labels(tokens), model.turns.move)
 
 
 def read(
@@ -214,15 +226,22 @@ def resumed(
 
 
 def advance(
-    model: Model, batch: Batch, tokens: mx.array, step: int | np.ndarray, work: Work, watch: Edits | None = None
+    model: Model,
+    batch: Batch,
+    tokens: mx.array,
+    step: int | np.ndarray,
+    work: Work,
+    watch: Edits | None = None,
+    turns: Turns | None = None,
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
 
     `step` is one number for all rows, or one each (B,).
 
-    `watch` sees the stream at its layers after the steering there.
+    `watch` sees the stream at its layers after the steering there. `turns` is the phase of each row's position, where
+    it is known.
     """
-    edits = batch.steering.edits(batch.lengths - 1 + step, 1)
+    edits = batch.steering.edits(batch.lengths - 1 + step, 1, turns)
     if watch:
         edits = behind(edits, watch)
     work.add(len(batch), 1)

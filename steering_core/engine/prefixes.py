@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, cache_arrays, fork
+from steering_core.engine.forward import Cache, cache_arrays, fork, labels
 from steering_core.interventions.change import Change, Intervention
+from steering_core.interventions.turns import labelled
 from steering_core.models import Model
 
 SHARE = 0.25  # of the memory beside the weights, at most
 MOST = 64  # texts
 
-Mark = int | tuple[int, tuple[tuple[bytes, float], ...]]
+Mark = Any  # int | tuple[int, tuple[tuple[bytes, float], ...]], which mlx-lm's trie takes, though it says int
 """A token, with the changes that act at its position where any do."""
 
 
@@ -52,6 +53,7 @@ class Prefixes:
 
     def keep(self, tokens: Sequence[int], prompt_length: int, intervention: Intervention, cache: Cache) -> None:
         """Hold on to the cache (of one row) of `tokens`, of which the first so many were the prompt."""
+        intervention = labelled(intervention, tokens, lambda some: labels(self._model, some))
         self._kept.insert_cache(
             self._model.identity.model_id, marks(tokens, prompt_length, intervention), cache, cache_type="assistant"
         )
@@ -70,7 +72,7 @@ def marks(tokens: Sequence[int], prompt_length: int, intervention: Intervention)
         if change.amount or change.operation != "add"
     ]
     found: list[Mark] = list(tokens)
-    for position in np.flatnonzero(np.any([gate != 0 for _, gate in acting], axis=0)) if acting else ():
+    for position in np.flatnonzero(np.any([gate != 0 for _, gate in acting], axis=0)).tolist() if acting else ():
         here = tuple((digest, float(gate[position])) for digest, gate in acting if gate[position])
         found[position] = (tokens[position], here)
     return found

@@ -197,7 +197,7 @@ _SHOWN = {
     "INTEGER": "a whole number",
     "LAYER": "a layer",
     "TEXT": 'a text in "quotes"',
-    "PHASE": "all, prompt or generation",
+    "PHASE": "all, prompt, generation, response, thinking, tool, system or user",
     "PLUS": "+",
     "MINUS": "-",
     "COMPARED": "> or <",

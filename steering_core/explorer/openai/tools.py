@@ -38,7 +38,8 @@ class Reply:
         self._state, parts = split_tool_text(self._state, piece)
         if last:
             parts.append(rest_of_tool_text(self._state))
-        text, calls = "", []
+        text = ""
+        calls: list[ToolCall] = []
         for place, (state, part) in enumerate(parts):
             if state == "tool":
                 self._call = (self._call or "") + part
