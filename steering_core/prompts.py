@@ -172,6 +172,14 @@ def conversation(
     return _chat_prompt(model, messages, shown, None, arguments)
 
 
+def answered_conversation(model: Model, messages: Messages, answer: str) -> Prompt:
+    """Messages and the assistant's answer to them, up to its end, in the model's chat template. Raises as `prompt`."""
+    if not messages:
+        raise PromptError("an answer without a message before it: give what it answers")
+    shown = "\n".join(message["content"] or "" for message in messages)
+    return _chat_prompt(model, messages, shown, answer)
+
+
 def given_tokens(model: Model, tokens: Sequence[int]) -> Prompt:
     """Tokens that somebody else made of a text. Raises PromptError for ids that the model does not have."""
     vocabulary = model.identity.vocab_size

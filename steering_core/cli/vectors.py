@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steering_core.cli import vector_gates
 from steering_core.cli.vector_making import register
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import Reading
@@ -25,6 +26,7 @@ from steering_core.vectors.vector import Vector, cosine
 
 app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, meaning, algebra, files.")
 register(app)
+vector_gates.register(app)
 
 StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]

@@ -7,7 +7,7 @@ Padding stands on the right, after a row's last token: in a causal model that ch
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from steering_core.engine.sharing import SharedRows, Tokens, share_rows
 from steering_core.engine.steering import Offsets, Steering, Turns
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError, PromptError
-from steering_core.interventions.change import Intervention
+from steering_core.interventions.change import Condition, Intervention
 from steering_core.interventions.spans import located
 from steering_core.interventions.turns import labelled
 from steering_core.interventions.where import Labels
@@ -157,7 +157,50 @@ def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Interve
     intervention = labelled(located(intervention, tokens, model.text), tokens, lambda some: labels(model, some))
     for change in intervention.changes:
         change.where.check_prompt(len(tokens))
-    return intervention
+    return _decided(model, tokens, intervention)
+
+
+def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Intervention:
+    """The intervention without conditions on the whole prompt: what they let act acts always, the rest is left out."""
+    asked = {id(c.condition): c.condition for c in intervention.changes if c.condition and c.condition.over == "prompt"}
+    if not asked:
+        return intervention
+    holds = dict(zip(asked, _hold(model, tokens, list(asked.values())), strict=True))
+    kept = [change for change in intervention.changes if holds.get(id(change.condition), True)]
+    return Intervention(
+        tuple(replace(change, condition=None) if id(change.condition) in holds else change for change in kept)
+    )
+
+
+def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list[bool]:
+    """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
+    seen: dict[int, mx.array] = {}
+
+    def look(layer: int, h: mx.array) -> mx.array:
+        seen[layer] = h[0].astype(mx.float32)
+        return h
+
+    layers = {condition.layer for condition in conditions}
+    edited(model, mx.array([tokens]), model.new_cache(), {n: (lambda h, n=n: look(n, h)) for n in layers})
+    mx.eval(seen)
+    asked = _asked(model, tokens)
+    means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}
+    found = []
+    for c in conditions:
+        value = float(means[c.layer] @ (c.direction / max(float(np.linalg.norm(c.direction)), 1e-12)))
+        found.append(value > c.threshold if c.above else value < c.threshold)
+    return found
+
+
+def _asked(model: Model, tokens: Tokens) -> list[int]:
+    """The positions of the user's last turn; without any turns all but the first, whose stream is like no other's."""
+    user: list[int] = []
+    if model.chat_template.exists:
+        user = [place for place, phase in enumerate(model.turns.labels(tokens)) if phase == "user"]
+    if not user:
+        return list(range(min(1, len(tokens) - 1), len(tokens)))
+    start = next((place for place in reversed(user) if place - 1 not in user), user[0])
+    return [place for place in user if place >= start]
 
 
 def labels(model: Model, tokens: Sequence[int]) -> Labels:

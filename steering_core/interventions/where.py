@@ -13,6 +13,9 @@ PHASES: tuple[Phase, ...] = ("all", "prompt", "generation", "response", "thinkin
 TURNS: frozenset[Phase] = frozenset(("response", "thinking", "tool", "system", "user"))
 """Phases that the chat template's own markers tell (`models.turns`)."""
 
+Over = Literal["token", "prompt"]
+"""Of what a condition is asked: of each token by itself, or once, of the mean over the prompt."""
+
 ScheduleKind = Literal["constant", "first", "decay"]
 
 

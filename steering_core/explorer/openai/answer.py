@@ -7,13 +7,24 @@ from steering_core.explorer.batches import Event
 from steering_core.explorer.openai.forms import FINISH, Form
 from steering_core.explorer.openai.tools import Reply, ToolCall
 from steering_core.models import Model
+from steering_core.monitors.conversation import Watched
+from steering_core.monitors.gates import verdict
 
 
 class Answer:
-    """The choice at `index`. `before` is the prompt's text, where it is echoed."""
+    """The choice at `index`. `before` is the prompt's text, where it is echoed; `probes` read along."""
 
-    def __init__(self, model: Model, form: Form, index: int, tools: Sequence[dict[str, Any]], before: str = "") -> None:
-        self._form, self._index, self._before = form, index, before
+    def __init__(
+        self,
+        model: Model,
+        form: Form,
+        index: int,
+        tools: Sequence[dict[str, Any]],
+        before: str = "",
+        probes: Sequence[Watched] = (),
+    ) -> None:
+        self._form, self._index, self._before, self._probes = form, index, before, probes
+        self._read: list[tuple[float, ...]] = []
         self._reply = Reply(model, tools)
         self._text, self._finish = before, "length"
         self._calls: list[ToolCall] = []
@@ -32,13 +43,29 @@ class Answer:
         shown = text if self._begun else self._before + text
         delta = self._form.delta(shown, calls, before, first=not self._begun)
         self._begun = True
-        return {"index": self._index, **delta, "finish_reason": finish, "logprobs": told}
+        choice = {"index": self._index, **delta, "finish_reason": finish, "logprobs": told}
+        if self._probes:
+            self._read.append(event["projections"])
+            choice["probes"] = dict(zip([one.name for one in self._probes], event["projections"], strict=True))
+            if finish:
+                choice["probe_verdicts"] = self._verdicts()
+        return choice
 
     def whole(self) -> dict[str, Any]:
         """The choice as it is at the end."""
         told = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
         answer = self._form.choice(self._text, self._calls)
-        return {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": told}
+        choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": told}
+        if self._probes:
+            columns = zip(*self._read, strict=True)
+            choice["probes"] = {one.name: list(values) for one, values in zip(self._probes, columns, strict=True)}
+            choice["probe_verdicts"] = self._verdicts()
+        return choice
+
+    def _verdicts(self) -> dict[str, Any]:
+        """What each probe says of the whole answer."""
+        columns = zip(*self._read, strict=True)
+        return {one.name: verdict(values, one.gate) for one, values in zip(self._probes, columns, strict=True)}
 
     def _finished(self, finish: str | None) -> str | None:
         if finish is None:

@@ -23,10 +23,12 @@ from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
 from steering_core.explorer.openai.forms import Chat, Form, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
-from steering_core.explorer.planned import Steering, planned
+from steering_core.explorer.planned import Steering, named_vector, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
 from steering_core.models import Model
+from steering_core.monitors.conversation import Watched
+from steering_core.monitors.gates import gates_of
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
 
@@ -96,6 +98,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
     def rows(model: Model) -> Rows:
         prompts = asked.read(model)
         intervention = planned(model, here.store, here.drafts, steering).intervention
+        watched = _watched(model, here, wanted.probes)
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
         _check_biases(model, recipe.logit_bias)
@@ -105,9 +108,10 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
                 row = len(requests)
                 logprobs = wanted.likeliest
                 requests.append(Row(one.tokens, intervention, (seed + row) % 2**32, recipe=recipe, logprobs=logprobs))
-                answers.append(Answer(model, asked.form, row, asked.tools, one.text if asked.echo else ""))
+                before = one.text if asked.echo else ""
+                answers.append(Answer(model, asked.form, row, asked.tools, before, watched))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
-        return Rows(requests, about=about)
+        return Rows(requests, [one.probe for one in watched], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
     sampling: Sampling = replace(wanted.sampling, model=name)
@@ -163,6 +167,13 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
     if form is None or form.type == "text":
         return None
     return json_grammar(model, form.json_schema.schema_ if form.json_schema else None)
+
+
+def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
+    """The vectors that read along, each once, with their gates. Raises VectorNotFound, VectorMismatch."""
+    vectors = {name: named_vector(model, here.store, here.drafts, name) for name in names}
+    gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
+    return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
 
 
 def _check_biases(model: Model, biases: Sequence[tuple[int, float]]) -> None:
