@@ -77,10 +77,10 @@ SELECT
     m.name AS model, s.dataset, v.concept, v.name, v.layer, s.ordinal, s.prompt, s.answer, s.own_answer, s.projection,
     s.own_projection, s.difference,
     rank() OVER (
-        PARTITION BY s.dataset_id, s.model_id, s.vector_id, s.own_answer IS NULL
+        PARTITION BY s.dataset_id, s.model_id, s.vector_id, s.own_tokens
         ORDER BY coalesce(s.difference, s.projection) DESC
     ) AS rank,
-    s.n_tokens, s.vector_id, s.model_id, s.dataset_id, s.screen_id
+    s.n_tokens, s.own_tokens, s.vector_id, s.model_id, s.dataset_id, s.screen_id
 FROM raw.screens s
 JOIN raw.models m USING (model_id)
 LEFT JOIN vectors v USING (vector_id);
