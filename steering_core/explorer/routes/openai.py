@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.grammar import Grammar, json_grammar
@@ -26,6 +27,7 @@ from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import Steering, named_vector, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
+from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.monitors.conversation import Watched
 from steering_core.monitors.gates import gates_of
@@ -92,12 +94,15 @@ class _Asked:
 
 
 async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _Asked) -> Response:
-    name, steering = steered_name(wanted.model, here.accelerator.models.known(), wanted.steering)
+    name, steering = wanted.model, wanted.steering
+    if "+" in name:
+        known = await run_in_threadpool(here.accelerator.models.known)
+        name, steering = steered_name(name, known, steering)
     answers: list[Answer] = []
 
     def rows(model: Model) -> Rows:
         prompts = asked.read(model)
-        intervention = planned(model, here.store, here.drafts, steering).intervention
+        intervention = _intervention(model, here, steering)
         watched = _watched(model, here, wanted.probes)
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
@@ -169,8 +174,19 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
     return json_grammar(model, form.json_schema.schema_ if form.json_schema else None)
 
 
+def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervention:
+    """What is done to the model. The store is asked once for each way to steer: rows under way wait meanwhile."""
+    key = ("steering", model.identity.model_id, steering.model_dump_json())
+    return here.kept.of(key, lambda: planned(model, here.store, here.drafts, steering).intervention)
+
+
 def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
     """The vectors that read along, each once, with their gates. Raises VectorNotFound, VectorMismatch."""
+    key = ("watched", model.identity.model_id, tuple(names))
+    return here.kept.of(key, lambda: _with_gates(model, here, names)) if names else []
+
+
+def _with_gates(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
     vectors = {name: named_vector(model, here.store, here.drafts, name) for name in names}
     gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
     return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
