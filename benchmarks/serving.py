@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.telling import left_out, options
+from benchmarks.telling import left_out, options, say
 from steering_core.engine.prefixes import Prefixes
 from steering_core.engine.probes import Probe
 from steering_core.engine.running import Running
@@ -194,9 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             first_tokens(model, remembers=True)  # loads the weights
             for remembers in (False, True):
                 said = ", ".join(f"turn {n} {s * 1000:.0f} ms" for n, s in first_tokens(model, remembers).items())
-                print(f"first token {'with' if remembers else 'without'} the prefix cache: {said}")
+                say(f"first token {'with' if remembers else 'without'} the prefix cache: {said}")
             seconds, ratio = probe_cost(model, 5 if given.tiny else 40)
-            print(f"a step of 8 rows {seconds * 1000:.1f} ms; with four probes {ratio:.3f} times as long")
+            say(f"a step of 8 rows {seconds * 1000:.1f} ms; with four probes {ratio:.3f} times as long")
             store, stop = library(model, Path(work)), model.tokenizer.eos_token_id
         folder = float32_folder(model_folder(given.model), Path(work))
         try:
@@ -216,8 +216,8 @@ def throughput(given: Any, store: Store, folder: Path, stop: int) -> None:
             rates = [(tokens_a_second(ours, asked[0]), tokens_a_second(theirs, asked[1])) for _ in range(given.rounds)]
             mine, its = (statistics.median(rate) for rate in zip(*rates, strict=True))
             ratio = statistics.median(a / b for a, b in rates)
-            print(f"{clients} clients: {mine:.1f} tokens a second, each steered in its own way")
-            print(f"  beside mlx-lm's server, unsteered, with {its:.1f}: {ratio:.2f} times as many")
+            say(f"{clients} clients: {mine:.1f} tokens a second, each steered in its own way")
+            say(f"  beside mlx-lm's server, unsteered, with {its:.1f}: {ratio:.2f} times as many")
 
 
 if __name__ == "__main__":
