@@ -249,7 +249,7 @@ def _told(drawn: Drawn, place: int, likeliest: int | None) -> tuple[float | None
     count = min(likeliest, len(values))
     best = np.argpartition(-values, count - 1)[:count] if count else np.array([], int)
     best = best[np.argsort(-values[best], kind="stable")]
-    token = int(drawn.tokens[place].item())
+    token = int(np.array(drawn.tokens)[place])
     return float(values[token]), tuple((int(i), float(values[i])) for i in best)
 
 

@@ -25,7 +25,7 @@ from steering_core.interventions.turns import labelled
 from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
-from steering_core.models.taps import Edits, behind
+from steering_core.models.taps import Edit, Edits, behind
 
 Cache = list[Any]
 
@@ -176,12 +176,15 @@ def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list
     """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
     seen: dict[int, mx.array] = {}
 
-    def look(layer: int, h: mx.array) -> mx.array:
-        seen[layer] = h[0].astype(mx.float32)
-        return h
+    def look(layer: int) -> Edit:
+        def edit(h: mx.array) -> mx.array:
+            seen[layer] = h[0].astype(mx.float32)
+            return h
 
-    layers = {condition.layer for condition in conditions}
-    edited(model, mx.array([tokens]), model.new_cache(), {n: (lambda h, n=n: look(n, h)) for n in layers})
+        return edit
+
+    looks = {condition.layer: look(condition.layer) for condition in conditions}
+    edited(model, mx.array([tokens]), model.new_cache(), looks)
     mx.eval(seen)
     asked = _asked(model, tokens)
     means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}

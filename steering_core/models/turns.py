@@ -101,9 +101,9 @@ class Turns:
             role, place = following, end
         if role != "assistant":
             return None
-        following = Following(self._inside, "response", lambda _: "")
-        following.hear(text[place:])
-        return following.label
+        written = Following(self._inside, "response", lambda _: "")
+        written.hear(text[place:])
+        return written.label
 
     def _boundaries(self, text: str) -> list[tuple[int, int, str | None]]:
         """What stands between turns in `text`: where each begins and ends, and the role of the turn behind it."""

@@ -133,7 +133,7 @@ def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) 
     false_alarms, hits, thresholds = roc_curve(labels, np.concatenate([positive, negative]))
     best = int(np.argmax(hits - false_alarms))
     threshold = _between(float(thresholds[best]), np.concatenate([positive, negative]))
-    shares = [float((_values(side, over) > threshold).mean()) if side else float("nan") for side in held]
+    hit, alarm = (float((_values(side, over) > threshold).mean()) if side else float("nan") for side in held)
     finite = np.minimum(thresholds, np.finfo(np.float32).max)  # the curve begins at infinity
     return Gate(
         gate_id,
@@ -141,7 +141,8 @@ def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) 
         over,
         threshold,
         float(auc(false_alarms, hits)),
-        *shares,
+        hit,
+        alarm,
         len(fitted[0]),
         len(held[0]),
         tuple(false_alarms.tolist()),

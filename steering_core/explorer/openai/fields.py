@@ -259,5 +259,5 @@ class TextCompletion(Completion):
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
-            return [list(self.prompt)]  # type: ignore[arg-type]  # all are tokens
-        return list(self.prompt)  # type: ignore[arg-type]  # all are texts, or lists of tokens
+            return [list(self.prompt)]
+        return list(self.prompt)

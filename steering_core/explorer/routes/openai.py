@@ -107,7 +107,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
         _check_biases(model, recipe.logit_bias)
-        requests = []
+        requests: list[Row] = []
         for one in prompts:
             for _ in range(wanted.n or 1):
                 row = len(requests)
