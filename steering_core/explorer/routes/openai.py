@@ -33,6 +33,7 @@ from steering_core.monitors.conversation import Watched
 from steering_core.monitors.gates import gates_of
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
+from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
 UNREAD = "x-steerflow-ignored"  # the header that names fields which change nothing
@@ -175,9 +176,13 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
 
 
 def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervention:
-    """What is done to the model. The store is asked once for each way to steer: rows under way wait meanwhile."""
-    key = ("steering", model.identity.model_id, steering.model_dump_json())
-    return here.kept.of(key, lambda: planned(model, here.store, here.drafts, steering).intervention)
+    """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
+
+    def named(name: str) -> Vector:
+        key = ("vector", model.identity.model_id, name)
+        return here.kept.of(key, lambda: named_vector(model, here.store, here.drafts, name))
+
+    return planned(model, here.store, here.drafts, steering, named).intervention
 
 
 def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
