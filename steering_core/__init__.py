@@ -11,6 +11,7 @@ from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
     from steering_core.api.generate import Sampling, Steered, compare, find_vector, generate, save_vector, stream
+    from steering_core.api.monitor import monitor
     from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -28,6 +29,7 @@ __version__ = VERSION
 _HOMES = {
     "api.generate": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
     "baking.bake": ("bake",),
+    "api.monitor": ("monitor",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
@@ -65,6 +67,7 @@ __all__ = [
     "generate",
     "load_concept",
     "load_spec",
+    "monitor",
     "open_model",
     "parse",
     "position_deltas",

@@ -1,13 +1,13 @@
 """Prompts: text to tokens, in one place, once."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 from steering_core.concepts import Concept, Item, Pair, Side
-from steering_core.foundation.errors import PromptError
+from steering_core.foundation.errors import PromptError, TemplateError
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages
@@ -149,15 +149,43 @@ def _tell_system_moved(model: str) -> None:
     log.warning("%s's chat template has no system role: instructions stand at the head of the user's turn", model)
 
 
-def conversation(model: Model, messages: Messages, arguments: Mapping[str, Any] | None = None) -> Prompt:
-    """Messages (role, content) in the model's chat template, ready for an answer. Raises as `prompt` does.
+def conversation(
+    model: Model,
+    messages: Messages,
+    arguments: Mapping[str, Any] | None = None,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> Prompt:
+    """Messages (role, content, …) in the model's chat template, ready for an answer. Raises as `prompt` does.
 
-    `arguments` go to the template for this conversation alone.
+    `arguments` go to the template for this conversation alone; so do `tools`, which it must write down.
     """
+    if tools and not model.chat_template.takes_tools:
+        raise TemplateError(
+            f"the chat template of {model.name} takes no tools, so the model would never hear of them: leave tools "
+            "out, or use a model that was trained to call them, such as Qwen3"
+        )
+    if tools:
+        arguments = {**(arguments or {}), "tools": list(tools)}
     if any(message["role"] == "user" and not message["content"] for message in messages):
         raise PromptError(_EMPTY)
-    shown = "\n".join(message["content"] for message in messages)
+    shown = "\n".join(message["content"] or "" for message in messages)
     return _chat_prompt(model, messages, shown, None, arguments)
+
+
+def answered_conversation(model: Model, messages: Messages, answer: str) -> Prompt:
+    """Messages and the assistant's answer to them, up to its end, in the model's chat template. Raises as `prompt`."""
+    if not messages:
+        raise PromptError("an answer without a message before it: give what it answers")
+    shown = "\n".join(message["content"] or "" for message in messages)
+    return _chat_prompt(model, messages, shown, answer)
+
+
+def given_tokens(model: Model, tokens: Sequence[int]) -> Prompt:
+    """Tokens that somebody else made of a text. Raises PromptError for ids that the model does not have."""
+    vocabulary = model.identity.vocab_size
+    if outside := [token for token in tokens if not 0 <= token < vocabulary]:
+        raise PromptError(f"token {outside[0]} is none of {model.name}: it has 0..{vocabulary - 1}")
+    return _checked(model, tuple(tokens), "the given tokens", len(tokens))
 
 
 def _joint(stem: str, answer: str | None) -> str:

@@ -63,7 +63,11 @@ def whole(model: str) -> dict[str, dict[str, Any]]:
     }
     drawn = {"model": model, "max_tokens": 2, "temperature": 0.7, "seed": 1, "steering": steering}
     steer = {**drawn, "prompt": "Hello", "system": "Be kind.", "chat": True, "compare": True, "stop": ["."]}
-    openai = {**drawn, "n": 1, "stream": False, "stop": ["."], "top_p": 1, "stream_options": {"include_usage": True}}
+    openai = {
+        **drawn, "n": 1, "stream": False, "stop": ["."], "top_p": 0.9, "stream_options": {"include_usage": True},
+        "top_k": 5, "min_p": 0.1, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "logit_bias": {"5": 1.0},
+        "probes": ["agree"], "response_format": {"type": "text"}, "presence_context_size": 4,
+    }  # fmt: skip
     contrast = {"positive": ["yes"], "negative": ["no"], "chat": False, "position": "last"}
     return {
         "/api/steer": steer,
@@ -72,8 +76,13 @@ def whole(model: str) -> dict[str, dict[str, Any]]:
         "/api/vectors": {"model": model, "vector_ids": ["0" * 20], "name": "mine"},
         "/api/sql": {"sql": "SELECT name FROM models", "max_rows": 10},
         "/api/sql/download": {"sql": "SELECT name FROM models", "format": "csv"},
-        "/v1/chat/completions": {**openai, "messages": [{"role": "user", "content": "Hello"}]},
-        "/v1/completions": {**openai, "prompt": "Hello"},
+        "/v1/chat/completions": {
+            **openai,
+            "messages": [{"role": "user", "content": "Hello"}],
+            "logprobs": True,
+            "top_logprobs": 2,
+        },
+        "/v1/completions": {**openai, "prompt": ["Hello"], "logprobs": 1, "echo": False},
     }
 
 
@@ -214,7 +223,7 @@ def test_addresses_and_parameters_are_answered_in_one_paragraph(client: TestClie
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("max_tokens", 1e30), ("max_tokens", True), ("max_tokens", 0), ("max_tokens", 2049), ("max_tokens", "5"),
+        ("max_tokens", 1e30), ("max_tokens", True), ("max_tokens", 0), ("max_tokens", 1_000_001), ("max_tokens", "5"),
         ("temperature", True), ("temperature", float("nan")), ("temperature", float("inf")), ("temperature", -1),
         ("seed", True), ("seed", 1.5), ("seed", 2**64),
     ],

@@ -90,9 +90,7 @@ def test_openais_client_understands_our_refusals(client: openai.OpenAI, tiny_fol
     with pytest.raises(openai.BadRequestError, match="there is no model"):
         client.chat.completions.create(model="gpt-9", messages=MESSAGES)
     with pytest.raises(openai.UnprocessableEntityError, match="top_p"):
-        client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, top_p=0.5)
-    with pytest.raises(openai.UnprocessableEntityError, match="frequency_penalty"):
-        client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, frequency_penalty=0.5)
+        client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, top_p=1.5)
     as_usual = {"frequency_penalty": 0, "response_format": {"type": "text"}, "user": "somebody"}
     assert client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, max_tokens=2, **as_usual).choices
 

@@ -81,7 +81,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("0.6*", 4, "expected a vector's name"),
         ("0.6*formality +", 15, "a vector's name"),
         ("0.6 formality", 4, "joined to its vector by a star"),
-        ("formality @generatio", 11, "all, prompt or generation"),
+        ("formality @generatio", 11, "generation, response, thinking"),
         ("!", 1, "a vector's name"),
         ("clamp(formality)", 0, "needs a second part"),
         ("rotate(a, 30%)", 0, "takes no percentage: give its angle in degrees"),
@@ -123,7 +123,7 @@ def test_numbers_may_begin_with_a_point_or_with_noughts() -> None:
 def test_the_pages_examples_are_read() -> None:
     page = (Path(__file__).parents[1] / "docs" / "engine.md").read_text()
     examples = page.split("```\n0.6*")[1].split("\n```")[0].splitlines()
-    assert len(examples) == 11
+    assert len(examples) == 12
     for text in ["0.6*" + examples[0], *examples[1:]]:
         assert str(parse(text)) == text
 

@@ -88,6 +88,6 @@ def measured(concept: Concept, before: Seen, after: Seen) -> Measured:
     """The baked model's effect and damage, from what the untouched and the baked one make of the same texts."""
     moved = after.propensities - before.propensities
     finite = moved[np.isfinite(moved)]
-    effect, low, high = mean_interval(finite, _WANTED.bootstrap, _WANTED.seed)
+    effect, low, high = mean_interval(finite)
     kls = (np.exp(before.neutral) * (before.neutral - after.neutral)).sum(axis=-1, dtype=np.float64)
     return Measured(concept.name, effect, low, high, float(kls.mean()), len(finite))

@@ -21,6 +21,8 @@ VERBS = {
     "concepts": "Contrast data: list, show, lint, new, import, generate, results.",
     "generate": "Generate under any intervention, beside the unsteered text if you like.",
     "chat": "Talk to a model, and change its steering on the fly.",
+    "monitor": "Read along with a conversation: each token on probes, and a verdict for each turn.",
+    "screen": "Screen a data set of answers with vectors, before somebody trains on it.",
     "runs": "What ran, what came of it, and what changed since.",
     "calibrate": "The largest alpha within the damage bounds, measured, beside the rules of thumb.",
     "sweep-layers": "Which layer steers best at equal damage, compared with chance.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.cli import vector_making, vector_packs
+from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import Reading
@@ -25,8 +25,8 @@ from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector, cosine
 
 app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, meaning, algebra, files.")
-vector_making.register(app)
-vector_packs.register(app)
+for verbs in (vector_making, vector_gates, vector_packs):
+    verbs.register(app)
 
 StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]

@@ -1,59 +1,156 @@
-"""Draws: the next token of every row from its logits, greedy or sampled with a seed of the row's own.
+"""Draws: the next token of every row from its logits, by the row's own recipe and seed.
 
-A row's randomness is a stream of uniform numbers fixed by its seed alone (Philox), one a step. So its tokens depend
+A row's randomness is a stream of uniform numbers fixed by its seed alone (Philox), one a token. So its tokens depend
 neither on its neighbours nor on how many tokens are asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
+from steering_core.engine.grammar import GrammarState
+from steering_core.engine.recipes import NO_FILTERS, Processor, Recipe, filtered
 
 _BLOCK = 64  # uniform numbers made at a time
 
 
-class Draws:
-    """Next tokens for rows with these seeds: greedy at temperature 0, else drawn from softmax(logits / temperature)."""
+@dataclass(frozen=True)
+class Drawn:
+    """New tokens (B,), and the log-probabilities (B, V) that they were drawn from where a row reports them."""
 
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        self._temperature = temperature
-        self._streams = [np.random.Generator(np.random.Philox(seed)) for seed in seeds] if temperature else []
-        self._uniform = np.empty((len(seeds), 0))
+    tokens: mx.array
+    log_probabilities: mx.array | None
+
+
+@dataclass
+class _Row:
+    """One row's recipe, and what it has come to: its last tokens, its place in a grammar, its next random number."""
+
+    recipe: Recipe
+    uniform: Iterator[float]
+    reports: bool
+    recent: mx.array  # (T,) the last tokens, as many as its processors look at
+    processors: list[Processor] = field(default_factory=list)
+    grammar: GrammarState | None = None
+    last: mx.array | None = None  # the token drawn last, (1,)
+
+    @property
+    def plain(self) -> bool:
+        """Whether its logits stay as they are."""
+        return not self.processors and self.grammar is None
+
+    def processed(self, logits: mx.array) -> mx.array:
+        """Its logits (1, V) after its processors and its grammar."""
+        for processor in self.processors:
+            logits = processor(self.recent, logits)
+        if self.grammar:
+            if self.last is not None:
+                self.grammar.accept(int(np.array(self.last)[0]))
+            logits = mx.where(mx.array(self.grammar.open())[None], logits, mx.array(-float("inf"), logits.dtype))
+        return logits
+
+    def saw(self, token: mx.array) -> None:
+        """Go on behind `token` (1,)."""
+        self.last = token
+        if self.processors:
+            self.recent = mx.concatenate([self.recent, token.astype(mx.int32)])[-self.recipe.context :]
+
+
+class Draws:
+    """Next tokens for rows: each by its recipe, seed and prompt's tokens; `reports` says which tell log-probabilities.
+
+    Raises SamplingError for a recipe that a model's tokens do not fit.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        seeds: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        reports: Sequence[bool],
+    ) -> None:
+        self._rows = [
+            _Row(recipe, uniforms(seed), tells, mx.array(list(prompt[-recipe.context :]), mx.int32),
+                 recipe.processors(), recipe.grammar.state() if recipe.grammar else None)
+            for recipe, seed, prompt, tells in zip(recipes, seeds, prompts, reports, strict=True)
+        ]  # fmt: skip
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with those rows alone."""
-        if self._streams:
-            self._streams = [self._streams[row] for row in rows]
-        self._uniform = self._uniform[list(rows)]
+        self._rows = [self._rows[row] for row in rows]
 
-    def __call__(self, logits: mx.array, step: int) -> mx.array:
-        """Token ids (B,) at a step (0, 1, …) from logits (B, V). Lazy, but for sampling on a CPU."""
-        if not self._temperature:
+    def join(self, other: "Draws") -> None:
+        """Have the rows of `other` stand behind these."""
+        self._rows += other._rows
+
+    def __call__(self, logits: mx.array) -> Drawn:
+        """The next token of every row from logits (B, V). Lazy, but for sampling and for grammars on a CPU."""
+        if not all(row.plain for row in self._rows):
+            one_by_one = [row.processed(logits[i : i + 1]) for i, row in enumerate(self._rows)]
+            logits = mx.concatenate(one_by_one)
+        told = None
+        if any(row.reports for row in self._rows):
+            told = _log_softmax(logits)
+        tokens = self._drawn(self._filtered(logits))
+        for place, row in enumerate(self._rows):
+            if not row.plain:
+                row.saw(tokens[place : place + 1])
+        return Drawn(tokens, told)
+
+    def _filtered(self, logits: mx.array) -> mx.array:
+        """The logits, with -inf for what each row's filters leave out; rows with the same filters together."""
+        groups: dict[tuple[float, float, int], list[int]] = {}
+        for place, row in enumerate(self._rows):
+            groups.setdefault(row.recipe.filters, []).append(place)
+        if set(groups) == {NO_FILTERS}:
+            return logits
+        parts = []
+        for filters, places in groups.items():
+            part = logits[mx.array(places)]
+            parts.append(part if filters == NO_FILTERS else filtered(_log_softmax(part), filters).astype(part.dtype))
+        order = np.argsort([place for places in groups.values() for place in places])
+        return mx.concatenate(parts)[mx.array(order.astype(np.int32))]
+
+    def _drawn(self, logits: mx.array) -> mx.array:
+        temperatures = np.array([row.recipe.temperature for row in self._rows], np.float32)
+        greedy = temperatures == 0
+        if greedy.all():
             return mx.argmax(logits, axis=-1)
-        uniform = self._uniform_at(step)
+        uniform = np.array([next(row.uniform) for row in self._rows])
+        temperatures = np.where(greedy, 1, temperatures)
         if on_cpu():  # MLX's exp is scalar code there, NumPy's is not
-            return mx.array(sampled(np.array(logits.astype(mx.float32)), self._temperature, uniform))
-        return sampled_on_device(logits, self._temperature, mx.array(uniform.astype(np.float32)))
-
-    def _uniform_at(self, step: int) -> np.ndarray:
-        while self._uniform.shape[1] <= step:
-            block = np.stack([stream.random(_BLOCK) for stream in self._streams])  # (B, block)
-            self._uniform = np.concatenate([self._uniform, block], axis=1)
-        column: np.ndarray = self._uniform[:, step]
-        return column
+            values = np.array(logits.astype(mx.float32))
+            return mx.array(np.where(greedy, values.argmax(axis=-1), sampled(values, temperatures, uniform)))
+        drawn = sampled_on_device(logits, mx.array(temperatures), mx.array(uniform.astype(np.float32)))
+        return mx.where(mx.array(greedy), mx.argmax(logits, axis=-1), drawn) if greedy.any() else drawn
 
 
-def sampled(logits: np.ndarray, temperature: float, uniform: np.ndarray) -> np.ndarray:
-    """The token at which the cumulative probability passes each row's number, (B, V), (B,) -> (B,) int32."""
-    weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / np.float32(temperature))
+def uniforms(seed: int) -> Iterator[float]:
+    """The random numbers of a seed, one a token."""
+    stream = np.random.Generator(np.random.Philox(seed))
+    while True:
+        yield from stream.random(_BLOCK).tolist()
+
+
+def sampled(logits: np.ndarray, temperature: float | np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """The token at which the cumulative probability passes each row's number, (B, V), (B,), (B,) -> (B,) int32."""
+    scale = np.broadcast_to(np.asarray(temperature, np.float32), len(logits))[:, None]
+    weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / scale)
     cumulative = np.cumsum(weights, axis=-1, dtype=np.float64)  # (B, V)
     places = [np.searchsorted(c, u * c[-1], side="right") for c, u in zip(cumulative, uniform, strict=True)]
     return np.minimum(places, logits.shape[-1] - 1).astype(np.int32)
 
 
-def sampled_on_device(logits: mx.array, temperature: float, uniform: mx.array) -> mx.array:
-    """The same, lazily, (B, V), (B,) -> (B,)."""
-    cumulative = mx.cumsum(mx.softmax(logits.astype(mx.float32) / temperature, axis=-1), axis=-1)
+def sampled_on_device(logits: mx.array, temperature: float | mx.array, uniform: mx.array) -> mx.array:
+    """The same, lazily, (B, V), (B,), (B,) -> (B,)."""
+    scale = mx.broadcast_to(mx.array(temperature, mx.float32), (logits.shape[0],))[:, None]
+    cumulative = mx.cumsum(mx.softmax(logits.astype(mx.float32) / scale, axis=-1), axis=-1)
     drawn = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=-1)
     return mx.minimum(drawn, logits.shape[-1] - 1)
+
+
+def _log_softmax(logits: mx.array) -> mx.array:
+    logits = logits.astype(mx.float32)
+    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)

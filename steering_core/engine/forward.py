@@ -7,7 +7,7 @@ Padding stands on the right, after a row's last token: in a causal model that ch
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,16 @@ from mlx.utils import tree_map
 from steering_core.backend.mlx import mx
 from steering_core.engine.pace import paced
 from steering_core.engine.sharing import SharedRows, Tokens, share_rows
-from steering_core.engine.steering import Offsets, Steering
+from steering_core.engine.steering import Offsets, Steering, Turns
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import PromptError
-from steering_core.interventions.change import Intervention
+from steering_core.foundation.errors import InterventionError, PromptError
+from steering_core.interventions.change import Condition, Intervention
 from steering_core.interventions.spans import located
+from steering_core.interventions.turns import labelled
+from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
-from steering_core.models.taps import Edits, behind
+from steering_core.models.taps import Edit, Edits, behind
 
 Cache = list[Any]
 
@@ -100,15 +102,20 @@ def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
     return cache
 
 
-def _read_into(model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work) -> None:
-    """Have a cache hold `tokens` (B, T), as many at once as memory has room for; edits by offset and length."""
+def _read_into(
+    model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work, start: int = 0
+) -> None:
+    """Have a cache that holds `start` tokens hold `tokens` (B, T) behind them; edits by offset and length.
+
+    As many are read at once as memory has room for.
+    """
     rows, length = tokens.shape
-    step = model.memory.stretch(rows, length)
+    step = model.memory.stretch(rows, start + length)
     for begin in range(0, length, step):
         part = tokens[:, begin : begin + step]
         but_the_last = range(len(model.taps) - 1)  # of which only keys and values are wanted
-        with paced(model, part.size, begin + part.shape[1], but_the_last):
-            edited(model, mx.array(part), cache, edits(begin, part.shape[1]))
+        with paced(model, part.size, start + begin + part.shape[1], but_the_last):
+            edited(model, mx.array(part), cache, edits(start + begin, part.shape[1]))
         mx.eval(cache_arrays(cache))
         work.add(*part.shape)
 
@@ -147,10 +154,66 @@ def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Interve
     if not tokens:
         raise PromptError("a prompt without tokens: give it some text")
     intervention.check(model.identity.n_layers, model.identity.width)
-    intervention = located(intervention, tokens, model.text)
+    intervention = labelled(located(intervention, tokens, model.text), tokens, lambda some: labels(model, some))
     for change in intervention.changes:
         change.where.check_prompt(len(tokens))
-    return intervention
+    return _decided(model, tokens, intervention)
+
+
+def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Intervention:
+    """The intervention without conditions on the whole prompt: what they let act acts always, the rest is left out."""
+    asked = {id(c.condition): c.condition for c in intervention.changes if c.condition and c.condition.over == "prompt"}
+    if not asked:
+        return intervention
+    holds = dict(zip(asked, _hold(model, tokens, list(asked.values())), strict=True))
+    kept = [change for change in intervention.changes if holds.get(id(change.condition), True)]
+    return Intervention(
+        tuple(replace(change, condition=None) if id(change.condition) in holds else change for change in kept)
+    )
+
+
+def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list[bool]:
+    """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
+    seen: dict[int, mx.array] = {}
+
+    def look(layer: int) -> Edit:
+        def edit(h: mx.array) -> mx.array:
+            seen[layer] = h[0].astype(mx.float32)
+            return h
+
+        return edit
+
+    looks = {condition.layer: look(condition.layer) for condition in conditions}
+    edited(model, mx.array([tokens]), model.new_cache(), looks)
+    mx.eval(seen)
+    asked = _asked(model, tokens)
+    means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}
+    found = []
+    for c in conditions:
+        value = float(means[c.layer] @ (c.direction / max(float(np.linalg.norm(c.direction)), 1e-12)))
+        found.append(value > c.threshold if c.above else value < c.threshold)
+    return found
+
+
+def _asked(model: Model, tokens: Tokens) -> list[int]:
+    """The positions of the user's last turn; without any turns all but the first, whose stream is like no other's."""
+    user: list[int] = []
+    if model.chat_template.exists:
+        user = [place for place, phase in enumerate(model.turns.labels(tokens)) if phase == "user"]
+    if not user:
+        return list(range(min(1, len(tokens) - 1), len(tokens)))
+    start = next((place for place in reversed(user) if place - 1 not in user), user[0])
+    return [place for place in user if place >= start]
+
+
+def labels(model: Model, tokens: Sequence[int]) -> Labels:
+    """The phases of a conversation's positions. Raises InterventionError for a model without a chat template."""
+    if not model.chat_template.exists:
+        raise InterventionError(
+            f"{model.name} has no chat template, so its texts have no turns: steer in the phase prompt, generation "
+            "or all"
+        )
+    return Labels(model.turns.labels(tokens), model.turns.move)
 
 
 def read(
@@ -197,16 +260,36 @@ def _fill_mixed(
     return fork(cache, rows.spread(len(stems)))
 
 
+def resumed(
+    model: Model, tokens: Tokens, intervention: Intervention, cache: Cache, known: int, work: Work, more: int = 256
+) -> Batch:
+    """The batch of one prompt of which `cache` holds the first `known` tokens, under its (checked) intervention."""
+    steering = Steering([intervention], [len(tokens)])
+    cache = growing_by(cache_step(len(tokens) + more), cache)
+    if rest := tokens[known:-1]:
+        _read_into(model, cache, np.array([rest], np.int32), steering.edits, work, known)
+    return Batch(cache, mx.array([tokens[-1]]), np.array([len(tokens)]), steering)
+
+
 def advance(
-    model: Model, batch: Batch, tokens: mx.array, step: int, work: Work, watch: Edits | None = None
+    model: Model,
+    batch: Batch,
+    tokens: mx.array,
+    step: int | np.ndarray,
+    work: Work,
+    watch: Edits | None = None,
+    turns: Turns | None = None,
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
 
-    `watch` sees the stream at its layers after the steering there.
+    `step` is one number for all rows, or one each (B,).
+
+    `watch` sees the stream at its layers after the steering there. `turns` is the phase of each row's position, where
+    it is known.
     """
-    edits = batch.steering.edits(batch.lengths - 1 + step, 1)
+    edits = batch.steering.edits(batch.lengths - 1 + step, 1, turns)
     if watch:
         edits = behind(edits, watch)
     work.add(len(batch), 1)
-    with paced(model, len(batch), int(batch.lengths.max()) + step, range(len(model.taps) - 1)):
+    with paced(model, len(batch), int((batch.lengths + step).max()), range(len(model.taps) - 1)):
         return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

@@ -11,17 +11,23 @@ from steering_core.engine.steering import Steering
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import UNTOUCHED, Intervention
-from steering_core.interventions.operations import component
 from steering_core.models import Model
 from steering_core.models.taps import Edit, Edits, behind, looking
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
-    """A direction (D,) at a layer; its projection of a token is the stream's component along it, after all changes."""
+    """A direction (D,) at a layer; its projection of a token is the stream's component along it, after all changes.
+
+    Each is itself alone: two probes of one direction are two.
+    """
 
     layer: int
     direction: np.ndarray = field(repr=False)
+
+
+Seen = dict[Probe, mx.array]
+"""What each probe read in one pass, (B, T)."""
 
 
 class Watch:
@@ -29,31 +35,36 @@ class Watch:
 
     def __init__(self, model: Model, probes: Sequence[Probe]) -> None:
         width = model.identity.width
-        for probe in probes:
+        self._by_layer: dict[int, list[Probe]] = {}
+        for probe in dict.fromkeys(probes):
             model.checked_layers([probe.layer])
             if probe.direction.shape != (width,) or not np.isfinite(probe.direction).all() or not probe.direction.any():
                 raise InterventionError(
                     f"a probe at layer {probe.layer} must be a finite direction of width {width}, other than zero"
                 )
-        self._probes = list(probes)
-        self._by_layer: dict[int, list[int]] = {}
-        for i, probe in enumerate(probes):
-            self._by_layer.setdefault(probe.layer, []).append(i)
+            self._by_layer.setdefault(probe.layer, []).append(probe)
+        self._units = {layer: _units(members) for layer, members in self._by_layer.items()}
 
-    def look(self) -> tuple[Edits, dict[int, mx.array]]:
+    def look(self) -> tuple[Edits, Seen]:
         """Edits for one pass that only look, and the dict in which they leave each probe's components, (B, T)."""
-        seen: dict[int, mx.array] = {}
-        return {layer: self._edit(members, seen) for layer, members in self._by_layer.items()}, seen
+        seen: Seen = {}
+        return {layer: self._edit(layer, seen) for layer in self._by_layer}, seen
 
-    def _edit(self, members: list[int], seen: dict[int, mx.array]) -> Edit:
-        directions = [self._probes[i].direction.astype(np.float32) for i in members]
-        units = [mx.array(d / np.linalg.norm(d)) for d in directions]
+    def _edit(self, layer: int, seen: Seen) -> Edit:
+        members, units = self._by_layer[layer], self._units[layer]
 
         def look(h: mx.array) -> None:
-            for i, unit in zip(members, units, strict=True):
-                seen[i] = component(h, unit)[..., 0]
+            components = h.astype(mx.float32) @ units  # (B, T, D) @ (D, K) -> (B, T, K)
+            for k, probe in enumerate(members):
+                seen[probe] = components[..., k]
 
         return looking(look)
+
+
+def _units(probes: Sequence[Probe]) -> mx.array:
+    """The probes' directions at length 1, (D, K)."""
+    directions = np.stack([probe.direction.astype(np.float32) for probe in probes], axis=1)
+    return mx.array(directions / np.linalg.norm(directions, axis=0))
 
 
 def projections(
@@ -77,4 +88,4 @@ def projections(
     edited(model, mx.array([sequence]), model.new_cache(), behind(edits, looks))
     mx.eval(seen)
     work.add(1, len(sequence))
-    return np.array([np.array(seen[i])[0] for i in range(len(probes))], np.float32).reshape(len(probes), len(sequence))
+    return np.array([np.array(seen[probe])[0] for probe in probes], np.float32).reshape(len(probes), len(sequence))

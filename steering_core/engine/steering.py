@@ -17,6 +17,10 @@ Offsets = int | Sequence[int] | np.ndarray
 """The position at which a pass begins: one for all rows, or one each."""
 
 
+Turns = Sequence[str | None]
+"""The phase of each row's new position, one of `where.TURNS`; None where nobody knows better than its prompt says."""
+
+
 class Steering:
     """One intervention a row: `rows` (B) interventions and the prompt length of each row.
 
@@ -43,24 +47,33 @@ class Steering:
         """The steering of those rows alone."""
         return Steering([self._rows[r] for r in rows], [int(self._lengths[r]) for r in rows])
 
+    def __add__(self, other: "Steering") -> "Steering":
+        """The steering of both's rows."""
+        return Steering(self._rows + other._rows, np.concatenate([self._lengths, other._lengths]))
+
     @cached_property
     def layers(self) -> list[int]:
         """The layers at which anything is done or read."""
         conditions = [c.layer for slot in self._slots for c in slot.conditions()]
         return sorted({slot.layer for slot in self._slots}.union(conditions))
 
-    def edits(self, offset: Offsets, length: int) -> Edits:
+    @cached_property
+    def moves(self) -> bool:
+        """Whether what the model writes decides where anything acts."""
+        return any(slot.moves for slot in self._slots)
+
+    def edits(self, offset: Offsets, length: int, turns: Turns | None = None) -> Edits:
         """Each layer's edit for `length` positions from `offset`; layers at which nothing acts there are left out."""
         if not self._slots:
             return {}
         offsets = np.broadcast_to(np.asarray(offset), self._lengths.shape)
         step = int((offsets - self._lengths).min()) if length == 1 else -math.inf
-        settled = all(slot.settled <= step for slot in self._slots)
+        settled = not self.moves and all(slot.settled <= step for slot in self._slots)
         if settled and self._settled_edits is not None:
             return self._settled_edits
         edits: Edits = {}
         for place, slot in enumerate(self._slots):
-            edit = slot.edit_at(offsets, length, step)
+            edit = slot.edit_at(offsets, length, step, turns)
             if edit is not None:
                 self._attach(edits, place, slot, edit)
         if settled:
@@ -157,9 +170,14 @@ class _Slot:
                 layers.setdefault(group[0].condition.layer, set()).add(row)
         return layers
 
-    def edit_at(self, offsets: np.ndarray, length: int, step: float) -> Edit | None:
+    @cached_property
+    def moves(self) -> bool:
+        """Whether what the model writes decides where its changes act."""
+        return any(change.where.moves for group in self.changes.values() for change in group)
+
+    def edit_at(self, offsets: np.ndarray, length: int, step: float, turns: Turns | None) -> Edit | None:
         """The edit for `length` positions from each row's offset; None where nothing acts."""
-        weights = self._weights(offsets, length)  # (B, T or 1, K)
+        weights = self._weights(offsets, length, turns)  # (B, T or 1, K)
         if not weights.any():
             return None
         key = (weights.tobytes(), weights.shape[1])
@@ -169,17 +187,17 @@ class _Slot:
             self._made[key] = self._edit(weights)
         return self._made[key]
 
-    def _weights(self, offsets: np.ndarray, length: int) -> np.ndarray:
+    def _weights(self, offsets: np.ndarray, length: int, turns: Turns | None) -> np.ndarray:
         """Strength of each change at each position, (B, T, K); T is 1 where it is the same at every position."""
         deepest = max(map(len, self.changes.values()))
         weights = np.zeros((len(self.lengths), length, deepest), np.float32)
-        known: dict[tuple[object, int, int], np.ndarray] = {}
+        known: dict[tuple[object, int, int, str | None], np.ndarray] = {}
         for row, group in self.changes.items():
-            offset, prompt_length = int(offsets[row]), int(self.lengths[row])
+            offset, prompt_length, turn = int(offsets[row]), int(self.lengths[row]), turns[row] if turns else None
             for k, change in enumerate(group):
-                key = (change.where, offset, prompt_length)
+                key = (change.where, offset, prompt_length, turn)
                 if key not in known:
-                    known[key] = change.where.gate(np.arange(offset, offset + length), prompt_length)
+                    known[key] = change.where.gate(np.arange(offset, offset + length), prompt_length, turn)
                 weights[row, :, k] = known[key]
         return weights[:, :1] if (weights == weights[:, :1]).all() else weights
 

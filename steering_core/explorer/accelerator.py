@@ -1,69 +1,29 @@
 """`Accelerator`: the one thread that owns every model, and what waits for it.
 
-MLX evaluates nothing across threads, and one device serves all tabs. So requests wait in a fair queue; up to `STREAMS`
-run at once, a token of each in turn, and those that wait for the same model and sampling start as one batch, in which
-every row is what it would be alone. What nobody waits for any more is dropped, before it starts or in the middle.
+MLX evaluates nothing across threads, and one device serves all tabs. So requests wait in a fair queue. Those of one
+model are decoded as one batch (`batches`), which they join between two tokens and leave when they are done; every row
+is what it would be alone. Up to `MODELS` take turns. What nobody waits for any more is dropped, before it starts or in
+the middle.
 """
 
-import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from steering_core.engine.probes import Probe
-from steering_core.engine.sampling import Request, Stream, Token, stream
+from steering_core.engine.prefixes import Prefixes
+from steering_core.explorer.batches import Batch, Event, Texts
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import Busy, FairQueue
-from steering_core.foundation.errors import SteerflowError
 from steering_core.models import Model
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-STREAMS = 2  # that take turns on the device
+MODELS = 2  # that take turns on the device
+ROWS = 64  # of one model under way; requests beyond wait
 WAITING = 64  # requests; more are refused
 _BUSY = f"{WAITING} requests wait for the accelerator already: try again in a moment"
-
-Event = dict[str, Any]
-"""queued (position), start (about), token (row, text, projections, finish), done (seconds), or error (message)."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a request wants sampled; `about` goes out with its start."""
-
-    requests: Sequence[Request]
-    probes: Sequence[Probe] = ()
-    about: Event = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a request's texts are drawn. Requests of one model that agree in `batch` may run together."""
-
-    model: str
-    max_tokens: int
-    temperature: float
-    stop: tuple[str, ...] = ()
-
-    @property
-    def batch(self) -> tuple[Any, ...]:
-        """What must be the same in all rows of a batch."""
-        return (self.model, self.temperature, self.stop)
-
-
-@dataclass(eq=False)
-class Texts:
-    """A request for texts: `rows` is asked on the accelerator's thread, `tell` hears every event there."""
-
-    sampling: Sampling
-    rows: Callable[[Model], Rows]
-    tell: Callable[[Event], object]
-    cancelled: bool = False
-    position: int | None = None
 
 
 @dataclass(eq=False)
@@ -81,7 +41,8 @@ class Accelerator:
     def __init__(self, models: OpenModels) -> None:
         self.models = models
         self._queue: FairQueue[Texts | Call] = FairQueue(WAITING)
-        self._running: list[_Batch] = []
+        self._running: list[Batch] = []
+        self._prefixes: dict[str, Prefixes] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="accelerator", daemon=True)
@@ -144,30 +105,30 @@ class Accelerator:
                     self._running.remove(batch)
         for batch in self._running:
             batch.close()
+        self._prefixes.clear()
         self.models.close()
 
-    def _next(self) -> Iterator[Call | list[Texts]]:
-        """What may begin now; waits for it where nothing runs."""
+    def _next(self) -> list[Call | Texts]:
+        """What may begin now, a call alone; waits for it where nothing runs."""
         with self._changed:
             while not self._running and not len(self._queue) and not self._stopping:
                 self._changed.wait()
-            free = STREAMS - len(self._running)
-            found: Call | list[Texts] | None = None
-            job = self._queue.take(lambda job: isinstance(job, Call) or free > 0)
-            if isinstance(job, Call):
-                found = job
-            elif job is not None:
-                found = [job]
-                while other := self._queue.take(lambda other: _may_join(other, job)):
-                    found.append(other)  # type: ignore[arg-type]  # _may_join lets Texts through alone
+            found: list[Call | Texts] = []
+            coming: dict[str, int] = {batch.model: batch.rows for batch in self._running}
+            while job := self._queue.take(lambda job: isinstance(job, Call) or _has_room(job, coming)):
+                found.append(job)
+                if isinstance(job, Call):
+                    break
+                coming[job.sampling.model] = coming.get(job.sampling.model, 0) + 1
             self._tell_positions()
-        if found is not None:
-            yield found
+        return found
 
-    def _begin(self, job: Call | list[Texts]) -> None:
-        if isinstance(job, list):
-            batch = _Batch(job, self._open)
-            if batch.rows:
+    def _begin(self, job: Call | Texts) -> None:
+        if isinstance(job, Texts):
+            batch = next((batch for batch in self._running if batch.model == job.sampling.model), None)
+            batch = batch or Batch(job.sampling.model, self._open, self._prefixes_of)
+            batch.add(job)
+            if batch.rows and batch not in self._running:
                 self._running.append(batch)
         elif job.result.set_running_or_notify_cancel():
             try:
@@ -176,121 +137,18 @@ class Accelerator:
                 job.result.set_exception(error)
 
     def _open(self, name: str) -> Model:
-        return self.models.open(name, {batch.model for batch in self._running})
+        model = self.models.open(name, {batch.model for batch in self._running})
+        for closed in self._prefixes.keys() - set(self.models.loaded()):
+            del self._prefixes[closed]
+        return model
+
+    def _prefixes_of(self, model: Model) -> Prefixes:
+        if model.name not in self._prefixes:
+            self._prefixes[model.name] = Prefixes(model)
+        return self._prefixes[model.name]
 
 
-def _may_join(other: Texts | Call, first: Texts) -> bool:
-    return isinstance(other, Texts) and other.sampling.batch == first.sampling.batch
-
-
-@dataclass
-class _Member:
-    """A request in a batch, and which rows and probes of it are its own."""
-
-    texts: Texts
-    rows: range
-    probes: range
-    unfinished: set[int]
-    drawn: dict[int, int] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
-
-
-class _Batch:
-    """Requests that are sampled together."""
-
-    def __init__(self, jobs: Sequence[Texts], open_model: Callable[[str], Model]) -> None:
-        self._members: list[_Member] = []
-        self._stream: Stream | None = None
-        requests: list[Request] = []
-        probes: list[Probe] = []
-        sampling = jobs[0].sampling
-        self.model = sampling.model
-        for job in jobs:
-            with _told(job):
-                model = open_model(sampling.model)
-                wanted = job.rows(model)
-                own = range(len(requests), len(requests) + len(wanted.requests))
-                seen = range(len(probes), len(probes) + len(wanted.probes))
-                stream(model, wanted.requests, 1, probes=wanted.probes).close()  # raises for what does not fit
-                requests += [replace(r, max_tokens=job.sampling.max_tokens) for r in wanted.requests]
-                probes += wanted.probes
-                self._members.append(_Member(job, own, seen, set(own)))
-                job.tell({"event": "start", **wanted.about})
-        if self._members:
-            longest = max(member.texts.sampling.max_tokens for member in self._members)
-            self._stream = stream(model, requests, longest, sampling.temperature, sampling.stop, probes)
-
-    @property
-    def rows(self) -> int:
-        """How many rows still grow."""
-        return sum(len(member.unfinished) for member in self._members)
-
-    def step(self) -> bool:
-        """About a token of every row; whether there is more to come."""
-        assert self._stream is not None, "a batch without members is not run"
-        try:
-            for member in [m for m in self._members if m.texts.cancelled]:
-                self._drop(member)
-            for _ in range(self.rows):
-                token = next(self._stream, None)
-                if token is None:
-                    break
-                self._hand_on(token)
-        except Exception as error:  # noqa: BLE001  (everybody in the batch is told, and it is logged)
-            self._fail(error)
-        if not self.rows:
-            self.close()
-        return self.rows > 0
-
-    def close(self) -> None:
-        """Free what the batch holds."""
-        if self._stream:
-            self._stream.close()
-
-    def _hand_on(self, token: Token) -> None:
-        member = next((m for m in self._members if token.row in m.unfinished), None)
-        if member is None:
-            return
-        member.drawn[token.row] = member.drawn.get(token.row, 0) + 1
-        own = token.projections[member.probes.start : member.probes.stop]
-        row = token.row - member.rows.start
-        event = {"event": "token", "row": row, "text": token.text, "projections": own, "finish": token.finish}
-        member.texts.tell(event)
-        if token.finish:
-            member.unfinished.discard(token.row)
-        if not member.unfinished:
-            self._members.remove(member)
-            drawn = [member.drawn[row] for row in member.rows]
-            member.texts.tell({"event": "done", "tokens": drawn, "seconds": time.perf_counter() - member.started})
-
-    def _drop(self, member: _Member) -> None:
-        self._members.remove(member)
-        for row in member.unfinished:
-            if self._stream:
-                self._stream.cancel(row)
-
-    def _fail(self, error: Exception) -> None:
-        for member in self._members:
-            with _told(member.texts):
-                raise error
-        self._members.clear()
-
-
-class _told:  # noqa: N801  (reads as the statement that it is)
-    """Tell a request of what goes wrong inside the `with`, and go on."""
-
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> bool:
-        if error is None or not isinstance(error, Exception):
-            return False
-        message = str(error)
-        if not isinstance(error, SteerflowError):
-            log.error("a request failed", exc_info=error)
-            message = "something went wrong here; the server's log has the details"
-        self._texts.tell({"event": "error", "message": message, "type": type(error).__name__})
-        return True
+def _has_room(texts: Texts, running: dict[str, int]) -> bool:
+    """Whether a request may begin beside so many rows of each model that runs."""
+    model = texts.sampling.model
+    return running[model] < ROWS if model in running else len(running) < MODELS

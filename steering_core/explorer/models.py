@@ -35,15 +35,19 @@ class OpenModels:
         names = dict.fromkeys([*self._told, *stored, *EMBEDDED])
         return {name: stored.get(name, {"name": name}) for name in names}
 
+    def check(self, name: str) -> None:
+        """Raise ModelNotFound for a model that a request may not name."""
+        known = self.known()
+        if name not in known:
+            raise ModelNotFound(f"there is no model {name!r} here: {did_you_mean(name, known)}")
+
     def open(self, name: str, in_use: Collection[str] = ()) -> Model:
         """The model `name`, loaded when it is used; another gives way, but none that is `in_use`.
 
         For the accelerator's thread alone. Raises ModelNotFound.
         """
         if name not in self._open:
-            known = self.known()
-            if name not in known:
-                raise ModelNotFound(f"there is no model {name!r} here: {did_you_mean(name, known)}")
+            self.check(name)
             idle = [other for other in self._open if other not in in_use]
             for other in idle[: max(0, len(self._open) + 1 - LOADED)]:
                 self._open.pop(other).close()

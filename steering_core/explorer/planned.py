@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
-from steering_core.explorer.accelerator import Rows, Sampling
+from steering_core.explorer.batches import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
 from steering_core.explorer.fields import Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
@@ -22,7 +22,7 @@ from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
 from steering_core.vectors import library
-from steering_core.vectors.resolve import resolved
+from steering_core.vectors.resolve import Find, resolved
 from steering_core.vectors.vector import Vector
 
 MAX_VECTORS = 8
@@ -120,17 +120,17 @@ class Plan:
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
-def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> Plan:
-    """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone."""
+def planned(model: Model, store: Store, drafts: Drafts, steering: Steering, named: Find | None = None) -> Plan:
+    """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone.
 
-    def find(name: str) -> Vector:
-        return named_vector(model, store, drafts, name)
-
+    `named` looks vectors up, where somebody keeps them; otherwise the drafts and the store are asked.
+    """
+    find = named or (lambda name: named_vector(model, store, drafts, name))
     n_layers = model.identity.n_layers
     applied: list[Applied] = []
     clauses: list[Clause] = []
     for place, use in enumerate(steering.vectors):
-        vectors = _vectors(model, store, drafts, use)
+        vectors = _vectors(model, drafts, use, find)
         found = _clauses(use, vectors, steering.phase)
         changes = resolved(Expression(found), find, n_layers).changes
         applied += [Applied(place, v, change) for v, change in zip(vectors, changes, strict=True)]
@@ -144,11 +144,11 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: Steering) -> P
     return Plan(tuple(applied), intervention, expression)
 
 
-def _vectors(model: Model, store: Store, drafts: Drafts, use: VectorUse) -> list[Vector]:
+def _vectors(model: Model, drafts: Drafts, use: VectorUse, find: Find) -> list[Vector]:
     if use.contrast is not None:
         vectors = drafts.of(model, use.contrast)
         return [vectors[layer] for layer in model.checked_layers(list(use.layers or ()))]
-    return [named_vector(model, store, drafts, use.vector or "")]
+    return [find(use.vector or "")]
 
 
 def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import Depends, Request
 
-from steering_core.explorer.accelerator import Accelerator, Event, Rows, Sampling, Texts
+from steering_core.explorer.accelerator import Accelerator
 from steering_core.explorer.ask import Ask
+from steering_core.explorer.batches import Event, Rows, Sampling, Texts
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.kept import Kept
 from steering_core.foundation.json_values import plain

@@ -3,6 +3,7 @@
     SteerflowError
     ├── SpecError            a spec (YAML) that cannot be run; carries every fault at once
     ├── SamplingError        texts that cannot be drawn in that way
+    │   └── GrammarError     a form of answers (JSON, a schema) that a model's texts cannot be held to
     ├── ConceptError         a concept file that cannot be read or used
     ├── ModelError
     │   ├── ModelNotFound    no such embedded model, folder or hub repository
@@ -53,6 +54,10 @@ class SpecError(SteerflowError):
 
 class SamplingError(SteerflowError):
     """Texts cannot be drawn in that way."""
+
+
+class GrammarError(SamplingError):
+    """A form of answers that cannot be followed: a JSON schema, or a tokenizer that no grammar can read."""
 
 
 class ConceptError(SteerflowError):

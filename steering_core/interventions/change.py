@@ -8,7 +8,7 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.where import PHASES, Phase, Where
+from steering_core.interventions.where import PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
@@ -18,13 +18,16 @@ SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
 class Condition:
     """Act only at tokens whose residual stream has a component along `direction` (D,) above (or below) `threshold`.
 
-    It is read at `layer` before that layer's changes, at each token by itself. After Lee et al. 2024 (CAST).
+    It is read at `layer` before that layer's changes, at each token by itself. After Lee et al. 2024 (CAST). With
+    `over` prompt it is asked once, of the mean over the user's last turn (over the whole prompt, where it has no turns)
+    as the untouched model reads it: the change then acts everywhere or nowhere (`engine.forward.checked`).
     """
 
     layer: int
     direction: np.ndarray = field(repr=False)
     threshold: float
     above: bool = True
+    over: Over = "token"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
     formality[12..16]                               each layer's own vector; formality @layers(12..16) is one at all
     between(formal, casual, 0.3)                    the vector three tenths of the way from one to the other
     formality @span("the weather") @when(anger > 2) at those tokens of the prompt, where another direction is seen
+    formality @response @when(gate(anger), prompt)  in answers to prompts that are angry by anger's fitted threshold
 
 A vector goes by any name that the library knows (`vectors.library`). Without a phase a change acts in `generation`, or
 wherever `@positions`, `@last` and `@span` say. `@first(20)` and `@decay(0.9)` are schedules over the generated tokens.
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from steering_core.interventions.declarations import ABLATE, ADD
-from steering_core.interventions.where import CONSTANT, Phase, Schedule
+from steering_core.interventions.where import CONSTANT, Over, Phase, Schedule
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,21 @@ class Term:
 
 @dataclass(frozen=True)
 class When:
-    """A condition: the component along a vector's direction above or below a threshold."""
+    """A condition: the component along a vector's direction above or below a threshold, or above its gate's (None).
+
+    It is asked token by token, or once of the prompt's mean.
+    """
 
     vector: VectorName
-    threshold: Amount
+    threshold: Amount | None
     above: bool = True
+    over: Over = "token"
 
     def __str__(self) -> str:
-        return f"@when({self.vector} {'>' if self.above else '<'} {self.threshold})"
+        asked = f"{self.vector} {'>' if self.above else '<'} {self.threshold}"
+        if self.threshold is None:
+            asked = f"gate({self.vector})"
+        return f"@when({asked}{', prompt' * (self.over == 'prompt')})"
 
 
 @dataclass(frozen=True)

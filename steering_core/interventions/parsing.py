@@ -163,8 +163,17 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return 0, "layers", parts[0]
 
     def when(self, parts: list[Any]) -> tuple[int, str, Any]:
-        name, compared, threshold = parts
-        return name.start_pos, "when", When(VectorName(str(name), (), name.start_pos), threshold, compared == ">")
+        name, compared, threshold, over = parts
+        vector = VectorName(str(name), (), name.start_pos)
+        return name.start_pos, "when", When(vector, threshold, compared == ">", "prompt" if over else "token")
+
+    def gated(self, parts: list[Any]) -> tuple[int, str, Any]:
+        _, name, over = parts
+        return (
+            name.start_pos,
+            "when",
+            When(VectorName(str(name), (), name.start_pos), None, over="prompt" if over else "token"),
+        )
 
 
 def _amount(token: Token) -> Amount:
@@ -197,10 +206,12 @@ _SHOWN = {
     "INTEGER": "a whole number",
     "LAYER": "a layer",
     "TEXT": 'a text in "quotes"',
-    "PHASE": "all, prompt or generation",
+    "PHASE": "all, prompt, generation, response, thinking, tool, system or user",
     "PLUS": "+",
     "MINUS": "-",
     "COMPARED": "> or <",
+    "GATE": "gate(",
+    "OVER": ", prompt",
     "BETWEEN": "between(",
     "SEMICOLON": ";",
     "BANG": "!",

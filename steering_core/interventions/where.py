@@ -8,8 +8,13 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError
 
-Phase = Literal["all", "prompt", "generation"]
-PHASES: tuple[Phase, ...] = ("all", "prompt", "generation")
+Phase = Literal["all", "prompt", "generation", "response", "thinking", "tool", "system", "user"]
+PHASES: tuple[Phase, ...] = ("all", "prompt", "generation", "response", "thinking", "tool", "system", "user")
+TURNS: frozenset[Phase] = frozenset(("response", "thinking", "tool", "system", "user"))
+"""Phases that the chat template's own markers tell (`models.turns`)."""
+
+Over = Literal["token", "prompt"]
+"""Of what a condition is asked: of each token by itself, or once, of the mean over the prompt."""
 
 ScheduleKind = Literal["constant", "first", "decay"]
 
@@ -45,6 +50,18 @@ class Schedule:
 CONSTANT = Schedule()
 
 
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The phase of `TURNS`, or None, of each of a conversation's first positions.
+
+    Where the model writes on, positions behind them are in the last one's phase, unless whoever draws tokens knows
+    better: `move` says whether that can change.
+    """
+
+    phases: tuple[str | None, ...]
+    move: bool
+
+
 @dataclass(frozen=True)
 class Where:
     """The token positions at which a change acts: in a phase, and among `positions` or a `span` where one is given.
@@ -53,15 +70,28 @@ class Where:
     token, and everything after it (as CAA steers); `all` is both. `positions` count from 0, negative ones from the end
     of the prompt (-1 is its last token). `span` is a piece of the prompt's text, all tokens of all its occurrences;
     `spans.located` turns it into positions before anything runs.
+
+    The phases of `TURNS` are told by a conversation's `labels`, which `turns.labelled` finds before anything runs:
+    `user` and `system` are those turns' own tokens, and `response`, `thinking` and `tool` the positions whose outputs
+    make the model's answer, its thoughts, and its calls of tools, in this turn and in earlier ones.
     """
 
     phase: Phase = "all"
     positions: tuple[int, ...] | None = None
     span: str | None = None
     schedule: Schedule = CONSTANT
+    labels: Labels | None = None
 
-    def gate(self, positions: np.ndarray, prompt_length: int) -> np.ndarray:
-        """The strength at absolute `positions`, (T,) -> (T,) float32: 0 where the change does not act."""
+    @property
+    def moves(self) -> bool:
+        """Whether what the model writes decides where the change acts."""
+        return self.phase in TURNS and self.labels is not None and self.labels.move
+
+    def gate(self, positions: np.ndarray, prompt_length: int, turn: str | None = None) -> np.ndarray:
+        """The strength at absolute `positions`, (T,) -> (T,) float32: 0 where the change does not act.
+
+        `turn` is the phase of positions behind the labelled ones, where it is known.
+        """
         if self.span is not None:
             raise InterventionError(f"the span {self.span!r} is not located yet: see spans.located")
         acts = np.ones(positions.shape, bool)
@@ -69,6 +99,8 @@ class Where:
             acts = positions < prompt_length
         elif self.phase == "generation":
             acts = positions >= prompt_length - 1
+        elif self.phase in TURNS:
+            acts = self._in_turn(positions, turn)
         if self.positions is not None:
             acts = acts & np.isin(positions, self._absolute(prompt_length))
         weights: np.ndarray = acts * self.schedule.weights(positions - (prompt_length - 1))
@@ -77,13 +109,16 @@ class Where:
     def first(self, prompt_length: int) -> float:
         """The first position at which the change acts; infinite where there is none."""
         first = prompt_length - 1 if self.phase == "generation" else 0
+        if self.phase in TURNS:
+            within = np.flatnonzero(self._in_turn(np.arange(prompt_length), None))
+            first = int(within[0]) if len(within) else prompt_length
         if self.positions is not None:
             return min((p for p in self._absolute(prompt_length) if p >= first), default=math.inf)
         return first
 
     def settled(self, prompt_length: int) -> float:
         """The position from which the strength stays the same for ever; infinite where it never does."""
-        ends = [prompt_length - 1]
+        ends = [prompt_length if self.phase in TURNS else prompt_length - 1]
         if self.phase == "prompt":
             ends = [prompt_length]
         elif self.schedule.kind == "decay":
@@ -110,6 +145,14 @@ class Where:
             raise InterventionError(
                 f"position {outside[0]} is before the prompt's beginning: it has {prompt_length} tokens"
             )
+
+    def _in_turn(self, positions: np.ndarray, turn: str | None) -> np.ndarray:
+        """Which positions are in the phase, (T,) bool."""
+        if self.labels is None:
+            raise InterventionError(f"the phase {self.phase} is not labelled yet: see turns.labelled")
+        phases = self.labels.phases
+        behind = phases[-1] if turn is None else turn
+        return np.array([(phases[p] if p < len(phases) else behind) == self.phase for p in positions.tolist()], bool)
 
     def _absolute(self, prompt_length: int) -> list[int]:
         return [p if p >= 0 else p + prompt_length for p in self.positions or ()]

@@ -68,7 +68,17 @@ class ChatTemplate:
         """Whether the template has a place for a system message; Gemma 2's refuses one, others leave it out."""
         mark = _MARKS[0]
         try:
-            return mark in self._rendered([{"role": "system", "content": mark}, {"role": "user", "content": "a"}])
+            return mark in self.rendered([{"role": "system", "content": mark}, {"role": "user", "content": "a"}])
+        except TemplateError:
+            return False
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes down the tools that it is given; many leave them out."""
+        tool = {"type": "function", "function": {"name": _MARKS[0], "description": "a", "parameters": {}}}
+        given = ChatTemplate(self._tokenizer, self._name, {**self._given, "tools": [tool]})
+        try:
+            return _MARKS[0] in given.rendered([{"role": "user", "content": "a"}])
         except TemplateError:
             return False
 
@@ -86,7 +96,7 @@ class ChatTemplate:
         there, and with the thought closed that it opens.
         """
         messages = self._placed(messages)
-        prompt = self._rendered(messages)
+        prompt = self.rendered(messages)
         if self._thinks:
             return prompt
         before = self._before_answer(messages)
@@ -102,7 +112,7 @@ class ChatTemplate:
         messages = self._placed(messages)
         mark = next(mark for mark in _MARKS if mark not in (answer.strip()[:1], answer.strip()[-1:]))
         before, behind = self._around(messages, mark)
-        whole = self._rendered([*messages, {"role": "assistant", "content": answer}], answered=True)
+        whole = self.rendered([*messages, {"role": "assistant", "content": answer}], answered=True)
         begin = _common(whole, before + mark + behind)
         end = len(whole) - _common(whole[begin:][::-1], (mark + behind)[::-1])
         if begin >= end:
@@ -137,7 +147,7 @@ class ChatTemplate:
         """What ends a thought that the template's prompt for an answer leaves open; nothing where it leaves none."""
         if not any(begins in prompt for begins, _ in _THOUGHTS):
             return ""
-        asking = prompt[_common(prompt, self._rendered(messages, answered=True)) :]
+        asking = prompt[_common(prompt, self.rendered(messages, answered=True)) :]
         for begins, ends in _THOUGHTS:
             opened = asking.rfind(begins)
             if opened >= 0 and ends.strip() not in asking[opened:]:
@@ -146,7 +156,7 @@ class ChatTemplate:
 
     def _around(self, messages: Messages, mark: str = _MARKS[0]) -> tuple[str, str]:
         """The whole conversation's text before and behind the answer to `messages`, for which `mark` stands."""
-        whole = self._rendered([*messages, {"role": "assistant", "content": mark}], answered=True)
+        whole = self.rendered([*messages, {"role": "assistant", "content": mark}], answered=True)
         before, found, behind = whole.rpartition(mark)
         if not found:
             raise TemplateError(
@@ -162,8 +172,8 @@ class ChatTemplate:
             known = f"it has {', '.join(own)}" if isinstance(own, dict) else "it has one without a name"
             raise TemplateError(f"{self._name} has no chat template {str(wanted)[:60]!r}: {known}")
 
-    def _rendered(self, messages: Messages, answered: bool = False) -> str:
-        """The template's text. Raises TemplateError with the template's own words."""
+    def rendered(self, messages: Messages, answered: bool = False) -> str:
+        """The template's text, ready for an answer unless `answered`. Raises TemplateError with its own words."""
         self._check_name()
         try:
             from steering_core.models.template_clock import at  # loads transformers: only where text is rendered

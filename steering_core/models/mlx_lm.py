@@ -38,7 +38,8 @@ with _open_file_limit_kept():
     from mlx.utils import tree_flatten
     from mlx_lm.convert import convert
     from mlx_lm.models import activations, base, gemma2
-    from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, make_prompt_cache
+    from mlx_lm.models.cache import BatchKVCache, ConcatenateKVCache, LRUPromptCache, make_prompt_cache
+    from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p, make_logits_processors
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 
@@ -232,6 +233,31 @@ def new_mixed_cache(network: nn.Module, lengths: Sequence[int]) -> list[Any]:
     return mixed
 
 
+def tool_text(tokenizer: TokenizerWrapper) -> Any:
+    """mlx-lm's machine that tells a tool call's text from the rest of an answer, at its beginning."""
+    from mlx_lm.generate import TextStateMachine  # loads much, for tools alone
+
+    transitions = {"normal": [(tokenizer.tool_call_start, "tool")]}
+    if tokenizer.tool_call_end:  # some calls end with the text
+        transitions["tool"] = [(tokenizer.tool_call_end, "normal")]
+    return TextStateMachine(transitions).make_state("normal")
+
+
+def split_tool_text(state: Any, text: str) -> tuple[Any, list[tuple[str, str]]]:
+    """The machine behind `text`, and the pieces of it that are certain: (normal or tool, text)."""
+    from mlx_lm.generate import TextStateMachine
+
+    return TextStateMachine.split(state, text)
+
+
+def rest_of_tool_text(state: Any) -> tuple[str, str]:
+    """What the machine still holds back at an answer's end: (normal or tool, text)."""
+    from mlx_lm.generate import TextStateMachine
+
+    _, text, name = TextStateMachine.flush(state)
+    return name, text
+
+
 def architecture(network: nn.Module) -> str:
     """The name of mlx-lm's module for the network: several model types may share one."""
     return type(network).__module__.rpartition(".")[2]
@@ -254,18 +280,26 @@ def architecture_in(folder: Path) -> str:
 
 __all__ = [
     "ConcatenateKVCache",
+    "LRUPromptCache",
     "TokenizerWrapper",
     "apply_adapter",
+    "apply_min_p",
+    "apply_top_k",
+    "apply_top_p",
     "architecture",
     "architecture_in",
     "lazy_network",
     "load_tokenizer",
+    "make_logits_processors",
     "named_weights",
     "new_cache",
     "new_mixed_cache",
     "parameter_shapes",
     "quantise_folder",
+    "rest_of_tool_text",
+    "split_tool_text",
     "stored_network",
+    "tool_text",
     "write_config",
     "write_weights",
 ]

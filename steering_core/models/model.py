@@ -23,6 +23,7 @@ from steering_core.models.identity import ModelIdentity, Shape, identify
 from steering_core.models.raw_text import RawText
 from steering_core.models.reading import reading_key, tokenizer_key
 from steering_core.models.taps import Taps
+from steering_core.models.turns import Turns
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper
@@ -122,6 +123,11 @@ class Model:
     def chat_template(self) -> ChatTemplate:
         """What turns conversations into tokens."""
         return ChatTemplate(self.tokenizer, self.name, self._template)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """Whose tokens a conversation's are."""
+        return Turns(self.chat_template, self.tokenizer, self.text)
 
     @cached_property
     def raw_text(self) -> RawText:

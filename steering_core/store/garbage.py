@@ -59,6 +59,7 @@ class _Rule:
 _RULES = (  # those that are referred to come after those that refer to them
     _Rule("vectors", "removed, and in no evaluated cell", ("vector_id",), "SELECT vector_id FROM kept_vectors"),
     _Rule("qualities", "their vector is gone", ("vector_id",), "SELECT vector_id FROM kept_vectors"),
+    _Rule("gates", "their vector is gone", ("vector_id",), "SELECT vector_id FROM kept_vectors"),
     _Rule(
         "projections",
         "their vector or text is gone",

@@ -8,7 +8,7 @@ import numpy as np
 from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorError
 from steering_core.interventions.change import Change, Condition, Intervention
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName
+from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.parsing import fault_at, parse
 from steering_core.interventions.where import Where
 from steering_core.vectors.vector import Vector
@@ -84,10 +84,16 @@ class _Lookup:
     def keyed(self, clause: Clause) -> list[Clause]:
         """The same clause with its vectors by key: one for add, else one for each layer of the blend."""
         columns = [[replace(term, vector=vector) for vector in self._keys(term.vector)] for term in clause.terms]
-        when = clause.when and replace(clause.when, vector=self._key(clause.when.vector.name, clause.when.vector))
+        when = clause.when and self._keyed_condition(clause.when)
         if clause.operation == ADD.name:
             return [replace(clause, terms=tuple(term for column in columns for term in column), when=when)]
         return [replace(clause, terms=row, when=when) for row in zip(*columns, strict=True)]
+
+    def _keyed_condition(self, when: When) -> When:
+        """The same with the vector's key, and with a gate's threshold as it is now: it may be fitted anew."""
+        key = self._key(when.vector.name, when.vector)
+        threshold = Amount(self._gate(when.vector.name, when)) if when.threshold is None else when.threshold
+        return replace(when, vector=key, threshold=threshold)
 
     def _keys(self, vector: VectorName | Between) -> list[VectorName] | list[Between]:
         if isinstance(vector, Between):
@@ -154,8 +160,20 @@ class _Lookup:
             return None
         (seen,) = self._named(clause.when.vector)
         threshold = clause.when.threshold
+        if threshold is None:
+            value = self._gate(clause.when.vector.name, clause.when)
+            return Condition(seen.layer, seen.values, value, True, clause.when.over)
         value = threshold.value / 100 * seen.residual_norm if threshold.percent else threshold.value
-        return Condition(seen.layer, seen.values, value, clause.when.above)
+        return Condition(seen.layer, seen.values, value, clause.when.above, clause.when.over)
+
+    def _gate(self, name: str, when: When) -> float:
+        """The vector's fitted threshold, over what the condition is asked of. Raises InterventionError for none."""
+        gates = self._found(name, when.vector).gates
+        over = "mean" if when.over == "prompt" else "token"
+        if over not in gates:
+            what = f"{name!r} has no gate: fit one with `steer vectors gate {name}`, or say a threshold, {name} > 2"
+            raise InterventionError(fault_at(self.text, when.vector.column, what))
+        return gates[over]
 
 
 def _names(named: VectorName) -> list[str]:

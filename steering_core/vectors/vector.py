@@ -43,6 +43,7 @@ class Vector:
     position: str = "last"
     n_pairs: int = 0
     lineage: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    gates: dict[str, float] = field(default_factory=dict, repr=False, compare=False)  # threshold over mean, over token
 
     @property
     def norm(self) -> float:
@@ -131,7 +132,11 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
         "LEFT JOIN raw.models m USING (model_id)",
         wanted=wanted,
     )
+    gates = store.rows("SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)", wanted=wanted)
     found = {row["vector_id"]: _vector(row) for row in rows}
+    for gate in gates:
+        if gate["vector_id"] in found:
+            found[gate["vector_id"]].gates[gate["over"]] = gate["threshold"]
     if missing := [i for i in vector_ids if i not in found]:
         raise VectorNotFound(f"the store has no vector {missing[0]}: run the spec that derives it again")
     return [found[vector_id] for vector_id in vector_ids]

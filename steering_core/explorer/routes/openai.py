@@ -9,226 +9,157 @@ client.chat.completions.create(
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.accelerator import Event, Rows, Sampling
-from steering_core.explorer.fields import Flag, ModelName, Real, Whole
-from steering_core.explorer.planned import MAX_TEXT, MAX_TOKENS, Steering, planned
+from steering_core.explorer.batches import Event, Rows, Sampling
+from steering_core.explorer.openai.answer import Answer
+from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
+from steering_core.explorer.openai.forms import Chat, Form, Plain, error
+from steering_core.explorer.openai.names import listed, steered_name
+from steering_core.explorer.planned import Steering, named_vector, planned
 from steering_core.explorer.sse import event_stream
-from steering_core.explorer.state import Here, sampled
+from steering_core.explorer.state import Explorer, Here, rows_of, sampled
+from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.prompts import Prompt, conversation, prompt
-from steering_core.spec import TemplateArguments
+from steering_core.monitors.conversation import Watched
+from steering_core.monitors.gates import gates_of
+from steering_core.prompts import Prompt, conversation, given_tokens, prompt
+from steering_core.store.queries import named_query
+from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
-MAX_CHOICES = 16
-MAX_MESSAGES = 200
-FINISH = {"stop": "stop", "length": "length", "diverged": "content_filter"}
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
-
-
-class Part(BaseModel):
-    """A piece of a message; text alone is understood."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(max_length=50)]
-
-    def plain(self) -> dict[str, str]:
-        """The message as chat templates want it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
-
-
-class Completion(BaseModel):
-    """What both endpoints take. Fields that change nothing here (user, metadata, …) are let through unread."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    model: ModelName
-    steering: Steering = Steering()
-    max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
-    temperature: Annotated[Real, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    n: Annotated[Whole, Field(ge=1, le=MAX_CHOICES)] | None = None
-    stop: Annotated[str, Field(min_length=1, max_length=100)] | Annotated[list[str], Field(max_length=8)] | None = None
-    stream: Flag | None = None
-    stream_options: Annotated[dict[str, Any], Field(max_length=16)] | None = None
-    tools: Any = None
-    logprobs: Any = None
-    logit_bias: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    response_format: Any = None
-    echo: Flag | None = None
-
-    @field_validator("top_p")
-    @classmethod
-    def _whole(cls, top_p: float | None) -> float | None:
-        if top_p not in (None, 1):
-            raise ValueError("only 1 is possible: texts are drawn from the whole distribution")
-        return top_p
-
-    @field_validator("stop")
-    @classmethod
-    def _few(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(stop, list) and any(not 0 < len(text) <= 100 for text in stop):
-            raise ValueError("at most 8 strings of 1 to 100 characters")
-        return stop
-
-    @field_validator(
-        "tools", "logprobs", "logit_bias", "frequency_penalty", "presence_penalty", "response_format", "echo"
-    )
-    @classmethod
-    def _not_here(cls, value: Any) -> Any:
-        if value and value != {"type": "text"}:
-            raise ValueError("is not supported here")
-        return value
-
-    @property
-    def sampling(self) -> Sampling:
-        """How the texts are drawn; temperature 1 where none is given, as OpenAI has it."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        longest = self.max_completion_tokens or self.max_tokens or 256
-        return Sampling(self.model, longest, 1.0 if self.temperature is None else self.temperature, stop)
-
-
-class ChatCompletion(Completion):
-    """A conversation to go on with."""
-
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
-    chat_template_kwargs: TemplateArguments = {}
-
-
-class TextCompletion(Completion):
-    """A text to go on with."""
-
-    prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+UNREAD = "x-steerflow-ignored"  # the header that names fields which change nothing
+_NAMES = 20  # that it names
 
 
 @router.get("/models")
 def models(here: Here) -> dict[str, Any]:
-    """The models that a request may name."""
-    listed = [
-        {"id": n, "object": "model", "created": 0, "owned_by": "steerflow"} for n in here.accelerator.models.known()
-    ]
-    return {"object": "list", "data": listed}
+    """The models that a request may name, and each with each vector of its library."""
+    vectors = rows_of(here.ask.own(named_query("steered_models")))
+    names = listed(here.accelerator.models.known(), vectors)
+    return {"object": "list", "data": [_model(name) for name in names]}
+
+
+@router.get("/models/{name:path}")
+def model(name: str, here: Here) -> dict[str, Any]:
+    """One model; a client may ask whether it is there."""
+    found, _ = steered_name(name, here.accelerator.models.known(), Steering())
+    here.accelerator.models.check(found)
+    return _model(name)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "steerflow"}
 
 
 @router.post("/chat/completions", response_class=JSONResponse)
 async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response:
     """Go on with a conversation, steered."""
-    messages = [message.plain() for message in wanted.messages]
+    messages, tools = [message.plain() for message in wanted.messages], wanted.offered
 
-    def read(model: Model) -> Prompt:
-        return conversation(model, messages, wanted.chat_template_kwargs)
+    def read(model: Model) -> list[Prompt]:
+        return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
-    return await _complete(wanted, here, request, read, _Chat())
+    return await _complete(wanted, here, request, _Asked(read, Chat(), tools))
 
 
 @router.post("/completions", response_class=JSONResponse)
 async def completions(wanted: TextCompletion, here: Here, request: Request) -> Response:
-    """Go on with a text, steered."""
-    return await _complete(wanted, here, request, lambda model: prompt(model, wanted.prompt, chat=False), _Plain())
+    """Go on with a text or with several, steered."""
+
+    def read(model: Model) -> list[Prompt]:
+        return [
+            prompt(model, text, chat=False) if isinstance(text, str) else given_tokens(model, text)
+            for text in wanted.prompts
+        ]
+
+    return await _complete(wanted, here, request, _Asked(read, Plain(), echo=bool(wanted.echo)))
 
 
-class _Chat:
-    """The forms of a chat completion."""
+@dataclass(frozen=True)
+class _Asked:
+    """How a request's prompts are read, in which form it is answered, and what else it brings."""
 
-    id, whole, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def choice(self, text: str) -> dict[str, Any]:
-        return {"message": {"role": "assistant", "content": text}}
-
-    def delta(self, text: str, first: bool) -> dict[str, Any]:
-        return {"delta": {"role": "assistant", "content": text} if first else {"content": text}}
+    read: Callable[[Model], list[Prompt]]
+    form: Form
+    tools: Sequence[dict[str, Any]] = ()
+    echo: bool = False
 
 
-class _Plain:
-    """The forms of a text completion."""
+async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _Asked) -> Response:
+    name, steering = wanted.model, wanted.steering
+    if "+" in name:
+        known = await run_in_threadpool(here.accelerator.models.known)
+        name, steering = steered_name(name, known, steering)
+    answers: list[Answer] = []
 
-    id, whole, part = "cmpl", "text_completion", "text_completion"
-
-    def choice(self, text: str) -> dict[str, Any]:
-        return {"text": text}
-
-    def delta(self, text: str, first: bool) -> dict[str, Any]:
-        return {"text": text}
-
-
-async def _complete(
-    wanted: Completion, here: Here, request: Request, read: Callable[[Model], Prompt], form: _Chat | _Plain
-) -> Response:
     def rows(model: Model) -> Rows:
-        tokens = read(model).tokens
-        intervention = planned(model, here.store, here.drafts, wanted.steering).intervention
+        prompts = asked.read(model)
+        intervention = _intervention(model, here, steering)
+        watched = _watched(model, here, wanted.probes)
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
-        requests = [Row(tokens, intervention, (seed + i) % 2**32) for i in range(wanted.n or 1)]
-        return Rows(requests, about={"prompt_tokens": len(tokens), "model_id": model.identity.model_id})
+        recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
+        _check_biases(model, recipe.logit_bias)
+        requests: list[Row] = []
+        for one in prompts:
+            for _ in range(wanted.n or 1):
+                row = len(requests)
+                logprobs = wanted.likeliest
+                requests.append(Row(one.tokens, intervention, (seed + row) % 2**32, recipe=recipe, logprobs=logprobs))
+                before = one.text if asked.echo else ""
+                answers.append(Answer(model, asked.form, row, asked.tools, before, watched))
+        about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
+        return Rows(requests, [one.probe for one in watched], about)
 
-    head = {"id": f"{form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
-    events = await sampled(here, request, wanted.sampling, rows)
+    head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
+    sampling: Sampling = replace(wanted.sampling, model=name)
+    events = await sampled(here, request, sampling, rows)
+    headers = _unread(wanted)
     if wanted.stream:
-        return event_stream(_chunks(events, {**head, "object": form.part}, wanted, form))
-    return await _whole(events, {**head, "object": form.whole}, form)
+        head["object"] = asked.form.part
+        usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+        return event_stream(_chunks(events, head, answers, usage), headers)
+    return await _whole(events, {**head, "object": asked.form.whole}, answers, headers)
 
 
-async def _whole(events: AsyncIterator[Event], head: dict[str, Any], form: _Chat | _Plain) -> Response:
-    texts: dict[int, list[str]] = {}
-    finishes: dict[int, str] = {}
-    usage = _usage(0, 0)
-    prompt_tokens = 0
+async def _whole(
+    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], headers: dict[str, str]
+) -> Response:
+    counted = {}
     async for event in events:
         if event["event"] == "error":
-            return JSONResponse(_error(event), status_code=400)
+            return JSONResponse(error(event), status_code=400, headers=headers)
         if event["event"] == "start":
-            prompt_tokens = event["prompt_tokens"]
-            head["system_fingerprint"] = event["model_id"]
+            head["system_fingerprint"], read = event["model_id"], event["prompt_tokens"]
         elif event["event"] == "token":
-            texts.setdefault(event["row"], []).append(event["text"])
-            finishes[event["row"]] = FINISH[event["finish"] or "length"]
+            answers[event["row"]].add(event)
         elif event["event"] == "done":
-            usage = _usage(prompt_tokens, sum(event["tokens"]))
-    choices = [
-        {"index": row, **form.choice("".join(texts[row])), "finish_reason": finishes[row], "logprobs": None}
-        for row in sorted(texts)
-    ]
-    return JSONResponse({**head, "choices": choices, "usage": usage})
+            counted = _usage(read, sum(event["tokens"]))
+    choices = [answer.whole() for answer in answers]
+    return JSONResponse({**head, "choices": choices, "usage": counted}, headers=headers)
 
 
 async def _chunks(
-    events: AsyncIterator[Event], head: dict[str, Any], wanted: Completion, form: _Chat | _Plain
+    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], usage: bool
 ) -> AsyncIterator[Any]:
-    begun: set[int] = set()
-    prompt_tokens = 0
+    read = 0
     async for event in events:
         if event["event"] == "error":
-            yield _error(event)
+            yield error(event)
         elif event["event"] == "start":
-            prompt_tokens = event["prompt_tokens"]
-            head["system_fingerprint"] = event["model_id"]
+            head["system_fingerprint"], read = event["model_id"], event["prompt_tokens"]
         elif event["event"] == "token":
-            row, finish = event["row"], event["finish"]
-            delta = form.delta(event["text"], row not in begun)
-            begun.add(row)
-            choice = {"index": row, **delta, "finish_reason": FINISH[finish] if finish else None, "logprobs": None}
-            yield {**head, "choices": [choice]}
-        elif event["event"] == "done" and (wanted.stream_options or {}).get("include_usage"):
-            yield {**head, "choices": [], "usage": _usage(prompt_tokens, sum(event["tokens"]))}
+            yield {**head, "choices": [answers[event["row"]].add(event)]}
+        elif event["event"] == "done" and usage:
+            yield {**head, "choices": [], "usage": _usage(read, sum(event["tokens"]))}
     yield "[DONE]"
 
 
@@ -236,5 +167,43 @@ def _usage(prompt: int, completion: int) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _error(event: Event) -> dict[str, Any]:
-    return {"error": {"message": event["message"], "type": "invalid_request_error", "code": event["type"]}}
+def _grammar(model: Model, wanted: Completion) -> Grammar | None:
+    """What the answers are held to. Raises GrammarError for what they cannot be held to."""
+    form = wanted.response_format
+    if form is None or form.type == "text":
+        return None
+    return json_grammar(model, form.json_schema.schema_ if form.json_schema else None)
+
+
+def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervention:
+    """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
+
+    def named(name: str) -> Vector:
+        key = ("vector", model.identity.model_id, name)
+        return here.kept.of(key, lambda: named_vector(model, here.store, here.drafts, name))
+
+    return planned(model, here.store, here.drafts, steering, named).intervention
+
+
+def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
+    """The vectors that read along, each once, with their gates. Raises VectorNotFound, VectorMismatch."""
+    key = ("watched", model.identity.model_id, tuple(names))
+    return here.kept.of(key, lambda: _with_gates(model, here, names)) if names else []
+
+
+def _with_gates(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
+    vectors = {name: named_vector(model, here.store, here.drafts, name) for name in names}
+    gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
+    return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
+
+
+def _check_biases(model: Model, biases: Sequence[tuple[int, float]]) -> None:
+    given_tokens(model, [token for token, _ in biases] or [0])
+
+
+def _unread(wanted: Completion) -> dict[str, str]:
+    """The header that names what was sent and changes nothing."""
+    names = [name.encode("ascii", "backslashreplace").decode()[:80] for name in wanted.unread()]
+    names = ["".join(letter for letter in name if letter.isprintable()) for name in names]
+    shown = names[:_NAMES] + [f"and {len(names) - _NAMES} more"] * (len(names) > _NAMES)
+    return {UNREAD: ", ".join(shown)} if names else {}

@@ -63,6 +63,28 @@ LEFT JOIN raw.concepts c USING (concept_id)
 LEFT JOIN called USING (vector_id)
 WHERE NOT coalesce(called.removed, false);
 
+-- The latest gate of each vector over each unit (mean, token).
+CREATE OR REPLACE VIEW gates AS
+SELECT v.model, v.concept, v.method, v.layer, v.name, g.* EXCLUDE (false_alarms, hits, thresholds)
+FROM raw.gates g
+JOIN vectors v USING (vector_id)
+QUALIFY row_number() OVER (PARTITION BY g.vector_id, g.over ORDER BY g.fitted_at DESC, g.gate_id) = 1;
+
+-- One row per answer of a screened data set and vector. rank 1 is the answer that shows most of the vector beyond what
+-- the model says itself (difference), or, without the model's own answers, the most of it (projection).
+CREATE OR REPLACE VIEW screened AS
+SELECT
+    m.name AS model, s.dataset, v.concept, v.name, v.layer, s.ordinal, s.prompt, s.answer, s.own_answer, s.projection,
+    s.own_projection, s.difference,
+    rank() OVER (
+        PARTITION BY s.dataset_id, s.model_id, s.vector_id, s.own_tokens
+        ORDER BY coalesce(s.difference, s.projection) DESC
+    ) AS rank,
+    s.n_tokens, s.own_tokens, s.vector_id, s.model_id, s.dataset_id, s.screen_id
+FROM raw.screens s
+JOIN raw.models m USING (model_id)
+LEFT JOIN vectors v USING (vector_id);
+
 CREATE OR REPLACE VIEW qualities AS
 SELECT
     v.model, v.concept, v.method, v.layer, v.control, q.metric, q.split, q.value, q.ci_low, q.ci_high, q.n, q.pair_id,

@@ -1,0 +1,224 @@
+"""Serving: what a conversation's turns wait for, how many tokens clients get at once, and what probes cost.
+
+    python -m benchmarks.serving [--model smollm2-135m] [--tokens 24] [--clients 1,4,16] [--rounds 3]
+
+Turns: seconds to the first token of turns 2, 5 and 10 of one conversation, with the prefix cache and without it.
+Throughput: new tokens a second of so many clients that ask at once over HTTP, each steered in its own way, beside
+mlx-lm's own server, unsteered, which reads the same weights as float32 with the same BLAS; the two take turns. Probes:
+a step of 8 rows with four probes against the same step without, in pairs.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from benchmarks.telling import left_out, options, say
+from steering_core.engine.prefixes import Prefixes
+from steering_core.engine.probes import Probe
+from steering_core.engine.running import Running
+from steering_core.engine.sampling import Request
+from steering_core.models import Model, open_model
+from steering_core.models.model import model_folder
+from steering_core.prompts import conversation
+from steering_core.store import Store
+from tests.explorer import served
+from tests.tiny import save_tiny_model
+
+TURNS = (2, 5, 10)
+QUESTIONS = ("How was your day?", "What did you like best about it?", "And the weather there?", "Who was with you?")
+WORDS = " It was a long story, told slowly, and every word of it was weighed twice before it was said." * 2
+MLX_LM = "import sys; import steering_core.backend.mlx; from mlx_lm.server import main; sys.argv[0] = 'server'; main()"
+
+
+# -- turns ----------------------------------------------------------------------------------------------------------
+
+
+def first_tokens(model: Model, remembers: bool) -> dict[int, float]:
+    """Seconds from a turn's request to its first token, for each of `TURNS`; replies have some forty tokens."""
+    prefixes = Prefixes(model) if remembers else None
+    messages: list[dict[str, str]] = []
+    found = {}
+    for turn in range(1, max(TURNS) + 1):
+        messages.append({"role": "user", "content": QUESTIONS[turn % len(QUESTIONS)]})
+        tokens = conversation(model, messages).tokens
+        running = Running(model, prefixes)
+        started = time.perf_counter()
+        running.add({0: Request(tokens, max_tokens=2)})
+        running.step()
+        found[turn] = time.perf_counter() - started
+        running.step()
+        messages.append({"role": "assistant", "content": WORDS})
+    return {turn: found[turn] for turn in TURNS}
+
+
+# -- throughput -----------------------------------------------------------------------------------------------------
+
+
+def tokens_a_second(address: str, bodies: Sequence[dict[str, Any]]) -> float:
+    """New tokens a second of requests that are sent at once."""
+    with httpx.Client(base_url=address, timeout=600) as client, ThreadPoolExecutor(len(bodies)) as pool:
+        started = time.perf_counter()
+        answers = list(pool.map(lambda body: client.post("/v1/chat/completions", json=body), bodies))
+        seconds = time.perf_counter() - started
+    return sum(answer.json()["usage"]["completion_tokens"] for answer in answers) / seconds
+
+
+def bodies(model: str, clients: int, tokens: int, stop: int, steered: bool) -> list[dict[str, Any]]:
+    """A request of each client, each its own question, which runs to its limit; every other way to steer is another."""
+    found = []
+    for i in range(clients):
+        content = f"{QUESTIONS[i % len(QUESTIONS)]} ({i})"
+        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": content}], "temperature": 0,
+                                "max_tokens": tokens, "logit_bias": {str(stop): -100}}  # fmt: skip
+        if steered:
+            body["steering"] = {"expression": f"{5 + i}%*mine @generation"}
+        found.append(body)
+    return found
+
+
+@contextmanager
+def mlx_lm_server(folder: Path) -> Iterator[str]:
+    """The address of mlx-lm's server for the model in `folder`."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", MLX_LM, "--model", str(folder), "--port", str(port), "--log-level", "ERROR"]
+    running = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                httpx.get(f"{address}/health", timeout=5)
+                break
+            except httpx.TransportError:
+                if running.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("mlx-lm's server did not start") from None
+                time.sleep(0.2)
+        yield address
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def float32_folder(folder: Path, work: Path) -> Path:
+    """The same model with weights as float32, in which alone a CPU is fast."""
+    from mlx.utils import tree_flatten
+
+    from steering_core.backend.mlx import mx
+    from steering_core.models.mlx_lm import lazy_network
+
+    copy = work / "float32"
+    copy.mkdir()
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors" and file.name != "model.safetensors.index.json":
+            (copy / file.name).write_bytes(file.read_bytes())
+    network = lazy_network(folder, full_precision=True)
+    weights = {name: array for name, array in tree_flatten(network.parameters()) if not name.startswith("lm_head")}
+    mx.save_safetensors(str(copy / "model.safetensors"), weights, metadata={"format": "mlx"})
+    config = json.loads((copy / "config.json").read_text())
+    config.pop("quantization", None)
+    (copy / "config.json").write_text(json.dumps({**config, "torch_dtype": "float32"}))
+    return copy
+
+
+def library(model: Model, folder: Path) -> Store:
+    """A store with one vector for the model."""
+    from dataclasses import asdict
+
+    from steering_core.vectors.library import save
+    from steering_core.vectors.vector import Vector
+
+    store = Store(folder / "store")
+    store.append("models", [asdict(model.identity)])
+    direction = np.random.default_rng(0).standard_normal(model.identity.width).astype(np.float32)
+    layer = model.identity.n_layers // 2
+    save(store, [Vector("0" * 20, model.identity.model_id, None, "random", layer, 100.0, direction=direction)], "mine")
+    return store
+
+
+# -- probes ---------------------------------------------------------------------------------------------------------
+
+
+def probe_cost(model: Model, pairs: int) -> tuple[float, float]:
+    """Seconds of a step of 8 rows without probes, and the median ratio of one with four probes to it, in pairs."""
+    draw = np.random.default_rng(0)
+    layers = np.linspace(1, model.identity.n_layers - 1, 4).astype(int)
+    probes = tuple(Probe(int(n), draw.standard_normal(model.identity.width).astype(np.float32)) for n in layers)
+    tokens = conversation(model, [{"role": "user", "content": QUESTIONS[0]}]).tokens
+    steps: dict[bool, list[float]] = {False: [], True: []}
+    both = {with_probes: Running(model) for with_probes in (False, True)}
+    for with_probes, running in both.items():
+        some = probes if with_probes else ()
+        running.add({i: Request((*tokens[:-1], tokens[-1]), seed=i, probes=some) for i in range(8)})
+        running.step()
+    for _ in range(pairs):
+        for with_probes, running in both.items():
+            started = time.perf_counter()
+            if not running.step():
+                return statistics.median(steps[False]), _ratio(steps)
+            steps[with_probes].append(time.perf_counter() - started)
+    return statistics.median(steps[False]), _ratio(steps)
+
+
+def _ratio(steps: dict[bool, list[float]]) -> float:
+    return statistics.median(b / a for a, b in zip(steps[False], steps[True], strict=False))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the three parts."""
+    parser = options(__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--clients", default="1,4,16")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as work:
+        if given.tiny:
+            config = {"max_position_embeddings": 8192}
+            given.model = str(save_tiny_model(Path(work) / "tiny", config))
+            given.tokens, given.clients, given.rounds = 3, "1,2", 1
+        with open_model(given.model) as model:
+            first_tokens(model, remembers=True)  # loads the weights
+            for remembers in (False, True):
+                said = ", ".join(f"turn {n} {s * 1000:.0f} ms" for n, s in first_tokens(model, remembers).items())
+                say(f"first token {'with' if remembers else 'without'} the prefix cache: {said}")
+            seconds, ratio = probe_cost(model, 5 if given.tiny else 40)
+            say(f"a step of 8 rows {seconds * 1000:.1f} ms; with four probes {ratio:.3f} times as long")
+            store, stop = library(model, Path(work)), model.tokenizer.eos_token_id
+        folder = float32_folder(model_folder(given.model), Path(work))
+        try:
+            throughput(given, store, folder, stop)
+        except RuntimeError as error:
+            left_out("throughput beside mlx-lm's server", str(error))
+
+
+def throughput(given: Any, store: Store, folder: Path, stop: int) -> None:
+    """Print tokens a second of both servers at each number of clients."""
+    with served(store, models=[given.model]) as ours, mlx_lm_server(folder) as theirs:
+        for address, name, steered in ((ours, given.model, True), (theirs, "default_model", False)):
+            tokens_a_second(address, bodies(name, 1, 2, stop, steered))  # loads the weights
+        for clients in map(int, given.clients.split(",")):
+            asked = [bodies(given.model, clients, given.tokens, stop, True)]
+            asked.append(bodies("default_model", clients, given.tokens, stop, False))
+            rates = [(tokens_a_second(ours, asked[0]), tokens_a_second(theirs, asked[1])) for _ in range(given.rounds)]
+            mine, its = (statistics.median(rate) for rate in zip(*rates, strict=True))
+            ratio = statistics.median(a / b for a, b in rates)
+            say(f"{clients} clients: {mine:.1f} tokens a second, each steered in its own way")
+            say(f"  beside mlx-lm's server, unsteered, with {its:.1f}: {ratio:.2f} times as many")
+
+
+if __name__ == "__main__":
+    main()

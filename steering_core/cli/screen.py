@@ -1,0 +1,84 @@
+"""`steer screen DATA --model M --vectors a,b`: what a data set would push a model towards, row by row."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_SHOWN
+from steering_core.foundation.errors import VectorError
+from steering_core.models import open_model
+from steering_core.monitors.answers import read_answers
+from steering_core.monitors.screen import screen
+from steering_core.reports.printing import Format, console, print_rows, progress_bars
+from steering_core.store import Store, default_store
+from steering_core.vectors import library
+
+app = typer.Typer()
+StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
+Own = Annotated[
+    int, typer.Option(min=0, max=MAX_NEW_TOKENS, help="Tokens of the model's own answers; 0 compares with none.")
+]
+_BINS, _BAR = 12, 50
+_SHOWN = ["rank", "ordinal", "projection", "own_projection", "difference", "prompt", "answer"]
+_LETTERS = 60
+
+
+@app.command("screen")
+def screen_command(
+    data: Annotated[Path, typer.Argument(help="JSON, JSON lines, CSV or Parquet: messages, or prompts and answers.")],
+    model: Annotated[str, typer.Option(help="The model that would be trained.")],
+    vectors: Annotated[str, typer.Option(help="Vectors by name: a,b.")],
+    own: Own = 64,
+    prompt_column: Annotated[str | None, typer.Option(help="The column of prompts.")] = None,
+    answer_column: Annotated[str | None, typer.Option(help="The column of answers.")] = None,
+    ends: Annotated[int, typer.Option(min=0, max=MAX_SHOWN, help="Rows to show at either end.")] = 5,
+    store: StoreAt = None,
+    form: Annotated[Format, typer.Option("--format", help="JSON and CSV print every row, ranked.")] = Format.TABLE,
+) -> None:
+    """Rank a data set's answers along vectors: each answer, and what it has beyond the model's own answer."""
+    answers = read_answers(data, prompt_column, answer_column)
+    opened = Store.existing(store or default_store())
+    names = list(dict.fromkeys(name.strip() for name in vectors.split(",") if name.strip()))
+    if not names:
+        raise VectorError("--vectors names none: give one or several, as in --vectors sycophancy,formality")
+    with open_model(model) as network, progress_bars() as notify:
+        found = [library.find(opened, name, network.identity) for name in names]
+        done = screen(network, opened, answers, found, own, lambda n, total: notify("screened", n, total))
+    for name, vector in zip(names, found, strict=True):
+        rows = opened.rows(
+            "SELECT * EXCLUDE (model_id) FROM screened WHERE dataset_id = ? AND vector_id = ? AND own_tokens = ? "
+            "ORDER BY rank, ordinal",
+            [done.dataset_id, vector.vector_id, own],
+        )
+        if form is not Format.TABLE:
+            print_rows([{"vector": name, **row} for row in rows], ["vector", *_SHOWN], form)
+            continue
+        _print(name, rows, ends)
+    if form is Format.TABLE:
+        out = f"{done.work.computed} rows measured, {done.work.reused} reused"
+        out += f", {answers.left_out} without an answer" * bool(answers.left_out)
+        console().print(out + f", {done.too_long} beyond the model's context" * bool(done.too_long))
+
+
+def _print(name: str, rows: list[dict[str, Any]], ends: int) -> None:
+    """A histogram of the values by which rows are ranked, and the rows at its ends."""
+    values = np.array([_value(row) for row in rows])
+    what = "difference from the model's own answers" if rows and rows[0]["difference"] is not None else "projection"
+    console().print(f"\n{name}: {what}, {len(rows)} rows", markup=False)
+    counts, edges = np.histogram(values, bins=_BINS)
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        bar = "█" * round(_BAR * count / max(counts.max(), 1))
+        console().print(f"{low:9.2f} .. {high:9.2f} {bar} {count}", markup=False, highlight=False)
+    shown = rows[:ends] + rows[max(ends, len(rows) - ends) :]
+    print_rows([{**row, **{key: _short(row[key]) for key in ("prompt", "answer")}} for row in shown], _SHOWN)
+
+
+def _value(row: dict[str, Any]) -> float:
+    return float(row["projection"] if row["difference"] is None else row["difference"])
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"

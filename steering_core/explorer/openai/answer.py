@@ -1,0 +1,84 @@
+"""`Answer`: one choice of a completion, built from its tokens as they come, whole or piece by piece."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from steering_core.explorer.batches import Event
+from steering_core.explorer.openai.forms import FINISH, Form
+from steering_core.explorer.openai.tools import Reply, ToolCall
+from steering_core.models import Model
+from steering_core.monitors.conversation import Watched
+from steering_core.monitors.gates import verdict
+
+
+class Answer:
+    """The choice at `index`. `before` is the prompt's text, where it is echoed; `probes` read along."""
+
+    def __init__(
+        self,
+        model: Model,
+        form: Form,
+        index: int,
+        tools: Sequence[dict[str, Any]],
+        before: str = "",
+        probes: Sequence[Watched] = (),
+    ) -> None:
+        self._form, self._index, self._before, self._probes = form, index, before, probes
+        self._read: list[tuple[float, ...]] = []
+        self._reply = Reply(model, tools)
+        self._text, self._finish = before, "length"
+        self._calls: list[ToolCall] = []
+        self._logprobs: list[Event] | None = None
+        self._begun = False
+
+    def add(self, event: Event) -> dict[str, Any]:
+        """The choice of a stream's chunk for one token."""
+        start = len(self._text)
+        text, calls = self._reply.add(event["text"], last=bool(event["finish"]))
+        before = len(self._calls)
+        self._text += text
+        self._calls += calls
+        finish = self._finished(event["finish"])
+        told = self._told(event, start)
+        shown = text if self._begun else self._before + text
+        delta = self._form.delta(shown, calls, before, first=not self._begun)
+        self._begun = True
+        choice = {"index": self._index, **delta, "finish_reason": finish, "logprobs": told}
+        if self._probes:
+            self._read.append(event["projections"])
+            choice["probes"] = dict(zip([one.name for one in self._probes], event["projections"], strict=True))
+            if finish:
+                choice["probe_verdicts"] = self._verdicts()
+        return choice
+
+    def whole(self) -> dict[str, Any]:
+        """The choice as it is at the end."""
+        told = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
+        answer = self._form.choice(self._text, self._calls)
+        choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": told}
+        if self._probes:
+            columns = zip(*self._read, strict=True)
+            choice["probes"] = {one.name: list(values) for one, values in zip(self._probes, columns, strict=True)}
+            choice["probe_verdicts"] = self._verdicts()
+        return choice
+
+    def _verdicts(self) -> dict[str, Any]:
+        """What each probe says of the whole answer."""
+        columns = zip(*self._read, strict=True)
+        return {one.name: verdict(values, one.gate) for one, values in zip(self._probes, columns, strict=True)}
+
+    def _finished(self, finish: str | None) -> str | None:
+        if finish is None:
+            return None
+        self._finish = "tool_calls" if self._calls and finish == "stop" else FINISH[finish]
+        return self._finish
+
+    def _told(self, event: Event, start: int) -> dict[str, Any] | None:
+        """The token's log-probability, in the form's way; nothing where none is wanted, or at a text's end."""
+        if "logprobs" not in event:
+            return None
+        self._logprobs = self._logprobs or []
+        if event["logprobs"] is None:
+            return None
+        self._logprobs.append(event["logprobs"])
+        return self._form.logprobs([event["logprobs"]], start)

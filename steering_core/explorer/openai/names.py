@@ -1,0 +1,54 @@
+"""Models by name, steered: `smollm2-135m+formality:30%` for clients that can set nothing but the model.
+
+Behind each plus stands a vector of the library, with its strength behind a colon: a share of the layer's residual norm
+(`30%`) or a multiple of the vector (`1.5`). Several are added: `smollm2-135m+formality:30%+sentiment:-0.5`.
+"""
+
+import re
+from collections.abc import Container, Iterable
+from typing import Any
+
+from steering_core.explorer.planned import Steering
+from steering_core.foundation.errors import ModelNotFound
+
+USUAL = "30%"  # where nothing was recommended
+_STRENGTH = re.compile(r"-?(\d+(\.\d*)?|\.\d+)%?")
+
+
+def steered_name(name: str, known: Container[str], steering: Steering) -> tuple[str, Steering]:
+    """The model in `name`, and `steering` with the vectors in it. Raises ModelNotFound for a name that says neither."""
+    if name in known or "+" not in name:
+        return name, steering
+    model, parts = _split(name, known)
+    terms = [_term(name, part) for part in parts]
+    expressions = [*terms, *([steering.expression] if steering.expression else [])]
+    return model, steering.model_copy(update={"expression": "; ".join(expressions)})
+
+
+def _split(name: str, known: Container[str]) -> tuple[str, list[str]]:
+    """The longest beginning of `name` that is a model's, and what stands behind it, plus by plus."""
+    parts = name.split("+")
+    for end in range(len(parts) - 1, 0, -1):
+        if (model := "+".join(parts[:end])) in known:
+            return model, parts[end:]
+    return parts[0], parts[1:]
+
+
+def _term(name: str, part: str) -> str:
+    vector, colon, strength = part.rpartition(":")
+    if not colon or not vector or not _STRENGTH.fullmatch(strength):
+        raise ModelNotFound(
+            f"the model {name!r} names no strength in {part!r}: write MODEL+VECTOR:STRENGTH, as in "
+            "smollm2-135m+formality:30%"
+        )
+    minus = strength.startswith("-")
+    return f"{'-' if minus else ''}{strength.removeprefix('-')}*{vector}"
+
+
+def listed(models: Iterable[str], vectors: Iterable[dict[str, Any]]) -> list[str]:
+    """Every name that a client may be shown: the models, and each with each of its vectors at its recommended dose."""
+    of_model: dict[str, list[str]] = {}
+    for row in vectors:
+        dose = f"{100 * row['dose']:.3g}%" if row["dose"] else USUAL
+        of_model.setdefault(row["model"], []).append(f"{row['model']}+{row['vector']}:{dose}")
+    return [name for model in models for name in (model, *of_model.get(model, ()))]
