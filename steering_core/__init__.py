@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
-    from steering_core.api.generate import Sampling, Steered, compare, find_vector, generate, save_vector, stream
+    from steering_core.api.generate import Steered, compare, generate, stream
+    from steering_core.api.library import find_vector, find_vectors, save_vector
+    from steering_core.api.options import Sampling
     from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "api.generate": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
+    "api.generate": ("Steered", "compare", "generate", "stream"),
+    "api.library": ("find_vector", "find_vectors", "save_vector"),
+    "api.options": ("Sampling",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
@@ -59,6 +63,7 @@ __all__ = [
     "contrast",
     "derive_vector",
     "find_vector",
+    "find_vectors",
     "generate",
     "load_concept",
     "load_spec",

@@ -14,7 +14,7 @@ from steering_core.foundation.bounds import MAX_LAYER
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import LARGEST, SMALLEST
 from steering_core.interventions.declarations import ABLATE, called_by_name, declared
-from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.where import Schedule
 
 MAX_TOKENS = 1_000_000  # that a prompt could have
@@ -78,7 +78,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return {"terms": parts[0]}
 
     def ablated(self, parts: list[Any]) -> dict[str, Any]:
-        return {"terms": (Term(parts[0]),), "operation": ABLATE.name}
+        return {"terms": (Term.read(parts[0], None),), "operation": ABLATE.name}
 
     def operation(self, parts: list[Any]) -> dict[str, Any]:
         name, blend, amount = parts
@@ -100,7 +100,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
 
     def term(self, parts: list[Any]) -> Term:
         minus, strength, vector = parts
-        term = Term(vector, _amount(strength) if strength else ONE)
+        term = Term.read(vector, _amount(strength) if strength else None)
         return term.negated() if minus else term
 
     def named(self, parts: list[Any]) -> VectorName:
