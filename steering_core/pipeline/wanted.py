@@ -18,19 +18,24 @@ AUTO_DOSES = (0.15, 0.3, 0.5)
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers whose activations are extracted. Raises LayerNotFound, for the grid's layers as well."""
-    grid_layers(spec, model)
+    """The layers whose activations are extracted: those asked for, and those of the grid. Raises LayerNotFound."""
     wanted = spec.activations.layers
-    return model.checked_layers(None if wanted == "all" else list(wanted))
+    asked = model.checked_layers(None if wanted == "all" else list(wanted))
+    return sorted({*asked, *grid_layers(spec, model)})
 
 
 def grid_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers of the grid: those asked for, all, or five in the middle of the model, where steering works best."""
-    wanted = spec.generations.layers
+    """The layers of the grid: those asked for, or five in the middle of the model, where steering works best.
+
+    `all` are those whose activations the spec asks for. Raises LayerNotFound.
+    """
+    wanted, extracted = spec.generations.layers, spec.activations.layers
     n = model.identity.n_layers
     if wanted == "auto":
         return sorted({min(n - 1, round(share * n)) for share in AUTO_LAYERS})
-    return model.checked_layers(None if wanted == "all" else list(wanted))
+    if wanted == "all":
+        return model.checked_layers(None if extracted == "all" else list(extracted))
+    return model.checked_layers(list(wanted))
 
 
 def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
