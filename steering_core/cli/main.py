@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from steering_core.foundation.errors import DiskFull, SteerflowError
 from steering_core.foundation.validation import shown
+from steering_core.reports.printing import WIDE
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
@@ -50,6 +51,12 @@ class Verbs(TyperGroup):
         command.name = cmd_name
         return command
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments without --wide, which any verb takes, wherever it stands."""
+        end = args.index("--") if "--" in args else len(args)
+        WIDE.set("--wide" in args[:end])
+        return super().parse_args(ctx, [one for i, one in enumerate(args) if i >= end or one != "--wide"])
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb, and have all that it printed arrive: a reader that has left ends it, without a word."""
         try:
@@ -76,6 +83,8 @@ class Verbs(TyperGroup):
             formatter.write_dl(list(VERBS.items()))
         with formatter.section("Before the verb"):
             formatter.write_dl([("--allow-code FOLDER", "Let the model in this folder run Python of its own.")])
+        with formatter.section("With any verb"):
+            formatter.write_dl([("--wide", "Tables with all their columns, however wide the terminal is.")])
         formatter.write_paragraph()
         formatter.write_text("`steer VERB --help` says more.")
 

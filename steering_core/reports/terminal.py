@@ -12,6 +12,8 @@ from steering_core.reports.printing import console, table
 from steering_core.store import Store
 from steering_core.store.queries import named_query
 
+NARROW = 110  # columns below which texts stand under each other
+
 
 def print_report(store: Store, report: dict[str, Any]) -> None:
     """Print leaderboard, sample texts, where the store is and what to type next."""
@@ -62,17 +64,25 @@ def command(row: dict[str, Any]) -> str:
     return f'steer generate {shlex.quote(row["model"])} --steer "{row["intervention"]}" "PROMPT"'
 
 
-def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
-    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> RenderableType:
     headings = ("mirrored", "steered") if dose is None else (f"dose {-dose:+.2f}", f"dose {dose:+.2f}")
-    for heading in ("prompt", headings[0], "base", headings[1]):
-        drawn.add_column(heading, overflow="fold", ratio=1 if heading == "prompt" else 2)
+    columns = {"prompt": "prompt", "mirrored": headings[0], "base": "base", "steered": headings[1]}
+    if console().width < NARROW:
+        lines = [
+            Text.assemble((f"{heading}: ", "bold"), row[name] or "")
+            for row in texts
+            for name, heading in columns.items()
+        ]
+        return Group(Text("Base and steered text", style="bold"), *lines)
+    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+    for name, heading in columns.items():
+        drawn.add_column(heading, overflow="fold", ratio=1 if name == "prompt" else 2)
     for row in texts:
-        drawn.add_row(*(Text(row[name] or "") for name in ("prompt", "mirrored", "base", "steered")))
+        drawn.add_row(*(Text(row[name] or "") for name in columns))
     return drawn
 
 
-def _counts(stages: dict[str, dict[str, Any]]) -> Table:
+def _counts(stages: dict[str, dict[str, Any]]) -> RenderableType:
     rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
     return table(rows, list(rows[0]), "What was computed")
 
