@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from steering_core.foundation.errors import DiskFull, SteerflowError
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.validation import shown
 from steering_core.reports.printing import WIDE
 
@@ -31,6 +32,7 @@ VERBS = {
     "sql": "Ask the store anything, in SQL.",
     "plan": "Say what a spec would extract, before anything runs.",
     "store": "Look at the store, check it, tidy it, export a slice.",
+    "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
 
@@ -45,7 +47,7 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb's command: its module's `app`."""
         if cmd_name not in VERBS:
-            return None
+            raise WordUnknown(f"there is no verb {shown(cmd_name)}; {did_you_mean(cmd_name, VERBS)} `steer` lists them")
         module = importlib.import_module(f"steering_core.cli.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
