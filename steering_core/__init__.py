@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
+    from steering_core.api.data import Activations, activations, run
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.options import Sampling
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
+    "api.data": ("Activations", "activations", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.library": ("find_vector", "find_vectors", "save_vector"),
     "api.options": ("Sampling",),
@@ -44,6 +46,7 @@ _HOMES = {
 _HOME = {name: f"steering_core.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activations",
     "Change",
     "Concept",
     "Condition",
@@ -58,6 +61,7 @@ __all__ = [
     "Vector",
     "Where",
     "activation_addition",
+    "activations",
     "compare",
     "connect",
     "contrast",
@@ -70,6 +74,7 @@ __all__ = [
     "open_model",
     "parse",
     "position_deltas",
+    "run",
     "save_vector",
     "stream",
 ]

@@ -244,3 +244,8 @@ def test_lists_are_pairs(tiny: Model) -> None:
         steer.contrast(tiny, ["a", "b"], ["c"], layer=1)
     with pytest.raises(VectorError, match="one side is a text"):
         steer.contrast(tiny, "a", ["c"], layer=1)
+
+
+def test_models_and_stores_say_what_they_are(tiny: Model, shelf: Store) -> None:
+    assert ": llama, 4 layers, width 32, float32, " in repr(tiny)
+    assert repr(shelf).endswith("1 models, 1 concepts, 4 vectors, 1 recommendations>")
