@@ -59,8 +59,11 @@ password: $(VENV)/ready | $(STATE)  ## what the page of Prefect's server asks fo
 figures: install  ## style figures of this tree, beside those of other codebases
 	$(BIN)/python tools/figures.py
 
+reference: install  ## write docs/views.md, docs/spec.md and docs/glossary.md from what they describe
+	$(BIN)/python tools/reference.py
+
 clean: down  ## remove the environment and caches, not the store
 	rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help install discover test lint up down password figures clean
+.PHONY: help install discover test lint up down password figures reference clean
 .DEFAULT_GOAL := help

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
-    from steering_core.api.generate import Sampling, Steered, compare, find_vector, generate, save_vector, stream
+    from steering_core.api.data import Activations, activations, run
+    from steering_core.api.generate import Steered, compare, generate, stream
+    from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.monitor import monitor
+    from steering_core.api.options import Sampling
     from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "api.generate": ("Sampling", "Steered", "compare", "find_vector", "generate", "save_vector", "stream"),
-    "baking.bake": ("bake",),
+    "api.data": ("Activations", "activations", "run"),
+    "api.generate": ("Steered", "compare", "generate", "stream"),
+    "api.library": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
+    "api.options": ("Sampling",),
+    "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
     "interventions.change": ("Change", "Condition", "Intervention"),
@@ -44,6 +50,7 @@ _HOMES = {
 _HOME = {name: f"steering_core.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activations",
     "Change",
     "Concept",
     "Condition",
@@ -58,12 +65,14 @@ __all__ = [
     "Vector",
     "Where",
     "activation_addition",
+    "activations",
     "bake",
     "compare",
     "connect",
     "contrast",
     "derive_vector",
     "find_vector",
+    "find_vectors",
     "generate",
     "load_concept",
     "load_spec",
@@ -71,6 +80,7 @@ __all__ = [
     "open_model",
     "parse",
     "position_deltas",
+    "run",
     "save_vector",
     "stream",
 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from steering_core.activations.sites import checked_position
 from steering_core.concepts.concept import MAX_ROWS
@@ -30,6 +30,7 @@ from steering_core.foundation.bounds import (
     Seed,
     Temperature,
     Within,
+    possible_dose,
 )
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import (
@@ -75,7 +76,7 @@ def distinct(values: tuple[Listed, ...]) -> tuple[Listed, ...]:
     return values
 
 
-Dose = Annotated[float, Within(-MAX_DOSE, MAX_DOSE), AfterValidator(strong_enough)]
+Dose = Annotated[float, Within(-MAX_DOSE, MAX_DOSE), BeforeValidator(possible_dose), AfterValidator(strong_enough)]
 Alpha = Annotated[float, Within(-MAX_ALPHA, MAX_ALPHA), AfterValidator(strong_enough)]
 OneOf = Annotated[Annotated[Word, Tag("[word]")] | Annotated[Number, Tag("[other]")], Discriminator(branch)]
 SomeLayers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)]

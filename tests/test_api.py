@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import steering_core as steer
-from steering_core.api.generate import DEFAULT, intervention
+from steering_core.api.generate import intervention
+from steering_core.api.options import DEFAULT
 from steering_core.api.quick_vectors import residual_stream
 from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.foundation.errors import (
@@ -59,7 +60,7 @@ def test_generate_stream_and_compare_agree(tiny: Model, vector: steer.Vector) ->
     assert steered != plain
     assert "".join(steer.stream(tiny, "Hello", vector, alpha=20, sampling=SHORT)) == steered
     strong = vector.intervention(20, "generation")
-    assert steer.compare(tiny, "Hello", [None, strong, None], SHORT) == [plain, steered, plain]
+    assert steer.compare(tiny, "Hello", [None, strong, None], sampling=SHORT) == [plain, steered, plain]
     assert steer.generate(tiny, "Hello", vector, alpha=0, sampling=SHORT) == plain
 
 
@@ -145,7 +146,7 @@ def test_sampling_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_what_cannot_steer_is_named(tiny: Model, vector: steer.Vector) -> None:
     with pytest.raises(InterventionError, match="a list cannot steer"):
-        steer.generate(tiny, "Hello", [vector])
+        steer.generate(tiny, "Hello", [vector, 3])  # type: ignore[list-item]
     with pytest.raises(InterventionError, match="alpha = 50"):
         steer.generate(tiny, "Hello", vector.intervention(1.0, "generation"), alpha=50)
     with pytest.raises(LayerNotFound, match=r"layer 1\.5"):

@@ -71,7 +71,7 @@ def test_sql_prints_in_every_form(ran: tuple[Path, subprocess.CompletedProcess[s
         (["run", "nowhere.yaml"], "SpecError"),
         (["run"], "Missing argument"),
         (["sql", "SELECT 1", "--store", "nowhere"], "there is no store"),
-        (["rum"], "No such command"),
+        (["rum"], "did you mean 'run'?"),
     ],
 )
 def test_a_mistake_is_one_paragraph_and_exit_code_2(arguments: list[str], said: str) -> None:

@@ -95,12 +95,31 @@ def test_options_that_do_not_fit_are_told(tiny_folder: Path, shelf: str, options
     assert words in str(done.exception)
 
 
-@pytest.mark.parametrize("options", [["-a", "nan"], ["-a", "inf"], ["--dose", "1e307"], ["--dose", "30"]])
+@pytest.mark.parametrize("options", [["-a", "nan"], ["-a", "inf"]])
 def test_a_strength_beyond_all_bounds_is_told(tiny_folder: Path, shelf: str, options: list[str]) -> None:
     done = run(generate.app, tiny_folder, "Hello", "--store", shelf, "-v", "warm", *options)
     assert done.exit_code == 2
     assert f"'{options[0]}'" in done.output
     assert "Input should be less than or equal to" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (["-v", "warm", "--dose", "30"], "did you mean 30%, which is a dose of 0.3?"),
+        (["-v", "warm", "--dose", "1e307"], "10 is the most"),
+        (["-v", "warm", "--dose", "nan"], "give a finite one"),
+        (["-s", "3000%*warm"], "did you mean 30%, which is a dose of 0.3?"),
+    ],
+)
+def test_a_dose_beyond_all_bounds_is_asked_about(
+    tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str, options: list[str], asked: str
+) -> None:
+    done = run(generate.app, tiny_folder, "Hello", "--store", shelf, *options)
+    assert isinstance(done.exception, InterventionError)
+    assert asked in str(done.exception)
+    with pytest.raises(InterventionError, match="did you mean 30%"):
+        steer.generate(tiny, "Hello", vector, dose=30)
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])

@@ -342,3 +342,22 @@ def test_model_written_evaluations_are_read_whole(name: str) -> None:
         (row.prompt, row.matching) for row in concept.items
     } == distinct
     assert 0.3 < len(concept.items) / (len(concept.items) + len(concept.pairs)) < 0.5
+
+
+def test_pairs_with_prompts_are_chat_unless_the_file_says_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answers, texts = "{prompt: How so?, positive: A., negative: b}", "{positive: A., negative: b}"
+    for said, expected in (
+        (f"pairs: [{answers}]", True),
+        (f"pairs: [{texts}]", False),
+        (f"chat: false\npairs: [{answers}]", False),
+    ):
+        (tmp_path / "c.yaml").write_text(f"name: c\n{said}\n")
+        caplog.clear()
+        assert read_concept(tmp_path / "c.yaml").chat is expected
+        assert ("`chat: false` reads raw text" in caplog.text) is expected
+    wording = "template: {prompt: 'Is {x}?', positive: 'Yes {x}', negative: 'No {x}'}\nslots: {x: [a, b]}\n"
+    (tmp_path / "t.yaml").write_text(wording)
+    assert read_concept(tmp_path / "t.yaml").chat

@@ -68,7 +68,7 @@ def test_python_blocks_run(quickstart: Path, tmp_path: Path) -> None:
 
 
 def test_its_expressions_are_read() -> None:
-    shown = re.findall(r'--steer "([^"]+)"', README) + re.findall(r"`([^`\n]*(?:\*[a-z]+|![a-z]+)[^`\n]*)`", README)
+    shown = re.findall(r"--steer '([^']+)'", README) + re.findall(r"`([^`\n]*(?:\*[a-z]+|![a-z]+)[^`\n]*)`", README)
     assert len(shown) >= 4
     for expression in shown:
         parse(expression)
@@ -89,3 +89,9 @@ def test_yaml_blocks_are_a_concept_and_a_spec() -> None:
 def test_every_path_it_names_is_there() -> None:
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_documented_expressions_stand_in_single_quotes() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    wrong = [f"{page.name}: {line}" for page in pages for line in page.read_text().splitlines() if '--steer "' in line]
+    assert not wrong  # `!` and `*` are the shell's in double quotes

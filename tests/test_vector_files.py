@@ -214,7 +214,11 @@ def test_files_of_other_tools_become_vectors_of_a_named_model(
     for v in found:
         assert v.direction.tobytes() == layers[v.layer].tobytes()
         assert v.residual_norm > 0  # measured on neutral prompts
-    assert import_vectors(store, tmp_path / file, tiny, "other")[0].vector_id == found[0].vector_id
+    assert import_vectors(store, tmp_path / file, tiny) == found
+    other = import_vectors(store, tmp_path / file, tiny, "other")
+    assert library.find_all(store, "happy", tiny.identity) == found  # the first name stays
+    assert library.find_all(store, "other", tiny.identity) == other
+    np.testing.assert_array_equal(other[0].direction, found[0].direction)
 
 
 def test_directions_that_do_not_fit_the_model_are_refused(store: Store, tiny: Model, tmp_path: Path) -> None:

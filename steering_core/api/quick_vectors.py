@@ -13,13 +13,12 @@ from steering_core.activations.in_memory import activations_of
 from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
 from steering_core.foundation.errors import VectorError
-from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt
-from steering_core.vectors.methods import derived_direction, is_trained, method_key, method_name
+from steering_core.vectors.methods import derived_direction, is_trained, method_name
 from steering_core.vectors.train import trained_direction
 from steering_core.vectors.training import PairPasses, answer_pair, training_at
 from steering_core.vectors.vector import Vector
@@ -33,12 +32,21 @@ def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.nda
     return np.array(seen[layer][0].astype(mx.float32))
 
 
-def contrast(model: Model, positive: str, negative: str, layer: int, question: str | None = None) -> Vector:
+def contrast(
+    model: Model,
+    positive: str | Sequence[str],
+    negative: str | Sequence[str],
+    layer: int,
+    question: str | None = None,
+) -> Vector:
     """The difference of two texts' streams at their last tokens, (D,), as a vector for `layer`. Turner et al. 2023.
 
-    With a `question` the texts are two answers to it, in the model's chat template. Raises VectorError where both
-    texts have the same stream there, LayerNotFound, PromptError.
+    Lists of as many texts are pairs, and the vector is their mean difference. With a `question` the texts are answers
+    to it, in the model's chat template. Raises VectorError where both texts have the same stream there or the lists are
+    not of one length, LayerNotFound, PromptError.
     """
+    if not isinstance(positive, str) or not isinstance(negative, str):
+        return derive_vector(model, _paired(positive, negative), layer, question=question)
     sides = [_read(model, side, question).tokens for side in (positive, negative)]
     streams = [residual_stream(model, tokens, layer) for tokens in sides]
     direction = streams[0][-1] - streams[1][-1]
@@ -46,7 +54,7 @@ def contrast(model: Model, positive: str, negative: str, layer: int, question: s
         raise VectorError(f"{positive!r} and {negative!r} have no direction between them at layer {layer}: change one")
     norms = [np.linalg.norm(stream[1:] if len(stream) > 1 else stream, axis=-1) for stream in streams]
     return Vector(
-        vector_id=content_key("contrast", model.identity.model_id, sides, layer),
+        vector_id="",
         model_id=model.identity.model_id,
         concept_id=None,
         method="contrast",
@@ -56,7 +64,18 @@ def contrast(model: Model, positive: str, negative: str, layer: int, question: s
         architecture=model.identity.architecture,
         n_pairs=1,
         lineage={"made": "contrast", "positive": positive, "negative": negative},
-    )
+    ).keyed()
+
+
+def _paired(positive: str | Sequence[str], negative: str | Sequence[str]) -> list[tuple[str, str]]:
+    if isinstance(positive, str) or isinstance(negative, str):
+        raise VectorError("one side is a text and the other a list: give two texts, or two lists of as many texts")
+    if len(positive) != len(negative):
+        raise VectorError(
+            f"{len(positive)} positive texts and {len(negative)} negative ones: a contrast pairs them one by one, as "
+            "derive_vector(model, [(positive, negative), …], layer) does"
+        )
+    return list(zip(positive, negative, strict=True))
 
 
 def derive_vector(
@@ -86,10 +105,9 @@ def derive_vector(
         direction, how = trained_direction(method_name(method), training), {"trained": training.notes}
     else:
         direction = derived_direction(method, positive, negative)
-    tokens = [p.tokens for p in prompts]
-    made = (model.identity.model_id, tokens, layer, position, method_name(method), method_key(method_name(method)))
+    direction = direction.astype(np.float32)
     return Vector(
-        vector_id=content_key("derived in memory", *made),
+        vector_id="",
         model_id=model.identity.model_id,
         concept_id=None,
         method=method_name(method),
@@ -100,7 +118,7 @@ def derive_vector(
         position=position,
         n_pairs=len(pairs),
         lineage={"made": "pairs", "pairs": [list(pair) for pair in pairs], "question": question, **how},
-    )
+    ).keyed()
 
 
 def _read(model: Model, text: str, question: str | None) -> Prompt:

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
-from steering_core.api.generate import StorePath, intervention, pieces
+from steering_core.api.generate import intervention, pieces
+from steering_core.api.options import StorePath
 from steering_core.cli.steering_options import (
+    AllLayers,
     Alphas,
     Doses,
+    LayersOption,
     PhaseOption,
     SameFamily,
     Seed,
@@ -19,6 +22,7 @@ from steering_core.cli.steering_options import (
     Template,
     Vectors,
     asked_for,
+    layers_asked_for,
     template_arguments,
 )
 from steering_core.engine.sampling import Request, stream
@@ -26,16 +30,17 @@ from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
 from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.declarations import ADD
-from steering_core.interventions.expression import Amount, Clause, Expression, Term
+from steering_core.interventions.expression import Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation
+from steering_core.vectors.library import Layers
 
 app = typer.Typer()
 
 COMMANDS = {
-    "/vector NAME": "steer with this vector; /vector off for none",
-    "/alpha A": "its strength: a multiplier, or a dose such as 30%",
+    "/vector NAME": "steer with this vector, as it is recommended; /vector off for none",
+    "/alpha A": "its strength: a multiplier, or a dose such as 30%; /alpha alone as recommended",
     "/steer EXPRESSION": "steer with an expression: 0.6*formality - french @all",
     "/show": "the steering as it is",
     "/system TEXT": "a system prompt, from a new conversation on",
@@ -59,6 +64,7 @@ class Chat:
     model: Model
     steering: Expression | None = None
     store: StorePath = None
+    layers: Layers = None
     same_family: bool = False
     max_tokens: int = 300
     temperature: float = 0.0
@@ -80,6 +86,10 @@ class Chat:
             return
         yield from command(rest.strip())
 
+    def check(self) -> None:
+        """Raise what is wrong with the steering."""
+        self._row(self.steering)
+
     def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
         row = self._row(self.steering)
         head = [{"role": "system", "content": self.system}] if self.system else []
@@ -93,7 +103,7 @@ class Chat:
         self.messages = [*messages, {"role": "assistant", "content": "".join(answer)}]
 
     def _row(self, steering: Expression | None) -> Intervention:
-        return intervention(self.model, steering, store=self.store, same_family=self.same_family)
+        return intervention(self.model, steering, store=self.store, layers=self.layers, same_family=self.same_family)
 
     def _steer(self, text: str) -> Iterator[str]:
         steering = parse(text)
@@ -106,8 +116,7 @@ class Chat:
             self.steering = None
             yield from self._show("")
             return
-        strength = self.steering.clauses[0].terms[0].strength if self.steering else Amount(1.0)
-        yield from self._steer(f"{strength}*{name}")
+        yield from self._steer(name)
 
     def _alpha(self, text: str) -> Iterator[str]:
         if self.steering is None:
@@ -117,7 +126,7 @@ class Chat:
             yield "/alpha sets the strength of one vector: say what you want with /steer\n"
             return
         (clause,) = self.steering.clauses
-        (term,) = parse(f"{text.removeprefix('+')}*x").clauses[0].terms
+        (term,) = parse(f"{text.removeprefix('+')}*x" if text else "x").clauses[0].terms
         changed = Clause(**{**vars(clause), "terms": (Term(clause.terms[0].vector, term.strength),)})
         yield from self._steer(str(Expression((changed,))))
 
@@ -170,6 +179,8 @@ def chat(
     alpha: Alphas = None,
     dose: Doses = None,
     steer: Steer = None,
+    layers: LayersOption = None,
+    all_layers: AllLayers = False,
     phase: PhaseOption = "generation",
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="The longest answer.")] = 300,
@@ -182,8 +193,9 @@ def chat(
     """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
     with open_model(model, template_arguments(template)) as opened:
-        this = Chat(opened, expression, store, same_family, max_tokens, temperature, seed, system)
-        intervention(opened, expression, store=store, same_family=same_family)
+        of = layers_asked_for(layers, all_layers)
+        this = Chat(opened, expression, store, of, same_family, max_tokens, temperature, seed, system)
+        this.check()
         if sys.stdin.isatty():
             sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")
         talk(this)

@@ -5,10 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.api.generate import diverged, intervention, open_question
+from steering_core.api.generate import diverged, intervention
+from steering_core.api.options import open_question
 from steering_core.cli.steering_options import (
+    AllLayers,
     Alphas,
     Doses,
+    LayersOption,
     PhaseOption,
     SameFamily,
     Seed,
@@ -17,6 +20,7 @@ from steering_core.cli.steering_options import (
     Template,
     Vectors,
     asked_for,
+    layers_asked_for,
     template_arguments,
 )
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
@@ -38,6 +42,8 @@ def generate(
     alpha: Alphas = None,
     dose: Doses = None,
     steer: Steer = None,
+    layers: LayersOption = None,
+    all_layers: AllLayers = False,
     phase: PhaseOption = "generation",
     compare: Annotated[bool, typer.Option("--compare", help="Show the unsteered text beside the steered one.")] = False,
     streamed: Annotated[bool, typer.Option("--stream", help="Print each text as it is drawn.")] = False,
@@ -54,10 +60,15 @@ def generate(
         Format, typer.Option("--format", help="How --compare and several texts are printed.")
     ] = Format.TABLE,
 ) -> None:
-    """Generate under any intervention: --vector NAME --alpha A, or --steer EXPRESSION."""
+    """Generate under any intervention: --vector NAME, or --steer EXPRESSION.
+
+    A name means what was recommended under it, at its layers and strength; --alpha or --dose, --layers and --all-layers
+    say otherwise.
+    """
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
     with open_model(model, template_arguments(template)) as opened:
-        row = intervention(opened, expression, store=store, same_family=same_family)
+        of = layers_asked_for(layers, all_layers)
+        row = intervention(opened, expression, store=store, layers=of, same_family=same_family)
         chat = False if raw else None
         tokens = [open_question(opened, prompt, system, chat).tokens for prompt in prompts]
         requests = [Request(t, what, seed) for what in ([Intervention(), row] if compare else [row]) for t in tokens]

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from steering_core.foundation.errors import DiskFull, SteerflowError
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.validation import shown
+from steering_core.reports.printing import WIDE
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
@@ -34,6 +36,7 @@ VERBS = {
     "sql": "Ask the store anything, in SQL.",
     "plan": "Say what a spec would extract, before anything runs.",
     "store": "Look at the store, check it, tidy it, export a slice.",
+    "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
 
@@ -48,11 +51,17 @@ class Verbs(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb's command: its module's `app`."""
         if cmd_name not in VERBS:
-            return None
+            raise WordUnknown(f"there is no verb {shown(cmd_name)}; {did_you_mean(cmd_name, VERBS)} `steer` lists them")
         module = importlib.import_module(f"steering_core.cli.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments without --wide, which any verb takes, wherever it stands."""
+        end = args.index("--") if "--" in args else len(args)
+        WIDE.set("--wide" in args[:end])
+        return super().parse_args(ctx, [one for i, one in enumerate(args) if i >= end or one != "--wide"])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb, and have all that it printed arrive: a reader that has left ends it, without a word."""
@@ -80,6 +89,8 @@ class Verbs(TyperGroup):
             formatter.write_dl(list(VERBS.items()))
         with formatter.section("Before the verb"):
             formatter.write_dl([("--allow-code FOLDER", "Let the model in this folder run Python of its own.")])
+        with formatter.section("With any verb"):
+            formatter.write_dl([("--wide", "Tables with all their columns, however wide the terminal is.")])
         formatter.write_paragraph()
         formatter.write_text("`steer VERB --help` says more.")
 

@@ -7,13 +7,9 @@ from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
 
 
-def one_a_layer(store: Store, text: str, model: str | None) -> list[Vector]:
-    """The vectors of that name where they are one a layer of one model; otherwise the one that it means."""
-    identity = identity_of(store, model)
-    vectors = library.find_all(store, text, identity)
-    if len({(v.model_id) for v in vectors}) == 1 and len({v.layer for v in vectors}) == len(vectors):
-        return sorted(vectors, key=lambda v: v.layer)
-    return [library.find(store, text, identity)]
+def one_a_layer(store: Store, text: str, model: str | None, layers: library.Layers = None) -> tuple[Vector, ...]:
+    """What a name means, one vector a layer: its recommendation, else all of it; or the layers that are asked for."""
+    return library.named(store, text, identity_of(store, model), layers, several=True)
 
 
 def identity_of(store: Store, model: str | None) -> ModelIdentity | None:

@@ -7,6 +7,7 @@ import typer
 from steering_core.foundation.bounds import MAX_SHOWN
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError
+from steering_core.reports.fitting import LEAST_ID
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
@@ -38,6 +39,9 @@ def _named(store: Store, sweep: str) -> str:
     names = [row["sweep"] for row in rows]
     if sweep == "last" and names:
         return str(names[0])
+    begun = [name for name in names if name.startswith(sweep)]
+    if sweep not in names and len(begun) == 1 and len(sweep) >= LEAST_ID:
+        return str(begun[0])  # a run's own key, as a table shortens it
     if sweep not in names:
         raise QueryError(f"the store {store.root} has no sweep {sweep!r}; {did_you_mean(sweep, names)}")
     return sweep

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer
+from steering_core.cli.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import Reading
 from steering_core.exports.tensor_names import Convention
@@ -31,6 +33,10 @@ for verbs in (vector_making, vector_gates, vector_packs):
 StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
 Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
+OfLayers = Annotated[
+    str | None, typer.Option("--layers", help="The vectors of these layers, as in 12,15: not those recommended.")
+]
+EveryLayer = Annotated[bool, typer.Option("--all-layers", help="The vectors of all layers.")]
 Called = Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")]
 _MAX_POSITION = 1_000_000
 _LISTED = [
@@ -84,20 +90,28 @@ def show(
 ) -> None:
     """One vector: what it is, how good it is, and what it means."""
     opened = Store.existing(store or default_store())
-    vector = library.find(opened, text, identity_of(opened, model))
-    (row,) = opened.rows("SELECT * EXCLUDE (vector) FROM vectors WHERE vector_id = ?", [vector.vector_id])
-    quality = opened.rows("SELECT * FROM vector_quality WHERE vector_id = ?", [vector.vector_id])
+    vectors = library.named(opened, text, identity_of(opened, model))
+    found = [_about(opened, vector, tokens, prompts) for vector in vectors]
+    if as_json:
+        json.dump(plain(found[0] if len(found) == 1 else found), sys.stdout, ensure_ascii=False, indent=1)
+        sys.stdout.write("\n")
+        return
+    for about, vector in zip(found, vectors, strict=True):
+        _print_vector(about, vector)
+
+
+def _about(store: Store, vector: Vector, tokens: int, prompts: int) -> dict[str, Any]:
+    (row,) = store.rows("SELECT * EXCLUDE (vector) FROM vectors WHERE vector_id = ?", [vector.vector_id])
+    quality = store.rows("SELECT * FROM vector_quality WHERE vector_id = ?", [vector.vector_id])
     measured = {k: v for k, v in (quality[0] if quality else {}).items() if k not in row and v is not None}
-    found = {"vector": row, "quality": measured, "tokens": {}, "prompts": extreme_prompts(opened, vector, prompts)}
+    if vector.recommended is not None:
+        row |= {"recommended_alpha": vector.recommended, "recommended_dose": vector.dose(vector.recommended)}
+    found = {"vector": row, "quality": measured, "tokens": {}, "prompts": extreme_prompts(store, vector, prompts)}
     if tokens:
         with open_model(row["model"]) as loaded:
             (meaning,) = promoted_tokens(loaded, [vector], tokens)
         found["tokens"] = {"promoted": meaning.promoted, "suppressed": meaning.suppressed}
-    if as_json:
-        json.dump(plain(found), sys.stdout, ensure_ascii=False, indent=1)
-        sys.stdout.write("\n")
-    else:
-        _print_vector(found, vector)
+    return found
 
 
 def _print_vector(found: dict[str, Any], vector: Vector) -> None:
@@ -121,12 +135,15 @@ def _plain(value: Any) -> str:
 def compare(
     texts: Annotated[list[str], typer.Argument(help="Two vectors or more: names, keys or concept/method/layer.")],
     model: ModelName = None,
+    layers: OfLayers = None,
+    all_layers: EveryLayer = False,
     store: StoreAt = None,
     form: Shown = Format.TABLE,
 ) -> None:
     """The cosine of every two of the vectors, layer by layer where a name stands for several."""
     opened = Store.existing(store or default_store())
-    sets = [(text, one_a_layer(opened, text, model)) for text in texts]
+    of = layers_asked_for(layers, all_layers)
+    sets = [(text, one_a_layer(opened, text, model, of)) for text in texts]
     rows = [
         {
             "one": one,
@@ -146,7 +163,7 @@ def compare(
     print_rows(rows, list(rows[0]), form)
 
 
-def _met(mine: list[Vector], theirs: list[Vector]) -> list[tuple[Vector, Vector]]:
+def _met(mine: Sequence[Vector], theirs: Sequence[Vector]) -> list[tuple[Vector, Vector]]:
     """Single vectors as they are; sets where their layers meet."""
     if len(mine) == len(theirs) == 1:
         return [(mine[0], theirs[0])]
@@ -160,32 +177,34 @@ def blend(
     orthogonal_to: Annotated[list[str] | None, typer.Option(help="Take this vector's direction out of it.")] = None,
     unit: Annotated[bool, typer.Option("--unit", help="Give the result length 1.")] = False,
     model: ModelName = None,
+    layers: OfLayers = None,
+    all_layers: EveryLayer = False,
     store: StoreAt = None,
 ) -> None:
     """Make a vector of others: the sum of the terms, layer by layer where they have several.
 
-    One term alone scales it; weights 1 and -1 subtract. Write `--` before a first term that begins with a minus.
+    A name means what was recommended under it, at its layers and strength: the blend's own strength is then 1. One
+    term alone scales it; weights 1 and -1 subtract. Write `--` before a first term that begins with a minus.
     """
     opened = Store.existing(store or default_store())
-    parsed = [_term(opened, term, model) for term in terms]
-    against = [one_a_layer(opened, text, model) for text in orthogonal_to or []]
-    layers = {tuple(v.layer for v in vectors) for vectors in [*(v for _, v in parsed), *against]}
-    if len(layers) > 1:
-        shown = "; ".join(f"{', '.join(map(str, some))}" for some in sorted(layers))
-        raise VectorError(f"the terms are of different layers ({shown}): name vectors of the same layers")
+    of = layers_asked_for(layers, all_layers)
+    parsed = [_term(opened, term, model, of) for term in terms]
     made = []
-    for i in range(len(layers.pop())):
-        vector = algebra.blended([vectors[i] for _, vectors in parsed], [weight for weight, _ in parsed])
-        vector = algebra.orthogonalised(vector, [vectors[i] for vectors in against]) if against else vector
+    for layer in sorted({vector.layer for _, vectors in parsed for vector in vectors}):
+        here = [(weight, v) for weight, vectors in parsed for v in vectors if v.layer == layer]
+        alphas = [1.0 if v.recommended is None else v.recommended for _, v in here]
+        weights = [weight * alpha for (weight, _), alpha in zip(here, alphas, strict=True)]
+        vector = algebra.blended([v for _, v in here], weights)
+        if against := [one_a_layer(opened, text, model, [layer])[0] for text in orthogonal_to or []]:
+            vector = algebra.orthogonalised(vector, against)
         made.append(algebra.normalised(vector) if unit else vector)
-    library.save(opened, made, name)
-    _print_made(made, name)
+    _print_made(library.save(opened, made, name), name)
 
 
-def _term(store: Store, text: str, model: str | None) -> tuple[float, list[Vector]]:
+def _term(store: Store, text: str, model: str | None, of: library.Layers) -> tuple[float, tuple[Vector, ...]]:
     weight, star, called = text.rpartition("*")
     try:
-        return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model)
+        return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model, of)
     except ValueError as error:
         raise VectorError(f"{text!r} is no term: write WEIGHT*VECTOR, such as 0.7*french/mean_difference/14") from error
 
@@ -195,22 +214,33 @@ def export_file(
     text: Called,
     to: Annotated[Path, typer.Option(help="FILE.safetensors, FILE.gguf (llama.cpp, repeng), FILE.pt or FILE.npz.")],
     alpha: Annotated[
-        float,
-        typer.Option(min=-MAX_ALPHA, max=MAX_ALPHA, help="Times this; a reader that scales by 1 then steers with it."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=-MAX_ALPHA,
+            max=MAX_ALPHA,
+            help="Times this; a reader that scales by 1 then steers with it. The recommended strength, or 1.",
+        ),
+    ] = None,
     operation: Annotated[
         Operation, typer.Option(help="What a GGUF file declares (GLP): added, or projected out at length 1.")
     ] = Operation.ADD,
     model: ModelName = None,
+    layers: OfLayers = None,
+    all_layers: EveryLayer = False,
     store: StoreAt = None,
 ) -> None:
-    """Write a vector, or all layers of a name, to a file that other tools read."""
+    """Write what a name means, its recommendation or the layers asked for, to a file that other tools read."""
     opened = Store.existing(store or default_store())
-    vectors = one_a_layer(opened, text, model)
-    if alpha != 1.0:
-        vectors = [algebra.scaled(vector, alpha) for vector in vectors]
-    written = export_vectors(opened, vectors, to, operation)
+    vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
+    alphas = [alpha if alpha is not None else 1.0 if v.recommended is None else v.recommended for v in vectors]
+    scaled = [v if a == 1.0 else algebra.scaled(v, a) for v, a in zip(vectors, alphas, strict=True)]
+    written = export_vectors(opened, scaled, to, operation)
     typer.echo(f"{to}: {_layers(written)}")
+    if alpha is None and any(a != 1.0 for a in alphas):
+        by = ", ".join(f"{a:.4g}" for a in alphas)
+        typer.echo(
+            f"Scaled by the recommended alpha, {by}: a reader steers with 1 of it (--alpha 1 leaves it as it is)."
+        )
 
 
 @app.command("import")
@@ -251,11 +281,13 @@ def name(
     text: Called,
     new: Annotated[str, typer.Argument(help="What it goes by from now on.")],
     model: ModelName = None,
+    layers: OfLayers = None,
+    all_layers: EveryLayer = False,
     store: StoreAt = None,
 ) -> None:
-    """Give a vector, or all layers of a name, a name."""
+    """Give what a name means, its recommendation or the layers asked for, a name."""
     opened = Store.existing(store or default_store())
-    vectors = one_a_layer(opened, text, model)
+    vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
     library.rename(opened, vectors, new)
     _print_made(vectors, new)
 
@@ -291,11 +323,11 @@ def rm(
     typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")
 
 
-def _print_made(vectors: list[Vector], name: str | None) -> None:
+def _print_made(vectors: Sequence[Vector], name: str | None) -> None:
     typer.echo(f"{name or vectors[0].vector_id}: {_layers(vectors)}")
 
 
-def _layers(vectors: list[Vector]) -> str:
+def _layers(vectors: Sequence[Vector]) -> str:
     if len(vectors) == 1:
         return f"vector {vectors[0].vector_id}, layer {vectors[0].layer}, norm {vectors[0].norm:.4g}"
     return f"{len(vectors)} vectors, layers {', '.join(str(v.layer) for v in vectors)}"

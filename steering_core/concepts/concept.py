@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
@@ -97,7 +97,8 @@ class Card(Strict):
 class Concept(Strict):
     """A behaviour to steer: contrastive pairs, open prompts, held-out items.
 
-    `chat` sends pairs, prompts and items through the model's chat template; without it they are raw text.
+    `chat` sends pairs, prompts and items through the model's chat template, where it has one; otherwise they are raw
+    text. Where it is not given, it is true for pairs that have a prompt.
     `instructions` are system prompts, the baseline that a vector is compared with.
     """
 
@@ -110,6 +111,13 @@ class Concept(Strict):
     instructions: Sides | None = None
     words: Words = Words()
     card: Card = Card()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chat_where_pairs_answer(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "chat" in given or not isinstance(given.get("pairs"), list | tuple):
+            return given
+        return given | {"chat": any(has_prompt(pair) for pair in given["pairs"])}
 
     @field_validator("pairs")
     @classmethod
@@ -163,6 +171,12 @@ class Concept(Strict):
     def items_in(self, split: Split) -> list[Item]:
         """The items of one split, in the file's order."""
         return [item for item in self.items if self.item_splits[item.item_id] == split]
+
+
+def has_prompt(pair: object) -> bool:
+    """Whether a pair, read or still as it is written, answers a prompt."""
+    prompt = pair.get("prompt") if isinstance(pair, dict) else getattr(pair, "prompt", None)
+    return bool(prompt)
 
 
 def _open_shares(shares: tuple[tuple[Split, float], ...], given: Collection[Split]) -> tuple[tuple[Split, float], ...]:

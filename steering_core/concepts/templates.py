@@ -49,7 +49,7 @@ class Template(Strict):
 
     name: str | None = None
     description: str = ""
-    chat: bool = False
+    chat: bool | None = None
     template: Wording
     slots: Annotated[dict[str, Values | SidedValues], Field(max_length=MAX_SLOTS)]
     count: Annotated[int, Within(1, MAX_PAIRS)] = 128
@@ -102,6 +102,8 @@ def expanded(template: Template, name: str) -> Concept:
     given = template.model_dump(exclude={"template", "slots", "count", "seed", "name"})
     pairs = [pair.model_dump() for pair in expanded_pairs(template)]
     given |= {"name": template.name or name, "pairs": pairs}
+    if template.chat is None:
+        del given["chat"]  # as the pairs say
     return checked(Concept, given, f"the concept of the template {name}", ConceptError)
 
 

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from steering_core.foundation.bounds import MAX_DOSE, possible_dose
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.interventions.declarations import OPERATIONS
 
@@ -27,6 +28,7 @@ Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Strength = Annotated[Real, Field(ge=-MOST, le=MOST), AfterValidator(_strength)]
+Dose = Annotated[Real, Field(ge=-MAX_DOSE, le=MAX_DOSE), BeforeValidator(possible_dose), AfterValidator(_strength)]
 ModelName = Annotated[str, Field(min_length=1, max_length=300)]
 OperationName = Annotated[str, AfterValidator(_operation), Field(json_schema_extra={"enum": list(OPERATIONS)})]
 VectorName = Annotated[str, Field(min_length=1, max_length=200)]

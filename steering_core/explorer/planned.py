@@ -1,8 +1,9 @@
 """A request to steer, as it comes in, and the rows to sample that it asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,7 +12,7 @@ from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
 from steering_core.explorer.batches import Rows, Sampling
 from steering_core.explorer.drafts import Contrast, Drafts
-from steering_core.explorer.fields import Flag, ModelName, OperationName, Real, Strength, Whole
+from steering_core.explorer.fields import Dose, Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.change import Change, Intervention, Phase
@@ -22,7 +23,7 @@ from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
 from steering_core.vectors import library
-from steering_core.vectors.resolve import Find, resolved
+from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 MAX_VECTORS = 8
@@ -37,25 +38,27 @@ Layer = Annotated[Whole, Field(ge=0, le=9_999)]
 class VectorUse(Strict):
     """One vector and how strongly: a name or key, or a contrast; `alpha`, or `dose` in units of the residual norm.
 
-    `layers` says where a contrast's vectors act; a vector of the library acts at its own layer.
+    A name means what was recommended under it, at its layers, and without a strength as strongly as that. `layers` says
+    where a contrast's vectors act, or which of a name's; "all" takes all of a name's.
     """
 
     vector: fields.VectorName | None = None
     contrast: Contrast | None = None
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | None = None
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | Literal["all"] | None = None
     alpha: Strength | None = None
-    dose: Strength | None = None
+    dose: Dose | None = None
     operation: OperationName = ADD.name
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "VectorUse":
         if (self.vector is None) == (self.contrast is None):
             raise ValueError("give a vector or a contrast, one of them")
-        if (self.contrast is None) != (self.layers is None):
-            raise ValueError("name layers for a contrast, and only for one: a vector has its own")
-        if (self.alpha is None) == (self.dose is None):
-            raise ValueError("give alpha or dose, one of them")
+        if self.contrast is not None and not isinstance(self.layers, tuple):
+            raise ValueError("name layers for a contrast, as in [12]")
         operation = declared(self.operation)
+        recommended = self.vector is not None and self.operation == ADD.name and (self.alpha, self.dose) == (None, None)
+        if (self.alpha is None) == (self.dose is None) and not recommended:
+            raise ValueError("give alpha or dose, one of them; neither for a name, at its recommended strength")
         if self.dose is not None and not operation.has_dose:
             raise ValueError(f"{self.operation} has no dose: give alpha, its {operation.amount}")
         return self
@@ -105,6 +108,10 @@ class Applied:
         return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
 
 
+Look = Callable[[str, library.Layers], tuple[Vector, ...]]
+"""What a name means, at these of its layers."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The vectors that act, with their places in the request; the whole intervention, and the same in words."""
@@ -120,17 +127,21 @@ class Plan:
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
-def planned(model: Model, store: Store, drafts: Drafts, steering: Steering, named: Find | None = None) -> Plan:
+def planned(model: Model, store: Store, drafts: Drafts, steering: Steering, named: Look | None = None) -> Plan:
     """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone.
 
     `named` looks vectors up, where somebody keeps them; otherwise the drafts and the store are asked.
     """
-    find = named or (lambda name: named_vector(model, store, drafts, name))
+    look = named or partial(named_vectors, model, store, drafts)
+
+    def find(name: str) -> tuple[Vector, ...]:
+        return look(name, None)
+
     n_layers = model.identity.n_layers
     applied: list[Applied] = []
     clauses: list[Clause] = []
     for place, use in enumerate(steering.vectors):
-        vectors = _vectors(model, drafts, use, find)
+        vectors = _vectors(model, drafts, use, look)
         found = _clauses(use, vectors, steering.phase)
         changes = resolved(Expression(found), find, n_layers).changes
         applied += [Applied(place, v, change) for v, change in zip(vectors, changes, strict=True)]
@@ -144,33 +155,40 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: Steering, name
     return Plan(tuple(applied), intervention, expression)
 
 
-def _vectors(model: Model, drafts: Drafts, use: VectorUse, find: Find) -> list[Vector]:
+def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: Look) -> list[Vector]:
     if use.contrast is not None:
-        vectors = drafts.of(model, use.contrast)
-        return [vectors[layer] for layer in model.checked_layers(list(use.layers or ()))]
-    return [find(use.vector or "")]
+        vectors, layers = drafts.of(model, use.contrast), use.layers if isinstance(use.layers, tuple) else ()
+        return [vectors[layer] for layer in model.checked_layers(list(layers))]
+    return list(look(use.vector or "", use.layers))
 
 
-def named_vector(model: Model, store: Store, drafts: Drafts, name: str) -> Vector:
-    """The draft or the library's vector that goes by `name`. Raises VectorNotFound, VectorMismatch and their like."""
-    vector = drafts.find(name) or library.find(store, name, model.identity)
-    vector.check(model.identity)
-    return vector
+def named_vectors(
+    model: Model, store: Store, drafts: Drafts, name: str, layers: library.Layers = None
+) -> tuple[Vector, ...]:
+    """The draft of that key, or what `name` means in the library. Raises VectorNotFound, VectorMismatch and so on."""
+    draft = drafts.find(name)
+    vectors = (draft,) if draft else library.named(store, name, model.identity, layers)
+    for vector in vectors:
+        vector.check(model.identity)
+    return vectors
 
 
 def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[Clause, ...]:
     """The use in an expression's words: one clause that adds, or one of another operation a vector."""
-    strength = Amount(float(use.alpha or 0)) if use.dose is None else Amount(_percent(use.dose), percent=True)
     where = None if phase == "generation" else phase
-    names = [VectorName(vector.vector_id) for vector in vectors]
+    both = [(VectorName(vector.vector_id), _strength(use, vector)) for vector in vectors]
     if use.operation == ADD.name:
-        return (Clause(tuple(Term(name, strength) for name in names), phase=where),)
-    return tuple(Clause((Term(name),), use.operation, strength, where) for name in names)
+        return (Clause(tuple(Term(name, strength) for name, strength in both), phase=where),)
+    return tuple(Clause((Term(name),), use.operation, strength, where) for name, strength in both)
 
 
-def _percent(dose: float) -> float:
-    """A hundred times the dose, without the digits that binary fractions leave behind: 0.07 is 7."""
-    return float(f"{100 * dose:.12g}")
+def _strength(use: VectorUse, vector: Vector) -> Amount:
+    """The strength of a use at one of its vectors; a dose of several layers is what each of them has."""
+    if use.dose is not None:
+        return Amount.of_dose(use.dose)
+    if use.alpha is not None:
+        return Amount(use.alpha)
+    return Amount(1.0 if vector.recommended is None else vector.recommended)
 
 
 def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:

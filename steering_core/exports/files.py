@@ -113,12 +113,18 @@ def import_vectors(
         for vector in vectors:
             vector.check(model.identity)
     store.append("models", [dataclasses.asdict(file.model)])
-    library.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
+    saved = library.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
+    file = dataclasses.replace(file, entries=_as_saved(file.entries, saved))
+    vectors = saved
     _label(store, file, rename=name is None)
     if reading.operation is Operation.PROJECT:
         library.tag(store, vectors, str(Operation.PROJECT))
         log.warning("%s: these are to be projected out: steer with ablate(NAME), not with NAME", path)
     return vectors
+
+
+def _as_saved(entries: Sequence[Entry], saved: Sequence[Vector]) -> tuple[Entry, ...]:
+    return tuple(dataclasses.replace(entry, vector=vector) for entry, vector in zip(entries, saved, strict=True))
 
 
 def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading: Reading) -> VectorFile:
@@ -144,7 +150,7 @@ def _label(store: Store, file: VectorFile, rename: bool) -> None:
         for label in entry.tags:
             library.tag(store, [entry.vector], label)
     for called in sorted({entry.name for entry in file.entries if entry.name and rename}):
-        library.rename(store, [entry.vector for entry in file.entries if entry.name == called], called)
+        library.save(store, [entry.vector for entry in file.entries if entry.name == called], called)
 
 
 def _entry(vector: Vector, row: dict[str, Any] | None) -> Entry:

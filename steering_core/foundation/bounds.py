@@ -3,12 +3,14 @@
 They lie well beyond what anybody has found useful. What lies outside is a slip, and would cost days or all memory.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from steering_core.foundation.errors import InterventionError
 from steering_core.foundation.keys import MAX_SEED
 
 MAX_LAYER = 9_999
@@ -46,6 +48,27 @@ class Within:
         else:
             number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
         return core_schema.no_info_before_validator_function(no_boolean, number)
+
+
+def checked_dose(dose: float) -> float:
+    """The dose, unless it is beyond `MAX_DOSE`. Raises InterventionError, which asks whether percent were meant."""
+    if abs(dose) <= MAX_DOSE:
+        return dose
+    if not math.isfinite(dose):
+        raise InterventionError(f"a dose of {dose} is no number: give a finite one")
+    asks = f": did you mean {dose:g}%, which is a dose of {dose / 100:g}?" if abs(dose) <= 100 * MAX_DOSE else ""
+    what = f"a dose of {dose:g} is {abs(dose):g} times the mean residual norm of a layer"
+    raise InterventionError(f"{what}, and {MAX_DOSE:g} is the most{asks}")
+
+
+def possible_dose(value: Any) -> Any:
+    """The value, unless it is a number beyond every dose; then ValueError, which asks whether percent were meant."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        try:
+            checked_dose(value)
+        except InterventionError as error:
+            raise ValueError(str(error)) from None
+    return value
 
 
 def no_boolean(value: Any) -> Any:

@@ -29,6 +29,7 @@
     ├── OutputError          a report that cannot be written where it should be
     ├── SettingError         an environment variable that cannot be read
     ├── EndpointError        a server of OpenAI's form that cannot be used
+    ├── WordUnknown          a verb or a word that there is not
     ├── RunIncomplete        some cells of a run failed; the others are stored
     ├── Diverged             inf or nan in a residual stream or in logits
     └── StoreError
@@ -158,6 +159,10 @@ class SettingError(SteerflowError):
 
 class EndpointError(SteerflowError):
     """A server of OpenAI's form that cannot be reached, refuses, or answers in another form."""
+
+
+class WordUnknown(SteerflowError):
+    """A verb of the command line, or a word of the glossary, that there is not."""
 
 
 class RunIncomplete(SteerflowError):

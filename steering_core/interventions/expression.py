@@ -9,16 +9,19 @@
     formality @span("the weather") @when(anger > 2) at those tokens of the prompt, where another direction is seen
     formality @response @when(gate(anger), prompt)  in answers to prompts that are angry by anger's fitted threshold
 
-A vector goes by any name that the library knows (`vectors.library`). Without a phase a change acts in `generation`, or
-wherever `@positions`, `@last` and `@span` say. `@first(20)` and `@decay(0.9)` are schedules over the generated tokens.
-Minus between vectors stands between spaces, since names may hold a hyphen.
+A vector goes by any name that the library knows (`vectors.library`). A name without a strength has its recommended one
+(1 where nothing was recommended); a key of 20 digits means that vector at strength 1. Without a phase a change acts in
+`generation`, or wherever `@positions`, `@last` and `@span` say. `@first(20)` and `@decay(0.9)` are schedules over the
+generated tokens. Minus between vectors stands between spaces, since names may hold a hyphen.
 """
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ABLATE, ADD
 from steering_core.interventions.where import CONSTANT, Over, Phase, Schedule
 
@@ -44,6 +47,7 @@ class Amount:
 
 
 ONE = Amount(1.0)
+KEY_IN_FULL = re.compile(r"[0-9a-f]{20}")
 
 
 @dataclass(frozen=True)
@@ -72,25 +76,45 @@ class Between:
 
 @dataclass(frozen=True)
 class Term:
-    """A vector and its strength in a blend."""
+    """A vector and its strength in a blend; without one it has the strength that its name is recommended at.
+
+    `minus` is the sign of a term without a strength.
+    """
 
     vector: VectorName | Between
-    strength: Amount = ONE
+    strength: Amount | None = None
+    minus: bool = False
+
+    @classmethod
+    def read(cls, vector: VectorName | Between, strength: Amount | None) -> "Term":
+        """The term as it is written: a key, or what lies between two vectors, has strength 1 where none is given."""
+        return cls(vector, ONE if strength is None and _is_itself(vector) else strength)
 
     def __str__(self) -> str:
-        return str(self.vector) if self.strength == ONE else f"{self.strength}*{self.vector}"
+        if self.strength is None:
+            return "-" * self.minus + str(self.vector)
+        return (
+            str(self.vector) if self.strength == ONE and _is_itself(self.vector) else f"{self.strength}*{self.vector}"
+        )
+
+    @property
+    def negative(self) -> bool:
+        """Whether it is subtracted."""
+        return self.minus if self.strength is None else math.copysign(1, self.strength.value) < 0
 
     def times(self, factor: float) -> "Term":
-        """The same vector, `factor` times as strong."""
-        return Term(self.vector, Amount(self.strength.value * factor, self.strength.percent))
+        """The same vector, `factor` times as strong. Raises InterventionError where it has no strength of its own."""
+        if self.strength is None:
+            raise InterventionError(f"{self.vector} has no strength that could be multiplied: write 1*{self.vector}")
+        return replace(self, strength=Amount(self.strength.value * factor, self.strength.percent))
 
     def rounded(self, digits: int) -> "Term":
         """The same vector, its strength with so many digits."""
-        return replace(self, strength=self.strength.rounded(digits))
+        return replace(self, strength=self.strength and self.strength.rounded(digits))
 
     def negated(self) -> "Term":
         """The same vector with the opposite strength."""
-        return self.times(-1)
+        return replace(self, minus=not self.minus) if self.strength is None else self.times(-1)
 
     def renamed(self, names: Mapping[str, str]) -> "Term":
         """The same with other vectors, by name."""
@@ -137,16 +161,15 @@ class Clause:
     def _action(self) -> str:
         blend = str(self.terms[0])
         for term in self.terms[1:]:
-            minus = math.copysign(1, term.strength.value) < 0
-            shown = term.negated() if minus else term
-            blend += f" {'-' if minus else '+'} {shown}"
+            shown = term.negated() if term.negative else term
+            blend += f" {'-' if term.negative else '+'} {shown}"
         if self.operation == ADD.name:
             return blend
         if (
             self.operation == ABLATE.name
             and self.amount is None
             and len(self.terms) == 1
-            and self.terms[0].strength == ONE
+            and blend == str(self.terms[0].vector)
         ):
             return f"!{blend}"
         return f"{self.operation}({blend}{f', {self.amount}' if self.amount is not None else ''})"
@@ -208,6 +231,11 @@ class Expression:
     def renamed(self, names: Mapping[str, str]) -> "Expression":
         """The same done with other vectors, by name; what its conditions look at stays."""
         return Expression(tuple(replace(c, terms=tuple(t.renamed(names) for t in c.terms)) for c in self.clauses))
+
+
+def _is_itself(vector: VectorName | Between) -> bool:
+    """Whether it is a vector as it lies in the store, or one between two, and so recommended at no strength."""
+    return isinstance(vector, Between) or KEY_IN_FULL.fullmatch(vector.name) is not None
 
 
 def _renamed(vector: VectorName | Between, names: Mapping[str, str]) -> VectorName | Between:

@@ -11,11 +11,12 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
 
 from steering_core.foundation.bounds import MAX_LAYER
+from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import LARGEST, SMALLEST
 from steering_core.interventions.declarations import ABLATE, called_by_name, declared
-from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
-from steering_core.interventions.where import Schedule
+from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.where import PHASES, Schedule
 
 MAX_TOKENS = 1_000_000  # that a prompt could have
 
@@ -28,7 +29,7 @@ def parse(text: str) -> Expression:
     except UnexpectedInput as fault:
         token = getattr(fault, "token", None)
         at = len(text) if token is not None and token.type == "$END" else fault.pos_in_stream or 0
-        raise InterventionError(fault_at(text, at, _unexpected(text[:at], fault))) from None
+        raise InterventionError(fault_at(text, at, _unexpected(text, at, fault))) from None
     except VisitError as fault:
         if isinstance(fault.orig_exc, _Fault):
             raise InterventionError(fault_at(text, fault.orig_exc.column, str(fault.orig_exc))) from None
@@ -78,7 +79,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return {"terms": parts[0]}
 
     def ablated(self, parts: list[Any]) -> dict[str, Any]:
-        return {"terms": (Term(parts[0]),), "operation": ABLATE.name}
+        return {"terms": (Term.read(parts[0], None),), "operation": ABLATE.name}
 
     def operation(self, parts: list[Any]) -> dict[str, Any]:
         name, blend, amount = parts
@@ -100,7 +101,7 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
 
     def term(self, parts: list[Any]) -> Term:
         minus, strength, vector = parts
-        term = Term(vector, _amount(strength) if strength else ONE)
+        term = Term.read(vector, _amount(strength) if strength else None)
         return term.negated() if minus else term
 
     def named(self, parts: list[Any]) -> VectorName:
@@ -227,9 +228,16 @@ _SHOWN = {
 }
 
 
-def _unexpected(before: str, fault: UnexpectedInput) -> str:
+_MODIFIERS = (*PHASES, "positions", "last", "span", "first", "decay", "layers", "when")
+
+
+def _unexpected(text: str, at: int, fault: UnexpectedInput) -> str:
     """What could have stood where the fault is."""
-    words = before.split()
+    words = text[:at].split()
+    if modifier := re.search(r"@\s*([a-z]*)$", text[: at + len(re.match(r"[a-z]*", text[at:])[0])]):  # type: ignore[index]
+        meant = did_you_mean(modifier[1], _MODIFIERS)
+        if meant.startswith("did"):
+            return f"expected all, prompt or generation, or @layers(…) and its like; {meant}"
     if words and re.fullmatch(r"(\d+(\.\d*)?|\.\d+)%?", words[-1]):
         return f"a strength is joined to its vector by a star, as in {words[-1]}*name"
     terminals: Iterable[str] = (

@@ -77,6 +77,11 @@ class Model:
         self._template = checked_arguments(template or {})
         self.identity: ModelIdentity = identify(name, self.folder, _precision(), self._template, self._shape)
 
+    def __repr__(self) -> str:
+        i = self.identity
+        held = "loaded" if "network" in self.__dict__ else "not loaded yet"
+        return f"<Model {self.name}: {i.architecture}, {i.n_layers} layers, width {i.width}, {i.dtype}, {held}>"
+
     def __enter__(self) -> Self:
         return self
 

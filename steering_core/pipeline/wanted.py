@@ -21,23 +21,28 @@ TRAINED_LAYERS = 2  # at most, where the spec does not say which
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers whose activations are extracted, those of `train_layers` among them.
+    """The layers whose activations are extracted: those asked for, those of the grid and those of `train_layers`.
 
-    Raises LayerNotFound, for the grid's layers as well.
+    Raises LayerNotFound.
     """
-    grid_layers(spec, model)
     wanted, trained = spec.activations.layers, spec.vectors.train_layers
+    asked = model.checked_layers(None if wanted == "all" else list(wanted))
     trained_at = model.checked_layers([] if trained == "auto" else list(trained))
-    return model.checked_layers(None if wanted == "all" else [*wanted, *trained_at])
+    return sorted({*asked, *grid_layers(spec, model), *trained_at})
 
 
 def grid_layers(spec: Spec, model: Model) -> list[int]:
-    """The layers of the grid: those asked for, all, or five in the middle of the model, where steering works best."""
-    wanted = spec.generations.layers
+    """The layers of the grid: those asked for, or five in the middle of the model, where steering works best.
+
+    `all` are those whose activations the spec asks for. Raises LayerNotFound.
+    """
+    wanted, extracted = spec.generations.layers, spec.activations.layers
     n = model.identity.n_layers
     if wanted == "auto":
         return sorted({min(n - 1, round(share * n)) for share in AUTO_LAYERS})
-    return model.checked_layers(None if wanted == "all" else list(wanted))
+    if wanted == "all":
+        return model.checked_layers(None if extracted == "all" else list(extracted))
+    return model.checked_layers(list(wanted))
 
 
 def trained_layers(spec: Spec, store: Store, model: Model, concept: Concept) -> list[int]:

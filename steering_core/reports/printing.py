@@ -2,20 +2,21 @@
 
 import contextlib
 import csv
-import datetime
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from steering_core.foundation.json_values import plain
+from steering_core.reports.fitting import Rows, fitted, shown
+
+__all__ = ["WIDE", "Format", "Notify", "console", "print_rows", "progress_bars", "shown", "table"]
 
 
 class Format(StrEnum):
@@ -36,13 +37,22 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
         writer.writerow(names)
         writer.writerows([_csv_value(row[name]) for name in names] for row in rows)
     else:
-        console().print(table(rows, names))
+        out = _Console(width=UNBOUNDED) if WIDE.get() else console()
+        out.print(table(rows, names))
+
+
+WIDE: ContextVar[bool] = ContextVar("wide", default=False)
+"""Whether tables are as wide as they like: what --wide asks for."""
+UNBOUNDED = 10_000
+NO_TERMINAL = 200
 
 
 def console() -> Console:
-    """Standard output; wide enough for a table where it is no terminal."""
+    """Standard output; 200 wide, or what COLUMNS says, where it is no terminal, and no less with --wide."""
     out = _Console()
-    return out if out.is_terminal else _Console(width=200)
+    if out.width < NO_TERMINAL and WIDE.get():
+        return _Console(width=NO_TERMINAL)
+    return out if out.is_terminal or "COLUMNS" in os.environ else _Console(width=NO_TERMINAL)
 
 
 class _Console(Console):
@@ -51,41 +61,13 @@ class _Console(Console):
         raise
 
 
-def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str | None = None) -> Table:
-    """Rows as a table: numbers to the right with three decimals, long values cut."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in names:
-        numeric = any(isinstance(row[name], int | float) for row in rows)
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    for row in rows:
-        drawn.add_row(*(Text(shown(row[name])) for name in names))
-    return drawn
-
-
-def shown(value: Any) -> str:
-    """One value, short enough for a table."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return _decimals(value)
-    if isinstance(value, list) and len(value) > 4:
-        return f"[{', '.join(shown(v) for v in value[:3])}, … {len(value)} values]"
-    if isinstance(value, datetime.datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    return str(value)
+def table(rows: Rows, names: Sequence[str], title: str | None = None) -> RenderableType:
+    """Rows as a table that fits standard output, with the columns that matter most (`fitting`); all with --wide."""
+    return fitted(rows, names, None if WIDE.get() else console().width, title)
 
 
 def _csv_value(value: Any) -> Any:
     return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-def _decimals(value: float) -> str:
-    """Three decimals; one strength computed in two ways looks one way, and what is not 0 does not look like it."""
-    if value and abs(value) < 0.0005:
-        return f"{value:.1e}"
-    if not 0 < abs(value) < 1000:
-        return f"{value + 0.0:.3f}"  # never -0.000
-    return str(Decimal(f"{value:.6g}").quantize(Decimal("0.001"), ROUND_HALF_UP))
 
 
 Notify = Callable[[str, int, int], None]

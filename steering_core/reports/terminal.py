@@ -1,6 +1,7 @@
 """The report of a run as text, read back from the store through DuckDB."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from steering_core.reports.printing import console, table
-from steering_core.store import Store
+from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
+
+NARROW = 110  # columns below which texts stand under each other
 
 
 def print_report(store: Store, report: dict[str, Any]) -> None:
@@ -58,31 +61,47 @@ def _place_and_strength(row: dict[str, Any]) -> str:
 
 
 def command(row: dict[str, Any]) -> str:
-    """The command that steers as a recommendation does."""
-    return f'steer generate {shlex.quote(row["model"])} --steer "{row["intervention"]}" "PROMPT"'
+    """The command that steers as a recommendation does: by the concept's name, where that says all of it."""
+    head = f"steer generate {shlex.quote(row['model'])} 'PROMPT'"
+    keys = [f"*{vector_id}" for vector_id in row.get("vector_ids") or []]
+    terms = row["intervention"].removesuffix(" @generation").split(" + ")
+    named = bool(keys) and len(terms) == len(keys) and all(t.endswith(k) for t, k in zip(terms, keys, strict=True))
+    named = named and "(" not in row["intervention"] and row.get("concept") is not None
+    return f"{head} --vector {row['concept']}" if named else f"{head} --steer {shlex.quote(row['intervention'])}"
 
 
-def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> Table:
-    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> RenderableType:
     headings = ("mirrored", "steered") if dose is None else (f"dose {-dose:+.2f}", f"dose {dose:+.2f}")
-    for heading in ("prompt", headings[0], "base", headings[1]):
-        drawn.add_column(heading, overflow="fold", ratio=1 if heading == "prompt" else 2)
+    columns = {"prompt": "prompt", "mirrored": headings[0], "base": "base", "steered": headings[1]}
+    if console().width < NARROW:
+        lines = [
+            Text.assemble((f"{heading}: ", "bold"), row[name] or "")
+            for row in texts
+            for name, heading in columns.items()
+        ]
+        return Group(Text("Base and steered text", style="bold"), *lines)
+    drawn = Table(title="Base and steered text", title_justify="left", title_style="bold", show_lines=True)
+    for name, heading in columns.items():
+        drawn.add_column(heading, overflow="fold", ratio=1 if name == "prompt" else 2)
     for row in texts:
-        drawn.add_row(*(Text(row[name] or "") for name in ("prompt", "mirrored", "base", "steered")))
+        drawn.add_row(*(Text(row[name] or "") for name in columns))
     return drawn
 
 
-def _counts(stages: dict[str, dict[str, Any]]) -> Table:
+def _counts(stages: dict[str, dict[str, Any]]) -> RenderableType:
     rows = [{"stage": stage, **counts} for stage, counts in stages.items()]
     return table(rows, list(rows[0]), "What was computed")
 
 
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:
+    """What to type next, here: nothing that is not in this folder."""
     recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
-    return Text(
-        f"\nThe store is {store.root}. Next:\n"
-        f"  steer sql \"SELECT * FROM leaderboard WHERE concept = '{recommended}'\"\n"
-        '  steer sql "SELECT prompt, alpha, text FROM generations ORDER BY prompt, alpha"\n'
-        "  steer run data/specs/quickstart.yaml            # again: nothing is computed twice\n"
-        "  make up, then: prefect deployment run discover-vectors\n"
-    )
+    at = "" if str(store.root) in (default_store(), str(Path(default_store()).resolve())) else f" --store {store.root}"
+    lines = [
+        f"  steer sql \"SELECT control, layer, dose, effect FROM leaderboard WHERE concept = '{recommended}'\"{at}",
+        f"  steer report{at}                                # verdicts, pictures and texts as one page",
+        "  steer explain dose effect control             # what the words mean",
+    ]
+    if Path("Makefile").is_file() and Path("prefect.yaml").is_file():
+        lines.append("  make up, then: prefect deployment run discover-vectors")
+    return Text(f"\nThe store is {store.root}. Next:\n" + "\n".join(lines) + "\n")

@@ -41,6 +41,12 @@ class Store:
         self._thread = threading.local()
         prepare(self.folder)
 
+    def __repr__(self) -> str:
+        tables = ("models", "concepts", "vectors", "recommendations")
+        counts = ", ".join(f"(SELECT count(*) FROM raw.{table}) AS {table}" for table in tables)
+        (row,) = self.rows(f"SELECT {counts}")
+        return f"<Store {self.root}: {', '.join(f'{n} {table}' for table, n in row.items())}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (Store, (str(self.root),))
 

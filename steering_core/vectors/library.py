@@ -1,18 +1,25 @@
 """The library: vectors by name, by key, or by what they are.
 
 A vector goes by its key (or its first six digits and more), by a name that somebody gave it (`name`, or `name/layer`
-where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`, as far as that
-is one vector; `concept` alone is the one that was recommended for it.
+where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`. `named` says
+what a name means, to every verb, to Python, the API and the explorer alike: what was recommended under it, at its
+layers and strength; else all that somebody gave that name, or the one vector that goes by it.
 """
 
+import dataclasses
 import difflib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
-from steering_core.foundation.errors import VectorAmbiguous, VectorError, VectorNotFound
+import numpy as np
+
+from steering_core.foundation.errors import InterventionError, VectorAmbiguous, VectorError, VectorNotFound
+from steering_core.foundation.keys import content_key
+from steering_core.interventions.expression import Amount, Between, Clause
+from steering_core.interventions.parsing import parse
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
@@ -32,19 +39,45 @@ WHERE starts_with(v.vector_id, asked.key) OR (
 ORDER BY v.model, v.method, v.layer, v.vector_id
 """
 _SHOWN = 6  # candidates that an error lists
+Layers = Sequence[int] | Literal["all"] | None
+"""Which of a name's layers: None for those recommended, or those of the name."""
+
+
+def named(
+    store: Store, text: str, model: ModelIdentity | None = None, layers: Layers = None, *, several: bool = False
+) -> tuple[Vector, ...]:
+    """What `text` means, one vector a layer, among those of `model` where it is given; controls only by their key.
+
+    Where a recommendation was made of what goes by it, that is its vectors, each with its strength as `recommended`.
+    With `layers` it is the vector of each of these, or of all layers; then a strength comes with them only where just
+    these were recommended. Where nothing was recommended, a concept means all of its layers for verbs that can do with
+    `several`. Raises VectorNotFound, and VectorAmbiguous with the choices where several go by it.
+    """
+    rows = _matches(store, text, model)
+    given = any(row["name"] == _name_and_layer(text)[0] for row in rows)
+    chosen = _recommended(store, rows)
+    if given and len(chosen) < len(rows):
+        chosen = {}  # of a name that somebody gave, all is meant
+    kept = _kept(rows, chosen, layers, text)
+    if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
+        raise VectorAmbiguous(
+            f"{text!r} is {len(kept)} vectors:{_choices(kept)}\n"
+            "Say which, by its layer or its key; on the command line --layers and --all-layers take several."
+        )
+    ids = [row["vector_id"] for row in sorted(kept, key=lambda row: row["layer"])]
+    found = vectors_by_id(store, ids)
+    if set(chosen) != set(ids) or KEY.fullmatch(text):
+        return tuple(found)
+    return tuple(_at(vector, chosen[vector.vector_id]) for vector in found)
 
 
 def find(store: Store, text: str, model: ModelIdentity | None = None) -> Vector:
-    """The one vector that `text` names, among those of `model` where it is given; controls only by their key.
-
-    Raises VectorNotFound, and VectorAmbiguous with the choices where several go by it.
-    """
-    rows = _matches(store, text, model)
-    if len(rows) > 1 and (chosen := _recommended(store, rows)):
-        rows = chosen
-    if len(rows) > 1:
-        raise VectorAmbiguous(f"{text!r} is {len(rows)} vectors:{_choices(rows)}\nSay which, by its layer or its key.")
-    return vectors_by_id(store, [rows[0]["vector_id"]])[0]
+    """The one vector that `text` means. Raises as `named` does, and VectorAmbiguous where it means several layers."""
+    vectors = named(store, text, model)
+    if len(vectors) > 1:
+        layers = ", ".join(str(vector.layer) for vector in vectors)
+        raise VectorAmbiguous(f"{text!r} is of layers {layers}, and one is needed here: {text}/{vectors[-1].layer}")
+    return vectors[0]
 
 
 def find_all(store: Store, text: str, model: ModelIdentity | None = None) -> list[Vector]:
@@ -84,17 +117,60 @@ def _name_and_layer(text: str) -> tuple[str, int | None]:
     return (name, int(last)) if name and last.isdecimal() else (text.strip(), None)
 
 
-def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The one of `rows` that the latest run with a recommendation for them chose; the first where it chose several."""
+def _kept(
+    rows: list[dict[str, Any]], chosen: Mapping[str, Amount | None], layers: Layers, text: str
+) -> list[dict[str, Any]]:
+    """Those of `rows` that are meant; of several methods the one that was recommended, where one was."""
+    if layers is None:
+        return [row for row in rows if row["vector_id"] in chosen] if chosen else rows
+    methods = {row["method"] for row in rows if row["vector_id"] in chosen}
+    rows = [row for row in rows if row["method"] in methods] if methods else rows
+    if layers == "all":
+        return rows
+    there = sorted({row["layer"] for row in rows})
+    if missing := [layer for layer in layers if layer not in there]:
+        shown = ", ".join(map(str, there))
+        raise VectorNotFound(f"{text!r} has no vector at layer {missing[0]}: there are layers {shown}")
+    return [row for row in rows if row["layer"] in layers]
+
+
+def _one_a_layer(rows: Sequence[dict[str, Any]]) -> bool:
+    return len({row["model_id"] for row in rows}) == 1 and len({row["layer"] for row in rows}) == len(rows)
+
+
+def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amount | None]:
+    """The vectors of the latest recommendation that was made of some of `rows`, by key, with the strength of each."""
     found = store.rows(
-        "SELECT coalesce(r.vector_id, r.vector_ids[1]) AS vector_id FROM raw.recommendations r "
+        "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
         "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
-        "USING (recommendation_id) WHERE list_contains(?, coalesce(r.vector_id, r.vector_ids[1])) "
-        "ORDER BY started_at DESC LIMIT 1",
+        "USING (recommendation_id) WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 "
+        "AND list_has_all(?, coalesce(r.vector_ids, [r.vector_id])) ORDER BY started_at DESC LIMIT 1",
         [[row["vector_id"] for row in rows]],
     )
-    chosen = {row["vector_id"] for row in found}
-    return [row for row in rows if row["vector_id"] in chosen]
+    if not found:
+        return {}
+    strengths = _strengths(found[0]["intervention"])
+    return {vector_id: strengths.get(vector_id) for vector_id in found[0]["vector_ids"]}
+
+
+def _strengths(intervention: str | None) -> dict[str, Amount]:
+    """The strengths of a sum of vectors, by their keys; none for an intervention that is anything else."""
+    try:
+        clauses = parse(intervention).clauses if intervention else ()
+    except InterventionError:  # of an operation that is not registered here
+        return {}
+    if len(clauses) != 1 or clauses[0] != Clause(clauses[0].terms, phase=clauses[0].phase):
+        return {}
+    terms = clauses[0].terms
+    return {t.vector.name: t.strength for t in terms if t.strength and not isinstance(t.vector, Between)}
+
+
+def _at(vector: Vector, strength: Amount | None) -> Vector:
+    """The vector with the strength that was recommended for it."""
+    if strength is None:
+        return vector
+    alpha = vector.alpha(strength.value / 100) if strength.percent else strength.value
+    return dataclasses.replace(vector, recommended=alpha)
 
 
 def _choices(rows: Sequence[dict[str, Any]]) -> str:
@@ -126,18 +202,81 @@ def save(
     vectors: Sequence[Vector],
     name: str | None = None,
     prompt_ids: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> None:
+) -> list[Vector]:
     """Have the store hold `vectors`, under `name` where one is given; one that was removed is there again.
 
-    `prompt_ids`, by vector_id, are the prompts whose activations they come from.
+    `prompt_ids`, by vector_id, are the prompts whose activations they come from. A vector that goes by another name
+    already keeps it: a copy goes by this one. What was saved is returned. Raises VectorError for a vector that does not
+    fit its model, for a key under which the store has another direction, and for a name that is taken or none.
     """
+    _check_fit(store, vectors)
+    _check_keys(store, vectors)
+    prompts = {vector.vector_id: prompt_ids.get(vector.vector_id, ()) for vector in vectors}
     if name is not None:
+        called = _names_of(store, vectors)
+        copies = [v if called.get(v.vector_id, name) == name else _copied(v, name) for v in vectors]
+        prompts = {copy.vector_id: prompts[v.vector_id] for v, copy in zip(vectors, copies, strict=True)}
+        vectors = copies
         _check_name(store, name, vectors)
-    store.append("vectors", [v.row(prompt_ids.get(v.vector_id, ())) for v in vectors])
+    store.append("vectors", [v.row(prompts[v.vector_id]) for v in vectors])
     ids = [vector.vector_id for vector in vectors]
     restore(store, ids)
     if name is not None:
         _label(store, ids, "name", name)
+    return list(vectors)
+
+
+def stored_alike(store: Store, vector: Vector) -> bool:
+    """Whether the store has this very vector: its key, with its layer, model and direction."""
+    rows = _stored(store, [vector])
+    return bool(rows) and _alike(vector, rows[0])
+
+
+def _check_fit(store: Store, vectors: Sequence[Vector]) -> None:
+    ids = sorted({vector.model_id for vector in vectors})
+    rows = store.rows("SELECT model_id, name, n_layers, width FROM raw.models WHERE list_contains(?, model_id)", [ids])
+    known = {row["model_id"]: row for row in rows}
+    for vector in vectors:
+        if row := known.get(vector.model_id):
+            vector.check_fit(row["name"], row["n_layers"], row["width"])
+
+
+def _check_keys(store: Store, vectors: Sequence[Vector]) -> None:
+    known = {row["vector_id"]: row for row in _stored(store, vectors)}
+    for vector in vectors:
+        if (row := known.get(vector.vector_id)) and not _alike(vector, row):
+            raise VectorError(
+                f"the store has another direction under the key {vector.vector_id}: give this vector a key of its own, "
+                "as vector.keyed() does, or make it with Vector.from_numpy"
+            )
+
+
+def _stored(store: Store, vectors: Sequence[Vector]) -> list[dict[str, Any]]:
+    ids = [vector.vector_id for vector in vectors]
+    return store.rows(
+        "SELECT vector_id, model_id, layer, vector FROM raw.vectors WHERE list_contains(?, vector_id)", [ids]
+    )
+
+
+def _alike(vector: Vector, row: dict[str, Any]) -> bool:
+    """Whether it is the stored vector, to the digits that two machines share."""
+    there = np.asarray(row["vector"], np.float32)
+    same_place = (vector.model_id, vector.layer, vector.direction.shape) == (row["model_id"], row["layer"], there.shape)
+    return same_place and bool(np.linalg.norm(vector.direction - there) <= 1e-3 * np.linalg.norm(there))
+
+
+def _names_of(store: Store, vectors: Sequence[Vector]) -> dict[str, str]:
+    ids = [vector.vector_id for vector in vectors]
+    rows = store.rows(
+        "SELECT vector_id, name FROM vectors WHERE name IS NOT NULL AND list_contains(?, vector_id)", [ids]
+    )
+    return {row["vector_id"]: row["name"] for row in rows}
+
+
+def _copied(vector: Vector, name: str) -> Vector:
+    lineage = {"made": "copied", "of": [vector.vector_id], "name": name}
+    vector_id = content_key("vector", lineage)
+    return dataclasses.replace(vector, vector_id=vector_id, concept_id=None, lineage=lineage, recommended=None)
 
 
 def restore(store: Store, vector_ids: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ from steering_core.concepts import neutral_prompts
 from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
-
-NEUTRAL = 16  # prompts
+from steering_core.vectors.vector import NEUTRAL
 
 
 def residual_norms(store: Store, model: Model, layers: Sequence[int]) -> dict[int, float]:

@@ -2,28 +2,36 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
-from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorError
+from steering_core.foundation.bounds import checked_dose
+from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorAmbiguous, VectorError
 from steering_core.interventions.change import Change, Condition, Intervention
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.parsing import fault_at, parse
 from steering_core.interventions.where import Where
 from steering_core.vectors.vector import Vector
 
-Find = Callable[[str], Vector]
-"""The one vector of a name; raises a VectorError where there is none, or several."""
+Find = Callable[[str], Vector | Sequence[Vector]]
+"""What a name means (`vectors.library.named`): a vector, or one a layer; a VectorError where that is nothing."""
+DIGITS = 6  # of a recommended strength in an expression by key: the others differ from machine to machine
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """A direction at a layer, and the layer's mean residual norm."""
+    """A direction at a layer, the layer's mean residual norm, and the strength that it was recommended at.
+
+    `share` is the direction's part of a dose that is given to a name of several layers.
+    """
 
     layer: int
     values: np.ndarray
     residual_norm: float
+    recommended: float | None = None
+    share: float = 1.0
 
 
 def resolved(expression: Expression | str, find: Find, n_layers: int | None = None) -> Intervention:
@@ -48,9 +56,8 @@ def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Exp
     resolved(expression, find, n_layers)
     found: dict[str, Vector] = {}
 
-    def seen(name: str) -> Vector:
-        vector = find(name)
-        return found.setdefault(vector.vector_id, vector)
+    def seen(name: str) -> tuple[Vector, ...]:
+        return tuple(found.setdefault(vector.vector_id, vector) for vector in _several(find(name)))
 
     reader = _Lookup(expression.text or str(expression), seen, n_layers)
     keyed = Expression(tuple(one for clause in expression.clauses for one in reader.keyed(clause)))
@@ -83,26 +90,40 @@ class _Lookup:
 
     def keyed(self, clause: Clause) -> list[Clause]:
         """The same clause with its vectors by key: one for add, else one for each layer of the blend."""
-        columns = [[replace(term, vector=vector) for vector in self._keys(term.vector)] for term in clause.terms]
+        adds = clause.operation == ADD.name
+        columns = [self._keys(term) if adds else self._unit_keys(term) for term in clause.terms]
         when = clause.when and self._keyed_condition(clause.when)
-        if clause.operation == ADD.name:
+        if adds:
             return [replace(clause, terms=tuple(term for column in columns for term in column), when=when)]
         return [replace(clause, terms=row, when=when) for row in zip(*columns, strict=True)]
 
     def _keyed_condition(self, when: When) -> When:
         """The same with the vector's key, and with a gate's threshold as it is now: it may be fitted anew."""
-        key = self._key(when.vector.name, when.vector)
-        threshold = Amount(self._gate(when.vector.name, when)) if when.threshold is None else when.threshold
-        return replace(when, vector=key, threshold=threshold)
+        threshold = Amount(self._gate(when)) if when.threshold is None else when.threshold
+        return replace(when, vector=self._key(when.vector), threshold=threshold)
 
-    def _keys(self, vector: VectorName | Between) -> list[VectorName] | list[Between]:
-        if isinstance(vector, Between):
-            start, end = (self._key(v.name, v) for v in (vector.start, vector.end))
-            return [Between(start, end, vector.share)]
-        return [self._key(name, vector) for name in _names(vector)]
+    def _keys(self, term: Term) -> list[Term]:
+        """The term of each of its vectors, with the strength that it has there."""
+        if isinstance(term.vector, Between):
+            return self._unit_keys(term)
+        vectors = self._vectors(term.vector)
+        strengths = [_strength(term, direction).rounded(DIGITS) for direction in _directions(vectors)]
+        given = term.strength is not None and (not term.strength.percent or len(vectors) == 1)
+        return [
+            Term(VectorName(vector.vector_id), term.strength if given else strength)
+            for vector, strength in zip(vectors, strengths, strict=True)
+        ]
 
-    def _key(self, name: str, named: VectorName) -> VectorName:
-        return VectorName(self._found(name, named).vector_id)
+    def _unit_keys(self, term: Term) -> list[Term]:
+        """The same where a name has no strength of its own: a blend of directions, of which an operation makes use."""
+        strength = term.strength or (Amount(-1.0) if term.minus else ONE)
+        if isinstance(term.vector, Between):
+            ends = (self._key(term.vector.start), self._key(term.vector.end))
+            return [Term(Between(*ends, term.vector.share), strength)]
+        return [Term(VectorName(vector.vector_id), strength) for vector in self._vectors(term.vector)]
+
+    def _key(self, named: VectorName) -> VectorName:
+        return VectorName(self._only(named).vector_id)
 
     def _blend(self, clause: Clause) -> list[_Direction]:
         """The weighted sum of the clause's vectors, one a layer; all terms have the same layers."""
@@ -116,34 +137,44 @@ class _Lookup:
 
     def _directions(self, term: Term) -> list[_Direction]:
         if not isinstance(term.vector, Between):
-            return self._named(term.vector)
-        (start,), (end,) = self._named(term.vector.start), self._named(term.vector.end)
+            self._check_layers(term.vector.layers)
+            return _directions(self._vectors(term.vector))
+        start, end = self._only(term.vector.start), self._only(term.vector.end)
         if start.layer != end.layer:
             raise InterventionError(
                 f"{term.vector} is between layers {start.layer} and {end.layer}: name vectors of one, as in name/14"
             )
         share = term.vector.share
         with np.errstate(over="ignore", invalid="ignore"):
-            values = (1 - share) * start.values + share * end.values
+            values = (1 - share) * start.direction + share * end.direction
         return [_Direction(start.layer, _float32(values, str(term.vector)), start.residual_norm)]
 
-    def _named(self, named: VectorName) -> list[_Direction]:
-        self._check_layers(named.layers)
-        vectors = [self._found(name, named) for name in _names(named)]
-        return [_Direction(v.layer, v.direction, v.residual_norm) for v in vectors]
+    def _vectors(self, named: VectorName) -> tuple[Vector, ...]:
+        return tuple(chain.from_iterable(self._found(name, named) for name in _names(named)))
 
     def _check_added(self, vector: VectorName | Between) -> None:
         """Raise InterventionError for a vector that is to be taken out, with a caret under its name."""
         for named in (vector.start, vector.end) if isinstance(vector, Between) else (vector,):
-            for name in _names(named):
+            for found in self._vectors(named):
                 try:
-                    self._found(name, named).check_added(name)
+                    found.check_added(named.name)
                 except InterventionError as fault:
                     raise InterventionError(fault_at(self.text, named.column, str(fault))) from None
 
-    def _found(self, name: str, named: VectorName) -> Vector:
+    def _only(self, named: VectorName) -> Vector:
+        """The one vector of that name. Raises VectorAmbiguous."""
+        vectors = self._found(named.name, named)
+        if len(vectors) > 1:
+            layers = ", ".join(str(vector.layer) for vector in vectors)
+            what = (
+                f"{named.name!r} is of layers {layers}, and one is needed here: write {named.name}/{vectors[-1].layer}"
+            )
+            raise VectorAmbiguous(fault_at(self.text, named.column, what))
+        return vectors[0]
+
+    def _found(self, name: str, named: VectorName) -> tuple[Vector, ...]:
         try:
-            return self.find(name)
+            return _several(self.find(name))
         except VectorError as fault:
             raise type(fault)(fault_at(self.text, named.column, str(fault))) from None
 
@@ -158,22 +189,38 @@ class _Lookup:
     def _condition(self, clause: Clause) -> Condition | None:
         if clause.when is None:
             return None
-        (seen,) = self._named(clause.when.vector)
+        seen = self._only(clause.when.vector)
         threshold = clause.when.threshold
         if threshold is None:
-            value = self._gate(clause.when.vector.name, clause.when)
-            return Condition(seen.layer, seen.values, value, True, clause.when.over)
+            value = self._gate(clause.when)
+            return Condition(seen.layer, seen.direction, value, True, clause.when.over)
         value = threshold.value / 100 * seen.residual_norm if threshold.percent else threshold.value
-        return Condition(seen.layer, seen.values, value, clause.when.above, clause.when.over)
+        return Condition(seen.layer, seen.direction, value, clause.when.above, clause.when.over)
 
-    def _gate(self, name: str, when: When) -> float:
+    def _gate(self, when: When) -> float:
         """The vector's fitted threshold, over what the condition is asked of. Raises InterventionError for none."""
-        gates = self._found(name, when.vector).gates
+        name, gates = when.vector.name, self._only(when.vector).gates
         over = "mean" if when.over == "prompt" else "token"
         if over not in gates:
             what = f"{name!r} has no gate: fit one with `steer vectors gate {name}`, or say a threshold, {name} > 2"
             raise InterventionError(fault_at(self.text, when.vector.column, what))
         return gates[over]
+
+
+def _several(found: Vector | Sequence[Vector]) -> tuple[Vector, ...]:
+    return (found,) if isinstance(found, Vector) else tuple(found)
+
+
+def _directions(vectors: Sequence[Vector]) -> list[_Direction]:
+    """The vectors of one name; a recommendation's share a dose as they did when it was measured."""
+    doses = [vector.dose(vector.recommended) if vector.recommended is not None else 0.0 for vector in vectors]
+    total = sum(map(abs, doses)) if all(doses) else 0.0
+    return [
+        _Direction(
+            v.layer, v.direction, v.residual_norm, v.recommended, dose / total if total and len(doses) > 1 else 1.0
+        )
+        for v, dose in zip(vectors, doses, strict=True)
+    ]
 
 
 def _names(named: VectorName) -> list[str]:
@@ -193,12 +240,24 @@ def _summed(terms: Sequence[Term], row: Sequence[_Direction]) -> _Direction:
     total = np.zeros_like(row[0].values, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         for term, direction in zip(terms, row, strict=True):
-            total += _alpha(term, direction) * direction.values
+            weight = (-1.0 if term.minus else 1.0) if term.strength is None else _alpha(term, direction)
+            total += weight * direction.values
     return _Direction(row[0].layer, _float32(total, " + ".join(map(str, terms))), row[0].residual_norm)
 
 
+def _strength(term: Term, direction: _Direction) -> Amount:
+    """The strength of a term at one of its vectors: as it is written, or as the vector was recommended, or 1."""
+    if term.strength is None:
+        recommended = 1.0 if direction.recommended is None else direction.recommended
+        return Amount(-recommended if term.minus else recommended)
+    return (
+        replace(term.strength, value=term.strength.value * direction.share) if term.strength.percent else term.strength
+    )
+
+
 def _alpha(term: Term, direction: _Direction) -> float:
-    return _relative(term.strength, direction) if term.strength.percent else term.strength.value
+    strength = _strength(term, direction)
+    return _relative(strength, direction) if strength.percent else strength.value
 
 
 def _operation_amount(clause: Clause, direction: _Direction) -> float:
@@ -216,6 +275,7 @@ def _operation_amount(clause: Clause, direction: _Direction) -> float:
 
 def _relative(amount: Amount, direction: _Direction) -> float:
     """The multiplier that gives a dose: percent of the layer's mean residual norm."""
+    checked_dose(amount.value / 100)
     norm = float(np.linalg.norm(direction.values.astype(np.float64)))
     if not norm or not direction.residual_norm > 0:
         raise InterventionError(

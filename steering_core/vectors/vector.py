@@ -3,30 +3,36 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from steering_core.foundation.errors import InterventionError, VectorMismatch, VectorNotFound
+from steering_core.activations.in_memory import activations_of
+from steering_core.concepts import neutral_prompts
+from steering_core.foundation.errors import InterventionError, VectorError, VectorMismatch, VectorNotFound
+from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.interventions.declarations import ADD
-from steering_core.models import ModelIdentity
+from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
+from steering_core.prompts import prompt
 from steering_core.store import Store
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
+NEUTRAL = 16  # prompts on which a layer's mean residual norm is measured, for vectors that come without one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Vector:
     """A steering vector: `direction` (D,) float32 for the residual stream after 0-based block `layer` of one model.
 
     `control` is None for a vector that a method found, and `random` or `shuffled` for one that stands beside it.
     `position` says at which tokens the activations were read, `n_pairs` how many pairs it comes from, and `lineage`
-    what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import.
+    what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import. `recommended` is
+    the alpha that it was recommended at, where it was looked up by a name that has a recommendation.
     """
 
     vector_id: str
@@ -44,6 +50,7 @@ class Vector:
     n_pairs: int = 0
     lineage: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     gates: dict[str, float] = field(default_factory=dict, repr=False, compare=False)  # threshold over mean, over token
+    recommended: float | None = field(default=None, repr=False, compare=False)
 
     @property
     def norm(self) -> float:
@@ -54,6 +61,54 @@ class Vector:
     def derived(self) -> bool:
         """Whether a method made it from a concept's pairs in the store; otherwise it was imported or calculated."""
         return self.concept_id is not None and self.lineage.get("made") == "derived"
+
+    @classmethod
+    def from_numpy(
+        cls, model: Model, direction: Any, layer: int, name: str | None = None, residual_norm: float | None = None
+    ) -> "Vector":
+        """A direction (D,) of your own, such as a classifier's weights, as a vector for `layer` of `model`.
+
+        `name` is what `save_vector` calls it. `residual_norm`, to which doses are relative, is measured on neutral
+        prompts unless it is given. Raises VectorError for what does not fit the model: another width, a layer that is
+        not there, nan, zero.
+        """
+        values = np.asarray(direction, np.float32)
+        found = cls(
+            vector_id="",
+            model_id=model.identity.model_id,
+            concept_id=None,
+            method="given",
+            layer=layer,
+            residual_norm=residual_norm or 1.0,
+            direction=values.reshape(-1) if values.shape in ((1, values.size), (values.size, 1)) else values,
+            architecture=model.identity.architecture,
+            position="unknown",
+            lineage={"made": "given", "name": name},
+        ).keyed()
+        found.check_fit(model.name, model.identity.n_layers, model.identity.width)
+        if residual_norm is not None:
+            return found
+        prompts = [prompt(model, text, chat=False) for text in neutral_prompts()[:NEUTRAL]]
+        _, norms = activations_of(model, prompts, [layer], "last")  # (N, 1)
+        return replace(found, residual_norm=float(norms.mean(dtype=np.float64)))
+
+    def keyed(self) -> "Vector":
+        """The vector under the key of its own content: its model, place and direction."""
+        content = np.ascontiguousarray(self.direction, "<f4").tobytes().hex()
+        return replace(self, vector_id=content_key("vector of", self.model_id, self.site, self.layer, content))
+
+    def check_fit(self, model: str, n_layers: int, width: int) -> None:
+        """Raise VectorError where this is no direction of a model of that many layers and that width."""
+        what = f"the vector {self.vector_id} cannot be one of {model}"
+        if not 0 <= self.layer < n_layers:
+            raise VectorError(f"{what}: it is of layer {self.layer}, and there are layers 0..{n_layers - 1}")
+        if self.direction.shape != (width,):
+            shape = "x".join(map(str, self.direction.shape))
+            raise VectorError(f"{what}: its direction is of size {shape}, and the residual stream has width {width}")
+        if not np.isfinite(self.direction).all():
+            raise VectorError(f"{what}: {int((~np.isfinite(self.direction)).sum())} of its numbers are nan or inf")
+        if not self.direction.any():
+            raise VectorError(f"{what}: its direction is zero")
 
     def alpha(self, dose: float) -> float:
         """The multiplier that gives `dose`: alpha * norm / mean residual norm of the layer."""
@@ -97,6 +152,35 @@ class Vector:
                 f"it would steer towards what it should remove: write !{name}. To add it all the same, make a vector "
                 f"of it: steer vectors blend {name} --name NEW"
             )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Vector {self.vector_id}: {self.method} at layer {self.layer}, width {len(self.direction)}, norm "
+            f"{self.norm:.4g}, alpha 1 is dose {self.dose(1.0):.3g}, {self.n_pairs} pairs>"
+        )
+
+    def __mul__(self, factor: float) -> "Vector":
+        from steering_core.vectors.algebra import scaled  # algebra stands on vectors; operators alone look up to it
+
+        return scaled(self, float(factor)) if isinstance(factor, int | float | np.number) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "Vector":
+        return self * (1 / divisor)
+
+    def __neg__(self) -> "Vector":
+        return self * -1.0
+
+    def __add__(self, other: "Vector") -> "Vector":
+        from steering_core.vectors.algebra import added  # as above
+
+        return added(self, other) if isinstance(other, Vector) else NotImplemented
+
+    def __sub__(self, other: "Vector") -> "Vector":
+        return self + -other if isinstance(other, Vector) else NotImplemented
+
+    __array_ufunc__ = None  # so that a NumPy number times a vector asks the vector
 
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
         """alpha times this vector, added at its layer. Raises InterventionError for one that is to be taken out."""

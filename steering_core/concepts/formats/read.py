@@ -1,5 +1,6 @@
 """A file of any known form as a `Concept`: which form it has, its contents say."""
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from steering_core.concepts.formats.sides import texts_in
 from steering_core.concepts.templates import Template, expanded
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import checked
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,14 @@ def _template(contents: Contents, name: str) -> Concept:
 
 def _concept(contents: Contents, name: str) -> Concept:
     given = {"name": name} | dict(contents.mapping or {})
-    return checked(Concept, given, f"the concept {contents.source}", ConceptError)
+    concept = checked(Concept, given, f"the concept {contents.source}", ConceptError)
+    if "chat" not in given and concept.chat:
+        log.info(
+            "%s: its pairs have prompts and `chat` is not given, so all goes through the model's chat template; "
+            "`chat: false` reads raw text",
+            concept.name,
+        )
+    return concept
 
 
 def _rows(contents: Contents, name: str) -> Concept:

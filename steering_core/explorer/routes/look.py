@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from steering_core.explorer.fields import ModelName, VectorName
-from steering_core.explorer.planned import named_vector
+from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.state import Explorer, Here, called, rows_of
 from steering_core.foundation.data_files import did_you_mean
@@ -103,7 +103,7 @@ async def promoted(model: ModelName, vector: VectorName, here: Here, request: Re
     """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
 
     def found(opened: Model) -> Tokens:
-        return promoted_tokens(opened, [named_vector(opened, here.store, here.drafts, vector)], k=12)[0]
+        return promoted_tokens(opened, named_vectors(opened, here.store, here.drafts, vector)[:1], k=12)[0]
 
     tokens = await called(here, request, model, found)
     sides = (("promoted", tokens.promoted), ("suppressed", tokens.suppressed))

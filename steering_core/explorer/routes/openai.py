@@ -24,7 +24,7 @@ from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
 from steering_core.explorer.openai.forms import Chat, Form, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
-from steering_core.explorer.planned import Steering, named_vector, planned
+from steering_core.explorer.planned import Steering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
 from steering_core.interventions.change import Intervention
@@ -33,6 +33,7 @@ from steering_core.monitors.conversation import Watched
 from steering_core.monitors.gates import gates_of
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
+from steering_core.vectors.library import Layers
 from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
@@ -178,9 +179,9 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
 def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervention:
     """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
 
-    def named(name: str) -> Vector:
-        key = ("vector", model.identity.model_id, name)
-        return here.kept.of(key, lambda: named_vector(model, here.store, here.drafts, name))
+    def named(name: str, layers: Layers) -> tuple[Vector, ...]:
+        key = ("vector", model.identity.model_id, name, str(layers))
+        return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
 
     return planned(model, here.store, here.drafts, steering, named).intervention
 
@@ -192,7 +193,7 @@ def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched
 
 
 def _with_gates(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
-    vectors = {name: named_vector(model, here.store, here.drafts, name) for name in names}
+    vectors = {name: named_vectors(model, here.store, here.drafts, name)[0] for name in names}
     gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
     return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
 

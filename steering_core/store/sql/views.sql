@@ -25,7 +25,7 @@ ORDER BY r.started_at DESC, s.id;
 CREATE OR REPLACE VIEW activations AS
 SELECT
     m.name AS model, c.name AS concept, p.pair_id, p.side, p.split, a.prompt_id, a.layer, a.site, a.position,
-    a.residual_norm, a.activation, a.model_id, p.concept_id
+    a.token, a.n_read, a.residual_norm, a.activation, a.model_id, p.concept_id
 FROM raw.activations a
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.pairs p ON p.prompt_id = a.prompt_id AND p.tokenizer_id = m.tokenizer_id

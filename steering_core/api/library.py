@@ -1,0 +1,60 @@
+"""Vectors of the store by their names, and vectors of one's own kept there."""
+
+from dataclasses import asdict
+
+from steering_core.api.options import StorePath
+from steering_core.foundation.errors import VectorAmbiguous, VectorError
+from steering_core.models import Model
+from steering_core.store import Store, default_store
+from steering_core.vectors.library import Layers, named, save, stored_alike
+from steering_core.vectors.vector import Vector
+
+__all__ = ["StorePath", "find_vector", "find_vectors", "save_vector"]
+
+
+def find_vectors(
+    model: Model, name: str, store: StorePath = None, *, layers: Layers = None, same_family: bool = False
+) -> tuple[Vector, ...]:
+    """What `name` means for this model in the store, one vector a layer: its recommendation, wherever there is one.
+
+    `name` is a concept, `concept/method/layer`, a key, or a name that somebody gave. `layers` takes the vectors of
+    these layers instead, or "all". With `same_family` they may be of another model of the same architecture and width,
+    with a warning. Raises VectorNotFound, VectorAmbiguous, VectorMismatch, and StoreError where there is no store.
+    """
+    found = named(Store.existing(store), name, None if same_family else model.identity, layers)
+    for vector in found:
+        vector.check(model.identity, same_family=same_family)
+    return found
+
+
+def find_vector(
+    model: Model, name: str, store: StorePath = None, *, layer: int | None = None, same_family: bool = False
+) -> Vector:
+    """The one vector that `name` means for this model in the store, or its vector at `layer`.
+
+    Raises as `find_vectors` does, and VectorAmbiguous where the name means several layers.
+    """
+    layers = None if layer is None else [layer]
+    found = find_vectors(model, name, store, layers=layers, same_family=same_family)
+    if len(found) > 1:
+        shown = ", ".join(str(vector.layer) for vector in found)
+        raise VectorAmbiguous(f"{name!r} is of layers {shown}: take find_vectors for all of them, or name a layer=")
+    return found[0]
+
+
+def save_vector(model: Model, vector: Vector, name: str | None = None, store: StorePath = None) -> Vector:
+    """Keep `vector` in the store under `name`: expressions, the CLI and the explorer then find it, also after export.
+
+    The name may be left out of a vector that has one from `Vector.from_numpy`.
+
+    What was kept is returned: the vector itself, under the key of its content where it has another one's. A vector that
+    goes by another name already keeps that name, and a copy goes by this one. Raises VectorMismatch for another model's
+    vector, VectorError for one that does not fit the model, and for a name that is taken or none.
+    """
+    vector.check(model.identity)
+    if (name := name or vector.lineage.get("name")) is None:
+        raise VectorError("a vector is kept under a name: give save_vector(model, vector, 'NAME')")
+    kept = Store(store or default_store())
+    kept.append("models", [asdict(model.identity)])
+    (saved,) = save(kept, [vector if stored_alike(kept, vector) else vector.keyed()], name)
+    return saved

@@ -1,0 +1,97 @@
+"""What `generate`, `stream` and `compare` can be told, said once: strength, sampling, prompt and store."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import SamplingError
+from steering_core.foundation.keys import MAX_SEED
+from steering_core.interventions.change import Phase
+from steering_core.models import Model
+from steering_core.prompts import Prompt, conversation, prompt
+
+StorePath = str | os.PathLike[str] | None
+Text = str | Sequence[Mapping[str, str]]
+"""A question, or messages of several turns: [{"role": "user", "content": "…"}, …]."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are drawn: greedy at temperature 0, else with the seed; and where they end.
+
+    Raises SamplingError for what means nothing.
+    """
+
+    max_tokens: int = 100
+    temperature: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_tokens, int) and self.max_tokens >= 1):
+            raise SamplingError(f"max_tokens is {self.max_tokens!r}: give a whole number from 1 on")
+        if not 0 <= self.temperature < math.inf:
+            raise SamplingError(f"temperature is {self.temperature!r}: give a number from 0 (greedy) on")
+        if not (isinstance(self.seed, int) and 0 <= self.seed <= MAX_SEED):
+            raise SamplingError(f"seed is {self.seed!r}: give a whole number from 0 to {MAX_SEED}")
+        if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
+            raise SamplingError(f"stop is {self.stop!r}: give a tuple of texts, such as ('\\n\\n',)")
+
+
+DEFAULT = Sampling()
+
+
+class Drawn(TypedDict, total=False):
+    """How texts are drawn (`Sampling`, or its parts), and what the model reads before them."""
+
+    sampling: Sampling
+    max_tokens: int
+    temperature: float
+    seed: int
+    stop: tuple[str, ...]
+    system: str | None
+    chat: bool | None
+    store: StorePath
+
+
+class Options(Drawn, total=False):
+    """The same, with the strength of a vector: alpha times it, or a dose; and the phase in which it acts."""
+
+    alpha: float | None
+    dose: float | None
+    phase: Phase
+
+
+def check_options(given: Mapping[str, object], known: type) -> None:
+    """Raise TypeError for an option that there is not."""
+    names = list(known.__annotations__)
+    if unknown := [name for name in given if name not in names]:
+        raise TypeError(f"there is no option {unknown[0]!r}: {did_you_mean(unknown[0], names)}")
+
+
+def sampling_of(given: Drawn) -> Sampling:
+    """The sampling that the options ask for: `sampling`, with the parts that are named beside it."""
+    base = given.get("sampling", DEFAULT)
+    return replace(
+        base,
+        max_tokens=given.get("max_tokens", base.max_tokens),
+        temperature=given.get("temperature", base.temperature),
+        seed=given.get("seed", base.seed),
+        stop=given.get("stop", base.stop),
+    )
+
+
+def open_question(model: Model, text: Text, system: str | None = None, chat: bool | None = None) -> Prompt:
+    """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise.
+
+    Messages are a conversation, which ends in what the model answers; `system` then stands before them.
+    """
+    if isinstance(text, str):
+        return prompt(model, text, chat=model.chat_template.exists if chat is None else chat, system=system)
+    if chat is False:
+        raise SamplingError("messages go through the chat template: leave chat=False out, or give one text")
+    messages = [{"role": message["role"], "content": message["content"]} for message in text]
+    return conversation(model, [{"role": "system", "content": system}, *messages] if system else messages)

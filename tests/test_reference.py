@@ -1,0 +1,56 @@
+"""The reference pages are as they would be written, and every column, key and word is explained."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from steering_core.cli.main import app
+from steering_core.foundation.errors import InterventionError, WordUnknown
+from steering_core.foundation.words import columns, glossary, meaning
+from steering_core.interventions.parsing import parse
+from steering_core.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_pages_are_as_they_would_be_written() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_column_is_explained_and_no_other(store: Store) -> None:
+    rows = store.rows("SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'")
+    there = {c["column_name"] for row in rows for c in store.rows(f"DESCRIBE {row['view_name']}")}
+    assert there == set(columns())
+
+
+def test_activations_say_token_and_how_many_were_read(store: Store) -> None:
+    assert {"token", "n_read"} <= set(store.query("FROM activations").column_names)
+
+
+@pytest.mark.parametrize("word", ["dose", "Doses", "residual-stream", "p-value", "over controls", "auc_test"])
+def test_a_word_is_explained_however_it_is_written(word: str) -> None:
+    assert len(meaning(word.replace("p-value", "p_value"))) > 10
+
+
+def test_the_verb_explains_and_suggests() -> None:
+    said = CliRunner().invoke(app, ["explain", "dose"]).stdout
+    assert " ".join(glossary()["dose"].split()[:4]) in said
+    with pytest.raises(WordUnknown, match="did you mean 'dose'"):
+        meaning("dosee")
+    wrong = CliRunner().invoke(app, ["genrate", "smollm2-135m", "Hi"])
+    assert isinstance(wrong.exception, WordUnknown)
+    assert "did you mean 'generate'" in str(wrong.exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("a @generations", "generation"), ("a @promt", "prompt"), ("a @lasst(2)", "last")]
+)
+def test_a_wrong_phase_leads_to_the_right_one(text: str, meant: str) -> None:
+    with pytest.raises(InterventionError, match=f"did you mean '{meant}'"):
+        parse(text)
