@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.api.generate import save_vector
+from steering_core.api.library import save_vector
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bake import bake
 from steering_core.baking.bakeable import bakeable, nearest
