@@ -1,5 +1,6 @@
 """How often nonsense passes for a concept: `python -m benchmarks.evaluation --nonsense 100`."""
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.tiny import save_tiny_model
 
 METHODS, DOSES = ("mean_difference", "logistic"), (0.15, 0.3)
 ENOUGH = 0.95
+Verdict = tuple[str, float | None]
 
 
 def nonsense(seeds: int, flip_items: bool) -> bool:
@@ -25,7 +27,7 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         model = save_tiny_model(Path(folder) / "model")
 
-        def verdict(seed: int) -> str:
+        def verdict(seed: int) -> Verdict:
             spec = Spec(
                 models=(str(model),),
                 concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
@@ -33,7 +35,7 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
                 scores={"bootstrap": 500, "metrics": ("propensity",)},
             )
             (row,) = run(spec, Store(Path(folder) / f"store-{seed // 10}"))["recommendations"]
-            return str(row["verdict"])
+            return str(row["verdict"]), row["p_value"]
 
         return honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
 
@@ -46,7 +48,7 @@ def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
 
-        def verdict(seed: int) -> str:
+        def verdict(seed: int) -> Verdict:
             path = Path(folder) / f"nonsense-{seed}.yaml"
             dealt = dealt_anew(load_concept(concept), seed)
             path.write_text(yaml.safe_dump(dealt.model_dump(mode="json", exclude_none=True)))
@@ -61,13 +63,17 @@ def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
             seconds, report = timed(lambda: run(spec, store, told()))
             (row,) = report["recommendations"]
             say(f"  seed {seed}, {seconds:.0f} s: {row['verdict']} ({row['reason']})")
-            return str(row["verdict"])
+            return str(row["verdict"]), row["p_value"]
 
         return honest("nonsense on the real model", map(verdict, range(seeds)), seeds)
 
 
-def honest(what: str, verdicts: Iterator[str], seeds: int) -> bool:
-    """Print the verdicts' counts; whether enough of them are *no better than random*."""
-    found = Counter(verdicts)
-    say(f"{what}: {dict(found)} of {seeds}")
-    return found[CHANCE] >= ENOUGH * seeds
+def honest(what: str, verdicts: Iterator[Verdict], seeds: int) -> bool:
+    """Print the verdicts' counts and the size of the test; whether enough are *no better than random*.
+
+    Of so many p-values 5 % are meant to be at most 0.05. "Enough" allows for three standard errors beyond that.
+    """
+    given = list(verdicts)
+    found, low = Counter(verdict for verdict, _ in given), sum(p is not None and p <= 0.05 for _, p in given)
+    say(f"{what}: {dict(found)} of {seeds}; p at most 0.05 in {low}, {low / seeds:.1%}")
+    return found[CHANCE] >= seeds * (ENOUGH - 3 * math.sqrt(ENOUGH * (1 - ENOUGH) / seeds))

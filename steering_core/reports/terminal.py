@@ -43,13 +43,24 @@ def verdict_in_words(row: dict[str, Any]) -> Text:
     """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
         return Text(f"{row['verdict']}: {row['reason']}")
-    missing = f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else ""
+    interval = f" [{row['effect_low']:.3f}, {row['effect_high']:.3f}]" if row["effect_low"] is not None else ""
     return Text.assemble(
         (f"{row['verdict']}: ", "bold"),
         f"{row['method']} at {_place_and_strength(row)} moves the propensity of {row['n']} held-out test items by "
-        f"{row['effect']:+.3f} nats per token [{row['effect_low']:.3f}, {row['effect_high']:.3f}]; {row['reason']}. "
-        f"Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model.{missing}",
+        f"{row['effect']:+.3f} nats per token{interval}; {row['reason']}.{_costs(row)}",
     )
+
+
+def _costs(row: dict[str, Any]) -> str:
+    """What else a reader should know, each where it was measured: perplexity, how strong is safe, what is missing."""
+    said = ""
+    if row["perplexity_ratio"] is not None:
+        said += f" Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model."
+    if row.get("safe_dose") is not None:
+        said += f" Up to a dose of {row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}] it is safe."
+    if row.get("ties"):
+        said += f" As good on validation: {len(row['ties'])} more (column ties)."
+    return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")
 
 
 def _place_and_strength(row: dict[str, Any]) -> str:

@@ -60,6 +60,21 @@ def stability(rows: Rows) -> Drawing:
     return alt.layer(band, base.mark_line(point=True).encode(y=y, tooltip=tooltip)).properties(height=220)
 
 
+def variants(rows: Rows) -> Drawing:
+    """Dose that each seed, and each half of the pairs, recommends, by verdict. Query: variants_of_concept."""
+    base = alt.Chart(alt.InlineData(values=list(rows)))
+    x = alt.X("dose:Q", title="recommended dose", scale=alt.Scale(zero=True))
+    tooltip = ["variant:N", "verdict:N", "layers:N", *_numbers("dose", "effect", "p_value")]
+    points = base.mark_point(filled=True, size=90, opacity=0.85)
+    return points.encode(
+        x=x,
+        y=alt.Y("variant:N", title=None),
+        color=alt.Color("verdict:N", title=None),
+        shape="layers:N",
+        tooltip=tooltip,
+    )
+
+
 def token_projection(rows: Rows) -> Drawing:
     """Texts whose tokens are coloured by their projection on a direction, a block a text. Query: token_projections."""
     placed = _laid_out(rows)

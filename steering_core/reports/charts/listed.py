@@ -65,6 +65,12 @@ CHARTS = {
         BOTH,
         "How far the direction agrees with itself, found from either half of the pairs.",
     ),
+    "variants": Chart(
+        "variants_of_concept",
+        evaluation.variants,
+        BOTH,
+        "What other seeds, and halves of the pairs, recommend (`steer stability`).",
+    ),
     "token_projection": Chart(
         "token_projections",
         evaluation.token_projection,

@@ -1,18 +1,14 @@
--- The greatest effect within the damage bounds by layer and method on validation, beside the best control at its dose.
--- Parameters: max_perplexity_ratio, max_kl, model_id, concept_id.
+-- The greatest effect within the damage bounds by layer and method on validation, beside its best control's at the same
+-- damage, on the items that both answered. Parameters: max_perplexity_ratio, max_kl, model_id, concept_id.
 WITH bounds AS (
     SELECT ? AS max_perplexity_ratio, ? AS max_kl
 ), mine AS (
     SELECT * FROM leaderboard
     WHERE model_id = ? AND concept_id = ? AND split = 'validation' AND effect IS NOT NULL AND layer IS NOT NULL
-), chance AS (
-    SELECT method, layer, round(dose, 6) AS dose, max(effect) AS control_effect
-    FROM mine WHERE control IS NOT NULL GROUP BY ALL
 )
-SELECT m.method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high, c.control_effect, m.kl,
-    m.perplexity_ratio, m.n
+SELECT m.method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high,
+    m.effect - sign(coalesce(m.dose, 1)) * m.over_controls AS control_effect, m.kl, m.perplexity_ratio, m.n
 FROM mine m, bounds b
-LEFT JOIN chance c ON c.method = m.method AND c.layer = m.layer AND c.dose = round(m.dose, 6)
 WHERE m.control IS NULL
     AND coalesce(m.perplexity_ratio, 1) <= b.max_perplexity_ratio AND coalesce(m.kl, 0) <= b.max_kl
 QUALIFY row_number() OVER (PARTITION BY m.method, m.layer ORDER BY m.effect DESC) = 1
