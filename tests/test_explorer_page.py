@@ -173,9 +173,12 @@ def copied(page: Page, kind: str) -> str:
 
 def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
     page.click("#tab-look")
-    page.locator("#detail .chart svg .mark-rect path").first.click()
-    texts = page.locator("#texts")
-    expect(texts).to_be_visible()
+    cells, texts = page.locator("#detail .chart svg .mark-rect path"), page.locator("#texts")
+    for i in range(cells.count()):  # texts are sampled for the shortlist alone
+        cells.nth(i).click()
+        expect(texts).to_be_visible()
+        if texts.locator("tbody tr").count() == 4:
+            break
     expect(texts.locator("tbody tr")).to_have_count(4)  # two prompts, each answered twice
     expect(texts).to_contain_text("<img src=x onerror=alert(1)>")  # shown, not run
     page.get_by_role("button", name="Steer with it").click()

@@ -83,7 +83,8 @@ def test_what_is_imported_comes_without_the_tools_of_tests(folder: str) -> None:
     """`make discover` installs no more than that."""
     needed = required()
     distributions = importlib.metadata.packages_distributions()
-    known = {*sys.stdlib_module_names, "steering_core", "flows", "datasets"}
+    extras = {"datasets", "pandas", "polars"}  # for people who have them
+    known = {*sys.stdlib_module_names, "steering_core", "flows", *extras}
     for package, path in imported(folder):
         if package not in known:
             assert needed & set(map(canonical, distributions.get(package, []))), f"{path} imports {package}"

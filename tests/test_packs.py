@@ -22,6 +22,7 @@ from steering_core.foundation.errors import (
     VectorFileError,
     VectorMismatch,
 )
+from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.packs.pack import pack, sha256_of
 from steering_core.packs.unpack import unpack
@@ -40,7 +41,16 @@ def kept(store: Store, name: str = "made-up") -> list[Vector]:
     store.append("models", [dataclasses.asdict(model)])
     drawn = np.random.default_rng(3).standard_normal((2, model.width)).astype(np.float32)
     found = [
-        Vector(f"{layer}" * 20, model.model_id, None, "made", layer, 7.0, direction=direction, architecture="llama")
+        Vector(
+            content_key("kept", name, layer),
+            model.model_id,
+            None,
+            "made",
+            layer,
+            7.0,
+            direction=direction,
+            architecture="llama",
+        )
         for layer, direction in zip((1, 2), drawn, strict=True)
     ]
     library.save(store, found, "calm")

@@ -16,7 +16,7 @@ import numpy as np
 from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
 from steering_core.candidates.chance import turned_controls
 from steering_core.concepts import Item, Split
-from steering_core.evaluation.damage import FEW_ANSWERS, Damage
+from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import SCREEN_ITEMS
 from steering_core.foundation.counting import Done
 from steering_core.interventions.expression import Amount
@@ -30,6 +30,7 @@ from steering_core.vectors.vector import Vector
 DRAWS = 19  # each with its opposite, and the candidate's opposite: 39 null effects
 RANKED_FROM = 19  # null effects from which a rank can be significant
 _KEPT = 3  # a draw's search goes on with one layer of so many
+_ANSWERS = 4  # on which a draw's damage is compared with the candidate's
 _MOST_SCALED = 2.0
 
 Draw = Mapping[int, Sequence[Vector]]
@@ -127,7 +128,7 @@ class ChanceSearch:
         if keep == 1 or len(few) == len(self.validation):
             return first
         going = sorted({(i, layer) for (i, sign), layers in first.items() for layer in layers[:keep]})
-        again = self._odd([singles[key] for key in going], self.validation, "validation")
+        again = self._odd([singles[key] for key in going], self.validation[: 2 * SCREEN_ITEMS], "validation")
         finer = dict(zip(going, again, strict=True))
         best = {(i, sign): {(i, layer): finer[i, layer] for layer in first[i, sign][:keep]} for i, sign in signs}
         return {key: _in_order(best[key], *key) + first[key][keep:] for key in signs}
@@ -148,7 +149,7 @@ class ChanceSearch:
 
     def _damage_of(self, cells: Sequence[Cell]) -> list[float]:
         """Each cell's damage on a few answers, in nats per token."""
-        found: list[float] = self.damage.of(cells, FEW_ANSWERS).mean(axis=1).tolist()
+        found: list[float] = self.damage.of(cells, _ANSWERS).mean(axis=1).tolist()
         self.measured += self.damage.measured
         self.damage.measured = Done()
         return found

@@ -18,7 +18,7 @@ from steering_core.candidates.cell import Cell, mirrored, prompted
 from steering_core.candidates.chance import chance_controls
 from steering_core.candidates.combine import combined
 from steering_core.concepts import Item
-from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.bounds import MARGIN, Bounds
 from steering_core.evaluation.curve import Curve, rounded
 from steering_core.evaluation.damage import FEW_ANSWERS, Damage
 from steering_core.foundation.counting import Done
@@ -124,7 +124,7 @@ class Search:
 
     def _within_kl(self, cells: list[Cell]) -> list[Cell]:
         """The cells, at lower doses where they move neutral next tokens by more than is allowed: KL grows as damage."""
-        allowed = self.ground.bounds.kl
+        allowed = MARGIN * self.ground.bounds.kl
         for _ in range(FEW_ROUNDS if "kl" in self.ground.metrics else 0):
             did = measure_neutral(
                 self.bench, self.store, cells, self.ground.neutral[:SCREEN_NEUTRAL], "validation", ["kl"]

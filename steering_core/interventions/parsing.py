@@ -237,7 +237,7 @@ def _unexpected(text: str, at: int, fault: UnexpectedInput) -> str:
     if modifier := re.search(r"@\s*([a-z]*)$", text[: at + len(re.match(r"[a-z]*", text[at:])[0])]):  # type: ignore[index]
         meant = did_you_mean(modifier[1], _MODIFIERS)
         if meant.startswith("did"):
-            return f"expected all, prompt or generation, or @layers(…) and its like; {meant}"
+            return f"expected {', '.join(PHASES)}, or @layers(…) and its like; {meant}"
     if words and re.fullmatch(r"(\d+(\.\d*)?|\.\d+)%?", words[-1]):
         return f"a strength is joined to its vector by a star, as in {words[-1]}*name"
     terminals: Iterable[str] = (

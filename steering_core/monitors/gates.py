@@ -22,6 +22,7 @@ from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, pair_prompt
+from steering_core.statistics.separation import auc, roc
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
@@ -126,11 +127,8 @@ def _gate_id(vector: Vector, over: Over, fitted: _Sides, held: _Sides) -> str:
 
 
 def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) -> Gate:
-    from sklearn.metrics import auc, roc_curve  # takes a second to load
-
     positive, negative = (_values(side, over) for side in fitted)
-    labels = np.repeat([1, 0], [len(positive), len(negative)])
-    false_alarms, hits, thresholds = roc_curve(labels, np.concatenate([positive, negative]))
+    false_alarms, hits, thresholds = roc(positive, negative)
     best = int(np.argmax(hits - false_alarms))
     threshold = _between(float(thresholds[best]), np.concatenate([positive, negative]))
     hit, alarm = (float((_values(side, over) > threshold).mean()) if side else float("nan") for side in held)
@@ -140,7 +138,7 @@ def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) 
         vector.vector_id,
         over,
         threshold,
-        float(auc(false_alarms, hits)),
+        auc(positive, negative),
         hit,
         alarm,
         len(fitted[0]),

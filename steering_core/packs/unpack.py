@@ -4,13 +4,14 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steering_core.exports import safetensors
 from steering_core.exports.files import import_vectors
 from steering_core.exports.vector_file import VectorFile
+from steering_core.foundation.bounds import MAX_NAME, Within
 from steering_core.foundation.errors import VectorFileError, VectorMismatch
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file, file_text, home_expanded, is_folder
 from steering_core.foundation.validation import shown
@@ -27,19 +28,23 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 log = logging.getLogger(__name__)
 
 
+MAX_FILES = 1_000  # that a pack names
+Word = Annotated[str, Field(max_length=MAX_NAME)]
+
+
 class About(BaseModel):
     """What `pack.json` says of a pack; keys of later versions that change no meaning are let pass."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: str
-    format_version: int
-    name: str
-    model: str
-    model_id: str
-    files: dict[str, str]
-    licence: str | None = None
-    evidence: dict[str, Any] = {}
+    format: Word
+    format_version: Annotated[int, Within(0, 1_000)]
+    name: Word
+    model: Word
+    model_id: Word
+    files: Annotated[dict[Word, Word], Field(max_length=MAX_FILES)]
+    licence: Word | None = None
+    evidence: Annotated[dict[Word, Any], Field(max_length=MAX_FILES)] = {}
 
 
 def unpack(store: Store, source: str, model: Model | None = None, name: str | None = None) -> list[Vector]:

@@ -20,6 +20,18 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(_wins(positive, negative).mean())
 
 
+def roc(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ROC curve of projections (N,), (M,): false alarm rates, hit rates and falling thresholds, (K,) each.
+
+    A projection of at least the threshold counts as positive. The curve begins at infinity, where nothing does.
+    """
+    values = np.unique(np.concatenate([positive, negative]))[::-1]
+    thresholds = np.concatenate([[np.inf], values])
+    hits = (positive >= thresholds[:, None]).mean(axis=1)
+    false_alarms = (negative >= thresholds[:, None]).mean(axis=1)
+    return false_alarms, hits, thresholds
+
+
 def d_prime(positive: np.ndarray, negative: np.ndarray) -> float:
     """Distance of the two means in units of the pooled standard deviation, (N,), (M,); nan where nothing varies."""
     if min(len(positive), len(negative)) < 2:

@@ -37,6 +37,11 @@ Biases = Annotated[dict[TokenIdText, Annotated[Real, Field(ge=-100, le=100)]], F
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
+MAX_KEYS = 1_000  # of one JSON object
+Json = Annotated[dict[str, Any], Field(max_length=MAX_KEYS)]
+"""A JSON object; what is inside it is bounded by the request's size."""
+
+
 class Open(BaseModel):
     """Fields that are not known are kept aside, to be named in the answer."""
 
@@ -64,7 +69,7 @@ class Function(Open):
     """What a call names: a function and its arguments, as JSON text or as an object."""
 
     name: Name
-    arguments: Text | dict[str, Any] = "{}"
+    arguments: Text | Json = "{}"
 
     @field_validator("arguments")
     @classmethod
@@ -120,7 +125,7 @@ class ToolFunction(Open):
 
     name: Name
     description: Text | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Json | None = None
     strict: Flag | None = None
 
 
@@ -135,7 +140,7 @@ class Schema(Open):
     """A JSON schema that an answer must fit."""
 
     name: Name | None = None
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    schema_: Annotated[Json, Field(alias="schema")]
     strict: Flag | None = None
 
 
