@@ -97,7 +97,8 @@ def test_runs_compaction_gc_and_readers_at_once_leave_what_runs_one_after_anothe
     assert said(crowded) == said(calm)
     assert [done[f"run {i}"] for i in range(len(specs))] == asked
     for table in ("vectors", "generations"):
-        assert sum(run[table] for run in asked) > len(words[table]) > 0, f"the specs share no {table}"
+        counted = [row for row in words[table] if "'control': 'permuted'" not in str(row)]  # those are no stage's work
+        assert sum(run[table] for run in asked) > len(counted) > 0, f"the specs share no {table}"
     held(crowded)
     assert wholeness.verify(Store(crowded).folder)[1] == []
     assert not list(crowded.rglob(".tmp-*"))

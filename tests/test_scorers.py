@@ -107,7 +107,7 @@ def test_a_planted_direction_shows_in_texts_as_the_probe_reads_them(tmp_path: Pa
     rows = store.rows("SELECT control, probe, alpha FROM leaderboard WHERE split = 'test' AND probe IS NOT NULL")
     of = {row["control"] or ("mirrored" if row["alpha"] < 0 else "steered"): row["probe"] for row in rows}
     assert of["steered"] > 0.95 > of["none"] > of["mirrored"] + 0.3
-    assert of["steered"] > max(of["random"], of["shuffled"])
+    assert set(of) == {"steered", "none", "mirrored"}  # what shows chance has no texts
     layers = store.rows("SELECT DISTINCT layer FROM generations WHERE layer IS NOT NULL")
     (probe,) = store.rows("SELECT DISTINCT layer, n_pairs, auc, model FROM scorers")
     assert probe["layer"] not in {row["layer"] for row in layers}

@@ -86,7 +86,7 @@ def test_planted_rows_are_found_and_nothing_is_measured_twice(
     assert said.exit_code == 0, said.output
     assert "0 rows measured, 20 reused" in said.output
     assert "█" in said.output
-    assert "wonderful" in said.output
+    assert any(word in said.output for word in ("wonderful", "delicious"))  # one of the planted answers is at the top
     ranked = json.loads(run(app, [*same, "--store", str(watched_store.root), "--format", "json"]).stdout)
     assert [row["rank"] for row in ranked] == sorted(row["rank"] for row in ranked)
 
