@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from s3fs import S3FileSystem
+
 
 @contextmanager
 def s3_bucket() -> Iterator[str]:
@@ -24,10 +26,12 @@ def s3_bucket() -> Iterator[str]:
     given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
+    S3FileSystem.clear_instance_cache()  # those of an earlier server know its address alone
     try:
         _make_bucket(f"{url}/{name}")
         yield f"s3://{name}"
     finally:
+        S3FileSystem.clear_instance_cache()
         server.terminate()
         server.wait()
         for key, value in before.items():
