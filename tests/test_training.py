@@ -131,7 +131,6 @@ def test_exchanged_labels_turn_values_gradients_and_start(toy_model: Model) -> N
     np.testing.assert_allclose(shuffled.unsteered.values, labels * given.unsteered.values)
     np.testing.assert_allclose(shuffled.preferences(given.start).values, labels * given.preferences(given.start).values)
     np.testing.assert_allclose(shuffled.start, (labels[:, None] * given.differences).mean(axis=0))
-    assert along(trained_direction("gradient", shuffled)) < 0.9
 
 
 def test_the_same_seed_gives_the_same_vector_and_another_one_another(toy_model: Model) -> None:
