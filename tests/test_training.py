@@ -131,6 +131,8 @@ def test_exchanged_labels_turn_values_gradients_and_start(toy_model: Model) -> N
     np.testing.assert_allclose(shuffled.unsteered.values, labels * given.unsteered.values)
     np.testing.assert_allclose(shuffled.preferences(given.start).values, labels * given.preferences(given.start).values)
     np.testing.assert_allclose(shuffled.start, (labels[:, None] * given.differences).mean(axis=0))
+    found, left = (np.linalg.norm(of.unsteered.gradients.mean(axis=0)) for of in (given, shuffled))
+    assert left < 0.2 * found  # on the toy all gradients lie along one line, so labels cancel and do not turn it
 
 
 def test_the_same_seed_gives_the_same_vector_and_another_one_another(toy_model: Model) -> None:
