@@ -11,7 +11,7 @@ from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import Cell
 from steering_core.evaluation.bounds import MARGIN, USUAL_SLOPE, Bounds, allowed_damage
 from steering_core.evaluation.curve import MOST_DOSE, Curve, curves_to, rounded
-from steering_core.evaluation.damage import USUAL, Damage, Estimate, dose_interval, expected_ratio, slopes
+from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, expected_ratio, slopes
 from steering_core.foundation.counting import Work
 from steering_core.scores.metrics import Bench
 from steering_core.spec import GenerationsSpec
@@ -99,16 +99,17 @@ def test_a_dose_is_rounded_down_to_three_digits() -> None:
 def test_a_slope_is_shrunk_as_far_as_texts_are_few() -> None:
     steep = 0.25 * np.array([2.0, 2.1, 1.9, 2.0] * 20)
     noisy = 0.25 * np.array([8.0, -4.0, 6.0, -2.0])
-    found = slopes({"steep": (0.25, steep), "noisy": (0.25, noisy), "none": (0.25, np.array([]))})
+    of = slopes([(0.25, steep), (0.25, noisy), (0.25, np.array([]))])
+    found = dict(zip(("steep", "noisy", "none"), of, strict=True))
     assert found["steep"].value == pytest.approx(2.0, abs=0.05)
     assert found["steep"].error < 0.05 < found["none"].error
     assert abs(found["noisy"].value - found["none"].value) < 0.05  # what it adds to what is common
     assert USUAL_SLOPE < found["none"].value < 2.0
-    assert slopes({"x": (0.0, steep)})["x"].value == pytest.approx(USUAL_SLOPE)
+    assert slopes([(0.0, steep)])[0].value == pytest.approx(USUAL_SLOPE)
 
 
 def test_the_expected_ratio_lies_between_what_texts_and_damage_say() -> None:
-    sure, unsure = Estimate(math.log(1.2), 0.01), Estimate(math.log(1.9), 10.0)
+    sure, unsure = Uncertain(math.log(1.2), 0.01), Uncertain(math.log(1.9), 10.0)
     foreseen = expected_ratio(0.2, USUAL, None)
     assert foreseen == pytest.approx(math.exp(0.2 * USUAL_SLOPE))
     assert expected_ratio(0.2, USUAL, sure) == pytest.approx(1.2, rel=0.01)

@@ -15,7 +15,7 @@ from steering_core.evaluation.bounds import TOLERATED, Bounds
 from steering_core.evaluation.chance import Chance, ChanceSearch
 from steering_core.evaluation.choice import Choice, Rated, choose, rated
 from steering_core.evaluation.curve import Curve
-from steering_core.evaluation.damage import USUAL, Damage, Estimate
+from steering_core.evaluation.damage import USUAL, Damage, Uncertain
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.recommendations import CHANCE, TOO_FEW, WEAK, WORKS, Evidence, verdict_of
 from steering_core.evaluation.search import Ground, Search, rivals_of
@@ -98,7 +98,7 @@ def score(value: float | None, low: float | None = None, high: float | None = No
     return {"score_id": "s", "value": value, "ci_low": low, "ci_high": high, "n": n, "n_missing": 0}
 
 
-def evidence(chance: Chance | None, forms: Forms = NO_FORMS, slope: Estimate = USUAL, **scores: Any) -> Evidence:
+def evidence(chance: Chance | None, forms: Forms = NO_FORMS, slope: Uncertain = USUAL, **scores: Any) -> Evidence:
     """What a verdict rests on, for a candidate with these scores over those of one that works."""
     base, chosen = Cell(MODEL, ABOUT, control=NONE), cell(1, 0.2)
     mine = {"effect": score(0.5, 0.3, 0.7), "odd_effect": score(0.5, 0.3, 0.7), "kl": score(0.1, 0.0, 0.2)}

@@ -14,11 +14,11 @@ import numpy as np
 from steering_core.candidates.cell import Cell, unsteered
 from steering_core.candidates.generations import generate
 from steering_core.evaluation.bounds import Bounds, allowed_damage
-from steering_core.evaluation.curve import rounded
-from steering_core.evaluation.damage import Damage, slopes
+from steering_core.evaluation.curve import Curve, rounded
+from steering_core.evaluation.damage import Damage, slopes, within_kl
 from steering_core.foundation.counting import Done
 from steering_core.foundation.progress import Progress, silent
-from steering_core.scores.measure import measure_neutral, measure_texts
+from steering_core.scores.measure import measure_texts
 from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 
@@ -83,47 +83,35 @@ class Calibration:
         ratios: list[float | None] = [None] * len(doses)
         if texts:
             logarithms = self._log_ratios(self.cells([curve.dose_at(bounds.wanted_damage()) for curve in curves]))
-            measured = {str(i): (bounds.wanted_damage(), found) for i, found in enumerate(logarithms)}
-            of = slopes(measured)
-            allowed = [allowed_damage(bounds.perplexity_ratio, of[str(i)].value) for i in range(len(doses))]
+            of = slopes([(bounds.wanted_damage(), found) for found in logarithms])
+            allowed = [allowed_damage(bounds.perplexity_ratio, slope.value) for slope in of]
             doses = [curve.dose_at(damage) for curve, damage in zip(curves, allowed, strict=True)]
             ratios = [float(np.exp(found.mean())) if len(found) else None for found in logarithms]
         doses = [rounded(max(dose, _LEAST_DOSE)) for dose in doses]
-        doses, kl = self._within_kl(doses, bounds.kl)
-        damages = [curve.damage_at(dose) for curve, dose in zip(curves, doses, strict=True)]
-        found = zip(self.cells(doses), doses, damages, kl, ratios, strict=True)
-        return [Calibrated(cell, dose, damage, nats, ratio) for cell, dose, damage, nats, ratio in found]
+        cells, kl = within_kl(self.damage, self.cells(doses), self.neutral, bounds.kl, ROUNDS)
+        return self._calibrated(cells, curves, kl, ratios)
 
     def at_damage(self, wanted: float) -> list[Calibrated]:
         """Every direction at the dose where its damage is `wanted`, in nats per token."""
         curves = self.damage.curves(self.directions, wanted, rounds=ROUNDS)
-        doses = [rounded(max(curve.dose_at(wanted), _LEAST_DOSE)) for curve in curves]
-        damages = [curve.damage_at(dose) for curve, dose in zip(curves, doses, strict=True)]
-        found = zip(self.cells(doses), doses, damages, self._kl(doses), strict=True)
-        return [Calibrated(cell, dose, damage, nats, None) for cell, dose, damage, nats in found]
+        cells = self.cells([rounded(max(curve.dose_at(wanted), _LEAST_DOSE)) for curve in curves])
+        cells, kl = within_kl(self.damage, cells, self.neutral, math.inf, ROUNDS)
+        return self._calibrated(cells, curves, kl, [None] * len(cells))
+
+    @staticmethod
+    def _calibrated(
+        cells: Sequence[Cell], curves: Sequence[Curve], kl: Sequence[float], ratios: Sequence[float | None]
+    ) -> list[Calibrated]:
+        """Every direction at its dose, with what its curve says of that dose."""
+        found = []
+        for cell, curve, nats, ratio in zip(cells, curves, kl, ratios, strict=True):
+            dose = abs(cell.dose or math.nan)
+            found.append(Calibrated(cell, dose, curve.damage_at(dose), nats, ratio))
+        return found
 
     def cells(self, doses: Sequence[float]) -> list[Cell]:
         """Every direction at its own dose, each its own way."""
         return [cell.at(cell.way * dose) for cell, dose in zip(self.directions, doses, strict=True)]
-
-    def _within_kl(self, doses: list[float], allowed: float) -> tuple[list[float], list[float]]:
-        """The doses, lowered where KL on neutral next tokens is beyond what is allowed, and the KL there."""
-        kl = self._kl(doses)
-        for _ in range(ROUNDS):
-            if all(nats <= allowed for nats in kl):
-                break
-            shares = [min(1.0, 0.95 * math.sqrt(allowed / n)) if math.isfinite(n) and n > 0 else 0.5 for n in kl]
-            lower = [share if not nats <= allowed else 1.0 for share, nats in zip(shares, kl, strict=True)]
-            doses = [rounded(max(dose * share, _LEAST_DOSE)) for dose, share in zip(doses, lower, strict=True)]
-            kl = self._kl(doses)
-        return doses, kl
-
-    def _kl(self, doses: Sequence[float]) -> list[float]:
-        """Mean KL of every direction at its own dose on neutral prompts, in nats."""
-        cells = self.cells(doses)
-        did = measure_neutral(self.bench, self.store, cells, self.neutral, "validation", ["kl"])
-        values = cell_values(self.store, cells, did.ids)
-        return [float(np.mean(list(v["kl"].values()))) if v.get("kl") else math.nan for v in values]
 
     def _log_ratios(self, cells: Sequence[Cell]) -> list[np.ndarray]:
         """Each cell's logarithms of the perplexity ratio, one a prompt."""

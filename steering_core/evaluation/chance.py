@@ -4,7 +4,7 @@ Each draw exchanges the sides of pairs at random and derives the vectors of the 
 layer is searched on validation items as the candidate's was, and its effect is measured on test items, at the
 candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its own; the candidate's
 own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so its rank is a p-value,
-however much was searched (Westfall and Young 1993).
+however many layers were searched (Westfall and Young 1993). A choice among methods is not redone.
 """
 
 import math

@@ -9,9 +9,9 @@ import numpy as np
 from steering_core.candidates.cell import Cell, Trial, mirrored
 from steering_core.evaluation.bounds import TOLERATED, Bounds, allowed_damage
 from steering_core.evaluation.curve import Curve, rounded
-from steering_core.evaluation.damage import USUAL, Damage, Estimate, dose_interval, slopes
+from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, slopes
 from steering_core.evaluation.search import Shortlist, rivals_of
-from steering_core.scores.summary import ODD, Values, cell_values
+from steering_core.scores.summary import ODD, Values, cell_values, mean_of
 from steering_core.spec import Spec
 from steering_core.statistics.intervals import lower_end, mean_interval
 from steering_core.vectors.vector import Vector
@@ -25,7 +25,7 @@ class Rated:
     """
 
     cell: Cell
-    slope: Estimate
+    slope: Uncertain
     effects: Mapping[str, float]
     excess: float
 
@@ -43,7 +43,7 @@ class Choice:
     """
 
     trial: Trial
-    slope: Estimate = USUAL
+    slope: Uncertain = USUAL
     safe_dose: float | None = None
     dose_low: float | None = None
     dose_high: float | None = None
@@ -58,14 +58,12 @@ def rated(
     `values` are the cells' on validation. With `adjust` a dose is lowered where the perplexity ratio that is predicted
     of it comes near the bound. No dose grows: a few texts that happen to be plain would move it by half (docs/log.md).
     """
-    damages = [_mean(v, "damage") for v in values]
+    damages = [mean_of(v, "damage") for v in values]
     texts = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
-    measured = {str(i): (d, t) for i, (d, t) in enumerate(zip(damages, texts, strict=True)) if not math.isnan(d)}
-    of = slopes(measured)
+    of = slopes(list(zip(damages, texts, strict=True)))
     found = []
-    for i, (cell, mine) in enumerate(zip(cells, values, strict=True)):
-        slope = of.get(str(i), USUAL)
-        share = bounds.share(_predicted(damages[i], slope.value, texts[i]))
+    for cell, mine, slope, damage, ratios in zip(cells, values, of, damages, texts, strict=True):
+        share = bounds.share(_predicted(damage, slope.value, ratios))
         scale, curve = 1.0, curves.get(cell.direction)
         if adjust and cell.dose and curve and share > TOLERATED:
             dose = rounded(curve.dose_at(bounds.wanted_damage(slope.value)))
@@ -73,7 +71,7 @@ def rated(
             cell = cell.at(cell.way * scale * abs(cell.dose))
             share = bounds.share(slope.value * curve.damage_at(abs(cell.dose or dose)))
         effects = mine.get(ODD) or mine.get("effect", {})
-        kl = _mean(mine, "kl") / bounds.kl
+        kl = mean_of(mine, "kl") / bounds.kl
         excess = math.inf if _diverged(mine) else max(share, 0.0 if math.isnan(kl) else kl * scale**2)
         found.append(Rated(cell, slope, {k: cell.way * scale * v for k, v in effects.items()}, excess))
     return found
@@ -133,10 +131,6 @@ def _predicted(damage: float, slope: float, texts: np.ndarray) -> float:
         return 0.0
     upper = mean_interval(texts)[2]
     return upper if math.isfinite(upper) else math.inf
-
-
-def _mean(values: Values, metric: str) -> float:
-    return float(np.mean(list(values[metric].values()))) if values.get(metric) else math.nan
 
 
 def _diverged(values: Values) -> bool:

@@ -6,7 +6,7 @@ they do not (an empirical Bayes estimate, Efron and Morris 1973).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,11 @@ from steering_core.candidates.answers import Answer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Split
 from steering_core.evaluation.bounds import OTHER_PROMPTS, SLOPE_SPREAD, USUAL_SLOPE, allowed_damage
-from steering_core.evaluation.curve import Curve, curves_to
+from steering_core.evaluation.curve import Curve, curves_to, rounded
 from steering_core.foundation.counting import Done
-from steering_core.scores.measure import measure_answers
+from steering_core.scores.measure import measure_answers, measure_neutral
 from steering_core.scores.metrics import Bench
-from steering_core.scores.summary import cell_values
+from steering_core.scores.summary import cell_values, mean_of
 from steering_core.statistics.intervals import LEVEL
 from steering_core.store import Store
 
@@ -58,55 +58,87 @@ class Damage:
         return curves_to(damages, [abs(cell.dose or 1.0) for cell in directions], wanted, rounds)
 
 
+def within_kl(
+    damage: Damage, cells: Sequence[Cell], neutral: Sequence[str], allowed: float, rounds: int
+) -> tuple[list[Cell], list[float]]:
+    """The cells, at lower doses where they move neutral next tokens by more than `allowed` nats, and their KL there.
+
+    KL grows with the square of the dose; at most `rounds` doses are tried.
+    """
+    found = list(cells)
+    kl = _kl(damage, found, neutral)
+    for _ in range(rounds):
+        if all(nats <= allowed for nats in kl):
+            break
+        found = [_quieter(cell, nats, allowed) for cell, nats in zip(found, kl, strict=True)]
+        kl = _kl(damage, found, neutral)
+    return found, kl
+
+
+def _kl(damage: Damage, cells: Sequence[Cell], neutral: Sequence[str]) -> list[float]:
+    """Mean KL of every cell on neutral next tokens, in nats."""
+    did = measure_neutral(damage.bench, damage.store, cells, neutral, damage.split, ["kl"])
+    damage.measured += did
+    return [mean_of(values, "kl") for values in cell_values(damage.store, cells, did.ids)]
+
+
+def _quieter(cell: Cell, kl: float, allowed: float) -> Cell:
+    """The cell at the dose where its KL is a little below what is allowed."""
+    if kl <= allowed or not cell.dose:
+        return cell
+    share = math.sqrt(0.9 * allowed / kl) if math.isfinite(kl) else 0.5
+    return cell.at(cell.way * rounded(abs(cell.dose) * share))
+
+
 @dataclass(frozen=True)
-class Estimate:
+class Uncertain:
     """A number and its standard error."""
 
     value: float
     error: float
 
 
-USUAL = Estimate(USUAL_SLOPE, SLOPE_SPREAD)
+USUAL = Uncertain(USUAL_SLOPE, SLOPE_SPREAD)
 
 
-def slopes(measured: Mapping[str, tuple[float, np.ndarray]]) -> dict[str, Estimate]:
-    """Each cell's slope from its damage, in nats per token, and its prompts' log perplexity ratios (P,).
+def slopes(measured: Sequence[tuple[float, np.ndarray]]) -> list[Uncertain]:
+    """Each cell's slope from its damage, in nats per token (nan: not measured), and its prompts' log ratios (P,).
 
     What the cells have in common is taken from all of them, beginning with the usual slope; what one differs by, from
     its own texts. Either counts by its precision.
     """
-    seen = {key: told for key, (damage, ratios) in measured.items() if (told := _slope(damage, ratios))}
-    spread = [Estimate(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in seen.values()]
-    common = Estimate(weighted([USUAL, *spread]).value, SLOPE_SPREAD)
-    return {key: weighted([common, *([seen[key]] if key in seen else [])]) for key in measured}
+    told = [_slope(damage, ratios) for damage, ratios in measured]
+    spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in told if slope]
+    common = Uncertain(weighted([USUAL, *spread]).value, SLOPE_SPREAD)
+    return [weighted([common, *([slope] if slope else [])]) for slope in told]
 
 
-def expected_ratio(damage: float, slope: Estimate, texts: Estimate | None) -> float:
+def expected_ratio(damage: float, slope: Uncertain, texts: Uncertain | None) -> float:
     """The perplexity ratio to expect: from texts, as the estimate of its logarithm, and from damage and slope.
 
     The two are weighted by their precision: sixteen texts of 40 tokens say a logarithm to 0.12 alone.
     """
-    foreseen = Estimate(slope.value * damage, math.hypot(slope.error * damage, OTHER_PROMPTS))
+    foreseen = Uncertain(slope.value * damage, math.hypot(slope.error * damage, OTHER_PROMPTS))
     return math.exp(weighted([foreseen, *([texts] if texts else [])]).value)
 
 
-def _slope(damage: float, ratios: np.ndarray) -> Estimate | None:
+def _slope(damage: float, ratios: np.ndarray) -> Uncertain | None:
     """Log ratio over damage; None for fewer than two prompts, or no damage."""
     finite = ratios[np.isfinite(ratios)]
     if len(finite) < 2 or not damage > 0:
         return None
-    return Estimate(float(finite.mean()) / damage, float(finite.std(ddof=1)) / len(finite) ** 0.5 / damage)
+    return Uncertain(float(finite.mean()) / damage, float(finite.std(ddof=1)) / len(finite) ** 0.5 / damage)
 
 
-def weighted(estimates: Sequence[Estimate]) -> Estimate:
+def weighted(estimates: Sequence[Uncertain]) -> Uncertain:
     """The mean of estimates, each weighted by its precision, and its standard error."""
     weights = [1 / max(one.error, 1e-3) ** 2 for one in estimates]
     mean = sum(w * one.value for w, one in zip(weights, estimates, strict=True)) / sum(weights)
-    return Estimate(mean, sum(weights) ** -0.5)
+    return Uncertain(mean, sum(weights) ** -0.5)
 
 
 def dose_interval(
-    doses: Sequence[float], damages: np.ndarray, ratio: float, slope: Estimate, draws: int, seed: int
+    doses: Sequence[float], damages: np.ndarray, ratio: float, slope: Uncertain, draws: int, seed: int
 ) -> tuple[float, float]:
     """95 % interval of the dose whose texts have a perplexity ratio: over answers drawn anew, and over slopes.
 

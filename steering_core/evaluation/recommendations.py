@@ -9,7 +9,7 @@ from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, Cell
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
-from steering_core.evaluation.damage import Estimate, expected_ratio
+from steering_core.evaluation.damage import Uncertain, expected_ratio
 from steering_core.evaluation.forms import Forms
 from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import ODD, Scores
@@ -81,7 +81,7 @@ class Evidence:
         seen = None
         if texts and texts["ci_high"]:
             mean, high = math.log(texts["value"]), math.log(texts["ci_high"])
-            seen = Estimate(mean, standard_error(mean, high, texts["n"]))
+            seen = Uncertain(mean, standard_error(mean, high, texts["n"]))
         return expected_ratio(damage, self.choice.slope, seen)
 
     def shown(self) -> tuple[str, float, float] | None:

@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from steering_core.candidates.answers import Answer
 from steering_core.candidates.cell import Cell, mirrored, prompted
 from steering_core.candidates.chance import chance_controls
@@ -20,11 +18,11 @@ from steering_core.candidates.combine import combined
 from steering_core.concepts import Item
 from steering_core.evaluation.bounds import MARGIN, Bounds
 from steering_core.evaluation.curve import Curve, rounded
-from steering_core.evaluation.damage import FEW_ANSWERS, Damage
+from steering_core.evaluation.damage import FEW_ANSWERS, Damage, within_kl
 from steering_core.foundation.counting import Done
 from steering_core.scores.measure import measure_items, measure_neutral
 from steering_core.scores.metrics import Bench
-from steering_core.scores.summary import ODD, Values, cell_values
+from steering_core.scores.summary import ODD, cell_values, mean_of
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
@@ -117,24 +115,12 @@ class Search:
         for cell, curve in zip(dosed, self.damage.curves(dosed, wanted, n, FEW_ROUNDS), strict=True):
             self.found.curves[cell.direction] = curve
             at[cell.intervention_id] = cell.at(cell.way * rounded(curve.dose_at(wanted)))
+        if "kl" in self.ground.metrics:
+            few, allowed = self.ground.neutral[:SCREEN_NEUTRAL], MARGIN * self.ground.bounds.kl
+            at = dict(zip(at, within_kl(self.damage, list(at.values()), few, allowed, FEW_ROUNDS)[0], strict=True))
         self.found.measured += self.damage.measured
         self.damage.measured = Done()
-        at = dict(zip(at, self._within_kl(list(at.values())), strict=True))
         return list({c.intervention_id: c for c in (at.get(cell.intervention_id, cell) for cell in cells)}.values())
-
-    def _within_kl(self, cells: list[Cell]) -> list[Cell]:
-        """The cells, at lower doses where they move neutral next tokens by more than is allowed: KL grows as damage."""
-        allowed = MARGIN * self.ground.bounds.kl
-        for _ in range(FEW_ROUNDS if "kl" in self.ground.metrics else 0):
-            did = measure_neutral(
-                self.bench, self.store, cells, self.ground.neutral[:SCREEN_NEUTRAL], "validation", ["kl"]
-            )
-            self.found.measured += did
-            kl = [_mean(values, "kl") for values in cell_values(self.store, cells, did.ids)]
-            if all(nats <= allowed for nats in kl):
-                break
-            cells = [_quieter(cell, nats, allowed) for cell, nats in zip(cells, kl, strict=True)]
-        return cells
 
     def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
         """Those of `cells` that keep within the bound on neutral next tokens, with their first effects.
@@ -214,7 +200,7 @@ class Search:
         """Each cell's mean of a score over what was measured; nan where nothing was, or something diverged."""
         places = {(c.intervention_id, c.control): i for i, c in enumerate(self.found.tried)}
         values = cell_values(self.store, self.found.tried, self.found.measured.ids)
-        return [_mean(values[places[c.intervention_id, c.control]], metric) for c in cells]
+        return [mean_of(values[places[c.intervention_id, c.control]], metric) for c in cells]
 
     def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
         """The `n` cells that move the items furthest their own way, best first; diverged ones last.
@@ -227,18 +213,6 @@ class Search:
         reach = [cell.way * (odd if math.isfinite(odd) else effect) for cell, odd, effect in both]
         order = sorted(range(len(cells)), key=lambda i: -reach[i] if math.isfinite(reach[i]) else math.inf)
         return [cells[i] for i in order[:n]]
-
-
-def _mean(values: Values, metric: str) -> float:
-    return float(np.mean(list(values[metric].values()))) if values.get(metric) else math.nan
-
-
-def _quieter(cell: Cell, kl: float, allowed: float) -> Cell:
-    """The cell at the dose where its KL, which grows with the square of the dose, is a little below what is allowed."""
-    if kl <= allowed or not cell.dose:
-        return cell
-    share = math.sqrt(0.9 * allowed / kl) if math.isfinite(kl) else 0.5
-    return cell.at(cell.way * rounded(abs(cell.dose) * share))
 
 
 def _middles(candidates: Sequence[Cell]) -> list[Cell]:

@@ -89,6 +89,11 @@ def cell_values(store: Store, cells: Sequence[Cell], measurement_ids: Iterable[s
     return _values(cells, _measurements(store, measurement_ids))
 
 
+def mean_of(values: Values, metric: str) -> float:
+    """Mean of a cell's values of one score; nan where there is none, or one is not finite."""
+    return float(np.mean(list(values[metric].values()))) if values.get(metric) else float("nan")
+
+
 def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
     wanted = pa.table({"measurement_id": pa.array(sorted(set(ids)), pa.string())})
     return store.rows(

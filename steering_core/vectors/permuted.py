@@ -15,9 +15,10 @@ from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors.contrast import concept_pairs, read_contrasts
 from steering_core.vectors.controls import SAME, shuffled_direction
+from steering_core.vectors.derive import Wanted, vector_of
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS, derived_direction, method_key
-from steering_core.vectors.vector import Vector
+from steering_core.vectors.vector import Vector, vectors_by_id
 
 PERMUTED = "permuted"
 PERMUTED_VERSION = 1
@@ -33,48 +34,31 @@ def permuted_vectors(
     position: str,
     draws: int,
 ) -> list[dict[int, list[Vector]]]:
-    """For every draw the vector of each method at each layer, all from the same exchange of sides; stored as well.
+    """For every draw the vector of each method at each layer, all from one exchange of sides; made once, and stored.
 
     `methods` are names of methods that need activations alone.
     """
     pairs = list(concept_pairs(store, model, concept.concept_id).values())
     pairs_key = content_key("pairs", pairs)
-    found: list[dict[int, list[Vector]]] = [{} for _ in range(draws)]
-    for contrast in read_contrasts(store, model, pairs, list(layers), position):
+    seeds = [seed_from(PERMUTED, concept.concept_id, draw) for draw in range(draws)]
+    keys: dict[tuple[int, str, int], str] = {}  # by layer, method and seed
+    for layer in layers:
+        for method in methods:
+            of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, pairs_key)
+            keys |= {(layer, method, s): content_key("vector", PERMUTED, PERMUTED_VERSION, *of, s) for s in seeds}
+    missing = store.absent("vectors", list(keys.values()))
+    rows, at = [], sorted({layer for (layer, _, _), key in keys.items() if key in missing})
+    for contrast in read_contrasts(store, model, pairs, at, position):
         sides = contrast.positive, contrast.negative
-        own = {method: derived_direction(method, *sides) for method in methods}
-        for draw in range(draws):
-            seed = seed_from(PERMUTED, concept.concept_id, draw)
-            for method in methods:
-                made_of = (
-                    model.model_id,
-                    concept.concept_id,
-                    method,
-                    method_key(method),
-                    contrast.layer,
-                    SITE,
-                    position,
-                )
-                direction = permuted_direction(method, *sides, own[method], seed)
-                found[draw].setdefault(contrast.layer, []).append(
-                    Vector(
-                        vector_id=content_key("vector", PERMUTED, PERMUTED_VERSION, *made_of, pairs_key, seed),
-                        model_id=model.model_id,
-                        concept_id=concept.concept_id,
-                        method=method,
-                        layer=contrast.layer,
-                        residual_norm=contrast.residual_norm,
-                        control=PERMUTED,
-                        seed=seed,
-                        direction=direction.astype(np.float32),
-                        site=SITE,
-                        position=position,
-                        n_pairs=len(pairs),
-                        lineage={"made": PERMUTED, "version": PERMUTED_VERSION},
-                    )
-                )
-    store.append("vectors", [vector.row() for draw in found for vectors in draw.values() for vector in vectors])
-    return found
+        for method in methods:
+            own = derived_direction(method, *sides)
+            for seed in (s for s in seeds if keys[contrast.layer, method, s] in missing):
+                wanted = Wanted(keys[contrast.layer, method, seed], method, contrast.layer, PERMUTED, seed)
+                direction = permuted_direction(method, *sides, own, seed)
+                rows.append(vector_of(model, concept, contrast, position, len(pairs), wanted, direction).row())
+    store.append("vectors", rows)
+    found = {vector.vector_id: vector for vector in vectors_by_id(store, list(keys.values()))}
+    return [{layer: [found[keys[layer, m, seed]] for m in methods] for layer in layers} for seed in seeds]
 
 
 def permuted_direction(
