@@ -85,7 +85,7 @@ def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.
         (["-v", "warm", "-s", "warm"], "not both"),
         (["-v", "warm", "-a", "1", "--dose", "1"], "not both"),
         (["-v", "warm", "-v", "warm", "-v", "warm", "-a", "1", "-a", "2"], "one each, or one for all"),
-        (["-v", "warm", "--phase", "later"], "expected all, prompt or generation"),
+        (["-v", "warm", "--phase", "later"], "expected all, prompt, generation, response, thinking, tool"),
         (["-v", "wrm"], "did you mean 'warm'"),
     ],
 )

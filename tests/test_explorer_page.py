@@ -174,9 +174,11 @@ def copied(page: Page, kind: str) -> str:
 def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
     page.click("#tab-look")
     cells, texts = page.locator("#detail .chart svg .mark-rect path"), page.locator("#texts")
+    expect(cells).not_to_have_count(0)
     for i in range(cells.count()):  # texts are sampled for the shortlist alone
         cells.nth(i).click()
         expect(texts).to_be_visible()
+        expect(texts).not_to_have_attribute("aria-busy", "true")
         if texts.locator("tbody tr").count() == 4:
             break
     expect(texts.locator("tbody tr")).to_have_count(4)  # two prompts, each answered twice

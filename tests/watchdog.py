@@ -23,12 +23,20 @@ class Watched:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that `pid` started, as Linux lists them."""
+    """The processes that `pid` started, but those still on their way to another program, in its own memory."""
     found = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(FileNotFoundError):  # a thread that has ended
             found += [int(child) for child in listed.read_text().split()]
-    return found
+    return [child for child in found if _words(child) != _words(pid)]
+
+
+def _words(pid: int) -> bytes:
+    """The command line of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager

@@ -93,7 +93,11 @@ function leaderboard(ids, cell) {
 }
 
 async function show(element, ids) {
+  element.dataset.cell = ids.intervention_id;
+  element.setAttribute("aria-busy", "true");
   const rows = await get("/api/rows/texts_of_intervention", ids);
+  if (element.dataset.cell !== ids.intervention_id) return; // another cell was chosen meanwhile
+  element.removeAttribute("aria-busy");
   element.hidden = false;
   const first = rows[0];
   const about = first ? where(first) : "no texts were sampled for this cell";
