@@ -18,12 +18,17 @@ from tests.nonsense import dealt_anew, save_nonsense
 from tests.tiny import save_tiny_model
 
 METHODS, DOSES = ("mean_difference", "logistic"), (0.15, 0.3)
+BESIDE = ("sentiment", "formality", "refusal", "verbosity")
 ENOUGH = 0.95
 Verdict = tuple[str, float | None]
 
 
 def nonsense(seeds: int, flip_items: bool) -> bool:
-    """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass."""
+    """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass.
+
+    So few runs may also show a side effect on the shipped concepts of `BESIDE`, and as few of their random controls.
+    """
+    shown: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         model = save_tiny_model(Path(folder) / "model")
 
@@ -32,12 +37,28 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
                 models=(str(model),),
                 concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
                 generations={"layers": "all", "doses": (0.3,), "prompts": 1, "max_tokens": 2, "shortlist": 2},
-                scores={"bootstrap": 500, "metrics": ("propensity",)},
+                scores={"bootstrap": 500, "metrics": ("propensity",), "side_effects": BESIDE},
             )
-            (row,) = run(spec, Store(Path(folder) / f"store-{seed // 10}"))["recommendations"]
+            store = Store(Path(folder) / f"store-{seed // 10}")
+            (row,) = run(spec, store)["recommendations"]
+            shown.update(showing(store, row["intervention_id"]))
             return str(row["verdict"]), row["p_value"]
 
-        return honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
+        said = honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
+    say(f"  rows with a side effect (p at most 0.05, corrected): {shown['candidate']} of {seeds}, and "
+        f"{shown['random']} of as many random controls")  # fmt: skip
+    return said and max(shown.values(), default=0) <= seeds * (1 - ENOUGH + margin(seeds))
+
+
+def showing(store: Store, candidate: str) -> list[str]:
+    """Whether a candidate, and one random control beside it, show any side effect."""
+    found = store.rows(
+        "SELECT coalesce(control, 'candidate') AS what FROM side_effects WHERE candidate_id = ? "
+        "AND (control IS NULL OR control = 'random') "
+        "QUALIFY dense_rank() OVER (PARTITION BY control ORDER BY intervention_id) = 1 AND p_corrected <= 0.05",
+        [candidate],
+    )
+    return sorted({row["what"] for row in found})
 
 
 def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
@@ -76,4 +97,9 @@ def honest(what: str, verdicts: Iterator[Verdict], seeds: int) -> bool:
     given = list(verdicts)
     found, low = Counter(verdict for verdict, _ in given), sum(p is not None and p <= 0.05 for _, p in given)
     say(f"{what}: {dict(found)} of {seeds}; p at most 0.05 in {low}, {low / seeds:.1%}")
-    return found[CHANCE] >= seeds * (ENOUGH - 3 * math.sqrt(ENOUGH * (1 - ENOUGH) / seeds))
+    return found[CHANCE] >= seeds * (ENOUGH - margin(seeds))
+
+
+def margin(seeds: int) -> float:
+    """Three standard errors of a share that is to be `ENOUGH`."""
+    return 3 * math.sqrt(ENOUGH * (1 - ENOUGH) / seeds)

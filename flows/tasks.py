@@ -20,6 +20,7 @@ from flows.service.patience import patiently
 from steering_core.concepts import Concept
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
+from steering_core.evaluation.side_effects import Matrix
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
@@ -116,10 +117,10 @@ def load_model(run: Run, name: str) -> Model:
 
 
 def recommend_vector(
-    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None
+    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None, beside: Matrix
 ) -> dict[str, Any]:
     """The recommendation's row, said in the flow run's log."""
-    row = stages.recommend_vector(run, model, concept, choice, scores, chance)
+    row = stages.recommend_vector(run, model, concept, choice, scores, chance, beside)
     get_run_logger().info("%s: %s", row["verdict"], row["reason"])
     return row
 
@@ -134,5 +135,6 @@ TASKS = Stages(
     choose_candidate=as_task("choose for {concept.name} on {model.name}", stages.choose_candidate),
     score_trial=as_task("score {concept.name} on test with {model.name}", stages.score_trial),
     search_chance=as_task("search among permuted labels of {concept.name} on {model.name}", stages.search_chance),
+    measure_side_effects=as_task("measure side effects of {concept.name} on {model.name}", stages.measure_side_effects),
     recommend_vector=as_task("recommend for {concept.name} on {model.name}", recommend_vector),
 )

@@ -15,13 +15,14 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Self
 
+from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
 from steering_core.spec import Spec
 from steering_core.store import Store
 
-STAGES = ("activations", "vectors", "generations", "scores")
+STAGES = ("activations", "vectors", "generations", "scores", "side_effects")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Run:
     Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
     stores no row of the run: what `finish` has not stored did not end.
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
-    `commits` says which commit of the hub each model was read from.
+    `commits` says which commit of the hub each model was read from, `concepts` are those that could be read.
     A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
@@ -59,6 +60,7 @@ class Run:
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     commits: dict[str, str] = field(default_factory=dict)
+    concepts: list[Concept] = field(default_factory=list)
     started_at: datetime.datetime = field(init=False)  # these three are set where the `with` is entered
     _clock: float = field(init=False)
     _held: contextlib.ExitStack = field(init=False)

@@ -260,6 +260,9 @@ class ScoresSpec(Strict):
 
     `draws` of permuted labels, each with its opposite, are what a candidate's rank is told by (`evaluation.chance`).
 
+    `side_effects` says on which other concepts' items a chosen candidate is measured: `auto` are the spec's other
+    concepts or, where it has one alone, the shipped ones; `shipped`, `none` and names say it themselves.
+
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
     after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
     """
@@ -273,6 +276,7 @@ class ScoresSpec(Strict):
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
     max_kl: Annotated[float, Within(LEAST_STRENGTH, MAX_KL)] = 1.0
     seed: Seed = 0
+    side_effects: OneOf[Literal["auto", "shipped", "none"], Names] = "auto"
     judge: JudgeSpec | None = None
 
     @property
@@ -330,6 +334,8 @@ class Spec(Strict):
             del said["template"]
         if said["vectors"]["train_layers"] == "auto":  # nor these
             del said["vectors"]["train_layers"]
+        if said["scores"]["side_effects"] == "auto":
+            del said["scores"]["side_effects"]
         return content_key("spec", said)
 
     @model_validator(mode="after")

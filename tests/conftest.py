@@ -45,6 +45,14 @@ def _unflushed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _few_side_effects() -> Iterator[None]:
+    """A run of one concept measures no side effects on the fifteen shipped ones; test_side_effects has runs that do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steering_core.pipeline.wanted.ALONE", ())
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama as an mlx-lm folder."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
@@ -69,7 +70,7 @@ def test_a_verbs_table_fits_and_breaks_nothing(ran: Store, tiny_folder: Path, ve
     rows: list[dict[str, Any]] = json.loads(said(ran, tiny_folder, [*VERBS[verb], "--format", "json"], 160))
     for width in WIDTHS:
         text = said(ran, tiny_folder, VERBS[verb], width)
-        assert max(map(len, text.splitlines()), default=0) <= width, verb
+        assert max(map(cell_len, text.splitlines()), default=0) <= width, verb
         lost = text.partition("Left out for want of room:")[2].replace("\n", " ")
         there = [name for name in rows[0] if name in text.split("Left out")[0].replace("\n", " ")] if rows else []
         for name in there:

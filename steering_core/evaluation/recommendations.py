@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, Cell
@@ -11,12 +11,13 @@ from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
 from steering_core.evaluation.damage import Uncertain, expected_ratio
 from steering_core.evaluation.forms import Forms
+from steering_core.evaluation.side_effects import Matrix
 from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
 from steering_core.store import Store
 
-RECOMMENDATIONS_VERSION = 6
+RECOMMENDATIONS_VERSION = 7
 MIN_ITEMS = 8
 WORKS, WEAK, CHANCE, TOO_FEW = "works", "weak", "no better than random", "too few to tell"
 SHOWN_BY = ("judge", "probe", "words")  # what says how far a text shows the concept, the first that was measured
@@ -26,13 +27,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms."""
+    """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms.
+
+    `beside` are its side effects, which change no verdict.
+    """
 
     choice: Choice
     scores: Scores
     chance: Chance | None
     forms: Forms
     bounds: Bounds
+    beside: Matrix = field(default_factory=Matrix)
 
     @property
     def chosen(self) -> Cell:
@@ -104,6 +109,8 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
     """
     chosen, choice, chance = evidence.chosen, evidence.choice, evidence.chance
     verdict, reason = verdict_of(evidence)
+    if verdict in (WORKS, WEAK):
+        reason += evidence.beside.said(chosen)
     rivals, shown, way = evidence.rivals, evidence.shown(), chosen.way
     plain, odd, over = (evidence.of(chosen, metric) for metric in ("effect", ODD, "over_controls"))
     made_of = [row["score_id"] for metrics in evidence.scores.values() for row in metrics.values()]
@@ -119,6 +126,7 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
         "over_controls": over["value"] if over else None,
         "p_value": chance.p_value if chance else None,
         "null_effects": list(chance.effects) if chance else [],
+        "selectivity": evidence.beside.selectivity(chosen),
         "prompt_effect": evidence.prompt["value"] if evidence.prompt else None,
         "kl": evidence.value("kl"),
         "damage": evidence.value("damage"),

@@ -11,6 +11,7 @@ from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
 from steering_core.models import Model
 from steering_core.pipeline.stages import PLAIN, Stages
+from steering_core.pipeline.wanted import side_concepts
 from steering_core.runs import Run
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def _read_concepts(run: Run) -> list[Concept]:
                 with run.guard(model, [Path(name).stem if is_file(name) else shown(name)]):
                     raise error
     refuse_namesakes(concepts)
+    run.concepts = concepts
+    side_concepts(run.spec, concepts)  # what cannot be read is told before anything is computed
     return concepts
 
 

@@ -48,4 +48,5 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     texts = stages.generate_samples(*cell, choice.trial.cells, "test")
     scores = stages.score_trial(*cell, choice, texts)
     chance = stages.search_chance(*cell, choice, vectors, scores)
-    return stages.recommend_vector(*cell, choice, scores, chance)
+    beside = stages.measure_side_effects(*cell, choice)
+    return stages.recommend_vector(*cell, choice, scores, chance, beside)

@@ -19,11 +19,16 @@ def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list
                 prompt = pair_prompt(model, concept, pair, side)
                 prompts[prompt.prompt_id] = prompt
                 rows.append(pair_row(concept, ordinal, side, prompt))
-    store.append("concepts", [concept_row(concept) for concept in concepts])
+    store_items(store, concepts)
     store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
     store.append("pairs", rows)
-    store.append("items", [item_row(concept, item) for concept in concepts for item in concept.items])
     return list(prompts.values())
+
+
+def store_items(store: Store, concepts: Sequence[Concept]) -> None:
+    """Have the store hold `concepts` with their items, which need no model."""
+    store.append("concepts", [concept_row(concept) for concept in concepts])
+    store.append("items", [item_row(concept, item) for concept in concepts for item in concept.items])
 
 
 def concept_row(concept: Concept) -> dict[str, Any]:

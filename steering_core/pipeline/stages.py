@@ -17,10 +17,11 @@ from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.recommendations import Evidence, recommend
 from steering_core.evaluation.search import Ground, Search, Shortlist
+from steering_core.evaluation.side_effects import Matrix, side_effects
 from steering_core.foundation.counting import Done
 from steering_core.models import Model
 from steering_core.models.folders import commit_of
-from steering_core.pipeline.rows import store_pairs
+from steering_core.pipeline.rows import store_items, store_pairs
 from steering_core.pipeline.wanted import (
     answered,
     bounds,
@@ -28,6 +29,7 @@ from steering_core.pipeline.wanted import (
     grid_layers,
     held_out,
     neutral,
+    side_concepts,
     trained_layers,
 )
 from steering_core.runs import Run
@@ -189,11 +191,24 @@ def _permuted(run: Run, model: Model, concept: Concept, methods: Sequence[str], 
     return list(permuted_vectors(run.store, model.identity, concept, methods, layers, position, draws))
 
 
+def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choice) -> Matrix:
+    """What the chosen candidate and its chance controls do to the items of the spec's other concepts."""
+    others = side_concepts(run.spec, run.concepts, concept.name)
+    asked = {one.concept_id: (one, held_out(one, "test", run.spec.scores)) for one in (concept, *others)}
+    asked = {concept_id: both for concept_id, both in asked.items() if both[1]}
+    if not others or concept.concept_id not in asked or choice.trial.chosen.steering is None:
+        return Matrix()
+    store_items(run.store, others)
+    matrix, did = side_effects(model, run.store, choice.trial, asked, run.progress("measure side effects"))
+    run.count("side_effects", did)
+    return matrix
+
+
 def recommend_vector(
-    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None
+    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None, beside: Matrix
 ) -> dict[str, Any]:
-    """The recommendation's row, from the scores on test."""
-    evidence = Evidence(choice, scores, chance, _forms(run, model, concept, choice), bounds(run.spec))
+    """The recommendation's row, from the scores on test, with its side effects."""
+    evidence = Evidence(choice, scores, chance, _forms(run, model, concept, choice), bounds(run.spec), beside)
     return recommend(run.store, evidence, run.spec.key)
 
 
@@ -223,7 +238,8 @@ class Stages:
     choose_candidate: Callable[[Run, Model, Concept, Shortlist, Sequence[Vector]], Choice]
     score_trial: Callable[[Run, Model, Concept, Choice, Sequence[str]], Scores]
     search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Scores], Chance | None]
-    recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None], dict[str, Any]]
+    measure_side_effects: Callable[[Run, Model, Concept, Choice], Matrix]
+    recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None, Matrix], dict[str, Any]]
 
 
 PLAIN = Stages(
@@ -236,5 +252,6 @@ PLAIN = Stages(
     choose_candidate=choose_candidate,
     score_trial=score_trial,
     search_chance=search_chance,
+    measure_side_effects=measure_side_effects,
     recommend_vector=recommend_vector,
 )

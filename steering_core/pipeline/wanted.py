@@ -1,12 +1,16 @@
 """What a spec asks of one model and one concept: layers, candidates, held-out items, neutral prompts, bounds."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from steering_core.candidates.cell import Cell, Strengths, candidates, unsteered
-from steering_core.concepts import Concept, Item, Split
+from steering_core.concepts import Concept, Item, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.side_effects import items_of_each
+from steering_core.foundation.data_files import data_files
 from steering_core.models import Model
+from steering_core.prompts import item_prompts
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.library import own_first
@@ -17,6 +21,7 @@ from steering_core.vectors.vector import Vector
 
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
+ALONE: Literal["shipped"] | tuple[str, ...] = "shipped"  # what a spec's one concept is measured on besides itself
 TRAINED_LAYERS = 2  # at most, where the spec does not say which
 
 
@@ -62,6 +67,23 @@ def training_passes(spec: Spec) -> int:
     return len(spec.concepts) * sum(m.shared + vectors * m.passes for m in methods)
 
 
+def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) -> int:
+    """Tokens that a model reads for the side effects on all of a spec's concepts, about, where the store has none.
+
+    Each item's prompt is read once, and its two answers under every intervention that stands trial.
+    """
+    steered, total = 2 + 2 * spec.vectors.controls, 0  # the candidate, none, and controls of two kinds
+    for concept in concepts:
+        others = side_concepts(spec, concepts, concept.name)
+        each = items_of_each(1 + len(others))
+        for other in others:
+            for item in held_out(other, "test", spec.scores)[:each]:
+                sides = item_prompts(model, other, item)
+                start = sides[0].response_start
+                total += start + steered * sum(len(side.tokens) - start for side in sides)
+    return total
+
+
 def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
     """The grid: the unsteered model, then every vector at every strength, then the spec's expressions.
 
@@ -79,6 +101,21 @@ def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, ve
 def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
     """The held-out items of a split, at most as many as wanted, in an order that content alone fixes."""
     return sorted(concept.items_in(split), key=lambda item: item.item_id)[: wanted.items]
+
+
+def side_concepts(spec: Spec, read: Sequence[Concept], own: str = "") -> list[Concept]:
+    """The concepts other than the one named `own` on whose items a spec's recommendations are measured.
+
+    `read` are the spec's own concepts. Raises ConceptError for another one that cannot be read.
+    """
+    wanted = spec.scores.side_effects
+    if wanted == "auto" and len(spec.concepts) > 1:
+        asked = list(read)
+    else:
+        wanted = ALONE if wanted == "auto" else wanted
+        named = {"none": [], "shipped": sorted(data_files("concepts"))}[wanted] if isinstance(wanted, str) else wanted
+        asked = [load_concept(name) for name in named]
+    return [concept for concept in asked if concept.name != own]
 
 
 def neutral(split: Split, wanted: ScoresSpec) -> list[str]:

@@ -68,6 +68,29 @@ def prediction_p(value: float, nulls: Sequence[float], independent: int) -> floa
     return float(stats.t.sf(value / spread, independent)) if spread else float(value <= 0)
 
 
+def unlike_p(value: float, others: Sequence[float]) -> float:
+    """Two-sided p-value of `value` as one more draw of what `others` are draws of, whose mean is not known.
+
+    Student's t of a prediction, exact for a normal spread. 1 for fewer than two others, or a number that is not finite.
+    """
+    n = len(others)
+    if n < 2 or not np.isfinite([value, *others]).all():
+        return 1.0
+    away, spread = abs(value - float(np.mean(others))), float(np.std(others, ddof=1))
+    if spread == 0:
+        return float(away == 0)
+    return float(2 * stats.t.sf(away / (spread * np.sqrt(1 + 1 / n)), n - 1))
+
+
+def not_zero_p(values: Sequence[float]) -> float:
+    """Two-sided p-value of Student's t test that the mean of `values` is not 0; 1 where it cannot be told."""
+    if len(values) < 2 or not np.isfinite(values).all():
+        return 1.0
+    if np.ptp(values) == 0:
+        return float(values[0] == 0)
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for as many comparisons as they are, in their order. Holm 1979."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 
 from steering_core.reports.charts.render import Drawing, Rows
+from steering_core.statistics.intervals import LEVEL
 from steering_core.statistics.metric_names import unit_of
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
@@ -73,6 +74,31 @@ def variants(rows: Rows) -> Drawing:
         shape="layers:N",
         tooltip=tooltip,
     )
+
+
+def side_effects(rows: Rows) -> Drawing:
+    """Heat map of effects on items, rows steered and columns measured. Query: side_effects_of_model."""
+    bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
+    marked = [{**row, "star": "★" if _sure(row) else ""} for row in rows]
+    order = list(dict.fromkeys(row["row"] for row in rows))
+    base = alt.Chart(alt.InlineData(values=marked)).encode(
+        x=alt.X("measured:N", title="measured on the items of", axis=alt.Axis(labelAngle=-40, labelLimit=130)),
+        y=alt.Y("row:N", title="steered", sort=order, axis=alt.Axis(labelLimit=200)),
+    )
+    tiles = base.mark_rect(cornerRadius=3).encode(
+        color=alt.Color("effect:Q", title=EFFECT, scale=alt.Scale(domain=[-bound, bound], domainMid=0)),
+        stroke=alt.condition("datum.own", alt.value("currentColor"), alt.value(None)),
+        tooltip=[
+            *("steered:N", "control:N", "measured:N"),
+            *_numbers("effect", "effect_low", "effect_high", "p_corrected"),
+        ],
+    )
+    stars = base.mark_text(fontSize=11).encode(text="star:N")
+    return alt.layer(tiles, stars).properties(width="container", height=max(3, len(order)) * 24)
+
+
+def _sure(row: dict[str, Any]) -> bool:
+    return row["p_corrected"] is not None and row["p_corrected"] <= 1 - LEVEL
 
 
 def token_projection(rows: Rows) -> Drawing:

@@ -71,6 +71,13 @@ CHARTS = {
         BOTH,
         "What other seeds, and halves of the pairs, recommend (`steer stability`).",
     ),
+    "side_effects": Chart(
+        "side_effects_of_model",
+        evaluation.side_effects,
+        BOTH,
+        "What each recommendation does to every concept's items, and the control of each kind that moves them most; a "
+        "star: more than chance does (p ≤ 0.05, corrected over the row).",
+    ),
     "token_projection": Chart(
         "token_projections",
         evaluation.token_projection,

@@ -201,6 +201,20 @@ FROM raw.recommendations r
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
+-- One row per intervention that stood trial and concept whose items were asked: what the recommendation, and the chance
+-- controls beside it, do to every concept. p_corrected: that such items are not moved, or that a meaningless direction
+-- moves them as far, after Holm's correction over the row; null on the concept that the intervention was found for.
+CREATE OR REPLACE VIEW side_effects AS
+SELECT
+    m.name AS model, c.name AS concept, o.name AS measured, s.control, s.method, s.layer, s.dose, s.effect,
+    s.effect_low, s.effect_high, s.p_value, s.p_corrected, s.n, s.n_missing, s.layers, s.intervention, s.side_effect_id,
+    s.candidate_id, s.intervention_id, s.measured_concept_id, s.model_id, s.concept_id
+FROM raw.side_effects s
+JOIN raw.models m ON m.model_id = s.model_id
+LEFT JOIN raw.concepts c ON c.concept_id = s.concept_id
+LEFT JOIN raw.concepts o ON o.concept_id = s.measured_concept_id
+ORDER BY model, concept, s.control NULLS FIRST, s.intervention_id, measured;
+
 -- What `steer stability` found: what each variant (another seed, half of the pairs) of one spec recommends.
 CREATE OR REPLACE VIEW stability AS
 SELECT
@@ -280,7 +294,7 @@ SELECT
     v.model, v.concept, v.method, v.layer, v.control, s.split, avg(slope) AS steerability,
     avg((slope < 0)::INTEGER) AS anti_steerable, count(*) AS n, s.vector_id, s.model_id, s.concept_id
 FROM slopes s
-JOIN vectors v USING (vector_id)
+JOIN vectors v ON v.vector_id = s.vector_id AND coalesce(v.concept_id, s.concept_id) = s.concept_id  -- no side effects
 GROUP BY ALL
 ORDER BY model, concept, split, steerability DESC;
 

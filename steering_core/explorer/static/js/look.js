@@ -50,15 +50,16 @@ async function open(row, detail, first) {
   const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
+  const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.");
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
-  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(ids, cell), tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(ids, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const known = first?.model_id === ids.model_id && first.concept_id === ids.concept_id;
   await heat.fill("layer_by_dose", ids, cell, known ? first.layer_by_dose : undefined);
   for (const [one, name, given] of [
     [response, "dose_response", ids], [bound, "frontier", ids], [profile, "layer_profile", ids], [stable, "stability", ids],
-    [alike, "similarity", { model_id: row.model_id, layer: row.first_layer }], [tokens, "token_projection", { recommendation_id: row.recommendation_id }],
+    [beside, "side_effects", ids], [alike, "similarity", { model_id: row.model_id, layer: row.first_layer }], [tokens, "token_projection", { recommendation_id: row.recommendation_id }],
   ]) whenSeen(one.element, () => one.fill(name, given));
 }
 
