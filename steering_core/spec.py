@@ -293,8 +293,9 @@ class ScoresSpec(Strict):
     @field_validator("metrics")
     @classmethod
     def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [m for m in metrics if m not in METRICS]:
-            raise ValueError(f"unknown metric {', '.join(unknown)}: there are {', '.join(METRICS)}")
+        known = [name for name, metric in METRICS.items() if metric.reported]
+        if unknown := [m for m in metrics if m not in known]:
+            raise ValueError(f"unknown metric {', '.join(unknown)}: there are {', '.join(known)}")
         if "propensity" not in metrics:
             raise ValueError("add propensity: it is what candidates are compared by, and without it none can be chosen")
         return metrics

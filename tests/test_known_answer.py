@@ -13,7 +13,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model, open_model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import Bench, Text, kl, perplexity, propensity
+from steering_core.scores.metrics import Bench, Text, first_order, kl, perplexity, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -60,6 +60,28 @@ def mean_log_probability(text: str, along_v: float) -> float:
     tokens = toy.byte_tokenizer().encode(text)
     values = [toy.log_softmax(toy.logits_after(a, along_v))[b] for a, b in itertools.pairwise(tokens)]
     return float(np.mean(values))
+
+
+def test_the_first_order_is_the_slope_of_the_closed_form(bench: Bench) -> None:
+    item = Item(prompt="? ", matching="A", not_matching="b")
+    for layer in (0, 2):
+        of_cells = first_order(bench, item, cells(bench.model, layer, (3.0, -0.5)))
+        slope = 2 * toy.READ * np.sqrt(toy.WIDTH) / toy.ALONG_U  # of the difference of logits behind a space
+        assert of_cells == pytest.approx([0.0, 3.0 * slope, -0.5 * slope], rel=1e-4)
+
+
+def test_the_first_order_is_what_small_additions_do(tiny: Model, concept: Concept) -> None:
+    drawn = np.random.default_rng(0).standard_normal((2, tiny.identity.width)).astype(np.float32)
+    vectors = [
+        Vector(f"r{layer}", tiny.identity.model_id, concept.concept_id, "random", layer, 10.0, direction=row)
+        for layer, row in zip((1, 2), drawn, strict=True)
+    ]
+    of = (tiny.identity.model_id, concept.concept_id, "generation")
+    both = [Cell.adding(*of, vectors, [a, a]) for a in (0.01, -0.01)]
+    bench = Bench(tiny, concept)
+    for item in (concept.items[0], Item(prompt="Which? (A) one (B) two", matching="(A)", not_matching="(B)")):
+        there, back = propensity(bench, item, both)
+        assert first_order(bench, item, both)[0] == pytest.approx((there - back) / 2, rel=0.02, abs=1e-6)
 
 
 def test_a_one_token_answer_is_a_difference_of_logits(bench: Bench) -> None:

@@ -202,7 +202,7 @@ def directions(bench: Bench, n: int, seed: int) -> list[Cell]:
     for i in range(n):
         direction = random.standard_normal(bench.model.identity.width).astype(np.float32)
         direction *= (1 + i) / np.linalg.norm(direction)
-        vector = Vector(f"{seed}{i:019x}"[:20], *of, "planted", 1 + i % 2, 5.0 * (1 + i % 2), direction=direction)
+        vector = Vector(f"{seed:02}{i:018x}", *of, "planted", 1 + i % 2, 5.0 * (1 + i % 2), direction=direction)
         found.append(Cell.adding(*of, "generation", [vector], [vector.alpha(0.3)]))
     return found
 
@@ -247,6 +247,32 @@ def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Dama
     assert search_again.measured.work.computed == 0
     assert Chance.of(1e9, [*effects] * 2).p_value == 1 / 29
     assert Chance.of_few(1e9, effects, 7).least_p == 0.0
+
+
+def test_draws_are_ranked_by_gradients_or_else_by_measuring(
+    ground: tuple[Bench, Damage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench, damage = ground
+    chosen, items = directions(bench, 1, 4)[0], bench.concept.items
+    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(bench, 2, seed)} for seed in range(20, 30)]
+    small = chosen.at(0.01)
+
+    def ranked() -> dict[tuple[int, int], list[int]]:
+        search = ChanceSearch(small, damage, items, items)
+        return search._ranked(draws, dict.fromkeys(draws[0], 0.01))
+
+    foreseen = ranked()
+    assert len({tuple(layers) for layers in foreseen.values()}) > 1
+
+    def grad(along: Any) -> Any:
+        raise ValueError("[Primitive::vjp] Not implemented for Kernel.")
+
+    monkeypatch.setattr("steering_core.engine.gradients.mx.grad", grad)
+    monkeypatch.setattr("steering_core.scores.measure.MEASUREMENTS_VERSION", 99)  # nothing is found in the store
+    with caplog.at_level("INFO"):
+        measured = ranked()
+    assert "cannot differentiate" in caplog.text
+    assert foreseen == measured  # so small a dose acts to first order
 
 
 def test_p_values_of_the_search_are_of_their_size() -> None:

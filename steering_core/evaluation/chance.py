@@ -7,6 +7,7 @@ own opposite counts as well. If labels meant nothing, the candidate would be one
 however many layers were searched (Westfall and Young 1993). A choice among methods is not redone.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from steering_core.concepts import Item, Split
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import SCREEN_ITEMS
 from steering_core.foundation.counting import Done
+from steering_core.foundation.errors import NoGradient
+from steering_core.interventions.change import Phase
 from steering_core.interventions.expression import Amount
 from steering_core.scores.measure import measure_items
 from steering_core.scores.summary import ODD, Scores, cell_values
@@ -26,6 +29,8 @@ from steering_core.statistics.intervals import prediction_p, rank_p
 from steering_core.vectors.methods import METHODS
 from steering_core.vectors.permuted import PERMUTED
 from steering_core.vectors.vector import Vector
+
+log = logging.getLogger(__name__)
 
 DRAWS = 19  # each with its opposite, and the candidate's opposite: 39 null effects
 RANKED_FROM = 19  # null effects from which a rank can be significant
@@ -92,7 +97,7 @@ class ChanceSearch:
         if self.chosen.dose:
             return self.at_equal_damage([(cell, 1) for cell in cells])
         base = Cell(self.chosen.model_id, self.chosen.concept_id, control=NONE)
-        means = self._propensities([base, *cells], self.test, "test")
+        means = self._means("propensity", [base, *cells], self.test, "test")
         return [means[cell.intervention_id] - means[base.intervention_id] for cell in cells]
 
     def at_equal_damage(self, signed: Sequence[tuple[Cell, int]]) -> list[float]:
@@ -105,6 +110,10 @@ class ChanceSearch:
             for (_, sign), effect, damage in zip(signed, odd, damages, strict=True)
         ]
 
+    @property
+    def _phase(self) -> Phase:
+        return self.chosen.intervention.changes[0].where.phase
+
     def _doses(self, draws: Sequence[Draw]) -> dict[int, float]:
         """Each layer's dose at the candidate's damage, from the first few draws' directions there."""
         dose, wanted = abs(self.chosen.dose or 1.0), self._damage_of([self.chosen])[0]
@@ -116,15 +125,33 @@ class ChanceSearch:
         return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
 
     def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[int]]:
-        """The layers of each (draw, sign) by their effect on validation items that way, best first."""
+        """The layers of each (draw, sign) by their effect on validation items that way, best first.
+
+        Effects are to first order, all items' at once, or measured where a model has no gradient or something else than
+        generation is steered.
+        """
         singles = {
             (i, layer): self._adding([draw[layer][0]], doses[layer]) for i, draw in enumerate(draws) for layer in draw
         }
+        signs = [(i, sign) for i in range(len(draws)) for sign in (1, -1)]
+        if self._phase == "generation":
+            try:
+                foreseen = self._means("first_order", list(singles.values()), self.validation, "validation")
+            except NoGradient as error:
+                log.info("the search among permuted labels measures every layer: %s", error)
+            else:
+                effects = {key: foreseen[cell.intervention_id] for key, cell in singles.items()}
+                return {key: _in_order(effects, *key) for key in signs}
+        return self._ranked_by_measuring(singles, signs)
+
+    def _ranked_by_measuring(
+        self, singles: Mapping[tuple[int, int], Cell], signs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], list[int]]:
+        """The same from measured effects: all layers on a few items, the best of them on more."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
-        signs = [(i, sign) for i in range(len(draws)) for sign in (1, -1)]
         first = {key: _in_order(effects, *key) for key in signs}
-        keep = math.ceil(len(doses) / _KEPT)
+        keep = math.ceil(len(first[signs[0]]) / _KEPT)
         if keep == 1 or len(few) == len(self.validation):
             return first
         going = sorted({(i, layer) for (i, sign), layers in first.items() for layer in layers[:keep]})
@@ -143,8 +170,8 @@ class ChanceSearch:
 
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
         """The vectors in equal shares, as strong together as `dose`, in the chosen candidate's phase."""
-        of, phase = self.chosen, self.chosen.intervention.changes[0].where.phase
-        unit = Cell.as_strong(of.model_id, of.concept_id, phase, vectors, [Amount.of_dose(1.0)] * len(vectors))
+        of, equal = self.chosen, [Amount.of_dose(1.0)] * len(vectors)
+        unit = Cell.as_strong(of.model_id, of.concept_id, self._phase, vectors, equal)
         return replace(unit, control=PERMUTED).at(dose)
 
     def _damage_of(self, cells: Sequence[Cell]) -> list[float]:
@@ -157,19 +184,18 @@ class ChanceSearch:
     def _odd(self, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> list[float]:
         """Mean odd effect of every cell on items of a split; nan where something diverged."""
         images = [mirrored(cell)[0] for cell in cells]
-        unique = list({cell.intervention_id: cell for cell in (*cells, *images)}.values())
-        means = self._propensities(unique, items, split)
+        means = self._means("propensity", [*cells, *images], items, split)
         both = zip(cells, images, strict=True)
         return [(means[cell.intervention_id] - means[image.intervention_id]) / 2 for cell, image in both]
 
-    def _propensities(self, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> dict[str, float]:
-        """Mean propensity of every cell on items, by intervention."""
+    def _means(self, metric: str, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> dict[str, float]:
+        """Mean of a metric of items for every cell, by intervention."""
         bench, store = self.damage.bench, self.damage.store
-        did = measure_items(bench, store, cells, items, split, ["propensity"], self.notify)
+        unique = list({cell.intervention_id: cell for cell in cells}.values())
+        did = measure_items(bench, store, unique, items, split, [metric], self.notify)
         self.measured += did
-        values = cell_values(store, cells, did.ids)
-        both = zip(cells, values, strict=True)
-        return {cell.intervention_id: float(np.mean(list(v["propensity"].values()))) for cell, v in both}
+        both = zip(unique, cell_values(store, unique, did.ids), strict=True)
+        return {cell.intervention_id: float(np.mean(list(v[metric].values()))) for cell, v in both}
 
 
 def chance_of(

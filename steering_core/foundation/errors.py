@@ -117,6 +117,10 @@ class TemplateError(PromptError):
     """A conversation that the model's chat template refuses; the message has the template's own words."""
 
 
+class NoGradient(ModelError):
+    """A layer of a model cannot be differentiated by MLX."""
+
+
 class TapNotFired(ModelError):
     """A captured or steered block that the forward pass never called."""
 

@@ -14,6 +14,8 @@ import numpy as np
 from steering_core.candidates.answers import Answer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
+from steering_core.engine.gradients import Answer as Scorable
+from steering_core.engine.gradients import Answers
 from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, cross_entropy_gaps, divergences, log_probabilities
 from steering_core.foundation.counting import Work
@@ -86,6 +88,27 @@ def propensity(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
     sides = np.array(found).reshape(len(versions), len(cells), 2)
     values: list[float] = (sides[..., 0] - sides[..., 1]).mean(axis=0).tolist()
     return values
+
+
+@item_metric
+def first_order(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
+    """What each cell adds, times the gradient of the propensity at no addition, in nats.
+
+    That is its odd effect where additions are small; one pass forwards and one back serve all cells, at all layers.
+    Cells add in the phase `generation`. Raises NoGradient for a model that MLX cannot differentiate.
+    """
+    versions = counterbalanced(item)
+    sides = [side for version in versions for side in item_prompts(bench.model, bench.concept, version)]
+    layers = sorted({layer for cell in cells for layer in cell.layers})
+    if not layers:
+        return [0.0] * len(cells)
+    read = Answers(bench.model, [Scorable(side.tokens, side.response_start) for side in sides], layers, bench.work)
+    nothing = {layer: np.zeros((len(sides), bench.model.identity.width), np.float32) for layer in layers}
+    by_layer = read.gradients(range(len(sides)), nothing).by_layer
+    signs = np.tile([1.0, -1.0], len(versions)) / len(versions)
+    slopes = {layer: signs @ gradient for layer, gradient in by_layer.items()}
+    added = [cell.intervention.changes for cell in cells]
+    return [float(sum(c.amount * (slopes[c.layer] @ c.direction.astype(np.float64)) for c in some)) for some in added]
 
 
 @neutral_metric

@@ -15,7 +15,7 @@ class Metric:
     """One number for each of its `subjects`: `says` what it is, in `unit`; means of a logarithmic one are geometric.
 
     `change` is the score that compares it with the unsteered model's on the same subjects (None: no score does): the
-    difference, or on a logarithmic scale the ratio.
+    difference, or on a logarithmic scale the ratio. One that is not `reported` serves the search alone.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Metric:
     unit: str
     scale: Scale = "linear"
     change: str | None = None
+    reported: bool = True
 
 
 METRICS: dict[str, Metric] = {}
@@ -39,6 +40,10 @@ for _metric in (
     Metric(
         "propensity", "items", "mean log-probability per token of the matching minus the not matching continuation",
         "nats per token", change="effect",
+    ),
+    Metric(
+        "first_order", "items", "odd effect of what is added, to first order, from the propensity's gradient",
+        "nats per token", reported=False,
     ),
     Metric(
         "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
@@ -75,7 +80,7 @@ def changes() -> dict[str, str]:
 
 def scores() -> list[str]:
     """What the leaderboard shows of each metric, in their order: its change where there is one, else its mean."""
-    return [metric.change or metric.name for metric in METRICS.values()]
+    return [metric.change or metric.name for metric in METRICS.values() if metric.reported]
 
 
 def unit_of(score: str) -> str:
