@@ -12,7 +12,7 @@ from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import NONE, PROMPT, Cell, Trial
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.evaluation.bounds import TOLERATED, Bounds
-from steering_core.evaluation.chance import Chance, ChanceSearch
+from steering_core.evaluation.chance import Chance, ChanceSearch, Place
 from steering_core.evaluation.choice import Choice, Rated, choose, rated
 from steering_core.evaluation.curve import Curve
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain
@@ -249,6 +249,28 @@ def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Dama
     assert Chance.of_few(1e9, effects, 7).least_p == 0.0
 
 
+def test_a_draw_is_searched_over_methods_as_well_and_takes_as_many_vectors_as_the_candidate(
+    ground: tuple[Bench, Damage],
+) -> None:
+    bench, damage = ground
+    one, two, three, four = (cell.vectors[0] for cell in directions(bench, 4, 40))  # at layers 1, 2, 1, 2
+    draw, doses = {1: [one, three], 2: [two, four]}, {1: 0.3, 2: 0.3}
+    chosen = Cell.adding(one.model_id, one.concept_id or "", "generation", [one], [one.alpha(0.3)])
+    search = ChanceSearch(chosen, damage, bench.concept.items, bench.concept.items)
+    places = search._ranked([draw], doses)[0, 1]
+    assert sorted(places) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert search._ranked([draw], doses)[0, -1] == places[::-1]
+    layer, at = places[0]
+    assert search._like_chosen(draw, places, doses).vectors == (draw[layer][at],)
+    for pair, shared in (((one, two), 1), ((one, three), 0)):  # two layers of one method, two methods at one layer
+        of = Cell.adding(one.model_id, one.concept_id or "", "generation", pair, [0.1, 0.1])
+        taken = replace(search, chosen=of)._like_chosen(draw, places, doses).vectors
+        assert taken[0] is draw[layer][at]
+        where = [next(place for place in places if draw[place[0]][place[1]] is vector) for vector in taken]
+        assert len({place[shared] for place in where}) == 1
+        assert len({place[1 - shared] for place in where}) == 2
+
+
 def test_draws_are_ranked_by_gradients_or_else_by_measuring(
     ground: tuple[Bench, Damage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,7 +279,7 @@ def test_draws_are_ranked_by_gradients_or_else_by_measuring(
     draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(bench, 2, seed)} for seed in range(20, 30)]
     small = chosen.at(0.01)
 
-    def ranked() -> dict[tuple[int, int], list[int]]:
+    def ranked() -> dict[tuple[int, int], list[Place]]:
         search = ChanceSearch(small, damage, items, items)
         return search._ranked(draws, dict.fromkeys(draws[0], 0.01))
 

@@ -1,10 +1,11 @@
 """Chance: what the same search finds among directions whose labels a coin decided.
 
 Each draw exchanges the sides of pairs at random and derives the vectors of the grid anew (`vectors.permuted`). Its best
-layer is searched on validation items as the candidate's was, and its effect is measured on test items, at the
-candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its own; the candidate's
-own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so its rank is a p-value,
-however many layers were searched (Westfall and Young 1993). A choice among methods is not redone.
+layer and method are searched on validation items as the candidate's were, and its effect is measured on test items, at
+the candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its own; the
+candidate's own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so its rank
+is a p-value, however many layers and methods were searched (Westfall and Young 1993). Methods that must be trained are
+not drawn anew for a candidate of another method.
 """
 
 import logging
@@ -39,7 +40,10 @@ _ANSWERS = 4  # on which a draw's damage is compared with the candidate's
 _MOST_SCALED = 2.0
 
 Draw = Mapping[int, Sequence[Vector]]
-"""One draw's vectors by layer, one of each method that the candidate adds."""
+"""One draw's vectors by layer, one of each method that is searched."""
+
+Place = tuple[int, int]
+"""A layer, and which of its vectors."""
 
 Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 """So many draws of permuted labels' vectors of the methods."""
@@ -85,7 +89,7 @@ class ChanceSearch:
         """
         doses = self._doses(draws)
         order = self._ranked(draws, doses)
-        best = [(self._like_chosen(draws[i], layers, doses), sign) for (i, sign), layers in order.items()]
+        best = [(self._like_chosen(draws[i], places, doses), sign) for (i, sign), places in order.items()]
         return self.at_equal_damage(best)
 
     def among_turned(self, n: int) -> list[float]:
@@ -124,14 +128,17 @@ class ChanceSearch:
             at.setdefault(layer, []).append(damage)
         return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
 
-    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[int]]:
-        """The layers of each (draw, sign) by their effect on validation items that way, best first.
+    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[Place]]:
+        """The places of each (draw, sign) by their effect on validation items that way, best first.
 
         Effects are to first order, all items' at once, or measured where a model has no gradient or something else than
         generation is steered.
         """
         singles = {
-            (i, layer): self._adding([draw[layer][0]], doses[layer]) for i, draw in enumerate(draws) for layer in draw
+            (i, (layer, at)): self._adding([vector], doses[layer])
+            for i, draw in enumerate(draws)
+            for layer, vectors in draw.items()
+            for at, vector in enumerate(vectors)
         }
         signs = [(i, sign) for i in range(len(draws)) for sign in (1, -1)]
         if self._phase == "generation":
@@ -145,28 +152,30 @@ class ChanceSearch:
         return self._ranked_by_measuring(singles, signs)
 
     def _ranked_by_measuring(
-        self, singles: Mapping[tuple[int, int], Cell], signs: Sequence[tuple[int, int]]
-    ) -> dict[tuple[int, int], list[int]]:
-        """The same from measured effects: all layers on a few items, the best of them on more."""
+        self, singles: Mapping[tuple[int, Place], Cell], signs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], list[Place]]:
+        """The same from measured effects: all places on a few items, the best of them on more."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
         first = {key: _in_order(effects, *key) for key in signs}
         keep = math.ceil(len(first[signs[0]]) / _KEPT)
         if keep == 1 or len(few) == len(self.validation):
             return first
-        going = sorted({(i, layer) for (i, sign), layers in first.items() for layer in layers[:keep]})
+        going = sorted({(i, place) for (i, sign), places in first.items() for place in places[:keep]})
         again = self._odd([singles[key] for key in going], self.validation[: 2 * SCREEN_ITEMS], "validation")
         finer = dict(zip(going, again, strict=True))
-        best = {(i, sign): {(i, layer): finer[i, layer] for layer in first[i, sign][:keep]} for i, sign in signs}
+        best = {(i, sign): {(i, place): finer[i, place] for place in first[i, sign][:keep]} for i, sign in signs}
         return {key: _in_order(best[key], *key) + first[key][keep:] for key in signs}
 
-    def _like_chosen(self, draw: Draw, layers: Sequence[int], doses: Mapping[int, float]) -> Cell:
-        """The draw's vectors at its best layers: as many layers or methods as the chosen candidate adds."""
+    def _like_chosen(self, draw: Draw, places: Sequence[Place], doses: Mapping[int, float]) -> Cell:
+        """The draw's vectors at its best places: at as many layers, or of as many methods, as the candidate's."""
+        layer, at = places[0]
         if len(self.chosen.vectors) == 1:
-            return self._adding([draw[layers[0]][0]], doses[layers[0]])
-        n_layers = len(self.chosen.layers)
-        several = [draw[layer][0] for layer in layers[:n_layers]] if n_layers > 1 else list(draw[layers[0]])
-        return self._adding(several, abs(self.chosen.dose or 1.0))
+            return self._adding([draw[layer][at]], doses[layer])
+        several = len(self.chosen.layers) > 1
+        alike = [place for place in places if (place[1] == at if several else place[0] == layer)]
+        vectors = [draw[layer][at] for layer, at in alike[: len(self.chosen.vectors)]]
+        return self._adding(vectors, abs(self.chosen.dose or 1.0))
 
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
         """The vectors in equal shares, as strong together as `dose`, in the chosen candidate's phase."""
@@ -203,19 +212,23 @@ def chance_of(
 ) -> Chance | None:
     """The chance that the chosen candidate's effect on test meets; None where it adds no vector, or has no effect.
 
-    `vectors` are the grid's, with their controls. Vectors of permuted labels come from `permuted`; a method that must
-    be trained has as many draws as shuffled controls. An expression is compared with turned vectors.
+    `vectors` are the grid's, with their controls. Vectors of permuted labels come from `permuted`, of every method of
+    the grid that reads activations; a method that must be trained has as many draws as shuffled controls. An expression
+    is compared with turned vectors.
     """
     chosen, mine = search.chosen, scores.get(search.chosen.intervention_id, {})
     row = mine.get(ODD) or mine.get("effect")
     if chosen.steering is None or row is None or row["value"] is None:
         return None
     effect = chosen.way * float(row["value"])
-    known = {vector.vector_id for vector in vectors if vector.control is None}
+    known = {vector.vector_id: vector.method for vector in vectors if vector.control is None}
     if not chosen.dose or any(vector.vector_id not in known for vector in chosen.vectors):
         return Chance.of(effect, search.among_turned(2 * draws + 1))
     methods = list(dict.fromkeys(vector.method for vector in chosen.vectors))
-    found = permuted(methods, draws) if set(methods) <= set(METHODS) else shuffled_draws(methods, vectors)
+    if set(methods) <= set(METHODS):
+        found = permuted([method for method in dict.fromkeys(known.values()) if method in METHODS], draws)
+    else:
+        found = shuffled_draws(methods, vectors)
     effects = search.effects(found) if found else []
     if len(effects) + 1 < RANKED_FROM:
         return Chance.of_few(effect, effects, len(found))
@@ -241,10 +254,10 @@ def _descending(effects: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(effects, key=lambda effect: -effect if math.isfinite(effect) else -math.inf))
 
 
-def _in_order(effects: Mapping[tuple[int, int], float], draw: int, sign: int) -> list[int]:
-    """A draw's layers by their effects with a sign, best first; those that diverged last."""
-    mine = {layer: sign * effect for (i, layer), effect in effects.items() if i == draw}
-    return sorted(mine, key=lambda layer: -mine[layer] if math.isfinite(mine[layer]) else math.inf)
+def _in_order(effects: Mapping[tuple[int, Place], float], draw: int, sign: int) -> list[Place]:
+    """A draw's places by their effects with a sign, best first; those that diverged last."""
+    mine = {place: sign * effect for (i, place), effect in effects.items() if i == draw}
+    return sorted(mine, key=lambda place: -mine[place] if math.isfinite(mine[place]) else math.inf)
 
 
 def _scale(wanted: float, damage: float) -> float:
