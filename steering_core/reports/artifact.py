@@ -11,7 +11,7 @@ from steering_core.store.queries import named_query
 
 Row = dict[str, Any]
 
-PICTURES = ("layer_by_dose", "dose_response", "token_projection")
+PICTURES = ("layer_by_dose", "dose_response", "side_effects", "token_projection")
 
 
 def markdown_report(store: Store, report: dict[str, Any]) -> str:
