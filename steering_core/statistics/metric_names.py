@@ -64,12 +64,17 @@ for _metric in (
     Metric(
         "probe", "texts", "the concept's positive side, by a classifier of other pairs' activations", "probability",
     ),
-    Metric(
-        "judge", "texts", "how far the concept shows, by the language model that scores.judge names", "from 0 to 1",
-    ),
+    Metric("judge", "texts", "a language model's answer to scores.judge.prompt, a question of your own", "from 0 to 1"),
+    Metric("judge_concept", "texts", "how far the concept shows, by the judge's rubric", "from 0 to 2"),
+    Metric("judge_instruction", "texts", "whether the text replies to its prompt, by that rubric", "from 0 to 2"),
+    Metric("judge_fluency", "texts", "how well the text is written, by the judge's rubric", "from 0 to 2"),
+    Metric("judge_harmonic", "texts", "harmonic mean of the rubric's three ratings; 0 where one is 0", "from 0 to 2"),
 ):  # fmt: skip
     declare(_metric)
 
+RATINGS = ("judge_concept", "judge_instruction", "judge_fluency")  # one question of the judge's rubric each
+RUBRIC = (*RATINGS, "judge_harmonic")
+JUDGED = ("judge", *RUBRIC)  # what a language model gives
 DEFAULT_METRICS = ("propensity", "kl", "damage", "perplexity", "repetition", "distinct_2", "diverged", "words", "probe")
 
 

@@ -186,6 +186,25 @@ SELECT
     definition, scorer_id
 FROM raw.scorers;
 
+-- Whether a judge may be trusted with a concept's texts: of the planted texts of each kind, how many it rated as they
+-- deserve (agreed). passed: at least the share that is needed. A judge is trusted where every row passed.
+CREATE OR REPLACE VIEW judge_checks AS
+WITH counted AS (
+    SELECT
+        scorer_id, concept_id, kind, metric, expected, needed, count(*) FILTER (value = expected)::INTEGER AS agreed,
+        count(value)::INTEGER AS rated, count(*)::INTEGER AS n
+    FROM raw.planted
+    GROUP BY ALL
+)
+SELECT
+    s.model AS scored_by, s.version AS scorer_version, c.name AS concept, p.kind, p.metric, p.expected, p.agreed, p.n,
+    p.needed, p.agreed >= p.needed * p.n AS passed, p.rated, s.definition ->> 'endpoint' AS endpoint, p.scorer_id,
+    p.concept_id
+FROM counted p
+JOIN raw.scorers s USING (scorer_id)
+LEFT JOIN raw.concepts c USING (concept_id)
+ORDER BY scored_by, concept, kind, p.metric;
+
 CREATE OR REPLACE VIEW scores AS
 SELECT
     m.name AS model, c.name AS concept, s.method, s.layer, s.alpha, s.dose, s.control, s.phase, s.split, s.metric,
