@@ -20,6 +20,7 @@ from steering_core.foundation.bounds import (
     MAX_LAYERS,
     MAX_NAME,
     MAX_NAMES,
+    MAX_NEW_TOKENS,
     MAX_PROMPTS,
     MAX_REDRAWS,
     MAX_SAMPLES,
@@ -216,13 +217,15 @@ class ScoresSpec(Strict):
     concepts or, where it has one alone, the shipped ones; `shipped`, `none` and names say it themselves.
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
-    after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
+    after neutral prompts no further than `max_kl` nats. `generated_kl` is over a text's first `kl_tokens` tokens. A
+    language model judges texts where `judge` names one.
     """
 
     metrics: Names = DEFAULT_METRICS
     items: Annotated[int, Within(1, MAX_ROWS)] | None = None
     neutral: Annotated[int, Within(1, MAX_PROMPTS)] = 12
     answers: Annotated[int, Within(1, MAX_PROMPTS)] = 24
+    kl_tokens: Annotated[int, Within(1, MAX_NEW_TOKENS)] = 32
     draws: Annotated[int, Within(1, MAX_CONTROLS)] = 19
     bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5

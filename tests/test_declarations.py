@@ -188,7 +188,7 @@ def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
     for subjects, functions in (
         ("items", ITEM_METRICS),
         ("neutral prompts", NEUTRAL_METRICS),
-        ("texts", {**TEXT_METRICS, "probe": None, **dict.fromkeys(JUDGED)}),
+        ("texts", {**TEXT_METRICS, **dict.fromkeys(("probe", "generated_kl", "generated_kl_p95", *JUDGED))}),
     ):
         assert set(functions) == {name for name, metric in METRICS.items() if metric.subjects == subjects}
 

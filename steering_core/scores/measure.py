@@ -12,7 +12,7 @@ from steering_core.concepts import Item, Split
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
-from steering_core.prompts import open_prompt
+from steering_core.prompts import Prompt, open_prompt
 from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
 from steering_core.scores.rubric import HARMONIC, combined, ratings_of
 from steering_core.scores.scorers import Rating, ScoredBy, Text
@@ -215,9 +215,13 @@ def _rated(
     for metric in dict.fromkeys(metric for metric, _ in todo.values()):
         ids = [i for i in todo if todo[i][0] == metric]
         found = [texts[todo[i][1]] for i in ids]
-        sampled = [Text(prompts[r["prompt"]], tuple(r["tokens"]), r["text"], r["finish"]) for r in found]
+        sampled = [_sampled(prompts[row["prompt"]], row) for row in found]
         for i, row, rating in zip(ids, found, _ratings(bench, metric, sampled), strict=True):
             yield i, metric, row, rating
+
+
+def _sampled(prompt: Prompt, row: Mapping[str, Any]) -> Text:
+    return Text(prompt, tuple(row["tokens"]), row["text"], row["finish"], (row["intervention_id"], row["control"]))
 
 
 def _ratings(bench: Bench, metric: str, texts: Sequence[Text]) -> Iterator[Rating]:

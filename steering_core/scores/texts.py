@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept
 from steering_core.models import Model
+from steering_core.scores.drift import Drift
 from steering_core.scores.judge import Judge
 from steering_core.scores.metrics import Bench
 from steering_core.scores.planted import trusted
@@ -25,6 +26,8 @@ def text_bench(model: Model, store: Store, concept: Concept, wanted: ScoresSpec,
     if wanted.judge and trusted(wanted.judge, concept, store, bench.work, model.memory_limit):
         asked = ("judge",) if wanted.judge.prompt else RATINGS
         scorers |= {metric: Judge(wanted.judge, concept, metric, model.memory_limit) for metric in asked}
+    drift = Drift(model, concept, cells, wanted.kl_tokens)
+    scorers |= {metric: measure for metric, measure in drift.scorers().items() if metric in wanted.metrics}
     if "probe" in wanted.metrics:
         steered = {change.layer for cell in cells for change in cell.intervention.changes}
         if probe := probe_for(model, store, concept, steered):

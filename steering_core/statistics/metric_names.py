@@ -49,6 +49,12 @@ for _metric in (
         "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
     ),
     Metric(
+        "generated_kl", "texts",
+        "KL divergence of the steered next token's distribution from the untouched model's, along the steered text",
+        "nats per token",
+    ),
+    Metric("generated_kl_p95", "texts", "95th percentile of the same over the text's tokens", "nats"),
+    Metric(
         "damage", "neutral answers",
         "surprisal of a steered next token minus an unsteered one's, expected along the untouched model's answers",
         "nats per token",
@@ -75,7 +81,10 @@ for _metric in (
 RATINGS = ("judge_concept", "judge_instruction", "judge_fluency")  # one question of the judge's rubric each
 RUBRIC = (*RATINGS, "judge_harmonic")
 JUDGED = ("judge", *RUBRIC)  # what a language model gives
-DEFAULT_METRICS = ("propensity", "kl", "damage", "perplexity", "repetition", "distinct_2", "diverged", "words", "probe")
+DEFAULT_METRICS = (
+    "propensity", "kl", "generated_kl", "generated_kl_p95", "damage", "perplexity", "repetition", "distinct_2",
+    "diverged", "words", "probe",
+)  # fmt: skip
 
 
 def changes() -> dict[str, str]:
