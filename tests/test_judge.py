@@ -169,6 +169,14 @@ def test_a_judge_that_does_not_know_is_refused_by_name(
         assert len(server.asked) == asked
 
 
+def test_a_judge_that_rates_nothing_is_told_of_in_one_clause(store: Store) -> None:
+    concept = load_concept("sentiment")
+    with chat_server(lambda body, n: said("The text is written in a clear and concise manner.")) as server:
+        spec = JudgeSpec(model="mute", endpoint=server.url)
+        with pytest.raises(JudgeUntrusted, match=r"\(none of 54 replies holds a rating, even after a reminder\)"):
+            require_trusted(spec, concept, checks_of(spec, concept, store, Work()))
+
+
 def test_one_slip_is_forgiven_but_for_gibberish(store: Store) -> None:
     concept = load_concept("sentiment")
     slipped = dict.fromkeys(("shown", "gibberish"), 0)

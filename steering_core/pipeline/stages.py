@@ -40,6 +40,7 @@ from steering_core.scores.summary import ODD, Scores, cell_values, summarise
 from steering_core.scores.texts import text_bench
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
+from steering_core.vectors.lens import assess_lens
 from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
@@ -89,6 +90,7 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> list[Vector]:
         did += train(run.store, model, concept, trained, at, position, wanted.controls, run.progress("train vectors"))
     if wanted.quality_draws:
         assess(run.store, model.identity, did.ids, Resampling(wanted.quality_draws))
+        assess_lens(run.store, model, concept, did.ids)
     run.count("vectors", did)
     return vectors_by_id(run.store, did.ids)
 

@@ -164,6 +164,8 @@ def _checks(store: Store, ids: Sequence[str]) -> list[Check]:
 def require_trusted(spec: JudgeSpec, concept: Concept, checks: Sequence[Check]) -> None:
     """Raise JudgeUntrusted where a check was not passed; the message names the judge and every such check."""
     if failed := [str(check) for check in checks if not check.passed]:
+        if not any(check.rated for check in checks):
+            failed = [f"none of {sum(check.n for check in checks)} replies holds a rating, even after a reminder"]
         raise JudgeUntrusted(
             f"the judge {spec.model} may not be trusted with {concept.name}, as it rates texts of known quality "
             f"wrongly ({'; '.join(failed)}): name a stronger model, or mend the questions of scores.judge.rubric"

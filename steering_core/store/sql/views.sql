@@ -106,6 +106,7 @@ SELECT
     max(ci_high) FILTER (metric = 'auc' AND split = 'test') AS auc_test_high,
     max(value) FILTER (metric = 'd_prime' AND split = 'validation') AS d_prime_validation,
     max(value) FILTER (metric = 'd_prime' AND split = 'test') AS d_prime_test,
+    max(value) FILTER (metric = 'logit_lens' AND split = 'validation') AS logit_lens,
     max(value) FILTER (metric = 'split_half') AS split_half,
     max(ci_low) FILTER (metric = 'split_half') AS split_half_low,
     max(ci_high) FILTER (metric = 'split_half') AS split_half_high,
