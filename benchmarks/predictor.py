@@ -65,11 +65,17 @@ def cells(spec: Spec, store: Store, damage: float) -> list[Row]:
 
 
 def correlations(rows: Sequence[Row], predictor: str) -> dict[str, float]:
-    """Spearman's rho of a predictor with the odd effect: over all, within each concept, and between the best layers."""
+    """Spearman's rho of a predictor with the odd effect.
+
+    `all` is over every cell, `within` the mean of the concepts' own, `best layers` between concepts.
+    """
     concepts = list(dict.fromkeys(row["concept"] for row in rows))
     groups = {"all": list(rows)} | {name: [row for row in rows if row["concept"] == name] for name in concepts}
     groups["best layers"] = [max(groups[name], key=lambda row: float(row["odd_effect"])) for name in concepts]
-    return {name: rho(group, predictor) for name, group in groups.items() if len(group) > 2}
+    found = {name: rho(group, predictor) for name, group in groups.items() if len(group) > 2}
+    if own := [found[name] for name in concepts if name in found]:
+        found["within"] = sum(own) / len(own)
+    return found
 
 
 def rho(rows: Sequence[Row], predictor: str) -> float:
@@ -94,13 +100,13 @@ def report(rows: Sequence[Row]) -> None:
     """Print what the rows say of each predictor."""
     for predictor in PREDICTORS:
         found = correlations(rows, predictor)
-        say(f"{predictor}: rho " + ", ".join(f"{name} {value:+.2f}" for name, value in found.items()))
+        say(f"{predictor}: rho " + ", ".join(f"{name} {value:+.3f}" for name, value in found.items()))
         hits, share = best_by(rows, predictor)
         concepts = len({row["concept"] for row in rows})
         say(f"  its best layer is the best in {hits} of {concepts}, and has {share:.0%} of the best effect on average")
     over_all = correlations(rows, "logit_lens").get("all", float("nan"))
     said = "would order the search" if over_all >= ENOUGH else "does not foretell enough to order the search by it"
-    say(f"{len(rows)} cells on {mx.default_device()}: the logit lens {said} (rho {over_all:+.2f}, {ENOUGH} needed)")
+    say(f"{len(rows)} cells on {mx.default_device()}: the logit lens {said} (rho {over_all:+.3f}, {ENOUGH} needed)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -85,4 +85,5 @@ def test_the_benchmark_ranks_over_all_within_concepts_and_between_best_layers() 
     assert (found["a"], found["b"], found["c"]) == (1.0, -1.0, 1.0)
     assert 0.5 < found["all"] < 1
     assert found["best layers"] == 1.0
+    assert found["within"] == pytest.approx(1 / 3)
     assert best_by(rows, "logit_lens") == (2, pytest.approx((1 + 1.1 / 1.3 + 1) / 3))

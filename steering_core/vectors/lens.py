@@ -85,6 +85,6 @@ def assess_lens(store: Store, model: Model, concept: Concept, vector_ids: Sequen
 
 def _row(quality_id: str, vector: Vector, split: Split, scores: np.ndarray) -> dict[str, Any]:
     ends = [float(end) if np.isfinite(end) else None for end in mean_interval(scores)]
-    row = {"quality_id": quality_id, "vector_id": vector.vector_id, "metric": METRIC, "split": split, "pair_id": None}
-    row |= zip(("value", "ci_low", "ci_high"), ends, strict=True)
+    row: dict[str, Any] = {"quality_id": quality_id, "vector_id": vector.vector_id, "metric": METRIC, "split": split}
+    row |= {"pair_id": None, **dict(zip(("value", "ci_low", "ci_high"), ends, strict=True))}
     return row | {"n": len(scores), "draws": YARDSTICKS, "seed": 0}
