@@ -26,6 +26,7 @@ from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.store import Store
 from tests import toy
 from tests.test_known_answer import CONCEPT, cells
+from tests.test_scorers import ran
 from tests.test_teacher_forcing import ANSWERS, PROMPT, interventions, plain_log_softmax
 
 TOKENS = tuple(toy.byte_tokenizer().encode("Nine! so"))
@@ -122,6 +123,15 @@ def test_a_system_prompt_drifts_as_well(tiny: Model, concept: Concept) -> None:
     assert asked.tokens != plain.tokens
     assert found == pytest.approx((np.exp(p) * (p - q)).sum(axis=-1), abs=2e-4)
     assert found.min() > 0.01
+
+
+def test_a_run_measures_it_on_test_alone(tmp_path: Path) -> None:
+    rows = ran(tmp_path).rows("SELECT split, control, generated_kl, generated_kl_p95 FROM leaderboard")
+    of = {row["control"]: row for row in rows if row["split"] == "test"}
+    assert of["none"]["generated_kl"] == of["none"]["generated_kl_p95"] == 0
+    assert 0 < of[None]["generated_kl"] <= of[None]["generated_kl_p95"]
+    assert of["mirrored"]["generated_kl"] > 0
+    assert all(row["generated_kl"] is None for row in rows if row["split"] == "validation")
 
 
 def test_a_stored_text_is_measured_under_the_cell_that_wrote_it(toy_model: Model, tmp_path: Path) -> None:

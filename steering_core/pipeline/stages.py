@@ -38,6 +38,7 @@ from steering_core.scores.metrics import Bench
 from steering_core.scores.projections import project_texts
 from steering_core.scores.summary import ODD, Scores, cell_values, summarise
 from steering_core.scores.texts import text_bench
+from steering_core.statistics.metric_names import REPORTED
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
 from steering_core.vectors.lens import assess_lens
@@ -140,7 +141,8 @@ def score_shortlist(
     spec = run.spec.scores
     bench = text_bench(model, run.store, concept, spec, found.cells)
     notify = run.progress("score texts")
-    texts = measure_texts(bench, run.store, generation_ids, "validation", spec.measured, notify)
+    metrics = [metric for metric in spec.measured if metric not in REPORTED]
+    texts = measure_texts(bench, run.store, generation_ids, "validation", metrics, notify)
     run.count("scores", texts)
     found.measured += texts
     return summarise(run.store, found.everything, found.measured.ids, "validation")

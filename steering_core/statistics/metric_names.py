@@ -81,6 +81,7 @@ for _metric in (
 RATINGS = ("judge_concept", "judge_instruction", "judge_fluency")  # one question of the judge's rubric each
 RUBRIC = (*RATINGS, "judge_harmonic")
 JUDGED = ("judge", *RUBRIC)  # what a language model gives
+REPORTED = ("generated_kl", "generated_kl_p95")  # on test alone, since nothing is chosen by them and they cost passes
 DEFAULT_METRICS = (
     "propensity", "kl", "generated_kl", "generated_kl_p95", "damage", "perplexity", "repetition", "distinct_2",
     "diverged", "words", "probe",
