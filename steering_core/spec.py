@@ -2,7 +2,6 @@
 
 import datetime
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -21,6 +20,7 @@ from steering_core.foundation.bounds import (
     MAX_LAYERS,
     MAX_NAME,
     MAX_NAMES,
+    MAX_NEW_TOKENS,
     MAX_PROMPTS,
     MAX_REDRAWS,
     MAX_SAMPLES,
@@ -41,20 +41,19 @@ from steering_core.foundation.errors import (
     SpecError,
     VectorError,
 )
-from steering_core.foundation.key_names import API_KEY, checked_key_name
+from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import Strict, checked, read_yaml, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.models.chat_template import checked_arguments
-from steering_core.statistics.metric_names import DEFAULT_METRICS, METRICS
+from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRICS, RUBRIC
 from steering_core.vectors.methods import method_name
 
 Listed = TypeVar("Listed")
 Number = TypeVar("Number")
 Word = TypeVar("Word")
-MAX_WORDING = 20_000  # letters of a judge's prompt
 
 
 def strong_enough(strength: float) -> float:
@@ -207,52 +206,6 @@ class GenerationsSpec(Strict):
         return values
 
 
-JUDGE_PROMPT = """\
-Below is a language model's answer. Look for this in it: {concept}
-Where that names two sides, the first is meant.
-
-Question: {prompt}
-Answer: {text}
-
-How far does it show? Reply with one whole number from 0 (not at all) to 10 (completely), and nothing else."""
-
-
-def _key_name(name: str) -> str:
-    try:
-        return checked_key_name(name)
-    except SettingError as error:
-        raise ValueError(str(error)) from None
-
-
-class JudgeSpec(Strict):
-    """A language model that rates texts: a local one, or one behind an OpenAI-compatible `endpoint` (http://…/v1).
-
-    `prompt` asks for a number from 0 to 10, and holds {text} and, where wanted, {prompt} and {concept}. `key_from` is
-    the environment's variable that holds the endpoint's key, its name ending in _KEY or _TOKEN; the key itself is never
-    written into a spec.
-    """
-
-    model: Name
-    endpoint: Annotated[str, Field(pattern=r"^https?://", max_length=MAX_NAME)] | None = None
-    prompt: Annotated[str, Field(max_length=MAX_WORDING)] = JUDGE_PROMPT
-    max_tokens: Annotated[int, Within(1, 4096)] = 16
-    key_from: Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_key_name)] = API_KEY
-    retries: Annotated[int, Within(0, 10)] = 3
-    timeout: Annotated[float, Within(0.01, 3600)] = 120.0
-    at_once: Annotated[int, Within(1, 64)] = 4
-
-    @field_validator("prompt")
-    @classmethod
-    def _fillable(cls, prompt: str) -> str:
-        try:
-            places = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
-        except ValueError as error:
-            raise ValueError(f"is not a template ({error}): write {{{{ and }}}} for braces") from None
-        if "text" not in places or places - {"text", "prompt", "concept"}:
-            raise ValueError("must hold {text}, may hold {prompt} and {concept}, and {{ and }} for braces")
-        return prompt
-
-
 class ScoresSpec(Strict):
     """What is measured, on how many held-out items, neutral prompts and neutral answers, and the damage bounds.
 
@@ -264,13 +217,15 @@ class ScoresSpec(Strict):
     concepts or, where it has one alone, the shipped ones; `shipped`, `none` and names say it themselves.
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
-    after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
+    after neutral prompts no further than `max_kl` nats. `generated_kl` is over a text's first `kl_tokens` tokens. A
+    language model judges texts where `judge` names one.
     """
 
     metrics: Names = DEFAULT_METRICS
     items: Annotated[int, Within(1, MAX_ROWS)] | None = None
     neutral: Annotated[int, Within(1, MAX_PROMPTS)] = 12
     answers: Annotated[int, Within(1, MAX_PROMPTS)] = 24
+    kl_tokens: Annotated[int, Within(1, MAX_NEW_TOKENS)] = 32
     draws: Annotated[int, Within(1, MAX_CONTROLS)] = 19
     bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
@@ -282,13 +237,23 @@ class ScoresSpec(Strict):
     @property
     def measured(self) -> tuple[str, ...]:
         """The metrics, with the judge's where there is a judge."""
-        return tuple(dict.fromkeys((*self.metrics, "judge"))) if self.judge else self.metrics
+        return tuple(dict.fromkeys((*self.metrics, *self._judged)))
 
     @model_validator(mode="after")
     def _judged_by_someone(self) -> "ScoresSpec":
-        if "judge" in self.metrics and self.judge is None:
-            raise ValueError("the metric judge needs a judge: add judge: {model: NAME, endpoint: http://…/v1}")
+        asked = [metric for metric in self.metrics if metric in JUDGED]
+        if asked and not self.judge:
+            raise ValueError(f"the metric {asked[0]} needs a judge: add judge: {{model: NAME, endpoint: http://…/v1}}")
+        if unasked := [metric for metric in asked if metric not in self._judged]:
+            raise ValueError(f"the metric {unasked[0]} is none of this judge's: it gives {', '.join(self._judged)}")
         return self
+
+    @property
+    def _judged(self) -> tuple[str, ...]:
+        """The metrics that the judge gives: its rubric's, or that of a question of your own."""
+        if not self.judge:
+            return ()
+        return ("judge",) if self.judge.prompt else RUBRIC
 
     @field_validator("metrics")
     @classmethod

@@ -24,7 +24,7 @@ from steering_core.pipeline.discover import run
 from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, text_metric
 from steering_core.scores.scorers import Text
 from steering_core.spec import Spec
-from steering_core.statistics.metric_names import DEFAULT_METRICS, METRICS, Metric, changes, logarithmic, scores
+from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRICS, Metric, changes, logarithmic, scores
 from steering_core.statistics.metric_names import declare as declare_metric
 from steering_core.store import Store
 from steering_core.vectors import library
@@ -188,7 +188,7 @@ def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
     for subjects, functions in (
         ("items", ITEM_METRICS),
         ("neutral prompts", NEUTRAL_METRICS),
-        ("texts", {**TEXT_METRICS, "probe": None, "judge": None}),
+        ("texts", {**TEXT_METRICS, **dict.fromkeys(("probe", "generated_kl", "generated_kl_p95", *JUDGED))}),
     ):
         assert set(functions) == {name for name, metric in METRICS.items() if metric.subjects == subjects}
 

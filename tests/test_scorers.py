@@ -15,6 +15,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.foundation.counting import Work
 from steering_core.foundation.endpoint import Endpoint
 from steering_core.foundation.errors import EndpointError, SettingError, SpecError
+from steering_core.foundation.judging import JudgeSpec
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
@@ -22,7 +23,7 @@ from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in
 from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
 from steering_core.scores.scorers import Text
-from steering_core.spec import JudgeSpec, Spec, load_spec
+from steering_core.spec import Spec, load_spec
 from steering_core.store import Store
 from tests import toy
 from tests.chat_server import Reply, chat_server, said
@@ -117,7 +118,9 @@ def test_a_planted_direction_shows_in_texts_as_the_probe_reads_them(tmp_path: Pa
     assert "<h3>Who says so</h3>" in page
 
 
-# -- the judge ----------------------------------------------------------------------------------------------------
+# -- the judge, asked a question of the spec's own (its rubric: tests/test_judge.py) -------------------------------
+
+OWN = "Look for {concept}, from 0 to 10.\nQuestion: {prompt}\nAnswer: {text}"
 
 
 def ran(folder: Path, judge: dict[str, Any] | None = None, **scores: Any) -> Store:
@@ -145,7 +148,7 @@ def capitals(body: dict[str, Any], n: int) -> Reply:
 
 def test_a_judge_rates_every_text_once_and_its_words_are_kept(tmp_path: Path) -> None:
     with chat_server(capitals) as server:
-        asked = {"model": "judge", "endpoint": server.url}
+        asked = {"model": "judge", "endpoint": server.url, "prompt": OWN}
         store = ran(tmp_path, asked)
         first = len(server.asked)
         assert store.rows("SELECT count(*) AS n FROM measurements WHERE metric = 'judge'") == [{"n": first}]
@@ -163,7 +166,7 @@ def test_a_judge_rates_every_text_once_and_its_words_are_kept(tmp_path: Path) ->
         assert f"{10 * row['value']:.0f}/10" in row["reply"]
         assert (row["scored_by"], row["scorer_version"]) == ("judge", "judge-2026-11")
     prompts = {row["prompt"] for row in store.rows("SELECT prompt FROM scorers WHERE metric = 'judge'")}
-    assert prompts == {JudgeSpec(model="m").prompt, "Rate the capitals, 0 to 10.\nAnswer: {text}"}
+    assert prompts == {OWN, "Rate the capitals, 0 to 10.\nAnswer: {text}"}
     board = store.rows("SELECT control, alpha, judge FROM leaderboard WHERE split = 'test'")
     steered, base = (next(r["judge"] for r in board if r["control"] == c and r["alpha"] >= 0) for c in (None, "none"))
     assert steered > base
@@ -171,7 +174,7 @@ def test_a_judge_rates_every_text_once_and_its_words_are_kept(tmp_path: Path) ->
 
 def test_a_judge_that_fails_midway_is_asked_the_rest_alone(tmp_path: Path) -> None:
     with chat_server(lambda body, n: capitals(body, n) if n != 3 else (403, {}, "no more")) as server:
-        asked = {"model": "judge", "endpoint": server.url, "at_once": 1}
+        asked = {"model": "judge", "endpoint": server.url, "prompt": OWN, "at_once": 1}
         with pytest.raises(EndpointError, match="answers 403: no more"):
             ran(tmp_path, asked)
         failed = len(server.asked)
@@ -184,7 +187,7 @@ def test_a_judge_that_fails_midway_is_asked_the_rest_alone(tmp_path: Path) -> No
 def test_a_local_model_judges_and_what_it_says_may_be_no_rating(
     tiny_folder: Path, tiny: Model, concept: Concept, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge = Judge(JudgeSpec(model=str(tiny_folder), max_tokens=4), concept)
+    judge = Judge(JudgeSpec(model=str(tiny_folder), prompt=OWN, max_tokens=4), concept)
     texts = [text(tiny, concept, answer) for answer in ("LOUD!", "quiet.")]
     work = Work()
     ratings = list(judge.ratings(texts, work))
@@ -197,18 +200,18 @@ def test_a_local_model_judges_and_what_it_says_may_be_no_rating(
 
 def test_the_explorers_own_server_can_judge(tiny_folder: Path, tiny: Model, concept: Concept, store: Store) -> None:
     with served(store, models=[str(tiny_folder)]) as address:
-        judge = Judge(JudgeSpec(model=str(tiny_folder), endpoint=f"{address}/v1", max_tokens=4), concept)
-        here = Judge(JudgeSpec(model=str(tiny_folder), max_tokens=4), concept)
+        judge = Judge(JudgeSpec(model=str(tiny_folder), endpoint=f"{address}/v1", prompt=OWN, max_tokens=4), concept)
+        here = Judge(JudgeSpec(model=str(tiny_folder), prompt=OWN, max_tokens=4), concept)
         texts = [text(tiny, concept, answer) for answer in ("LOUD!", "quiet.")]
         there = list(judge.ratings(texts, Work()))
         assert [r.reply for r in there] == [r.reply for r in here.ratings(texts, Work())]
         assert all(r.by and r.by.version == f"{tiny_folder} {tiny.identity.model_id}" for r in there)
 
 
-def test_a_judge_sees_the_question_the_answer_and_the_concept_alone(tiny: Model, concept: Concept) -> None:
+def test_a_judge_sees_the_question_the_answer_and_the_concept_alone(concept: Concept) -> None:
     asked = {"model": "m", "endpoint": "http://127.0.0.1:9/v1"}
     judge = Judge(JudgeSpec(**asked, prompt="{concept}|{prompt}|{text}"), concept)
-    assert judge.question(text(tiny, concept, " {LOUD} ")) == "loud|Hello|{LOUD}"
+    assert judge.question("Hello", " {LOUD} ") == "loud|Hello|{LOUD}"
     assert judge.key != Judge(JudgeSpec(**asked, prompt="{text}"), concept).key
     assert judge.key == Judge(JudgeSpec(**asked, prompt="{concept}|{prompt}|{text}", retries=9), concept).key
 
@@ -219,6 +222,7 @@ def test_a_judge_sees_the_question_the_answer_and_the_concept_alone(tiny: Model,
         ("7", 7), (" 10.", 10), ("Rating: 7/10", 7), ("**3**", 3), ("I give it 6.5 out of 10", 6.5), ("10 / 10", 10),
         ("0", 0), ("", None), ("formal", None), ("11", None), ("-3", None), ("between 6 and 8", None), ("70%", None),
         ("On a scale of 0 to 10, I say 8", None), ("8. Yes, 8 it is", 8), ("v2", None),
+        ("From 0 to 10 it is **Rating: [[4]]**", 4), ("[[4]] or [[5]]", None),
     ],
 )  # fmt: skip
 def test_a_rating_is_the_one_number_in_a_reply(reply: str, rating: float | None) -> None:
@@ -229,6 +233,10 @@ def test_a_rating_is_the_one_number_in_a_reply(reply: str, rating: float | None)
     ("scores", "said_so"),
     [
         ("{metrics: [propensity, judge]}", "needs a judge"),
+        ("{metrics: [propensity, judge_fluency]}", "judge_fluency needs a judge"),
+        ("{metrics: [propensity, judge], judge: {model: m}}", "it gives judge_concept, judge_instruction"),
+        ("{judge: {model: m, rubric: {fluency: Well}}}", "judge.rubric.fluency.*must hold {text}"),
+        ("{judge: {model: m, calibration: maybe}}", "judge.calibration"),
         ("{judge: {}}", "judge.model"),
         ("{judge: {model: m, endpoint: localhost}}", "judge.endpoint"),
         ("{judge: {model: m, prompt: 'Rate it'}}", "must hold {text}"),

@@ -74,7 +74,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return "see below"
     if isinstance(field.default, str) and len(field.default) > 40:
-        return "see steering_core/spec.py"
+        return "see steering_core/foundation/judging.py"
     if isinstance(field.default, tuple):
         return f"`[{', '.join(map(str, field.default))}]`"
     return (

@@ -28,6 +28,7 @@ VERBS = {
     "runs": "What ran, what came of it, and what changed since.",
     "calibrate": "The largest alpha within the damage bounds, measured, beside the rules of thumb.",
     "sweep-layers": "Which layer steers best at equal damage, compared with chance.",
+    "judge": "Whether a language model may be trusted to rate texts, by texts of known quality.",
     "stability": "Whether other seeds, and halves of the pairs, recommend the same.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "extract": "Store activations of a concept or of your own prompts, at any site and position.",

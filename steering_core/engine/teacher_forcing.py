@@ -4,7 +4,7 @@ All rows of one prompt share its trunk (`steering_core.engine.trunk`), and only 
 vocabulary projection.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 
+Reading = Callable[[mx.array, np.ndarray, np.ndarray], np.ndarray]
+"""What is read of logits (N, V) at places (M,) where tokens (M,) come next: one row a place."""
 _SOFTMAX_ROWS = 16  # rows of logits that NumPy works on at a time: they stay in the processor's cache
 
 
@@ -43,18 +45,34 @@ def log_probabilities(model: Model, sequences: Sequence[Scored], work: Work) -> 
 
     nan where logits are not finite. Raises InterventionError for an intervention that does not fit the model.
     """
+    return _read_sequences(model, sequences, log_softmax_at, work)
+
+
+def next_token_distributions(model: Model, sequences: Sequence[Scored], work: Work) -> list[np.ndarray]:
+    """Log-probabilities of the whole vocabulary at each token from `start` on: for each sequence (n_tokens - start, V).
+
+    float32, in nats; nan where logits are not finite. Raises InterventionError as `log_probabilities` does.
+    """
+    return _read_sequences(model, sequences, lambda logits, places, targets: log_softmax(logits)[places], work)
+
+
+def _read_sequences(model: Model, sequences: Sequence[Scored], read: Reading, work: Work) -> list[np.ndarray]:
+    """What `read` makes of the logits at each sequence's answer tokens, one array a sequence."""
     sequences = [replace(s, intervention=checked(model, s.prompt, s.intervention)) for s in sequences]
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, sequence in enumerate(sequences):
         by_prompt.setdefault(sequence.prompt, []).append(i)
     results: list[np.ndarray] = [np.empty(0, np.float32)] * len(sequences)
     for prompt, members in _groups(model, sequences, by_prompt):
-        for i, found in zip(members, _of_one_prompt(model, prompt, [sequences[i] for i in members], work), strict=True):
+        of_prompt = _of_one_prompt(model, prompt, [sequences[i] for i in members], read, work)
+        for i, found in zip(members, of_prompt, strict=True):
             results[i] = found
     return results
 
 
-def _of_one_prompt(model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], work: Work) -> list[np.ndarray]:
+def _of_one_prompt(
+    model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], read: Reading, work: Work
+) -> list[np.ndarray]:
     """The same for answers to one prompt. Those that differ in their last token alone are one row."""
     stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
     trunk = grow(model, prompt, stems, [sequence.intervention for sequence in sequences], work)
@@ -73,9 +91,7 @@ def _of_one_prompt(model: Model, prompt: tuple[int, ...], sequences: Sequence[Sc
         places = np.concatenate([start + np.arange(n) for (_, start), n in zip(owners, lengths, strict=True)])
         targets = np.array([token for i, _ in owners for token in sequences[i].answer], int)
         with model.memory.learning("score", _foreseen(trunk, len(chunk), max(counts))):
-            found = log_softmax_at(
-                restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work), places, targets
-            )
+            found = read(restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work), places, targets)
         parts = np.split(found, np.cumsum(lengths)[:-1])
         for (i, _), values in zip(owners, parts, strict=True):
             results[i] = values

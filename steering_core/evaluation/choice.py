@@ -14,6 +14,7 @@ from steering_core.evaluation.search import Shortlist, rivals_of
 from steering_core.scores.summary import ODD, Values, cell_values, mean_of
 from steering_core.spec import Spec
 from steering_core.statistics.intervals import lower_end, mean_interval
+from steering_core.statistics.metric_names import JUDGED
 from steering_core.vectors.vector import Vector
 
 
@@ -134,4 +135,6 @@ def _predicted(damage: float, slope: float, texts: np.ndarray) -> float:
 
 
 def _diverged(values: Values) -> bool:
-    return any(not math.isfinite(value) for scored in values.values() for value in scored.values())
+    """Whether anything but a judge's opinion is missing: a reply without a rating is the judge's fault."""
+    measured = [scored for score, scored in values.items() if score not in JUDGED]
+    return any(not math.isfinite(value) for scored in measured for value in scored.values())

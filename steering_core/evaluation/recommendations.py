@@ -15,12 +15,18 @@ from steering_core.evaluation.side_effects import Matrix
 from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
+from steering_core.statistics.metric_names import JUDGED
 from steering_core.store import Store
 
 RECOMMENDATIONS_VERSION = 7
 MIN_ITEMS = 8
 WORKS, WEAK, CHANCE, TOO_FEW = "works", "weak", "no better than random", "too few to tell"
-SHOWN_BY = ("judge", "probe", "words")  # what says how far a text shows the concept, the first that was measured
+SHOWN_BY = (
+    "judge",
+    "judge_concept",
+    "probe",
+    "words",
+)  # what says how far a text shows the concept, the first that was measured
 
 Row = Mapping[str, Any]
 
@@ -74,8 +80,9 @@ class Evidence:
 
     @property
     def missing(self) -> int:
-        """How many items, answers, prompts or texts gave nothing finite, where most did."""
-        return max((row["n_missing"] for row in self.scores.get(self.chosen.intervention_id, {}).values()), default=0)
+        """How many items, answers, prompts or texts gave nothing finite, where most did; a judge's replies apart."""
+        scored = self.scores.get(self.chosen.intervention_id, {})
+        return max((row["n_missing"] for metric, row in scored.items() if metric not in JUDGED), default=0)
 
     @property
     def expected_ratio(self) -> float | None:

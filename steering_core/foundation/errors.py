@@ -29,6 +29,7 @@
     ├── OutputError          a report that cannot be written where it should be
     ├── SettingError         an environment variable that cannot be read
     ├── EndpointError        a server of OpenAI's form that cannot be used
+    ├── JudgeUntrusted       a judge that rates texts of known quality wrongly
     ├── WordUnknown          a verb or a word that there is not
     ├── RunIncomplete        some cells of a run failed; the others are stored
     ├── Diverged             inf or nan in a residual stream or in logits
@@ -163,6 +164,10 @@ class SettingError(SteerflowError):
 
 class EndpointError(SteerflowError):
     """A server of OpenAI's form that cannot be reached, refuses, or answers in another form."""
+
+
+class JudgeUntrusted(SteerflowError):
+    """A language model that rates texts of known quality wrongly, and so may judge no others."""
 
 
 class WordUnknown(SteerflowError):

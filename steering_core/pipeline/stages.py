@@ -38,8 +38,10 @@ from steering_core.scores.metrics import Bench
 from steering_core.scores.projections import project_texts
 from steering_core.scores.summary import ODD, Scores, cell_values, summarise
 from steering_core.scores.texts import text_bench
+from steering_core.statistics.metric_names import REPORTED
 from steering_core.store import Store
 from steering_core.vectors.derive import derive
+from steering_core.vectors.lens import assess_lens
 from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
@@ -89,6 +91,7 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> list[Vector]:
         did += train(run.store, model, concept, trained, at, position, wanted.controls, run.progress("train vectors"))
     if wanted.quality_draws:
         assess(run.store, model.identity, did.ids, Resampling(wanted.quality_draws))
+        assess_lens(run.store, model, concept, did.ids)
     run.count("vectors", did)
     return vectors_by_id(run.store, did.ids)
 
@@ -138,7 +141,8 @@ def score_shortlist(
     spec = run.spec.scores
     bench = text_bench(model, run.store, concept, spec, found.cells)
     notify = run.progress("score texts")
-    texts = measure_texts(bench, run.store, generation_ids, "validation", spec.measured, notify)
+    metrics = [metric for metric in spec.measured if metric not in REPORTED]
+    texts = measure_texts(bench, run.store, generation_ids, "validation", metrics, notify)
     run.count("scores", texts)
     found.measured += texts
     return summarise(run.store, found.everything, found.measured.ids, "validation")

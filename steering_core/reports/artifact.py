@@ -3,6 +3,7 @@
 from typing import Any
 
 from steering_core.reports.charts.render import data_uri
+from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.markdown import markdown_code, markdown_table, markdown_text
 from steering_core.reports.page import charts
 from steering_core.reports.terminal import command, verdict_in_words
@@ -30,6 +31,7 @@ def _recommendation(store: Store, row: Row) -> list[str]:
         f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}",
         f"**{markdown_text(verdict_in_words(row).plain)}**",
         markdown_code(command(row)),
+        *map(markdown_text, untrusted_judges(store, row["concept_id"])),
         *_pictures(store, row),
         "### Base and steered text",
         markdown_table(texts),

@@ -9,6 +9,7 @@ import jinja2
 
 from steering_core.reports.charts.listed import charts_in
 from steering_core.reports.charts.render import Drawing, svg
+from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import shown
 from steering_core.reports.terminal import command, verdict_in_words
 from steering_core.spec import ScoresSpec
@@ -37,6 +38,7 @@ def _part(store: Store, latest: Row) -> Row:
         ("Base and steered text", store.rows(named_query("side_by_side"), [row["recommendation_id"]])),
         ("What the texts say", store.rows(named_query("text_scores_of_concept"), ids)),
         ("Who says so", store.rows(named_query("scorers_of_concept"), ids)),
+        ("The judge on texts of known quality", store.rows(named_query("judge_checks_of_concept"), ids[1:])),
         ("Leaderboard", store.rows(named_query("leaderboard_of_concept"), ids)),
     ]
     return {
@@ -44,6 +46,7 @@ def _part(store: Store, latest: Row) -> Row:
         "verdict": row["verdict"],
         "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
         "command": command(row),
+        "warnings": untrusted_judges(store, row["concept_id"]),
         "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }

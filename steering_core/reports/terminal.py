@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import console, table
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
@@ -35,6 +36,7 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
         table(board, list(board[0]), f"Leaderboard: {title}"),
         _side_by_side(texts, recommendation["dose"]),
         Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
+        *map(Text, untrusted_judges(store, recommendation["concept_id"])),
         Text(command(recommendation)),
     )
 

@@ -1,42 +1,62 @@
-"""The judge: a language model that says how far a text shows the concept, from 0 to 1.
+"""The judge: a language model that answers questions about a text by numbers.
 
-It sees the question and the answer, and neither the intervention nor any other answer. It is a server of OpenAI's form
-or a local model; off unless a spec names one (`scores.judge`).
+It sees the prompt that a text answers and the text, and neither the intervention nor any other text. It is a server
+of OpenAI's form or a local model; off unless a spec names one (`scores.judge`). Its rubric is three questions, each
+answered by 0, 1 or 2: does the concept show, does the text reply to its prompt, is it well written (AxBench, Wu et al.
+2025). A spec may put a question of its own instead.
 """
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.endpoint import Endpoint, Messages, Sampling
+from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation, prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
-from steering_core.spec import JudgeSpec
+from steering_core.statistics.metric_names import RATINGS
 
 log = logging.getLogger(__name__)
 
-JUDGE_VERSION = 1
-HIGHEST = 10  # of the ratings that a prompt asks for
-_OUT_OF = re.compile(rf"(?:/|\bout of)\s*{HIGHEST}\b", re.IGNORECASE)
+JUDGE_VERSION = 2
+REMINDER = "Reply with one whole number from 0 to {highest}, and nothing else."
+_MARKED = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w%]|\.\d)")
 
 Reply = tuple[str, str]
 """What a judge said, and the version of the model that said it."""
+Ask = Callable[[Sequence[Messages]], Iterator[Reply]]
+"""The judge's replies to conversations, in their order."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The ratings that a question asks for: 0 to `highest`, stored in units of `unit`, whole numbers alone or not."""
+
+    highest: int
+    unit: int = 1
+    whole: bool = True
+
+
+OWN, RUBRIC_SCALE = Scale(10, 10, whole=False), Scale(2)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge of one concept's texts, as a spec wants it."""
+    """A judge of one concept's texts by one of its questions, that of `metric`."""
 
     spec: JudgeSpec
     concept: Concept
+    metric: str = "judge"
     memory_limit: int | None = None  # bytes, for a judge on this machine
 
     @cached_property
@@ -44,50 +64,92 @@ class Judge:
         """Content key of whom is asked, and what; a local model goes by its contents."""
         spec = self.spec
         who = (spec.endpoint, spec.model) if spec.endpoint else Model(spec.model).identity.model_id
-        return content_key("judge", JUDGE_VERSION, who, spec.prompt, spec.max_tokens, self._looked_for)
+        return content_key("judge", JUDGE_VERSION, who, self.template, spec.max_tokens, self._looked_for)
+
+    @property
+    def template(self) -> str:
+        """The question, with places for the text, its prompt and the concept."""
+        if self.metric in RATINGS:
+            return str(getattr(self.spec.rubric, self.metric.removeprefix("judge_")))
+        assert self.spec.prompt is not None, "a judge of the metric `judge` has a question of the spec's own"
+        return self.spec.prompt
+
+    @property
+    def scale(self) -> Scale:
+        """The ratings that the question asks for."""
+        return RUBRIC_SCALE if self.metric in RATINGS else OWN
 
     def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
-        """A rating from 0 to 1 for each text, with the judge's words; nan where those hold no rating.
+        """A rating for each text, with the judge's words; nan where those hold no rating.
 
-        Raises EndpointError or ModelNotFound where the judge cannot be asked.
+        A reply without a rating is answered once by a reminder of the form. Raises EndpointError or ModelNotFound
+        where the judge cannot be asked.
         """
-        unread = 0
-        for reply, version in self._replies([self.question(text) for text in texts], work):
-            value = rating_in(reply)
-            unread += value is None
-            yield Rating(float("nan") if value is None else value / HIGHEST, self._by(version), reply)
-        if unread:
-            log.warning("%s gave no rating for %d of %d texts", self.spec.model, unread, len(texts))
+        return self.rated([(text.prompt.text, text.text) for text in texts], work)
 
-    def question(self, text: Text) -> str:
-        """What the judge is asked about a text."""
-        return self.spec.prompt.format(concept=self._looked_for, prompt=text.prompt.text, text=text.text.strip())
+    def rated(self, asked: Sequence[tuple[str, str]], work: Work) -> Iterator[Rating]:
+        """The same for texts that are each given as the prompt and what answers it."""
+        unread = 0
+        questions: list[Messages] = [[{"role": "user", "content": self.question(*one)}] for one in asked]
+        with self._open(work) as (ask, together):
+            replies, begin = ask(questions), 0
+            while some := list(islice(replies, together)):
+                for value, said, version in self._read(ask, questions[begin : begin + len(some)], some):
+                    unread += value is None
+                    yield Rating(float("nan") if value is None else value / self.scale.unit, self._by(version), said)
+                begin += len(some)
+        if unread:
+            log.warning("%s gave no rating for %d of %d texts (%s)", self.spec.model, unread, len(asked), self.metric)
+
+    def question(self, prompt: str, text: str) -> str:
+        """What the judge is asked about a text that answers `prompt`."""
+        return self.template.format(concept=self._looked_for, prompt=prompt, text=text.strip())
+
+    def _read(
+        self, ask: Ask, questions: Sequence[Messages], replies: Sequence[Reply]
+    ) -> Iterator[tuple[float | None, str, str]]:
+        """Each reply's rating, words and version; those without a rating are reminded of the form, all together."""
+        values = [rating_in(said, self.scale) for said, _ in replies]
+        again = [
+            self._reminded(q, said) for q, v, (said, _) in zip(questions, values, replies, strict=True) if v is None
+        ]
+        more = ask(again) if again else iter(())
+        for value, (said, version) in zip(values, replies, strict=True):
+            if value is None:
+                added, version = next(more)
+                yield rating_in(added, self.scale), f"{said}\n{added}", version
+            else:
+                yield value, said, version
+
+    def _reminded(self, messages: Messages, said: str) -> Messages:
+        reminder = REMINDER.format(highest=self.scale.highest)
+        return [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": reminder}]
 
     @property
     def _looked_for(self) -> str:
         return self.concept.description or self.concept.name
 
     def _by(self, version: str) -> ScoredBy:
-        asked = {"prompt": self.spec.prompt, "concept": self._looked_for, "max_tokens": self.spec.max_tokens}
+        asked = {"prompt": self.template, "concept": self._looked_for, "max_tokens": self.spec.max_tokens}
         where = {"endpoint": self.spec.endpoint, "version": JUDGE_VERSION}
-        return ScoredBy("judge", self.spec.model, version, {**where, **asked, "temperature": 0.0})
+        return ScoredBy(self.metric, self.spec.model, version, {**where, **asked, "temperature": 0.0})
 
-    def _replies(self, asked: Sequence[str], work: Work) -> Iterator[Reply]:
-        spec = self.spec
-        sampling = Sampling(max_tokens=spec.max_tokens, temperature=0.0)
-        conversations = [[{"role": "user", "content": question}] for question in asked]
-        if spec.endpoint is None:
-            with open_model(spec.model, memory_limit=self.memory_limit) as model:
-                yield from _local_replies(model, conversations, sampling, work)
-        else:
+    @contextmanager
+    def _open(self, work: Work) -> Iterator[tuple[Ask, int]]:
+        """The judge, ready to be asked, and how many at once; a local model is opened once for all of it."""
+        spec, sampling = self.spec, Sampling(max_tokens=self.spec.max_tokens, temperature=0.0)
+        if spec.endpoint is not None:
             server = Endpoint(spec.endpoint, spec.model, spec.key_from, spec.timeout, spec.retries)
-            for answer in server.answers(conversations, sampling, spec.at_once):
-                yield answer.text, answer.version
+            yield (
+                lambda asked: ((a.text, a.version) for a in server.answers(asked, sampling, spec.at_once)),
+                spec.at_once,
+            )
+        else:
+            with open_model(spec.model, memory_limit=self.memory_limit) as model:
+                yield lambda asked: _local_replies(model, asked, sampling, work), model.memory.habits.rows
 
 
-def _local_replies(
-    model: Model, asked: Sequence[Sequence[Mapping[str, str]]], sampling: Sampling, work: Work
-) -> Iterator[Reply]:
+def _local_replies(model: Model, asked: Sequence[Messages], sampling: Sampling, work: Work) -> Iterator[Reply]:
     """The replies of a model on this machine, in order; its version is its content fingerprint."""
     rows = model.memory.habits.rows
     for begin in range(0, len(asked), rows):
@@ -97,15 +159,24 @@ def _local_replies(
 
 
 def _read(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-    """A conversation's tokens; the last message as raw text for a model without a chat template."""
+    """A conversation's tokens; what was said as raw text, turn below turn, for a model without a chat template."""
     if model.chat_template.exists:
         return conversation(model, messages).tokens
-    return prompt(model, messages[-1]["content"], chat=False).tokens
+    return prompt(
+        model, "\n\n".join(message["content"] for message in messages if message["content"]), chat=False
+    ).tokens
 
 
-def rating_in(reply: str) -> float | None:
-    """The one number from 0 to 10 in a reply, such as "7", "Rating: 7" or "7/10"; None for none, or several."""
-    numbers = {float(number) for number in _NUMBER.findall(_OUT_OF.sub(" ", reply))}
-    if len(numbers) == 1 and 0 <= (number := numbers.pop()) <= HIGHEST:
-        return number
-    return None
+def rating_in(reply: str, scale: Scale = OWN) -> float | None:
+    """The one number of a scale in a reply, such as "7", "Rating: 7", "7/10" or "…: [[7]]"; None for none, or several.
+
+    Numbers in double square brackets are the only ones that count, where there are any.
+    """
+    marked = _MARKED.findall(reply)
+    out_of = re.compile(rf"(?:/|\bout of)\s*{scale.highest}\b", re.IGNORECASE)
+    numbers = {float(number) for number in marked or _NUMBER.findall(out_of.sub(" ", reply))}
+    if len(numbers) != 1:
+        return None
+    number = numbers.pop()
+    fits = 0 <= number <= scale.highest and (number.is_integer() or not scale.whole)
+    return number if fits else None

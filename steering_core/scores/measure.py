@@ -12,9 +12,11 @@ from steering_core.concepts import Item, Split
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
-from steering_core.prompts import open_prompt
+from steering_core.prompts import Prompt, open_prompt
 from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.rubric import HARMONIC, combined, ratings_of
 from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.statistics.metric_names import RATINGS
 from steering_core.store import CELL, Store
 
 MEASUREMENTS_VERSION = 2
@@ -137,13 +139,14 @@ def measure_texts(
     metrics: Sequence[str],
     progress: Progress = silent,
 ) -> Done:
-    """Have the store hold every text metric of those generations; what a scorer said is stored as it comes."""
+    """Have the store hold every text metric of those generations; what a scorer said is stored as it comes.
+
+    The mean of a judge's rubric follows from what its questions were answered.
+    """
     wanted: dict[str, tuple[str, str]] = {}
     for metric in (name for name in metrics if name in TEXT_METRICS or name in bench.scorers):
-        asked = [bench.scorers[metric].key] if metric in bench.scorers else []
         for generation_id in generation_ids:
-            i = content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
-            wanted[i] = (metric, generation_id)
+            wanted[_text_measurement(bench, metric, generation_id, split)] = (metric, generation_id)
     done = Done(list(wanted))
     with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
@@ -165,6 +168,35 @@ def measure_texts(
         finally:  # a judge that fails at the last text shall not be asked about the others again
             _publish(store, scorers, rows)
     done.work += bench.work - before
+    if HARMONIC in metrics and all(metric in bench.scorers for metric in RATINGS):
+        done += _measure_harmonic(bench, store, generation_ids, split)
+    return done
+
+
+def _text_measurement(bench: Bench, metric: str, generation_id: str, split: Split) -> str:
+    """Key of a text's measurement; whom a scorer asks, and what, is part of it."""
+    asked = [bench.scorers[metric].key] if metric in bench.scorers else []
+    return content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
+
+
+def _measure_harmonic(bench: Bench, store: Store, generation_ids: Sequence[str], split: Split) -> Done:
+    """Have the store hold the mean of the rubric's ratings of every text."""
+    parts = {g: [_text_measurement(bench, metric, g, split) for metric in RATINGS] for g in generation_ids}
+    wanted = {content_key("measurement", MEASUREMENTS_VERSION, HARMONIC, *of): g for g, of in parts.items()}
+    done = Done(list(wanted))
+    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+        missing = store.absent("measurements", wanted)
+        todo = {wanted[i]: i for i in wanted if i in missing}
+        done.work.reused = len(wanted) - len(todo)
+        rows, scorers = [], {}
+        for generation_id, rated in ratings_of(store, [i for g in todo for i in parts[g]]).items():
+            rating = combined(rated)
+            assert rating.by is not None, "what judges said names the judge"
+            scorers[rating.by.scorer_id] = rating.by
+            cell = {name: rated[0][name] for name in CELL}
+            rows.append(_row(todo[generation_id], cell, generation_id, split, HARMONIC, rating))
+        done.work.computed = len(rows)
+        _publish(store, scorers, rows)
     return done
 
 
@@ -183,9 +215,13 @@ def _rated(
     for metric in dict.fromkeys(metric for metric, _ in todo.values()):
         ids = [i for i in todo if todo[i][0] == metric]
         found = [texts[todo[i][1]] for i in ids]
-        sampled = [Text(prompts[r["prompt"]], tuple(r["tokens"]), r["text"], r["finish"]) for r in found]
+        sampled = [_sampled(prompts[row["prompt"]], row) for row in found]
         for i, row, rating in zip(ids, found, _ratings(bench, metric, sampled), strict=True):
             yield i, metric, row, rating
+
+
+def _sampled(prompt: Prompt, row: Mapping[str, Any]) -> Text:
+    return Text(prompt, tuple(row["tokens"]), row["text"], row["finish"], (row["intervention_id"], row["control"]))
 
 
 def _ratings(bench: Bench, metric: str, texts: Sequence[Text]) -> Iterator[Rating]:

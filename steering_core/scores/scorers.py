@@ -15,12 +15,16 @@ from steering_core.prompts import Prompt
 
 @dataclass(frozen=True)
 class Text:
-    """A sampled text: the prompt that it answers, without any system prompt, its tokens, and why it ended."""
+    """A sampled text: the prompt that it answers, without any system prompt, its tokens, and why it ended.
+
+    `written_by` is the intervention_id and the control of the cell that it was sampled under.
+    """
 
     prompt: Prompt
     tokens: tuple[int, ...]
     text: str
     finish: str
+    written_by: tuple[str, str | None] = ("", None)
 
 
 @dataclass(frozen=True)

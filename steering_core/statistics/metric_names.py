@@ -49,6 +49,12 @@ for _metric in (
         "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
     ),
     Metric(
+        "generated_kl", "texts",
+        "KL divergence of the steered next token's distribution from the untouched model's, along the steered text",
+        "nats per token",
+    ),
+    Metric("generated_kl_p95", "texts", "95th percentile of the same over the text's tokens", "nats"),
+    Metric(
         "damage", "neutral answers",
         "surprisal of a steered next token minus an unsteered one's, expected along the untouched model's answers",
         "nats per token",
@@ -64,13 +70,22 @@ for _metric in (
     Metric(
         "probe", "texts", "the concept's positive side, by a classifier of other pairs' activations", "probability",
     ),
-    Metric(
-        "judge", "texts", "how far the concept shows, by the language model that scores.judge names", "from 0 to 1",
-    ),
+    Metric("judge", "texts", "a language model's answer to scores.judge.prompt, a question of your own", "from 0 to 1"),
+    Metric("judge_concept", "texts", "how far the concept shows, by the judge's rubric", "from 0 to 2"),
+    Metric("judge_instruction", "texts", "whether the text replies to its prompt, by that rubric", "from 0 to 2"),
+    Metric("judge_fluency", "texts", "how well the text is written, by the judge's rubric", "from 0 to 2"),
+    Metric("judge_harmonic", "texts", "harmonic mean of the rubric's three ratings; 0 where one is 0", "from 0 to 2"),
 ):  # fmt: skip
     declare(_metric)
 
-DEFAULT_METRICS = ("propensity", "kl", "damage", "perplexity", "repetition", "distinct_2", "diverged", "words", "probe")
+RATINGS = ("judge_concept", "judge_instruction", "judge_fluency")  # one question of the judge's rubric each
+RUBRIC = (*RATINGS, "judge_harmonic")
+JUDGED = ("judge", *RUBRIC)  # what a language model gives
+REPORTED = ("generated_kl", "generated_kl_p95")  # on test alone, since nothing is chosen by them and they cost passes
+DEFAULT_METRICS = (
+    "propensity", "kl", "generated_kl", "generated_kl_p95", "damage", "perplexity", "repetition", "distinct_2",
+    "diverged", "words", "probe",
+)  # fmt: skip
 
 
 def changes() -> dict[str, str]:

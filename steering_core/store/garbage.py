@@ -1,7 +1,7 @@
 """Garbage: rows that can be made again and that nothing refers to, listed and dropped.
 
 What people wrote (labels), what runs cost most to make (generations, measurements, scores, recommendations, vectors
-that nobody removed) and what says what was done (runs, outcomes, models, scorers) is never garbage.
+that nobody removed) and what says what was done (runs, outcomes, models, scorers, planted) is never garbage.
 """
 
 from dataclasses import dataclass

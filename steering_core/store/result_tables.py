@@ -71,6 +71,23 @@ RESULTS = (
         definition=text,
     ),
     table(
+        "planted",
+        "texts of known quality that a judge was asked about, question by question: the rating that each deserves, the "
+        "one that it got (null for none), and the share of its kind that must agree for the judge to be trusted",
+        ("planted_id",),
+        planted_id=text,
+        scorer_id=text,
+        concept_id=text,
+        kind=text,
+        metric=text,
+        prompt=text,
+        text=text,
+        expected=real,
+        needed=real,
+        value=real,
+        reply=text,
+    ),
+    table(
         "scores",
         "a metric of one intervention over all its subjects of a split, with Student's interval; n have a finite "
         "value, n_missing do not (diverged, or a text without a token) and are in no mean",

@@ -126,7 +126,8 @@ INPUTS = (
     table(
         "qualities",
         "how far a vector can be trusted: auc and d_prime on a split's pairs; split_half, bootstrap, sample_size "
-        "(of n pairs) and influence (of leaving out pair_id) as cosines of directions from other choices of pairs",
+        "(of n pairs) and influence (of leaving out pair_id) as cosines of directions from other choices of pairs; "
+        "logit_lens on a split's n items",
         ("quality_id",),
         quality_id=text,
         vector_id=text,

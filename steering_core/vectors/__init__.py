@@ -3,6 +3,6 @@
 `contrast` reads a concept's rows, `methods` is one small function a method, `controls` what stands beside it, `derive`
 puts them together. `trained_methods` ask the model by way of `training`; `descent` trains, and `train` stores.
 `stability` measures, `quality` stores what was measured; `discovery` needs no labels. `vector` is what comes out,
-`library` finds it by name, `resolve` finds those of an expression, `algebra` combines vectors, and `meaning` says a
-vector in words and prompts.
+`library` finds it by name, `resolve` finds those of an expression, `algebra` combines vectors, `meaning` says a vector
+in words and prompts, and `lens` scores what it says of a concept's answers.
 """

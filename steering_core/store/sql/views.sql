@@ -106,6 +106,7 @@ SELECT
     max(ci_high) FILTER (metric = 'auc' AND split = 'test') AS auc_test_high,
     max(value) FILTER (metric = 'd_prime' AND split = 'validation') AS d_prime_validation,
     max(value) FILTER (metric = 'd_prime' AND split = 'test') AS d_prime_test,
+    max(value) FILTER (metric = 'logit_lens' AND split = 'validation') AS logit_lens,
     max(value) FILTER (metric = 'split_half') AS split_half,
     max(ci_low) FILTER (metric = 'split_half') AS split_half_low,
     max(ci_high) FILTER (metric = 'split_half') AS split_half_high,
@@ -185,6 +186,25 @@ SELECT
     (definition ->> 'auc')::DOUBLE AS auc, definition ->> 'endpoint' AS endpoint, definition ->> 'prompt' AS prompt,
     definition, scorer_id
 FROM raw.scorers;
+
+-- Whether a judge may be trusted with a concept's texts: of the planted texts of each kind, how many it rated as they
+-- deserve (agreed). passed: at least the share that is needed. A judge is trusted where every row passed.
+CREATE OR REPLACE VIEW judge_checks AS
+WITH counted AS (
+    SELECT
+        scorer_id, concept_id, kind, metric, expected, needed, count(*) FILTER (value = expected)::INTEGER AS agreed,
+        count(value)::INTEGER AS rated, count(*)::INTEGER AS n
+    FROM raw.planted
+    GROUP BY ALL
+)
+SELECT
+    s.model AS scored_by, s.version AS scorer_version, c.name AS concept, p.kind, p.metric, p.expected, p.agreed, p.n,
+    p.needed, p.agreed >= p.needed * p.n AS passed, p.rated, s.definition ->> 'endpoint' AS endpoint, p.scorer_id,
+    p.concept_id
+FROM counted p
+JOIN raw.scorers s USING (scorer_id)
+LEFT JOIN raw.concepts c USING (concept_id)
+ORDER BY scored_by, concept, kind, p.metric;
 
 CREATE OR REPLACE VIEW scores AS
 SELECT
