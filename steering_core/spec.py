@@ -265,6 +265,9 @@ class ScoresSpec(Strict):
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
     after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
+
+    `capabilities` are sets, shipped or files, on which the chosen candidate's accuracy is held against the unsteered
+    model's. A drop that is surely beyond `max_drop`, as a share of the items, is said with the verdict.
     """
 
     metrics: Names = DEFAULT_METRICS
@@ -275,6 +278,8 @@ class ScoresSpec(Strict):
     bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
     max_kl: Annotated[float, Within(LEAST_STRENGTH, MAX_KL)] = 1.0
+    capabilities: OneOf[Literal["none", "all"], Names] = "none"
+    max_drop: Annotated[float, Within(0, 1)] = 0.05
     seed: Seed = 0
     side_effects: OneOf[Literal["auto", "shipped", "none"], Names] = "auto"
     judge: JudgeSpec | None = None
@@ -337,6 +342,8 @@ class Spec(Strict):
             del said["vectors"]["train_layers"]
         if said["scores"]["side_effects"] == "auto":
             del said["scores"]["side_effects"]
+        if self.scores.capabilities == "none":  # nor these two, of which the second says nothing without the first
+            del said["scores"]["capabilities"], said["scores"]["max_drop"]
         return content_key("spec", said)
 
     @model_validator(mode="after")

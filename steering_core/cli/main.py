@@ -29,6 +29,7 @@ VERBS = {
     "calibrate": "The largest alpha within the damage bounds, measured, beside the rules of thumb.",
     "sweep-layers": "Which layer steers best at equal damage, compared with chance.",
     "stability": "Whether other seeds, and halves of the pairs, recommend the same.",
+    "capabilities": "What steering does to arithmetic, facts, refusals and the like; without a model, the sets.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "extract": "Store activations of a concept or of your own prompts, at any site and position.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",

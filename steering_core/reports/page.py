@@ -37,12 +37,13 @@ def _part(store: Store, latest: Row) -> Row:
         ("Base and steered text", store.rows(named_query("side_by_side"), [row["recommendation_id"]])),
         ("What the texts say", store.rows(named_query("text_scores_of_concept"), ids)),
         ("Who says so", store.rows(named_query("scorers_of_concept"), ids)),
+        ("Capabilities", store.rows(named_query("capabilities_of_recommendation"), [row["recommendation_id"]])),
         ("Leaderboard", store.rows(named_query("leaderboard_of_concept"), ids)),
     ]
     return {
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
-        "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
+        "summary": verdict_in_words(row).plain.removeprefix(row["verdict"]).removeprefix(": ").removeprefix(", "),
         "command": command(row),
         "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
