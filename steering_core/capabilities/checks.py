@@ -149,7 +149,7 @@ def _language(text: str, language: str) -> bool:
 
 # -- length ----------------------------------------------------------------------------------------------------------
 
-_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|etc|e\.g|i\.e|No)\.", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|etc|e\.g|i\.e|No(?=\.\s?\d))\.", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?。！？]+[\"'”’)\]]*(?=\s|$)|\n{2,}")
 
 
