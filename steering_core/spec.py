@@ -31,6 +31,7 @@ from steering_core.foundation.bounds import (
     Temperature,
     Within,
     possible_dose,
+    strong_enough,
 )
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import (
@@ -55,13 +56,6 @@ Listed = TypeVar("Listed")
 Number = TypeVar("Number")
 Word = TypeVar("Word")
 MAX_WORDING = 20_000  # letters of a judge's prompt
-
-
-def strong_enough(strength: float) -> float:
-    """The strength, unless it is too small to be felt; then ValueError."""
-    if 0 < abs(strength) < LEAST_STRENGTH:
-        raise ValueError(f"a strength so small changes nothing: give at least {LEAST_STRENGTH:g}")
-    return strength
 
 
 def branch(value: object) -> str:
@@ -265,7 +259,6 @@ class ScoresSpec(Strict):
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
     after neutral prompts no further than `max_kl` nats. A language model judges texts where `judge` names one.
-
     `capabilities` are sets, shipped or files, on which the chosen candidate's accuracy is held against the unsteered
     model's. A drop that is surely beyond `max_drop`, as a share of the items, is said with the verdict.
     """

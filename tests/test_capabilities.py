@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from steering_core.candidates.cell import Cell
-from steering_core.capabilities import CapabilitySet, Demand, Question, Task
+from steering_core.capabilities import CapabilitySet, Demand, Question, Task, load_set
 from steering_core.cli.main import app
 from steering_core.evaluation.costs import costs_of, verdict_with_costs
 from steering_core.foundation.counting import Work
@@ -255,6 +256,22 @@ def test_the_verb_measures_a_named_vector(model: Model, toy_folder: Path, store:
     assert found == [{"concept": "capitals", "recommendation_id": None, "change": -1.0}]
     for more, error in (([], InterventionError), (["--vector", "quiet"], VectorNotFound)):
         assert isinstance(CliRunner().invoke(app, [*said, *more]).exception, error)
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "capabilities.md").read_text()
+
+
+@pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+def test_the_pages_sql_answers(ran: tuple[Spec, Store, dict[str, Any]], query: str) -> None:
+    assert ran[1].query(query).num_rows > 0
+
+
+def test_the_page_counts_the_sets_as_they_are_and_its_own_set_is_one() -> None:
+    told = {name: int(n) for name, n in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)}
+    assert told == {name: load_set(name).n for name in told}
+    assert len(told) == 7
+    (own,) = (block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "questions" in block)
+    assert CapabilitySet.model_validate(yaml.safe_load(own)).n == 2
 
 
 def test_the_verb_lists_the_sets_that_there_are() -> None:
