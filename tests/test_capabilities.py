@@ -182,7 +182,7 @@ def ran(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Spe
         models=(str(toy_folder),),
         concepts=(str(concept),),
         generations={"layers": (1,), "doses": (0.05, 0.1), "prompts": 4, "max_tokens": 8},
-        scores={"bootstrap": 500, "max_perplexity_ratio": 3.0, "capabilities": [str(p) for p in named.values()]},
+        scores={"max_perplexity_ratio": 3.0, "side_effects": "none", "capabilities": [str(p) for p in named.values()]},
     )
     store = Store(folder / "store")
     return spec, store, run(spec, store)

@@ -33,7 +33,7 @@ def plan(
 
     `training_passes` counts passes over a concept's training pairs, forwards and back, that its trained methods take at
     most, with their controls; `side_effect_tokens` those that are read to measure side effects, and `capability_tokens`
-    those of the capability sets' prompts and answers at most. What the store has already is not left out of these three.
+    at most those of the capability sets' prompts and answers. What the store has already is not left out of the three.
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
