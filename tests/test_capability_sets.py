@@ -5,11 +5,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from steering_core.candidates.cell import Cell
 from steering_core.capabilities import CapabilitySet, available_sets, load_set
 from steering_core.capabilities.checks import CHECKS
 from steering_core.capabilities.refusals import refuses
+from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import CapabilityError
 from steering_core.foundation.validation import checked
+from steering_core.models import Model
+from steering_core.scores.capabilities import choice_log_probabilities
 
 SHIPPED = ("arithmetic", "facts", "grammar", "harmful-requests", "instructions", "over-refusal", "reading")
 ASKED = tuple(name for name in SHIPPED if name != "instructions")
@@ -126,3 +130,14 @@ def test_instructions_are_of_many_kinds() -> None:
 def test_a_faulty_set_is_refused_with_its_fault(given: dict[str, object], why: str) -> None:
     with pytest.raises(CapabilityError, match=why):
         checked(CapabilitySet, {"name": "x", **given}, "x", CapabilityError)
+
+
+@pytest.mark.real
+def test_the_embedded_model_completes_sentences_and_knows_facts(real: Model) -> None:
+    """Far above chance, in the form in which the sets ask: a set at chance would have nothing to lose."""
+    untouched = [Cell(real.identity.model_id, None)]
+    for name, at_least in (("grammar", 9), ("facts", 5)):
+        one = load_set(name)
+        asked = one.questions[:12]
+        found = [choice_log_probabilities(real, q, one.chat, untouched, Work())[0] for q in asked]
+        assert sum(values[0] > values[1:].max() for values in found) >= at_least, name

@@ -208,9 +208,10 @@ def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choic
 
 def measure_capabilities(run: Run, model: Model, concept: Concept, choice: Choice) -> list[dict[str, Any]]:
     """What the chosen candidate does to each capability set that the spec asks for, as rows of `capabilities`."""
-    if not (sets := capability_sets(run.spec)):
+    sets, chosen = capability_sets(run.spec), choice.trial.chosen
+    if not sets or chosen.steering is None:
         return []
-    found = measure_sets(model, run.store, [choice.trial.chosen], sets, run.progress("measure capabilities"))
+    found = measure_sets(model, run.store, [chosen], sets, run.progress("measure capabilities"))
     run.count("scores", found.did)
     return found.rows
 
