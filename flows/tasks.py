@@ -6,7 +6,7 @@ state carries a message about what it computed and reused.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
@@ -20,6 +20,7 @@ from flows.service.patience import patiently
 from steering_core.concepts import Concept
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
+from steering_core.evaluation.costs import verdict_with_costs
 from steering_core.evaluation.side_effects import Matrix
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
@@ -117,11 +118,18 @@ def load_model(run: Run, name: str) -> Model:
 
 
 def recommend_vector(
-    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None, beside: Matrix
+    run: Run,
+    model: Model,
+    concept: Concept,
+    choice: Choice,
+    scores: Scores,
+    chance: Chance | None,
+    beside: Matrix,
+    capabilities: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """The recommendation's row, said in the flow run's log."""
-    row = stages.recommend_vector(run, model, concept, choice, scores, chance, beside)
-    get_run_logger().info("%s: %s", row["verdict"], row["reason"])
+    row = stages.recommend_vector(run, model, concept, choice, scores, chance, beside, capabilities)
+    get_run_logger().info("%s: %s", verdict_with_costs(row), row["reason"])
     return row
 
 
@@ -136,5 +144,8 @@ TASKS = Stages(
     score_trial=as_task("score {concept.name} on test with {model.name}", stages.score_trial),
     search_chance=as_task("search among permuted labels of {concept.name} on {model.name}", stages.search_chance),
     measure_side_effects=as_task("measure side effects of {concept.name} on {model.name}", stages.measure_side_effects),
+    measure_capabilities=as_task(
+        "measure capabilities under {concept.name} on {model.name}", stages.measure_capabilities
+    ),
     recommend_vector=as_task("recommend for {concept.name} on {model.name}", recommend_vector),
 )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -108,7 +108,7 @@ def example(model: Model, text: str, *, chat: bool) -> Prompt:
 
 def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
     """One side of a pair, as `model` reads it."""
-    text, chat = getattr(pair, side), _chats(model, concept)
+    text, chat = getattr(pair, side), chats(model, concept.chat)
     if pair.prompt is None:
         return example(model, text, chat=chat)
     return prompt(model, pair.prompt, chat=chat, answer=text)
@@ -116,27 +116,32 @@ def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Promp
 
 def item_prompts(model: Model, concept: Concept, item: Item, system: str | None = None) -> tuple[Prompt, Prompt]:
     """The matching and the not matching sequence of an item, as `model` reads them, scored from one common start."""
-    chat = _chats(model, concept)
-    matching = prompt(model, item.prompt, chat=chat, answer=item.matching, system=system)
-    other = prompt(model, item.prompt, chat=chat, answer=item.not_matching, system=system)
-    start = min(matching.response_start, other.response_start)
-    return (
-        Prompt(matching.tokens, matching.text, start, matching.tokenizer_id),
-        Prompt(other.tokens, other.text, start, other.tokenizer_id),
-    )
+    answers = (item.matching, item.not_matching)
+    matching, other = answer_prompts(model, item.prompt, answers, chat=concept.chat, system=system)
+    return matching, other
+
+
+def answer_prompts(
+    model: Model, text: str, answers: Sequence[str], *, chat: bool, system: str | None = None
+) -> list[Prompt]:
+    """`text` with each of `answers`, as `model` reads them, scored from one common start."""
+    chat = chats(model, chat)
+    read = [prompt(model, text, chat=chat, answer=answer, system=system) for answer in answers]
+    start = min(one.response_start for one in read)
+    return [replace(one, response_start=start) for one in read]
 
 
 def open_prompt(model: Model, concept: Concept, text: str, system: str | None = None) -> Prompt:
     """An open prompt of a concept, ready for an answer."""
-    return prompt(model, text, chat=_chats(model, concept), system=system)
+    return prompt(model, text, chat=chats(model, concept.chat), system=system)
 
 
-def _chats(model: Model, concept: Concept) -> bool:
-    """Whether a concept's texts go through the model's chat template; a base model, which has none, reads raw text."""
-    if concept.chat and not model.chat_template.exists:
+def chats(model: Model, chat: bool) -> bool:
+    """Whether texts that want it go through the model's chat template; a base model, which has none, reads raw text."""
+    if chat and not model.chat_template.exists:
         _tell_raw(model.name)
         return False
-    return concept.chat
+    return chat
 
 
 @cache

@@ -31,6 +31,7 @@ from steering_core.foundation.bounds import (
     Temperature,
     Within,
     possible_dose,
+    strong_enough,
 )
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import (
@@ -54,13 +55,6 @@ from steering_core.vectors.methods import method_name
 Listed = TypeVar("Listed")
 Number = TypeVar("Number")
 Word = TypeVar("Word")
-
-
-def strong_enough(strength: float) -> float:
-    """The strength, unless it is too small to be felt; then ValueError."""
-    if 0 < abs(strength) < LEAST_STRENGTH:
-        raise ValueError(f"a strength so small changes nothing: give at least {LEAST_STRENGTH:g}")
-    return strength
 
 
 def branch(value: object) -> str:
@@ -218,7 +212,9 @@ class ScoresSpec(Strict):
 
     A candidate within bounds raises perplexity no further than `max_perplexity_ratio` times, and moves the next token
     after neutral prompts no further than `max_kl` nats. `generated_kl` is over a text's first `kl_tokens` tokens. A
-    language model judges texts where `judge` names one.
+    language model judges texts where `judge` names one. `capabilities` are sets, shipped or files, on which the chosen
+    candidate's accuracy is held against the unsteered model's. A drop that is surely beyond `max_drop`, as a share of
+    the items, is said with the verdict.
     """
 
     metrics: Names = DEFAULT_METRICS
@@ -230,6 +226,8 @@ class ScoresSpec(Strict):
     bootstrap: Annotated[int, Within(100, MAX_BOOTSTRAP)] = 2000
     max_perplexity_ratio: Annotated[float, Within(1.001, 1_000)] = 1.5
     max_kl: Annotated[float, Within(LEAST_STRENGTH, MAX_KL)] = 1.0
+    capabilities: OneOf[Literal["none", "all"], Names] = "none"
+    max_drop: Annotated[float, Within(0, 1)] = 0.05
     seed: Seed = 0
     side_effects: OneOf[Literal["auto", "shipped", "none"], Names] = "auto"
     judge: JudgeSpec | None = None
@@ -302,6 +300,8 @@ class Spec(Strict):
             del said["vectors"]["train_layers"]
         if said["scores"]["side_effects"] == "auto":
             del said["scores"]["side_effects"]
+        if self.scores.capabilities == "none":  # nor these two, of which the second says nothing without the first
+            del said["scores"]["capabilities"], said["scores"]["max_drop"]
         return content_key("spec", said)
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from tests.test_deployment import spec_file
 
 NAMES = ("a folder", "Jörg's zweite Übung")
 COPIED = ("Makefile", "pyproject.toml", "constraints.txt", "prefect.yaml")
-LINKED = ("flows", "steering_core", "data/specs", "data/concepts", "data/neutral.yaml")
+LINKED = ("flows", "steering_core", "data/specs", "data/concepts", "data/capabilities", "data/neutral.yaml")
 
 
 def make(clone: Path, *words: str) -> str:

@@ -4,8 +4,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from steering_core.statistics.intervals import above_zero_p, holm, lower_end, mean_interval, prediction_p, rank_p
+from steering_core.statistics.intervals import (
+    above_zero_p,
+    holm,
+    lower_end,
+    mean_interval,
+    paired_change,
+    paired_change_p,
+    prediction_p,
+    rank_p,
+)
 
 
 def test_a_mean_has_students_interval() -> None:
@@ -56,3 +66,32 @@ def test_holm_multiplies_the_least_most_and_keeps_the_order() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_change_of_paired_proportions_has_bonett_and_prices_interval() -> None:
+    # Their formula by hand: 12 lost and 3 gained of 100, so (13 and 4) / 102.
+    assert paired_change(12, 3, 100) == pytest.approx((-0.09, -0.16559, -0.01088), abs=1e-4)
+    assert paired_change(0, 0, 100) == pytest.approx((0.0, -0.02717, 0.02717), abs=1e-4)
+    assert paired_change(5, 0, 5)[1] == -1.0
+    assert all(math.isnan(value) for value in paired_change(0, 0, 0))
+
+
+@pytest.mark.parametrize(("down", "up"), [(0.0, 0.0), (0.02, 0.02), (0.1, 0.02), (0.15, 0.15), (0.4, 0.1)])
+def test_the_interval_of_a_change_holds_it_in_95_of_100_draws(down: float, up: float) -> None:
+    """Coverage at 100 items, summed over every outcome, so that no draw's luck is in it."""
+    n, held = 100, 0.0
+    for lost in range(n + 1):
+        for gained in range(n + 1 - lost):
+            chance = stats.multinomial.pmf([lost, gained, n - lost - gained], n, [down, up, 1 - down - up])
+            if chance > 1e-9:
+                _, low, high = paired_change(lost, gained, n)
+                held += chance * (low <= up - down <= high)
+    assert 0.94 <= held <= 1
+
+
+def test_a_changes_p_value_is_mcnemars_with_mid_p() -> None:
+    assert paired_change_p(0, 0) == 1.0
+    assert paired_change_p(4, 4) == 1.0
+    assert paired_change_p(5, 0) == pytest.approx(2 * 0.5 * 0.5**5)
+    # 8 against 1: twice (P(0) + P(1) / 2) of nine fair coins
+    assert paired_change_p(8, 1) == paired_change_p(1, 8) == pytest.approx(2 * (1 + 9 / 2) / 2**9)

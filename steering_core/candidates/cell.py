@@ -32,11 +32,12 @@ class Cell:
     """One intervention of a grid: an expression over `vectors`, or a system prompt, or nothing at all.
 
     `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `way` says which way it
-    shall move the items, 1 or -1. A chance control stands `beside` the candidate of that intervention_id.
+    shall move the items, 1 or -1. It is of no concept where its vectors are of none, or of several. A chance control
+    stands `beside` the candidate of that intervention_id.
     """
 
     model_id: str
-    concept_id: str
+    concept_id: str | None
     steering: Expression | None = None
     vectors: tuple[Vector, ...] = ()
     control: str | None = None
@@ -46,14 +47,14 @@ class Cell:
 
     @classmethod
     def adding(
-        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
+        cls, model_id: str, concept_id: str | None, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
     ) -> "Cell":
         """Alpha times each vector, added at its own layer."""
         return cls.as_strong(model_id, concept_id, phase, vectors, [Amount(alpha) for alpha in alphas])
 
     @classmethod
     def as_strong(
-        cls, model_id: str, concept_id: str, phase: Phase, vectors: Sequence[Vector], amounts: Sequence[Amount]
+        cls, model_id: str, concept_id: str | None, phase: Phase, vectors: Sequence[Vector], amounts: Sequence[Amount]
     ) -> "Cell":
         """Each vector at its own strength, added at its own layer.
 

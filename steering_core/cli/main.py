@@ -30,6 +30,7 @@ VERBS = {
     "sweep-layers": "Which layer steers best at equal damage, compared with chance.",
     "judge": "Whether a language model may be trusted to rate texts, by texts of known quality.",
     "stability": "Whether other seeds, and halves of the pairs, recommend the same.",
+    "capabilities": "What steering does to arithmetic, facts, refusals and the like; without a model, the sets.",
     "report": "The evidence as one HTML file: verdicts, pictures, leaderboards, texts.",
     "extract": "Store activations of a concept or of your own prompts, at any site and position.",
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",

@@ -13,9 +13,10 @@ from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts import SIDES
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
-from steering_core.pipeline.wanted import extracted_layers, side_effect_tokens, training_passes
+from steering_core.pipeline.wanted import capability_sets, extracted_layers, side_effect_tokens, training_passes
 from steering_core.prompts import Prompt, pair_prompt
 from steering_core.reports.printing import Format, print_rows
+from steering_core.scores.capabilities import tokens_of
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -31,26 +32,30 @@ def plan(
     """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small.
 
     `training_passes` counts passes over a concept's training pairs, forwards and back, that its trained methods take at
-    most, with their controls; `side_effect_tokens` those that are read to measure side effects. What the store has
-    already is not left out of these two.
+    most, with their controls; `side_effect_tokens` those that are read to measure side effects, and `capability_tokens`
+    at most those of the capability sets' prompts and answers. What the store has already is not left out of the three.
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     found = [_forecast(wanted, name, opened) for name in wanted.models]
     training = training_passes(wanted)
-    rows = [{**dataclasses.asdict(one), "training_passes": training, "side_effect_tokens": n} for one, n in found]
+    rows = [{**dataclasses.asdict(one), "training_passes": training, **tokens} for one, tokens in found]
     print_rows(rows, list(rows[0]), form)
     opened.check_room(sum(one.bytes for one, _ in found))
 
 
-def _forecast(spec: Spec, name: str, store: Store) -> tuple[Forecast, int]:
-    """What extraction costs, and how many tokens side effects take."""
+def _forecast(spec: Spec, name: str, store: Store) -> tuple[Forecast, dict[str, int]]:
+    """What extraction costs, and how many tokens side effects and capabilities take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
         prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
         layers = extracted_layers(spec, model)
         found = forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
         peak = max(found.peak_memory, _peak_of_sampling(spec, model, prompts))
-        return dataclasses.replace(found, peak_memory=peak), side_effect_tokens(spec, model, concepts)
+        tokens = {
+            "side_effect_tokens": side_effect_tokens(spec, model, concepts),
+            "capability_tokens": tokens_of(model, capability_sets(spec), len(concepts)),
+        }
+        return dataclasses.replace(found, peak_memory=peak), tokens
 
 
 def _peak_of_sampling(spec: Spec, model: Model, prompts: Sequence[Prompt]) -> int:

@@ -1,7 +1,7 @@
 """Recommendations: the candidate chosen on validation, reported on test beside what chance does, with a verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, Cell
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
+from steering_core.evaluation.costs import costs_of
 from steering_core.evaluation.damage import Uncertain, expected_ratio
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.side_effects import Matrix
@@ -35,7 +36,8 @@ Row = Mapping[str, Any]
 class Evidence:
     """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms.
 
-    `beside` are its side effects, which change no verdict.
+    `beside` are its side effects and `capabilities` rows of what it does to capability sets, where they were measured;
+    neither changes the verdict. A drop of a set that is surely beyond `max_drop` is a cost.
     """
 
     choice: Choice
@@ -44,6 +46,8 @@ class Evidence:
     forms: Forms
     bounds: Bounds
     beside: Matrix = field(default_factory=Matrix)
+    capabilities: Sequence[Row] = ()
+    max_drop: float = 1.0
 
     @property
     def chosen(self) -> Cell:
@@ -121,6 +125,7 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
     rivals, shown, way = evidence.rivals, evidence.shown(), chosen.way
     plain, odd, over = (evidence.of(chosen, metric) for metric in ("effect", ODD, "over_controls"))
     made_of = [row["score_id"] for metrics in evidence.scores.values() for row in metrics.values()]
+    made_of += [row["capability_id"] for row in evidence.capabilities]
     row = {
         "recommendation_id": content_key("recommendation", RECOMMENDATIONS_VERSION, sorted(made_of), spec_key),
         **chosen.columns(),
@@ -146,6 +151,7 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
         "shown_before": shown[1] if shown else None,
         "shown_after": shown[2] if shown else None,
         "ties": [cell.expression for cell in choice.ties],
+        "costs": costs_of(evidence.capabilities, evidence.max_drop),
         "n": plain["n"] if plain else 0,
         "n_missing": evidence.missing,
         "spec_key": spec_key,

@@ -71,6 +71,13 @@ def possible_dose(value: Any) -> Any:
     return value
 
 
+def strong_enough(strength: float) -> float:
+    """The strength, unless it is too small to be felt; then ValueError."""
+    if 0 < abs(strength) < LEAST_STRENGTH:
+        raise ValueError(f"a strength so small changes nothing: give at least {LEAST_STRENGTH:g}")
+    return strength
+
+
 def no_boolean(value: Any) -> Any:
     """The value, unless it is true or false, which Python counts as 1 and 0; then ValueError."""
     if isinstance(value, bool):

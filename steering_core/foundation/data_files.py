@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def data_files(kind: str) -> dict[str, Path]:
-    """Every YAML file of a kind (`concepts`, `specs`) by name; a nearer folder's wins.
+    """Every YAML file of a kind (`concepts`, `capabilities`, `specs`) by name; a nearer folder's wins.
 
     Looked for in `STEERFLOW_DATA`, in the working directory's `data`, and in what comes with steerflow.
     """

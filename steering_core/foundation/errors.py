@@ -5,6 +5,7 @@
     ├── SamplingError        texts that cannot be drawn in that way
     │   └── GrammarError     a form of answers (JSON, a schema) that a model's texts cannot be held to
     ├── ConceptError         a concept file that cannot be read or used
+    ├── CapabilityError      a set of questions or tasks that cannot be read or used
     ├── ModelError
     │   ├── ModelNotFound    no such embedded model, folder or hub repository
     │   │   ├── ModelGated      a hub repository that asks for terms to be accepted, or for another token
@@ -64,6 +65,10 @@ class GrammarError(SamplingError):
 
 class ConceptError(SteerflowError):
     """A concept file that cannot be read or used."""
+
+
+class CapabilityError(SteerflowError):
+    """A set of questions or tasks on a capability that cannot be read or used."""
 
 
 class ModelError(SteerflowError):

@@ -11,7 +11,7 @@ from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
 from steering_core.models import Model
 from steering_core.pipeline.stages import PLAIN, Stages
-from steering_core.pipeline.wanted import side_concepts
+from steering_core.pipeline.wanted import capability_sets, side_concepts
 from steering_core.runs import Run
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 def each_cell(run: Run, do: Callable[[Run, Model, Concept], None], stages: Stages = PLAIN) -> None:
     """Do something for every (model, concept) cell of a run whose activations are stored, one model open at a time.
 
-    An error of one cell is that cell's outcome; `run.raise_failures` raises it when the others are done.
+    An error of one cell is that cell's outcome; `run.raise_failures` raises it when the others are done. Raises
+    CapabilityError for a capability set that cannot be read, before anything is computed.
     """
+    capability_sets(run.spec)
     concepts = _read_concepts(run)
     for name in run.spec.models if concepts else ():
         with run.guard(name, [concept.name for concept in concepts]):

@@ -49,4 +49,5 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     scores = stages.score_trial(*cell, choice, texts)
     chance = stages.search_chance(*cell, choice, vectors, scores)
     beside = stages.measure_side_effects(*cell, choice)
-    return stages.recommend_vector(*cell, choice, scores, chance, beside)
+    capabilities = stages.measure_capabilities(*cell, choice)
+    return stages.recommend_vector(*cell, choice, scores, chance, beside, capabilities)

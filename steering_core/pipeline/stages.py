@@ -25,6 +25,7 @@ from steering_core.pipeline.rows import store_items, store_pairs
 from steering_core.pipeline.wanted import (
     answered,
     bounds,
+    capability_sets,
     extracted_layers,
     grid_layers,
     held_out,
@@ -33,6 +34,7 @@ from steering_core.pipeline.wanted import (
     trained_layers,
 )
 from steering_core.runs import Run
+from steering_core.scores.capabilities import measure_sets
 from steering_core.scores.measure import measure_answers, measure_items, measure_neutral, measure_texts
 from steering_core.scores.metrics import Bench
 from steering_core.scores.projections import project_texts
@@ -208,11 +210,29 @@ def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choic
     return matrix
 
 
+def measure_capabilities(run: Run, model: Model, concept: Concept, choice: Choice) -> list[dict[str, Any]]:
+    """What the chosen candidate does to each capability set that the spec asks for, as rows of `capabilities`."""
+    sets, chosen = capability_sets(run.spec), choice.trial.chosen
+    if not sets or chosen.steering is None:
+        return []
+    found = measure_sets(model, run.store, [chosen], sets, run.progress("measure capabilities"))
+    run.count("scores", found.did)
+    return found.rows
+
+
 def recommend_vector(
-    run: Run, model: Model, concept: Concept, choice: Choice, scores: Scores, chance: Chance | None, beside: Matrix
+    run: Run,
+    model: Model,
+    concept: Concept,
+    choice: Choice,
+    scores: Scores,
+    chance: Chance | None,
+    beside: Matrix,
+    capabilities: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The recommendation's row, from the scores on test, with its side effects."""
-    evidence = Evidence(choice, scores, chance, _forms(run, model, concept, choice), bounds(run.spec), beside)
+    """The recommendation's row, from the scores on test, with its side effects and what it does to capabilities."""
+    spec, forms = run.spec, _forms(run, model, concept, choice)
+    evidence = Evidence(choice, scores, chance, forms, bounds(spec), beside, capabilities, spec.scores.max_drop)
     return recommend(run.store, evidence, run.spec.key)
 
 
@@ -243,7 +263,10 @@ class Stages:
     score_trial: Callable[[Run, Model, Concept, Choice, Sequence[str]], Scores]
     search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Scores], Chance | None]
     measure_side_effects: Callable[[Run, Model, Concept, Choice], Matrix]
-    recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None, Matrix], dict[str, Any]]
+    measure_capabilities: Callable[[Run, Model, Concept, Choice], list[dict[str, Any]]]
+    recommend_vector: Callable[
+        [Run, Model, Concept, Choice, Scores, Chance | None, Matrix, Sequence[dict[str, Any]]], dict[str, Any]
+    ]
 
 
 PLAIN = Stages(
@@ -257,5 +280,6 @@ PLAIN = Stages(
     score_trial=score_trial,
     search_chance=search_chance,
     measure_side_effects=measure_side_effects,
+    measure_capabilities=measure_capabilities,
     recommend_vector=recommend_vector,
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from steering_core.candidates.cell import Cell, Strengths, candidates, unsteered
+from steering_core.capabilities import CapabilitySet, available_sets, load_sets
 from steering_core.concepts import Concept, Item, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.evaluation.bounds import Bounds
@@ -131,3 +132,11 @@ def answered(split: Split, wanted: ScoresSpec) -> list[str]:
 def bounds(spec: Spec) -> Bounds:
     """The damage that a spec allows."""
     return Bounds(spec.scores.max_perplexity_ratio, spec.scores.max_kl)
+
+
+def capability_sets(spec: Spec) -> list[CapabilitySet]:
+    """The capability sets that a spec asks for; none by default. Raises CapabilityError."""
+    wanted = spec.scores.capabilities
+    if wanted == "none":
+        return []
+    return load_sets(sorted(available_sets()) if wanted == "all" else wanted)

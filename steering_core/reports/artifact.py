@@ -27,6 +27,7 @@ def markdown_report(store: Store, report: dict[str, Any]) -> str:
 def _recommendation(store: Store, row: Row) -> list[str]:
     texts = store.rows(named_query("side_by_side"), [row["recommendation_id"]])
     board = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
+    sets = store.rows(named_query("capabilities_of_recommendation"), [row["recommendation_id"]])
     return [
         f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}",
         f"**{markdown_text(verdict_in_words(row).plain)}**",
@@ -35,6 +36,7 @@ def _recommendation(store: Store, row: Row) -> list[str]:
         *_pictures(store, row),
         "### Base and steered text",
         markdown_table(texts),
+        *(["### Capabilities", markdown_table(sets)] if sets else []),
         "### On held-out test items, with controls",
         markdown_table([_candidate(line) for line in board if line["split"] == "test"]),
     ]

@@ -39,12 +39,13 @@ def _part(store: Store, latest: Row) -> Row:
         ("What the texts say", store.rows(named_query("text_scores_of_concept"), ids)),
         ("Who says so", store.rows(named_query("scorers_of_concept"), ids)),
         ("The judge on texts of known quality", store.rows(named_query("judge_checks_of_concept"), ids[1:])),
+        ("Capabilities", store.rows(named_query("capabilities_of_recommendation"), [row["recommendation_id"]])),
         ("Leaderboard", store.rows(named_query("leaderboard_of_concept"), ids)),
     ]
     return {
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
-        "summary": verdict_in_words(row).plain.removeprefix(f"{row['verdict']}: "),
+        "summary": verdict_in_words(row).plain.removeprefix(row["verdict"]).removeprefix(": ").removeprefix(", "),
         "command": command(row),
         "warnings": untrusted_judges(store, row["concept_id"]),
         "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from steering_core.evaluation.costs import verdict_with_costs
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import console, table
 from steering_core.store import Store, default_store
@@ -32,9 +33,11 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     board = [r for r in everything if r["split"] == "test" or r["perplexity_ratio"] is not None] or everything
     texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
     title = f"{recommendation['concept']} on {recommendation['model']}"
+    sets = store.rows(named_query("capabilities_of_recommendation"), [recommendation["recommendation_id"]])
     return Group(
         table(board, list(board[0]), f"Leaderboard: {title}"),
         _side_by_side(texts, recommendation["dose"]),
+        *([table(sets, list(sets[0]), f"Capabilities: {title}")] if sets else []),
         Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
         *map(Text, untrusted_judges(store, recommendation["concept_id"])),
         Text(command(recommendation)),
@@ -44,10 +47,10 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
 def verdict_in_words(row: dict[str, Any]) -> Text:
     """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
-        return Text(f"{row['verdict']}: {row['reason']}")
+        return Text(f"{verdict_with_costs(row)}: {row['reason']}")
     interval = f" [{row['effect_low']:.3f}, {row['effect_high']:.3f}]" if row["effect_low"] is not None else ""
     return Text.assemble(
-        (f"{row['verdict']}: ", "bold"),
+        (f"{verdict_with_costs(row)}: ", "bold"),
         f"{row['method']} at {_place_and_strength(row)} moves the propensity of {row['n']} held-out test items by "
         f"{row['effect']:+.3f} nats per token{interval}; {row['reason']}.{_costs(row)}",
     )

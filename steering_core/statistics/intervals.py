@@ -99,3 +99,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (m - rank) * p_values[i]))
         corrected[i] = least
     return corrected
+
+
+def paired_change(lost: int, gained: int, n: int) -> tuple[float, float, float]:
+    """Change of a proportion over the same `n` subjects, and its interval at 95 %: gained minus lost, over `n`.
+
+    `lost` subjects were right before and are wrong now, `gained` the other way round. The interval is Wald's with one
+    subject added to those lost and one to those gained, so that it has a width even where nothing changed (Bonett and
+    Price 2012; recommended by Fagerland, Lydersen and Laake 2014). nan for no subject.
+    """
+    if not n:
+        return float("nan"), float("nan"), float("nan")
+    down, up = (lost + 1) / (n + 2), (gained + 1) / (n + 2)
+    middle, spread = up - down, np.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    reach = float(stats.norm.ppf((1 + LEVEL) / 2) * spread)
+    return (gained - lost) / n, max(-1.0, middle - reach), min(1.0, middle + reach)
+
+
+def paired_change_p(lost: int, gained: int) -> float:
+    """Two-sided p-value that as many subjects are lost as gained: McNemar's with mid-p (Fagerland et al. 2013).
+
+    1 where no subject changed.
+    """
+    changed, fewer = lost + gained, min(lost, gained)
+    if lost == gained:
+        return 1.0
+    coin = stats.binom(changed, 0.5)
+    return float(min(1.0, 2 * coin.cdf(fewer) - coin.pmf(fewer)))

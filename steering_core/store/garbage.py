@@ -18,6 +18,7 @@ WITH cells AS (
     SELECT concept_id, vector_ids FROM raw.generations
     UNION ALL SELECT concept_id, vector_ids FROM raw.measurements
     UNION ALL SELECT concept_id, vector_ids FROM raw.scores
+    UNION ALL SELECT concept_id, vector_ids FROM raw.capabilities
     UNION ALL SELECT concept_id, vector_ids FROM raw.recommendations
 ),
 kept_vectors AS (

@@ -235,6 +235,29 @@ LEFT JOIN raw.concepts c ON c.concept_id = s.concept_id
 LEFT JOIN raw.concepts o ON o.concept_id = s.measured_concept_id
 ORDER BY model, concept, s.control NULLS FIRST, s.intervention_id, measured;
 
+-- What else a vector changes: accuracy on each capability set, steered minus unsteered on the same items, with its 95 %
+-- interval and McNemar's p-value of that set alone. One row per recommendation of the intervention; recommendation_id is
+-- null for a vector that was measured without a run. An answer that diverged is a wrong one.
+CREATE OR REPLACE VIEW capabilities AS
+SELECT
+    m.name AS model, c.name AS concept, x.method, x.layers, x.dose, x.set, x.n, x.chance, x.unsteered, x.steered, x.change,
+    x.ci_low, x.ci_high, x.p_value, x.lost, x.gained, r.verdict, x.intervention, x.intervention_id, x.vector_ids,
+    r.recommendation_id, x.set_id, x.model_id, x.concept_id, x.capability_id
+FROM raw.capabilities x
+JOIN raw.models m USING (model_id)
+LEFT JOIN raw.concepts c USING (concept_id)
+LEFT JOIN raw.recommendations r
+    ON r.model_id = x.model_id AND r.concept_id = x.concept_id AND r.intervention_id = x.intervention_id
+ORDER BY model, concept, x.set;
+
+-- What a model answered to each item of a capability set, with steering or without ("none").
+CREATE OR REPLACE VIEW capability_answers AS
+SELECT
+    m.name AS model, a.set, a.intervention, a.prompt, a.answer, a.right, a.correct, a.correct_per_byte,
+    a.log_probabilities, a.item_id, a.intervention_id, a.model_id, a.answer_id
+FROM raw.capability_answers a
+JOIN raw.models m USING (model_id);
+
 -- What `steer stability` found: what each variant (another seed, half of the pairs) of one spec recommends.
 CREATE OR REPLACE VIEW stability AS
 SELECT

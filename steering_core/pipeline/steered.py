@@ -1,0 +1,65 @@
+"""A steering expression over vectors of the store, as a cell that can be measured without a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isclose
+
+import numpy as np
+
+from steering_core.candidates.cell import Cell
+from steering_core.interventions.change import Intervention
+from steering_core.interventions.expression import Expression
+from steering_core.interventions.parsing import parse
+from steering_core.models import Model
+from steering_core.store import Store
+from steering_core.vectors.resolve import Find, by_key
+from steering_core.vectors.vector import Vector
+
+_ALIKE = 1e-4  # strengths that differ by no more than rounding
+
+
+def steered_cell(model: Model, store: Store, expression: Expression, find: Find) -> Cell:
+    """The expression as a cell, its vectors found by `find`.
+
+    Where a recommendation does the same, the cell is that recommendation's, so that what was measured of one is not
+    measured again of the other. Raises as `vectors.resolve.by_key` does.
+    """
+    keyed, vectors = by_key(expression, find, model.identity.n_layers)
+    cell = Cell(model.identity.model_id, _concept_of(vectors), keyed, vectors)
+    changes = cell.intervention.changes
+    away = bool(changes) and all(change.amount < 0 for change in changes)
+    return _as_recommended(store, replace(cell, way=-1 if away else 1))
+
+
+def _concept_of(vectors: Sequence[Vector]) -> str | None:
+    """The concept of all the vectors; None where they are of several, or of none."""
+    concepts = {vector.concept_id for vector in vectors}
+    return concepts.pop() if len(concepts) == 1 else None
+
+
+def _as_recommended(store: Store, cell: Cell) -> Cell:
+    """The cell in the words of a recommendation that does the same, where there is one."""
+    ids = [vector.vector_id for vector in cell.vectors]
+    rows = store.rows(
+        "SELECT DISTINCT intervention, concept_id, dose FROM raw.recommendations "
+        "WHERE model_id = ? AND list_sort(vector_ids) = ? ORDER BY intervention",
+        [cell.model_id, sorted(ids)],
+    )
+    for row in rows:
+        way = -1 if row["dose"] is not None and row["dose"] < 0 else 1
+        found = replace(cell, steering=parse(row["intervention"]), concept_id=row["concept_id"], way=way)
+        if _same(found.intervention, cell.intervention):
+            return found
+    return cell
+
+
+def _same(one: Intervention, other: Intervention) -> bool:
+    """Whether both do the same to the stream, strengths to their rounding; conditions are not compared."""
+    if len(one.changes) != len(other.changes):
+        return False
+    return all(
+        (a.layer, a.operation, a.where, a.condition, b.condition) == (b.layer, b.operation, b.where, None, None)
+        and isclose(a.amount, b.amount, rel_tol=_ALIKE)
+        and np.array_equal(a.direction, b.direction)
+        for a, b in zip(one.changes, other.changes, strict=True)
+    )
