@@ -337,8 +337,9 @@ def test_the_real_model_is_baked(real: Model, tmp_path: Path) -> None:
         far = json.loads(done.stdout)["difference"]
         assert far["largest"] < 1e-4 * far["top"] < 0.1 * far["effect"]
         places.append(str(out) if name == "added" else f"{real.folder}@{out}")
-    found = plain(tmp_path / "logits.npz", *places)
+    found = plain(tmp_path / "logits.npz", *places, str(real.folder))
+    rounding = np.abs(found[str(real.folder)] - runtime(real)).max()  # of the untouched model, in the two processes
     added = runtime(real, Intervention((Change(1, vectors["push"].direction, 4.0),)))
     removed = taken_out(real.folder, vectors["pull"].direction, blocks=30)
     for place, expected in zip(places, (added, removed), strict=True):
-        assert np.abs(found[place] - expected).max() < 1e-4 * np.abs(expected).max()
+        assert np.abs(found[place] - expected).max() < min(3 * rounding, 1e-4 * np.abs(expected).max())
