@@ -214,7 +214,8 @@ def test_the_gradient_is_the_difference_of_the_sides_means(toy_model: Model) -> 
     pairs = [(a, b) for a in positive for b in negative]
     expected = steer.derive_vector(toy_model, pairs, 1, "gradient")
     assert cosine(found.direction, expected.direction) > 0.999
-    assert found.lineage["unpaired"] == {"positive": positive, "negative": negative}
+    assert found.lineage["texts"] == {"positive": positive, "negative": negative}
+    assert found.lineage["unpaired"] == {"positive": 4, "negative": 2}
     with pytest.raises(VectorError, match="one_shot needs pairs"):
         steer.derive_vector(toy_model, steer.unpaired(positive, negative), 1, "one_shot")
     assert {name for name in TRAINED if name in UNPAIRED} == {"gradient", "natural_gradient", "preference"}

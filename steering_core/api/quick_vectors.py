@@ -104,7 +104,6 @@ def derive_vector(
     PromptError.
     """
     sides, paired = _sides(pairs), not isinstance(pairs, Unpaired)
-    kind = "pairs" if paired else "unpaired"
     model.checked_layers([layer])
     prompts = [[_read(model, text, question) for text in side] for side in sides]
     values, norms = activations_of(model, [*prompts[0], *prompts[1]], [layer], checked_position(position))  # (R, 1, D)
@@ -118,7 +117,6 @@ def derive_vector(
         direction, how = trained_direction(method_name(method), training), {"trained": training.notes}
     else:
         direction = derived_direction(method, positive, negative, paired=paired)
-    texts = list(map(list, zip(*sides, strict=True))) if paired else dict(zip(SIDES, sides, strict=True))
     return Vector(
         vector_id="",
         model_id=model.identity.model_id,
@@ -130,7 +128,7 @@ def derive_vector(
         architecture=model.identity.architecture,
         position=position,
         n_pairs=len(positive) if paired else 0,
-        lineage={"made": kind, kind: texts, "question": question, **how},
+        lineage={**_made(sides, paired), "question": question, **how},
     ).keyed()
 
 
@@ -143,6 +141,14 @@ def _sides(pairs: Pairs | Unpaired) -> tuple[list[str], list[str]]:
             "a vector is derived from pairs: give [(positive text, negative text), …], or unpaired(positive, negative)"
         )
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _made(sides: tuple[list[str], list[str]], paired: bool) -> dict[str, Any]:
+    """What a vector's lineage says of the texts that it comes from."""
+    if paired:
+        return {"made": "pairs", "pairs": list(map(list, zip(*sides, strict=True)))}
+    counts = dict(zip(SIDES, map(len, sides), strict=True))
+    return {"made": "texts", "texts": dict(zip(SIDES, sides, strict=True)), "unpaired": counts}
 
 
 def _answered(prompts: Sequence[Sequence[Prompt]], paired: bool) -> Answered:
