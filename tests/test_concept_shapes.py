@@ -1,6 +1,7 @@
 """Contrast data in other shapes than rows with two sides: lists, splits, labels, suffixes, instructions."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,9 @@ def test_labels_of_other_names_and_values_are_read_when_told_which(tmp_path: Pat
 def test_labelled_rows_without_a_partner_are_counted(tmp_path: Path) -> None:
     concept = concept_of(tmp_path, labelled(1, 0, 1, 1))
     assert texts(concept) == [("0?", "text 0", "text 1")]
-    assert "2 rows had no partner and were left out." in concept.card.made
+    assert "2 rows had no partner and were left out (--unpaired keeps all)." in concept.card.made
+    few = concept_of(tmp_path, labelled(1, 0, 1, 1, 0, 0))
+    assert Counter(text.side for text in few.texts) == {"positive": 3, "negative": 3}
 
 
 def lone(concept: Concept) -> list[tuple[str, str | None, str]]:

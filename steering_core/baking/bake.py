@@ -82,8 +82,8 @@ def bake(
         baked, seen = written(folder, opened, asked, runtime, measuring.seen if measuring else lambda model: None)
         baked = dataclasses.replace(baked, folder=Path(out), found=found)
         if measuring and seen:
-            both = (measuring.measured(opened, form) for form in (measuring.runtime, seen))
-            baked = dataclasses.replace(baked, **dict(zip(("runtime", "measured"), both, strict=True)))
+            as_run, as_baked = (measuring.measured(opened, form) for form in (measuring.runtime, seen))
+            baked = dataclasses.replace(baked, runtime=as_run, measured=as_baked)
         (folder / "README.md").write_text(card(baked), encoding="utf-8")
     return baked
 

@@ -49,8 +49,8 @@ def found_labels(contents: Contents) -> Labels | None:
 def labelled_rows(contents: Contents, labels: Labels, unpaired: bool = False) -> tuple[Contents, Columns]:
     """Rows with both sides, made of rows with one each, and their columns.
 
-    Rows on one prompt are paired, and what is over has no partner, which the notes say. Where no prompt has both sides,
-    or there is none, or `unpaired` says so, all rows are kept with their one side.
+    Rows on one prompt are paired, and what is over has no partner, which the notes say. Where there is no prompt, or
+    fewer than half of the rows have a partner, or `unpaired` says so, all rows are kept with their one side.
     """
     text = _text_column(contents, labels)
     sides: dict[Side, list[Row]] = {"positive": [], "negative": []}
@@ -64,15 +64,15 @@ def labelled_rows(contents: Contents, labels: Labels, unpaired: bool = False) ->
     prompt, around = found_prompt([name for name in contents.columns if name not in (text, labels.column)])
     columns = Columns("positive", "negative", prompt, around)
     pairs = _paired(sides, around or (prompt,)) if prompt and not unpaired else []
-    if not pairs:
+    if 4 * len(pairs) < len(contents.rows):
         lone = (_sided(row, side, text, labels) for side, rows in sides.items() for row in rows)
         return replace(contents, rows=tuple(lone), unpaired=True), columns
     rows = tuple(_both(one, other, text, labels) for one, other in pairs)
     over = len(contents.rows) - 2 * len(pairs)
     notes = [f"Rows were paired by their {labels.column!r}."]
-    notes += (
-        [f"{over} row{'s' * (over > 1)} had no partner and {'were' if over > 1 else 'was'} left out."] if over else []
-    )
+    if over:
+        were = "s had no partner and were" if over > 1 else " had no partner and was"
+        notes.append(f"{over} row{were} left out (--unpaired keeps all).")
     return Contents(contents.source, rows, notes=(*contents.notes, *notes)), columns
 
 
