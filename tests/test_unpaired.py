@@ -16,11 +16,16 @@ from steering_core.authoring.lint.finding import Finding
 from steering_core.authoring.writing import write_concept
 from steering_core.concepts import SIDES, Concept, load_concept
 from steering_core.engine.gradients import Answer
+from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import ConceptError, VectorError
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
+from steering_core.monitors.gates import fit_gates
 from steering_core.pipeline.stability import half_of
+from steering_core.pipeline.stages import registered
+from steering_core.scores.probe import probe_for
 from steering_core.statistics.separation import separation
+from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, Sides, joined
 from steering_core.vectors.controls import shuffled_direction
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED, derived_direction
@@ -266,6 +271,20 @@ def test_a_run_recommends_from_unpaired_texts(tmp_path: Path, toy_model: Model) 
     refused = spec.model_copy(update={"vectors": spec.vectors.model_copy(update={"methods": ("pca_uncentred",)})})
     with pytest.raises(Exception, match="pca_uncentred needs pairs, and lone has 30 positive and 20 negative texts"):
         steer.run(refused, tmp_path / "store")
+
+
+def test_probes_and_gates_read_either_side(toy_model: Model, store: Store) -> None:
+    capitals, small = ([f"{a}{b}" for a in letters for b in letters] for letters in ("ABCDEF", "abcde"))
+    given = {"name": "lone", "unpaired": {"positive": capitals, "negative": small}}
+    concept = checked(Concept, given, "test", ConceptError)
+    probe = probe_for(toy_model, store, concept, [1])
+    assert probe is not None
+    assert probe.trained.auc > 0.99
+    registered(store, toy_model)
+    vector = steer.contrast(toy_model, capitals, small, 1)
+    for gate in fit_gates(toy_model, store, vector, concept, Work()):
+        assert (gate.hit_rate, gate.false_alarm_rate) == (1.0, 0.0)
+        assert (gate.n_fitted, gate.n_held_out) == (5, 5)  # of the smaller side
 
 
 # -- lint ------------------------------------------------------------------------------------------------------------
