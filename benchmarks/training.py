@@ -84,11 +84,11 @@ def _pairs(model: Model, concept: Concept, split: Split) -> list[AnswerPair]:
 
 def seconds(here: Ground) -> None:
     """Print what reading, a pass over all pairs with gradients, and whole methods cost, beside the plain way."""
-    n = len(here.passes.train)
-    tokens = sum(len(a.tokens) for pair in here.passes.train for a in pair)
-    own = sum(a.length for pair in here.passes.train for a in pair)
+    rows = here.passes.rows
+    n = len(rows) // 2
+    tokens, own = sum(len(a.tokens) for a in rows), sum(a.length for a in rows)
     say(f"{here.model.name}, {n} pairs of {here.concept.name}, layer {here.layer}: {tokens} tokens, {own} of answers")
-    answers = [answer for pair in here.passes.train[:PLAIN_PAIRS] for answer in pair]
+    answers = rows[: 2 * PLAIN_PAIRS]
     plain = _timed("the plain way, a pair", lambda: [_plain(here.model, a, here.layer) for a in answers], PLAIN_PAIRS)
     say(f"  so all pairs once: {plain * n:.1f} core-s")
     _timed("reading all answers", lambda: here.passes.answers)

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.monitor import monitor
     from steering_core.api.options import Sampling
-    from steering_core.api.quick_vectors import activation_addition, contrast, derive_vector, position_deltas
+    from steering_core.api.quick_vectors import (
+        activation_addition,
+        contrast,
+        derive_vector,
+        position_deltas,
+        unpaired,
+    )
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError
@@ -42,7 +48,7 @@ _HOMES = {
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
     "models": ("Model", "open_model"),
-    "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas"),
+    "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas", "unpaired"),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),
@@ -83,6 +89,7 @@ __all__ = [
     "run",
     "save_vector",
     "stream",
+    "unpaired",
 ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from steering_core.concepts import Concept, Item, Pair, Side
+from steering_core.concepts import Concept, Item, Pair, Side, SidedText
 from steering_core.foundation.errors import PromptError, TemplateError
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
@@ -108,10 +108,19 @@ def example(model: Model, text: str, *, chat: bool) -> Prompt:
 
 def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
     """One side of a pair, as `model` reads it."""
-    text, chat = getattr(pair, side), chats(model, concept.chat)
-    if pair.prompt is None:
+    return _contrast_prompt(model, concept, pair.prompt, getattr(pair, side))
+
+
+def sided_prompt(model: Model, concept: Concept, text: SidedText) -> Prompt:
+    """A text of either side, paired or not, as `model` reads it."""
+    return _contrast_prompt(model, concept, text.prompt, text.text)
+
+
+def _contrast_prompt(model: Model, concept: Concept, question: str | None, text: str) -> Prompt:
+    chat = chats(model, concept.chat)
+    if question is None:
         return example(model, text, chat=chat)
-    return prompt(model, pair.prompt, chat=chat, answer=text)
+    return prompt(model, question, chat=chat, answer=text)
 
 
 def item_prompts(model: Model, concept: Concept, item: Item, system: str | None = None) -> tuple[Prompt, Prompt]:

@@ -55,7 +55,7 @@ def fill(
     store.append("models", [dataclasses.asdict(model)])
     store.append("concepts", [concept_row(concept)])
     store.append("prompts", [prompt_row(p) for side in SIDES for p in prompts[side]])
-    store.append("pairs", [pair_row(concept, i, s, p) for s in SIDES for i, p in enumerate(prompts[s])])
+    store.append("pairs", [pair_row(concept, text, prompts[text.side][text.ordinal]) for text in concept.texts])
     rows = [
         {
             "model_id": model.model_id,

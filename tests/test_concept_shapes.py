@@ -1,6 +1,7 @@
 """Contrast data in other shapes than rows with two sides: lists, splits, labels, suffixes, instructions."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,21 @@ def test_sides_of_other_names_are_read_when_told_which(tmp_path: Path) -> None:
     assert texts(concept_of(tmp_path, {"classes": ["adult", "child"], "data": [["a", "b"], ["c", "d"]]}, told)) == AB_CD
 
 
-def test_what_is_over_in_the_longer_list_is_counted(tmp_path: Path) -> None:
-    concept = concept_of(tmp_path, {"positive": ["a", "c", "e"], "negative": ["b", "d"]})
-    assert texts(concept) == AB_CD
-    assert "1 of 'positive' have no partner and were left out." in concept.card.made
+@pytest.mark.parametrize("told", [None, Columns("good", "bad")])
+def test_lists_of_different_lengths_are_unpaired(tmp_path: Path, told: Columns | None) -> None:
+    one, other = ("good", "bad") if told else ("positive", "negative")
+    concept = concept_of(tmp_path, {one: ["a", "c", "e"], other: ["b", "d"]}, told)
+    assert [text.text for text in concept.texts if text.side == "positive"] == ["a", "c", "e"]
+    assert [text.text for text in concept.texts if text.side == "negative"] == ["b", "d"]
+    splits = {"train": {one: ["a", "c"], other: ["b"]}, "test": {one: ["e"], other: ["d"]}}
+    kept = {text.text: text.split for text in concept_of(tmp_path, splits, told).texts}
+    assert (kept["d"], kept["e"]) == ("test", "test")
+    assert {kept[text] for text in "abc"} <= {"train", "validation"}
+
+
+def test_one_list_alone_is_no_contrast(tmp_path: Path) -> None:
+    with pytest.raises(ConceptError, match="has no text of the negative side"):
+        concept_of(tmp_path, {"train": {"positive": ["a", "c"], "negative": [""]}}, Columns("positive", "negative"))
 
 
 def test_classes_whose_data_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -144,18 +156,39 @@ def test_labels_of_other_names_and_values_are_read_when_told_which(tmp_path: Pat
 def test_labelled_rows_without_a_partner_are_counted(tmp_path: Path) -> None:
     concept = concept_of(tmp_path, labelled(1, 0, 1, 1))
     assert texts(concept) == [("0?", "text 0", "text 1")]
-    assert "2 rows had no partner and were left out." in concept.card.made
+    assert "2 rows had no partner and were left out (--unpaired keeps all)." in concept.card.made
+    few = concept_of(tmp_path, labelled(1, 0, 1, 1, 0, 0))
+    assert Counter(text.side for text in few.texts) == {"positive": 3, "negative": 3}
 
 
-def test_labelled_rows_without_a_prompt_or_on_different_ones_are_whole_texts(tmp_path: Path) -> None:
-    assert texts(concept_of(tmp_path, labelled(1, 1, 0, 0, prompt=False))) == [
-        (None, "text 0", "text 2"),
-        (None, "text 1", "text 3"),
+def lone(concept: Concept) -> list[tuple[str, str | None, str]]:
+    return [(text.side, text.prompt, text.text) for text in concept.texts]
+
+
+def test_labelled_rows_without_a_prompt_or_on_different_ones_are_unpaired(tmp_path: Path) -> None:
+    bare = concept_of(tmp_path, labelled(1, 0, 1, prompt=False))
+    assert lone(bare) == [("positive", None, "text 0"), ("positive", None, "text 2"), ("negative", None, "text 1")]
+    assert not bare.chat
+    answers = concept_of(tmp_path, labelled(1, 1, 0, 0, 0))
+    assert lone(answers) == [
+        ("positive", "0?", "text 0"),
+        ("positive", "0?", "text 1"),
+        ("negative", "1?", "text 2"),
+        ("negative", "1?", "text 3"),
+        ("negative", "2?", "text 4"),
     ]
-    assert texts(concept_of(tmp_path, labelled(1, 1, 0, 0))) == [
-        (None, "0?\n\ntext 0", "1?\n\ntext 2"),
-        (None, "0?\n\ntext 1", "1?\n\ntext 3"),
-    ]
+    assert answers.chat
+
+
+def test_rows_that_could_be_paired_are_unpaired_when_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(json.dumps(labelled(1, 0, 1)))
+    concept = read_concept(tmp_path / "file", unpaired=True)
+    assert lone(concept) == [("positive", "0?", "text 0"), ("positive", "1?", "text 2"), ("negative", "0?", "text 1")]
+    (tmp_path / "file").write_text("positive,negative\na,b\nc,\n")
+    with pytest.raises(ConceptError, match="'negative' is empty"):
+        read_concept(tmp_path / "file")
+    concept = read_concept(tmp_path / "file", unpaired=True)
+    assert lone(concept) == [("positive", None, "a"), ("positive", None, "c"), ("negative", None, "b")]
 
 
 def test_a_suffix_may_be_empty(tmp_path: Path) -> None:

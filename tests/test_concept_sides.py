@@ -28,14 +28,22 @@ def test_texts_are_read_from_any_file(tmp_path: Path, form: str) -> None:
     assert open_questions(tmp_path / "texts") == ("Hello, world", "What is it: love?", "- no, hate")
 
 
-def test_one_file_a_side_is_a_concept_and_what_is_over_is_counted(tmp_path: Path) -> None:
+def test_files_of_as_many_texts_are_pairs_and_others_are_unpaired(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.txt", tmp_path / "bad.json"
-    good.write_text("a\nc\ne\n")
+    good.write_text("a\nc\n")
     bad.write_text('[{"instruction": "b", "category": null}, {"instruction": "d", "category": "x"}]')
     concept = concept_of_sides(str(good), str(bad), "goodness")
     assert [(pair.positive, pair.negative) for pair in concept.pairs] == [("a", "b"), ("c", "d")]
     assert not concept.chat
-    assert "1 texts of good.txt have no partner and were left out." in concept.card.made
+    good.write_text("a\nc\ne\na\n")
+    for told, given in ((False, str(good)), (True, str(bad))):
+        concept = concept_of_sides(given, str(bad), "goodness", unpaired=told)
+        assert not concept.pairs
+        sides = [[text.text for text in concept.texts if text.side == side] for side in ("positive", "negative")]
+        assert sides == [["b", "d"] if told else ["a", "c", "e"], ["b", "d"]]
+    made = concept_of_sides(str(good), str(bad), "goodness").card.made
+    assert "Imported: 3 positive and 2 negative texts, unpaired, from 6 rows." in made
+    assert "1 row said the same as another and counts once." in made
 
 
 REFUSED = {
@@ -66,7 +74,7 @@ def test_the_command_that_a_refusal_names_reads_the_file(
     done = CliRunner().invoke(app, [*words, "--out", "made.yaml"])
     assert done.exit_code == 0, done.output
     assert "Imported:" in done.output
-    assert load_concept("made.yaml").pairs[0].positive == "a"
+    assert load_concept("made.yaml").texts[0][2:4] == ("positive", "a")
 
 
 def test_one_side_alone_says_where_the_other_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Files of other tools with bytes exchanged, cut off or repeated: read, or refused with one error at once."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,7 @@ MADE: dict[str, Callable[[Path], object]] = {
     ".npy": _npy,
     ".npz": _npz,
     ".pt": _pt,
+    ".svec": lambda path: path.write_text(json.dumps({"directions": {"1": ROWS[1].tolist(), "3": ROWS[3].tolist()}})),
     ".safetensors": lambda path: path.write_bytes(save({"resid_post.1": ROWS[1], "resid_pre.3": ROWS[3]})),
 }
 

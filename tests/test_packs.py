@@ -176,8 +176,9 @@ def test_the_card_has_what_a_run_measured(tiny_folder: Path, concept: Concept, s
     file = tmp_path / "loud.yaml"
     file.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
+    scores = {"bootstrap": 100, "side_effects": ["sentiment"]}
     spec = Spec.model_validate(
-        {"models": [str(tiny_folder)], "concepts": [str(file)], "generations": grid, "scores": {"bootstrap": 100}}
+        {"models": [str(tiny_folder)], "concepts": [str(file)], "generations": grid, "scores": scores}
     )
     run(spec, store)
     chosen = store.rows("SELECT * FROM recommendations")[0]
@@ -192,6 +193,8 @@ def test_the_card_has_what_a_run_measured(tiny_folder: Path, concept: Concept, s
     assert f"{chosen['effect']:.3f}" in said
     assert said.count("| shuffled |") >= 1
     assert said.count("| random |") >= 1
+    (aside,) = store.rows("SELECT * FROM side_effects WHERE control IS NULL AND measured = 'sentiment'")
+    assert f"| sentiment | {aside['effect']:.3f} |" in said
     assert (tmp_path / "pack" / "chart.png").read_bytes().startswith(b"\x89PNG")
     done = runner.invoke(app, ["unpack", str(tmp_path / "pack"), "--store", str(tmp_path / "other")])
     assert done.exit_code == 0, done.exception

@@ -24,6 +24,7 @@ from steering_core.models import Model
 from steering_core.scores.metrics import Bench
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
+from steering_core.vectors.contrast import Contrast
 from steering_core.vectors.permuted import permuted_direction
 from steering_core.vectors.vector import Vector
 
@@ -172,14 +173,15 @@ def test_permuted_labels_leave_no_concept_on_average() -> None:
     positive = random.normal(0, 0.3, (40, 16)) + concept
     negative = random.normal(0, 0.3, (40, 16)) - concept
     own = positive.mean(0) - negative.mean(0)
-    drawn = [permuted_direction("mean_difference", positive, negative, own, seed) for seed in range(60)]
+    contrast = Contrast(0, positive, negative, 1.0)
+    drawn = [permuted_direction("mean_difference", contrast, own, seed) for seed in range(60)]
     cosines = np.array([cosine_of(one, own) for one in drawn])
     assert abs(cosines.mean()) < 0.2
     assert np.abs(cosines).max() < 0.999
     assert [np.linalg.norm(one) for one in drawn] == pytest.approx([np.linalg.norm(own)] * 60)
-    again = permuted_direction("mean_difference", positive, negative, own, 3)
+    again = permuted_direction("mean_difference", contrast, own, 3)
     np.testing.assert_array_equal(again, drawn[3])
-    blind = permuted_direction("pca_uncentred", positive, negative, own, 0)  # it does not see sides
+    blind = permuted_direction("pca_uncentred", contrast, own, 0)  # it does not see sides
     assert abs(cosine_of(blind, own)) < 0.99
 
 

@@ -28,7 +28,7 @@ from steering_core.vectors.controls import SAME
 from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.methods import METHODS, TRAINED, method, method_name
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, dealt_labels, training_at
+from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
 from steering_core.vectors.vector import Vector
 from tests import toy
 
@@ -54,7 +54,7 @@ def training(model: Model, n: int = 8, seed: int = 0, noise: float = 1.0, valida
     pairs = [answer_pair(*(pair_prompt(model, concept, p, s) for s in ("positive", "negative"))) for p in concept.pairs]
     passes = PairPasses(model, pairs[:n], pairs[n:], [0, LAYER, 2])
     differences = toy.axes()[1] + noise * np.random.default_rng(3).standard_normal((n, toy.WIDTH))
-    return Training(passes, LAYER, differences, 1.0, seed, dealt_labels(n, None), dealt_labels(validation, None))
+    return training_at(passes, LAYER, differences, np.zeros_like(differences), 1.0, seed)
 
 
 def along(direction: np.ndarray) -> float:
@@ -82,7 +82,7 @@ def test_preferences_and_gradients_are_the_closed_form(toy_model: Model) -> None
 def test_one_backward_pass_gives_every_layer(toy_model: Model) -> None:
     """The toy's blocks do nothing, so an addition does the same at each."""
     passes = training(toy_model).passes
-    one, two, three = (passes.unsteered[layer].gradients for layer in (0, 1, 2))
+    one, two, three = (passes.unsteered[1][layer] for layer in (0, 1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6)
     np.testing.assert_allclose(two, three, atol=1e-6)
     assert passes.work.forward_passes <= 4
@@ -97,7 +97,7 @@ def test_the_planted_direction_is_recovered_from_a_noisy_start(toy_model: Model,
 
 def test_one_pair_alone_is_enough_to_train_on(toy_model: Model) -> None:
     given = training(toy_model)
-    assert along(given.differences[0]) < 0.4
+    assert along(given.first_pair().start) < 0.4
     assert along(trained_direction("one_shot", given)) > 0.9
     assert given.notes["steps"] > 0
 
@@ -125,12 +125,13 @@ def test_validation_is_half_of_the_way_there_minus_the_way_back(toy_model: Model
 
 def test_exchanged_labels_turn_values_gradients_and_start(toy_model: Model) -> None:
     given = training(toy_model)
-    labels = dealt_labels(8, seed=5)
+    differences = given.activations[0::2] - given.activations[1::2]
+    shuffled = training_at(given.passes, LAYER, given.activations[0::2], given.activations[1::2], 1.0, 0, shuffled=5)
+    labels = np.where(shuffled.pairs[:, 0] < shuffled.pairs[:, 1], 1.0, -1.0)
     assert sorted(labels) == [-1.0] * 4 + [1.0] * 4
-    shuffled = Training(given.passes, LAYER, given.differences, 1.0, 0, labels, dealt_labels(4, 5))
     np.testing.assert_allclose(shuffled.unsteered.values, labels * given.unsteered.values)
     np.testing.assert_allclose(shuffled.preferences(given.start).values, labels * given.preferences(given.start).values)
-    np.testing.assert_allclose(shuffled.start, (labels[:, None] * given.differences).mean(axis=0))
+    np.testing.assert_allclose(shuffled.start, (labels[:, None] * differences).mean(axis=0))
     found, left = (np.linalg.norm(of.unsteered.gradients.mean(axis=0)) for of in (given, shuffled))
     assert left < 0.2 * found  # on the toy all gradients lie along one line, so labels cancel and do not turn it
 
@@ -210,7 +211,7 @@ def test_a_control_is_trained_as_long_on_shuffled_labels(
 
     @method(passes=1)
     def noted(training: Training) -> np.ndarray:
-        seen.append((bool((training.labels < 0).any()), training.seed))
+        seen.append((bool((training.pairs[:, 0] > training.pairs[:, 1]).any()), training.seed))
         training.notes["shuffled"] = seen[-1][0]
         return training.start + np.random.default_rng(training.seed).standard_normal(toy.WIDTH)
 

@@ -1,5 +1,6 @@
 """Vectors that other tools wrote: layers are read as the file says, and what it does not say is asked for."""
 
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from steering_core.exports import pytorch
-from steering_core.exports.files import FORMS, import_vectors
+from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import Reading, Tensors, layers_of
 from steering_core.exports.tensor_names import Convention, named_place
 from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.errors import VectorFileError
+from steering_core.models import Model
 from steering_core.store import Store
 from tests.test_mutants import MODEL, WIDTH
 
@@ -171,6 +173,37 @@ def test_numpy_files_are_read(tmp_path: Path, dtype: str) -> None:
         found = layers(FORMS[Path(file).suffix].read(tmp_path / file))
         assert list(found) == expected
         np.testing.assert_array_equal(found[2], rows[2].astype(np.float32))
+
+
+def test_svec_files_are_read_and_written(store: Store, tiny: Model, tmp_path: Path) -> None:
+    file = tmp_path / "v.svec"
+    named = {"model_type": "llama", "directions": {"2": ROW.tolist(), "0": [1] * WIDTH}, "explained_variances": {}}
+    file.write_text(json.dumps(named))
+    vectors = import_vectors(store, file, tiny, "v")
+    assert [vector.layer for vector in vectors] == [0, 2]
+    np.testing.assert_allclose(vectors[1].direction, ROW, rtol=1e-6)
+    export_vectors(store, vectors, tmp_path / "again.svec")
+    again = json.loads((tmp_path / "again.svec").read_text())
+    assert again["model_type"] == "llama"
+    np.testing.assert_allclose(again["directions"]["2"], ROW, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1", "is JSON"),
+        ("[" * 100_000, "is JSON"),
+        ("[]", "no `directions` by layer"),
+        ('{"directions": {}}', "no `directions` by layer"),
+        ('{"directions": {"-1": [1.0]}}', "a direction for '-1'"),
+        ('{"directions": {"1": [1.0], "01": [2.0]}}', "two directions for one layer"),
+        ('{"directions": {"1": [1.0, true]}}', "must be a list of numbers"),
+    ],
+)
+def test_what_is_no_svec_file_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "v.svec").write_text(text)
+    with pytest.raises(VectorFileError, match=said):
+        FORMS[".svec"].read(tmp_path / "v.svec")
 
 
 class Evil:

@@ -103,7 +103,7 @@ def drafted(concept: Concept, asked: Sequence[str], writer: Writer, by: str, pro
     )
     card = concept.card.model_copy(update={"made": made})
     prompts = tuple(text for text in concept.prompts if text not in {pair.prompt for pair in pairs})
-    update = {"pairs": tuple(pairs), "prompts": prompts, "chat": True, "card": card}
+    update = {"pairs": tuple(pairs), "unpaired": None, "prompts": prompts, "chat": True, "card": card}
     return Draft(Concept.model_validate(concept.model_dump() | update), tuple(left_out))
 
 

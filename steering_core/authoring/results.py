@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from steering_core.authoring.lint.probe import bag, baseline_auc
+from steering_core.authoring.lint.sided import sided_pairs
 from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.output_files import write_text
@@ -15,7 +16,7 @@ from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.runs import Run
 from steering_core.statistics.separation import Estimate, separation
-from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
+from steering_core.vectors.contrast import Contrast, concept_sides, read_contrasts
 from steering_core.vectors.methods import mean_difference
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -46,7 +47,7 @@ def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
     found = test[best]["auc"]
     return {
         "concept": concept.name,
-        "pairs": len(concept.pairs),
+        "pairs": len(sided_pairs(concept)),
         "test_pairs": found.n,
         "layer": best,
         "auc": found.value,
@@ -59,15 +60,16 @@ def _row(run: Run, model: Model, concept: Concept) -> dict[str, Any]:
 
 def _separation(contrast: Contrast, direction: np.ndarray) -> dict[str, Estimate]:
     """AUC and, where it is defined, d' of the projections, in this order."""
-    return separation(contrast.positive @ direction, contrast.negative @ direction, RESAMPLES, seed=0)
+    projections = contrast.positive @ direction, contrast.negative @ direction
+    return separation(*projections, RESAMPLES, seed=0, paired=contrast.paired)
 
 
 def _contrasts(run: Run, model: Model, concept: Concept, split: Split) -> list[Contrast]:
-    pairs = list(concept_pairs(run.store, model.identity, concept.concept_id, split).values())
-    if not pairs:
+    sides = concept_sides(run.store, model.identity, concept.concept_id, split)
+    if not sides.complete:
         raise ConceptError(f"{concept.name} has no {split} pairs: it needs five pairs or more")
     layers = range(model.identity.n_layers)
-    return list(read_contrasts(run.store, model.identity, pairs, layers, run.spec.activations.position))
+    return list(read_contrasts(run.store, model.identity, sides, layers, run.spec.activations.position))
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

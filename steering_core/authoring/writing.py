@@ -35,7 +35,8 @@ def concept_yaml(concept: Concept) -> str:
     """
     data = _without_empty(concept.model_dump(mode="json", exclude_none=True))
     ordered = {key: data[key] for key in (*FIRST, *data) if key in data}
-    if len(concept.pairs) + len(concept.items) + len(concept.prompts) > MAX_YAML_ROWS:
+    rows = concept.pairs or concept.texts
+    if len(rows) + len(concept.items) + len(concept.prompts) > MAX_YAML_ROWS:
         return json.dumps(ordered, indent=1, ensure_ascii=False)
     return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=118)
 
@@ -60,5 +61,6 @@ def refuse_replacing(path: Path, replace: bool) -> None:
 def _without_empty(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: _without_empty(value[key]) for key in (*[k for k in ROW if k in value], *value)}
-        return {key: inner for key, inner in kept.items() if inner not in ("", [], {}, None)}
+        kept = {key: inner for key, inner in kept.items() if inner not in ("", [], {}, None)}
+        return kept["text"] if kept.keys() == {"text"} else kept  # an unpaired text without a prompt
     return [_without_empty(inner) for inner in value] if isinstance(value, list) else value

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from steering_core.baking.bakeable import Bakeable, bakeable
 from steering_core.baking.card import Baked, card
 from steering_core.baking.folder import emptied, staged, write_folder
 from steering_core.baking.forms import forms
-from steering_core.baking.measure import Measured, Seen, as_found, concept_of, measured, seen
+from steering_core.baking.measure import Measuring, Seen, as_found, concept_of
 from steering_core.baking.proof import Difference, Logits, difference, probe_logits, relative_errors, runtime_logits
 from steering_core.baking.writers import embedding_of
+from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import NotBakeable
 from steering_core.foundation.version import VERSION
@@ -40,10 +40,12 @@ PROVENANCE = "steerflow.json"
 class Asked:
     """What is to be baked: the expression as it was given, and what weights hold of it.
 
-    `vectors` are those that it names, `concepts` the name of each one's concept by its key.
+    `by_key` is the same with the keys of the vectors, `vectors` are those that it names, `concepts` the name of each
+    one's concept by its key.
     """
 
     expression: Expression
+    by_key: Expression
     vectors: tuple[Vector, ...]
     concepts: dict[str, str | None]
     wanted: Bakeable
@@ -74,11 +76,14 @@ def bake(
         concept = concept_of(opened_store, asked.vectors) if measure else None
         found = as_found(opened_store, concept, opened.identity.model_id, asked.vectors) if concept else None
         runtime = runtime_logits(opened, asked.wanted, embedding_of(opened.network) if embeddings else None)
-        before = seen(opened, concept) if concept else None
+        measuring = _measuring(opened, opened_store, asked, concept) if concept else None
         opened.close()
         written = _adapted if adapter else _written
-        baked = written(folder, opened, asked, runtime, partial(_measured, concept, before))
+        baked, seen = written(folder, opened, asked, runtime, measuring.seen if measuring else lambda model: None)
         baked = dataclasses.replace(baked, folder=Path(out), found=found)
+        if measuring and seen:
+            as_run, as_baked = (measuring.measured(opened, form) for form in (measuring.runtime, seen))
+            baked = dataclasses.replace(baked, runtime=as_run, measured=as_baked)
         (folder / "README.md").write_text(card(baked), encoding="utf-8")
     return baked
 
@@ -94,11 +99,11 @@ def _asked(model: Model, store: Store, steer: str | Expression, embeddings: bool
     intervention = resolved(expression, named, n_layers)
     intervention.check(n_layers, model.identity.width)
     wanted = bakeable(expression, intervention)
-    _, vectors = by_key(expression, named, n_layers)
+    keyed, vectors = by_key(expression, named, n_layers)
     if embeddings and not wanted.removals:
         raise NotBakeable("the embeddings lose a direction that is taken out (!NAME), and this adds vectors alone")
     names = {vector.vector_id: _concept_name(store, vector) for vector in vectors}
-    return Asked(expression, vectors, names, wanted, embeddings)
+    return Asked(expression, keyed, vectors, names, wanted, embeddings)
 
 
 def _concept_name(store: Store, vector: Vector) -> str | None:
@@ -106,15 +111,18 @@ def _concept_name(store: Store, vector: Vector) -> str | None:
     return rows[0]["name"] if rows else None
 
 
-Measure = Callable[[Model], Measured | None]
+def _measuring(model: Model, store: Store, asked: Asked, concept: Concept) -> Measuring:
+    """The untouched model and the runtime under the same expression, measured."""
+    vectors = {vector.vector_id: vector for vector in asked.vectors}
+    cell = Cell(model.identity.model_id, concept.concept_id, asked.by_key, tuple(vectors.values()))
+    return Measuring.of(model, store, concept, cell)
 
 
-def _measured(concept: Concept | None, before: Seen | None, model: Model) -> Measured | None:
-    return measured(concept, before, seen(model, concept)) if concept and before else None
+Look = Callable[[Model], Seen | None]
 
 
-def _written(folder: Path, model: Model, asked: Asked, runtime: Logits, measure: Measure) -> Baked:
-    """The first form that gives the runtime's logits, in `folder`. Raises NotBakeable where none does."""
+def _written(folder: Path, model: Model, asked: Asked, runtime: Logits, look: Look) -> tuple[Baked, Seen | None]:
+    """The first form that gives the runtime's logits, in `folder`, and how it looks. Raises NotBakeable for none."""
     network, config = stored_network(model.folder)
     refused: list[str] = []
     for form in forms(network, config, asked.wanted, asked.embeddings):
@@ -128,12 +136,12 @@ def _written(folder: Path, model: Model, asked: Asked, runtime: Logits, measure:
             if far.holds or form.requantised:
                 worst = max(relative_errors(form.requantised), default=None)
                 code = form.module is not None
-                return Baked(folder, _base(model), "model", form.says, code, far, worst, measure(baked), None, about)
+                return Baked(folder, _base(model), "model", form.says, code, far, worst, about), look(baked)
         refused.append(f"{form.says}: {_off(far)}")
     raise NotBakeable(f"{model.name} has no place for {str(asked.expression)!r}; {'; '.join(refused)}")
 
 
-def _adapted(folder: Path, model: Model, asked: Asked, runtime: Logits, measure: Measure) -> Baked:
+def _adapted(folder: Path, model: Model, asked: Asked, runtime: Logits, look: Look) -> tuple[Baked, Seen | None]:
     """The change as an adapter in `folder`. Raises NotBakeable where it has no low rank, or mlx-lm applies another."""
     network, _ = stored_network(model.folder)
     weights = adapter_weights(network, asked.wanted, asked.embeddings)
@@ -145,7 +153,7 @@ def _adapted(folder: Path, model: Model, asked: Asked, runtime: Logits, measure:
         far = difference(probe_logits(adapted), runtime)
         if not far.holds:
             raise NotBakeable(f"{model.name}, {says}: {_off(far)}")
-        return Baked(folder, _base(model), "adapter", says, False, far, None, measure(adapted), None, about)
+        return Baked(folder, _base(model), "adapter", says, False, far, None, about), look(adapted)
 
 
 def _base(model: Model) -> str:

@@ -16,9 +16,9 @@ class Baked:
 
     `base` is the model that it was made of, as mlx-lm opens it. `kind` is "model" or "adapter", `says` how it holds the
     intervention, `runs_code` whether it loads only by running a module of its own. `requantised` is the largest
-    relative error of a matrix that was quantised anew, None where none was. `measured` is what the baked model does to
-    the concept's held-out items, and `found` what the run that recommended the vector had measured; each is None where
-    the store has no such thing.
+    relative error of a matrix that was quantised anew, None where none was. `measured` is what the baked model does,
+    `runtime` what the same expression does at run time, and `found` what the run that recommended the vector had
+    measured; each is None where the store has no such thing.
     """
 
     folder: Path
@@ -28,9 +28,10 @@ class Baked:
     runs_code: bool
     difference: Difference
     requantised: float | None
-    measured: Measured | None
-    found: dict[str, Any] | None
     provenance: dict[str, Any]
+    measured: Measured | None = None
+    runtime: Measured | None = None
+    found: dict[str, Any] | None = None
 
     def command(self, folder: str) -> str:
         """How plain mlx-lm opens it where it lies in `folder`."""
@@ -41,13 +42,15 @@ class Baked:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What the run had measured and what the baked form does, one row each; none where nothing was measured."""
-        if self.measured is None:
+        """What the run had measured, and what the runtime and the baked form do, one row each; none without items."""
+        if self.measured is None or self.runtime is None:
             return []
-        names = ("intervention", "effect", "effect_low", "effect_high", "kl", "perplexity_ratio", "n")
-        before = [{"form": "as recommended", **{name: self.found[name] for name in names}}] if self.found else []
-        now = {name: getattr(self.measured, name, None) for name in names}
-        return [*before, {"form": "baked", **now, "intervention": self.provenance["expression"]}]
+        names = ("effect", "effect_low", "effect_high", "damage", "kl", "perplexity_ratio", "n")
+        found = {name: self.found[name] for name in ("intervention", *names)} if self.found else {}
+        said = {"intervention": self.provenance["expression"]}
+        now = {"at run time": self.runtime, "baked": self.measured}
+        rows = [{"form": form, **said, **{name: getattr(of, name) for name in names}} for form, of in now.items()]
+        return [{"form": "as recommended", **found}, *rows] if found else rows
 
     @property
     def nearness(self) -> str:
@@ -86,8 +89,10 @@ def _body(baked: Baked) -> Iterator[str]:
         yield from _table(baked.rows)
         yield ""
         yield (
-            "effect: the change in propensity on held-out items, in nats per token, with a 95 % interval. kl: how far "
-            "the next token after neutral prompts moves from the untouched model's, in nats."
+            "effect: the change in propensity on held-out items, in nats per token, with a 95 % interval. damage: how "
+            "much more surprising the next token becomes to the untouched model, in nats per token. kl: how far the "
+            "next token after neutral prompts moves from the untouched model's, in nats. perplexity_ratio: of texts, "
+            "read by the untouched model, beside its own."
         )
     yield from ("", "## Where it comes from", "")
     yield f"Baked by steerflow {about['steerflow']}, mlx-lm {about['mlx-lm']}, from model {about['model']['model_id']}."

@@ -16,7 +16,7 @@ from steering_core.authoring.lint.finding import Finding, shown_rows
 from steering_core.authoring.results import results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
-from steering_core.concepts import Concept, available_concepts, load_concept, neutral_prompts
+from steering_core.concepts import Concept, Split, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns, with_items
 from steering_core.concepts.formats.labels import Labels
@@ -41,6 +41,7 @@ Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 Out = Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME.yaml.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 FOLDER = Path("data", "concepts")
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @app.command("list")
@@ -73,17 +74,27 @@ def show(
         return
     out = console()
     out.print(f"[bold]{concept.name}[/]", concept.description, markup=True)
-    sizes = ", ".join(f"{len(concept.pairs_in(split))} {split}" for split in ("train", "validation", "test"))
-    out.print(f"{len(concept.pairs)} pairs ({sizes}), {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    splits = Counter(text.split for text in concept.texts if text.side == "positive" or concept.unpaired)
+    sizes = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
+    out.print(f"{_size(concept)} ({sizes}), {len(concept.items)} items, {len(concept.prompts)} open prompts")
     for key, value in concept.card.model_dump(exclude={"accepted"}).items():
         if value:
             out.print(f"[bold]{key}[/] ", end="")
             out.print(value, markup=False, highlight=False)
     pairs = [{"prompt": p.prompt, "positive": p.positive, "negative": p.negative} for p in concept.pairs[:rows]]
+    texts = [t for t in concept.texts if t.ordinal < rows] if concept.unpaired else []
+    lone = [{"side": t.side, "prompt": t.prompt, "text": t.text} for t in texts]
     items = [{"prompt": i.prompt, "matching": i.matching, "not_matching": i.not_matching} for i in concept.items[:rows]]
-    for shown in (pairs, items):
+    for shown in (pairs, lone, items):
         if shown:
             print_rows(shown, list(shown[0]))
+
+
+def _size(concept: Concept) -> str:
+    """How much contrast there is."""
+    if (texts := concept.unpaired) is not None:
+        return f"{len(texts.positive)} positive and {len(texts.negative)} negative texts, unpaired"
+    return f"{len(concept.pairs)} pairs"
 
 
 @app.command("lint")
@@ -144,6 +155,9 @@ def import_concept(
     positive_file: Annotated[str | None, typer.Option(help="A file of texts, all of the positive side.")] = None,
     negative_file: Annotated[str | None, typer.Option(help="A file of texts, all of the negative side.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Column of the prompt that both sides answer.")] = None,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="Texts of one row, or place in two files, do not belong together.")
+    ] = False,
     chat: Annotated[bool | None, typer.Option("--chat/--raw", help="Through the chat template, or raw text.")] = None,
     items: Annotated[str | None, typer.Option(help="A second file whose rows are the held-out items.")] = None,
     prompts: Annotated[str | None, typer.Option(help="A file of open prompts to sample texts from.")] = None,
@@ -161,11 +175,11 @@ def import_concept(
     if positive_file or negative_file:
         if source or told or not (positive_file and negative_file):
             raise ConceptError("--positive-file and --negative-file go together, and without another file or columns")
-        concept = concept_of_sides(positive_file, negative_file, name or "concept", chat)
+        concept = concept_of_sides(positive_file, negative_file, name or "concept", chat, unpaired)
     elif source is None:
         raise ConceptError("name a file: steer concepts import FILE, or --positive-file FILE --negative-file FILE")
     else:
-        concept = read_concept(source, told, chat)
+        concept = read_concept(source, told, chat, unpaired)
     if items:
         concept = with_items(concept, read_concept(items, told, chat))
     concept = balanced(concept) if balance else concept
@@ -173,7 +187,7 @@ def import_concept(
     concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
     path = out or FOLDER / f"{concept.name}.yaml"
     write_concept(concept, path, force)
-    typer.echo(f"{path}: {len(concept.pairs)} pairs, {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    typer.echo(f"{path}: {_size(concept)}, {len(concept.items)} items, {len(concept.prompts)} open prompts")
     if concept.card.made:
         typer.echo(concept.card.made)
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")

@@ -10,11 +10,10 @@ import typer
 from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import Forecast, forecast
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.concepts import SIDES
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
 from steering_core.pipeline.wanted import capability_sets, extracted_layers, side_effect_tokens, training_passes
-from steering_core.prompts import Prompt, pair_prompt
+from steering_core.prompts import Prompt, sided_prompt
 from steering_core.reports.printing import Format, print_rows
 from steering_core.scores.capabilities import tokens_of
 from steering_core.spec import Spec
@@ -47,7 +46,7 @@ def _forecast(spec: Spec, name: str, store: Store) -> tuple[Forecast, dict[str, 
     """What extraction costs, and how many tokens side effects and capabilities take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
-        prompts = [pair_prompt(model, c, pair, side) for c in concepts for pair in c.pairs for side in SIDES]
+        prompts = [sided_prompt(model, concept, text) for concept in concepts for text in concept.texts]
         layers = extracted_layers(spec, model)
         found = forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
         peak = max(found.peak_memory, _peak_of_sampling(spec, model, prompts))

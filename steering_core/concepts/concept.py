@@ -1,10 +1,13 @@
-"""`Concept`: a behaviour as contrastive pairs, open prompts and held-out items, with splits fixed by content."""
+"""`Concept`: a behaviour as contrast data, open prompts and held-out items, with splits fixed by content.
+
+The contrast is `pairs`, or `unpaired` texts of either side, as many of each as there are.
+"""
 
 import json
 import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -53,6 +56,56 @@ class Pair(Strict):
         return content_key("pair", self.prompt, self.positive, self.negative)
 
 
+class Example(Strict):
+    """A text of one side that has no partner on the other; where `prompt` is given it is an answer to that.
+
+    A plain text stands for an example without a prompt. `split` as in `Pair`.
+    """
+
+    text: Text
+    prompt: Text | None = None
+    split: GivenSplit = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_text(cls, given: Any) -> Any:
+        return given if isinstance(given, dict | Example) else {"text": given}
+
+
+Examples = Annotated[tuple[Example, ...], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class Unpaired(Strict):
+    """Texts of either side that do not belong together in pairs; there may be more of one side than of the other."""
+
+    positive: Examples
+    negative: Examples
+
+    @field_validator("positive", "negative")
+    @classmethod
+    def _no_text_twice(cls, examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        first: dict[tuple[str | None, str], int] = {}
+        for i, example in enumerate(examples):
+            if (j := first.setdefault((example.prompt, example.text), i)) != i:
+                raise ValueError(f"text {i} repeats text {j}")
+        return examples
+
+
+class SidedText(NamedTuple):
+    """One side of a pair, or an unpaired text, with the split that it is in.
+
+    `row_id` is the content key of the pair or of the text, `ordinal` its place among the pairs, or among the texts of
+    its side.
+    """
+
+    row_id: str
+    ordinal: int
+    side: Side
+    text: str
+    prompt: str | None
+    split: Split
+
+
 class Item(Strict):
     """A held-out question with two continuations, one of which shows the concept; `split` as in `Pair`."""
 
@@ -95,17 +148,18 @@ class Card(Strict):
 
 
 class Concept(Strict):
-    """A behaviour to steer: contrastive pairs, open prompts, held-out items.
+    """A behaviour to steer: contrastive pairs or unpaired texts, open prompts, held-out items.
 
     `chat` sends pairs, prompts and items through the model's chat template, where it has one; otherwise they are raw
-    text. Where it is not given, it is true for pairs that have a prompt.
+    text. Where it is not given, it is true for pairs or texts that have a prompt.
     `instructions` are system prompts, the baseline that a vector is compared with.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_CONCEPT_NAME)]
     description: str = ""
     chat: bool = False
-    pairs: Annotated[tuple[Pair, ...], Field(min_length=1, max_length=MAX_ROWS)]
+    pairs: Annotated[tuple[Pair, ...], Field(max_length=MAX_ROWS)] = ()
+    unpaired: Annotated[Unpaired | None, Field(exclude_if=lambda unpaired: unpaired is None)] = None
     prompts: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
     items: Annotated[tuple[Item, ...], Field(max_length=MAX_ROWS)] = ()
     instructions: Sides | None = None
@@ -114,10 +168,23 @@ class Concept(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _chat_where_pairs_answer(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "chat" in given or not isinstance(given.get("pairs"), list | tuple):
+    def _chat_where_texts_answer(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "chat" in given:
             return given
-        return given | {"chat": any(has_prompt(pair) for pair in given["pairs"])}
+        unpaired = given.get("unpaired")
+        sides = [unpaired.get(side) for side in SIDES] if isinstance(unpaired, dict) else []
+        rows = [row for part in (given.get("pairs"), *sides) if isinstance(part, list | tuple) for row in part]
+        return given | {"chat": any(has_prompt(row) for row in rows)} if rows else given
+
+    @model_validator(mode="after")
+    def _one_contrast(self) -> Self:
+        if bool(self.pairs) == (self.unpaired is not None):
+            has = "has both" if self.pairs else "has neither"
+            raise ValueError(
+                f"{has} pairs and unpaired texts: give `pairs`, or texts without partners as `unpaired: "
+                "{positive: […], negative: […]}`"
+            )
+        return self
 
     @field_validator("pairs")
     @classmethod
@@ -157,6 +224,21 @@ class Concept(Strict):
         return given | {pair_id: split[group] for group, members in groups.items() for pair_id in members}
 
     @cached_property
+    def texts(self) -> tuple[SidedText, ...]:
+        """Every text of the contrast in the file's order: both sides of each pair, or one side and then the other."""
+        if self.unpaired is not None:
+            return _unpaired_texts(self.unpaired)
+        return tuple(
+            SidedText(pair.pair_id, i, side, getattr(pair, side), pair.prompt, self.splits[pair.pair_id])
+            for i, pair in enumerate(self.pairs)
+            for side in SIDES
+        )
+
+    def texts_in(self, split: Split, side: Side) -> list[SidedText]:
+        """The texts of one side in one split, in the file's order; those of pairs stand in the pairs' order."""
+        return [text for text in self.texts if (text.split, text.side) == (split, side)]
+
+    @cached_property
     def item_splits(self) -> dict[str, Split]:
         """Split of each item_id: half validation, half test, or as it says itself; one prompt's items stay together."""
         given = {item.split for item in self.items if item.split}
@@ -173,8 +255,42 @@ class Concept(Strict):
         return [item for item in self.items if self.item_splits[item.item_id] == split]
 
 
+def _unpaired_texts(unpaired: Unpaired) -> tuple[SidedText, ...]:
+    """The texts of both sides with their splits: 60 % train, 20 % validation, 20 % test of either side.
+
+    Texts on one prompt stay together, whatever their side, and so does a text that stands on both. Splits that texts
+    name are kept, as pairs' are.
+    """
+    sides = {side: getattr(unpaired, side) for side in SIDES}
+    on: dict[str, set[Side]] = {}
+    for side, examples in sides.items():
+        for example in examples:
+            if example.split is None:
+                on.setdefault(_group(example), set()).add(side)
+    given = {example.split for examples in sides.values() for example in examples if example.split}
+    shares, dealt = _open_shares(PAIR_SHARES, given - {"train"}), dict[str, Split]()
+    for both in ({"positive"}, {"negative"}, set(SIDES)):  # each by itself, so that no split lacks a side by chance
+        dealt |= _by_rank([group for group, there in on.items() if there == both], shares)
+    return tuple(
+        SidedText(
+            content_key("example", side, example.prompt, example.text),
+            i,
+            side,
+            example.text,
+            example.prompt,
+            example.split or dealt[_group(example)],
+        )
+        for side, examples in sides.items()
+        for i, example in enumerate(examples)
+    )
+
+
+def _group(example: Example) -> str:
+    return example.prompt or example.text
+
+
 def has_prompt(pair: object) -> bool:
-    """Whether a pair, read or still as it is written, answers a prompt."""
+    """Whether a pair or an example, read or still as it is written, answers a prompt."""
     prompt = pair.get("prompt") if isinstance(pair, dict) else getattr(pair, "prompt", None)
     return bool(prompt)
 

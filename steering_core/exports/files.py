@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steering_core.exports import gguf, numpy_files, pytorch, safetensors
+from steering_core.exports import gguf, numpy_files, pytorch, safetensors, svec
 from steering_core.exports.foreign import Reading, Tensors, check_operation, layers_of
 from steering_core.exports.vector_file import Entry, Operation, VectorFile, imported
 from steering_core.foundation.errors import VectorError, VectorFileError
@@ -38,6 +38,7 @@ FORMS = {
     ".pth": _PYTORCH,
     ".npy": Form(numpy_files.write_array, numpy_files.read_array),
     ".npz": Form(numpy_files.write_archive, numpy_files.read_archive),
+    ".svec": Form(svec.write, svec.read),
 }
 _PICKLES = (".pkl", ".pickle", ".joblib")
 

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from steering_core.concepts import Concept, Split
+from steering_core.concepts import SIDES, Concept, Split
 from steering_core.engine.probes import Probe, projections
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
-from steering_core.prompts import Prompt, pair_prompt
+from steering_core.prompts import Prompt, sided_prompt
 from steering_core.statistics.separation import auc, roc
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -79,13 +79,13 @@ def concept_of(store: Store, vector: Vector) -> Concept:
 
 
 def fit_gates(model: Model, store: Store, vector: Vector, concept: Concept, work: Work) -> list[Gate]:
-    """Have the store hold the gates of `vector` on the validation pairs of `concept`; it holds them for good.
+    """Have the store hold the gates of `vector` on the validation pairs or texts of `concept`; it holds them for good.
 
     Raises VectorError where the concept has no validation pairs, VectorMismatch for another model's vector.
     """
     vector.check(model.identity)
     fitted, held = _sides(model, concept, "validation"), _sides(model, concept, "test")
-    if not fitted[0]:
+    if not all(fitted):
         raise VectorError(f"{concept.name} has no validation pairs to fit a gate on: it needs some ten pairs and more")
     ids = {over: _gate_id(vector, over, fitted, held) for over in OVER}
     missing = store.absent("gates", list(ids.values()))
@@ -110,9 +110,8 @@ _Seen = Sequence[Sequence[np.ndarray]]
 
 
 def _sides(model: Model, concept: Concept, split: Split) -> _Sides:
-    pairs = concept.pairs_in(split)
     positive, negative = (
-        [pair_prompt(model, concept, pair, side) for pair in pairs] for side in ("positive", "negative")
+        [sided_prompt(model, concept, text) for text in concept.texts_in(split, side)] for side in SIDES
     )
     return positive, negative
 
@@ -141,8 +140,8 @@ def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) 
         auc(positive, negative),
         hit,
         alarm,
-        len(fitted[0]),
-        len(held[0]),
+        min(map(len, fitted)),
+        min(map(len, held)),
         tuple(false_alarms.tolist()),
         tuple(hits.tolist()),
         tuple(finite.tolist()),

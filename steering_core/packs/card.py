@@ -76,7 +76,13 @@ def _measured(found: Evidence) -> Iterator[str]:
         yield from _table(found.tested)
     else:
         yield "Its effect and damage have not been measured."
-    yield from ("", "Side effects beyond these figures have not been measured.", "")
+    yield from ("", "## Side effects", "")
+    if found.side_effects:
+        yield "What the recommendation does to held-out items of other concepts, in nats per token. p_corrected: that"
+        yield "they are not moved, or that a meaningless direction at the same damage moves them as far."
+        yield from ("", *_table(found.side_effects), "")
+    else:
+        yield from ("Side effects beyond these figures have not been measured.", "")
 
 
 def _picture(chart: tuple[str, str] | None) -> Iterator[str]:
@@ -92,6 +98,7 @@ def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: Evidence, li
             "vector": f"`{vector.vector_id}`",
             "method": vector.method,
             "pairs": vector.n_pairs or None,
+            "unpaired texts": _unpaired(vector),
             "position": vector.position,
             "alpha of dose 1": f"{vector.alpha(1.0):.4g}" if vector.norm else None,
             "AUC on test": quality.get(vector.layer, {}).get("auc_test"),
@@ -105,6 +112,12 @@ def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: Evidence, li
     yield from ("pairs give.", "", "## Licence", "")
     yield f"Of these vectors: {licence or 'not stated'}. They are of use with {model.name} alone, whose own terms hold."
     yield from (f"Packed by steerflow {VERSION}; `pack.json` has the hash of every file.", "")
+
+
+def _unpaired(vector: Vector) -> str | None:
+    """How many texts without partners it comes from."""
+    sides = vector.lineage.get("unpaired", {})
+    return f"{sides['positive']} positive, {sides['negative']} negative" if sides else None
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -22,10 +22,17 @@ ORDER BY control, effect DESC
 """
 _CHOSEN = """
 WITH chosen AS (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs)
-SELECT r.intervention, r.verdict, r.reason, r.dose, r.alpha
+SELECT r.intervention, r.intervention_id, r.verdict, r.reason, r.dose, r.alpha
 FROM raw.recommendations r LEFT JOIN chosen USING (recommendation_id)
 WHERE r.model_id = ? AND r.concept_id = ? AND list_has_any(r.vector_ids, ?)
 ORDER BY started_at DESC NULLS LAST LIMIT 1
+"""
+_SIDE_EFFECTS = """
+SELECT measured AS concept, effect, effect_low, effect_high, p_corrected, n
+FROM side_effects
+WHERE model_id = ? AND concept_id = ? AND candidate_id = ? AND control IS NULL AND measured_concept_id <> concept_id
+    AND effect IS NOT NULL
+ORDER BY p_corrected, abs(effect) DESC, measured
 """
 _QUALITY = """
 SELECT layer, auc_test, split_half FROM vector_quality WHERE list_contains(?, vector_id) AND auc_test IS NOT NULL
@@ -38,13 +45,15 @@ class Evidence:
     """What the store knows of vectors of one model and concept; empty where nothing was measured.
 
     `revision` is the commit of a hub's model, `concept` what the concept is, `chosen` the latest recommendation with
-    one of the vectors, `tested` the rows of the held-out test, controls included, `quality` each layer's separation.
+    one of the vectors, `tested` the rows of the held-out test, controls included, `side_effects` what the
+    recommendation does to other concepts' items, `quality` each layer's separation.
     """
 
     revision: str | None
     concept: dict[str, Any] | None
     chosen: dict[str, Any] | None
     tested: list[dict[str, Any]]
+    side_effects: list[dict[str, Any]]
     quality: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,11 +68,13 @@ def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> Eviden
     concepts = store.rows(
         "SELECT name, description, n_pairs, n_items FROM raw.concepts WHERE concept_id = ?", [concept_id]
     )
+    chosen = next(iter(store.rows(_CHOSEN, about)), None)
     return Evidence(
         revision=_revision(store, model_name),
         concept=concepts[0] if concepts else None,
-        chosen=next(iter(store.rows(_CHOSEN, about)), None),
+        chosen=chosen,
         tested=store.rows(_TESTED, about),
+        side_effects=store.rows(_SIDE_EFFECTS, [*about[:2], chosen["intervention_id"]]) if chosen else [],
         quality=store.rows(_QUALITY, [ids]),
     )
 

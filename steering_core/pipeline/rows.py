@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from steering_core.concepts import SIDES, Concept, Item, Side
+from steering_core.concepts import Concept, Item, SidedText
 from steering_core.models import Model
-from steering_core.prompts import Prompt, pair_prompt
+from steering_core.prompts import Prompt, sided_prompt
 from steering_core.store import Store
 
 
 def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list[Prompt]:
-    """Have the store hold `concepts` with their pairs as `model` reads them; the prompts, each once."""
+    """Have the store hold `concepts` with their pairs or texts as `model` reads them; the prompts, each once."""
     prompts: dict[str, Prompt] = {}
     rows: list[dict[str, Any]] = []
     for concept in concepts:
-        for ordinal, pair in enumerate(concept.pairs):
-            for side in SIDES:
-                prompt = pair_prompt(model, concept, pair, side)
-                prompts[prompt.prompt_id] = prompt
-                rows.append(pair_row(concept, ordinal, side, prompt))
+        for text in concept.texts:
+            prompt = sided_prompt(model, concept, text)
+            prompts[prompt.prompt_id] = prompt
+            rows.append(pair_row(concept, text, prompt))
     store_items(store, concepts)
     store.append("prompts", [prompt_row(prompt) for prompt in prompts.values()])
     store.append("pairs", rows)
@@ -45,16 +44,15 @@ def concept_row(concept: Concept) -> dict[str, Any]:
     }
 
 
-def pair_row(concept: Concept, ordinal: int, side: Side, prompt: Prompt) -> dict[str, Any]:
-    """One side of a concept's pair as a row of the store's table."""
-    pair_id = concept.pairs[ordinal].pair_id
+def pair_row(concept: Concept, text: SidedText, prompt: Prompt) -> dict[str, Any]:
+    """One side of a concept's pair, or an unpaired text, as a row of the store's table."""
     return {
         "concept_id": concept.concept_id,
         "tokenizer_id": prompt.tokenizer_id,
-        "pair_id": pair_id,
-        "ordinal": ordinal,
-        "side": side,
-        "split": concept.splits[pair_id],
+        "pair_id": text.row_id,
+        "ordinal": text.ordinal,
+        "side": text.side,
+        "split": text.split,
         "prompt_id": prompt.prompt_id,
     }
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steering_core.concepts import Concept
+from steering_core.concepts import SIDES, Concept
+from steering_core.concepts.concept import Example, Unpaired
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.pipeline.discover import discover
@@ -50,14 +51,17 @@ def _seeded(spec: Spec, seed: int) -> Spec:
 
 def half_of(concept: Concept, i: int) -> Concept:
     """The concept with every other training pair, beginning with the first or the second; all else is as it was."""
-    training = {pair.pair_id for pair in concept.pairs_in("train")[1 - i :: 2]}
-    pairs = [
-        pair.model_copy(update={"split": concept.splits[pair.pair_id]})
-        for pair in concept.pairs
-        if pair.pair_id not in training
-    ]
+    left_out = {text.row_id for side in SIDES for text in concept.texts_in("train", side)[1 - i :: 2]}
+    kept = [text for text in concept.texts if text.row_id not in left_out]
     items = [item.model_copy(update={"split": concept.item_splits[item.item_id]}) for item in concept.items]
-    return Concept(**concept.model_dump(exclude={"pairs", "items"}), pairs=tuple(pairs), items=tuple(items))
+    rest = concept.model_dump(exclude={"pairs", "unpaired", "items"})
+    if concept.unpaired is None:
+        splits = {text.row_id: text.split for text in kept}
+        pairs = [p.model_copy(update={"split": splits[p.pair_id]}) for p in concept.pairs if p.pair_id in splits]
+        return Concept(**rest, pairs=tuple(pairs), items=tuple(items))
+    examples = [(text.side, Example(text=text.text, prompt=text.prompt, split=text.split)) for text in kept]
+    positive, negative = (tuple(example for of, example in examples if of == side) for side in SIDES)
+    return Concept(**rest, unpaired=Unpaired(positive=positive, negative=negative), items=tuple(items))
 
 
 def stability_of(run: Run, model: Model, concept: Concept, seeds: int, halves: bool, stages: Stages = PLAIN) -> Rows:

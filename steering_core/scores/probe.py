@@ -16,15 +16,15 @@ import numpy as np
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.extract import extract
 from steering_core.activations.passes import plan_passes
-from steering_core.concepts import SIDES, Concept, Pair, Split
+from steering_core.concepts import SIDES, Concept, Split
 from steering_core.foundation.counting import Work
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
-from steering_core.prompts import Prompt, pair_prompt
+from steering_core.prompts import Prompt, sided_prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.statistics.separation import auc
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, read_contrasts
+from steering_core.vectors.contrast import Contrast, Sides, read_contrasts
 from steering_core.vectors.linear import logistic_regression, one_thread
 
 log = logging.getLogger(__name__)
@@ -73,16 +73,14 @@ class Probe:
         activations = answer_activations(self.model, [texts[i] for i in kept], self.layer, work)  # (N, D)
         values = np.full(len(texts), np.nan)
         values[kept] = self.trained.probabilities(activations)
-        definition = self._made_of | {"n_pairs": len(_training(self.concept)), "auc": round(self.trained.auc, 6)}
+        definition = self._made_of | {"n_pairs": _n_training(self.concept), "auc": round(self.trained.auc, 6)}
         by = ScoredBy("probe", self.model.name, self.model.identity.model_id, definition)
         return (Rating(float(value), by) for value in values)
 
     @cached_property
     def trained(self) -> Trained:
         """The probe's weights, from the store's activations; it gets those that it lacks."""
-        seen, unseen = _contrasts(
-            self.model, self.store, self.concept, [_training(self.concept), self.concept.pairs_in("train")], self.layer
-        )
+        seen, unseen = _contrasts(self.model, self.store, self.concept, [SPLITS, ("train",)], self.layer)
         weights, bias = _fitted(seen)
         found = Trained(weights, bias, auc(unseen.positive @ weights, unseen.negative @ weights))
         if found.auc < MIN_AUC:
@@ -98,7 +96,7 @@ class Probe:
 
 def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> Probe | None:
     """The concept's probe at a layer that is not `steered`; None, with a warning, where too few pairs are left."""
-    layer, n = _free_layer(model.identity.n_layers, steered), len(_training(concept))
+    layer, n = _free_layer(model.identity.n_layers, steered), _n_training(concept)
     if layer is None or n < MIN_PAIRS:
         why = "every layer is steered" if layer is None else f"{n} validation and test pairs, {MIN_PAIRS} needed"
         log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
@@ -106,8 +104,9 @@ def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[
     return Probe(model, store, concept, layer)
 
 
-def _training(concept: Concept) -> list[Pair]:
-    return [pair for split in SPLITS for pair in concept.pairs_in(split)]
+def _n_training(concept: Concept) -> int:
+    """The pairs, or texts of the smaller side, that a probe is trained on."""
+    return min(sum(len(concept.texts_in(split, side)) for split in SPLITS) for side in SIDES)
 
 
 def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Work) -> np.ndarray:
@@ -131,19 +130,20 @@ def _free_layer(n_layers: int, steered: Collection[int]) -> int | None:
 
 
 def _contrasts(
-    model: Model, store: Store, concept: Concept, groups: Sequence[Sequence[Pair]], layer: int
+    model: Model, store: Store, concept: Concept, groups: Sequence[Sequence[Split]], layer: int
 ) -> list[Contrast]:
-    """The activations of each group of pairs at one layer."""
-    positive, negative = SIDES
+    """The activations of each group of splits at one layer."""
     prompts = [
-        [(pair_prompt(model, concept, pair, positive), pair_prompt(model, concept, pair, negative)) for pair in group]
-        for group in groups
+        [
+            [sided_prompt(model, concept, text) for split in splits for text in concept.texts_in(split, side)]
+            for side in SIDES
+        ]
+        for splits in groups
     ]
-    extract(model, store, [side for group in prompts for pair in group for side in pair], [layer], POSITION)
-    return [
-        next(read_contrasts(store, model.identity, [(a.prompt_id, b.prompt_id) for a, b in group], [layer], POSITION))
-        for group in prompts
-    ]
+    extract(model, store, [one for sides in prompts for side in sides for one in side], [layer], POSITION)
+    ids = [[tuple(one.prompt_id for one in side) for side in sides] for sides in prompts]
+    sides = [Sides(positive, negative, (), concept.unpaired is None) for positive, negative in ids]
+    return [next(read_contrasts(store, model.identity, each, [layer], POSITION)) for each in sides]
 
 
 @one_thread()

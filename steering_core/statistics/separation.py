@@ -40,16 +40,21 @@ def d_prime(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(positive.mean() - negative.mean()) / spread if spread > 0 else float("nan")
 
 
-def separation(positive: np.ndarray, negative: np.ndarray, resamples: int, seed: int) -> dict[str, Estimate]:
-    """`auc` and `d_prime` of paired projections (N,), (N,), with intervals from resampled pairs.
+def separation(
+    positive: np.ndarray, negative: np.ndarray, resamples: int, seed: int, *, paired: bool = True
+) -> dict[str, Estimate]:
+    """`auc` and `d_prime` of projections (N,), (M,), with intervals from resampled pairs, or rows of either side.
 
-    Without an interval for fewer than two pairs; without d_prime where it is not defined.
+    Without an interval for fewer than two pairs, or rows of a side; without d_prime where it is not defined. `n` is of
+    the smaller side.
     """
-    n = len(positive)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # (R, N)
+    n, random = min(len(positive), len(negative)), np.random.default_rng(seed)
+    counts = _counts(random, len(positive), resamples)  # (R, N)
+    others = counts if paired else _counts(random, len(negative), resamples)  # (R, M)
+    wins = np.einsum("ri,ij,rj->r", counts, _wins(positive, negative), others, optimize=True)
     drawn = {
-        "auc": np.einsum("ri,ij,rj->r", counts, _wins(positive, negative), counts, optimize=True) / n**2,
-        "d_prime": _weighted_d_prime(counts, positive, negative),
+        "auc": wins / (len(positive) * len(negative)),
+        "d_prime": _weighted_d_prime((counts, positive), (others, negative)),
     }
     found = {"auc": auc(positive, negative), "d_prime": d_prime(positive, negative)}
     return {
@@ -57,6 +62,11 @@ def separation(positive: np.ndarray, negative: np.ndarray, resamples: int, seed:
         for metric, value in found.items()
         if np.isfinite(value)
     }
+
+
+def _counts(random: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each of n rows is drawn in each resample, (R, n)."""
+    return random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
 def interval(drawn: np.ndarray) -> tuple[float | None, float | None]:
@@ -73,15 +83,15 @@ def _wins(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
 
 
-def _weighted_d_prime(counts: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """d_prime of each resample, counts (R, N) of the pairs -> (R,); nan where nothing varies."""
-    n = counts.shape[1]
+def _weighted_d_prime(*sides: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """d_prime of each resample, from counts (R, N) and values (N,) of either side -> (R,); nan where nothing varies."""
     means, variances = [], []
-    for values in (positive, negative):
+    for counts, values in sides:
+        n = counts.shape[1]
         mean = counts @ values / n
         means.append(mean)
         variances.append((counts @ values**2 - n * mean**2) / max(n - 1, 1))
     spread = np.sqrt(np.maximum(sum(variances), 0) / 2)
-    scale = np.abs(np.concatenate([positive, negative])).max()
+    scale = max(float(np.abs(values).max()) for _, values in sides)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(spread > 1e-6 * scale, (means[0] - means[1]) / spread, np.nan)

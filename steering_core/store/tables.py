@@ -55,7 +55,8 @@ INPUTS = (
     ),
     table(
         "pairs",
-        "which prompt is which side of which pair of a concept, for one tokenizer and chat template",
+        "which prompt is which side of which pair of a concept, or which unpaired text of one, for one tokenizer and "
+        "chat template",
         ("pair_id", "side", "concept_id", "tokenizer_id"),
         concept_id=text,
         tokenizer_id=text,

@@ -25,9 +25,9 @@ def shuffled_direction(
 ) -> np.ndarray:
     """The method's direction from shuffled labels, at the norm of `like`: what it finds where there is no concept.
 
-    Half of either side's rows change sides, and rows meet in new pairs: exchanging sides within pairs would leave the
-    components of their differences as they were. A random direction where labels do not matter to the method
-    (`pca_pooled`), or there is one pair alone.
+    Rows change sides until both have the same share of either (half of each, where there are as many), and meet in new
+    pairs: exchanging sides within pairs would leave the components of their differences as they were. A random
+    direction where labels do not matter to the method (`pca_pooled`), or a side has one row alone.
     """
     found = METHODS[method](*_shuffled(positive, negative, np.random.default_rng(seed)))
     norms = np.linalg.norm(found) * np.linalg.norm(like)
@@ -36,12 +36,17 @@ def shuffled_direction(
     return found * (np.linalg.norm(like) / np.linalg.norm(found))
 
 
+def n_moved(n: int, m: int) -> int:
+    """How many rows of either side, n and m, have to change sides so that both hold the same share of either."""
+    return (2 * n * m + n + m - 1) // (2 * (n + m))
+
+
 def _shuffled(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two sides, each of half the positive and half the negative rows in random order, float64."""
-    n = len(positive)
+    """Two sides as long as they were, each with the same share of positive rows, in random order, float64."""
+    n, m = len(positive), len(negative)
     rows = np.concatenate([positive, negative]).astype(np.float64)
-    first, second = random.permutation(n), n + random.permutation(n)
-    half = (n + 1) // 2
-    one = random.permutation(np.concatenate([first[:half], second[half:]]))
-    other = random.permutation(np.concatenate([first[half:], second[:half]]))
+    first, second = random.permutation(n), n + random.permutation(m)
+    moved = n_moved(n, m)
+    one = random.permutation(np.concatenate([first[: n - moved], second[m - moved :]]))
+    other = random.permutation(np.concatenate([first[n - moved :], second[: m - moved]]))
     return rows[one], rows[other]

@@ -13,11 +13,11 @@ from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
+from steering_core.vectors.contrast import Contrast, Sides, concept_sides, read_contrasts
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
-from steering_core.vectors.methods import derived_direction, method_key
+from steering_core.vectors.methods import derived_direction, method_key, refuse_unpaired
 from steering_core.vectors.vector import Vector
 
 VECTORS_VERSION = 2
@@ -48,14 +48,11 @@ def derive(
     """Have the store hold every method's vector at every layer, each with so many random and so many shuffled controls.
 
     A vector that was removed is there again. Activations are read once for all layers and methods. Raises VectorError
-    where a method finds no direction.
+    where a method finds no direction, or needs pairs and has unpaired texts.
     """
-    pairs = list(concept_pairs(store, model, concept.concept_id).values())
-    if not pairs:
-        raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
-    pairs_key = content_key("pairs", pairs)
+    sides = training_sides(store, model, concept, methods)
     wanted = [
-        wanted_vector(model, concept, method, layer, position, pairs_key, *variant)
+        wanted_vector(model, concept, method, layer, position, sides.key, *variant)
         for method in methods
         for layer in layers
         for variant in variants(concept, method, layer, controls)
@@ -65,15 +62,27 @@ def derive(
     done = Done([w.vector_id for w in wanted], Work(len(missing), len(wanted) - len(missing)))
     with done.work.timed():
         rows = []
-        for contrast in read_contrasts(store, model, pairs, sorted({w.layer for w in todo}), position):
+        for contrast in read_contrasts(store, model, sides, sorted({w.layer for w in todo}), position):
             here = [w for w in todo if w.layer == contrast.layer]
             made = _directions(concept, contrast, here)
             for w in here:
-                vector = vector_of(model, concept, contrast, position, len(pairs), w, made[w.vector_id])
-                rows.append(vector.row([i for pair in pairs for i in pair]))
+                vector = vector_of(model, concept, contrast, position, w, made[w.vector_id])
+                rows.append(vector.row(sides.prompt_ids))
         store.append("vectors", rows)
         restore(store, done.ids)
     return done
+
+
+def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods: Sequence[str]) -> Sides:
+    """The concept's pairs or texts for training, as the store has them for that model.
+
+    Raises VectorError where a side has none, or one of `methods` needs pairs and the texts are unpaired.
+    """
+    refuse_unpaired(concept, methods)
+    sides = concept_sides(store, model, concept.concept_id)
+    if not sides.complete:
+        raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
+    return sides
 
 
 def variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
@@ -115,7 +124,7 @@ def _directions(concept: Concept, contrast: Contrast, wanted: Sequence[Wanted]) 
 
 def _found(concept: Concept, contrast: Contrast, method: str) -> np.ndarray:
     try:
-        return derived_direction(method, contrast.positive, contrast.negative)
+        return derived_direction(method, contrast.positive, contrast.negative, paired=contrast.paired)
     except VectorError as error:
         raise VectorError(f"{concept.name} at layer {contrast.layer}: {error}") from None
 
@@ -125,13 +134,14 @@ def vector_of(
     concept: Concept,
     contrast: Contrast,
     position: str,
-    n_pairs: int,
     wanted: Wanted,
     direction: np.ndarray,
     trained: dict[str, Any] | None = None,
 ) -> Vector:
     """The vector that was wanted, with its direction; `trained` says how, where it was."""
     lineage = {"made": "derived", "version": VECTORS_VERSION, "source": method_key(wanted.method)}
+    if not contrast.paired:
+        lineage |= {"unpaired": {"positive": len(contrast.positive), "negative": len(contrast.negative)}}
     return Vector(
         vector_id=wanted.vector_id,
         model_id=model.model_id,
@@ -144,6 +154,6 @@ def vector_of(
         direction=direction.astype(np.float32),
         site=SITE,
         position=position,
-        n_pairs=n_pairs,
+        n_pairs=len(contrast.positive) if contrast.paired else 0,
         lineage=lineage | ({"trained": trained} if trained is not None else {}),
     )

@@ -40,7 +40,7 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
         return training.start  # nothing to begin with
     random, length = np.random.default_rng(training.seed), how.dose * training.residual_norm
     vector = length * training.start / np.linalg.norm(training.start)
-    base, best, held_out = training.unsteered.values, vector, len(training.validation_labels) > 0
+    base, best, held_out = training.unsteered.values, vector, len(training.validation_pairs) > 0
     gains = [_gain(training, vector)] if held_out else []
     means, steps, losses = np.zeros((2, len(vector))), 0, list[float]()
     batch = max(1, min(how.batch, training.n_pairs // _LEAST_STEPS))

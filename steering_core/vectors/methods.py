@@ -2,7 +2,8 @@
 
 A method takes the activations of the positive and of the negative sides, (N, D) each with row i of both from pair i,
 as float64, and returns a direction (D,). One unit of alpha is one such vector, so its length counts: the differences
-keep their own; what has none of its own (a component, a probe's weights) gets the mean difference's.
+keep their own; what has none of its own (a component, a probe's weights) gets the mean difference's. One that reads
+either side as a whole declares `@method(unpaired=True)`: it is then given texts without partners too, (N, D), (M, D).
 
     @method
     def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from steering_core.concepts import Concept
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
@@ -57,30 +59,47 @@ class TrainedMethod:
 
 METHODS: dict[str, Method] = {}
 TRAINED: dict[str, TrainedMethod] = {}
+UNPAIRED: set[str] = set()
+"""Names of the methods that take unpaired texts; the others need pairs."""
 
 
 @overload
 def method(function: Method) -> Method: ...
 @overload
-def method(*, passes: int, shared: int = 0) -> Callable[[TrainedFunction], TrainedFunction]: ...
+def method(*, unpaired: bool) -> Callable[[Method], Method]: ...
+@overload
+def method(*, passes: int, shared: int = 0, unpaired: bool = False) -> Callable[[TrainedFunction], TrainedFunction]: ...
 def method(
-    function: Method | None = None, *, passes: int = 0, shared: int = 0
-) -> Method | Callable[[TrainedFunction], TrainedFunction]:
+    function: Method | None = None, *, passes: int | None = None, shared: int = 0, unpaired: bool = False
+) -> Method | Callable[[Method], Method] | Callable[[TrainedFunction], TrainedFunction]:
     """Register a method under its function's name; specs and the CLI then know it.
 
-    With `passes` it is a trained one (`TrainedMethod`). A name is one method's: the last that took it.
+    With `passes` it is a trained one (`TrainedMethod`), with `unpaired` one that takes texts without partners as well.
+    A name is one method's: the last that took it.
     """
-    if function is not None:
-        TRAINED.pop(function.__name__, None)
-        METHODS[function.__name__] = function
-        return function
 
-    def register(trained: TrainedFunction) -> TrainedFunction:
-        METHODS.pop(trained.__name__, None)
-        TRAINED[trained.__name__] = TrainedMethod(trained, passes, shared)
+    def register(read: Method) -> Method:
+        _forget(read.__name__, unpaired)
+        METHODS[read.__name__] = read
+        return read
+
+    def register_trained(trained: TrainedFunction) -> TrainedFunction:
+        _forget(trained.__name__, unpaired)
+        TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared)
         return trained
 
-    return register
+    if function is not None:
+        return register(function)
+    return register if passes is None else register_trained
+
+
+def _forget(name: str, unpaired: bool) -> None:
+    """Leave the name to a new method, which takes unpaired texts or does not."""
+    METHODS.pop(name, None)
+    TRAINED.pop(name, None)
+    UNPAIRED.discard(name)
+    if unpaired:
+        UNPAIRED.add(name)
 
 
 def known_methods() -> dict[str, Callable[..., np.ndarray]]:
@@ -91,6 +110,22 @@ def known_methods() -> dict[str, Callable[..., np.ndarray]]:
 def is_trained(name: str) -> bool:
     """Whether the registered method `name` asks the model, where others read activations alone."""
     return name in TRAINED
+
+
+def refuse_unpaired(concept: Concept, names: Iterable[str]) -> None:
+    """Raise VectorError where a method of those names needs pairs, and the concept has unpaired texts."""
+    if (texts := concept.unpaired) is not None:
+        for name in names:
+            check_unpaired(name, len(texts.positive), len(texts.negative), f"{concept.name} has")
+
+
+def check_unpaired(name: str, positive: int, negative: int, there: str = "there are") -> None:
+    """Raise VectorError where the method `name` needs pairs, for so many texts that are none."""
+    if name not in UNPAIRED:
+        raise VectorError(
+            f"{name} needs pairs, and {there} {positive} positive and {negative} negative texts that are not paired: "
+            f"pair them, or use one of {', '.join(sorted(UNPAIRED))}"
+        )
 
 
 _FOLDERS: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of methods", default=None)
@@ -137,7 +172,7 @@ def method_name(name: str) -> str:
 
 def _run(file: Path, function: str) -> None:
     """Run a user's file, which registers its methods. Raises VectorError where it does not register `function` anew."""
-    known, arrays, trained = known_methods(), dict(METHODS), dict(TRAINED)
+    known, arrays, trained, unpaired = known_methods(), dict(METHODS), dict(TRAINED), set(UNPAIRED)
     try:
         runpy.run_path(str(file))
     except (Exception, SystemExit) as error:
@@ -147,46 +182,53 @@ def _run(file: Path, function: str) -> None:
         METHODS.update(arrays)
         TRAINED.clear()
         TRAINED.update(trained)
+        UNPAIRED.clear()
+        UNPAIRED.update(unpaired)
         raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
     if function not in known_methods():
         raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")
 
 
-def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """What the method `name` finds, (N, D), (N, D) -> (D,) float64.
+def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, paired: bool = True) -> np.ndarray:
+    """What the method `name` finds, (N, D), (N, D) -> (D,) float64; of texts that are not `paired`, (N, D), (M, D).
 
     Raises VectorError for an unknown method, unequal shapes, values that are not finite, or where the two sides differ
-    in nothing that the method could use.
+    in nothing that the method could use, or are not paired and it needs pairs.
     """
     name = method_name(name)
     if is_trained(name):
         raise VectorError(f"{name} asks the model and not activations alone: `steer vectors derive` and specs train it")
-    if positive.shape != negative.shape or positive.ndim != 2 or not len(positive):
+    if not paired:
+        check_unpaired(name, len(positive), len(negative))
+    shapes = positive.shape, negative.shape if paired else (len(positive), *negative.shape[1:])
+    if shapes[0] != shapes[1] or positive.ndim != 2 or not len(positive) or not len(negative):
         raise VectorError(
-            f"{name} needs one positive and one negative row of equal width for each pair, not arrays of shape "
+            f"{name} needs rows of equal width, one positive and one negative for each pair, not arrays of shape "
             f"{positive.shape} and {negative.shape}"
         )
+    rows = "pairs" if paired else "rows"
     if bad := _not_finite(positive, negative):
         raise VectorError(
-            f"{name} was given activations that are not finite (pairs {bad}): extract them again with weights that do "
+            f"{name} was given activations that are not finite ({rows} {bad}): extract them again with weights that do "
             "not overflow, such as float32 or bfloat16"
         )
     found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
-    return checked_direction(name, found, positive.shape[1], len(positive))
+    return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")
 
 
-def checked_direction(name: str, found: np.ndarray, width: int, n_pairs: int) -> np.ndarray:
-    """What the method `name` found in so many pairs, (D,), if it is a direction; otherwise VectorError."""
+def checked_direction(name: str, found: np.ndarray, width: int, data: str) -> np.ndarray:
+    """What the method `name` found in its `data`, (D,), if it is a direction; otherwise VectorError."""
     found = np.asarray(found)
     if found.shape != (width,):
         raise VectorError(f"{name} returned shape {found.shape} for activations of width {width}")
     if not np.isfinite(found).all() or not np.linalg.norm(found) > 0:
-        raise VectorError(f"{name} finds no direction in {n_pairs} pairs: their two sides differ in nothing it can use")
+        raise VectorError(f"{name} finds no direction in {data}: their two sides differ in nothing it can use")
     return found
 
 
 def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
-    rows = np.flatnonzero(~(np.isfinite(positive).all(axis=1) & np.isfinite(negative).all(axis=1)))
+    sides = (np.flatnonzero(~np.isfinite(side).all(axis=1)) for side in (positive, negative))
+    rows = np.unique(np.concatenate(list(sides)))
     return ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
 
 
@@ -205,10 +247,10 @@ def method_key(name: str) -> str | None:
     return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
 
 
-@method
+@method(unpaired=True)
 def mean_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Mean of positive minus negative, (N, D), (N, D) -> (D,). Rimsky et al. 2023 (CAA)."""
-    direction: np.ndarray = (positive - negative).mean(axis=0)
+    """Mean of positive minus mean of negative, (N, D), (M, D) -> (D,). Rimsky et al. 2023 (CAA)."""
+    direction: np.ndarray = positive.mean(axis=0) - negative.mean(axis=0)
     return direction
 
 
@@ -219,15 +261,15 @@ def single_pair(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return difference
 
 
-@method
+@method(unpaired=True)
 def mean_difference_orthogonal(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """The mean difference without its component along the mean of all activations, (N, D), (N, D) -> (D,).
+    """The mean difference without its component along the mean of both sides' means, (N, D), (M, D) -> (D,).
 
     That mean is what every prompt shares, and in many models it is most of the stream. To take out another concept's
     direction instead, see `algebra.orthogonalised`.
     """
     difference = mean_difference(positive, negative)
-    return difference - component_along(difference, (positive + negative).mean(axis=0))
+    return difference - component_along(difference, positive.mean(axis=0) + negative.mean(axis=0))
 
 
 @method
@@ -250,9 +292,9 @@ def pca_centred(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return _oriented(top_component(differences - differences.mean(axis=0)), positive, negative)
 
 
-@method
+@method(unpaired=True)
 def pca_pooled(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """First principal component of both sides' activations together, (N, D), (N, D) -> (D,).
+    """First principal component of both sides' activations together, (N, D), (M, D) -> (D,).
 
     Right where the concept is what the texts differ in most. Zou et al. 2023 (RepE, LAT).
     """
@@ -260,9 +302,9 @@ def pca_pooled(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return _oriented(top_component(rows - rows.mean(axis=0)), positive, negative)
 
 
-@method
+@method(unpaired=True)
 def logistic(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Weights of a logistic probe that tells the two sides apart, (N, D), (N, D) -> (D,).
+    """Weights of a logistic probe that tells the two sides apart, (N, D), (M, D) -> (D,).
 
     With an intercept and an L2 penalty of C = 1, scikit-learn's defaults.
     """
@@ -280,9 +322,9 @@ def logistic_paired(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return _oriented(logistic_weights(half, -half, intercept=False), positive, negative)
 
 
-@method
+@method(unpaired=True)
 def lda(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """The mean difference, whitened by the covariance within the sides, (N, D), (N, D) -> (D,).
+    """The mean difference, whitened by the covariance within the sides, (N, D), (M, D) -> (D,).
 
     Fisher's linear discriminant; the covariance is shrunk towards a multiple of the identity by as much as Ledoit and
     Wolf 2004 find best, so fewer samples than dimensions will do. With one pair it is the mean difference.

@@ -1,5 +1,7 @@
 """Vectors of permuted labels: what a method finds where a coin decided each pair's sides, at every layer of a grid.
 
+Unpaired texts are dealt to the two sides anew, each as large as it was.
+
 They are what a permutation test ranks a vector among (`steering_core.evaluation.chance`). A method that does not see
 which side is which (`pca_uncentred`) gets its rows in new pairs instead.
 """
@@ -13,9 +15,9 @@ from steering_core.concepts import Concept
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors.contrast import concept_pairs, read_contrasts
+from steering_core.vectors.contrast import Contrast, read_contrasts
 from steering_core.vectors.controls import SAME, shuffled_direction
-from steering_core.vectors.derive import Wanted, vector_of
+from steering_core.vectors.derive import Wanted, training_sides, vector_of
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS, derived_direction, method_key
 from steering_core.vectors.vector import Vector, vectors_by_id
@@ -38,45 +40,61 @@ def permuted_vectors(
 
     `methods` are names of methods that need activations alone.
     """
-    pairs = list(concept_pairs(store, model, concept.concept_id).values())
-    pairs_key = content_key("pairs", pairs)
+    texts = training_sides(store, model, concept, methods)
     seeds = [seed_from(PERMUTED, concept.concept_id, draw) for draw in range(draws)]
     keys: dict[tuple[int, str, int], str] = {}  # by layer, method and seed
     for layer in layers:
         for method in methods:
-            of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, pairs_key)
+            of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, texts.key)
             keys |= {(layer, method, s): content_key("vector", PERMUTED, PERMUTED_VERSION, *of, s) for s in seeds}
     missing = store.absent("vectors", list(keys.values()))
     rows, at = [], sorted({layer for (layer, _, _), key in keys.items() if key in missing})
-    for contrast in read_contrasts(store, model, pairs, at, position):
-        sides = contrast.positive, contrast.negative
+    for contrast in read_contrasts(store, model, texts, at, position):
         for method in methods:
-            own = derived_direction(method, *sides)
+            own = derived_direction(method, contrast.positive, contrast.negative, paired=contrast.paired)
             for seed in (s for s in seeds if keys[contrast.layer, method, s] in missing):
                 wanted = Wanted(keys[contrast.layer, method, seed], method, contrast.layer, PERMUTED, seed)
-                direction = permuted_direction(method, *sides, own, seed)
-                rows.append(vector_of(model, concept, contrast, position, len(pairs), wanted, direction).row())
+                direction = permuted_direction(method, contrast, own, seed)
+                rows.append(vector_of(model, concept, contrast, position, wanted, direction).row())
     store.append("vectors", rows)
     found = {vector.vector_id: vector for vector in vectors_by_id(store, list(keys.values()))}
     return [{layer: [found[keys[layer, m, seed]] for m in methods] for layer in layers} for seed in seeds]
 
 
-def permuted_direction(
-    method: str, positive: np.ndarray, negative: np.ndarray, like: np.ndarray, seed: int
-) -> np.ndarray:
-    """The method's direction where a coin exchanges the sides of each pair, (N, D) twice -> (D,), as long as `like`.
+def permuted_direction(method: str, contrast: Contrast, like: np.ndarray, seed: int) -> np.ndarray:
+    """The method's direction, (D,) as long as `like`, where a coin exchanges the sides of each pair of a contrast.
 
-    The coin never leaves all pairs as they are, nor exchanges all. Where the method does not see sides, rows are
-    shuffled between pairs (`shuffled_direction`).
+    The coin never leaves all pairs as they are, nor exchanges all. Unpaired texts are dealt to sides as large as they
+    were. Where the method does not see sides, rows are shuffled between pairs (`shuffled_direction`).
     """
-    random = np.random.default_rng(seed)
-    exchanged = random.integers(0, 2, len(positive)).astype(bool)
-    while len(positive) > 1 and (exchanged.all() or not exchanged.any()):
-        exchanged = random.integers(0, 2, len(positive)).astype(bool)
-    one = np.where(exchanged[:, None], negative, positive).astype(np.float64)
-    other = np.where(exchanged[:, None], positive, negative).astype(np.float64)
-    found = METHODS[method](one, other)
+    random, positive, negative = np.random.default_rng(seed), contrast.positive, contrast.negative
+    one, other = (_exchanged if contrast.paired else _dealt)(positive, negative, random)
+    found = METHODS[method](one.astype(np.float64), other.astype(np.float64))
     norms = float(np.linalg.norm(found) * np.linalg.norm(like))
     if norms == 0 or abs(float(found @ like)) > SAME * norms:
         return shuffled_direction(method, positive, negative, like, seed)
     return np.asarray(found * (np.linalg.norm(like) / np.linalg.norm(found)))
+
+
+def _exchanged(
+    positive: np.ndarray, negative: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of pairs, (N, D) twice, of which some have theirs exchanged."""
+    exchanged = random.integers(0, 2, len(positive)).astype(bool)
+    while len(positive) > 1 and (exchanged.all() or not exchanged.any()):
+        exchanged = random.integers(0, 2, len(positive)).astype(bool)
+    return np.where(exchanged[:, None], negative, positive), np.where(exchanged[:, None], positive, negative)
+
+
+def _dealt(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """All rows dealt at random to two sides of N and M; never as they were, nor the other way round."""
+    rows, n = np.concatenate([positive, negative]), len(positive)
+    order = random.permutation(len(rows))
+    while len(rows) > 2 and _is_as_it_was(order[:n] < n, len(negative)):
+        order = random.permutation(len(rows))
+    return rows[order[:n]], rows[order[n:]]
+
+
+def _is_as_it_was(stayed: np.ndarray, others: int) -> bool:
+    """Whether all positive rows stayed (N,), or all went where so many others came from."""
+    return bool(stayed.all() or (not stayed.any() and len(stayed) == others))

@@ -1,8 +1,9 @@
 """Quality: how far a vector can be trusted, from stored activations alone.
 
-Every vector is measured on pairs that it was not made from: `auc` and `d_prime` of their projections, on each split.
-What a method found, and not its controls, is also made again from other choices of its training pairs: `split_half`,
-`bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out).
+Every vector is measured on pairs or texts that it was not made from: `auc` and `d_prime` of their projections, on each
+split. What a method found, and not its controls, is also made again from other choices of its training pairs:
+`split_half`, `bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out). Unpaired texts are chosen for
+either side by itself: n is then of the smaller side, and an influence is that of one text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,10 @@ from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.statistics.separation import Estimate, separation
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, concept_pairs, read_contrasts
+from steering_core.vectors.contrast import Contrast, Sides, concept_sides, joined, read_contrasts
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS
-from steering_core.vectors.stability import bootstrap, fit_of, influences, sample_sizes, split_half
+from steering_core.vectors.stability import Places, Rows, bootstrap, fit_of, influences, sample_sizes, split_half
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 QUALITIES_VERSION = 1
@@ -61,48 +62,57 @@ def _of_concept(
     resampling: Resampling,
 ) -> Iterator[dict[str, Any]]:
     """The rows of vectors that share a concept and a position; its activations are read once."""
-    splits = {split: concept_pairs(store, model, concept_id, split) for split in SPLITS}
-    pairs = [pair for split in SPLITS for pair in splits[split].values()]
-    ends = np.cumsum([len(splits[split]) for split in SPLITS])
-    places = dict(zip(SPLITS, np.split(np.arange(len(pairs)), ends[:-1]), strict=True))
-    for contrast in read_contrasts(store, model, pairs, sorted({v.layer for v in vectors}), position):
+    splits = [concept_sides(store, model, concept_id, split) for split in SPLITS]
+    places = dict(zip(SPLITS, _places(splits), strict=True))
+    for contrast in read_contrasts(store, model, joined(splits), sorted({v.layer for v in vectors}), position):
         for vector in (v for v in vectors if v.layer == contrast.layer):
             yield from _separations(vector, contrast, places, resampling)
             if vector.control is None and vector.method in METHODS:
-                yield from _stabilities(vector, contrast, places["train"], list(splits["train"]), resampling)
+                yield from _stabilities(vector, contrast, places["train"], splits[0].row_ids, resampling)
+
+
+def _places(splits: Sequence[Sides]) -> list[Places]:
+    """Where the rows of each split are among those of all splits."""
+    positive, negative = (
+        np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        for sizes in ([len(s.positive) for s in splits], [len(s.negative) for s in splits])
+    )
+    return list(zip(positive, negative, strict=True))
 
 
 def _separations(
-    vector: Vector, contrast: Contrast, places: dict[Split, np.ndarray], resampling: Resampling
+    vector: Vector, contrast: Contrast, places: dict[Split, Places], resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
     direction = vector.direction.astype(np.float64)
-    positive, negative = contrast.positive @ direction, contrast.negative @ direction  # (N,)
-    for split, rows in places.items():
-        if len(rows):
+    positive, negative = contrast.positive @ direction, contrast.negative @ direction  # (N,), (M,)
+    for split, (some, others) in places.items():
+        if len(some) and len(others):
             seed = seed_from(resampling.seed, split)
-            found = separation(positive[rows], negative[rows], 10 * resampling.draws, seed)
+            sides = positive[some], negative[others]
+            found = separation(*sides, 10 * resampling.draws, seed, paired=contrast.paired)
             for metric, estimate in found.items():
                 yield _row(vector, resampling, metric, estimate, split=split)
 
 
 def _stabilities(
-    vector: Vector, contrast: Contrast, places: np.ndarray, pair_ids: Sequence[str], resampling: Resampling
+    vector: Vector, contrast: Contrast, places: Places, row_ids: Sequence[str], resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
-    n, random = len(places), np.random.default_rng(resampling.seed)
-    fit = fit_of(vector.method, contrast.positive[places], contrast.negative[places])
-    whole = fit(np.arange(n))
+    some, others = places
+    rows, random = Rows(len(some), len(others), contrast.paired), np.random.default_rng(resampling.seed)
+    fit = fit_of(vector.method, contrast.positive[some], contrast.negative[others])
+    whole = fit(rows.all)
     once = {
-        "split_half": split_half(fit, n, resampling.draws // 2, random),
-        "bootstrap": bootstrap(fit, whole, n, resampling.draws, random),
+        "split_half": split_half(fit, rows, resampling.draws // 2, random),
+        "bootstrap": bootstrap(fit, whole, rows, resampling.draws, random),
     }
     for metric, estimate in once.items():
         if estimate:
             yield _row(vector, resampling, metric, estimate)
-    for estimate in sample_sizes(fit, whole, n, random):
+    for estimate in sample_sizes(fit, whole, rows, random):
         yield _row(vector, resampling, "sample_size", estimate)
-    for pair_id, value in zip(pair_ids, influences(fit, whole, n), strict=True):
+    for row_id, value in zip(row_ids, influences(fit, whole, rows), strict=True):
         if np.isfinite(value):
-            yield _row(vector, resampling, "influence", Estimate(value, None, None, n), pair_id=pair_id)
+            yield _row(vector, resampling, "influence", Estimate(value, None, None, rows.n), pair_id=row_id)
 
 
 def _quality_id(

@@ -1,55 +1,98 @@
 """Stability: how far a direction would move had other pairs been drawn. Every figure is a cosine of two directions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from steering_core.statistics.separation import Estimate, interval
 from steering_core.vectors.methods import METHODS
 
-Fit = Callable[[np.ndarray], np.ndarray]
-"""The unit direction of the pairs at those places, (n,) whole -> (D,); nan where the method finds none."""
+Places = tuple[np.ndarray, np.ndarray]
+"""Whole numbers (n,) and (m,): a choice of the positive and of the negative rows, in pairs the same ones."""
+
+Fit = Callable[[Places], np.ndarray]
+"""The unit direction of the rows at those places, -> (D,); nan where the method finds none."""
 
 CURVE_DRAWS = 10  # subsets of each size in a sample-size curve
 
 
+@dataclass(frozen=True)
+class Rows:
+    """How many rows there are of either side, and whether they are chosen as pairs or each side by itself."""
+
+    positive: int
+    negative: int
+    paired: bool = True
+
+    @property
+    def n(self) -> int:
+        """The pairs, or the rows of the smaller side."""
+        return min(self.positive, self.negative)
+
+    @property
+    def all(self) -> Places:
+        """Every row."""
+        return self.chosen(np.arange)
+
+    def chosen(self, choose: Callable[[int], np.ndarray]) -> Places:
+        """What `choose` picks of so many rows: once for pairs, for either side otherwise."""
+        places = choose(self.positive)
+        return places, places if self.paired else choose(self.negative)
+
+    def without_one(self) -> Iterator[Places]:
+        """Every choice of all rows but one: all pairs but one, or one positive and then one negative row left out."""
+        positive, negative = self.all
+        for i in range(self.positive):
+            left = np.delete(positive, i)
+            yield left, left if self.paired else negative
+        for i in range(0 if self.paired else self.negative):
+            yield positive, np.delete(negative, i)
+
+
 def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
-    """A method over any choice of these pairs, (N, D) twice."""
+    """A method over any choice of these rows, (N, D) and (M, D)."""
     positive, negative = positive.astype(np.float64), negative.astype(np.float64)
 
-    def fit(places: np.ndarray) -> np.ndarray:
-        found = METHODS[method](positive[places], negative[places])
+    def fit(places: Places) -> np.ndarray:
+        found = METHODS[method](positive[places[0]], negative[places[1]])
         norm = np.linalg.norm(found)
         return found / norm if norm > 0 else np.full(found.shape, np.nan)
 
     return fit
 
 
-def split_half(fit: Fit, n: int, draws: int, random: np.random.Generator) -> Estimate | None:
-    """Cosine of the directions of two random halves of n pairs; None for one pair."""
-    if n < 2:
+def split_half(fit: Fit, rows: Rows, draws: int, random: np.random.Generator) -> Estimate | None:
+    """Cosine of the directions of two random halves of the rows; None where a side has one alone."""
+    if rows.n < 2:
         return None
-    orders = [random.permutation(n) for _ in range(draws)]
-    return _estimate([float(fit(order[: n // 2]) @ fit(order[n // 2 :])) for order in orders], n)
+    orders = [rows.chosen(random.permutation) for _ in range(draws)]
+    return _estimate([float(fit(_part(order, 0)) @ fit(_part(order, 1))) for order in orders], rows.n)
 
 
-def bootstrap(fit: Fit, whole: np.ndarray, n: int, draws: int, random: np.random.Generator) -> Estimate | None:
-    """Cosine of the direction of n pairs drawn with replacement with the direction of all of them."""
-    return _estimate([fit(random.integers(n, size=n)) @ whole for _ in range(draws)], n)
+def _part(order: Places, half: int) -> Places:
+    """The first or the second half of an order of either side."""
+    one, other = (side[len(side) // 2 :] if half else side[: len(side) // 2] for side in order)
+    return one, other
 
 
-def sample_sizes(fit: Fit, whole: np.ndarray, n: int, random: np.random.Generator) -> Iterator[Estimate]:
-    """Cosine of the direction of 1, 2, 4, … of the pairs with the direction of all n: would fewer have done?"""
-    for size in (2**i for i in range(20) if 2**i < n):
-        drawn = [fit(random.permutation(n)[:size]) @ whole for _ in range(CURVE_DRAWS)]
-        if found := _estimate(drawn, size):
+def bootstrap(fit: Fit, whole: np.ndarray, rows: Rows, draws: int, random: np.random.Generator) -> Estimate | None:
+    """Cosine of the direction of rows drawn with replacement with the direction of all of them."""
+    drawn = (rows.chosen(lambda n: random.integers(n, size=n)) for _ in range(draws))
+    return _estimate([fit(places) @ whole for places in drawn], rows.n)
+
+
+def sample_sizes(fit: Fit, whole: np.ndarray, rows: Rows, random: np.random.Generator) -> Iterator[Estimate]:
+    """Cosine of the direction of 1, 2, 4, … rows of either side with the direction of all: would fewer have done?"""
+    for size in (2**i for i in range(20) if 2**i < rows.n):
+        orders = [rows.chosen(random.permutation) for _ in range(CURVE_DRAWS)]
+        if found := _estimate([fit((some[:size], others[:size])) @ whole for some, others in orders], size):
             yield found
 
 
-def influences(fit: Fit, whole: np.ndarray, n: int) -> list[float]:
-    """How far leaving out each pair turns the direction: 1 - cosine, one a pair; nan where nothing is left."""
-    everyone = np.arange(n)
-    return [float(1 - fit(np.delete(everyone, i)) @ whole) if n > 1 else float("nan") for i in range(n)]
+def influences(fit: Fit, whole: np.ndarray, rows: Rows) -> list[float]:
+    """How far leaving out each pair or text turns the direction: 1 - cosine; nan where nothing is left of its side."""
+    return [float(1 - fit(places) @ whole) if min(map(len, places)) else float("nan") for places in rows.without_one()]
 
 
 def _estimate(drawn: Sequence[float], n: int) -> Estimate | None:

@@ -3,7 +3,7 @@
 What the store holds is not trained again; a process that dies while it trains leaves nothing of that vector behind.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,20 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Pair, concept_pairs, read_contrasts
+from steering_core.vectors.contrast import Contrast, Sides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import SAME, random_direction
-from steering_core.vectors.derive import Wanted, variants, vector_of, wanted_vector
+from steering_core.vectors.derive import Wanted, training_sides, variants, vector_of, wanted_vector
 from steering_core.vectors.library import restore
-from steering_core.vectors.methods import TRAINED, checked_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
+from steering_core.vectors.methods import TRAINED, checked_direction, mean_difference
+from steering_core.vectors.training import (
+    Answered,
+    AnswerSides,
+    PairPasses,
+    Training,
+    answer_pair,
+    lone_answer,
+    training_at,
+)
 from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
@@ -41,17 +49,15 @@ def train(
 ) -> Done:
     """Have the store hold every trained method's vector at every layer, each with so many controls of either kind.
 
-    A `shuffled` control is trained as long as its vector, on pairs of which half exchanged their sides. Activations at
-    those layers are in the store. Raises VectorError where a method finds no direction.
+    A `shuffled` control is trained as long as its vector, on pairs of which half exchanged their sides, or on texts of
+    which as many changed sides. Activations at those layers are in the store. Raises VectorError where a method finds
+    no direction, or needs pairs and has unpaired texts.
     """
     identity = model.identity
-    splits = [
-        list(concept_pairs(store, identity, concept.concept_id, split).values()) for split in ("train", "validation")
-    ]
-    pairs, validation = splits
-    if not pairs:
-        raise VectorError(f"the store has no training pairs of {concept.name} for {model.name}: extract them first")
-    pairs_key = content_key("trained on", TRAINING_VERSION, pairs, validation)
+    sides = training_sides(store, identity, concept, methods)
+    validation = concept_sides(store, identity, concept.concept_id, "validation")
+    kind = () if sides.paired else ("unpaired",)
+    pairs_key = content_key("trained on", TRAINING_VERSION, *kind, sides.rows, validation.rows)
     wanted = [
         wanted_vector(identity, concept, method, layer, position, pairs_key, *variant)
         for method in methods
@@ -63,16 +69,22 @@ def train(
     done = Done([w.vector_id for w in wanted], Work(len(todo), len(wanted) - len(todo)))
     with done.work.timed():
         if todo:
-            prompts = _prompts(store, {i for pair in (*pairs, *validation) for i in pair})
-            learnt, held_out = (
-                [answer_pair(prompts[one], prompts[other]) for one, other in some] for some in (pairs, validation)
-            )
+            prompts = _prompts(store, {*sides.prompt_ids, *validation.prompt_ids})
+            learnt, held_out = (_answered(prompts, some) for some in (sides, validation))
             passes = PairPasses(model, learnt, held_out, sorted({w.layer for w in todo}))
-            _store_each(store, concept, passes, wanted, todo, pairs, position, notify)
+            _store_each(store, concept, passes, wanted, todo, sides, position, notify)
             done.work.forward_passes += passes.work.forward_passes
             done.work.tokens += passes.work.tokens
         restore(store, done.ids)
     return done
+
+
+def _answered(prompts: Mapping[str, Prompt], sides: Sides) -> Answered:
+    """The stored prompts of a split as answers."""
+    positive, negative = ([prompts[i] for i in side] for side in (sides.positive, sides.negative))
+    if sides.paired:
+        return list(map(answer_pair, positive, negative))
+    return AnswerSides(tuple(map(lone_answer, positive)), tuple(map(lone_answer, negative)))
 
 
 def _store_each(
@@ -81,13 +93,13 @@ def _store_each(
     passes: PairPasses,
     wanted: Sequence[Wanted],
     todo: Sequence[Wanted],
-    pairs: Sequence[Pair],
+    sides: Sides,
     position: str,
     notify: Notify,
 ) -> None:
     """Train the vectors `todo` and store each at once; controls that are random need theirs of `wanted`."""
     identity, finished = passes.model.identity, 0
-    for contrast in read_contrasts(store, identity, pairs, passes.layers, position):
+    for contrast in read_contrasts(store, identity, sides, passes.layers, position):
         for w in (w for w in todo if w.layer == contrast.layer):
             notify(finished, len(todo))
             if w.control is None or w.seed is None:
@@ -98,8 +110,8 @@ def _store_each(
                 direction, notes = random_direction(like, w.seed), None
                 if w.control == "shuffled":
                     direction, notes = _shuffled(concept, passes, contrast, w.method, like, w.seed)
-            vector = vector_of(identity, concept, contrast, position, len(pairs), w, direction, notes)
-            store.append("vectors", [vector.row([i for pair in pairs for i in pair])])
+            vector = vector_of(identity, concept, contrast, position, w, direction, notes)
+            store.append("vectors", [vector.row(sides.prompt_ids)])
             finished += 1
     notify(finished, len(todo))
 
@@ -141,7 +153,7 @@ def trained_direction(method: str, training: Training) -> np.ndarray:
     """
     found = TRAINED[method].function(training)
     training.notes.update(seed=training.seed, version=TRAINING_VERSION)
-    return checked_direction(method, found, training.differences.shape[1], training.n_pairs)
+    return checked_direction(method, found, training.activations.shape[1], f"{training.n_pairs} pairs")
 
 
 def _prompts(store: Store, prompt_ids: Collection[str]) -> dict[str, Prompt]:
@@ -164,12 +176,15 @@ def best_layers(
 
     By d' of the validation pairs' projections; of the training pairs' where there are none.
     """
-    pairs = list(concept_pairs(store, model.identity, concept.concept_id).values())
-    held_out = list(concept_pairs(store, model.identity, concept.concept_id, "validation").values()) or pairs
+    sides, validation = (
+        concept_sides(store, model.identity, concept.concept_id, split) for split in ("train", "validation")
+    )
+    held_out = validation if validation.complete else sides
+    first, second = len(sides.positive), len(sides.negative)
     found = []
-    for contrast in read_contrasts(store, model.identity, [*pairs, *held_out], list(layers), position):
+    for contrast in read_contrasts(store, model.identity, joined([sides, held_out]), list(layers), position):
         positive, negative = (side.astype(np.float64) for side in (contrast.positive, contrast.negative))
-        direction = (positive - negative)[: len(pairs)].mean(axis=0)
-        apart = d_prime(*(side[len(pairs) :] @ direction for side in (positive, negative)))
+        direction = mean_difference(positive[:first], negative[:second])
+        apart = d_prime(positive[first:] @ direction, negative[second:] @ direction)
         found.append((-apart if np.isfinite(apart) else np.inf, contrast.layer))
     return sorted(layer for _, layer in sorted(found)[:n])

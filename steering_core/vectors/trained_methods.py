@@ -19,7 +19,7 @@ RIDGE = 1.0  # of the mean variance
 EPOCHS = 6
 
 
-@method(passes=0, shared=1)
+@method(passes=0, shared=1, unpaired=True)
 def gradient(training: "Training") -> np.ndarray:
     """Gradient of the mean preference by a vector at 0: where a small addition moves the answers most, -> (D,).
 
@@ -29,7 +29,7 @@ def gradient(training: "Training") -> np.ndarray:
     return _as_long_as(training.start, training.unsteered.gradients.mean(axis=0))
 
 
-@method(passes=0, shared=1 + DRAWS)
+@method(passes=0, shared=1 + DRAWS, unpaired=True)
 def natural_gradient(training: "Training") -> np.ndarray:
     """The gradient through the inverse Fisher information of the output distribution, -> (D,). Amari 1998.
 
@@ -40,7 +40,7 @@ def natural_gradient(training: "Training") -> np.ndarray:
     return _as_long_as(training.start, ridged(slope, training.drawn_gradients(DRAWS), RIDGE))
 
 
-@method(passes=EPOCHS, shared=1)
+@method(passes=EPOCHS, shared=1, unpaired=True)
 def preference(training: "Training") -> np.ndarray:
     """A vector trained on preferences through the frozen model, from the mean difference on, -> (D,).
 

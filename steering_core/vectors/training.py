@@ -2,6 +2,8 @@
 
 Preference is the mean log-probability per token of a pair's positive answer minus its negative one's, in nats, as the
 metric propensity has it for held-out items. An addition acts from the prompt's last token on (phase `generation`).
+
+Unpaired texts are put together at random: each text of the larger side once, those of the smaller as evenly as can be.
 """
 
 from collections.abc import Sequence
@@ -17,9 +19,56 @@ from steering_core.foundation.errors import Diverged
 from steering_core.foundation.keys import seed_from
 from steering_core.models import Model
 from steering_core.prompts import Prompt
+from steering_core.vectors.controls import n_moved
 
 AnswerPair = tuple[Answer, Answer]
 """A pair's positive and negative answer, to one prompt as a rule."""
+
+
+@dataclass(frozen=True)
+class AnswerSides:
+    """Positive and negative answers that are not paired."""
+
+    positive: tuple[Answer, ...]
+    negative: tuple[Answer, ...]
+
+
+Answered = Sequence[AnswerPair] | AnswerSides
+"""A concept's answers in one split: pairs, or unpaired answers of either side."""
+
+
+def answer_rows(answered: Answered) -> list[Answer]:
+    """The answers one after another: both of each pair in turn, or one side and then the other."""
+    if isinstance(answered, AnswerSides):
+        return [*answered.positive, *answered.negative]
+    return [answer for pair in answered for answer in pair]
+
+
+def answer_pairs(answered: Answered, seed: int | None = None) -> np.ndarray:
+    """Which of `answer_rows` are the positive and the negative one of each pair, (n, 2).
+
+    With a seed the labels are shuffled: half of the pairs have their sides exchanged, and unpaired answers change sides
+    until both have the same share of either. No pair where a side of unpaired answers has none.
+    """
+    if isinstance(answered, AnswerSides):
+        return _put_together(len(answered.positive), len(answered.negative), seed)
+    pairs = np.arange(2 * len(answered)).reshape(-1, 2)
+    if seed is not None:
+        exchanged = np.random.default_rng(seed).permutation(len(pairs))[: len(pairs) // 2]
+        pairs[exchanged] = pairs[exchanged, ::-1]
+    return pairs
+
+
+def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
+    """Pairs of n positive and, behind them, m negative rows, (max(n, m), 2); with a seed their labels are shuffled."""
+    random = np.random.default_rng(0 if seed is None else seed)
+    first, second = random.permutation(n), n + random.permutation(m)
+    if n == 0 or m == 0:
+        return np.empty((0, 2), int)
+    moved = 0 if seed is None else n_moved(n, m)
+    one = random.permutation(np.concatenate([first[: n - moved], second[m - moved :]]))
+    other = random.permutation(np.concatenate([first[n - moved :], second[: m - moved]]))
+    return np.stack([np.resize(side, max(n, m)) for side in (one, other)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -44,43 +93,48 @@ def answer_pair(positive: Prompt, negative: Prompt) -> AnswerPair:
     return one, other
 
 
-class PairPasses:
-    """A concept's pairs, read once by a model for vectors at any of `layers`; what needs no vector is kept for all.
+def lone_answer(text: Prompt) -> Answer:
+    """An unpaired text as an answer; a bare one begins at its second token. Raises PromptError for a single token."""
+    start = text.response_start
+    return Answer(text.tokens, max(1, start) if start < len(text.tokens) else 1)
 
-    `validation` pairs say when to stop; there may be none.
+
+class PairPasses:
+    """A concept's answers, read once by a model for vectors at any of `layers`; what needs no vector is kept for all.
+
+    `validation` answers say when to stop; there may be none.
     """
 
-    def __init__(
-        self, model: Model, train: Sequence[AnswerPair], validation: Sequence[AnswerPair], layers: Sequence[int]
-    ) -> None:
-        self.model, self.train, self.validation = model, tuple(train), tuple(validation)
+    def __init__(self, model: Model, train: Answered, validation: Answered, layers: Sequence[int]) -> None:
+        self.model, self.train, self.validation = model, train, validation
+        self.rows = answer_rows(train)
         self.layers = model.checked_layers(list(layers))
         self.work = Work()
         self._drawn: dict[int, dict[int, np.ndarray]] = {}
 
     @cached_property
     def answers(self) -> Answers:
-        """Both sides of the training pairs, then of the validation pairs."""
-        sides = [answer for pair in (*self.train, *self.validation) for answer in pair]
-        return Answers(self.model, sides, self.layers, self.work)
+        """The answers for training, then those for validation."""
+        return Answers(self.model, [*self.rows, *answer_rows(self.validation)], self.layers, self.work)
 
     @cached_property
-    def unsteered(self) -> dict[int, Preferences]:
-        """The training pairs' preferences under no vector, with gradients, for every layer from one backward pass."""
-        n = 2 * len(self.train)
+    def unsteered(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The training answers' mean log-probabilities under no vector, (R,) in nats per token, with their gradients.
+
+        (R, D) for every layer, from one backward pass.
+        """
+        n = len(self.rows)
         found = self.answers.gradients(range(n), self._zeros(n))
-        return {
-            layer: Preferences(_differences(found.values), _differences(gradients))
-            for layer, gradients in found.by_layer.items()
-        }
+        return found.values, dict(found.by_layer)
 
     def drawn_gradients(self, draws: int) -> dict[int, np.ndarray]:
-        """For every layer gradients (2 n draws, D) of answers that the model draws itself, token by token.
+        """For every layer gradients (R draws, D) of answers that the model draws itself, token by token.
 
         Their mean square is the Fisher information of the output distribution about a vector there.
         """
         if draws not in self._drawn:
-            n, seed = 2 * len(self.train), seed_from("drawn", [pair[0].tokens for pair in self.train])
+            n, firsts = len(self.rows), [self.rows[row].tokens for row in np.unique(answer_pairs(self.train)[:, 0])]
+            seed = seed_from("drawn", firsts)
             found = [self.answers.gradients(range(n), self._zeros(n), drawn=seed + i).by_layer for i in range(draws)]
             self._drawn[draws] = {layer: np.concatenate([each[layer] for each in found]) for layer in self.layers}
         return self._drawn[draws]
@@ -93,35 +147,36 @@ class PairPasses:
 class Training:
     """Pairs at one layer, for a method that asks the model what a vector (D,) there does to them.
 
-    `differences` (N, D) are the pairs' activations, positive minus negative; `labels` (N,) and `validation_labels` are
-    1, or -1 for a pair whose sides are exchanged, as half of a control's are: `start`, `unsteered`, `preferences` and
-    `validation` heed them. What a method writes into `notes` becomes part of the vector's lineage.
+    `activations` (R, D) are those of the training answers; `pairs` (N, 2) and `validation_pairs` say which answer is
+    the positive and which the negative one of each pair (`answer_pairs`), in a control's with shuffled labels. What a
+    method writes into `notes` becomes part of the vector's lineage.
     """
 
     passes: PairPasses
     layer: int
-    differences: np.ndarray
+    activations: np.ndarray
     residual_norm: float
     seed: int
-    labels: np.ndarray
-    validation_labels: np.ndarray
+    pairs: np.ndarray
+    validation_pairs: np.ndarray
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n_pairs(self) -> int:
         """Training pairs."""
-        return len(self.labels)
+        return len(self.pairs)
 
     @property
     def start(self) -> np.ndarray:
-        """The pairs' mean difference, (D,)."""
-        return np.asarray((self.labels[:, None] * self.differences).mean(axis=0))
+        """The mean difference of the positive and the negative answers, (D,)."""
+        positive, negative = (self.activations[np.unique(rows)] for rows in self.pairs.T)
+        return np.asarray(positive.mean(axis=0) - negative.mean(axis=0))
 
     @property
     def unsteered(self) -> Preferences:
         """The preferences under no vector."""
-        found, n = self.passes.unsteered[self.layer], self.n_pairs
-        return self._labelled(Preferences(found.values[:n], found.gradients[:n]), np.arange(n))
+        values, gradients = self.passes.unsteered
+        return Preferences(_differences(values[self.pairs]), _differences(gradients[self.layer][self.pairs]))
 
     def preferences(
         self, vector: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, ways: np.ndarray | None = None
@@ -132,41 +187,30 @@ class Training:
         """
         places = np.arange(self.n_pairs) if pairs is None else np.asarray(pairs)
         ways = np.ones(len(places)) if ways is None else ways
-        sides = (2 * places[:, None] + np.arange(2)).reshape(-1)
+        sides = self.pairs[places].reshape(-1)
         added = np.repeat(ways, 2)[:, None] * vector
         found = self.passes.answers.gradients(sides.tolist(), {self.layer: added.astype(np.float32)})
-        by_vector = _differences(found.by_layer[self.layer]) * ways[:, None]
-        kept = self._labelled(Preferences(_differences(found.values), by_vector), places)
+        values, gradients = (_differences(_by_pair(each)) for each in (found.values, found.by_layer[self.layer]))
+        kept = Preferences(values, gradients * ways[:, None])
         if not (np.isfinite(kept.values).all() and np.isfinite(kept.gradients).all()):
             raise Diverged(f"a vector {np.linalg.norm(vector):.3g} long at layer {self.layer} makes logits overflow")
         return kept
 
     def validation(self, vector: np.ndarray) -> np.ndarray:
         """Half of the preference under the vector minus that under its opposite, of each validation pair, (n,)."""
-        begin, n = 2 * len(self.passes.train), 2 * len(self.validation_labels)
-        rows = [*range(begin, begin + n)] * 2
-        added = np.repeat([1.0, -1.0], n)[:, None] * vector
-        found = self.passes.answers.log_probabilities(rows, {self.layer: added.astype(np.float32)})
-        up, down = np.split(_differences(found), 2)
-        return self.validation_labels * (up - down) / 2
+        rows = (len(self.passes.rows) + self.validation_pairs).reshape(-1).tolist()
+        added = np.repeat([1.0, -1.0], len(rows))[:, None] * vector
+        found = self.passes.answers.log_probabilities(rows * 2, {self.layer: added.astype(np.float32)})
+        up, down = np.split(_differences(_by_pair(found)), 2)
+        return np.asarray((up - down) / 2)
 
     def drawn_gradients(self, draws: int) -> np.ndarray:
-        """Gradients (2 N draws, D) of answers that the model draws itself (`PairPasses.drawn_gradients`)."""
+        """Gradients (R draws, D) of answers that the model draws itself (`PairPasses.drawn_gradients`)."""
         return self.passes.drawn_gradients(draws)[self.layer]
 
     def first_pair(self) -> "Training":
         """The first training pair alone, and no validation pairs; its notes are its own."""
-        return replace(
-            self,
-            differences=self.differences[:1],
-            labels=self.labels[:1],
-            validation_labels=self.validation_labels[:0],
-            notes={},
-        )
-
-    def _labelled(self, found: Preferences, places: np.ndarray) -> Preferences:
-        labels = self.labels[places]
-        return Preferences(labels * found.values, labels[:, None] * found.gradients)
+        return replace(self, pairs=self.pairs[:1], validation_pairs=self.validation_pairs[:0], notes={})
 
 
 def training_at(
@@ -178,22 +222,22 @@ def training_at(
     seed: int,
     shuffled: int | None = None,
 ) -> Training:
-    """What a method is given at a layer, from the training pairs' activations (N, D) there.
+    """What a method is given at a layer, from the training answers' activations (N, D), (M, D) there.
 
-    With a seed in `shuffled` half of the pairs, of the validation pairs as well, have their sides exchanged.
+    With a seed in `shuffled` labels are shuffled, those of the validation answers as well (`answer_pairs`).
     """
-    labels, there = (dealt_labels(len(pairs), shuffled) for pairs in (passes.train, passes.validation))
-    return Training(passes, layer, positive.astype(np.float64) - negative, residual_norm, seed, labels, there)
+    sides = [positive.astype(np.float64), negative.astype(np.float64)]
+    paired = not isinstance(passes.train, AnswerSides)
+    rows = np.stack(sides, axis=1).reshape(-1, positive.shape[1]) if paired else np.concatenate(sides)  # (R, D)
+    pairs, there = (answer_pairs(answered, shuffled) for answered in (passes.train, passes.validation))
+    return Training(passes, layer, rows, residual_norm, seed, pairs, there)
 
 
-def dealt_labels(n: int, seed: int | None) -> np.ndarray:
-    """1 for n pairs as they are; with a seed -1 for half of them, at random, (n,)."""
-    labels = np.ones(n)
-    if seed is not None:
-        labels[np.random.default_rng(seed).permutation(n)[: n // 2]] = -1
-    return labels
+def _by_pair(values: np.ndarray) -> np.ndarray:
+    """(2n, ...) of positive and negative answers in turn -> (n, 2, ...)."""
+    return values.reshape(-1, 2, *values.shape[1:])
 
 
 def _differences(values: np.ndarray) -> np.ndarray:
-    """(2n, ...) of positive and negative sides in turn -> (n, ...)."""
-    return values[0::2] - values[1::2]
+    """Positive minus negative, (n, 2, ...) -> (n, ...)."""
+    return values[:, 0] - values[:, 1]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from steering_core.authoring.lint.sided import sided_pairs
 from steering_core.authoring.lint.wording import bag, surface
 from steering_core.concepts.concept import Concept, Split
 from steering_core.statistics.separation import auc
@@ -32,7 +33,7 @@ def baseline_auc(concept: Concept, split: Split, features: Features = surface) -
     """AUC of a probe on `features` of the training pairs, on the pairs of `split`: what a vector has to beat."""
 
     def sides(part: Split) -> list[Sided]:
-        return [(pair.positive, pair.negative) for pair in concept.pairs_in(part)]
+        return [(positive.text, negative.text) for positive, negative in sided_pairs(concept, part)]
 
     return auc(*probe_scores(sides("train")[:MAX_PAIRS], sides(split), features))
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.sided import row_name, sided_pairs
 from steering_core.authoring.lint.sides import groups, prompt_texts
 from steering_core.authoring.lint.wording import alike, words
-from steering_core.concepts.concept import Concept
+from steering_core.concepts.concept import SIDES, Concept
 
 PAIRS, FEWEST_PAIRS = 60, 16
 ITEMS, FEWEST_ITEMS = 40, 16  # half of the items are for the test, and a verdict needs 8 there
@@ -17,10 +18,10 @@ MAX_TEXTS = 20_000
 
 def enough(concept: Concept) -> Iterator[Finding]:
     """Too few pairs, items or open prompts for what is measured on them."""
-    n = len(concept.pairs)
+    n, what = len(sided_pairs(concept)), "texts on the smaller side" if concept.unpaired else "pairs"
     if n < PAIRS:
         found = error if n < FEWEST_PAIRS else warning
-        message = f"{n} pairs, of which {len(concept.pairs_in('train'))} train"
+        message = f"{n} {what}, of which {len(sided_pairs(concept, 'train'))} train"
         yield found("few", message, f"write at least {PAIRS}: a direction's noise falls with the root of their number")
     n = len(concept.items)
     if n < ITEMS:
@@ -67,6 +68,7 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
 def row_splits(concept: Concept) -> dict[str, str]:
     """The split of every row; items and open prompts never share one with pairs."""
     splits = {f"pair {i}": str(concept.splits[pair.pair_id]) for i, pair in enumerate(concept.pairs)}
+    splits |= {row_name(text): text.split for text in concept.texts if concept.unpaired}
     splits |= {f"item {i}": f"items, {concept.item_splits[item.item_id]}" for i, item in enumerate(concept.items)}
     return splits | {f"prompt {i}": "open" for i in range(len(concept.prompts))}
 
@@ -79,17 +81,22 @@ def _prompts(concept: Concept) -> tuple[list[str], list[str]]:
 def _answers(concept: Concept) -> tuple[list[str], list[str]]:
     every = [
         (row, text)
-        for _, names, sides in groups(concept)
-        for row, side in zip(names, sides, strict=True)
+        for kind, names, sides in groups(concept)
+        for row, side in (zip(names, sides, strict=True) if kind != "text" else ())
         for text in side
         if len(words(text)) >= MIN_WORDS
     ]
+    lone = [text for text in concept.texts if concept.unpaired and len(words(text.text)) >= MIN_WORDS]
+    every += [(row_name(text), text.text) for text in lone]
     return [row for row, _ in every], [text for _, text in every]
 
 
 def _one_group(concept: Concept, a: str, b: str) -> bool:
     """Whether two rows are of one kind and stand on the very same prompt, which keeps them in one split on purpose."""
     (kind, i), (other, j) = a.split(), b.split()
+    if kind in SIDES and other in SIDES:
+        prompts = {row_name(text): text.prompt for text in concept.texts}
+        return prompts[a] is not None and prompts[a] == prompts[b]
     if kind != other or kind == "prompt":
         return False
     rows = concept.pairs if kind == "pair" else concept.items

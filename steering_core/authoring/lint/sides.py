@@ -8,8 +8,9 @@ import numpy as np
 
 from steering_core.authoring.lint.finding import Finding, error, warning
 from steering_core.authoring.lint.probe import probe_accuracy
+from steering_core.authoring.lint.sided import pair_name, row_name, sided_pairs
 from steering_core.authoring.lint.wording import bag, surface, words
-from steering_core.concepts.concept import Concept
+from steering_core.concepts.concept import SIDES, Concept
 
 MAX_LENGTH_GAP = 0.10  # of the geometric mean of the sides' word counts
 MAX_ONE_SIDED = 0.30  # share of the pairs by which a word may be on one side more often than on the other
@@ -24,23 +25,29 @@ Group = tuple[str, list[str], list[tuple[str, str]]]
 
 
 def groups(concept: Concept) -> list[Group]:
-    """("pair" or "item", names of the rows, (positive, negative) of the rows)."""
-    pairs = [(pair.positive, pair.negative) for pair in concept.pairs]
-    items = [(item.matching, item.not_matching) for item in concept.items]
-    return [
-        (kind, [f"{kind} {i}" for i in range(len(sides))], sides)
-        for kind, sides in (("pair", pairs), ("item", items))
-        if sides
-    ]
+    """("pair", "text" or "item", names of the rows, (positive, negative) of the rows)."""
+    pairs = sided_pairs(concept)
+    kind, names = "text" if concept.unpaired else "pair", [pair_name(*pair) for pair in pairs]
+    found: list[Group] = [(kind, names, [(positive.text, negative.text) for positive, negative in pairs])]
+    if concept.items:
+        items = [(item.matching, item.not_matching) for item in concept.items]
+        found.append(("item", [f"item {i}" for i in range(len(items))], items))
+    return found
 
 
 def same_sides(concept: Concept) -> Iterator[Finding]:
     """Rows whose two sides are the same but for case, white space and marks."""
     for kind, names, sides in groups(concept):
+        if kind == "text":
+            continue
         rows = [name for name, (a, b) in zip(names, sides, strict=True) if _plain(a) == _plain(b)]
         if rows:
             message = f"{len(rows)} {kind}s say the same on both sides"
             yield error("same", message, "rewrite one side, or take the rows out", rows)
+    if concept.unpaired is not None:
+        one, other = ({(t.prompt, _plain(t.text)) for t in concept.texts if t.side == side} for side in SIDES)
+        if rows := [row_name(t) for t in concept.texts if (t.prompt, _plain(t.text)) in one & other]:
+            yield error("same", f"{len(rows)} texts stand on both sides", "take them out of one, or of both", rows)
 
 
 def _plain(text: str) -> str:
@@ -50,8 +57,9 @@ def _plain(text: str) -> str:
 def broken_text(concept: Concept) -> Iterator[Finding]:
     """Texts that were decoded wrongly on their way: replacement characters, mojibake, control characters."""
     texts = {f"{row} (prompt)": text for row, text in prompt_texts(concept)}
-    for _, names, sides in groups(concept):
-        for name, (positive, negative) in zip(names, sides, strict=True):
+    texts |= {row_name(text): text.text for text in concept.texts if concept.unpaired}
+    for kind, names, sides in groups(concept):
+        for name, (positive, negative) in zip(names, sides, strict=True) if kind != "text" else ():
             texts |= {f"{name} (positive)": positive, f"{name} (negative)": negative}
     if rows := [name for name, text in texts.items() if _BROKEN.search(text)]:
         message = f"{len(rows)} texts hold characters of a wrong decoding"
@@ -59,8 +67,9 @@ def broken_text(concept: Concept) -> Iterator[Finding]:
 
 
 def prompt_texts(concept: Concept) -> list[tuple[str, str]]:
-    """(row, prompt) of every pair, item and open prompt that has one."""
+    """(row, prompt) of every pair, unpaired text, item and open prompt that has one."""
     found = [(f"pair {i}", pair.prompt) for i, pair in enumerate(concept.pairs) if pair.prompt]
+    found += [(row_name(text), text.prompt) for text in concept.texts if concept.unpaired and text.prompt]
     found += [(f"item {i}", item.prompt) for i, item in enumerate(concept.items)]
     return [*found, *((f"prompt {i}", prompt) for i, prompt in enumerate(concept.prompts))]
 

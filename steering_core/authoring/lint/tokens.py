@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.sided import pair_name, sided_pairs
 from steering_core.authoring.lint.sides import length_gap, longest_first
-from steering_core.concepts.concept import SIDES, Concept
+from steering_core.concepts.concept import Concept
 from steering_core.foundation.errors import PromptError
 from steering_core.models import Model
-from steering_core.prompts import Prompt, item_prompts, open_prompt, pair_prompt
+from steering_core.prompts import Prompt, item_prompts, open_prompt, sided_prompt
 
 WIDTH_PER_PAIR = 16
 
@@ -22,7 +23,7 @@ def model_checks(concept: Concept, model: Model) -> Iterator[Finding]:
         message = f"{len(same)} pairs are the same tokens on both sides for {model.name}"
         yield error("same", message, "the tokenizer or chat template drops what tells them apart: rewrite them", same)
     yield from _token_counts(model, pairs)
-    n, width = len(concept.pairs_in("train")), model.identity.width
+    n, width = len(sided_pairs(concept, "train")), model.identity.width
     if n * WIDTH_PER_PAIR < width:
         message = f"{n} training pairs for a residual stream of width {width:,}"
         remedy = f"write more: methods that estimate more than a mean need about {width // WIDTH_PER_PAIR}"
@@ -32,12 +33,12 @@ def model_checks(concept: Concept, model: Model) -> Iterator[Finding]:
 def _tokenised(concept: Concept, model: Model) -> tuple[dict[str, tuple[Prompt, Prompt]], list[str]]:
     pairs: dict[str, tuple[Prompt, Prompt]] = {}
     too_long = []
-    for i, pair in enumerate(concept.pairs):
+    for pair in sided_pairs(concept):
         try:
-            positive, negative = (pair_prompt(model, concept, pair, side) for side in SIDES)
-            pairs[f"pair {i}"] = (positive, negative)
+            positive, negative = (sided_prompt(model, concept, text) for text in pair)
+            pairs[pair_name(*pair)] = (positive, negative)
         except PromptError:
-            too_long.append(f"pair {i}")
+            too_long.append(pair_name(*pair))
     for i, item in enumerate(concept.items):
         try:
             item_prompts(model, concept, item)

@@ -1,13 +1,13 @@
 """Rows that hold a contrast: CAA's and Anthropic's evaluations, and tables with a column for either side."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from steering_core.concepts.concept import Card, Concept, Item, Pair
+from steering_core.concepts.concept import Card, Concept, Item, Pair, Unpaired
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.row_texts import Texts, texts_of_row
+from steering_core.concepts.formats.row_texts import Texts, lone_texts, texts_of_row
 from steering_core.concepts.formats.tables import Row
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
@@ -82,9 +82,12 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
 
     Rows with a prompt are dealt by content, three in five to pairs and the others to held-out items. They are `chat`
     unless told otherwise; rows without a prompt are raw text. Rows that say the same twice count once. Open prompts for
-    sampling come from the neutral ones. The card says what was left out. Raises ConceptError with every row at fault.
+    sampling come from the neutral ones. Unpaired contents give unpaired texts, of which none are held-out items. The
+    card says what was left out. Raises ConceptError with every row at fault.
     """
     columns = replace(columns, around=_textual(contents, columns))
+    if contents.unpaired:
+        return _unpaired_concept(contents, name, columns, chat)
     texts = _texts(contents, columns)
     chat = any("prompt" in row for row in texts) if chat is None else chat
     rows = _distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
@@ -102,6 +105,37 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         chat=chat,
         pairs=tuple(Pair.model_validate(row) for row in pairs),
         items=tuple(Item.model_validate(_as_item(row)) for row in items),
+        prompts=neutral_prompts()[:SAMPLING_PROMPTS],
+        card=Card(made=" ".join([made, *notes])),
+    )
+
+
+def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: bool | None) -> Concept:
+    """The concept of rows whose sides do not belong together; a row may have one alone."""
+
+    def texts_under(column: str) -> list[Texts]:
+        filled = [row for row in contents.rows if row.values.get(column) not in (None, "")]
+        return _read(contents.source, filled, lambda row: lone_texts(row, column, columns.prompt, columns.around))
+
+    sides = {
+        side: texts_under(column) for side, column in (("positive", columns.positive), ("negative", columns.negative))
+    }
+    if missing := [side for side, texts in sides.items() if not texts]:
+        raise ConceptError(f"{contents.source} has no text of the {missing[0]} side: a contrast needs both")
+    chat = any("prompt" in text for texts in sides.values() for text in texts) if chat is None else chat
+    plain = {side: [{k: _plain(text[k], chat) for k in text} for text in texts] for side, texts in sides.items()}
+    kept = {side: _distinct(contents.source, texts) for side, texts in plain.items()}
+    n_texts = sum(map(len, sides.values()))
+    made = (
+        f"Imported: {len(kept['positive'])} positive and {len(kept['negative'])} negative texts, unpaired, from "
+        f"{len(contents.rows)} rows."
+    )
+    notes = [*contents.notes, *_notes(contents, columns), *_repeats(n_texts - sum(map(len, kept.values())))]
+    return Concept(
+        name=name,
+        description=f"Imported from {contents.source.rpartition('/')[2]}.",
+        chat=chat,
+        unpaired=Unpaired.model_validate(kept),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
         card=Card(made=" ".join([made, *notes])),
     )
@@ -133,15 +167,17 @@ def _is_held_out(row: Mapping[str, str], n_rows: int) -> bool:
 
 def _texts(contents: Contents, columns: Columns) -> list[Texts]:
     """The wanted texts of every row. Raises ConceptError listing the faults of the rows."""
-    read = [
-        (row, texts_of_row(row, columns.positive, columns.negative, columns.prompt, columns.around))
-        for row in contents.rows
-    ]
+    wanted = columns.positive, columns.negative, columns.prompt, columns.around
+    return _read(contents.source, contents.rows, lambda row: texts_of_row(row, *wanted))
+
+
+def _read(source: str, rows: Sequence[Row], texts_of: Callable[[Row], tuple[list[Texts], list[str]]]) -> list[Texts]:
+    read = [(row, texts_of(row)) for row in rows]
     faults = [f"{row.where}: {fault}" for row, (_, found) in read for fault in found]
     if faults:
         first = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise ConceptError(f"{contents.source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
+        raise ConceptError(f"{source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
     return [text | _split(row) for row, (texts, _) in read for text in texts]
 
 
@@ -203,7 +239,8 @@ def _distinct(source: str, rows: list[Texts]) -> list[Texts]:
         if before.get("split") != row.get("split"):
             raise ConceptError(
                 f"{source} has one row in two splits, {before.get('split', 'train')} and {row.get('split', 'train')}: "
-                f"take it out of one, for what is learnt there would be tested on itself ({shown(row['positive'])})"
+                f"take it out of one, for what is learnt there would be tested on itself "
+                f"({shown(row.get('positive') or row['text'])})"
             )
     return list(first.values())
 
@@ -216,6 +253,7 @@ def with_items(concept: Concept, others: Concept) -> Concept:
         for p in others.pairs
         if p.prompt is not None
     ]
-    if len(held) < len(others.pairs):
-        raise ConceptError(f"{others.name} has rows without a prompt: they cannot be held-out items")
+    if len(held) < len(others.pairs) or others.unpaired is not None:
+        lacking = "texts of either side that are not paired" if others.unpaired is not None else "rows without a prompt"
+        raise ConceptError(f"{others.name} has {lacking}: they cannot be held-out items")
     return concept.model_copy(update={"pairs": (*concept.pairs, *turned), "items": (*held, *others.items)})

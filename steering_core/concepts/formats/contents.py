@@ -49,7 +49,8 @@ _BATCH = 16  # rows of a Parquet file unpacked at once
 class Contents:
     """What a file holds: `rows`, or one `mapping`, or a list of plain `strings`. `source` names it in errors.
 
-    `notes` are sentences on how it was read, for the concept's card.
+    `notes` are sentences on how it was read, for the concept's card. Where it is `unpaired`, the texts of one row do
+    not belong together, and most rows have one side alone.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Contents:
     mapping: Mapping[str, Any] | None = None
     strings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unpaired: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Rows of one text with a label each, as KTO, AxBench and tables of statements have them: pairs of rows."""
+"""Rows of one text with a label each, as KTO, AxBench and tables of statements have them: pairs, or unpaired texts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steering_core.concepts.concept import Side
@@ -46,11 +46,11 @@ def found_labels(contents: Contents) -> Labels | None:
     return None
 
 
-def labelled_rows(contents: Contents, labels: Labels) -> tuple[Contents, Columns]:
+def labelled_rows(contents: Contents, labels: Labels, unpaired: bool = False) -> tuple[Contents, Columns]:
     """Rows with both sides, made of rows with one each, and their columns.
 
-    Rows on one prompt are paired; where no prompt has both sides, or there is none, the rows of either side in their
-    order, with the prompt above the answer. What is over has no partner, and the notes say so.
+    Rows on one prompt are paired, and what is over has no partner, which the notes say. Where there is no prompt, or
+    fewer than half of the rows have a partner, or `unpaired` says so, all rows are kept with their one side.
     """
     text = _text_column(contents, labels)
     sides: dict[Side, list[Row]] = {"positive": [], "negative": []}
@@ -62,18 +62,18 @@ def labelled_rows(contents: Contents, labels: Labels) -> tuple[Contents, Columns
     if missing := [side for side, rows in sides.items() if not rows]:
         raise ConceptError(f"{contents.source}: no row's {labels.column!r} means the {missing[0]} side")
     prompt, around = found_prompt([name for name in contents.columns if name not in (text, labels.column)])
-    pairs = _paired(sides, around or ((prompt,) if prompt else ()))
-    if prompt and not pairs:
-        sides = {side: [_whole(row, prompt, text) for row in rows] for side, rows in sides.items()}
-        pairs, prompt, around = _paired(sides, ()), None, ()
+    columns = Columns("positive", "negative", prompt, around)
+    pairs = _paired(sides, around or (prompt,)) if prompt and not unpaired else []
+    if 4 * len(pairs) < len(contents.rows):
+        lone = (_sided(row, side, text, labels) for side, rows in sides.items() for row in rows)
+        return replace(contents, rows=tuple(lone), unpaired=True), columns
     rows = tuple(_both(one, other, text, labels) for one, other in pairs)
     over = len(contents.rows) - 2 * len(pairs)
     notes = [f"Rows were paired by their {labels.column!r}."]
-    notes += (
-        [f"{over} row{'s' * (over > 1)} had no partner and {'were' if over > 1 else 'was'} left out."] if over else []
-    )
-    found = Contents(contents.source, rows, notes=(*contents.notes, *notes))
-    return found, Columns("positive", "negative", prompt, around)
+    if over:
+        were = "s had no partner and were" if over > 1 else " had no partner and was"
+        notes.append(f"{over} row{were} left out (--unpaired keeps all).")
+    return Contents(contents.source, rows, notes=(*contents.notes, *notes)), columns
 
 
 def _text_column(contents: Contents, labels: Labels) -> str:
@@ -109,12 +109,10 @@ def _paired(sides: dict[Side, list[Row]], same: Sequence[str]) -> list[tuple[Row
     return [pair for both in groups.values() for pair in zip(*both, strict=False)]
 
 
-def _whole(row: Row, prompt: str, text: str) -> Row:
-    """The row with its prompt above its answer in one text."""
-    parts = (row.values.get(prompt), row.values.get(text))
-    if not all(isinstance(part, str) for part in parts):
-        raise ConceptError(f"{row.where}: no prompt has both sides, and {prompt!r} and {text!r} are not both texts")
-    return Row(row.where, {text: "\n\n".join(map(str, parts))}, row.split)
+def _sided(row: Row, side: Side, text: str, labels: Labels) -> Row:
+    """The row with its text under the name of its side."""
+    others = {name: value for name, value in row.values.items() if name not in (text, labels.column)}
+    return Row(row.where, others | {side: row.values.get(text)}, row.split)
 
 
 def _both(one: Row, other: Row, text: str, labels: Labels) -> Row:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steering_core.concepts.concept import Concept
@@ -84,11 +84,14 @@ FORMS = (
 )
 
 
-def read_concept(source: str | Path, columns: Columns | Labels | None = None, chat: bool | None = None) -> Concept:
+def read_concept(
+    source: str | Path, columns: Columns | Labels | None = None, chat: bool | None = None, unpaired: bool = False
+) -> Concept:
     """The concept in a file of any known form, or in a hub's dataset (`hf:owner/name`).
 
     `columns` says which columns of a table hold the sides, or which holds the label of each row, where their names do
-    not; `chat` overrides whether texts go through the chat template. Raises ConceptError with every fault, or with the
+    not; `chat` overrides whether texts go through the chat template. `unpaired` takes the texts of a table's sides, or
+    of rows with labels, as texts that do not belong together. Raises ConceptError with every fault, or with the
     forms that there are.
     """
     text = str(source)
@@ -96,8 +99,11 @@ def read_concept(source: str | Path, columns: Columns | Labels | None = None, ch
     name = _name_of(text)
     if columns is not None or not any(form.recognises(contents) for form in FORMS):
         contents = as_rows(contents)
+    if unpaired:
+        columns = columns or found_columns(contents.columns) or found_labels(contents)
+        contents = _unpaired(contents, columns)
     if isinstance(columns, Labels):
-        rows, sides = labelled_rows(contents, columns)
+        rows, sides = labelled_rows(contents, columns, unpaired)
         return concept_of_rows(rows, name, sides, chat)
     if columns is not None:
         return concept_of_rows(_with_columns(contents, columns), name, columns, chat)
@@ -106,6 +112,14 @@ def read_concept(source: str | Path, columns: Columns | Labels | None = None, ch
         raise ConceptError(refusal(contents, [f"{form.name}: {form.keys}" for form in FORMS]))
     concept = form.concept(contents, name)
     return concept if chat is None else concept.model_copy(update={"chat": chat})
+
+
+def _unpaired(contents: Contents, columns: Columns | Labels | None) -> Contents:
+    if columns is None:
+        raise ConceptError(
+            f"{contents.source} has no columns of texts to take as unpaired: name them with --positive and --negative"
+        )
+    return replace(contents, unpaired=isinstance(columns, Columns))
 
 
 def open_questions(source: str | Path) -> tuple[str, ...]:

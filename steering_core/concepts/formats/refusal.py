@@ -63,4 +63,5 @@ def _labels(contents: Contents) -> tuple[str, str, str] | None:
 
 def _holds_texts(contents: Contents, column: str) -> bool:
     values = [row.values.get(column) for row in contents.rows]
+    values = [value for value in values if value is not None] if contents.unpaired else values
     return all((isinstance(value, str) and value.strip()) or turns_of(value) for value in values)

@@ -11,7 +11,7 @@ from steering_core.concepts.formats.tables import Row
 from steering_core.foundation.validation import shown
 
 Texts = dict[str, str]
-"""`positive`, `negative` and, where there is one, `prompt`; later also `split`."""
+"""`positive`, `negative` (or `text` alone) and, where there is one, `prompt`; later also `split`."""
 MAX_ANSWERS = 100  # in one list
 
 
@@ -40,6 +40,19 @@ def texts_of_row(
     before = {"prompt": _joined(row, around, prompt, asked)} if asked else {}
     answers = itertools.product(*(dict.fromkeys(side.answers) for side in sides))
     return [{"positive": one, "negative": other} | before for one, other in answers], []
+
+
+def lone_texts(row: Row, column: str, prompt: str | None, around: Sequence[str] = ()) -> tuple[list[Texts], list[str]]:
+    """The texts under one column of a row, as `text` and, where there is one, `prompt`, and the row's faults."""
+    faults = _side_faults(row, column) + (_prompt_faults(row, prompt) if prompt else [])
+    if faults:
+        return [], faults
+    side = _side(row.values[column])
+    asked, fault = _asked(row, prompt, side.before)
+    if fault:
+        return [], [fault]
+    before = {"prompt": _joined(row, around, prompt, asked)} if asked else {}
+    return [{"text": answer} | before for answer in dict.fromkeys(side.answers)], []
 
 
 def _side(value: Any) -> _Side:

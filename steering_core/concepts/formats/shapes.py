@@ -35,13 +35,15 @@ def _rows_of_splits(source: str, mapping: Mapping[str, Any]) -> Contents | None:
         return None
     rows: list[Row] = []
     notes: list[str] = []
+    unpaired = False
     for name, value in parts.items():
         part = _part(f"{source}, {name}", value)
+        unpaired |= part.unpaired
         split = SPLIT_NAMES[str(name).lower()]
         rows += [replace(row, where=f"{name}, {row.where}", split=split) for row in part.rows]
         notes += part.notes
     note = f"The file's splits are kept: {', '.join(map(str, parts))}."
-    return Contents(source, tuple(rows), notes=(note, *dict.fromkeys(notes), *_left_out(mapping, parts)))
+    return Contents(source, tuple(rows), None, (), (note, *dict.fromkeys(notes), *_left_out(mapping, parts)), unpaired)
 
 
 def _part(source: str, value: Any) -> Contents:
@@ -67,17 +69,20 @@ def _rows_of_classes(source: str, mapping: Mapping[str, Any]) -> Contents | None
 def _rows_of_lists(source: str, mapping: Mapping[str, Any]) -> Contents | None:
     """`{positive: […], negative: […]}`, or more lists of one length: texts of one place make a row.
 
-    Two lists may be of different lengths; what is over has no partner, and the notes say so.
+    Two lists of different lengths are unpaired texts.
     """
     lists = {str(name): value for name, value in mapping.items() if _is_texts(value)}
     sizes = {name: len(texts) for name, texts in lists.items()}
     if len(lists) < 2 or (len(lists) > 2 and len(set(sizes.values())) > 1):
         return None
+    unused = _left_out(mapping, lists)
+    if len(set(sizes.values())) > 1:
+        lone = (Row(f"{name}, text {i}", {name: text}) for name in lists for i, text in enumerate(lists[name], 1))
+        return Contents(source, tuple(lone), notes=tuple(unused), unpaired=True)
     n = min(sizes.values())
     rows = (Row(f"place {i + 1} of the lists", {name: texts[i] for name, texts in lists.items()}) for i in range(n))
-    over = [f"{size - n} of {name!r} have no partner and were left out." for name, size in sizes.items() if size > n]
     note = ["The sides were lists: texts of one place make a pair, which need not belong together."]
-    return Contents(source, tuple(rows), notes=(*note * (len(lists) == 2), *over, *_left_out(mapping, lists)))
+    return Contents(source, tuple(rows), notes=(*note * (len(lists) == 2), *unused))
 
 
 def _one_row(source: str, mapping: Mapping[str, Any]) -> Contents | None:

@@ -40,24 +40,25 @@ def texts_in(source: str | Path, what: str) -> tuple[str, ...]:
     return tuple(map(str, texts))
 
 
-def concept_of_sides(positive: str, negative: str, name: str, chat: bool | None = None) -> Concept:
+def concept_of_sides(
+    positive: str, negative: str, name: str, chat: bool | None = None, unpaired: bool = False
+) -> Concept:
     """The concept of two files, one a side.
 
-    Texts of one place make a pair, which need not belong together: the mean difference, probes and LDA do not ask. What
-    is over in the longer file has no partner and is left out; the card says how many.
+    Files of as many texts are pairs, those of one place, unless they are told to be `unpaired`; of different numbers
+    they always are.
     """
-    sides = (texts_in(positive, "text"), texts_in(negative, "text"))
-    n = min(map(len, sides))
-    rows = tuple(
-        Row(f"text {i}", {"positive": one, "negative": other})
-        for i, (one, other) in enumerate(zip(*sides, strict=False), 1)
-    )
-    notes = ["The sides were two files: texts of one place make a pair, which need not belong together."]
-    notes += [
-        f"{len(texts) - n} texts of {Path(file).name} have no partner and were left out."
-        for file, texts in zip((positive, negative), sides, strict=True)
-        if len(texts) > n
-    ]
-    contents = Contents(f"{positive} and {Path(negative).name}", rows, notes=tuple(notes))
+    sides: dict[str, tuple[str, ...]] = {"positive": texts_in(positive, "text"), "negative": texts_in(negative, "text")}
+    unpaired = unpaired or len(sides["positive"]) != len(sides["negative"])
+    source, notes = f"{positive} and {Path(negative).name}", tuple[str, ...]()
+    if unpaired:
+        rows = [Row(f"{side} text {i}", {side: text}) for side in sides for i, text in enumerate(sides[side], 1)]
+    else:
+        both = enumerate(zip(*sides.values(), strict=True), 1)
+        rows = [Row(f"text {i}", {"positive": one, "negative": other}) for i, (one, other) in both]
+        notes = (
+            "The sides were two files: texts of one place make a pair; --unpaired if they do not belong together.",
+        )
+    contents = Contents(source, tuple(rows), notes=notes, unpaired=unpaired)
     concept = concept_of_rows(contents, name, Columns("positive", "negative"), chat)
     return concept.model_copy(update={"description": f"{Path(positive).name} against {Path(negative).name}."})
