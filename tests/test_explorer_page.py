@@ -187,6 +187,8 @@ def test_the_screenshot_of_the_readme(browser: Browser, tmp_path: Path) -> None:
         context = browser.new_context(viewport=DESK, device_scale_factor=1.5, color_scheme="light")
         for page in watched(context.new_page(), address):
             page.locator("#prompt").fill("How was your trip to the mountains?")
+            page.fill("#probe-picker-search", board[0]["concept"])
+            page.press("#probe-picker-search", "Enter")
             page.click("#run")
             expect(page.locator("#status")).to_contain_text("a second", timeout=120_000)
             expect(page.locator(".pane .text").nth(1)).not_to_be_empty()

@@ -35,7 +35,9 @@ def layer_by_dose(rows: Rows) -> Drawing:
         ],
     )
     tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
-        color=alt.Color("effect:Q", title="effect", scale=alt.Scale(domain=[-bound, bound], domainMid=0)),
+        color=alt.Color(
+            "effect:Q", title="effect", scale=alt.Scale(domain=[-bound, bound], domainMid=0, interpolate="rgb")
+        ),
         strokeWidth=alt.condition(cell, alt.value(2.5), alt.value(0)),
         stroke=alt.value("currentColor"),
     )

@@ -45,7 +45,8 @@ export function verdict(text) {
 
 /** A table of rows: columns are [title, (row) => text or element, numeric]; `words` say what the titles mean. */
 export function table(columns, rows, go, words = {}) {
-  const named = (title) => (words[title] ? h("abbr", { title: words[title] }, title.replaceAll("_", " ")) : title);
+  const says = (title) => words[title.replaceAll(" ", "_")];
+  const named = (title) => (says(title) ? h("abbr", { title: says(title) }, title) : title);
   const head = columns.map(([title, , numeric]) => h(numeric ? "th.num" : "th", { scope: "col" }, named(title)));
   const body = rows.map((row) => {
     const cells = columns.map(([, show, numeric]) => h(numeric ? "td.num" : "td", {}, show(row)));

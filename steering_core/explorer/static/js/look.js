@@ -99,7 +99,7 @@ function leaderboard(ids, cell) {
     ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layers, true],
     ["dose", (row) => dose(row), true], ["effect", (row) => signed(row.effect, 3), true],
     ["interval", (row) => `[${signed(row.effect_low)}, ${signed(row.effect_high)}]`, true],
-    ["over_controls", (row) => signed(row.over_controls, 3), true], ["perplexity_ratio", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
+    ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ratio", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
   ];
   const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
   return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell, page.words));

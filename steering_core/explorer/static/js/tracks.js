@@ -4,7 +4,7 @@ import { h, signed } from "./dom.js";
 
 const HEIGHT = 46; // points of a track
 const EDGE = 4; // of them above and below the farthest bar
-const WIDEST = 12; // points of a bar with its gap
+const WIDEST = 16; // points of a bar with its gap
 const LEAST = 2.5;
 const QUANTILE = 0.98; // of the distances from the line; what lies beyond reaches the edge
 const SVG = "http://www.w3.org/2000/svg";
