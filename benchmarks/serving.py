@@ -6,6 +6,9 @@ Turns: seconds to the first token of turns 2, 5 and 10 of one conversation, with
 Throughput: new tokens a second of so many clients that ask at once over HTTP, each steered in its own way, beside
 mlx-lm's own server, unsteered, which reads the same weights as float32 with the same BLAS; the two take turns. Probes:
 a step of 8 rows with four probes against the same step without, in pairs.
+
+Beside seconds stand CPU seconds (of all threads; ours with the clients'): where other work shares the cores, they alone
+say what a token costs. A short run, three minutes on an idle machine: `--tokens 16 --rounds 2`.
 """
 
 import json
@@ -19,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +71,42 @@ def first_tokens(model: Model, remembers: bool) -> dict[int, float]:
 # -- throughput -----------------------------------------------------------------------------------------------------
 
 
-def tokens_a_second(address: str, bodies: Sequence[dict[str, Any]]) -> float:
-    """New tokens a second of requests that are sent at once."""
-    with httpx.Client(base_url=address, timeout=600) as client, ThreadPoolExecutor(len(bodies)) as pool:
-        started = time.perf_counter()
+@dataclass(frozen=True)
+class Server:
+    """A server that is measured: its address, the model's name there, and its process."""
+
+    address: str
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """New tokens a second, and CPU seconds a token; nan where the system does not tell another process's."""
+
+    tokens: float
+    cpu: float
+
+
+def rate(server: Server, bodies: Sequence[dict[str, Any]]) -> Rate:
+    """How fast a server answers requests that are sent at once."""
+    with httpx.Client(base_url=server.address, timeout=600) as client, ThreadPoolExecutor(len(bodies)) as pool:
+        cpu, started = cpu_seconds(server.pid), time.perf_counter()
         answers = list(pool.map(lambda body: client.post("/v1/chat/completions", json=body), bodies))
-        seconds = time.perf_counter() - started
-    return sum(answer.json()["usage"]["completion_tokens"] for answer in answers) / seconds
+        seconds, spent = time.perf_counter() - started, cpu_seconds(server.pid) - cpu
+    tokens = sum(answer.json()["usage"]["completion_tokens"] for answer in answers)
+    return Rate(tokens / seconds, spent / tokens)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the CPU in all its threads; nan where only Linux would tell."""
+    if pid == os.getpid():
+        return time.process_time()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def bodies(model: str, clients: int, tokens: int, stop: int, steered: bool) -> list[dict[str, Any]]:
@@ -90,8 +123,8 @@ def bodies(model: str, clients: int, tokens: int, stop: int, steered: bool) -> l
 
 
 @contextmanager
-def mlx_lm_server(folder: Path) -> Iterator[str]:
-    """The address of mlx-lm's server for the model in `folder`."""
+def mlx_lm_server(folder: Path) -> Iterator[Server]:
+    """mlx-lm's server for the model in `folder`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", MLX_LM, "--model", str(folder), "--port", str(port), "--log-level", "ERROR"]
@@ -107,7 +140,7 @@ def mlx_lm_server(folder: Path) -> Iterator[str]:
                 if running.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError("mlx-lm's server did not start") from None
                 time.sleep(0.2)
-        yield address
+        yield Server(address, "default_model", running.pid)
     finally:
         running.terminate()
         running.wait()
@@ -152,29 +185,29 @@ def library(model: Model, folder: Path) -> Store:
 # -- probes ---------------------------------------------------------------------------------------------------------
 
 
-def probe_cost(model: Model, pairs: int) -> tuple[float, float]:
-    """Seconds of a step of 8 rows without probes, and the median ratio of one with four probes to it, in pairs."""
+def probe_cost(model: Model, pairs: int) -> tuple[float, float, float]:
+    """Seconds of a step of 8 rows, and how many times as long one with four probes takes, by the clock and on the CPU.
+
+    The steps come in pairs, of which each ratio is the median.
+    """
     draw = np.random.default_rng(0)
     layers = np.linspace(1, model.identity.n_layers - 1, 4).astype(int)
     probes = tuple(Probe(int(n), draw.standard_normal(model.identity.width).astype(np.float32)) for n in layers)
     tokens = conversation(model, [{"role": "user", "content": QUESTIONS[0]}]).tokens
-    steps: dict[bool, list[float]] = {False: [], True: []}
-    both = {with_probes: Running(model) for with_probes in (False, True)}
-    for with_probes, running in both.items():
-        some = probes if with_probes else ()
-        running.add({i: Request((*tokens[:-1], tokens[-1]), seed=i, probes=some) for i in range(8)})
+    both = (Running(model), Running(model))
+    for running, some in zip(both, ((), probes), strict=True):
+        running.add({i: Request(tokens, seed=i, probes=some) for i in range(8)})
         running.step()
-    for _ in range(pairs):
-        for with_probes, running in both.items():
-            started = time.perf_counter()
-            if not running.step():
-                return statistics.median(steps[False]), _ratio(steps)
-            steps[with_probes].append(time.perf_counter() - started)
-    return statistics.median(steps[False]), _ratio(steps)
+    timed = [[_step(running) for running in both] for _ in range(pairs)]
+    clock, cpu = (statistics.median(b[at] / a[at] for a, b in timed if a[at] > 0) for at in (0, 1))
+    return statistics.median(a[0] for a, _ in timed), clock, cpu
 
 
-def _ratio(steps: dict[bool, list[float]]) -> float:
-    return statistics.median(b / a for a, b in zip(steps[False], steps[True], strict=False))
+def _step(running: Running) -> tuple[float, float]:
+    """Seconds of a step by the clock, and on the CPU."""
+    started, cpu = time.perf_counter(), time.process_time()
+    running.step()
+    return time.perf_counter() - started, time.process_time() - cpu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -195,8 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for remembers in (False, True):
                 said = ", ".join(f"turn {n} {s * 1000:.0f} ms" for n, s in first_tokens(model, remembers).items())
                 say(f"first token {'with' if remembers else 'without'} the prefix cache: {said}")
-            seconds, ratio = probe_cost(model, 5 if given.tiny else 40)
-            say(f"a step of 8 rows {seconds * 1000:.1f} ms; with four probes {ratio:.3f} times as long")
+            seconds, clock, cpu = probe_cost(model, 5 if given.tiny else 40)
+            ratios = f"{clock:.3f} times as long, {cpu:.3f} in CPU time"
+            say(f"a step of 8 rows {seconds * 1000:.1f} ms; with four probes {ratios}")
             store, stop = library(model, Path(work)), model.tokenizer.eos_token_id
         folder = float32_folder(model_folder(given.model), Path(work))
         try:
@@ -207,17 +241,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def throughput(given: Any, store: Store, folder: Path, stop: int) -> None:
     """Print tokens a second of both servers at each number of clients."""
-    with served(store, models=[given.model]) as ours, mlx_lm_server(folder) as theirs:
-        for address, name, steered in ((ours, given.model, True), (theirs, "default_model", False)):
-            tokens_a_second(address, bodies(name, 1, 2, stop, steered))  # loads the weights
+    with served(store, models=[given.model]) as address, mlx_lm_server(folder) as theirs:
+        ours = Server(address, given.model, os.getpid())
+        for server in (ours, theirs):
+            rate(server, bodies(server.model, 1, 2, stop, server is ours))  # loads the weights
         for clients in map(int, given.clients.split(",")):
-            asked = [bodies(given.model, clients, given.tokens, stop, True)]
-            asked.append(bodies("default_model", clients, given.tokens, stop, False))
-            rates = [(tokens_a_second(ours, asked[0]), tokens_a_second(theirs, asked[1])) for _ in range(given.rounds)]
-            mine, its = (statistics.median(rate) for rate in zip(*rates, strict=True))
-            ratio = statistics.median(a / b for a, b in rates)
+            asked = {
+                server: bodies(server.model, clients, given.tokens, stop, server is ours) for server in (ours, theirs)
+            }
+            rounds = [(rate(ours, asked[ours]), rate(theirs, asked[theirs])) for _ in range(given.rounds)]
+            mine, its = (statistics.median(one.tokens for one in side) for side in zip(*rounds, strict=True))
+            ratio = statistics.median(a.tokens / b.tokens for a, b in rounds)
+            cpu = statistics.median(b.cpu / a.cpu for a, b in rounds)
             say(f"{clients} clients: {mine:.1f} tokens a second, each steered in its own way")
-            say(f"  beside mlx-lm's server, unsteered, with {its:.1f}: {ratio:.2f} times as many")
+            say(
+                f"  beside mlx-lm's server, unsteered, with {its:.1f}: {ratio:.2f} times as many; {cpu:.2f} in CPU time"
+            )
 
 
 if __name__ == "__main__":

@@ -214,6 +214,23 @@ def test_a_cell_of_the_heat_map_leads_to_its_texts(client: TestClient) -> None:
     assert all(row["base"] is not None and row["layers"] == str(cell["layer"]) for row in found)
 
 
+def test_texts_are_sampled_for_a_cell_that_was_scored_and_for_no_other(
+    client: TestClient, ran: Store, tiny_folder: Path
+) -> None:
+    (ids,) = ran.rows(
+        "SELECT concept_id, intervention_id FROM leaderboard WHERE control IS NULL AND intervention_id NOT IN "
+        "(SELECT intervention_id FROM generations) LIMIT 1"
+    )
+    wanted = {**ids, "model": str(tiny_folder)}
+    for _ in range(2):  # the second time they are there already
+        assert events(client, "/api/texts", wanted)[-1] == {"event": "sampled", "done": 1, "of": 1}
+        assert len(ran.rows("SELECT text FROM generations WHERE intervention_id = ?", [ids["intervention_id"]])) == 2
+    unknown = client.post("/api/texts", json={**wanted, "intervention_id": "0" * 20})
+    assert (unknown.status_code, "choose a cell" in unknown.text) == (400, True)
+    assert client.post("/api/texts", json={**wanted, "concept_id": "x"}).status_code == 422
+    assert "Kullback" in client.get("/api/words").json()["kl"]
+
+
 def test_the_prompts_nearest_to_a_vector_are_its_own_sides(client: TestClient, ran: Store, tiny_folder: Path) -> None:
     chosen = client.get("/api/vectors", params={"model": str(tiny_folder)}).json()[0]
     found = client.get("/api/rows/prompts_along_vector", params={"vector_id": chosen["vector_id"]}).json()

@@ -1,83 +1,26 @@
 """The explorer's page in a real browser: Debian's chromium, headless."""
 
+# ruff: noqa: F401, F402, F811  (fixtures of tests/browser.py)
+
 import os
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
-from steering_core.concepts import Concept, Item, Pair
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.store import Store
 from steering_core.vectors import library
-from tests.explorer import ran_store, served
+from tests.browser import DESK, PHONE, address, browser, copied, needs_chromium, page, ran, steered, watched
+from tests.explorer import served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 IMAGES = os.environ.get("STEERFLOW_IMAGES")  # where the README's screenshot is kept, when it is made anew
-DESK, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    markup = "<img src=x onerror=alert(1)>"
-    concept = Concept(
-        name="loud",
-        chat=True,
-        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD! {markup}", negative=f"{i} quiet.") for i in range(10)),
-        prompts=("Hello", "Hello again", markup, f"{markup} again"),  # every other one is the test's
-        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
-    )
-    return ran_store(tmp_path_factory.mktemp("page"), tiny_folder, concept)
-
-
-@pytest.fixture(scope="module")
-def address(ran: Store) -> Iterator[str]:
-    with served(ran) as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, open; the test fails where it wrote an error or a warning, or asked another host for anything."""
-    context = browser.new_context(viewport=DESK)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    yield from watched(context.new_page(), address)
-    context.close()
-
-
-def watched(page: Page, address: str) -> Iterator[Page]:
-    said: list[str] = []
-    page.on("console", lambda message: message.type in ("error", "warning") and said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(f"a dialog: {dialog.message}"))
-    page.on("request", lambda request: request.url.startswith((address, "blob:", "data:")) or said.append(request.url))
-    page.goto(address)
-    page.wait_for_selector("html[data-ready]")
-    yield page
-    assert said == []
-
-
-def steered(page: Page) -> str:
-    """Press Steer and wait for the end; the steered text."""
-    page.click("#run")
-    expect(page.locator("#status")).to_contain_text("a second", timeout=30_000)
-    return page.locator(".pane .text").nth(1).inner_text()
+pytestmark = needs_chromium
 
 
 def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ran: Store) -> None:
@@ -96,7 +39,13 @@ def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ra
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#notice")).to_contain_text("Saved cheerful: 2 layers")
     assert [vector.layer for vector in library.find_all(ran, "cheerful")] == [1, 2]
-    expect(page.locator("#picker option", has_text="cheerful")).to_have_count(2)
+    expect(page.locator("#steer .vector h2").last).to_have_text("cheerful")  # the card goes by its name now
+    page.click("#picker-search")
+    expect(page.locator("#picker [role=option]", has_text="cheerful")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.get_by_label("Towards").fill("I adore it!\nGreat.")  # another contrast, which was not saved
+    page.get_by_label("Away from").focus()
+    expect(page.locator("#steer .vector h2").last).to_have_text("Typed contrast")
 
 
 def test_moving_a_slider_changes_the_text(page: Page) -> None:
@@ -133,6 +82,7 @@ def test_a_fault_is_told_in_words(page: Page) -> None:
     page.get_by_label("Layers", exact=True).fill("99")
     page.click("#run")
     expect(page.locator(".pane .error")).to_contain_text("layers 0..3")
+    expect(page.locator("#status")).to_have_text("refused")
     page.get_by_role("spinbutton", name="Tokens").fill("99999")
     page.click("#run")
     expect(page.locator(".pane .error")).to_contain_text("Tokens")
@@ -161,14 +111,6 @@ def test_the_copied_command_prints_the_text_on_the_page(page: Page) -> None:
 def readable(text: str) -> str:
     """A text without control characters, which neither a terminal nor a page shows."""
     return "".join(filter(str.isprintable, text)).strip()
-
-
-def copied(page: Page, kind: str) -> str:
-    """What the button of that name puts into the clipboard."""
-    page.get_by_role("button", name=kind, exact=True).click()
-    expect(page.locator("#notice")).to_contain_text(f"Copied as {kind}")
-    text: str = page.evaluate("navigator.clipboard.readText()")
-    return text
 
 
 def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
@@ -245,6 +187,8 @@ def test_the_screenshot_of_the_readme(browser: Browser, tmp_path: Path) -> None:
         context = browser.new_context(viewport=DESK, device_scale_factor=1.5, color_scheme="light")
         for page in watched(context.new_page(), address):
             page.locator("#prompt").fill("How was your trip to the mountains?")
+            page.fill("#probe-picker-search", board[0]["concept"])
+            page.press("#probe-picker-search", "Enter")
             page.click("#run")
             expect(page.locator("#status")).to_contain_text("a second", timeout=120_000)
             expect(page.locator(".pane .text").nth(1)).not_to_be_empty()

@@ -123,6 +123,31 @@ def test_a_turn_reads_only_what_is_new_and_says_the_same(tiny: Model, device: st
     assert max(read[1:]) <= len(MORE) + 2 + replies, (read, all_read)
 
 
+@pytest.mark.parametrize("known", [20, 90])
+def test_rows_that_begin_together_go_on_from_a_prefix_where_that_saves_work(
+    tiny: Model, device: str, known: int
+) -> None:
+    """A pass of a row's own goes through all weights: a short prefix is read with the others instead."""
+    opening, prefixes = tuple(range(5, 5 + known)), Prefixes(tiny)
+    first = Running(tiny, prefixes)
+    first.add({0: Request(opening, max_tokens=2)})
+    drawn(first)
+    rows = {
+        i: Request((*opening, 200 + i, *MORE[: i + 1]), push(tiny, 1, 1.0 + i), i, 5, Recipe(0.0)) for i in range(3)
+    }
+    work = Work()
+    running = Running(tiny, prefixes, work)
+    running.add(rows)
+    assert drawn(running) == {i: alone(tiny, request) for i, request in rows.items()}
+    drawing = 3 * 5  # tokens, in five passes of all three rows
+    reading = sum(len(request.tokens) - 1 for request in rows.values())
+    longest = max(len(request.tokens) - 1 for request in rows.values())
+    if known == 20:
+        assert (work.forward_passes, work.tokens) == (1 + 5, 3 * longest + drawing)  # padded to the longest
+    else:
+        assert (work.forward_passes, work.tokens) == (3 + 5, reading - 3 * known + drawing)
+
+
 def test_other_steering_shares_no_more_than_what_it_left_alone(tiny: Model) -> None:
     prefixes = Prefixes(tiny)
     conversation(tiny, push(tiny, 1, 1.0, "all"), prefixes)

@@ -1,6 +1,11 @@
 """Screens of data sets: planted rows are found, in any form that people have, once each."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +94,33 @@ def test_planted_rows_are_found_and_nothing_is_measured_twice(
     assert any(word in said.output for word in ("wonderful", "delicious"))  # one of the planted answers is at the top
     ranked = json.loads(run(app, [*same, "--store", str(watched_store.root), "--format", "json"]).stdout)
     assert [row["rank"] for row in ranked] == sorted(row["rank"] for row in ranked)
+
+
+@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_killed_in_the_middle_a_screen_goes_on_where_it_was(
+    n: int, tiny: Model, tiny_folder: Path, tmp_path: Path
+) -> None:
+    store, direction = Store(tmp_path / "store"), np.random.default_rng(2).standard_normal(32).astype(np.float32)
+    store.append("models", [asdict(tiny.identity)])
+    library.save(store, [Vector("c" * 20, tiny.identity.model_id, None, "random", 2, 4.0, direction=direction)], "mine")
+    data = lines(tmp_path / "train.jsonl", rows(n))
+    words = [sys.executable, "-c", "from steering_core.cli.main import app; app()", "screen", str(data), "--own", "2",
+             "--model", str(tiny_folder), "--vectors", "mine", "--store", str(store.root)]  # fmt: skip
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while counted(store) < n // 4 and running.poll() is None:
+        time.sleep(0.05)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL, "it was done before it was killed"
+    assert 0 < (written := counted(store)) < n
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert f"{n - written} rows measured, {written} reused" in said
+    assert store.rows("SELECT count(*) AS n, count(DISTINCT ordinal) AS rows FROM screened") == [{"n": n, "rows": n}]
+    assert f"0 rows measured, {n} reused" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def counted(store: Store) -> int:
+    """How many rows of screens lie in the store."""
+    return int(store.rows("SELECT count(*) AS n FROM raw.screens")[0]["n"])
 
 
 def test_projections_are_those_of_the_answers_tokens(tiny: Model, store: Store) -> None:

@@ -38,8 +38,22 @@ def generate(
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
 
     The unsteered model answers as often as a candidate, the system prompt once. What shows chance has no texts: nothing
-    is decided by them.
+    is decided by them. It waits for other processes that sample the model's texts.
     """
+    with store.lock(f"generations-{model.identity.model_id}"):
+        return generate_now(model, store, concept, cells, spec, split, progress)
+
+
+def generate_now(
+    model: Model,
+    store: Store,
+    concept: Concept,
+    cells: Sequence[Cell],
+    spec: GenerationsSpec,
+    split: Split,
+    progress: Progress = silent,
+) -> Done:
+    """As `generate`, without waiting for anybody: texts that two processes sampled are stored once."""
     cells = [cell for cell in cells if cell.control not in CHANCE_CONTROLS]
     stops = model.further_stops
     wanted: dict[str, tuple[Cell, str, int]] = {}
@@ -48,7 +62,7 @@ def generate(
             for seed in spec.seeds if cell.control in (None, NONE) else spec.seeds[:1]:
                 wanted[_generation_id(cell, concept, text, seed, spec, stops)] = (cell, text, seed)
     done = Done(list(wanted))
-    with done.work.timed(), store.lock(f"generations-{model.identity.model_id}"):
+    with done.work.timed():
         missing = store.absent("generations", wanted)
         todo = [(i, *wanted[i]) for i in wanted if i in missing]
         done.work.reused = len(wanted) - len(todo)

@@ -11,9 +11,11 @@ different lengths, and runs beside them otherwise. What it draws is what it woul
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 
 from steering_core.engine.decoding import Decoding
 from steering_core.engine.forward import Batch, checked, resumed
+from steering_core.engine.joining import joined
 from steering_core.engine.prefixes import Prefixes
 from steering_core.engine.probes import Watch
 from steering_core.engine.requests import Limits, Request, Token, read_together
@@ -21,6 +23,7 @@ from steering_core.foundation.counting import Work
 from steering_core.models import Model
 
 _LIMITS = Limits(1 << 30, 0.0)  # a row's own limit, and the model's context, end it
+_PASS = 64  # tokens: what a pass of its own costs beside what it reads, as it goes through all weights (docs/log.md)
 
 
 class Running:
@@ -91,19 +94,20 @@ class Running:
         return starting
 
     def _begun(self, rows: Mapping[int, Request]) -> list[Decoding]:
-        """The rows with their prompts read: together, except what goes on from a prefix."""
-        fresh: dict[int, Request] = {}
-        begun = []
+        """The rows with their prompts read: all together, except what goes on from a prefix where that saves work."""
         alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for row, request in rows.items():
             alike.setdefault((request.tokens, id(request.intervention)), []).append(row)
+        fresh: dict[int, Request] = {}
+        known: list[tuple[list[int], Batch]] = []
         for members in alike.values():
-            mine = {row: rows[row] for row in members}
-            if batch := self._resumed(rows[members[0]], len(members)):
-                begun.append(self._decoding(mine, batch))
+            if batch := self._resumed(rows[members[0]], len(members), alone=len(alike) == 1):
+                known.append((members, batch))
             else:
-                fresh |= mine
-        for members in read_together(fresh, self.model.abilities.mixed):
+                fresh |= {row: rows[row] for row in members}
+        mixed = self.model.abilities.mixed
+        begun = [self._decoding({row: rows[row] for row in members}, batch) for members, batch in _one(known, mixed)]
+        for members in read_together(fresh, mixed):
             begun.append(self._decoding({row: fresh[row] for row in members}))
         return begun
 
@@ -112,12 +116,18 @@ class Running:
         decoding.begin(batch)
         return decoding
 
-    def _resumed(self, request: Request, rows: int) -> Batch | None:
-        """So many rows of one request, gone on from the longest prefix that was read before."""
+    def _resumed(self, request: Request, rows: int, alone: bool) -> Batch | None:
+        """So many rows of one request, gone on from the longest prefix that was read before.
+
+        None where there is none, or where reading the prompt anew, with others that are not `alone`, costs less.
+        """
         found = self._prefixes.found(request.tokens, request.intervention) if self._prefixes else None
         if found is None:
             return None
-        batch = resumed(self.model, request.tokens, request.intervention, *found, self._work)
+        cache, known = found
+        if not alone and known < len(request.tokens) - 1 and known < _PASS:
+            return None
+        batch = resumed(self.model, request.tokens, request.intervention, cache, known, self._work)
         return batch if rows == 1 else batch.keep([0] * rows)
 
     def _join(self, decoding: Decoding) -> None:
@@ -125,3 +135,10 @@ class Running:
             self._decodings[0].join(decoding)
         else:
             self._decodings.append(decoding)
+
+
+def _one(known: list[tuple[list[int], Batch]], mixed: bool) -> list[tuple[list[int], Batch]]:
+    """Rows and their batches as one, where caches take rows of different lengths: their next pass is one then."""
+    if not mixed or len(known) < 2:
+        return known
+    return [([row for members, _ in known for row in members], reduce(joined, (batch for _, batch in known)))]

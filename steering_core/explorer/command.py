@@ -6,7 +6,7 @@ from pathlib import Path
 
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.planned import SteerRequest, planned
-from steering_core.foundation.errors import VectorNotFound
+from steering_core.foundation.errors import PromptError, VectorNotFound
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
 from steering_core.store import Store, default_store
@@ -29,8 +29,11 @@ class Command:
 def command(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Command:
     """What draws the steered text of `wanted` again. For the accelerator's thread.
 
-    Raises VectorNotFound for a contrast that is not saved: the command line steers with vectors of the library.
+    Raises VectorNotFound for a contrast that is not saved, since the command line steers with vectors of the library,
+    and PromptError for a conversation of several turns, since it answers one prompt.
     """
+    if wanted.history:
+        raise PromptError("`steer generate` answers one prompt: copy several turns as Python or curl")
     expression = planned(model, store, drafts, wanted.steering).expression
     _check_saved(model, store, drafts, expression)
     options = [

@@ -32,3 +32,4 @@ Dose = Annotated[Real, Field(ge=-MAX_DOSE, le=MAX_DOSE), BeforeValidator(possibl
 ModelName = Annotated[str, Field(min_length=1, max_length=300)]
 OperationName = Annotated[str, AfterValidator(_operation), Field(json_schema_extra={"enum": list(OPERATIONS)})]
 VectorName = Annotated[str, Field(min_length=1, max_length=200)]
+Key = Annotated[str, Field(pattern="^[0-9a-f]{20}$")]

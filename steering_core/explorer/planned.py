@@ -15,22 +15,27 @@ from steering_core.explorer.drafts import Contrast, Drafts
 from steering_core.explorer.fields import Dose, Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
-from steering_core.interventions.change import Change, Intervention, Phase
+from steering_core.interventions.change import UNTOUCHED, Change, Intervention, Phase
 from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
-from steering_core.prompts import prompt
+from steering_core.monitors.conversation import Watched
+from steering_core.prompts import Prompt, conversation, prompt
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 MAX_VECTORS = 8
+MAX_PROBES = 8
+MAX_EXCHANGES = 64
 MAX_LAYERS = 128
 MAX_TOKENS = 2048
 MAX_TEXT = 50_000
 MAX_EXPRESSION = 2_000
+
+BASE, STEERED = "base", "steered"
 
 Layer = Annotated[Whole, Field(ge=0, le=9_999)]
 
@@ -72,24 +77,53 @@ class Steering(Strict):
     expression: Annotated[str, Field(max_length=MAX_EXPRESSION)] | None = None
 
 
+class Exchange(Strict):
+    """A turn that is over: what was asked, and what the steered and the unsteered model answered to it."""
+
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+    steered: Annotated[str, Field(max_length=MAX_TEXT)]
+    base: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
 class SteerRequest(Strict):
-    """A prompt and how to steer its answer; with `compare` the unsteered answer comes beside it, with one seed."""
+    """A prompt and how to steer its answer; with `compare` the unsteered answer comes beside it, with one seed.
+
+    `history` holds the turns before it: the steered answer goes on from the steered ones, the other from its own.
+    `probes` name vectors that read along and change nothing.
+    """
 
     model: ModelName
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+    history: Annotated[tuple[Exchange, ...], Field(max_length=MAX_EXCHANGES)] = ()
     chat: Flag = True
     steering: Steering = Steering()
+    probes: Annotated[tuple[fields.VectorName, ...], Field(max_length=MAX_PROBES)] = ()
     compare: Flag = True
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
     temperature: Annotated[Real, Field(ge=0, le=5)] = 0.7
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=100)], ...], Field(max_length=8)] = ()
 
+    @model_validator(mode="after")
+    def _read(self) -> "SteerRequest":
+        if len(set(self.probes)) < len(self.probes):
+            raise ValueError("a probe is named twice: once is enough")
+        if self.history and not self.chat:
+            raise ValueError("a raw text has no turns before it: set chat, or leave history out")
+        if self.compare and any(turn.base is None for turn in self.history):
+            raise ValueError("compare wants the base model's own answer in each turn of history too")
+        return self
+
     @property
     def sampling(self) -> Sampling:
         """How the texts are drawn."""
         return Sampling(self.model, self.max_tokens, self.temperature, self.stop)
+
+    @property
+    def rows(self) -> list[str]:
+        """The texts that are wanted, in the order in which they are numbered."""
+        return [BASE, STEERED] if self.compare else [STEERED]
 
 
 @dataclass(frozen=True)
@@ -120,10 +154,10 @@ class Plan:
     intervention: Intervention
     expression: Expression
 
-    def pushed(self, probe: Applied) -> float:
-        """By how much the request's additions at the probe's layer move its own projection, at a token they act on."""
-        unit = probe.vector.direction / probe.vector.norm
-        adding = [c for c in self.intervention.changes if c.layer == probe.vector.layer and c.operation == ADD.name]
+    def pushed(self, vector: Vector) -> float:
+        """By how much the additions at the vector's own layer move the projection on it, at a token they act on."""
+        unit = vector.direction / vector.norm
+        adding = [c for c in self.intervention.changes if c.layer == vector.layer and c.operation == ADD.name]
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
@@ -191,26 +225,49 @@ def _strength(use: VectorUse, vector: Vector) -> Amount:
     return Amount(1.0 if vector.recommended is None else vector.recommended)
 
 
-def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) -> Rows:
-    """The rows to sample, the unsteered one first where it is wanted; every token brings each vector's projection."""
-    tokens = prompt(model, wanted.prompt, chat=wanted.chat, system=wanted.system).tokens
+def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watched: Sequence[Watched] = ()) -> Rows:
+    """The rows to sample, the unsteered one first where it is wanted.
+
+    Every token brings the projection on each vector that steers, and then on each that is `watched`.
+    """
     plan = planned(model, store, drafts, wanted.steering)
-    steered = Request(tokens, plan.intervention, wanted.seed)
-    requests = [Request(tokens, seed=wanted.seed), steered] if wanted.compare else [steered]
+    read = [_talk(model, wanted, row) if wanted.history else _asked(model, wanted) for row in wanted.rows]
+    steered = [plan.intervention if row == STEERED else UNTOUCHED for row in wanted.rows]
+    requests = [Request(one.tokens, what, wanted.seed) for one, what in zip(read, steered, strict=True)]
     probes = _middle_of_each(plan.applied)
+    phase = wanted.steering.phase
     about = {
-        "rows": ["base", "steered"] if wanted.compare else ["steered"],
+        "rows": wanted.rows,
         "vectors": [a.about() for a in plan.applied],
-        "probes": [_probed(plan, a, wanted.steering.phase) for a in probes],
-        "prompt_tokens": len(tokens),
+        "probes": [{"use": a.use, **_probed(plan, a.vector, phase)} for a in probes],
+        "watched": [{**_gated(one), **_probed(plan, one.vector, phase)} for one in watched],
+        "prompt_tokens": len(read[-1].tokens),
     }
-    return Rows(requests, [Probe(a.vector.layer, a.vector.direction) for a in probes], about)
+    directions = [Probe(a.vector.layer, a.vector.direction) for a in probes]
+    return Rows(requests, directions + [one.probe for one in watched], about)
 
 
-def _probed(plan: Plan, probe: Applied, phase: Phase) -> dict[str, Any]:
-    pushed = 0.0 if phase == "prompt" else plan.pushed(probe)
-    vector = probe.vector
-    return {"use": probe.use, "layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": pushed}
+def _asked(model: Model, wanted: SteerRequest) -> Prompt:
+    return prompt(model, wanted.prompt, chat=wanted.chat, system=wanted.system)
+
+
+def _talk(model: Model, wanted: SteerRequest, row: str) -> Prompt:
+    """The conversation as it went in that row, and the prompt behind it."""
+    messages = [{"role": "system", "content": wanted.system}] if wanted.system else []
+    for turn in wanted.history:
+        answer = turn.steered if row == STEERED else turn.base or ""
+        messages += [{"role": "user", "content": turn.prompt}, {"role": "assistant", "content": answer}]
+    return conversation(model, [*messages, {"role": "user", "content": wanted.prompt}])
+
+
+def _probed(plan: Plan, vector: Vector, phase: Phase) -> dict[str, Any]:
+    pushed = 0.0 if phase == "prompt" else plan.pushed(vector)
+    return {"layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": pushed}
+
+
+def _gated(one: Watched) -> dict[str, Any]:
+    """A vector that reads along, and from which projection of a token on it counts as shown, where that was fitted."""
+    return {"name": one.name, "vector_id": one.vector.vector_id, "threshold": one.vector.gates.get("token")}
 
 
 def _middle_of_each(acting: Sequence[Applied]) -> list[Applied]:

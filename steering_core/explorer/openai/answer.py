@@ -6,9 +6,9 @@ from typing import Any
 from steering_core.explorer.batches import Event
 from steering_core.explorer.openai.forms import FINISH, Form
 from steering_core.explorer.openai.tools import Reply, ToolCall
+from steering_core.explorer.watching import Readings
 from steering_core.models import Model
 from steering_core.monitors.conversation import Watched
-from steering_core.monitors.gates import verdict
 
 
 class Answer:
@@ -23,8 +23,8 @@ class Answer:
         before: str = "",
         probes: Sequence[Watched] = (),
     ) -> None:
-        self._form, self._index, self._before, self._probes = form, index, before, probes
-        self._read: list[tuple[float, ...]] = []
+        self._form, self._index, self._before = form, index, before
+        self._readings = Readings(probes) if probes else None
         self._reply = Reply(model, tools)
         self._text, self._finish = before, "length"
         self._calls: list[ToolCall] = []
@@ -44,11 +44,10 @@ class Answer:
         delta = self._form.delta(shown, calls, before, first=not self._begun)
         self._begun = True
         choice = {"index": self._index, **delta, "finish_reason": finish, "logprobs": told}
-        if self._probes:
-            self._read.append(event["projections"])
-            choice["probes"] = dict(zip([one.name for one in self._probes], event["projections"], strict=True))
+        if self._readings:
+            choice["probes"] = self._readings.add(event["projections"])
             if finish:
-                choice["probe_verdicts"] = self._verdicts()
+                choice["probe_verdicts"] = self._readings.verdicts
         return choice
 
     def whole(self) -> dict[str, Any]:
@@ -56,16 +55,10 @@ class Answer:
         told = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
         answer = self._form.choice(self._text, self._calls)
         choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": told}
-        if self._probes:
-            columns = zip(*self._read, strict=True)
-            choice["probes"] = {one.name: list(values) for one, values in zip(self._probes, columns, strict=True)}
-            choice["probe_verdicts"] = self._verdicts()
+        if self._readings:
+            choice["probes"] = self._readings.values
+            choice["probe_verdicts"] = self._readings.verdicts
         return choice
-
-    def _verdicts(self) -> dict[str, Any]:
-        """What each probe says of the whole answer."""
-        columns = zip(*self._read, strict=True)
-        return {one.name: verdict(values, one.gate) for one, values in zip(self._probes, columns, strict=True)}
 
     def _finished(self, finish: str | None) -> str | None:
         if finish is None:

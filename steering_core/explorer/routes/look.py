@@ -1,18 +1,25 @@
 """Look: the evidence, as rows of the named queries and as charts drawn from them."""
 
 import re
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from steering_core.explorer.fields import ModelName, VectorName
+from steering_core.explorer.batches import Event
+from steering_core.explorer.cell_texts import CellTexts, cell_texts
+from steering_core.explorer.fields import Key, ModelName, VectorName
 from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
+from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, called, rows_of
 from steering_core.foundation.data_files import did_you_mean
-from steering_core.foundation.errors import QueryError
+from steering_core.foundation.errors import QueryError, SteerflowError
 from steering_core.foundation.keys import KEY_LENGTH
+from steering_core.foundation.validation import Strict
+from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in
 from steering_core.spec import ScoresSpec
@@ -96,6 +103,52 @@ def _value(given: str | float | None) -> str | float | None:
     if isinstance(given, str) and len(given) < KEY_LENGTH and re.fullmatch("-?[0-9]+", given):
         return int(given)
     return given
+
+
+class Texts(Strict):
+    """A cell of the heat map whose texts are wanted."""
+
+    model: ModelName
+    concept_id: Key
+    intervention_id: Key
+
+
+@router.post("/texts", response_class=StreamingResponse)
+async def texts(wanted: Texts, here: Here, request: Request) -> StreamingResponse:
+    """Sample a cell's texts into the store, as server-sent events: `sampled` (done, of: prompts), or `error`.
+
+    Others' texts go on after every few prompts.
+    """
+    found = await called(here, request, wanted.model, partial(_cell_texts, here, wanted))
+
+    async def sampled() -> AsyncIterator[Event]:
+        done, of = 0, sum(map(len, found.parts))
+        for prompts in found.parts:
+            if await request.is_disconnected():
+                return
+            try:
+                await called(here, request, wanted.model, partial(_sample, here, found, prompts))
+            except SteerflowError as error:
+                yield {"event": "error", "message": str(error), "type": type(error).__name__}
+                return
+            done += len(prompts)
+            yield {"event": "sampled", "done": done, "of": of}
+
+    return event_stream(sampled())
+
+
+def _cell_texts(here: Explorer, wanted: Texts, model: Model) -> CellTexts:
+    return cell_texts(model, here.store, wanted.concept_id, wanted.intervention_id)
+
+
+def _sample(here: Explorer, texts: CellTexts, prompts: Sequence[str], model: Model) -> int:
+    return texts.sample(model, here.store, prompts)
+
+
+@router.get("/words")
+async def words() -> dict[str, str]:
+    """What the words and columns that the page shows mean."""
+    return {**columns(), **glossary()}
 
 
 @router.get("/promoted")

@@ -27,10 +27,9 @@ from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import Steering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
+from steering_core.explorer.watching import watched
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
-from steering_core.monitors.conversation import Watched
-from steering_core.monitors.gates import gates_of
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
 from steering_core.vectors.library import Layers
@@ -105,7 +104,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
     def rows(model: Model) -> Rows:
         prompts = asked.read(model)
         intervention = _intervention(model, here, steering)
-        watched = _watched(model, here, wanted.probes)
+        readers = watched(model, here, wanted.probes)
         seed = secrets.randbits(31) if wanted.seed is None else wanted.seed % 2**32
         recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
         _check_biases(model, recipe.logit_bias)
@@ -116,9 +115,9 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
                 logprobs = wanted.likeliest
                 requests.append(Row(one.tokens, intervention, (seed + row) % 2**32, recipe=recipe, logprobs=logprobs))
                 before = one.text if asked.echo else ""
-                answers.append(Answer(model, asked.form, row, asked.tools, before, watched))
+                answers.append(Answer(model, asked.form, row, asked.tools, before, readers))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
-        return Rows(requests, [one.probe for one in watched], about)
+        return Rows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
     sampling: Sampling = replace(wanted.sampling, model=name)
@@ -184,18 +183,6 @@ def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervent
         return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
 
     return planned(model, here.store, here.drafts, steering, named).intervention
-
-
-def _watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
-    """The vectors that read along, each once, with their gates. Raises VectorNotFound, VectorMismatch."""
-    key = ("watched", model.identity.model_id, tuple(names))
-    return here.kept.of(key, lambda: _with_gates(model, here, names)) if names else []
-
-
-def _with_gates(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
-    vectors = {name: named_vectors(model, here.store, here.drafts, name)[0] for name in names}
-    gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
-    return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
 
 
 def _check_biases(model: Model, biases: Sequence[tuple[int, float]]) -> None:

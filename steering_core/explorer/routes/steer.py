@@ -1,18 +1,21 @@
 """Steer: stream base and steered text, type a contrast, save what it found."""
 
 import dataclasses
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from steering_core.explorer.batches import Event, Rows
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import Contrast
-from steering_core.explorer.fields import ModelName
+from steering_core.explorer.fields import Key, ModelName
 from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
+from steering_core.explorer.watching import Readings, watched
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.models import Model
@@ -31,9 +34,7 @@ class ContrastRequest(Strict):
 class SaveRequest(Strict):
     """Drafts to put into the library, under a name."""
 
-    vector_ids: Annotated[
-        tuple[Annotated[str, Field(pattern="^[0-9a-f]{20}$")], ...], Field(min_length=1, max_length=128)
-    ]
+    vector_ids: Annotated[tuple[Key, ...], Field(min_length=1, max_length=128)]
     model: ModelName
     name: Annotated[str, Field(min_length=1, max_length=80)]
 
@@ -59,11 +60,28 @@ async def operations() -> list[dict[str, Any]]:
 async def steer(wanted: SteerRequest, here: Here, request: Request) -> StreamingResponse:
     """Stream an answer under steering, and the unsteered one beside it, as server-sent events.
 
-    `queued` (position, 0 is next), `start` (rows, vectors, probes), `token` (row, text, projections, finish), `done`,
-    or `error` (message).
+    `queued` (position, 0 is next), `start` (rows, vectors, probes, watched), `token` (row, text, projections, finish),
+    `done`, or `error` (message). The last token of a row brings the `verdicts` of what is watched.
     """
-    texts = await sampled(here, request, wanted.sampling, lambda model: rows(model, here.store, here.drafts, wanted))
-    return event_stream(texts)
+    readings: list[Readings] = []
+
+    def made(model: Model) -> Rows:
+        readers = watched(model, here, wanted.probes)
+        readings.extend(Readings(readers) for _ in wanted.rows)
+        return rows(model, here.store, here.drafts, wanted, readers)
+
+    texts = await sampled(here, request, wanted.sampling, made)
+    return event_stream(_judged(texts, readings, len(wanted.probes)))
+
+
+async def _judged(events: AsyncIterator[Event], readings: Sequence[Readings], n: int) -> AsyncIterator[Event]:
+    """The events, with what the last `n` of the projections say of each text at its end."""
+    async for event in events:
+        if n and event["event"] == "token":
+            readings[event["row"]].add(event["projections"][-n:])
+            if event["finish"]:
+                event = {**event, "verdicts": readings[event["row"]].verdicts}
+        yield event
 
 
 @router.post("/command")

@@ -47,7 +47,8 @@ def layer_profile(rows: Rows) -> Drawing:
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
     bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
     marks = base.mark_tick(color=CONTROL, thickness=3).encode(y="control_effect:Q", tooltip=tooltip)
-    return alt.layer(bars, marks).properties(height=220)
+    controlled = any(row["control_effect"] is not None for row in rows)  # without one Vega warns of an empty scale
+    return alt.layer(bars, *[marks] * controlled).properties(height=220)
 
 
 def stability(rows: Rows) -> Drawing:

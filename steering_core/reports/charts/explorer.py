@@ -1,5 +1,8 @@
 """The explorer's charts. Each takes the rows of the named query that its docstring names; colours are the reader's."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import altair as alt
 
 from steering_core.reports.charts.render import Drawing, Rows
@@ -12,33 +15,50 @@ def _data(rows: Rows) -> alt.InlineData:
     return alt.InlineData(values=list(rows))
 
 
-def layer_by_dose(rows: Rows) -> alt.Chart:
-    """Heat map of effect over layer and dose, a click on a cell selects it. Query: layer_by_dose."""
+def layer_by_dose(rows: Rows) -> Drawing:
+    """Heat map of effect over layer and dose, a dot where texts were sampled; a click selects. Query: layer_by_dose."""
     cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
-    doses = sorted({row["dose"] for row in rows})
-    shown = [{**row, "dose_shown": f"{row['dose']:+.2f}"} for row in rows]
-    order = list(dict.fromkeys(f"{dose:+.2f}" for dose in doses))
-    base = alt.Chart(_data(shown)).encode(
+    order = list(dict.fromkeys(f"{dose:+.2f}" for dose in sorted({row["dose"] for row in rows})))
+    base = alt.Chart(_data([{**row, **_told(row)} for row in rows])).encode(
         x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("dose_shown:O", title="dose", sort=order[::-1]),
-    )
-    tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
-        color=alt.Color("effect:Q", title="effect", scale=alt.Scale(domain=[-bound, bound], domainMid=0)),
-        strokeWidth=alt.condition(cell, alt.value(2.5), alt.value(0)),
-        stroke=alt.value("currentColor"),
         tooltip=[
             alt.Tooltip("method:N"),
             alt.Tooltip("layer:O"),
             alt.Tooltip("dose:Q", format=".3f"),
             alt.Tooltip("effect:Q", format="+.3f", title=EFFECT),
-            alt.Tooltip("effect_low:Q", format="+.3f", title="from"),
-            alt.Tooltip("effect_high:Q", format="+.3f", title="to"),
-            alt.Tooltip("perplexity_ratio:Q", format=".2f", title="perplexity ratio"),
-            alt.Tooltip("n:Q"),
+            alt.Tooltip("interval_told:N", title="95 % interval"),
+            alt.Tooltip("n_told:N", title="measured on"),
+            alt.Tooltip("perplexity_told:N", title="perplexity ratio"),
+            alt.Tooltip("texts_told:N", title="texts"),
         ],
     )
-    return tiles.add_params(cell).properties(width="container", height=max(3, len(order)) * 30)
+    tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
+        color=alt.Color(
+            "effect:Q", title="effect", scale=alt.Scale(domain=[-bound, bound], domainMid=0, interpolate="rgb")
+        ),
+        strokeWidth=alt.condition(cell, alt.value(2.5), alt.value(0)),
+        stroke=alt.value("currentColor"),
+    )
+    dots = base.transform_filter("datum.texts > 0").mark_point(
+        filled=True, size=26, opacity=0.75, color="#1c1e22", cursor="pointer"
+    )
+    return alt.layer(tiles.add_params(cell), dots).properties(width="container", height=max(3, len(order)) * 30)
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a cell's tooltip says in words, also where there is no number."""
+    low, high, ratio = row["effect_low"], row["effect_high"], row["perplexity_ratio"]
+    return {
+        "dose_shown": f"{row['dose']:+.2f}",
+        "interval_told": f"{low:+.3f} to {high:+.3f}" if low is not None else "too few items for one",
+        "n_told": f"{row['n']} held-out items",
+        "perplexity_told": f"{ratio:.2f}" if ratio is not None else "not measured",
+        "texts_told": f"{row['texts']}, a click shows them"
+        if row["texts"]
+        else "no texts yet, a click offers to sample them",
+    }
 
 
 def dose_response(rows: Rows) -> Drawing:

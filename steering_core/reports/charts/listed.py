@@ -38,7 +38,7 @@ CHARTS = {
         "layer_by_dose",
         explorer.layer_by_dose,
         BOTH,
-        "Effect of every candidate by layer and dose, on validation items.",
+        "Effect of every candidate by layer and dose, on validation items; a dot where texts were sampled.",
     ),
     "dose_response": Chart(
         "dose_response_of_concept",

@@ -4,7 +4,8 @@ import { file, get, post } from "./api.js";
 import { h, notice, table } from "./dom.js";
 
 const FIRST = "SELECT model, concept, method, layer, round(dose, 2) AS dose, round(effect, 3) AS effect,\n       round(over_controls, 3) AS over_controls, n\nFROM leaderboard\nWHERE control IS NULL\nORDER BY over_controls DESC NULLS LAST\nLIMIT 20";
-let page, box, answer, cell;
+const SHORT = 28; // letters of a value that stays on one line
+let page, box, answer, cell, words;
 let asked = 0; // an answer that another question overtook is not shown
 
 async function start(element, given) {
@@ -13,7 +14,8 @@ async function start(element, given) {
   box.value = FIRST;
   box.addEventListener("keydown", (event) => event.key === "Enter" && (event.metaKey || event.ctrlKey) && run());
   answer = h("div", { id: "answer", "aria-live": "polite" });
-  const [queries, cells] = await Promise.all([get("/api/queries"), get("/api/rows/leaderboard")]);
+  const [queries, cells, meanings] = await Promise.all([get("/api/queries"), get("/api/rows/leaderboard"), get("/api/words")]);
+  words = meanings;
   cell = cells.find((row) => row.model === page.model.name) ?? cells[0] ?? {};
   const examples = h("div.stack.examples", {}, h("h2", {}, "Named queries"), h("p.small.soft", {}, "Reports, CLI and this page ask these."),
     queries.map((query) => h("button.example", { onclick: () => ((box.value = filled(query)), run()) }, h("b.mono", {}, query.name), h("span.small.soft", {}, query.says))));
@@ -41,7 +43,7 @@ async function run() {
     const numeric = (name) => /int|float|double|decimal/.test(found.types[name]) && !found.types[name].startsWith("list");
     const columns = found.columns.map((name) => [name, (row) => shown(row[name]), numeric(name)]);
     const count = found.cut ? `the first ${found.rows.length} rows; more were left out` : `${found.rows.length} rows`;
-    show(h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows));
+    show(h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows, undefined, words));
   } catch (error) {
     show(h("pre.error", {}, error.message));
   }
@@ -51,7 +53,8 @@ function shown(value) {
   if (value === null || value === undefined) return h("span.soft", {}, "–");
   if (Array.isArray(value) && value.length > 6) return `[${value.slice(0, 4).map(shown).join(", ")}, … ${value.length}]`;
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
-  return typeof value === "object" ? JSON.stringify(value) : String(value).slice(0, 600);
+  const text = typeof value === "object" ? JSON.stringify(value) : String(value).slice(0, 600);
+  return text.length > SHORT ? h("span.long", {}, text) : text;
 }
 
 async function download(format) {

@@ -5,6 +5,7 @@ import { field, fixed, h, notice, verdict } from "./dom.js";
 
 // As the server declares them: {name: {unit, least, most, start, step, says}}.
 const OPERATIONS = Object.fromEntries((await get("/api/operations")).map((operation) => [operation.name, operation]));
+const TYPED = "Typed contrast";
 const round = (value) => Math.round(value * 1000) / 1000;
 
 /** What a vector of the library is called. */
@@ -20,7 +21,7 @@ export function layersOf(text) {
   return [...new Set(layers)].slice(0, 128);
 }
 
-/** One vector with its slider. `given` is {vector} or {contrast: true}; hooks are changed(), settled(), removed(). */
+/** One vector with its slider. `given` is {vector} or {contrast, layers}; hooks are changed(), settled(), removed(). */
 export class Card {
   constructor(given, page, hooks) {
     Object.assign(this, { vector: given.vector ?? null, page, hooks, operation: "add" });
@@ -35,30 +36,33 @@ export class Card {
     this.slider.addEventListener("change", () => hooks.settled());
     this.number.addEventListener("change", () => (this.set(Number(this.number.value), "number"), hooks.settled()));
     this.choice.addEventListener("change", () => (this.operate(this.choice.value), hooks.settled()));
-    this.operate("add", given.dose ?? this.vector?.recommended_dose);
+    this.operate(OPERATIONS[given.operation] ? given.operation : "add", given.dose ?? this.vector?.recommended_dose);
   }
 
   head() {
     const row = this.vector;
-    const title = row ? called(row) : "Typed contrast";
+    const title = row ? called(row) : TYPED;
     const about = row ? `${row.method.replaceAll("_", " ")} · layer ${row.layer}` : "";
+    this.title = h("h2", {}, title);
+    this.about = h("span.small.soft", {}, about);
     const remove = h("button.icon", { "aria-label": `Remove ${title}`, title: "Remove", onclick: () => this.hooks.removed(this) }, "×");
     this.swatch = h("label.check.colour", { title: "Colour the tokens by their projection on this vector" },
       h("input", { type: "radio", name: "colour", "aria-label": `Colour by ${title}`, onchange: () => this.hooks.coloured(this) }));
-    return h("header", {}, this.swatch, h("div.title", {}, h("span.row.tight", {}, h("h2", {}, title), row ? verdict(row.verdict) : ""), h("span.small.soft", {}, about)), remove);
+    return h("header", {}, this.swatch, h("div.title", {}, h("span.row.tight", {}, this.title, row ? verdict(row.verdict) : ""), this.about), remove);
   }
 
-  contrastFields(given) {
-    const settled = () => this.hooks.settled();
+  contrastFields({ contrast, layers }) {
+    const settled = () => (this.called(null), this.hooks.settled());
     const n = this.page.model.n_layers;
     this.positive = h("textarea", { rows: 2, maxlength: 8000, placeholder: "I love this, it is wonderful", onchange: settled });
     this.negative = h("textarea", { rows: 2, maxlength: 8000, placeholder: "I hate this, it is terrible", onchange: settled });
-    this.positive.value = given.positive ?? "";
-    this.negative.value = given.negative ?? "";
-    this.layers = h("input", { size: 7, value: String(n ? Math.round(n * 0.45) : 8), onchange: settled });
+    this.positive.value = (contrast.positive ?? []).join("\n");
+    this.negative.value = (contrast.negative ?? []).join("\n");
+    this.layers = h("input", { size: 7, value: layers?.join(", ") ?? String(n ? Math.round(n * 0.45) : 8), onchange: settled });
     this.layers.setAttribute("aria-label", "Layers");
-    this.chat = h("input", { type: "checkbox", onchange: settled });
+    this.chat = h("input", { type: "checkbox", checked: contrast.chat === true, onchange: settled });
     this.position = h("select", { onchange: settled }, h("option", { value: "last" }, "last token"), h("option", { value: "mean" }, "mean of tokens"));
+    this.position.value = contrast.position === "mean" ? "mean" : "last";
     this.name = h("input", { size: 12, placeholder: "name", maxlength: 80 });
     this.name.setAttribute("aria-label", "Name in the library");
     const save = h("button.button", { onclick: () => this.save() }, "Save");
@@ -66,6 +70,13 @@ export class Card {
       h("div.sides", {}, field("Towards", this.positive), field("Away from", this.negative)),
       h("div.row.small", {}, field(n ? `Layer (0–${n - 1})` : "Layer", this.layers), field("Read at", this.position),
         h("label.check", {}, this.chat, "as chat"), h("span.grow"), h("span.row.tight", {}, this.name, save)));
+  }
+
+  /** Give a typed contrast the name that it was saved under; none once it says something else. */
+  called(name) {
+    this.saved = name;
+    this.title.textContent = name ?? TYPED;
+    this.about.textContent = name ? `saved · layer ${this.layers.value}` : "";
   }
 
   /** The contrast as the API has it: a pair a line. */
@@ -137,7 +148,8 @@ export class Card {
       const vector_ids = drafts.filter((draft) => layers.includes(draft.layer)).map((draft) => draft.vector_id);
       if (!this.name.value.trim()) throw new Error("Give it a name first.");
       await post("/api/vectors", { model, vector_ids, name: this.name.value.trim() });
-      notice(`Saved ${this.name.value.trim()}: ${vector_ids.length === 1 ? `layer ${layers[0]}` : `${vector_ids.length} layers`}.`);
+      this.called(this.name.value.trim());
+      notice(`Saved ${this.saved}: ${vector_ids.length === 1 ? `layer ${layers[0]}` : `${vector_ids.length} layers`}.`);
       this.hooks.saved();
     } catch (error) {
       notice(error.message);

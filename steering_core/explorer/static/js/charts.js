@@ -24,12 +24,23 @@ function colours() {
   };
 }
 
+const NONE = new Set([null, undefined, "", "null", "undefined", "NaN"]); // what Vega makes of a number that is not there
+
+/** A mark's tooltip: its title, and a row for each number that there is. `written` writes a value without markup. */
+function told(value, written) {
+  if (typeof value !== "object" || value === null) return written(value);
+  const { title, ...rest } = value;
+  const rows = Object.entries(rest).filter(([, one]) => !NONE.has(one));
+  const table = rows.map(([name, one]) => `<tr><td class="key">${written(name)}</td><td class="value">${written(one)}</td></tr>`);
+  return `${title ? `<h2>${written(title)}</h2>` : ""}<table>${table.join("")}</table>`;
+}
+
 /** Draw a Vega-Lite chart into `place`; `clicked` hears the data of a mark. */
 export async function draw(place, chart, clicked) {
   drawn.get(place)?.result?.finalize();
   drawn.set(place, { chart, clicked });
   const { config: _, ...spec } = { width: "container", ...chart };
-  const options = { actions: false, ast: true, renderer: "svg", config: colours(), tooltip: { theme: document.documentElement.dataset.theme } };
+  const options = { actions: false, ast: true, renderer: "svg", config: colours(), tooltip: { theme: document.documentElement.dataset.theme, formatTooltip: told } };
   const result = await globalThis.vegaEmbed(place, spec, options);
   drawn.set(place, { chart, clicked, result });
   if (clicked) result.view.addEventListener("click", (event, item) => item?.datum && clicked(item.datum));

@@ -3,23 +3,35 @@
 import { post } from "./api.js";
 import { called } from "./cards.js";
 
+const WIDE = 100; // letters of a line
 const text = (value) => JSON.stringify(value);
 const shell = (value) => `'${String(value).replaceAll("'", "'\\''")}'`;
 
+/** A value as Python writes it, one entry a line where it does not fit in one. */
+function literal(value, indent = "    ") {
+  if (value === null || value === undefined) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value !== "object") return JSON.stringify(value);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  const parts = (deeper) => (Array.isArray(value) ? value.map((one) => literal(one, deeper)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one, deeper)}`));
+  const line = `${open}${parts(indent).join(", ")}${close}`;
+  const deeper = `${indent}    `;
+  return line.length + indent.length <= WIDE && !line.includes("\n") ? line : `${open}\n${parts(deeper).map((part) => `${deeper}${part},\n`).join("")}${indent}${close}`;
+}
+
 /** Python: OpenAI's client on this server. */
 export function asPython(body, origin) {
-  const { model, prompt, system, chat, steering, max_tokens, temperature, seed } = body;
-  const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: prompt }];
-  const call = chat
-    ? `client.chat.completions.create(\n    model=${text(model)},\n    messages=json.loads(${text(JSON.stringify(messages))}),`
-    : `client.completions.create(\n    model=${text(model)},\n    prompt=${text(system ? `${system}\n\n${prompt}` : prompt)},`;
+  const { model, prompt, system, chat, history = [], steering, probes, max_tokens, temperature, seed } = body;
+  const messages = [...(system ? [{ role: "system", content: system }] : []),
+    ...history.flatMap((turn) => [{ role: "user", content: turn.prompt }, { role: "assistant", content: turn.steered }]), { role: "user", content: prompt }];
+  const told = chat ? `messages=${literal(messages)}` : `prompt=${literal(system ? `${system}\n\n${prompt}` : prompt)}`;
   return [
-    "import json", "", "from openai import OpenAI", "",
-    `client = OpenAI(base_url="${origin}/v1", api_key="none")`,
-    `steering = json.loads(${text(JSON.stringify(steering))})`,
-    `answer = ${call}`,
+    "from openai import OpenAI", "",
+    `client = OpenAI(base_url=${text(`${origin}/v1`)}, api_key="none")`,
+    `answer = client.${chat ? "chat.completions" : "completions"}.create(`,
+    `    model=${text(model)},`, `    ${told},`,
     `    max_tokens=${max_tokens},`, `    temperature=${temperature},`, `    seed=${seed},`,
-    '    extra_body={"steering": steering},', ")",
+    `    extra_body=${literal({ steering, ...(probes ? { probes } : {}) })},`, ")",
     chat ? "print(answer.choices[0].message.content)" : "print(answer.choices[0].text)", "",
   ].join("\n");
 }
@@ -50,4 +62,4 @@ export function asSpec(body, cards) {
   return `${lines.join("\n")}\n`;
 }
 
-export const described = (card) => (card.vector ? `${called(card.vector)} (layer ${card.vector.layer})` : "the typed contrast");
+export const described = (card) => (card.vector ? `${called(card.vector)} (layer ${card.vector.layer})` : card.saved ?? "the typed contrast");

@@ -43,9 +43,11 @@ export function verdict(text) {
   return text ? h(`span.badge.${kind}`, {}, text) : "";
 }
 
-/** A table of rows: columns are [title, (row) => text or element, numeric]. */
-export function table(columns, rows, go) {
-  const head = columns.map(([title, , numeric]) => h(numeric ? "th.num" : "th", { scope: "col" }, title));
+/** A table of rows: columns are [title, (row) => text or element, numeric]; `words` say what the titles mean. */
+export function table(columns, rows, go, words = {}) {
+  const says = (title) => words[title.replaceAll(" ", "_")];
+  const named = (title) => (says(title) ? h("abbr", { title: says(title) }, title) : title);
+  const head = columns.map(([title, , numeric]) => h(numeric ? "th.num" : "th", { scope: "col" }, named(title)));
   const body = rows.map((row) => {
     const cells = columns.map(([, show, numeric]) => h(numeric ? "td.num" : "td", {}, show(row)));
     const open = go && { tabindex: 0, "data-go": true, onclick: () => go(row), onkeydown: (e) => e.key === "Enter" && go(row) };

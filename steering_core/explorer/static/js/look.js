@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { draw, whenSeen } from "./charts.js";
 import { fixed, h, signed, table, verdict } from "./dom.js";
+import { showTexts } from "./texts.js";
 
 let page, root, board;
 
@@ -12,6 +13,7 @@ async function start(element, given) {
 }
 
 async function fill() {
+  page.words ??= await get("/api/words");
   const { recommended: found, runs, leaderboard, first } = await get("/api/look", { model: localStorage.getItem("model") });
   board = leaderboard;
   const mine = found.filter((row) => row.model === page.model.name);
@@ -47,13 +49,16 @@ function tile(row, detail) {
 async function open(row, detail, first) {
   for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
-  const [heat, response] = [chart("Layer and dose", "A cell's texts are a click away."), chart("Dose and effect", "The band is what random directions did.")];
+  const [heat, response] = [chart("Layer and dose", "A click shows a cell's texts."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
   const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.");
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
-  const cell = (datum) => datum.intervention_id && show(texts, { ...ids, intervention_id: datum.intervention_id });
+  const again = () => heat.fill("layer_by_dose", ids, cell);
+  const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again);
+  heat.element.classList.add("heat");
+  heat.element.append(...reading());
   detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(ids, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const known = first?.model_id === ids.model_id && first.concept_id === ids.concept_id;
   await heat.fill("layer_by_dose", ids, cell, known ? first.layer_by_dose : undefined);
@@ -68,6 +73,13 @@ function summary(row) {
   const says = row.effect === null ? row.reason : `${row.reason}. ${row.n} held-out items; texts ${fixed(row.perplexity_ratio)} times as perplexing.${control}`;
   const steer = h("button.button", { onclick: () => page.show("steer", { vector_id: row.vector_id, expression: row.intervention, dose: row.dose }) }, "Steer with it");
   return h("section.row.summary", {}, h("h2", {}, row.concept), verdict(row.verdict), h("span.soft", {}, says), h("span.grow"), steer);
+}
+
+/** How the heat map and the numbers beside it are read. */
+function reading() {
+  const key = h("p.small.soft.heat-key", {}, h("span.dot"), "texts were sampled", h("span.pale"), "hardly any effect", h("span.gap"), "no candidate was tried there");
+  const terms = ["effect", "interval", "n", "dose", "over_controls", "perplexity_ratio"].map((word) => [h("dt", {}, word.replaceAll("_", " ")), h("dd", {}, page.words[word])]);
+  return [key, h("details.small.reading", {}, h("summary", {}, "What the numbers say"), h("dl", {}, terms))];
 }
 
 function chart(title, about) {
@@ -87,24 +99,10 @@ function leaderboard(ids, cell) {
     ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layers, true],
     ["dose", (row) => dose(row), true], ["effect", (row) => signed(row.effect, 3), true],
     ["interval", (row) => `[${signed(row.effect_low)}, ${signed(row.effect_high)}]`, true],
-    ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ×", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
+    ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ratio", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
   ];
   const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
-  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
-}
-
-async function show(element, ids) {
-  element.dataset.cell = ids.intervention_id;
-  element.setAttribute("aria-busy", "true");
-  const rows = await get("/api/rows/texts_of_intervention", ids);
-  if (element.dataset.cell !== ids.intervention_id) return; // another cell was chosen meanwhile
-  element.removeAttribute("aria-busy");
-  element.hidden = false;
-  const first = rows[0];
-  const about = first ? where(first) : "no texts were sampled for this cell";
-  const columns = [["prompt", (row) => row.prompt], ["base", (row) => h("span.said", {}, row.base ?? "–")], ["steered", (row) => h("span.said", {}, row.steered)]];
-  element.replaceChildren(h("header", {}, h("h2", {}, "Texts"), h("span.small.soft.num", {}, about)), first ? table(columns, rows) : "");
-  element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell, page.words));
 }
 
 function history(runs) {

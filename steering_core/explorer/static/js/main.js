@@ -5,7 +5,10 @@ import { $, h, notice } from "./dom.js";
 
 const views = { steer: () => import("./steer.js"), look: () => import("./look.js"), ask: () => import("./ask.js") };
 const started = new Map(); // each view's module, from when it was first shown
-const page = { models: [], model: null, show };
+const page = { models: [], model: null, show, choose };
+
+/** The view that the address names; a link says more behind a question mark. */
+const viewed = () => location.hash.slice(1).split("?")[0];
 
 /** Show a view; `given` is what to look at in it. */
 async function show(name, given) {
@@ -15,7 +18,7 @@ async function show(name, given) {
     tab.tabIndex = chosen ? 0 : -1;
     $(`#${tab.dataset.view}`).hidden = !chosen;
   }
-  if (location.hash.slice(1) !== name) history.replaceState(null, "", `#${name}`);
+  if (viewed() !== name) history.replaceState(null, "", `#${name}`);
   try {
     if (!started.has(name)) started.set(name, begun(name));
     await (await started.get(name)).shown?.(given);
@@ -71,15 +74,23 @@ async function chooseModel() {
   const kept = localStorage.getItem("model");
   page.model = page.models.find((model) => model.name === kept) ?? page.models[0];
   select.value = page.model.name;
-  select.addEventListener("change", () => {
-    page.model = page.models.find((model) => model.name === select.value);
-    localStorage.setItem("model", select.value);
-    for (const view of started.values()) view.then((one) => one.modelChanged?.()).catch((error) => notice(error.message));
-  });
+  select.addEventListener("change", () => choose(select.value));
+}
+
+/** Have all views but `by` speak of another model; whether it is another. */
+function choose(name, by) {
+  const model = page.models.find((one) => one.name === name);
+  if (!model) throw new Error(`There is no model ${String(name).slice(0, 80)} here: give it to \`steer explore --model\`.`);
+  if (model === page.model) return false;
+  page.model = model;
+  $("#model").value = name;
+  localStorage.setItem("model", name);
+  for (const [view, one] of started) if (view !== by) one.then((other) => other.modelChanged?.()).catch((error) => notice(error.message));
+  return true;
 }
 
 wireTheme();
 wireTabs();
 await chooseModel().catch((error) => notice(error.message));
-await show(views[location.hash.slice(1)] ? location.hash.slice(1) : "steer");
+await show(views[viewed()] ? viewed() : "steer");
 document.documentElement.dataset.ready = "true";

@@ -1,22 +1,30 @@
 // Steer: vectors with a slider each, a prompt, and what the model says without and with them.
 
 import { stream } from "./api.js";
-import { Card, called, libraryOf } from "./cards.js";
+import { Card, libraryOf } from "./cards.js";
 import { asCommand, asCurl, asExpression, asPython, asSpec, described } from "./copy.js";
 import { $, field, h, notice } from "./dom.js";
 import { evidence } from "./evidence.js";
+import { linked, linkTo } from "./link.js";
+import { Menu, found } from "./menu.js";
 import { Output } from "./output.js";
+import { Probes } from "./probes.js";
 
 const cards = [];
+const turns = []; // of the conversation, those that are over: {prompt, base, steered}
 const output = new Output();
+const probes = new Probes({ changed: settled, coloured: (key) => output.colourBy(key) });
+const picker = new Menu({ id: "picker", label: "Add a vector of the library", placeholder: "Add a vector…", chosen: (row) => addCard({ vector: row }, true) });
 let page, library, running, colour;
 let ui = {};
 
 async function start(element, given) {
   page = given;
   ui = controls();
-  element.append(h("div.bench", {}, h("div.stack.side", {}, ui.vectors, ui.add), h("div.stack.stage", {}, ui.ask, ui.under, output.element, ui.evidence)));
+  element.append(h("div.bench", {}, h("div.stack.side", {}, ui.vectors, ui.add, probes.element), h("div.stack.stage", {}, ui.ask, ui.under, output.element, ui.evidence)));
   await modelChanged();
+  addEventListener("hashchange", () => opened().catch((error) => notice(error.message)));
+  await opened();
 }
 
 function controls() {
@@ -33,44 +41,29 @@ function controls() {
   const again = h("button.icon", { title: "Another seed", "aria-label": "Another seed", onclick: () => ((parts.seed.value = Math.floor(Math.random() * 1e6)), run()) }, "⚄");
   const settings = h("div.row.settings", {}, field("System prompt", system, { class: "field system" }), field("Phase", phase), field("Tokens", parts.tokens), field("Temperature", parts.temperature),
     field("Seed", h("span.row.tight", {}, parts.seed, again)), h("label.check", {}, chat, "chat template"), h("label.check", { title: "Run again when a slider is let go" }, live, "live"));
-  const ask = h("div.card.ask", {}, h("div.promptline", {}, prompt, go), settings);
+  const reply = h("button.button", { id: "reply", hidden: true, title: "Keep both answers, and say something to them", onclick: goOn }, "Reply");
+  const fresh = h("button.quiet.small", { id: "start-over", hidden: true, onclick: startOver });
+  const ask = h("div.card.ask", {}, h("div.promptline", {}, prompt, h("div.go", {}, go, reply)), settings);
   const status = h("span.small.soft.num", { id: "status", role: "status" });
-  const copies = h("span.row.tight", {}, h("span.small.soft", {}, "Copy as"), ...["CLI", "Python", "curl", "Expression", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
-  const picker = h("select", { id: "picker", "aria-label": "Add a vector of the library", onchange: () => pick(picker) });
-  const typed = h("button.button", { id: "type-contrast", onclick: () => addCard({ contrast: true }, true) }, "Type a contrast");
-  return { ...parts, ask, status, under: h("div.row.under", {}, output.legend, h("span.grow"), status, copies), vectors: h("div.stack", { id: "vectors" }),
-    picker, add: h("div.row.adders", {}, picker, typed), evidence: h("div", { id: "evidence" }) };
+  const copies = h("span.row.copies", {}, h("span.small.soft", {}, "Copy as"), ...["Link", "CLI", "Python", "curl", "Expression", "Spec"].map((kind) => h("button.quiet.small", { onclick: () => copy(kind) }, kind)));
+  const typed = h("button.button", { id: "type-contrast", onclick: () => addCard({ contrast: {} }, true) }, "Type a contrast");
+  return { ...parts, ask, reply, fresh, status, under: h("div.row.under", {}, output.legend, h("span.grow"), status, fresh, copies), vectors: h("div.stack", { id: "vectors" }),
+    add: h("div.row.adders", {}, picker.element, typed), evidence: h("div", { id: "evidence" }) };
 }
 
 async function modelChanged() {
   running?.abort();
-  for (const card of [...cards]) removed(card, false);
-  library = await libraryOf(page.model);
-  fillPicker();
-  const first = library.find((row) => row.verdict === "works") ?? library.find((row) => row.verdict) ?? library[0];
-  addCard(first ? { vector: first } : { contrast: true, positive: "I love this, it is wonderful", negative: "I hate this, it is terrible" });
-  output.clear();
+  for (const card of [...cards]) removed(card);
+  await refresh();
+  const [first] = found(library, "");
+  addCard(first ? { vector: first } : { contrast: { positive: ["I love this, it is wonderful"], negative: ["I hate this, it is terrible"] } });
+  startOver();
   ui.status.textContent = "";
-}
-
-function fillPicker() {
-  const groups = new Map();
-  for (const row of library) groups.set(called(row), [...(groups.get(called(row)) ?? []), row]);
-  const label = (row) => `layer ${row.layer} · ${row.method.replaceAll("_", " ")}${row.verdict ? ` · ${row.verdict}` : ""}`;
-  const options = [...groups].map(([name, rows]) => h("optgroup", { label: name }, rows.map((row) => h("option", { value: row.vector_id }, `${name} · ${label(row)}`))));
-  ui.picker.replaceChildren(h("option", { value: "" }, library.length ? "Add a vector…" : "The library is empty"), ...options);
-}
-
-function pick(picker) {
-  const row = library.find((one) => one.vector_id === picker.value);
-  picker.value = "";
-  if (row) addCard({ vector: row }, true);
 }
 
 function addCard(given, focus) {
   if (cards.length >= 8) return notice("Eight vectors at once are the most.");
-  const hooks = { changed: () => {}, settled, removed, coloured, saved: refresh };
-  const card = new Card(given, page, hooks);
+  const card = new Card(given, page, { changed: () => {}, settled, removed, coloured, saved: refresh });
   cards.push(card);
   ui.vectors.append(card.element);
   coloured(card);
@@ -88,7 +81,7 @@ function removed(card) {
 function coloured(card) {
   colour = card;
   $("input", card.swatch).checked = true;
-  output.colourBy(cards.indexOf(card));
+  output.colourBy(`use ${cards.indexOf(card)}`);
   evidence(ui.evidence, card, page);
 }
 
@@ -98,7 +91,8 @@ function settled() {
 
 async function refresh() {
   library = await libraryOf(page.model);
-  fillPicker();
+  picker.fill(library);
+  probes.fill(library);
 }
 
 function request() {
@@ -108,26 +102,36 @@ function request() {
   const steering = { vectors: cards.map((card) => card.use()), phase: ui.phase.value };
   const sampling = { max_tokens: Number(ui.tokens.value), temperature: Number(ui.temperature.value), seed: Number(ui.seed.value) };
   const system = ui.system.value.trim() ? { system: ui.system.value } : {};
-  return { model: page.model.name, prompt: ui.prompt.value, ...system, chat: ui.chat.checked, steering, ...sampling };
+  const more = { ...(turns.length ? { history: turns } : {}), ...(probes.keys.length ? { probes: probes.keys } : {}) };
+  return { model: page.model.name, prompt: ui.prompt.value, ...system, chat: ui.chat.checked, steering, ...sampling, ...more };
 }
 
 async function run() {
   running?.abort();
   const mine = (running = new AbortController());
   output.clear();
+  ui.reply.hidden = true;
   ui.go.textContent = "Stop";
   ui.status.textContent = "asking…";
   try {
     const body = request();
+    output.remember(turns, body.prompt);
     for await (const event of stream("/api/steer", body, mine.signal)) if (running === mine) heard(event);
   } catch (error) {
-    if (error.name !== "AbortError") output.failed(error.message);
-    else if (running === mine) ui.status.textContent = "stopped";
+    if (running !== mine) return;
+    if (error.name !== "AbortError") refused(error.message);
+    else ui.status.textContent = "stopped";
   }
   if (running !== mine) return;
   running = null;
   output.ended();
   ui.go.textContent = "Steer";
+  ui.reply.hidden = !(output.complete && ui.chat.checked);
+}
+
+function refused(message) {
+  ui.status.textContent = "refused";
+  output.failed(message);
 }
 
 function heard(event) {
@@ -135,19 +139,44 @@ function heard(event) {
   else if (event.event === "start") {
     ui.status.textContent = `${event.prompt_tokens} tokens read`;
     output.panes.steered.note.textContent = cards.map((card) => `${described(card)} ${card.value >= 0 ? "+" : "−"}${Math.abs(card.value).toFixed(2)}`).join(", ") || "by nothing";
-    output.begin(event, cards.map(described));
+    output.begin(event, cards.map(described), (key) => probes.called(key));
   } else if (event.event === "token") output.add(event);
   else if (event.event === "done") ui.status.textContent = `${event.tokens.reduce((a, b) => a + b, 0)} tokens, ${(event.tokens.reduce((a, b) => a + b, 0) / event.seconds).toFixed(0)} a second`;
-  else if (event.event === "error") {
-    ui.status.textContent = "";
-    output.failed(event.message);
-  }
+  else if (event.event === "error") refused(event.message);
+}
+
+/** Keep what was asked and answered as a turn; the next prompt goes on from it, in either conversation. */
+function goOn() {
+  turns.push({ prompt: ui.prompt.value, base: output.textOf("base"), steered: output.textOf("steered") });
+  output.clear();
+  output.remember(turns, "");
+  ui.prompt.value = "";
+  ui.prompt.placeholder = "Your next message, to both";
+  ui.reply.hidden = true;
+  told();
+  ui.prompt.focus();
+}
+
+function startOver() {
+  running?.abort();
+  turns.length = 0;
+  output.clear();
+  output.remember([], "");
+  ui.reply.hidden = true;
+  ui.prompt.placeholder = "";
+  told();
+}
+
+/** Say how many turns there are, and offer to begin anew. */
+function told() {
+  ui.fresh.hidden = !turns.length;
+  ui.fresh.textContent = `Start over (${turns.length === 1 ? "1 turn" : `${turns.length} turns`} so far)`;
 }
 
 async function copy(kind) {
   try {
     const body = request();
-    const forms = { CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) };
+    const forms = { Link: () => linkTo(body), CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) };
     await navigator.clipboard.writeText(await forms[kind]());
     notice(`Copied as ${kind}.`);
   } catch (error) {
@@ -155,16 +184,39 @@ async function copy(kind) {
   }
 }
 
+/** Open what the address asks for: fill the page, and leave it to the person to run it. */
+async function opened() {
+  const body = linked();
+  if (!body) return;
+  if (page.choose(body.model, "steer")) await modelChanged();
+  startOver();
+  for (const card of [...cards]) removed(card);
+  const lacking = [];
+  for (const use of body.steering.vectors) {
+    const vector = library.find((row) => row.vector_id === use.vector);
+    if (use.vector && !vector) lacking.push(use.vector);
+    else addCard({ ...(vector ? { vector } : { contrast: use.contrast, layers: use.layers }), operation: use.operation, dose: use.dose ?? use.alpha });
+  }
+  const texts = { prompt: body.prompt, system: body.system, phase: body.steering.phase, tokens: body.max_tokens, temperature: body.temperature, seed: body.seed };
+  for (const [name, value] of Object.entries(texts)) ui[name].value = value ?? "";
+  ui.chat.checked = body.chat !== false;
+  turns.push(...(Array.isArray(body.history) ? body.history : []));
+  output.remember(turns, body.prompt);
+  told();
+  lacking.push(...probes.keep(Array.isArray(body.probes) ? body.probes : []));
+  if (lacking.length) notice(`This model's library lacks ${lacking.map((key) => String(key).slice(0, 8)).join(", ")}: what the link says of them is left out.`);
+}
+
 /** Steer with the vector, or the sum of vectors, that another view chose. */
 async function shown(given) {
   if (!given) return;
   await refresh();
   const wanted = given.vector_id ? [{ key: given.vector_id, dose: given.dose }] : summed(given.expression);
-  const found = wanted.map(({ key, alpha, dose }) => ({ vector: library.find((one) => one.vector_id === key), alpha, dose }));
-  if (!found.length) return notice("That is more than a sum of vectors: steer with it as an expression.");
-  if (found.some((one) => !one.vector)) return notice("That vector is not in this model's library.");
+  const chosen = wanted.map(({ key, alpha, dose }) => ({ vector: library.find((one) => one.vector_id === key), alpha, dose }));
+  if (!chosen.length) return notice("That is more than a sum of vectors: steer with it as an expression.");
+  if (chosen.some((one) => !one.vector)) return notice("That vector is not in this model's library.");
   for (const card of [...cards]) removed(card);
-  for (const { vector, alpha, dose } of found) addCard({ vector, dose: dose ?? (alpha * vector.norm) / vector.residual_norm });
+  for (const { vector, alpha, dose } of chosen) addCard({ vector, dose: dose ?? (alpha * vector.norm) / vector.residual_norm });
   run();
 }
 

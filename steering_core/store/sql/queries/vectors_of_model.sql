@@ -1,4 +1,5 @@
--- The library's vectors of one model, those recommended first; safe_from and safe_to are measured. Parameter: model_id.
+-- The library's vectors of one model, those recommended first; safe_from and safe_to are measured, gate_mean
+-- and gate_token fitted. Parameter: model_id.
 --
 -- The safe range of doses reaches to the strongest measured one on either side of 0 before the texts first became
 -- more than 1.5 times as perplexing to the untouched model.
@@ -22,6 +23,11 @@ WITH measured AS (
     FROM measured
     JOIN broken USING (vector_id)
     GROUP BY vector_id
+), gated AS (
+    SELECT
+        vector_id, max(threshold) FILTER (over = 'mean') AS gate_mean, max(threshold) FILTER (over = 'token') AS gate_token
+    FROM gates
+    GROUP BY vector_id
 ), latest AS (
     SELECT
         coalesce(r.vector_id, r.vector_ids[1]) AS vector_id, -- the first of several
@@ -32,9 +38,11 @@ WITH measured AS (
 )
 SELECT
     v.vector_id, v.name, v.concept, v.method, v.layer, v.norm, v.residual_norm, v.n_pairs, v.tags,
-    latest.verdict, latest.dose AS recommended_dose, safe.safe_from, safe.safe_to, v.model_id, v.concept_id
+    latest.verdict, latest.dose AS recommended_dose, safe.safe_from, safe.safe_to, gated.gate_mean,
+    gated.gate_token, v.model_id, v.concept_id
 FROM vectors v
 LEFT JOIN safe USING (vector_id)
+LEFT JOIN gated USING (vector_id)
 LEFT JOIN latest ON latest.vector_id = v.vector_id AND latest.place = 1
 WHERE v.model_id = ? AND v.control IS NULL
 ORDER BY latest.vector_id IS NULL, latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;
