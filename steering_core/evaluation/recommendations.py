@@ -125,7 +125,7 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
     rivals, shown, way = evidence.rivals, evidence.shown(), chosen.way
     plain, odd, over = (evidence.of(chosen, metric) for metric in ("effect", ODD, "over_controls"))
     made_of = [row["score_id"] for metrics in evidence.scores.values() for row in metrics.values()]
-    made_of += [row["capability_id"] for row in evidence.capabilities]
+    made_of += [*evidence.beside.ids, *(row["capability_id"] for row in evidence.capabilities)]
     row = {
         "recommendation_id": content_key("recommendation", RECOMMENDATIONS_VERSION, sorted(made_of), spec_key),
         **chosen.columns(),

@@ -61,6 +61,7 @@ class Matrix:
     """The side effects of one trial: its candidate's row and those of its chance controls."""
 
     rows: list[SideEffect] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)  # of the stored rows
 
     def of(self, cell: Cell) -> list[SideEffect]:
         """The row of an intervention."""
@@ -115,7 +116,9 @@ def side_effects(
     matrix = Matrix([row for of_cell in zip(*columns, strict=True) for row in _corrected(of_cell)])
     asked = content_key("items", {i: [one.item_id for one in some[:each]] for i, (_, some) in held_out.items()})
     made_of = (asked, sorted(cell.intervention_id for cell in steered))
-    store.append("side_effects", [_row(row, trial.chosen, made_of) for row in matrix.rows])
+    rows = [_row(row, trial.chosen, made_of) for row in matrix.rows]
+    store.append("side_effects", rows)
+    matrix.ids = [row["side_effect_id"] for row in rows]
     return matrix, done
 
 
