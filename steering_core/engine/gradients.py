@@ -15,10 +15,11 @@ from itertools import groupby
 import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
+from steering_core.engine.derivative import gradient_of
 from steering_core.engine.forward import Cache, fork, growing_by, read
 from steering_core.engine.teacher_forcing import log_softmax, log_softmax_at
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import NoGradient, PromptError
+from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.models.cpu import with_gradients
@@ -245,7 +246,7 @@ class Answers:
         layers, lengths = list(additions), group.lengths[rows]
         values: list[np.ndarray] = []
 
-        def along(deltas: list[mx.array]) -> mx.array:
+        def along(deltas: Sequence[mx.array]) -> mx.array:
             """A number whose gradient is that of the answers' mean log-probabilities."""
             hidden = self._hidden(group, rows, dict(zip(layers, deltas, strict=True)))
             chosen, gradient = _vocabulary(self._model, hidden, _wanted(group, rows), lengths, seeds)
@@ -254,7 +255,7 @@ class Answers:
 
         with with_gradients():
             deltas = [mx.array(additions[layer].astype(np.float32)) for layer in layers]
-            found = _differentiated(self._model, along, deltas)
+            found = gradient_of(self._model, along, deltas)
         return values[0], {layer: np.array(each, np.float64) for layer, each in zip(layers, found, strict=True)}
 
 
@@ -262,21 +263,6 @@ def _places(group: _Group, rows: np.ndarray) -> np.ndarray:
     """Where in b x T tokens those stand that predict an answer's, row by row, (N,)."""
     longest = group.tokens.shape[1]
     return np.concatenate([b * longest + np.arange(group.lengths[row]) for b, row in enumerate(rows)]).astype(np.int32)
-
-
-def _differentiated(model: Model, along: Callable[[list[mx.array]], mx.array], at: list[mx.array]) -> list[mx.array]:
-    """The gradient of `along` by each array of `at`. Raises NoGradient."""
-    try:
-        found: list[mx.array] = mx.grad(along)(at)
-        mx.eval(found)
-    except ValueError as error:
-        if "ot implemented" not in str(error):
-            raise
-        raise NoGradient(
-            f"MLX cannot differentiate {model.name} ({model.identity.architecture}: {error}): take methods that read "
-            "activations, such as mean_difference"
-        ) from error
-    return found
 
 
 def _wanted(group: _Group, rows: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@
     │   ├── PositionUnknown  a position that names no tokens
     │   ├── PromptError      a prompt that is empty, beyond the model's context or its vocabulary
     │   │   └── TemplateError    a conversation that the model's chat template refuses
+    │   ├── NoGradient       a model that MLX cannot differentiate
     │   └── TapNotFired      a steered or captured block that the forward pass never called
     ├── InterventionError    an intervention that cannot be parsed or does not fit the model
     │   └── NotBakeable      an intervention that no weights, or not those of this architecture, can hold
@@ -124,7 +125,7 @@ class TemplateError(PromptError):
 
 
 class NoGradient(ModelError):
-    """A layer of a model cannot be differentiated by MLX."""
+    """MLX cannot differentiate a model's blocks."""
 
 
 class TapNotFired(ModelError):
