@@ -40,6 +40,7 @@ export class Menu {
     this.library = library;
     this.input.placeholder = library.length ? this.placeholder : "The library is empty";
     this.input.disabled = !library.length;
+    if (!this.list.hidden) this.open(); // a library that grew meanwhile
   }
 
   open() {
