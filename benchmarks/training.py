@@ -23,7 +23,7 @@ from steering_core.activations.in_memory import activations_of
 from steering_core.backend.mlx import mx
 from steering_core.concepts import SIDES, Concept, Item, Pair, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
-from steering_core.engine.gradients import Answer, Answers
+from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
 from steering_core.models import Model, open_model
@@ -108,7 +108,7 @@ def _timed(what: str, function: Callable[[], object], of: int = 1) -> float:
     return core
 
 
-def _plain(model: Model, answer: Answer, layer: int) -> np.ndarray:
+def _plain(model: Model, answer: GivenAnswer, layer: int) -> np.ndarray:
     """The gradient of one answer's mean log-probability by an addition at 0, without anything shared, (D,)."""
     tokens = mx.array([answer.tokens])
     places = mx.arange(answer.start - 1, len(answer.tokens) - 1)
@@ -130,7 +130,7 @@ def _plain(model: Model, answer: Answer, layer: int) -> np.ndarray:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Sequence[Answer]) -> None:
+def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Sequence[GivenAnswer]) -> None:
     """Print each direction's effect on test items where its damage is `gap`, concept by concept.
 
     Controls that are trained for long, `preference` with shuffled labels, come last.
@@ -149,12 +149,12 @@ def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Seque
 class _Bench:
     """One concept's test items, and the neutral answers on which damage is measured."""
 
-    def __init__(self, here: Ground, answers: Sequence[Answer]) -> None:
+    def __init__(self, here: Ground, answers: Sequence[GivenAnswer]) -> None:
         self.here, (model, concept) = here, (here.model, here.concept)
         items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
         sides = [a for item in items for a in _sides(model, concept, item)]
-        self._items = Answers(model, sides, [here.layer], Work())
-        self._neutral = _Neutral(Answers(model, answers, [here.layer], Work()), here)
+        self._items = GivenAnswers(model, sides, [here.layer], Work())
+        self._neutral = _Neutral(GivenAnswers(model, answers, [here.layer], Work()), here)
 
     def say(self, name: str, direction: np.ndarray, gap: float) -> None:
         """Print a direction's dose at that damage, and its effect there: half of that there minus that back."""
@@ -182,11 +182,11 @@ def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]
     say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
 
 
-def _sides(model: Model, concept: Concept, item: Item) -> list[Answer]:
-    return [Answer(side.tokens, side.response_start) for side in item_prompts(model, concept, item)]
+def _sides(model: Model, concept: Concept, item: Item) -> list[GivenAnswer]:
+    return [GivenAnswer(side.tokens, side.response_start) for side in item_prompts(model, concept, item)]
 
 
-def _effect(items: Answers, here: Ground, vector: np.ndarray) -> np.ndarray:
+def _effect(items: GivenAnswers, here: Ground, vector: np.ndarray) -> np.ndarray:
     """Half of the items' propensity under the vector minus that under its opposite, (n,) in nats."""
     rows = [*range(len(items))] * 2
     added = np.repeat([1.0, -1.0], len(items))[:, None] * vector
@@ -198,7 +198,7 @@ def _effect(items: Answers, here: Ground, vector: np.ndarray) -> np.ndarray:
 class _Neutral:
     """The untouched model's own answers to neutral prompts, on which damage is measured."""
 
-    def __init__(self, answers: Answers, here: Ground) -> None:
+    def __init__(self, answers: GivenAnswers, here: Ground) -> None:
         self._answers, self._layer, self._norm = answers, here.layer, here.residual_norm
         self._zero = np.zeros((len(answers), here.model.identity.width), np.float32)
         self._base = answers.distributions({here.layer: self._zero})
@@ -222,12 +222,14 @@ def _crossed(of: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> float:
     return float(np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(of, to, strict=True)]).mean())
 
 
-def own_answers(model: Model, n: int, max_tokens: int) -> list[Answer]:
+def own_answers(model: Model, n: int, max_tokens: int) -> list[GivenAnswer]:
     """The untouched model's own answers to n neutral prompts, at temperature 0.7."""
     chat = model.chat_template.exists
     requests = [Request(prompt(model, text, chat=chat).tokens, seed=i) for i, text in enumerate(neutral_prompts()[:n])]
     drawn = sample(model, requests, max_tokens, 0.7, Work())
-    return [Answer((*requests[i].tokens, *found.tokens), len(requests[i].tokens)) for i, found in drawn if found.tokens]
+    return [
+        GivenAnswer((*requests[i].tokens, *found.tokens), len(requests[i].tokens)) for i, found in drawn if found.tokens
+    ]
 
 
 # -- what to run -----------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import pytest
 from steering_core.backend.blas import candidates as found
 from steering_core.backend.blas import choice, measure, probe
 from steering_core.backend.blas.candidates import Candidate, candidates
-from steering_core.backend.blas.choice import Choice, chosen, load_blas
-from steering_core.backend.blas.probe import ODD, TIMED, Product, Shape
+from steering_core.backend.blas.choice import BlasChoice, chosen, load_blas
+from steering_core.backend.blas.probe import ODD, TIMED, Product, ProductShape
 
 GOOD = {"right": True, "seconds": 0.002, "kernels": "Good"}
 FLAGS = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
@@ -95,7 +95,7 @@ def no_last_step(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ],
     ids=["right", "one off", "tail lost", "bfloat16", "columns reversed", "nan"],
 )
-def test_a_product_is_right_or_is_not(shape: Shape, change: Callable[..., np.ndarray], right: bool) -> None:
+def test_a_product_is_right_or_is_not(shape: ProductShape, change: Callable[..., np.ndarray], right: bool) -> None:
     product = Product(multiply(change), shape)
     assert not product.is_right()  # before it has run
     product.run()
@@ -251,9 +251,9 @@ def test_threads_are_measured_when_the_machine_is_idle(monkeypatch: pytest.Monke
     busy = chosen()
     assert busy.threads is None
     monkeypatch.setattr(choice, "idle", lambda: True)
-    assert chosen() == Choice(busy.ranking, 4)  # two are not clearly faster
+    assert chosen() == BlasChoice(busy.ranking, 4)  # two are not clearly faster
     monkeypatch.setattr(choice, "idle", lambda: False)
-    assert chosen() == Choice(busy.ranking, 4)
+    assert chosen() == BlasChoice(busy.ranking, 4)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import steering_core as steer
 from steering_core.cli import chat, generate
-from steering_core.cli.chat import Chat
+from steering_core.cli.chat import ChatSession
 from steering_core.foundation.errors import InterventionError, SteerflowError, VectorMismatch, VectorNotFound
 from steering_core.models import Model
 from steering_core.store import Store
@@ -130,7 +130,7 @@ def test_a_seed_is_bounded(tiny_folder: Path, seed: str) -> None:
 
 
 def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf: str) -> None:
-    this = Chat(tiny, store=shelf, max_tokens=6)
+    this = ChatSession(tiny, store=shelf, max_tokens=6)
     plain = "".join(this.hear("Hello"))
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": plain.removesuffix("\n")}]
     assert this.messages == said
@@ -149,7 +149,7 @@ def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf
 
 
 def test_chat_tells_mistakes_and_goes_on(tiny: Model, shelf: str) -> None:
-    this = Chat(tiny, store=shelf, max_tokens=6)
+    this = ChatSession(tiny, store=shelf, max_tokens=6)
     assert "no command /sing" in "".join(this.hear("/sing"))
     assert "no command /answer" in "".join(this.hear("/answer x"))
     assert "nothing is steered" in "".join(this.hear("/alpha 2"))

@@ -13,7 +13,7 @@ from steering_core.concepts import Concept, Item, Pair, available_concepts, load
 from steering_core.concepts.concept import Sides
 from steering_core.concepts.formats.choices import balanced, exchanged
 from steering_core.concepts.formats.columns import with_items
-from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
@@ -69,15 +69,15 @@ def test_answers_of_no_use_are_left_out_with_the_reason() -> None:
 def test_a_local_model_drafts_the_same_from_the_same_seed(tiny: Model) -> None:
     asks = [("Be kind.", "How are you?"), ("Be cold.", "How are you?")]
     seen: list[tuple[int, int]] = []
-    first = local_writer(tiny, Sampling(max_tokens=6, seed=1))(asks, lambda *done: seen.append(done))
-    assert first == local_writer(tiny, Sampling(max_tokens=6, seed=1))(asks, silent)
-    assert first != local_writer(tiny, Sampling(max_tokens=6, seed=2))(asks, silent)
+    first = local_writer(tiny, EndpointSampling(max_tokens=6, seed=1))(asks, lambda *done: seen.append(done))
+    assert first == local_writer(tiny, EndpointSampling(max_tokens=6, seed=1))(asks, silent)
+    assert first != local_writer(tiny, EndpointSampling(max_tokens=6, seed=2))(asks, silent)
     assert seen[-1] == (2, 2)
 
 
 def test_a_server_drafts_with_the_instructions_as_system_prompts() -> None:
     with chat_server(lambda body, n: said(f"Well. {body['messages'][-1]['content']} and so o", "length")) as server:
-        writer = served_writer(Endpoint(server.url, "some-model"), Sampling(max_tokens=9))
+        writer = served_writer(Endpoint(server.url, "some-model"), EndpointSampling(max_tokens=9))
         assert writer([("Be kind.", "Rain?")], silent) == ["Well. Rain?"]  # what the limit cut off is gone
     ((_, _, body),) = server.asked
     assert (body["model"], body["max_tokens"], body["messages"][0]["content"]) == ("some-model", 9, "Be kind.")

@@ -11,12 +11,12 @@ from steering_core.concepts import Concept
 from steering_core.concepts.concept import Pair
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns
-from steering_core.concepts.formats.labels import Labels
+from steering_core.concepts.formats.labels import LabelColumn
 from steering_core.concepts.formats.read import read_concept
 from steering_core.foundation.errors import ConceptError
 
 
-def concept_of(folder: Path, data: Any, columns: Columns | Labels | None = None) -> Concept:
+def concept_of(folder: Path, data: Any, columns: Columns | LabelColumn | None = None) -> Concept:
     path = folder / "data"
     path.write_text(json.dumps(data, indent=1))
     return read_concept(path, columns)
@@ -146,11 +146,11 @@ def test_labelled_rows_are_paired_on_their_prompt(tmp_path: Path, values: tuple[
 
 def test_labels_of_other_names_and_values_are_read_when_told_which(tmp_path: Path) -> None:
     data = labelled("cold", "warm", "warm", "cold", column="mood")
-    assert texts(concept_of(tmp_path, data, Labels("mood", "warm", "cold"))) == PAIRED
+    assert texts(concept_of(tmp_path, data, LabelColumn("mood", "warm", "cold"))) == PAIRED
     with pytest.raises(ConceptError, match="--label mood --positive LABEL --negative LABEL"):
-        concept_of(tmp_path, data, Labels("mood"))
+        concept_of(tmp_path, data, LabelColumn("mood"))
     with pytest.raises(ConceptError, match="no column 'mod'"):
-        concept_of(tmp_path, data, Labels("mod"))
+        concept_of(tmp_path, data, LabelColumn("mod"))
 
 
 def test_labelled_rows_without_a_partner_are_counted(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from steering_core.foundation import endpoint
-from steering_core.foundation.endpoint import API_KEY, Answer, Endpoint, Sampling
+from steering_core.foundation.endpoint import API_KEY, Endpoint, EndpointAnswer, EndpointSampling
 from steering_core.foundation.errors import EndpointError
 from tests.chat_server import Reply, chat_server, said
 
 ASKED = [[{"role": "user", "content": f"question {i}"}] for i in range(7)]
-GREEDY = Sampling(max_tokens=9, temperature=0.0)
+GREEDY = EndpointSampling(max_tokens=9, temperature=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def busy(times: int) -> Callable[[dict[str, Any], int], Reply]:
 def test_answers_come_in_the_questions_order(at_once: int) -> None:
     with chat_server(echo) as server:
         found = list(Endpoint(server.url, "m").answers(ASKED, GREEDY, at_once))
-    assert found == [Answer(f"QUESTION {i}", False, "m-2026 fp1") for i in range(7)]
+    assert found == [EndpointAnswer(f"QUESTION {i}", False, "m-2026 fp1") for i in range(7)]
     assert len(server.asked) == 7
 
 

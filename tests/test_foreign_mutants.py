@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from steering_core.exports import pytorch
 from steering_core.exports.files import FORMS
-from steering_core.exports.foreign import Reading, Tensors, layers_of
+from steering_core.exports.foreign import ForeignReading, Tensors, layers_of
 from steering_core.exports.tensor_names import Convention
 from tests.test_glp import GLP, UNIT, written
 from tests.test_mutants import MODEL, MUTANTS, WIDTH, check
@@ -47,7 +47,7 @@ MADE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("ending", MADE)
 def test_mutants_are_read_or_refused(ending: str, tmp_path: Path) -> None:
-    reading = Reading(position=-1, convention=Convention.RESID_PRE) if ending == ".npy" else Reading()
+    reading = ForeignReading(position=-1, convention=Convention.RESID_PRE) if ending == ".npy" else ForeignReading()
 
     def through(path: Path) -> None:
         tensors = FORMS[ending].read(path)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from steering_core.exports.files import export_vectors, import_vectors
-from steering_core.exports.foreign import Reading, Tensors
+from steering_core.exports.foreign import ForeignReading, Tensors
 from steering_core.exports.gguf import read
-from steering_core.exports.vector_file import Operation, VectorFile
+from steering_core.exports.vector_file import FileOperation, VectorFile
 from steering_core.foundation.errors import InterventionError, VectorFileError
 from steering_core.models import Model
 from steering_core.store import Store
@@ -19,7 +19,7 @@ from steering_core.vectors import algebra, library
 from steering_core.vectors.resolve import resolved
 
 UNIT = np.eye(32, dtype=np.float32)
-PROJECT = Reading(operation=Operation.PROJECT)
+PROJECT = ForeignReading(operation=FileOperation.PROJECT)
 GLP: dict[str, Any] = {
     "glp.mode": "project",
     "glp.spec_version": 1,
@@ -102,7 +102,7 @@ def test_what_is_exported_says_what_it_is_for(store: Store, tiny: Model, tmp_pat
     source = written(tmp_path / "happy.gguf", {"direction.1": 3 * UNIT[0], "direction.3": 2 * UNIT[2]})
     vectors = import_vectors(store, source, tiny)
     export_vectors(store, vectors, tmp_path / "added.gguf")
-    export_vectors(store, vectors, tmp_path / "out.gguf", Operation.PROJECT)
+    export_vectors(store, vectors, tmp_path / "out.gguf", FileOperation.PROJECT)
     for file, mode, length in (("added.gguf", "add", 3.0), ("out.gguf", "project", 1.0)):
         reader = gguf.GGUFReader(tmp_path / file)
         said = {name: field.contents() for name, field in reader.fields.items() if name.startswith("glp.")}
@@ -120,7 +120,7 @@ def test_what_is_exported_says_what_it_is_for(store: Store, tiny: Model, tmp_pat
     found = import_vectors(other, tmp_path / "out.gguf", reading=PROJECT)
     assert found == library.find_all(other, found[0].vector_id) + library.find_all(other, found[1].vector_id)
     with pytest.raises(VectorFileError, match=r"cannot say that its vectors are projected out.*FILE\.gguf"):
-        export_vectors(store, vectors, tmp_path / "out.safetensors", Operation.PROJECT)
+        export_vectors(store, vectors, tmp_path / "out.safetensors", FileOperation.PROJECT)
 
 
 def test_gguf_files_of_other_tools(store: Store, tiny: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.gradients import Answer, Answers
+from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.teacher_forcing import Scored, log_probabilities
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import LayerNotFound, PromptError
@@ -22,9 +22,11 @@ from tests.tiny import byte_tokenizer, save_network
 SHAPES = ((12, 5), (9, 3), (15, 10), (7, 1), (12, 5))  # tokens, and where the answer begins
 
 
-def drawn_answers(seed: int = 0, vocabulary: int = 260, shapes: Sequence[tuple[int, int]] = SHAPES) -> list[Answer]:
+def drawn_answers(
+    seed: int = 0, vocabulary: int = 260, shapes: Sequence[tuple[int, int]] = SHAPES
+) -> list[GivenAnswer]:
     random = np.random.default_rng(seed)
-    return [Answer(tuple(random.integers(1, vocabulary, n).tolist()), start) for n, start in shapes]
+    return [GivenAnswer(tuple(random.integers(1, vocabulary, n).tolist()), start) for n, start in shapes]
 
 
 def additions(model: Model, layers: Sequence[int], seed: int = 1) -> dict[int, np.ndarray]:
@@ -32,7 +34,7 @@ def additions(model: Model, layers: Sequence[int], seed: int = 1) -> dict[int, n
     return {k: random.standard_normal((len(SHAPES), model.identity.width)).astype(np.float32) for k in layers}
 
 
-def by_teacher_forcing(model: Model, answers: Sequence[Answer], added: dict[int, np.ndarray]) -> list[float]:
+def by_teacher_forcing(model: Model, answers: Sequence[GivenAnswer], added: dict[int, np.ndarray]) -> list[float]:
     def changes(row: int) -> tuple[Change, ...]:
         return tuple(Change(layer, d[row], 1.0, ADD.name, Where("generation")) for layer, d in added.items())
 
@@ -43,7 +45,7 @@ def by_teacher_forcing(model: Model, answers: Sequence[Answer], added: dict[int,
 @pytest.mark.parametrize("layers", [(1,), (3,), (1, 2), (0, 3)])
 def test_values_are_teacher_forcings(tiny: Model, layers: tuple[int, ...]) -> None:
     answers, added = drawn_answers(), additions(tiny, layers)
-    read = Answers(tiny, answers, [layers[0]], Work())
+    read = GivenAnswers(tiny, answers, [layers[0]], Work())
     expected = by_teacher_forcing(tiny, answers, added)
     np.testing.assert_allclose(read.log_probabilities(range(5), added), expected, atol=2e-5)
     np.testing.assert_allclose(read.gradients(range(5), added).values, expected, atol=2e-5)
@@ -51,7 +53,7 @@ def test_values_are_teacher_forcings(tiny: Model, layers: tuple[int, ...]) -> No
 
 @pytest.mark.parametrize("layers", [(1,), (3,), (0, 2)])
 def test_gradients_are_finite_differences(tiny: Model, layers: tuple[int, ...]) -> None:
-    read, added = Answers(tiny, drawn_answers(), [layers[0]], Work()), additions(tiny, layers)
+    read, added = GivenAnswers(tiny, drawn_answers(), [layers[0]], Work()), additions(tiny, layers)
     found = read.gradients(range(5), added)
     for layer, way in additions(tiny, layers, seed=2).items():
         up, down = (read.log_probabilities(range(5), {**added, layer: added[layer] + e * way}) for e in (0.01, -0.01))
@@ -60,7 +62,7 @@ def test_gradients_are_finite_differences(tiny: Model, layers: tuple[int, ...]) 
 
 
 def test_an_answer_runs_alone_as_among_others_in_any_order(tiny: Model) -> None:
-    read, added = Answers(tiny, drawn_answers(), [1], Work()), additions(tiny, [1])
+    read, added = GivenAnswers(tiny, drawn_answers(), [1], Work()), additions(tiny, [1])
     whole = read.gradients(range(5), added)
     order = [3, 0, 3]
     some = read.gradients(order, {1: added[1][order]})
@@ -70,9 +72,9 @@ def test_an_answer_runs_alone_as_among_others_in_any_order(tiny: Model) -> None:
 
 def test_of_many_groups_those_alone_run_that_are_asked_for(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     added = additions(tiny, [1])
-    whole = Answers(tiny, drawn_answers(), [1], Work()).gradients(range(5), added)
+    whole = GivenAnswers(tiny, drawn_answers(), [1], Work()).gradients(range(5), added)
     monkeypatch.setattr(tiny.memory, "habits", dataclasses.replace(tiny.memory.habits, training=1))
-    read = Answers(tiny, drawn_answers(), [1], work := Work())
+    read = GivenAnswers(tiny, drawn_answers(), [1], work := Work())
     before = work.forward_passes
     values = read.log_probabilities([2], {1: added[1][[2]]})
     assert work.forward_passes == before + 1
@@ -81,15 +83,15 @@ def test_of_many_groups_those_alone_run_that_are_asked_for(tiny: Model, monkeypa
 
 def test_a_pass_holds_what_memory_allows(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     added = additions(tiny, [1])
-    whole = Answers(tiny, drawn_answers(), [1], work := Work()).gradients(range(5), added)
+    whole = GivenAnswers(tiny, drawn_answers(), [1], work := Work()).gradients(range(5), added)
     monkeypatch.setattr(tiny.memory, "room", lambda *_: 1)
-    one_by_one = Answers(tiny, drawn_answers(), [1], more := Work()).gradients(range(5), added)
+    one_by_one = GivenAnswers(tiny, drawn_answers(), [1], more := Work()).gradients(range(5), added)
     assert more.forward_passes > work.forward_passes
     np.testing.assert_allclose(one_by_one.by_layer[1], whole.by_layer[1], atol=1e-4)
 
 
 def test_gradients_of_drawn_tokens_have_mean_zero_and_the_seed_fixes_them(tiny: Model) -> None:
-    read, zero = Answers(tiny, drawn_answers(), [2], Work()), {2: np.zeros((5, tiny.identity.width), np.float32)}
+    read, zero = GivenAnswers(tiny, drawn_answers(), [2], Work()), {2: np.zeros((5, tiny.identity.width), np.float32)}
     drawn = np.array([read.gradients(range(5), zero, drawn=seed).by_layer[2][0] for seed in range(300)])
     mean, error = drawn.mean(axis=0), drawn.std(axis=0) / np.sqrt(len(drawn))
     assert np.mean(np.abs(mean) > 3 * error) < 0.1
@@ -97,7 +99,7 @@ def test_gradients_of_drawn_tokens_have_mean_zero_and_the_seed_fixes_them(tiny: 
 
 
 def test_a_gpus_way_through_the_vocabulary_gives_the_same(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, added = Answers(tiny, drawn_answers(), [1], Work()), additions(tiny, [1])
+    read, added = GivenAnswers(tiny, drawn_answers(), [1], Work()), additions(tiny, [1])
     own, drawn = read.gradients(range(5), added), read.gradients(range(5), added, drawn=4)
     monkeypatch.setattr("steering_core.engine.gradients.on_cpu", lambda: False)
     for expected, seed in ((own, None), (drawn, 4)):
@@ -121,7 +123,7 @@ def test_other_architectures(name: str, tmp_path: Path) -> None:
     with open_model(str(tmp_path)) as model:
         answers, layer = drawn_answers(vocabulary=min(260, model.identity.vocab_size)), model.identity.n_layers - 2
         added = additions(model, [layer])
-        read = Answers(model, answers, [layer], Work())
+        read = GivenAnswers(model, answers, [layer], Work())
         found = read.gradients(range(5), added)
         np.testing.assert_allclose(found.values, by_teacher_forcing(model, answers, added), atol=2e-3)
         way = additions(model, [layer], seed=2)[layer]
@@ -131,8 +133,8 @@ def test_other_architectures(name: str, tmp_path: Path) -> None:
 
 def test_what_cannot_be_run_is_refused(tiny: Model) -> None:
     with pytest.raises(PromptError, match="from token 3 on of 3"):
-        Answer((1, 2, 3), 3)
+        GivenAnswer((1, 2, 3), 3)
     with pytest.raises(PromptError, match="from token 0 on of 2"):
-        Answer((1, 2), 0)
+        GivenAnswer((1, 2), 0)
     with pytest.raises(LayerNotFound, match="layer 4"):
-        Answers(tiny, drawn_answers(), [4], Work())
+        GivenAnswers(tiny, drawn_answers(), [4], Work())

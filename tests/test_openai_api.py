@@ -14,7 +14,7 @@ import pytest
 from steering_core.backend.mlx import mx
 from steering_core.engine import draws
 from steering_core.explorer.openai.names import steered_name
-from steering_core.explorer.planned import Steering
+from steering_core.explorer.planned import PlannedSteering
 from steering_core.explorer.routes.openai import UNREAD
 from steering_core.foundation.errors import ModelNotFound
 from steering_core.models import Model
@@ -304,8 +304,11 @@ def test_a_steered_model_goes_by_its_name(client: openai.OpenAI, asked: Any, ran
 
 def test_a_models_own_plus_is_no_vector() -> None:
     known = ["a+b", "a"]
-    assert steered_name("a+b", known, Steering()) == ("a+b", Steering())
-    assert steered_name("a+b+c:1", known, Steering(expression="x")) == ("a+b", Steering(expression="1*c; x"))
-    assert steered_name("a+c/mean/3:-20%", known, Steering())[1].expression == "-20%*c/mean/3"
+    assert steered_name("a+b", known, PlannedSteering()) == ("a+b", PlannedSteering())
+    assert steered_name("a+b+c:1", known, PlannedSteering(expression="x")) == (
+        "a+b",
+        PlannedSteering(expression="1*c; x"),
+    )
+    assert steered_name("a+c/mean/3:-20%", known, PlannedSteering())[1].expression == "-20%*c/mean/3"
     with pytest.raises(ModelNotFound, match="names no strength"):
-        steered_name("a+b:1+c", known, Steering())
+        steered_name("a+b:1+c", known, PlannedSteering())

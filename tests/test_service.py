@@ -19,7 +19,7 @@ import pytest
 from flows.service import clone, deployments, server
 from flows.service.background import Background
 from flows.service.processes import ServiceError, wait
-from flows.service.server import Seen
+from flows.service.server import SeenServer
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -132,16 +132,16 @@ def _stranger(status: int = 404, body: bytes = b"{}") -> Iterator[int]:
 @pytest.mark.parametrize(
     ("status", "body", "seen"),
     [
-        (200, b'"0.8.4"', Seen.OPEN),
-        (401, b"", Seen.ANOTHERS),
-        (404, b"", Seen.STRANGER),
-        (200, b"<", Seen.STRANGER),
+        (200, b'"0.8.4"', SeenServer.OPEN),
+        (401, b"", SeenServer.ANOTHERS),
+        (404, b"", SeenServer.STRANGER),
+        (200, b"<", SeenServer.STRANGER),
     ],
 )
-def test_what_answers_is_told_apart(status: int, body: bytes, seen: Seen) -> None:
+def test_what_answers_is_told_apart(status: int, body: bytes, seen: SeenServer) -> None:
     with _stranger(status, body) as port:
         assert server.look(clone.Address(f"http://127.0.0.1:{port}/api", "a:b")) is seen
-    assert server.look(clone.Address(f"http://127.0.0.1:{port}/api", "a:b")) is Seen.NOTHING
+    assert server.look(clone.Address(f"http://127.0.0.1:{port}/api", "a:b")) is SeenServer.NOTHING
 
 
 def test_a_server_without_a_password_is_never_taken_by_itself(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_server_without_a_password_is_never_taken_by_itself(state: Path, monke
 
 
 def test_another_machines_server_is_not_started_here(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "look", lambda address: Seen.NOTHING)
+    monkeypatch.setattr(server, "look", lambda address: SeenServer.NOTHING)
     with pytest.raises(ServiceError, match="another machine's"):
         server.have_server(clone.Address("http://192.0.2.1:4200/api", "a:b", given=True))
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from steering_core.api.quick_vectors import derive_vector
 from steering_core.cli.main import app
 from steering_core.concepts import SIDES, Concept, Pair, load_concept
-from steering_core.engine.gradients import Answers, Gradients
+from steering_core.engine.gradients import GivenAnswers, Gradients
 from steering_core.foundation.errors import LayerNotFound, VectorError
 from steering_core.models import Model, open_model
 from steering_core.pipeline.cells import each_cell
@@ -343,13 +343,13 @@ def test_the_plan_counts_what_is_trained(toy_model: Model, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", sorted(TRAINED))
 def test_passes_are_no_more_than_declared(toy_model: Model, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    given, runs, run = training(toy_model, n=20, validation=0), list[int](), Answers.gradients
+    given, runs, run = training(toy_model, n=20, validation=0), list[int](), GivenAnswers.gradients
 
-    def counted(self: Answers, places: Sequence[int], *more: Any, **how: Any) -> Gradients:
+    def counted(self: GivenAnswers, places: Sequence[int], *more: Any, **how: Any) -> Gradients:
         runs.append(len(places))
         return run(self, places, *more, **how)
 
-    monkeypatch.setattr(Answers, "gradients", counted)
+    monkeypatch.setattr(GivenAnswers, "gradients", counted)
     trained_direction(name, given)
     assert 0 < sum(runs) / len(given.passes.answers) <= TRAINED[name].shared + TRAINED[name].passes
 

@@ -15,7 +15,7 @@ from steering_core.authoring.lint.check import lint
 from steering_core.authoring.lint.finding import Finding
 from steering_core.authoring.writing import write_concept
 from steering_core.concepts import SIDES, Concept, load_concept
-from steering_core.engine.gradients import Answer
+from steering_core.engine.gradients import GivenAnswer
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import ConceptError, VectorError
 from steering_core.foundation.validation import checked
@@ -201,7 +201,7 @@ def test_sides_keep_what_belongs_together() -> None:
 
 
 def test_answers_are_put_together_evenly_and_labels_go_across_sides() -> None:
-    answers = tuple(Answer((1, i), 1) for i in range(10))
+    answers = tuple(GivenAnswer((1, i), 1) for i in range(10))
     given = AnswerSides(answers[:7], answers[7:])
     pairs = answer_pairs(given)
     assert sorted(pairs[:, 0]) == list(range(7))

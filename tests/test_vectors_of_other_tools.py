@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from steering_core.exports import pytorch
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
-from steering_core.exports.foreign import Reading, Tensors, layers_of
+from steering_core.exports.foreign import ForeignReading, Tensors, layers_of
 from steering_core.exports.tensor_names import Convention, named_place
 from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.errors import VectorFileError
@@ -27,12 +27,12 @@ PRE, POST, HIDDEN = Convention.RESID_PRE, Convention.RESID_POST, Convention.HIDD
 
 
 def layers(
-    tensors: Tensors | VectorFile | dict[str, np.ndarray], reading: Reading | None = None
+    tensors: Tensors | VectorFile | dict[str, np.ndarray], reading: ForeignReading | None = None
 ) -> dict[int, np.ndarray]:
     """What is read of tensors, for a model of 4 layers of width 32."""
     assert not isinstance(tensors, VectorFile)
     given = tensors if isinstance(tensors, Tensors) else Tensors(tensors)
-    return layers_of(given, Path("v.pt"), MODEL, reading or Reading())
+    return layers_of(given, Path("v.pt"), MODEL, reading or ForeignReading())
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_what_is_not_of_the_residual_stream_is_refused(name: str, word: str) -> 
         layers({name: ROW})
     with pytest.raises(VectorFileError, match=rf"\({word}\).*--tensor resid_post\.2"):
         layers({name: ROW, "resid_post.2": ROW})
-    assert list(layers({name: ROW, "resid_post.2": ROW}, Reading(tensor="resid_post.2"))) == [2]
+    assert list(layers({name: ROW, "resid_post.2": ROW}, ForeignReading(tensor="resid_post.2"))) == [2]
 
 
 def test_two_tensors_of_one_layer_are_never_one_vector() -> None:
@@ -91,9 +91,9 @@ def test_an_unknown_name_is_asked_about() -> None:
     assert named_place("model.layers.2.expert.3") is None
     with pytest.raises(VectorFileError, match=r"'joy\.2'.*--model tiny --tensor joy\.2 --layer N"):
         layers({"joy.2": ROW})
-    assert list(layers({"joy.2": ROW}, Reading(tensor="joy.2", layer=2))) == [2]
+    assert list(layers({"joy.2": ROW}, ForeignReading(tensor="joy.2", layer=2))) == [2]
     with pytest.raises(VectorFileError, match=r"names its layers itself \('layer\.2'\): leave --layer out"):
-        layers({"layer.2": ROW}, Reading(layer=1))
+        layers({"layer.2": ROW}, ForeignReading(layer=1))
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------
@@ -103,12 +103,12 @@ def test_a_bare_direction_needs_its_layer() -> None:
     for named in ({"": ROW}, {"vector": ROW}, {"layer": ROW}, {"": ROW[None]}):
         with pytest.raises(VectorFileError, match=r"does not say its layer; read it with: .* --model tiny --layer N"):
             layers(named)
-        assert list(layers(named, Reading(layer=2))) == [2]
-        assert list(layers(named, Reading(layer=2, convention=PRE))) == [1]
+        assert list(layers(named, ForeignReading(layer=2))) == [2]
+        assert list(layers(named, ForeignReading(layer=2, convention=PRE))) == [1]
     with pytest.raises(VectorFileError, match="embeddings, before block 0"):
-        layers({"": ROW}, Reading(layer=0, convention=HIDDEN))
+        layers({"": ROW}, ForeignReading(layer=0, convention=HIDDEN))
     with pytest.raises(VectorFileError, match=r"--layer 12"):
-        layers_of(Tensors({"": ROW}), Path("caa-layer_12.npy"), MODEL, Reading())
+        layers_of(Tensors({"": ROW}), Path("caa-layer_12.npy"), MODEL, ForeignReading())
 
 
 def test_rows_by_layer_are_the_blocks_outputs() -> None:
@@ -116,10 +116,10 @@ def test_rows_by_layer_are_the_blocks_outputs() -> None:
     found = layers({"steering_vectors": rows})
     assert list(found) == [0, 1, 2, 3]
     np.testing.assert_array_equal(found[2], rows[2])
-    before = layers({"": rows}, Reading(convention=PRE))
+    before = layers({"": rows}, ForeignReading(convention=PRE))
     assert list(before) == [0, 1, 2]
     np.testing.assert_array_equal(before[0], rows[1])
-    (one,) = layers({"": rows}, Reading(layer=2, convention=PRE)).items()
+    (one,) = layers({"": rows}, ForeignReading(layer=2, convention=PRE)).items()
     assert one[0] == 1
     np.testing.assert_array_equal(one[1], rows[2])
 
@@ -131,11 +131,11 @@ def test_row_0_of_one_row_more_is_the_embeddings(caplog: pytest.LogCaptureFixtur
     assert list(found) == [0, 1, 2, 3]
     np.testing.assert_array_equal(found[0], rows[1])
     assert "row 0 is the embeddings" in caplog.text
-    (one,) = layers({"": rows}, Reading(layer=2)).items()
+    (one,) = layers({"": rows}, ForeignReading(layer=2)).items()
     assert one[0] == 1
     np.testing.assert_array_equal(one[1], rows[2])
     with pytest.raises(VectorFileError, match="leave --convention resid_post out"):
-        layers({"": rows}, Reading(convention=POST))
+        layers({"": rows}, ForeignReading(convention=POST))
 
 
 def test_positions_are_chosen() -> None:
@@ -143,14 +143,14 @@ def test_positions_are_chosen() -> None:
     with pytest.raises(VectorFileError, match=r"3 positions.* --position -1 --convention resid_pre$"):
         layers({"": means})
     with pytest.raises(VectorFileError, match=r"resid_pre, as refusal.*--position -2 --convention resid_pre$"):
-        layers({"": means}, Reading(position=-2))
+        layers({"": means}, ForeignReading(position=-2))
     with pytest.raises(VectorFileError, match=r"--position is -3\.\.2, not 3"):
-        layers({"": means}, Reading(position=3, convention=PRE))
-    (one,) = layers({"": means}, Reading(layer=3, position=-2, convention=PRE)).items()
+        layers({"": means}, ForeignReading(position=3, convention=PRE))
+    (one,) = layers({"": means}, ForeignReading(layer=3, position=-2, convention=PRE)).items()
     assert one[0] == 2
     np.testing.assert_array_equal(one[1], means[-2, 3])
-    assert list(layers({"": means}, Reading(position=0, convention=POST))) == [0, 1, 2, 3]
-    assert list(layers({"": RANDOM}, Reading(position=0))) == [0, 1, 2, 3]  # one row more: no convention needed
+    assert list(layers({"": means}, ForeignReading(position=0, convention=POST))) == [0, 1, 2, 3]
+    assert list(layers({"": RANDOM}, ForeignReading(position=0))) == [0, 1, 2, 3]  # one row more: no convention needed
 
 
 def test_a_zero_layer_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -239,11 +239,11 @@ def archive(path: Path, body: bytes, storage: bytes) -> Path:
 def test_pytorch_files_of_a_tensor_a_list_and_a_dict_are_read(tmp_path: Path) -> None:
     tensor = pytorch._tensor(0, WIDTH)
     other = pytorch._tensor(0, WIDTH)
-    bodies: dict[str, tuple[bytes, Reading, list[int]]] = {
-        "tensor": (tensor, Reading(layer=2), [2]),
-        "text keys": (b"}(" + pytorch._text("2") + tensor + b"u", Reading(), [2]),
-        "nested": (b"}(" + pytorch._text("layers") + b"}(" + pytorch._int(2) + tensor + b"uu", Reading(), [2]),
-        "list": (b"](" + tensor + other + tensor + other + b"e", Reading(), [0, 1, 2, 3]),
+    bodies: dict[str, tuple[bytes, ForeignReading, list[int]]] = {
+        "tensor": (tensor, ForeignReading(layer=2), [2]),
+        "text keys": (b"}(" + pytorch._text("2") + tensor + b"u", ForeignReading(), [2]),
+        "nested": (b"}(" + pytorch._text("layers") + b"}(" + pytorch._int(2) + tensor + b"uu", ForeignReading(), [2]),
+        "list": (b"](" + tensor + other + tensor + other + b"e", ForeignReading(), [0, 1, 2, 3]),
     }
     for name, (body, reading, expected) in bodies.items():
         found = layers(pytorch.read(archive(tmp_path / f"{name}.pt", body, ROW.tobytes())), reading)

@@ -18,7 +18,7 @@ from flows.service.processes import ServiceError, background, environment_of, wa
 PORTS_TO_TRY = 50
 
 
-class Seen(StrEnum):
+class SeenServer(StrEnum):
     """What answers at a server's address."""
 
     OURS = "this clone's Prefect server"
@@ -28,20 +28,20 @@ class Seen(StrEnum):
     NOTHING = "nothing"
 
 
-def look(address: Address) -> Seen:
+def look(address: Address) -> SeenServer:
     """What answers at the address: a Prefect server says its API's version, ours to this clone's password only."""
     try:
         bare = httpx.get(f"{address.api}/admin/version", timeout=5)
         if _is_version(bare):
-            return Seen.OPEN
+            return SeenServer.OPEN
         if bare.status_code != httpx.codes.UNAUTHORIZED:
-            return Seen.STRANGER
+            return SeenServer.STRANGER
         told = httpx.get(f"{address.api}/admin/version", timeout=5, auth=address.login())
     except httpx.ConnectError:
-        return Seen.NOTHING
+        return SeenServer.NOTHING
     except httpx.HTTPError:
-        return Seen.STRANGER
-    return Seen.OURS if _is_version(told) else Seen.ANOTHERS
+        return SeenServer.STRANGER
+    return SeenServer.OURS if _is_version(told) else SeenServer.ANOTHERS
 
 
 def _is_version(answer: httpx.Response) -> bool:
@@ -56,13 +56,13 @@ def have_server(address: Address) -> Address:
     """
     if background("server").process_id is not None:
         return _running(address)
-    taken: dict[str, Seen] = {}
+    taken: dict[str, SeenServer] = {}
     for candidate in _candidates(address):
         seen = look(candidate)
-        if seen is Seen.OURS or (seen is Seen.OPEN and candidate.given):
+        if seen is SeenServer.OURS or (seen is SeenServer.OPEN and candidate.given):
             _say_whose(candidate, seen)
-        elif seen is not Seen.NOTHING or not _started(candidate):
-            taken[candidate.api] = seen if seen is not Seen.NOTHING else look(candidate)
+        elif seen is not SeenServer.NOTHING or not _started(candidate):
+            taken[candidate.api] = seen if seen is not SeenServer.NOTHING else look(candidate)
             continue
         keep_address(candidate)
         if taken:
@@ -74,14 +74,18 @@ def have_server(address: Address) -> Address:
 def await_server(address: Address, seconds: float = 60) -> None:
     """Until the server answers to this clone's password. Raises ServiceError where it does not within `seconds`."""
     deadline = time.monotonic() + seconds
-    while (seen := look(address)) not in (Seen.OURS, Seen.OPEN):
+    while (seen := look(address)) not in (SeenServer.OURS, SeenServer.OPEN):
         if time.monotonic() > deadline:
-            way = "export its PREFECT_API_AUTH_STRING" if seen is Seen.ANOTHERS else "start this clone's server first"
+            way = (
+                "export its PREFECT_API_AUTH_STRING"
+                if seen is SeenServer.ANOTHERS
+                else "start this clone's server first"
+            )
             raise ServiceError(f"{seen} answers at {address.api}: {way}")
         time.sleep(1)
 
 
-def _all(taken: dict[str, Seen]) -> str:
+def _all(taken: dict[str, SeenServer]) -> str:
     return "; ".join(f"{seen} is at {api.removesuffix('/api')}" for api, seen in taken.items())
 
 
@@ -91,7 +95,7 @@ def _running(address: Address) -> Address:
     if address.given and address.api != at:
         raise ServiceError(f"this clone's server runs at {at} already: `make down` first, then choose {address.api}")
     found = dataclasses.replace(address, api=at)
-    wait(background("server"), lambda: look(found) is Seen.OURS)
+    wait(background("server"), lambda: look(found) is SeenServer.OURS)
     return found
 
 
@@ -103,9 +107,9 @@ def _candidates(address: Address) -> Iterator[Address]:
             yield dataclasses.replace(address, api=str(url.copy_with(port=port)))
 
 
-def _say_whose(address: Address, seen: Seen) -> None:
+def _say_whose(address: Address, seen: SeenServer) -> None:
     print(f"{seen.capitalize()}, which `make up` did not start, answers at {address.api}: using it.")  # noqa: T201
-    if seen is Seen.OPEN:
+    if seen is SeenServer.OPEN:
         print("Whoever reaches it may run flows, web pages too: start it with a password.")  # noqa: T201
 
 
@@ -120,17 +124,17 @@ def _started(address: Address) -> bool:
     server = background("server")
     server.start([sys.executable, "-m", "flows.service", "serve"], environment_of(address))
     try:
-        wait(server, lambda: look(address) is Seen.OURS)
+        wait(server, lambda: look(address) is SeenServer.OURS)
     except ServiceError:
-        if server.process_id is None and look(address) is not Seen.NOTHING:
+        if server.process_id is None and look(address) is not SeenServer.NOTHING:
             return False
         raise
     return True
 
 
-def _refusal(address: Address, taken: dict[str, Seen]) -> str:
+def _refusal(address: Address, taken: dict[str, SeenServer]) -> str:
     seen = taken[address.api]
-    if seen is Seen.ANOTHERS and not _is_ours(httpx.URL(address.api).host):
+    if seen is SeenServer.ANOTHERS and not _is_ours(httpx.URL(address.api).host):
         return f"the Prefect server at {address.api} has another password: export its PREFECT_API_AUTH_STRING"
     url = httpx.URL(address.api)
     another = url.copy_with(port=(url.port or 80) + 1)

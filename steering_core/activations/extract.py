@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from steering_core.activations.capture import Capture, Reading, cost_here
 from steering_core.activations.passes import plan_passes
-from steering_core.activations.shards import Writer, shard_table, shards, writing
+from steering_core.activations.shards import ShardWriter, shard_table, shards, writing
 from steering_core.activations.sites import SITE, checked_position, checked_site
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import PromptError
@@ -93,7 +93,7 @@ def row_bytes(model: Model, prompt: Prompt, reading: Reading) -> int:
 
 
 def _extract_shard(
-    model: Model, shard: Sequence[Prompt], reading: Reading, writer: Writer, work: Work
+    model: Model, shard: Sequence[Prompt], reading: Reading, writer: ShardWriter, work: Work
 ) -> Iterator[int]:
     """Run one shard and hand it to the writer; the number of prompts of each batch as it ends."""
     capture = Capture(model, shard, reading, work)

@@ -16,7 +16,7 @@ SHARD_BYTES = 64 << 20  # activations that are written as one file
 SHARD_PROMPTS = 2048
 
 
-class Writer:
+class ShardWriter:
     """Publishes tables in a thread of its own, at most one waiting while the next is computed."""
 
     def __init__(self, store: Store, model: ModelIdentity) -> None:
@@ -41,9 +41,9 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(store: Store, model: ModelIdentity) -> Iterator[Writer]:
+def writing(store: Store, model: ModelIdentity) -> Iterator[ShardWriter]:
     """A writer whose shards are all published at the end of the `with`."""
-    writer = Writer(store, model)
+    writer = ShardWriter(store, model)
     try:
         yield writer
         writer.finish()

@@ -7,7 +7,7 @@ from steering_core.authoring.lint.wording import words
 from steering_core.concepts.concept import Concept, Pair
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import seed_from
 from steering_core.foundation.progress import Progress, silent
@@ -21,7 +21,7 @@ Ask = tuple[str, str]
 Writer = Callable[[Sequence[Ask], Progress], list[str]]
 
 
-def local_writer(model: Model, sampling: Sampling) -> Writer:
+def local_writer(model: Model, sampling: EndpointSampling) -> Writer:
     """A writer that answers with a local model."""
 
     def write(asks: Sequence[Ask], progress: Progress) -> list[str]:
@@ -49,7 +49,7 @@ def _whole_sentences(text: str, cut: bool) -> str:
     return text[: end + 1] if cut and end > 0 else text
 
 
-def served_writer(endpoint: Endpoint, sampling: Sampling) -> Writer:
+def served_writer(endpoint: Endpoint, sampling: EndpointSampling) -> Writer:
     """A writer that asks a server, one request after another. It raises EndpointError where the server gives none."""
 
     def write(asks: Sequence[Ask], progress: Progress) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from steering_core.backend.mlx import mx
-from steering_core.baking.forms import MODULE_FILE, Form
+from steering_core.baking.forms import MODULE_FILE, BakedForm
 from steering_core.foundation.errors import DiskFull, OutputError
 from steering_core.foundation.output_files import new_folder
 from steering_core.foundation.user_files import shown_path
@@ -35,7 +35,7 @@ def staged(out: Path, source: Path) -> Iterator[Path]:
         yield folder
 
 
-def write_folder(folder: Path, source: Path, form: Form, metadata: Mapping[str, str]) -> None:
+def write_folder(folder: Path, source: Path, form: BakedForm, metadata: Mapping[str, str]) -> None:
     """Write a model: the tokenizer's and the licence's files of `source`, the form's weights, and at last config.json.
 
     Raises DiskFull before anything is written where there is too little room.

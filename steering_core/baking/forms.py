@@ -25,7 +25,7 @@ _QUANTISED = (".scales", ".biases", ".global_scale")  # parameters that quantisi
 
 
 @dataclass(frozen=True)
-class Form:
+class BakedForm:
     """One way to hold a change: the folder's configuration and weights, and `says`, how it does that.
 
     `module` is the source of a module that mlx-lm has to run (`model_file`), where nothing else can hold it.
@@ -39,7 +39,7 @@ class Form:
     requantised: dict[str, mx.array] = field(default_factory=dict)
 
 
-def forms(network: nn.Module, config: dict[str, Any], wanted: Bakeable, embeddings: bool) -> Iterator[Form]:
+def forms(network: nn.Module, config: dict[str, Any], wanted: Bakeable, embeddings: bool) -> Iterator[BakedForm]:
     """The forms that may hold `wanted` in `network`, whose configuration is `config`; those without code first.
 
     Raises NotBakeable where the architecture has no matrices for it.
@@ -54,7 +54,7 @@ def forms(network: nn.Module, config: dict[str, Any], wanted: Bakeable, embeddin
         config = _embeddings_removed(network, config, wanted, weights, errors)
         said += ", the embeddings as well"
     if not wanted.additions:
-        yield Form(said, config, weights, requantised=errors)
+        yield BakedForm(said, config, weights, requantised=errors)
         return
     both = f"{said}; " if said else ""
     for form in (*_biased(network, config, wanted, weights, width), _module(network, config, wanted, weights)):
@@ -170,7 +170,7 @@ def _untied(network: nn.Module, config: dict[str, Any], embedding: str, weights:
 
 def _biased(
     network: nn.Module, config: dict[str, Any], wanted: Bakeable, weights: dict[str, mx.array], width: int
-) -> Iterator[Form]:
+) -> Iterator[BakedForm]:
     """The vectors as biases of the blocks' last projections, in each configuration that gives these a bias."""
     last = _last_projections(network, width)
     if not wanted.additions.keys() <= last.keys():
@@ -187,7 +187,7 @@ def _biased(
         full = {**weights, **{name: mx.zeros(shape, dtype) for name, shape in missing.items()}}
         for layer, delta in wanted.additions.items():
             full[names[layer]] = (full[names[layer]].astype(mx.float32) + mx.array(delta)).astype(dtype)
-        yield Form(f"vectors added as the bias of {_shown(names.values())}{said}", candidate, full)
+        yield BakedForm(f"vectors added as the bias of {_shown(names.values())}{said}", candidate, full)
         return
 
 
@@ -227,7 +227,7 @@ def _new_biases(
     return missing if fits else None
 
 
-def _module(network: nn.Module, config: dict[str, Any], wanted: Bakeable, weights: dict[str, mx.array]) -> Form:
+def _module(network: nn.Module, config: dict[str, Any], wanted: Bakeable, weights: dict[str, mx.array]) -> BakedForm:
     """The vectors as parameters of their own, added by a module that mlx-lm runs beside the architecture's.
 
     Raises NotBakeable where the model runs a module of its own already.
@@ -244,7 +244,7 @@ def _module(network: nn.Module, config: dict[str, Any], wanted: Bakeable, weight
     width = len(next(iter(wanted.additions.values())))
     source = _SOURCE.format(architecture=architecture(network), layers=layers, width=width)
     said = f"vectors added by {MODULE_FILE}, because {architecture(network)} has no bias behind its last projections"
-    return Form(said, {**config, "model_file": MODULE_FILE}, {**weights, **steering}, module=source)
+    return BakedForm(said, {**config, "model_file": MODULE_FILE}, {**weights, **steering}, module=source)
 
 
 def _shown(names: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.candidates.answers import Answer, neutral_answers
+from steering_core.candidates.answers import NeutralAnswer, neutral_answers
 from steering_core.candidates.cell import Cell
 from steering_core.candidates.generations import asked
 from steering_core.concepts import Concept
@@ -99,7 +99,7 @@ class Measuring:
     before: Seen
     runtime: Seen
     prompts: list[Prompt]
-    answers: list[Answer]
+    answers: list[NeutralAnswer]
     behind: np.ndarray  # (N, V) log-probabilities of the untouched model behind neutral prompts
     surprisals: list[np.ndarray]  # (T, V) each, -log p along its answers
     usual: list[float]  # the mean surprisal of its own next tokens along each of them
@@ -178,13 +178,13 @@ def _behind(model: Model, concept: Concept, texts: Sequence[str]) -> np.ndarray:
     return np.array(rows)
 
 
-def _along(model: Model, answer: Answer) -> mx.array:
+def _along(model: Model, answer: NeutralAnswer) -> mx.array:
     """Logits (T, V) at each token of an answer."""
     tokens = (*answer.prompt, *answer.tokens[:-1])
     return model.network(mx.array([tokens]), cache=model.new_cache())[0, len(answer.prompt) - 1 :]
 
 
-def _surprisal(model: Model, answer: Answer) -> tuple[np.ndarray, float]:
+def _surprisal(model: Model, answer: NeutralAnswer) -> tuple[np.ndarray, float]:
     """-log p along an answer, (T, V) in a file that nobody else sees, and its mean under the model's own next tokens.
 
     A dozen answers are half a gigabyte where a vocabulary has 262,144 tokens.

@@ -21,7 +21,7 @@ ANSWERS_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Answer:
+class NeutralAnswer:
     """The untouched model's answer to a neutral prompt: its tokens, and the temperature that it was drawn at."""
 
     answer_id: str
@@ -32,7 +32,7 @@ class Answer:
 
 def neutral_answers(
     model: Model, store: Store, concept: Concept, texts: Sequence[str], spec: GenerationsSpec, work: Work
-) -> list[Answer]:
+) -> list[NeutralAnswer]:
     """The untouched model's answers to neutral `texts`, in their order; those that the store lacks are drawn.
 
     An answer is as long and as hot as the spec's texts. One that has no token (it diverged at once) is left out.
@@ -62,7 +62,9 @@ def neutral_answers(
     wanted = pa.table({"answer_id": pa.array(list(prompts), pa.string())})
     found = store.rows("SELECT a.* FROM wanted JOIN raw.neutral_answers a USING (answer_id)", wanted=wanted)
     by_id = {
-        row["answer_id"]: Answer(row["answer_id"], tuple(row["prompt_tokens"]), tuple(row["tokens"]), spec.temperature)
+        row["answer_id"]: NeutralAnswer(
+            row["answer_id"], tuple(row["prompt_tokens"]), tuple(row["tokens"]), spec.temperature
+        )
         for row in found
     }
     return [by_id[i] for i in prompts if by_id[i].tokens]

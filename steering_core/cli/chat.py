@@ -58,7 +58,7 @@ class Left(Exception):
 
 
 @dataclass
-class Chat:
+class ChatSession:
     """A conversation with a model. Each answer reads all of it anew, under the steering as it is then."""
 
     model: Model
@@ -194,14 +194,14 @@ def chat(
     expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
     with open_model(model, template_arguments(template)) as opened:
         of = layers_asked_for(layers, all_layers)
-        this = Chat(opened, expression, store, of, same_family, max_tokens, temperature, seed, system)
+        this = ChatSession(opened, expression, store, of, same_family, max_tokens, temperature, seed, system)
         this.check()
         if sys.stdin.isatty():
             sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")
         talk(this)
 
 
-def talk(this: Chat) -> None:
+def talk(this: ChatSession) -> None:
     """Read lines and print what comes of them, until the input ends or the user leaves. A mistake ends nothing."""
     while True:
         try:

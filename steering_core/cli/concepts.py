@@ -19,11 +19,11 @@ from steering_core.authoring.writing import refuse_replacing, write_concept, wri
 from steering_core.concepts import Concept, Split, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns, with_items
-from steering_core.concepts.formats.labels import Labels
+from steering_core.concepts.formats.labels import LabelColumn
 from steering_core.concepts.formats.read import open_questions, read_concept
 from steering_core.concepts.formats.sides import concept_of_sides
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
-from steering_core.foundation.endpoint import Endpoint, Sampling
+from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import checked
@@ -193,7 +193,9 @@ def import_concept(
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
 
 
-def _told(positive: str | None, negative: str | None, label: str | None, prompt: str | None) -> Columns | Labels | None:
+def _told(
+    positive: str | None, negative: str | None, label: str | None, prompt: str | None
+) -> Columns | LabelColumn | None:
     """The columns that the options name, or None where they name none. Raises ConceptError where they do not agree."""
     if bool(positive) != bool(negative):
         raise ConceptError("--positive and --negative go together: name the column (or with --label the label) of each")
@@ -202,7 +204,7 @@ def _told(positive: str | None, negative: str | None, label: str | None, prompt:
     if prompt and (label or not positive):
         raise ConceptError("--prompt goes with --positive and --negative; elsewhere the prompt is found by its name")
     if label:
-        return Labels(label, positive, negative)
+        return LabelColumn(label, positive, negative)
     return Columns(positive, negative, prompt) if positive and negative else None
 
 
@@ -230,7 +232,7 @@ def generate(
     path = out or FOLDER / f"{concept.name}-draft.yaml"
     refuse_replacing(path, force)  # before minutes of drafting
     asked = (open_questions(prompts) if prompts else neutral_prompts())[:count]
-    sampling = Sampling(max_tokens, temperature, seed)
+    sampling = EndpointSampling(max_tokens, temperature, seed)
     with progress_bars() as notify:
         progress = functools.partial(notify, "draft answers")
         if model:

@@ -12,9 +12,9 @@ from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer
 from steering_core.cli.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
-from steering_core.exports.foreign import Reading
+from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention
-from steering_core.exports.vector_file import Operation
+from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.foundation.json_values import plain
@@ -222,8 +222,8 @@ def export_file(
         ),
     ] = None,
     operation: Annotated[
-        Operation, typer.Option(help="What a GGUF file declares (GLP): added, or projected out at length 1.")
-    ] = Operation.ADD,
+        FileOperation, typer.Option(help="What a GGUF file declares (GLP): added, or projected out at length 1.")
+    ] = FileOperation.ADD,
     model: ModelName = None,
     layers: OfLayers = None,
     all_layers: EveryLayer = False,
@@ -260,15 +260,17 @@ def import_file(
         Convention | None, typer.Option(help="N is block N's output (resid_post), its input, or hidden_states[N].")
     ] = None,
     operation: Annotated[
-        Operation, typer.Option(help="What the vectors are for, where a GGUF file declares it (GLP).")
-    ] = Operation.ADD,
+        FileOperation, typer.Option(help="What the vectors are for, where a GGUF file declares it (GLP).")
+    ] = FileOperation.ADD,
     store: StoreAt = None,
 ) -> None:
     """Take vectors from a file into the library, those of other tools by their names, their shape and these options."""
     opened = Store(store or default_store())
     loaded = Model(model) if model else None
     try:
-        vectors = import_vectors(opened, path, loaded, name, Reading(tensor, layer, position, convention, operation))
+        vectors = import_vectors(
+            opened, path, loaded, name, ForeignReading(tensor, layer, position, convention, operation)
+        )
     finally:
         if loaded:
             loaded.close()

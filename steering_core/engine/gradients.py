@@ -30,7 +30,7 @@ Additions = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Answer:
+class GivenAnswer:
     """Tokens of which those from `start` on, 1 or later, are an answer to those before. Raises PromptError for none."""
 
     tokens: tuple[int, ...]
@@ -70,13 +70,13 @@ class _Group:
     streams: dict[int, mx.array]  # (B, T, D)
 
 
-class Answers:
+class GivenAnswers:
     """Answers that were read by `model` once, to be run under additions that begin at one of `layers`.
 
     Raises LayerNotFound. `work` counts the passes.
     """
 
-    def __init__(self, model: Model, answers: Sequence[Answer], layers: Sequence[int], work: Work) -> None:
+    def __init__(self, model: Model, answers: Sequence[GivenAnswer], layers: Sequence[int], work: Work) -> None:
         self._model, self._work = model, work
         self.layers = model.checked_layers(list(layers))
         self.answers = tuple(answers)
@@ -151,7 +151,7 @@ class Answers:
                 yield members[:rows]
                 members = members[rows:]
 
-    def _at_once(self, answers: Sequence[Answer]) -> int:
+    def _at_once(self, answers: Sequence[GivenAnswer]) -> int:
         """How many of `answers`, from the first on, one pass with gradients holds: at least one."""
         memory, n_layers = self._model.memory, self._model.identity.n_layers
         f, room = memory.footprint, memory.room("score")

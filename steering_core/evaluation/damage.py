@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.candidates.answers import Answer
+from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Split
 from steering_core.evaluation.bounds import OTHER_PROMPTS, SLOPE_SPREAD, USUAL_SLOPE, allowed_damage
@@ -32,7 +32,7 @@ class Damage:
 
     bench: Bench
     store: Store
-    answers: Sequence[Answer]
+    answers: Sequence[NeutralAnswer]
     split: Split = "validation"
     notify: Callable[[int, int], None] = lambda done, total: None
     measured: Done = field(default_factory=Done)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from steering_core.candidates.answers import Answer
+from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell, mirrored, prompted
 from steering_core.candidates.chance import chance_controls
 from steering_core.candidates.combine import combined
@@ -57,7 +57,7 @@ class Ground:
 
     items: Sequence[Item]
     neutral: Sequence[str]
-    answers: Sequence[Answer]
+    answers: Sequence[NeutralAnswer]
     metrics: Sequence[str]
     bounds: Bounds
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from steering_core.engine.prefixes import Prefixes
-from steering_core.explorer.batches import Batch, Event, Texts
+from steering_core.explorer.batches import Event, ServedBatch, Texts
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import Busy, FairQueue
 from steering_core.models import Model
@@ -27,7 +27,7 @@ _BUSY = f"{WAITING} requests wait for the accelerator already: try again in a mo
 
 
 @dataclass(eq=False)
-class Call:
+class QueuedCall:
     """A function of an open model, to be run between two tokens."""
 
     model: str
@@ -40,8 +40,8 @@ class Accelerator:
 
     def __init__(self, models: OpenModels) -> None:
         self.models = models
-        self._queue: FairQueue[Texts | Call] = FairQueue(WAITING)
-        self._running: list[Batch] = []
+        self._queue: FairQueue[Texts | QueuedCall] = FairQueue(WAITING)
+        self._running: list[ServedBatch] = []
         self._prefixes: dict[str, Prefixes] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -64,7 +64,7 @@ class Accelerator:
 
     def call(self, client: str, model: str, function: Callable[[Model], T]) -> "Future[T]":
         """The result of `function(model)`, run on the accelerator's thread. Raises Busy where too many wait."""
-        call = Call(model, function)
+        call = QueuedCall(model, function)
         self._put(client, call)
         return call.result
 
@@ -83,7 +83,7 @@ class Accelerator:
 
     # -- everything below but `_put` runs on the accelerator's thread ------------------------------------------------
 
-    def _put(self, client: str, job: Texts | Call) -> None:
+    def _put(self, client: str, job: Texts | QueuedCall) -> None:
         with self._changed:
             if self._stopping or not self._queue.put(client, job):
                 raise Busy(_BUSY)
@@ -108,25 +108,25 @@ class Accelerator:
         self._prefixes.clear()
         self.models.close()
 
-    def _next(self) -> list[Call | Texts]:
+    def _next(self) -> list[QueuedCall | Texts]:
         """What may begin now, a call alone; waits for it where nothing runs."""
         with self._changed:
             while not self._running and not len(self._queue) and not self._stopping:
                 self._changed.wait()
-            found: list[Call | Texts] = []
+            found: list[QueuedCall | Texts] = []
             coming: dict[str, int] = {batch.model: batch.rows for batch in self._running}
-            while job := self._queue.take(lambda job: isinstance(job, Call) or _has_room(job, coming)):
+            while job := self._queue.take(lambda job: isinstance(job, QueuedCall) or _has_room(job, coming)):
                 found.append(job)
-                if isinstance(job, Call):
+                if isinstance(job, QueuedCall):
                     break
                 coming[job.sampling.model] = coming.get(job.sampling.model, 0) + 1
             self._tell_positions()
         return found
 
-    def _begin(self, job: Call | Texts) -> None:
+    def _begin(self, job: QueuedCall | Texts) -> None:
         if isinstance(job, Texts):
             batch = next((batch for batch in self._running if batch.model == job.sampling.model), None)
-            batch = batch or Batch(job.sampling.model, self._open, self._prefixes_of)
+            batch = batch or ServedBatch(job.sampling.model, self._open, self._prefixes_of)
             batch.add(job)
             if batch.rows and batch not in self._running:
                 self._running.append(batch)

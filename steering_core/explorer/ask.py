@@ -30,7 +30,7 @@ OWN_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Answer:
+class SqlAnswer:
     """Rows of a query; `cut` says that there were more."""
 
     rows: pa.Table
@@ -53,13 +53,13 @@ class Ask:
         self._children.close()
         self._own.close()
 
-    def answer(self, sql: str, max_rows: int = MAX_ROWS) -> Answer:
+    def answer(self, sql: str, max_rows: int = MAX_ROWS) -> SqlAnswer:
         """At most `max_rows` rows of one SELECT.
 
         Raises QueryError for anything else, and beyond the bounds; Busy where too many ask already.
         """
         cut, content = self._children.ask(sql, max_rows, "arrow")
-        return Answer(pa.ipc.open_stream(content).read_all(), cut)
+        return SqlAnswer(pa.ipc.open_stream(content).read_all(), cut)
 
     def written(self, sql: str, form: Form, max_rows: int) -> bytes:
         """The same in a form that can be handed on as it is."""

@@ -1,4 +1,4 @@
-"""`Batch`: the requests of one model that are sampled together; they join it when they come, and leave it when done."""
+"""`ServedBatch`: one model's requests that are sampled together; they join when they come, and leave when done."""
 
 import itertools
 import logging
@@ -31,7 +31,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class BatchSampling:
     """How a request's texts are drawn, where its rows do not say otherwise. No limit is that of the model's context."""
 
     model: str
@@ -49,7 +49,7 @@ class Sampling:
 class Texts:
     """A request for texts: `rows` is asked on the accelerator's thread, `tell` hears every event there."""
 
-    sampling: Sampling
+    sampling: BatchSampling
     rows: Callable[[Model], Rows]
     tell: Callable[[Event], object]
     cancelled: bool = False
@@ -67,7 +67,7 @@ class _Member:
     started: float = field(default_factory=time.perf_counter)
 
 
-class Batch:
+class ServedBatch:
     """The requests of one model; `open_model` opens it, and its texts go on from what `prefixes` says is known."""
 
     def __init__(self, model: str, open_model: Callable[[str], Model], prefixes: Callable[[Model], Prefixes]) -> None:

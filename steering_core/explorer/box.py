@@ -36,7 +36,7 @@ INSTEAD = "narrow the query, or use `steer sql`"
 
 
 @dataclass(frozen=True)
-class Reply:
+class BoxReply:
     """What the process says: ready, answer (then the rows follow), refused or fault (with a message)."""
 
     kind: Literal["ready", "answer", "refused", "fault"]
@@ -49,7 +49,7 @@ class Reply:
         return json.dumps(dataclasses.astuple(self)).encode()
 
     @classmethod
-    def unpacked(cls, content: bytes) -> "Reply":
+    def unpacked(cls, content: bytes) -> "BoxReply":
         """The reply that was sent."""
         return cls(*json.loads(content))
 
@@ -93,20 +93,20 @@ class Box:
         """Whether so much memory was kept of what was answered that the next question would have less than it may."""
         return (address_space() or held_by(os.getpid())) - self._size > self._memory // KEPT
 
-    def answer(self, asked: Mapping[str, Any]) -> tuple[Reply, bytes]:
+    def answer(self, asked: Mapping[str, Any]) -> tuple[BoxReply, bytes]:
         """The reply to a question (sql, max_rows, form), and its rows."""
         self._bound_time()
         try:
             rows = self._rows(asked["sql"], asked["max_rows"] + 1)
             cut = rows.num_rows > asked["max_rows"]
             content = written(_bounded(rows.slice(0, asked["max_rows"])), asked["form"], cut)
-            return Reply("answer", cut=cut), _small(content)
+            return BoxReply("answer", cut=cut), _small(content)
         except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
             return _refused(f"the query needs more than {shown_size(self._memory)} of memory: {INSTEAD}")
         except (duckdb.Error, StoreError, pa.ArrowException, UnicodeError) as error:
             return _refused(_paragraph(str(error)))
         except Exception as error:  # noqa: BLE001  (it goes into the server's log, and the next question is answered)
-            return Reply("fault", f"{type(error).__name__}: {error}"[:MAX_MESSAGE]), b""
+            return BoxReply("fault", f"{type(error).__name__}: {error}"[:MAX_MESSAGE]), b""
 
     def _rows(self, sql: str, max_rows: int) -> pa.Table:
         with self._connection.cursor() as cursor:
@@ -140,8 +140,8 @@ def _small(content: bytes) -> bytes:
     return content
 
 
-def _refused(message: str) -> tuple[Reply, bytes]:
-    return Reply("refused", message), b""
+def _refused(message: str) -> tuple[BoxReply, bytes]:
+    return BoxReply("refused", message), b""
 
 
 def _paragraph(message: str) -> str:
@@ -156,9 +156,9 @@ def _serve(channel: Connection) -> None:
         box = Box(**json.loads(channel.recv_bytes(MAX_QUESTION)))
         box.limit()
     except SteerflowError as error:
-        channel.send_bytes(Reply("refused", str(error)).packed())
+        channel.send_bytes(BoxReply("refused", str(error)).packed())
         return
-    channel.send_bytes(Reply("ready").packed())
+    channel.send_bytes(BoxReply("ready").packed())
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what C++ says as it dies is told better by whoever waits
     while True:
         reply, content = box.answer(json.loads(channel.recv_bytes(MAX_QUESTION)))

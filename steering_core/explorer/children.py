@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from multiprocessing import Pipe
 from typing import Literal
 
-from steering_core.explorer.box import INSTEAD, MAX_BYTES, MAX_QUESTION, Reply, shown_size
+from steering_core.explorer.box import INSTEAD, MAX_BYTES, MAX_QUESTION, BoxReply, shown_size
 from steering_core.explorer.forms import Form
 from steering_core.explorer.queue import Busy
 from steering_core.explorer.resident import held_by
@@ -57,7 +57,7 @@ class Child:
         """Whether it can take another question."""
         return not self._spent and self._process.poll() is None
 
-    def ask(self, sql: str, max_rows: int, form: Form) -> tuple[Reply, bytes]:
+    def ask(self, sql: str, max_rows: int, form: Form) -> tuple[BoxReply, bytes]:
         """The reply, and the rows of an answer. Raises QueryError where the process had to be ended."""
         try:
             with self._watched(_START):
@@ -65,7 +65,7 @@ class Child:
             with self._watched(self._seconds):
                 question = {"sql": sql, "max_rows": max_rows, "form": form}
                 self._channel.send_bytes(json.dumps(question).encode())
-                reply = Reply.unpacked(self._channel.recv_bytes(MAX_QUESTION))
+                reply = BoxReply.unpacked(self._channel.recv_bytes(MAX_QUESTION))
                 self._spent = reply.spent
                 return reply, self._channel.recv_bytes(MAX_BYTES) if reply.kind == "answer" else b""
         except (EOFError, ConnectionError) as error:
@@ -73,7 +73,7 @@ class Child:
 
     def _begin(self) -> None:
         if not self._ready:
-            reply = Reply.unpacked(self._channel.recv_bytes(MAX_QUESTION))
+            reply = BoxReply.unpacked(self._channel.recv_bytes(MAX_QUESTION))
             if reply.kind != "ready":
                 raise QueryError(reply.message)
             self._ready = True

@@ -22,7 +22,7 @@ KEPT = 64  # contrasts, all layers of each
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
-class Contrast(Strict):
+class DraftContrast(Strict):
     """Texts that show a behaviour and texts that do not, pair by pair; `chat` sends them as a user's messages."""
 
     positive: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
@@ -31,13 +31,13 @@ class Contrast(Strict):
     position: Literal["last", "mean"] = "last"
 
     @model_validator(mode="after")
-    def _paired(self) -> "Contrast":
+    def _paired(self) -> "DraftContrast":
         if len(self.positive) != len(self.negative):
             raise ValueError(f"{len(self.positive)} positive texts and {len(self.negative)} negative ones: pair them")
         return self
 
 
-def contrast_vectors(model: Model, contrast: Contrast) -> list[Vector]:
+def contrast_vectors(model: Model, contrast: DraftContrast) -> list[Vector]:
     """The mean difference of the contrast at every layer of the model. Raises VectorError where its sides are alike."""
     prompts = [example(model, text, chat=contrast.chat) for text in (*contrast.positive, *contrast.negative)]
     layers = range(model.identity.n_layers)
@@ -50,7 +50,7 @@ def contrast_vectors(model: Model, contrast: Contrast) -> list[Vector]:
     return vectors
 
 
-def _vector(model: Model, contrast: Contrast, layer: int, direction: np.ndarray, residual_norm: float) -> Vector:
+def _vector(model: Model, contrast: DraftContrast, layer: int, direction: np.ndarray, residual_norm: float) -> Vector:
     made = contrast.model_dump(mode="json")
     return Vector(
         vector_id=content_key("vector", "contrast", 1, model.identity.model_id, made, layer),
@@ -74,7 +74,7 @@ class Drafts:
         self._lock = threading.Lock()
         self._made: OrderedDict[str, list[Vector]] = OrderedDict()
 
-    def of(self, model: Model, contrast: Contrast) -> list[Vector]:
+    def of(self, model: Model, contrast: DraftContrast) -> list[Vector]:
         """The contrast's vector at every layer, computed once. For the accelerator's thread alone."""
         key = content_key(model.identity.model_id, contrast.model_dump(mode="json"))
         with self._lock:

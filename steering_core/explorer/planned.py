@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
-from steering_core.explorer.batches import Rows, Sampling
-from steering_core.explorer.drafts import Contrast, Drafts
+from steering_core.explorer.batches import BatchSampling, Rows
+from steering_core.explorer.drafts import DraftContrast, Drafts
 from steering_core.explorer.fields import Dose, Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
@@ -48,7 +48,7 @@ class VectorUse(Strict):
     """
 
     vector: fields.VectorName | None = None
-    contrast: Contrast | None = None
+    contrast: DraftContrast | None = None
     layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | Literal["all"] | None = None
     alpha: Strength | None = None
     dose: Dose | None = None
@@ -69,7 +69,7 @@ class VectorUse(Strict):
         return self
 
 
-class Steering(Strict):
+class PlannedSteering(Strict):
     """What is done to the residual stream: `vectors` in a phase, and an `expression`, as the command line takes it."""
 
     vectors: Annotated[tuple[VectorUse, ...], Field(max_length=MAX_VECTORS)] = ()
@@ -97,7 +97,7 @@ class SteerRequest(Strict):
     system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     history: Annotated[tuple[Exchange, ...], Field(max_length=MAX_EXCHANGES)] = ()
     chat: Flag = True
-    steering: Steering = Steering()
+    steering: PlannedSteering = PlannedSteering()
     probes: Annotated[tuple[fields.VectorName, ...], Field(max_length=MAX_PROBES)] = ()
     compare: Flag = True
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
@@ -116,9 +116,9 @@ class SteerRequest(Strict):
         return self
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> BatchSampling:
         """How the texts are drawn."""
-        return Sampling(self.model, self.max_tokens, self.temperature, self.stop)
+        return BatchSampling(self.model, self.max_tokens, self.temperature, self.stop)
 
     @property
     def rows(self) -> list[str]:
@@ -161,7 +161,7 @@ class Plan:
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
-def planned(model: Model, store: Store, drafts: Drafts, steering: Steering, named: Look | None = None) -> Plan:
+def planned(model: Model, store: Store, drafts: Drafts, steering: PlannedSteering, named: Look | None = None) -> Plan:
     """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone.
 
     `named` looks vectors up, where somebody keeps them; otherwise the drafts and the store are asked.

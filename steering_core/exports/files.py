@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.exports import gguf, numpy_files, pytorch, safetensors, svec
-from steering_core.exports.foreign import Reading, Tensors, check_operation, layers_of
-from steering_core.exports.vector_file import Entry, Operation, VectorFile, imported
+from steering_core.exports.foreign import ForeignReading, Tensors, check_operation, layers_of
+from steering_core.exports.vector_file import Entry, FileOperation, VectorFile, imported
 from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
@@ -23,28 +23,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Form:
+class FileForm:
     """How one form is written and read."""
 
     write: Callable[[Path, VectorFile], None]
     read: Callable[[Path], VectorFile | Tensors]
 
 
-_PYTORCH = Form(pytorch.write, pytorch.read)
+_PYTORCH = FileForm(pytorch.write, pytorch.read)
 FORMS = {
-    ".safetensors": Form(safetensors.write, safetensors.read),
-    ".gguf": Form(gguf.write, gguf.read),
+    ".safetensors": FileForm(safetensors.write, safetensors.read),
+    ".gguf": FileForm(gguf.write, gguf.read),
     ".pt": _PYTORCH,
     ".pth": _PYTORCH,
-    ".npy": Form(numpy_files.write_array, numpy_files.read_array),
-    ".npz": Form(numpy_files.write_archive, numpy_files.read_archive),
-    ".svec": Form(svec.write, svec.read),
+    ".npy": FileForm(numpy_files.write_array, numpy_files.read_array),
+    ".npz": FileForm(numpy_files.write_archive, numpy_files.read_archive),
+    ".svec": FileForm(svec.write, svec.read),
 }
 _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 def export_vectors(
-    store: Store, vectors: Sequence[Vector], path: Path, operation: Operation = Operation.ADD
+    store: Store, vectors: Sequence[Vector], path: Path, operation: FileOperation = FileOperation.ADD
 ) -> list[Vector]:
     """Write `vectors`, all of one model of the store, to `path`; those that were written.
 
@@ -78,9 +78,9 @@ def export_vectors(
     return list(vectors)
 
 
-def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: Operation) -> Sequence[Vector]:
+def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: FileOperation) -> Sequence[Vector]:
     """The vectors that the form can hold, at the length that the operation asks for."""
-    if operation is Operation.PROJECT:
+    if operation is FileOperation.PROJECT:
         if path.suffix.lower() != ".gguf":
             raise VectorFileError(f"{path} cannot say that its vectors are projected out: export them to FILE.gguf")
         vectors = [vector if abs(vector.norm - 1) < 1e-6 else algebra.normalised(vector) for vector in vectors]
@@ -91,7 +91,7 @@ def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: Oper
 
 
 def import_vectors(
-    store: Store, path: Path, model: Model | None = None, name: str | None = None, reading: Reading | None = None
+    store: Store, path: Path, model: Model | None = None, name: str | None = None, reading: ForeignReading | None = None
 ) -> list[Vector]:
     """Have the store hold the vectors of a file, under `name` where one is given; those vectors.
 
@@ -99,7 +99,7 @@ def import_vectors(
     read as `reading` says, and goes by the file's name unless another is given. What of it is left out is logged.
     Raises VectorFileError, VectorMismatch.
     """
-    reading = reading or Reading()
+    reading = reading or ForeignReading()
     read = _form(path).read(path)
     if isinstance(read, VectorFile):
         _check_own(read, path, reading)
@@ -118,8 +118,8 @@ def import_vectors(
     file = dataclasses.replace(file, entries=_as_saved(file.entries, saved))
     vectors = saved
     _label(store, file, rename=name is None)
-    if reading.operation is Operation.PROJECT:
-        library.tag(store, vectors, str(Operation.PROJECT))
+    if reading.operation is FileOperation.PROJECT:
+        library.tag(store, vectors, str(FileOperation.PROJECT))
         log.warning("%s: these are to be projected out: steer with ablate(NAME), not with NAME", path)
     return vectors
 
@@ -128,16 +128,16 @@ def _as_saved(entries: Sequence[Entry], saved: Sequence[Vector]) -> tuple[Entry,
     return tuple(dataclasses.replace(entry, vector=vector) for entry, vector in zip(entries, saved, strict=True))
 
 
-def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading: Reading) -> VectorFile:
+def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading: ForeignReading) -> VectorFile:
     """What another tool wrote, as vectors of `model`."""
     directions = layers_of(tensors, path, model.identity, reading)
     declared: dict[str, Any] = {}
-    if tensors.operation is Operation.PROJECT:
+    if tensors.operation is FileOperation.PROJECT:
         declared = {"operation": str(tensors.operation), "alpha": tensors.alpha}
     return imported(directions, path.name, model.identity, residual_norms(store, model, list(directions)), declared)
 
 
-def _check_own(file: VectorFile, path: Path, reading: Reading) -> None:
+def _check_own(file: VectorFile, path: Path, reading: ForeignReading) -> None:
     """Raise VectorFileError for options that our own files answer, and for an operation that they do not have."""
     for option in ("tensor", "layer", "position", "convention"):
         if getattr(reading, option) is not None:
@@ -160,7 +160,7 @@ def _entry(vector: Vector, row: dict[str, Any] | None) -> Entry:
     return Entry(vector, row["concept"], row["name"] or None, tuple(row["tags"]), tuple(row["prompt_ids"]))
 
 
-def _form(path: Path) -> Form:
+def _form(path: Path) -> FileForm:
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise VectorFileError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from steering_core.exports.tensor_names import Convention, named_place, names_a_layer, outside_the_stream
-from steering_core.exports.vector_file import Operation
+from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.validation import shortened
 from steering_core.models import ModelIdentity
@@ -33,13 +33,13 @@ class Tensors:
     """
 
     named: Mapping[str, np.ndarray]
-    operation: Operation = Operation.ADD
+    operation: FileOperation = FileOperation.ADD
     alpha: float | None = None
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Reading:
+class ForeignReading:
     """How a person says that another tool's file is to be read, where it does not say so itself.
 
     `layer` counts as the file does, by its `convention`; `position` is a row of the first axis, from the end if it
@@ -50,7 +50,7 @@ class Reading:
     layer: int | None = None
     position: int | None = None
     convention: Convention | None = None
-    operation: Operation = Operation.ADD
+    operation: FileOperation = FileOperation.ADD
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _File:
 
     path: Path
     model: ModelIdentity
-    reading: Reading
+    reading: ForeignReading
 
     @property
     def layer_option(self) -> str:
@@ -80,7 +80,7 @@ class _File:
         return VectorFileError(f"{self.path} {saw}; read it with: {' '.join([*command, *given, *options])}")
 
 
-def layers_of(tensors: Tensors, path: Path, model: ModelIdentity, reading: Reading) -> dict[int, np.ndarray]:
+def layers_of(tensors: Tensors, path: Path, model: ModelIdentity, reading: ForeignReading) -> dict[int, np.ndarray]:
     """The directions (D,) of a file by our 0-based layers; what is left out or taken for granted is logged.
 
     Raises VectorFileError for tensors of another place than the residual stream, for two of one layer, for shapes that
@@ -100,11 +100,11 @@ def layers_of(tensors: Tensors, path: Path, model: ModelIdentity, reading: Readi
     return _kept(file, {layer: direction for layer, (_, direction) in found.items()})
 
 
-def check_operation(declared: Operation, path: Path, reading: Reading) -> None:
+def check_operation(declared: FileOperation, path: Path, reading: ForeignReading) -> None:
     """Raise VectorFileError unless the person names the operation that the file declares; `add` need not be named."""
     if declared is reading.operation:
         return
-    if declared is Operation.PROJECT:
+    if declared is FileOperation.PROJECT:
         raise VectorFileError(
             f"{path} holds directions to project out of the stream (glp.mode project), and adding them would steer "
             "towards what they should remove: import it with --operation project, and steer with ablate(NAME)"

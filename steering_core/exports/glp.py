@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.exports.vector_file import Operation
+from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.validation import shown
 
@@ -21,7 +21,7 @@ HOOK_POINT = "residual_stream_post_layer"  # resid_post here
 PREFIX = "glp."
 
 
-def declared(fields: Mapping[str, Any], directions: Mapping[int, np.ndarray], path: Path) -> Operation:
+def declared(fields: Mapping[str, Any], directions: Mapping[int, np.ndarray], path: Path) -> FileOperation:
     """The operation that the metadata `fields` of a control vector declare; `add` where there is no GLP block.
 
     Raises VectorFileError for a mode, hook point, version or rank that is not known here, for direction.0, for tensors
@@ -29,10 +29,10 @@ def declared(fields: Mapping[str, Any], directions: Mapping[int, np.ndarray], pa
     """
     glp = {name.removeprefix(PREFIX): value for name, value in fields.items() if name.startswith(PREFIX)}
     if not glp:
-        return Operation.ADD
-    mode = glp.get("mode", Operation.ADD)
-    if mode not in tuple(Operation):
-        raise _unknown(path, "mode", mode, " or ".join(Operation))
+        return FileOperation.ADD
+    mode = glp.get("mode", FileOperation.ADD)
+    if mode not in tuple(FileOperation):
+        raise _unknown(path, "mode", mode, " or ".join(FileOperation))
     for name, known in (("spec_version", SPEC_VERSION), ("rank", 1), ("hook_point", HOOK_POINT)):
         if glp.get(name, known) != known or isinstance(glp.get(name), bool):
             raise _unknown(path, name, glp[name], str(known))
@@ -45,9 +45,9 @@ def declared(fields: Mapping[str, Any], directions: Mapping[int, np.ndarray], pa
             f"{path} is a GLP file with direction.0, which its specification forbids: export it again"
         )
     _check_content(glp, directions, path)
-    if mode == Operation.PROJECT:
+    if mode == FileOperation.PROJECT:
         _check_lengths(directions, path)
-    return Operation(mode)
+    return FileOperation(mode)
 
 
 def alpha(fields: Mapping[str, Any], path: Path) -> float | None:
@@ -60,7 +60,7 @@ def alpha(fields: Mapping[str, Any], path: Path) -> float | None:
     return float(found)
 
 
-def block(operation: Operation, directions: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def block(operation: FileOperation, directions: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """The metadata that declares `operation` for `directions` (D,) float32 by layer, in the order of writing."""
     return {
         "glp.mode": str(operation),

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 CONVENTION = "resid_post: layer N is the output of 0-based block N, transformers' hidden_states[N + 1]"
 
 
-class Operation(StrEnum):
+class FileOperation(StrEnum):
     """What a file's vectors are for: to be added to the stream, or projected out of it (`ablate` here)."""
 
     ADD = "add"
@@ -44,7 +44,7 @@ class VectorFile:
 
     model: ModelIdentity
     entries: tuple[Entry, ...]
-    operation: Operation = Operation.ADD
+    operation: FileOperation = FileOperation.ADD
 
     def by_layer(self) -> dict[int, Vector]:
         """The vectors by layer. Raises VectorFileError where two share one, for forms that hold one a layer."""

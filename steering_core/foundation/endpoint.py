@@ -22,7 +22,7 @@ Messages = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class EndpointSampling:
     """How answers are sampled."""
 
     max_tokens: int = 80
@@ -31,7 +31,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Answer:
+class EndpointAnswer:
     """What a server said, whether the token limit cut it off, and which model it says answered."""
 
     text: str
@@ -57,7 +57,9 @@ class Endpoint:
     def __post_init__(self) -> None:
         checked_key_name(self.key_from)
 
-    def answers(self, asked: Sequence[Messages], sampling: Sampling, at_once: int = 1) -> Iterator[Answer]:
+    def answers(
+        self, asked: Sequence[Messages], sampling: EndpointSampling, at_once: int = 1
+    ) -> Iterator[EndpointAnswer]:
         """The answer to each conversation, in their order. Raises EndpointError where the server gives none."""
         if not self.url.startswith(("http://", "https://")):
             raise EndpointError(f"{self.url!r} is no address of a server: it begins with http:// or https://")
@@ -75,7 +77,7 @@ class Endpoint:
         key = os.environ.get(self.key_from)
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def _answer(self, client: httpx.Client, messages: Messages, sampling: Sampling) -> Answer:
+    def _answer(self, client: httpx.Client, messages: Messages, sampling: EndpointSampling) -> EndpointAnswer:
         body = {
             "model": self.model,
             "messages": [dict(message) for message in messages],
@@ -103,7 +105,7 @@ class Endpoint:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _read(self, reply: httpx.Response) -> Answer:
+    def _read(self, reply: httpx.Response) -> EndpointAnswer:
         if reply.is_error or reply.is_redirect:
             key = "set" if os.environ.get(self.key_from) else "not set"
             raise EndpointError(
@@ -120,7 +122,7 @@ class Endpoint:
                 f"{self._address} does not answer as OpenAI's chat completions do ({fault!r}): {said}"
             ) from fault
         version = (str(found[name]) for name in ("model", "system_fingerprint") if found.get(name))
-        return Answer(text, finish == "length", " ".join(version) or self.model)
+        return EndpointAnswer(text, finish == "length", " ".join(version) or self.model)
 
 
 def _asked_to_wait(reply: httpx.Response, least: float) -> float:

@@ -9,7 +9,7 @@ from steering_core.exports.vector_file import CONVENTION
 from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
 from steering_core.models.hub import hub_model
-from steering_core.packs.evidence import Evidence
+from steering_core.packs.evidence import PackEvidence
 from steering_core.vectors.vector import Vector
 
 TAG = "control-vector"
@@ -19,7 +19,7 @@ def card(
     name: str,
     model: ModelIdentity,
     vectors: Sequence[Vector],
-    found: Evidence,
+    found: PackEvidence,
     licence: str | None,
     chart: tuple[str, str] | None,
 ) -> str:
@@ -38,7 +38,7 @@ def _head(model: ModelIdentity, licence: str | None) -> Iterator[str]:
     yield from ("---", yaml.safe_dump(about, allow_unicode=True).rstrip(), "---", "")
 
 
-def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Evidence) -> Iterator[str]:
+def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence) -> Iterator[str]:
     yield from (f"# {name}", "")
     concept = found.concept
     purpose = (
@@ -52,7 +52,7 @@ def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Evi
     yield from (f"Layers: {CONVENTION}.", "")
 
 
-def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Evidence) -> Iterator[str]:
+def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence) -> Iterator[str]:
     middle = vectors[len(vectors) // 2]  # where steering works best, as long as nothing says otherwise
     said = f"25%*{name}" if len(vectors) == 1 else f"25%*{name}/{middle.layer}"
     if found.chosen:
@@ -67,7 +67,7 @@ def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Evid
     yield ""
 
 
-def _measured(found: Evidence) -> Iterator[str]:
+def _measured(found: PackEvidence) -> Iterator[str]:
     yield from ("## Measured", "")
     if found.tested:
         yield "On held-out test items. effect: the change in propensity in nats per token, with a 95 % interval."
@@ -90,7 +90,7 @@ def _picture(chart: tuple[str, str] | None) -> Iterator[str]:
         yield from (f"![{chart[1]}]({chart[0]})", "", chart[1], "")
 
 
-def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: Evidence, licence: str | None) -> Iterator[str]:
+def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence, licence: str | None) -> Iterator[str]:
     quality = {row["layer"]: row for row in found.quality}
     rows = [
         {

@@ -41,7 +41,7 @@ ORDER BY layer
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PackEvidence:
     """What the store knows of vectors of one model and concept; empty where nothing was measured.
 
     `revision` is the commit of a hub's model, `concept` what the concept is, `chosen` the latest recommendation with
@@ -61,7 +61,7 @@ class Evidence:
         return dataclasses.asdict(self)
 
 
-def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> Evidence:
+def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> PackEvidence:
     """What the store knows of `vectors`, which are of one model."""
     ids, concept_id = [vector.vector_id for vector in vectors], vectors[0].concept_id
     about = [vectors[0].model_id, concept_id, ids]
@@ -69,7 +69,7 @@ def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> Eviden
         "SELECT name, description, n_pairs, n_items FROM raw.concepts WHERE concept_id = ?", [concept_id]
     )
     chosen = next(iter(store.rows(_CHOSEN, about)), None)
-    return Evidence(
+    return PackEvidence(
         revision=_revision(store, model_name),
         concept=concepts[0] if concepts else None,
         chosen=chosen,

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from steering_core.activations.extract import extract
-from steering_core.candidates.answers import Answer, neutral_answers
+from steering_core.candidates.answers import NeutralAnswer, neutral_answers
 from steering_core.candidates.cell import NONE, Cell, mirrored, prompted
 from steering_core.candidates.generations import generate
 from steering_core.concepts import Concept, Split
@@ -116,7 +116,7 @@ def search_cells(
     return found
 
 
-def neutral_answers_of(run: Run, model: Model, concept: Concept, split: Split) -> list[Answer]:
+def neutral_answers_of(run: Run, model: Model, concept: Concept, split: Split) -> list[NeutralAnswer]:
     """The untouched model's answers on which damage is measured; none where it is not."""
     if "damage" not in run.spec.scores.metrics:
         return []

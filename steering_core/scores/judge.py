@@ -17,7 +17,7 @@ from itertools import islice
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.endpoint import Endpoint, Messages, Sampling
+from steering_core.foundation.endpoint import Endpoint, EndpointSampling, Messages
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model, open_model
@@ -137,7 +137,7 @@ class Judge:
     @contextmanager
     def _open(self, work: Work) -> Iterator[tuple[Ask, int]]:
         """The judge, ready to be asked, and how many at once; a local model is opened once for all of it."""
-        spec, sampling = self.spec, Sampling(max_tokens=self.spec.max_tokens, temperature=0.0)
+        spec, sampling = self.spec, EndpointSampling(max_tokens=self.spec.max_tokens, temperature=0.0)
         if spec.endpoint is not None:
             server = Endpoint(spec.endpoint, spec.model, spec.key_from, spec.timeout, spec.retries)
             yield (
@@ -149,7 +149,7 @@ class Judge:
                 yield lambda asked: _local_replies(model, asked, sampling, work), model.memory.habits.rows
 
 
-def _local_replies(model: Model, asked: Sequence[Messages], sampling: Sampling, work: Work) -> Iterator[Reply]:
+def _local_replies(model: Model, asked: Sequence[Messages], sampling: EndpointSampling, work: Work) -> Iterator[Reply]:
     """The replies of a model on this machine, in order; its version is its content fingerprint."""
     rows = model.memory.habits.rows
     for begin in range(0, len(asked), rows):

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from steering_core.candidates.answers import Answer
+from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Item, Split
 from steering_core.foundation.counting import Done, Work
@@ -71,7 +71,7 @@ def measure_answers(
     bench: Bench,
     store: Store,
     cells: Sequence[Cell],
-    answers: Sequence[Answer],
+    answers: Sequence[NeutralAnswer],
     split: Split,
     metrics: Sequence[str],
     progress: Progress = silent,

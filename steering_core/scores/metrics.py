@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from steering_core.candidates.answers import Answer
+from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
-from steering_core.engine.gradients import Answer as Scorable
-from steering_core.engine.gradients import Answers
+from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, cross_entropy_gaps, divergences, log_probabilities
 from steering_core.foundation.counting import Work
@@ -38,7 +37,7 @@ class Bench:
 
 ItemMetric = Callable[[Bench, Item, Sequence[Cell]], list[float]]
 NeutralMetric = Callable[[Bench, str, Sequence[Cell]], list[float]]
-AnswerMetric = Callable[[Bench, Answer, Sequence[Cell]], list[float]]
+AnswerMetric = Callable[[Bench, NeutralAnswer, Sequence[Cell]], list[float]]
 TextMetric = Callable[[Bench, Sequence[Text]], list[float]]
 ITEM_METRICS: dict[str, ItemMetric] = {}
 NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
@@ -102,7 +101,9 @@ def first_order(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
     layers = sorted({layer for cell in cells for layer in cell.layers})
     if not layers:
         return [0.0] * len(cells)
-    read = Answers(bench.model, [Scorable(side.tokens, side.response_start) for side in sides], layers, bench.work)
+    read = GivenAnswers(
+        bench.model, [GivenAnswer(side.tokens, side.response_start) for side in sides], layers, bench.work
+    )
     nothing = {layer: np.zeros((len(sides), bench.model.identity.width), np.float32) for layer in layers}
     by_layer = read.gradients(range(len(sides)), nothing).by_layer
     signs = np.tile([1.0, -1.0], len(versions)) / len(versions)
@@ -122,7 +123,7 @@ def kl(bench: Bench, text: str, cells: Sequence[Cell]) -> list[float]:
 
 
 @answer_metric
-def damage(bench: Bench, answer: Answer, cells: Sequence[Cell]) -> list[float]:
+def damage(bench: Bench, answer: NeutralAnswer, cells: Sequence[Cell]) -> list[float]:
     """How much more surprising steering makes the next token to the untouched model, along one of its own answers.
 
     Cross-entropy H(steered, untouched) minus H(untouched, untouched) at the sampling temperature, as a mean over the

@@ -53,7 +53,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Probe:
+class TextProbe:
     """A concept's probe at one layer; it is trained when the first text asks for it."""
 
     model: Model
@@ -94,14 +94,14 @@ class Probe:
         return of | {"layer": self.layer, "position": POSITION}
 
 
-def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> Probe | None:
+def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[int]) -> TextProbe | None:
     """The concept's probe at a layer that is not `steered`; None, with a warning, where too few pairs are left."""
     layer, n = _free_layer(model.identity.n_layers, steered), _n_training(concept)
     if layer is None or n < MIN_PAIRS:
         why = "every layer is steered" if layer is None else f"{n} validation and test pairs, {MIN_PAIRS} needed"
         log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
         return None
-    return Probe(model, store, concept, layer)
+    return TextProbe(model, store, concept, layer)
 
 
 def _n_training(concept: Concept) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.engine.gradients import Answer, Answers
+from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import Diverged
 from steering_core.foundation.keys import seed_from
@@ -21,7 +21,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.vectors.controls import n_moved
 
-AnswerPair = tuple[Answer, Answer]
+AnswerPair = tuple[GivenAnswer, GivenAnswer]
 """A pair's positive and negative answer, to one prompt as a rule."""
 
 
@@ -29,15 +29,15 @@ AnswerPair = tuple[Answer, Answer]
 class AnswerSides:
     """Positive and negative answers that are not paired."""
 
-    positive: tuple[Answer, ...]
-    negative: tuple[Answer, ...]
+    positive: tuple[GivenAnswer, ...]
+    negative: tuple[GivenAnswer, ...]
 
 
 Answered = Sequence[AnswerPair] | AnswerSides
 """A concept's answers in one split: pairs, or unpaired answers of either side."""
 
 
-def answer_rows(answered: Answered) -> list[Answer]:
+def answer_rows(answered: Answered) -> list[GivenAnswer]:
     """The answers one after another: both of each pair in turn, or one side and then the other."""
     if isinstance(answered, AnswerSides):
         return [*answered.positive, *answered.negative]
@@ -89,14 +89,14 @@ def answer_pair(positive: Prompt, negative: Prompt) -> AnswerPair:
     if start >= shortest:
         shared = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), shortest)
         start = shared if shared < shortest else 1
-    one, other = (Answer(tokens, max(1, start)) for tokens in sides)
+    one, other = (GivenAnswer(tokens, max(1, start)) for tokens in sides)
     return one, other
 
 
-def lone_answer(text: Prompt) -> Answer:
+def lone_answer(text: Prompt) -> GivenAnswer:
     """An unpaired text as an answer; a bare one begins at its second token. Raises PromptError for a single token."""
     start = text.response_start
-    return Answer(text.tokens, max(1, start) if start < len(text.tokens) else 1)
+    return GivenAnswer(text.tokens, max(1, start) if start < len(text.tokens) else 1)
 
 
 class PairPasses:
@@ -113,9 +113,9 @@ class PairPasses:
         self._drawn: dict[int, dict[int, np.ndarray]] = {}
 
     @cached_property
-    def answers(self) -> Answers:
+    def answers(self) -> GivenAnswers:
         """The answers for training, then those for validation."""
-        return Answers(self.model, [*self.rows, *answer_rows(self.validation)], self.layers, self.work)
+        return GivenAnswers(self.model, [*self.rows, *answer_rows(self.validation)], self.layers, self.work)
 
     @cached_property
     def unsteered(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:

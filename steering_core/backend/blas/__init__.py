@@ -7,6 +7,6 @@ and then the number of threads. `STEERFLOW_BLAS` narrows the choice and OPENBLAS
 """
 
 from steering_core.backend.blas.candidates import Candidate, usable_cores
-from steering_core.backend.blas.choice import Choice, chosen, described, load_blas
+from steering_core.backend.blas.choice import BlasChoice, chosen, described, load_blas
 
-__all__ = ["Candidate", "Choice", "chosen", "described", "load_blas", "usable_cores"]
+__all__ = ["BlasChoice", "Candidate", "chosen", "described", "load_blas", "usable_cores"]

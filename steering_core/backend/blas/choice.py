@@ -34,7 +34,7 @@ _SECONDS = 10.0  # that another process may hold the lock
 
 
 @dataclass(frozen=True)
-class Choice:
+class BlasChoice:
     """What was measured, the best first, and on how many threads that multiplies best.
 
     `threads` is None until a process starts on a machine that is idle enough to tell; it is all usable cores so far.
@@ -58,7 +58,7 @@ def load_blas() -> Candidate | None:
     return None
 
 
-def chosen(again: bool = False) -> Choice:
+def chosen(again: bool = False) -> BlasChoice:
     """The kept choice for this machine, these libraries and this environment; measured where there is none yet.
 
     With `again` it is measured whatever is kept.
@@ -73,7 +73,7 @@ def chosen(again: bool = False) -> Choice:
     with _held(kept):
         choice = None if again else _read(kept)  # another process may have been first
         if choice is None:
-            choice = Choice(measured(found))
+            choice = BlasChoice(measured(found))
         if not any(candidate.seconds for candidate in choice.ranking):
             return choice  # not kept: one may be installed, or mended, without a trace in what the key is made of
         if choice.threads is None and idle():
@@ -95,16 +95,16 @@ def _folder() -> Path:
         return Path("/nonexistent")
 
 
-def _read(path: Path) -> Choice | None:
+def _read(path: Path) -> BlasChoice | None:
     """The choice in a file; None where there is none that can be read."""
     try:
         found = json.loads(path.read_text())
-        return Choice(tuple(Candidate(**one) for one in found["ranking"]), found["threads"])
+        return BlasChoice(tuple(Candidate(**one) for one in found["ranking"]), found["threads"])
     except (OSError, ValueError, TypeError, KeyError):  # not there, or not ours: it is measured anew
         return None
 
 
-def _keep(path: Path, choice: Choice) -> None:
+def _keep(path: Path, choice: BlasChoice) -> None:
     """Write the choice at once or not at all; a folder that cannot be written is said, and no more."""
     temporary = path.with_suffix(f".{os.getpid()}")
     try:
@@ -167,7 +167,7 @@ def _set_threads(library: ctypes.CDLL, threads: int) -> None:
             return
 
 
-def described(choice: Choice) -> str:
+def described(choice: BlasChoice) -> str:
     """The measured candidates, the best first, as lines of text."""
     lines = [f"{'ms':>8}  {'kernels':16}library"]
     for candidate in choice.ranking:

@@ -17,7 +17,7 @@ ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
 NOT_A_NUMBER = float("nan")
 
 
-class Shape(NamedTuple):
+class ProductShape(NamedTuple):
     """A product of (rows, inner) by (inner, columns), as MLX asks for it: the second factor transposed for a layer."""
 
     rows: int
@@ -26,8 +26,18 @@ class Shape(NamedTuple):
     transposed: bool = True
 
 
-TIMED = (Shape(128, 576, 1536), Shape(128, 1536, 576), Shape(16, 576, 576), Shape(1, 576, 1536))
-ODD = (Shape(33, 65, 17), Shape(7, 131, 258), Shape(33, 65, 17, transposed=False), Shape(2, 300, 9, transposed=False))
+TIMED = (
+    ProductShape(128, 576, 1536),
+    ProductShape(128, 1536, 576),
+    ProductShape(16, 576, 576),
+    ProductShape(1, 576, 1536),
+)
+ODD = (
+    ProductShape(33, 65, 17),
+    ProductShape(7, 131, 258),
+    ProductShape(33, 65, 17, transposed=False),
+    ProductShape(2, 300, 9, transposed=False),
+)
 ENOUGH, MOST_ROUNDS = 0.06, 8  # seconds and rounds that a shape is timed for, at least two rounds
 
 
@@ -37,7 +47,7 @@ class Product:
     The left factor has ten significant bits: kernels that compute with bfloat16 are caught as well.
     """
 
-    def __init__(self, multiply: Callable[..., None], shape: Shape) -> None:
+    def __init__(self, multiply: Callable[..., None], shape: ProductShape) -> None:
         self.multiply, self.shape = multiply, shape
         rows, inner, columns, transposed = shape
         lefts = [[((r + 3 * p) % 5 - 2) * 409 + 1 for p in range(inner)] for r in range(5)]

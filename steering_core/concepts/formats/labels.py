@@ -20,7 +20,7 @@ MAX_LABELS = 8  # that an error shows
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelColumn:
     """The column of the labels, and the values that mean either side, where they are not among the known ones."""
 
     column: str
@@ -35,18 +35,18 @@ class Labels:
         return "positive" if text.lower() in POSITIVE else "negative" if text.lower() in NEGATIVE else None
 
 
-def found_labels(contents: Contents) -> Labels | None:
+def found_labels(contents: Contents) -> LabelColumn | None:
     """The labels of rows in which every one is known to mean a side, and both occur; None where there are none."""
     lower = {name.lower().strip(): name for name in contents.columns}
     if not any(name in lower for name in TEXT_COLUMNS):
         return None
-    for labels in (Labels(lower[name]) for name in LABEL_COLUMNS if name in lower):
+    for labels in (LabelColumn(lower[name]) for name in LABEL_COLUMNS if name in lower):
         if {labels.side_of(row.values.get(labels.column)) for row in contents.rows} == {"positive", "negative"}:
             return labels
     return None
 
 
-def labelled_rows(contents: Contents, labels: Labels, unpaired: bool = False) -> tuple[Contents, Columns]:
+def labelled_rows(contents: Contents, labels: LabelColumn, unpaired: bool = False) -> tuple[Contents, Columns]:
     """Rows with both sides, made of rows with one each, and their columns.
 
     Rows on one prompt are paired, and what is over has no partner, which the notes say. Where there is no prompt, or
@@ -76,7 +76,7 @@ def labelled_rows(contents: Contents, labels: Labels, unpaired: bool = False) ->
     return Contents(contents.source, rows, notes=(*contents.notes, *notes)), columns
 
 
-def _text_column(contents: Contents, labels: Labels) -> str:
+def _text_column(contents: Contents, labels: LabelColumn) -> str:
     lower = {name.lower().strip(): name for name in contents.columns if name != labels.column}
     if labels.column not in contents.columns:
         raise ConceptError(f"{contents.source} has no column {labels.column!r}; there are: {_some(contents.columns)}")
@@ -87,7 +87,7 @@ def _text_column(contents: Contents, labels: Labels) -> str:
     )
 
 
-def _unknown_label(contents: Contents, labels: Labels, row: Row) -> str:
+def _unknown_label(contents: Contents, labels: LabelColumn, row: Row) -> str:
     there = list(dict.fromkeys(str(row.values.get(labels.column)) for row in contents.rows))
     return (
         f"{contents.source}, {row.where}: the {labels.column!r} {shown(row.values.get(labels.column))} means no side; "
@@ -109,13 +109,13 @@ def _paired(sides: dict[Side, list[Row]], same: Sequence[str]) -> list[tuple[Row
     return [pair for both in groups.values() for pair in zip(*both, strict=False)]
 
 
-def _sided(row: Row, side: Side, text: str, labels: Labels) -> Row:
+def _sided(row: Row, side: Side, text: str, labels: LabelColumn) -> Row:
     """The row with its text under the name of its side."""
     others = {name: value for name, value in row.values.items() if name not in (text, labels.column)}
     return Row(row.where, others | {side: row.values.get(text)}, row.split)
 
 
-def _both(one: Row, other: Row, text: str, labels: Labels) -> Row:
+def _both(one: Row, other: Row, text: str, labels: LabelColumn) -> Row:
     shared = {name: value for name, value in one.values.items() if name not in (text, labels.column)}
     sides = {"positive": one.values.get(text), "negative": other.values.get(text)}
     return Row(f"{one.where} and {other.where}", shared | sides, one.split)

@@ -10,7 +10,7 @@ from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.columns import Columns, concept_of_rows, found_columns, listed
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.hub import HUB, hub_contents
-from steering_core.concepts.formats.labels import Labels, found_labels, labelled_rows
+from steering_core.concepts.formats.labels import LabelColumn, found_labels, labelled_rows
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
 from steering_core.concepts.formats.refusal import refusal
 from steering_core.concepts.formats.shapes import as_rows
@@ -85,7 +85,7 @@ FORMS = (
 
 
 def read_concept(
-    source: str | Path, columns: Columns | Labels | None = None, chat: bool | None = None, unpaired: bool = False
+    source: str | Path, columns: Columns | LabelColumn | None = None, chat: bool | None = None, unpaired: bool = False
 ) -> Concept:
     """The concept in a file of any known form, or in a hub's dataset (`hf:owner/name`).
 
@@ -102,7 +102,7 @@ def read_concept(
     if unpaired:
         columns = columns or found_columns(contents.columns) or found_labels(contents)
         contents = _unpaired(contents, columns)
-    if isinstance(columns, Labels):
+    if isinstance(columns, LabelColumn):
         rows, sides = labelled_rows(contents, columns, unpaired)
         return concept_of_rows(rows, name, sides, chat)
     if columns is not None:
@@ -114,7 +114,7 @@ def read_concept(
     return concept if chat is None else concept.model_copy(update={"chat": chat})
 
 
-def _unpaired(contents: Contents, columns: Columns | Labels | None) -> Contents:
+def _unpaired(contents: Contents, columns: Columns | LabelColumn | None) -> Contents:
     if columns is None:
         raise ConceptError(
             f"{contents.source} has no columns of texts to take as unpaired: name them with --positive and --negative"

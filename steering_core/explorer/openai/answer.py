@@ -5,7 +5,7 @@ from typing import Any
 
 from steering_core.explorer.batches import Event
 from steering_core.explorer.openai.forms import FINISH, Form
-from steering_core.explorer.openai.tools import Reply, ToolCall
+from steering_core.explorer.openai.tools import ToolCall, ToolReply
 from steering_core.explorer.watching import Readings
 from steering_core.models import Model
 from steering_core.monitors.conversation import Watched
@@ -25,7 +25,7 @@ class Answer:
     ) -> None:
         self._form, self._index, self._before = form, index, before
         self._readings = Readings(probes) if probes else None
-        self._reply = Reply(model, tools)
+        self._reply = ToolReply(model, tools)
         self._text, self._finish = before, "length"
         self._calls: list[ToolCall] = []
         self._logprobs: list[Event] | None = None

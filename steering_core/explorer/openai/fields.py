@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from steering_core.engine.recipes import CONTEXT, Recipe
-from steering_core.explorer.batches import Sampling
+from steering_core.explorer.batches import BatchSampling
 from steering_core.explorer.fields import Flag, ModelName, Real, VectorName, Whole
-from steering_core.explorer.planned import MAX_TEXT, Steering
+from steering_core.explorer.planned import MAX_TEXT, PlannedSteering
 from steering_core.spec import TemplateArguments
 
 MAX_CHOICES = 16
@@ -81,7 +81,7 @@ class Function(Open):
         return found
 
 
-class Call(Open):
+class ToolCall(Open):
     """A call that the assistant made in an earlier turn."""
 
     id: Name | None = None
@@ -99,7 +99,7 @@ class Message(Open):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[Part], Field(max_length=50)] | None = None
-    tool_calls: Annotated[list[Call], Field(max_length=MAX_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     tool_call_id: Name | None = None
     name: Name | None = None
 
@@ -167,7 +167,7 @@ class Completion(Open):
     """What both endpoints take."""
 
     model: ModelName
-    steering: Steering = Steering()
+    steering: PlannedSteering = PlannedSteering()
     probes: Annotated[list[VectorName], Field(max_length=MAX_PROBES)] = []
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -190,11 +190,11 @@ class Completion(Open):
     response_format: ResponseFormat | None = None
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> BatchSampling:
         """How the texts are drawn; temperature 1 where none is given, as OpenAI has it."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         longest = self.max_completion_tokens or self.max_tokens
-        return Sampling(self.model, longest, self.heat, stop)
+        return BatchSampling(self.model, longest, self.heat, stop)
 
     @property
     def heat(self) -> float:

@@ -8,7 +8,7 @@ from steering_core.explorer.openai.tools import ToolCall
 FINISH = {"stop": "stop", "length": "length", "diverged": "content_filter"}
 
 
-class Chat:
+class ChatRequest:
     """The forms of a chat completion."""
 
     id, whole, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
@@ -57,7 +57,7 @@ class Plain:
         }
 
 
-Form = Chat | Plain
+Form = ChatRequest | Plain
 
 
 def _content(token: Event) -> dict[str, Any]:

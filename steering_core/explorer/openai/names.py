@@ -8,14 +8,14 @@ import re
 from collections.abc import Container, Iterable
 from typing import Any
 
-from steering_core.explorer.planned import Steering
+from steering_core.explorer.planned import PlannedSteering
 from steering_core.foundation.errors import ModelNotFound
 
 USUAL = "30%"  # where nothing was recommended
 _STRENGTH = re.compile(r"-?(\d+(\.\d*)?|\.\d+)%?")
 
 
-def steered_name(name: str, known: Container[str], steering: Steering) -> tuple[str, Steering]:
+def steered_name(name: str, known: Container[str], steering: PlannedSteering) -> tuple[str, PlannedSteering]:
     """The model in `name`, and `steering` with the vectors in it. Raises ModelNotFound for a name that says neither."""
     if name in known or "+" not in name:
         return name, steering

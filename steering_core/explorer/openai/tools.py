@@ -14,7 +14,7 @@ ToolCall = dict[str, Any]
 """A call in OpenAI's form: id, type, function with its name and its arguments as JSON text."""
 
 
-class Reply:
+class ToolReply:
     """One answer as it grows: text, and calls where the model was offered `tools` and mlx-lm has a parser for it."""
 
     def __init__(self, model: Model, tools: Sequence[dict[str, Any]]) -> None:

@@ -19,12 +19,12 @@ from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.batches import Event, Rows, Sampling
+from steering_core.explorer.batches import BatchSampling, Event, Rows
 from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
-from steering_core.explorer.openai.forms import Chat, Form, Plain, error
+from steering_core.explorer.openai.forms import ChatRequest, Form, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
-from steering_core.explorer.planned import Steering, named_vectors, planned
+from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
 from steering_core.explorer.watching import watched
@@ -51,7 +51,7 @@ def models(here: Here) -> dict[str, Any]:
 @router.get("/models/{name:path}")
 def model(name: str, here: Here) -> dict[str, Any]:
     """One model; a client may ask whether it is there."""
-    found, _ = steered_name(name, here.accelerator.models.known(), Steering())
+    found, _ = steered_name(name, here.accelerator.models.known(), PlannedSteering())
     here.accelerator.models.check(found)
     return _model(name)
 
@@ -68,7 +68,7 @@ async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response
     def read(model: Model) -> list[Prompt]:
         return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
-    return await _complete(wanted, here, request, _Asked(read, Chat(), tools))
+    return await _complete(wanted, here, request, _Asked(read, ChatRequest(), tools))
 
 
 @router.post("/completions", response_class=JSONResponse)
@@ -120,7 +120,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
         return Rows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
-    sampling: Sampling = replace(wanted.sampling, model=name)
+    sampling: BatchSampling = replace(wanted.sampling, model=name)
     events = await sampled(here, request, sampling, rows)
     headers = _unread(wanted)
     if wanted.stream:
@@ -175,7 +175,7 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
     return json_grammar(model, form.json_schema.schema_ if form.json_schema else None)
 
 
-def _intervention(model: Model, here: Explorer, steering: Steering) -> Intervention:
+def _intervention(model: Model, here: Explorer, steering: PlannedSteering) -> Intervention:
     """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
 
     def named(name: str, layers: Layers) -> tuple[Vector, ...]:

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from steering_core.explorer.batches import Event, Rows
 from steering_core.explorer.command import command
-from steering_core.explorer.drafts import Contrast
+from steering_core.explorer.drafts import DraftContrast
 from steering_core.explorer.fields import Key, ModelName
 from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
@@ -28,7 +28,7 @@ class ContrastRequest(Strict):
     """A contrast, and the model that reads it."""
 
     model: ModelName
-    contrast: Contrast
+    contrast: DraftContrast
 
 
 class SaveRequest(Strict):
