@@ -36,7 +36,7 @@ discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model:
 
 ARGS ?=
 
-test: install  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
+test: install | $(STATE)  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: install  ## linter, formatter and type checker

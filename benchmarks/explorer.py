@@ -24,8 +24,8 @@ from steering_core.engine.sampling import Request, stream
 from steering_core.models import open_model
 from steering_core.prompts import prompt
 from steering_core.store import TABLES, Store
+from tests.browser import CHROMIUM
 from tests.explorer import ran_store, served
-from tests.test_explorer_page import CHROMIUM
 from tests.tiny import save_tiny_model
 
 TEXT = "Tell me about your day at the seaside, and about the weather there."

@@ -34,4 +34,4 @@ def test_a_tiny_round_beside_a_prefect_server(machine: dict[str, str]) -> None:
     done = subprocess.run(command, cwd=ROOT, env=machine, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert LEFT_OUT not in done.stdout
-    assert "11 task runs for 1 cells" in done.stdout
+    assert "13 task runs for 1 cells" in done.stdout

@@ -236,12 +236,12 @@ def test_several_turns_are_a_list_of_messages(tiny: Model) -> None:
     assert "".join(steer.stream(tiny, turn, max_tokens=8)) == several
 
 
-def test_lists_are_pairs(tiny: Model) -> None:
+def test_lists_are_pairs_and_of_unequal_length_unpaired(tiny: Model) -> None:
     pairs = [("I love it", "I hate it"), ("Joy!", "Grief!")]
     lists = steer.contrast(tiny, [a for a, _ in pairs], [b for _, b in pairs], layer=1)
     assert lists == steer.derive_vector(tiny, pairs, layer=1)
-    with pytest.raises(VectorError, match="2 positive texts and 1 negative ones"):
-        steer.contrast(tiny, ["a", "b"], ["c"], layer=1)
+    apart = steer.contrast(tiny, ["a", "b"], ["c"], layer=1)
+    assert apart == steer.derive_vector(tiny, steer.unpaired(["a", "b"], ["c"]), layer=1) != lists
     with pytest.raises(VectorError, match="one side is a text"):
         steer.contrast(tiny, "a", ["c"], layer=1)
 

@@ -54,7 +54,7 @@ def test_the_probe_is_sklearns_on_the_pairs_that_vectors_are_not_made_from(tiny:
     probe = probe_for(tiny, store, loud, steered={2})
     assert probe is not None
     assert probe.layer == 3  # of four; 2 is steered
-    (seen,) = _contrasts(tiny, store, loud, [[*loud.pairs_in("validation"), *loud.pairs_in("test")]], probe.layer)
+    (seen,) = _contrasts(tiny, store, loud, [("validation", "test")], probe.layer)
     assert len(seen.positive) == 16  # and no training pair among them
     rows = np.concatenate([seen.positive, seen.negative]).astype(np.float64)
     theirs = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000))

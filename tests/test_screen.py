@@ -85,7 +85,7 @@ def test_planted_rows_are_found_and_nothing_is_measured_twice(
     again = screen(real, watched_store, more, [glad], 8)
     assert (again.work.computed, again.work.reused) == (1, 15), "rows that another data set shares are not measured"
 
-    run = CliRunner().invoke
+    run = CliRunner(env={"COLUMNS": "160"}).invoke
     same = ["screen", str(tmp_path / "train.jsonl"), "--model", "smollm2-135m", "--vectors", "glad", "--own", "8"]
     said = run(app, [*same, "--store", str(watched_store.root), "--ends", "2"])
     assert said.exit_code == 0, said.output

@@ -180,7 +180,7 @@ def test_a_folder_that_may_not_be_read_or_written_is_one_error(tmp_path: Path, m
         "try:\n    Store('store').append('scorers', rows)\n"
         "except StoreError as error: print(error)\n"
     )
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o755)
     root.chmod(mode)
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)

@@ -154,7 +154,7 @@ def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work:
             finite = bool(np.isfinite(of_choices).all())
             yield _row(i, todo[i], one) | {
                 "answer": question.choices[int(of_choices.argmax())] if finite else None,
-                "right": question.right,
+                "right_answer": question.right,
                 "log_probabilities": of_choices.tolist(),
                 "correct": float(finite and _is_first(of_choices)),
                 "correct_per_byte": float(finite and _is_first(of_choices / sizes)),
@@ -202,7 +202,7 @@ def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: W
         task = todo[ids[place]].item
         assert isinstance(task, Task), "sorted out above"
         correct = float(drawn.finish != DIVERGED and task.kept_by(drawn.text))
-        found = {"answer": drawn.text, "right": None, "log_probabilities": None}
+        found = {"answer": drawn.text, "right_answer": None, "log_probabilities": None}
         yield _row(ids[place], todo[ids[place]], one) | found | {"correct": correct, "correct_per_byte": None}
 
 

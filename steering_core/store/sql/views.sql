@@ -253,7 +253,7 @@ ORDER BY model, concept, x.set;
 -- What a model answered to each item of a capability set, with steering or without ("none").
 CREATE OR REPLACE VIEW capability_answers AS
 SELECT
-    m.name AS model, a.set, a.intervention, a.prompt, a.answer, a.right, a.correct, a.correct_per_byte,
+    m.name AS model, a.set, a.intervention, a.prompt, a.answer, a.right_answer, a.correct, a.correct_per_byte,
     a.log_probabilities, a.item_id, a.intervention_id, a.model_id, a.answer_id
 FROM raw.capability_answers a
 JOIN raw.models m USING (model_id);
