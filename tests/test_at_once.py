@@ -37,7 +37,7 @@ def specs(tiny_folder: Path, concept: Concept, tmp_path: Path) -> list[Path]:
     """Three specs of one model and one concept, whose grids overlap."""
     loud = tmp_path / "loud.yaml"
     loud.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
-    of = {"models": [str(tiny_folder)], "concepts": [str(loud)], "scores": {"bootstrap": 100}}
+    of = {"models": [str(tiny_folder)], "concepts": [str(loud)], "scores": {"bootstrap": 100, "side_effects": "none"}}
     paths = [tmp_path / f"{i}.yaml" for i in range(len(GRIDS))]
     for path, grid in zip(paths, GRIDS, strict=True):
         grid = {**grid, "prompts": 1, "max_tokens": 3, "shortlist": "all"}

@@ -89,7 +89,13 @@ def test_two_machines_share_a_sweep(tmp_path: Path, concept: Concept, monkeypatc
     models = [str(save_tiny_model(tmp_path / f"tiny{seed}", seed=seed)) for seed in (1, 2)]
     (tmp_path / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
-    spec = {"name": "two", "models": models, "concepts": [str(tmp_path / "loud.yaml")], "generations": grid}
+    spec = {
+        "name": "two",
+        "models": models,
+        "concepts": [str(tmp_path / "loud.yaml")],
+        "generations": grid,
+        "scores": {"side_effects": "none"},
+    }
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
     with (
         TemporaryDirectory() as apart,  # not under pytest's folder, which only this user may enter
