@@ -28,9 +28,9 @@ Done = Counter[str]
 
 
 def run(store: Store, spec: str) -> Done:
-    """Do a spec; the rows that its stages computed and found."""
+    """Do a spec; the rows that its stages computed and found, of those that did anything."""
     report = discover.run(load_spec(Path(spec)), store)
-    return Counter({name: did["computed"] + did["reused"] for name, did in report["stages"].items()})
+    return +Counter({name: did["computed"] + did["reused"] for name, did in report["stages"].items()})
 
 
 def compact(store: Store) -> Done:
