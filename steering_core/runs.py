@@ -47,7 +47,7 @@ class Run:
     Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
     stores no row of the run: what `finish` has not stored did not end.
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
-    `commits` says which commit of the hub each model was read from, `concepts` are those that could be read.
+    `commits` says which commit of the hub each model was read from; side effects are measured on the concepts `beside`.
     A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
@@ -60,7 +60,7 @@ class Run:
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     commits: dict[str, str] = field(default_factory=dict)
-    concepts: list[Concept] = field(default_factory=list)
+    beside: list[Concept] = field(default_factory=list)
     started_at: datetime.datetime = field(init=False)  # these three are set where the `with` is entered
     _clock: float = field(init=False)
     _held: contextlib.ExitStack = field(init=False)

@@ -30,7 +30,6 @@ from steering_core.pipeline.wanted import (
     grid_layers,
     held_out,
     neutral,
-    side_concepts,
     trained_layers,
 )
 from steering_core.runs import Run
@@ -199,7 +198,7 @@ def _permuted(run: Run, model: Model, concept: Concept, methods: Sequence[str], 
 
 def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choice) -> Matrix:
     """What the chosen candidate and its chance controls do to the items of the spec's other concepts."""
-    others = side_concepts(run.spec, run.concepts, concept.name)
+    others = [one for one in run.beside if one.name != concept.name]
     asked = {one.concept_id: (one, held_out(one, "test", run.spec.scores)) for one in (concept, *others)}
     asked = {concept_id: both for concept_id, both in asked.items() if both[1]}
     if not others or concept.concept_id not in asked or choice.trial.chosen.steering is None:

@@ -74,8 +74,9 @@ def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) ->
     Each item's prompt is read once, and its two answers under every intervention that stands trial.
     """
     steered, total = 2 + 2 * spec.vectors.controls, 0  # the candidate, none, and controls of two kinds
+    beside = side_concepts(spec, concepts)
     for concept in concepts:
-        others = side_concepts(spec, concepts, concept.name)
+        others = [one for one in beside if one.name != concept.name]
         each = items_of_each(1 + len(others))
         for other in others:
             for item in held_out(other, "test", spec.scores)[:each]:
@@ -104,19 +105,17 @@ def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
     return sorted(concept.items_in(split), key=lambda item: item.item_id)[: wanted.items]
 
 
-def side_concepts(spec: Spec, read: Sequence[Concept], own: str = "") -> list[Concept]:
-    """The concepts other than the one named `own` on whose items a spec's recommendations are measured.
+def side_concepts(spec: Spec, read: Sequence[Concept]) -> list[Concept]:
+    """The concepts on whose items a spec's recommendations are measured besides their own.
 
     `read` are the spec's own concepts. Raises ConceptError for another one that cannot be read.
     """
     wanted = spec.scores.side_effects
     if wanted == "auto" and len(spec.concepts) > 1:
-        asked = list(read)
-    else:
-        wanted = ALONE if wanted == "auto" else wanted
-        named = {"none": [], "shipped": sorted(data_files("concepts"))}[wanted] if isinstance(wanted, str) else wanted
-        asked = [load_concept(name) for name in named]
-    return [concept for concept in asked if concept.name != own]
+        return list(read)
+    wanted = ALONE if wanted == "auto" else wanted
+    named = {"none": [], "shipped": sorted(data_files("concepts"))}[wanted] if isinstance(wanted, str) else wanted
+    return [load_concept(name) for name in named]
 
 
 def neutral(split: Split, wanted: ScoresSpec) -> list[str]:
