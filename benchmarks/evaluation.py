@@ -5,8 +5,9 @@ python -m benchmarks.evaluation --full              # the first alone; --savings
 python -m benchmarks.evaluation --tiny              # everything once, small, on a tiny random model
 python -m benchmarks.evaluation --nonsense 100      # verdicts where a coin decides the sides, on a tiny model
 python -m benchmarks.evaluation --nonsense-real 5   # the same on the embedded model, reduced
+python -m benchmarks.evaluation --nonsense 100 --methods mean_difference preference    # with a trained method
 
-The last two end with status 1 where fewer than 95 % come out *no better than random*.
+Those of nonsense end with status 1 where fewer than 95 % come out *no better than random*.
 """
 
 import itertools
@@ -264,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--savings", action="store_true")
     parser.add_argument("--nonsense", type=int, default=0, metavar="SEEDS")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="of nonsense, to share seeds out")
+    parser.add_argument("--methods", nargs="+", default=None, help="of nonsense")
     parser.add_argument("--nonsense-real", type=int, default=0, metavar="SEEDS")
     parser.add_argument("--items", type=int, default=4, help="items on which plain propensity is timed")
     parser.add_argument("--concept", default=CONCEPT)
@@ -272,9 +275,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tiny()
         return 0
     if given.nonsense:
-        return 0 if min(nonsense(given.nonsense, flip) for flip in (False, True)) else 1
+        seeds = range(given.first, given.first + given.nonsense)
+        methods = given.methods or ("mean_difference",)
+        return 0 if min(nonsense(seeds, flip, methods) for flip in (False, True)) else 1
     if given.nonsense_real:
-        return 0 if nonsense_real(given.nonsense_real, MODEL) else 1
+        seeds = range(given.first, given.first + given.nonsense_real)
+        return 0 if nonsense_real(seeds, given.methods or ("mean_difference", "logistic"), MODEL) else 1
     if given.full or not given.savings:
         full(MODEL, given.concept, Size())
     if given.savings or not given.full:
@@ -290,8 +296,8 @@ def tiny() -> None:
         size = Size(tiny_spec, tiny_spec, nonsense=str(concept))
         full(model, str(concept), size)
         savings(model, str(concept), 1, size)
-        nonsense(1, flip_items=True)
-        nonsense_real(1, model, str(concept))
+        nonsense(range(1), True, ("mean_difference",))
+        nonsense_real(range(1), ("mean_difference", "logistic"), model, str(concept))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -17,13 +17,13 @@ from steering_core.store import Store
 from tests.nonsense import dealt_anew, save_nonsense
 from tests.tiny import save_tiny_model
 
-METHODS, DOSES = ("mean_difference", "logistic"), (0.15, 0.3)
+DOSES = (0.15, 0.3)
 BESIDE = ("sentiment", "formality", "refusal", "verbosity")
 ENOUGH = 0.95
 Verdict = tuple[str, float | None]
 
 
-def nonsense(seeds: int, flip_items: bool) -> bool:
+def nonsense(seeds: range, flip_items: bool, methods: Sequence[str]) -> bool:
     """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass.
 
     So few runs may also show a side effect on the shipped concepts of `BESIDE`, and as few of their random controls.
@@ -36,6 +36,7 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
             spec = Spec(
                 models=(str(model),),
                 concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
+                vectors={"methods": methods},
                 generations={"layers": "all", "doses": (0.3,), "prompts": 1, "max_tokens": 2, "shortlist": 2},
                 scores={"bootstrap": 500, "metrics": ("propensity",), "side_effects": BESIDE},
             )
@@ -44,10 +45,11 @@ def nonsense(seeds: int, flip_items: bool) -> bool:
             shown.update(showing(store, row["intervention_id"]))
             return str(row["verdict"]), row["p_value"]
 
-        said = honest(f"nonsense{' and nonsense items' * flip_items}", map(verdict, range(seeds)), seeds)
-    say(f"  rows with a side effect (p at most 0.05, corrected): {shown['candidate']} of {seeds}, and "
+        said = honest(f"nonsense{' and nonsense items' * flip_items}, {', '.join(methods)}", map(verdict, seeds))
+    n = len(seeds)
+    say(f"  rows with a side effect (p at most 0.05, corrected): {shown['candidate']} of {n}, and "
         f"{shown['random']} of as many random controls")  # fmt: skip
-    return said and max(shown.values(), default=0) <= seeds * (1 - ENOUGH + margin(seeds))
+    return said and max(shown.values(), default=0) <= n * (1 - ENOUGH + margin(n))
 
 
 def showing(store: Store, candidate: str) -> list[str]:
@@ -61,10 +63,10 @@ def showing(store: Store, candidate: str) -> list[str]:
     return sorted({row["what"] for row in found})
 
 
-def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
+def nonsense_real(seeds: range, methods: Sequence[str], model: str, concept: str = "nonsense") -> bool:
     """The same for a concept's pairs and items, of the shipped nonsense by default, dealt anew, on a real model.
 
-    Five layers, two methods, two doses, all items; damage, which would bar some candidates, is not measured.
+    Five layers, two doses, all items; damage, which would bar some candidates, is not measured.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
@@ -77,7 +79,7 @@ def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
                 name=f"nonsense-{seed}",
                 models=(model,),
                 concepts=(str(path),),
-                vectors={"methods": METHODS, "quality_draws": 0},
+                vectors={"methods": methods, "quality_draws": 0},
                 generations={"doses": DOSES, "prompts": 1, "samples": 1, "max_tokens": 2},
                 scores={"metrics": ("propensity",)},
             )
@@ -86,15 +88,16 @@ def nonsense_real(seeds: int, model: str, concept: str = "nonsense") -> bool:
             say(f"  seed {seed}, {seconds:.0f} s: {row['verdict']} ({row['reason']})")
             return str(row["verdict"]), row["p_value"]
 
-        return honest("nonsense on the real model", map(verdict, range(seeds)), seeds)
+        return honest(f"nonsense on the real model, {', '.join(methods)}", map(verdict, seeds))
 
 
-def honest(what: str, verdicts: Iterator[Verdict], seeds: int) -> bool:
+def honest(what: str, verdicts: Iterator[Verdict]) -> bool:
     """Print the verdicts' counts and the size of the test; whether enough are *no better than random*.
 
     Of so many p-values 5 % are meant to be at most 0.05. "Enough" allows for three standard errors beyond that.
     """
     given = list(verdicts)
+    seeds = len(given)
     found, low = Counter(verdict for verdict, _ in given), sum(p is not None and p <= 0.05 for _, p in given)
     say(f"{what}: {dict(found)} of {seeds}; p at most 0.05 in {low}, {low / seeds:.1%}")
     return found[CHANCE] >= seeds * (ENOUGH - margin(seeds))

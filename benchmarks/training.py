@@ -2,6 +2,7 @@
 
     python -m benchmarks.training                                   # seconds, on the embedded model
     python -m benchmarks.training --effects refusal politeness      # effects on test items at equal damage
+    python -m benchmarks.training --effects refusal --texts 3       # and texts at that damage, first prompts first
     python -m benchmarks.training --tiny                            # both once, small, on a tiny random model
 
 The plain way runs each of a pair's whole texts through the whole network by itself, as code does that has nothing but
@@ -12,7 +13,7 @@ less probable to the untouched model, in nats a token, are the steered model's t
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from steering_core.concepts.neutral import neutral_prompts
 from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
+from steering_core.interventions.change import Change, Intervention
 from steering_core.models import Model, open_model
 from steering_core.models.cpu import with_gradients
 from steering_core.prompts import item_prompts, pair_prompt, prompt
@@ -146,6 +148,33 @@ def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Seque
             bench.say(f"preference, shuffled {seed}", found, gap)
 
 
+def texts(grounds: Iterable[Ground], gap: float, answers: Sequence[GivenAnswer], n: int, max_tokens: int = 48) -> None:
+    """Print what the model writes to a concept's first n prompts, untouched and under vectors whose damage is `gap`.
+
+    As Markdown, whatever it says: one seed, temperature 0.7, in the concept's direction.
+    """
+    for here in grounds:
+        model, bench = here.model, _Bench(here, answers)
+        found = {
+            "mean difference": derived_direction("mean_difference", here.positive, here.negative),
+            "`preference`": trained_direction("preference", here.training(0)),
+        }
+        steered = {"untouched": Intervention()}
+        for name, direction in found.items():
+            vector = direction * (bench.dose_of(direction, gap) * here.residual_norm / np.linalg.norm(direction))
+            steered[name] = Intervention((Change(here.layer, vector.astype(np.float32)),))
+        say(f"\n**{here.concept.name}**\n\n| prompt | vector | text |\n| --- | --- | --- |")
+        asked = here.concept.prompts[:n]
+        requests = [
+            Request(prompt(model, text, chat=here.concept.chat).tokens, intervention, seed=0)
+            for text in asked
+            for intervention in steered.values()
+        ]
+        written = {i: drawn.text for i, drawn in sample(model, requests, max_tokens, 0.7, Work())}
+        for i, (text, name) in enumerate((text, name) for text in asked for name in steered):
+            say(f"| {text if i % len(steered) == 0 else ''} | {name} | {' '.join(written[i].split())} |")
+
+
 class _Bench:
     """One concept's test items, and the neutral answers on which damage is measured."""
 
@@ -155,15 +184,28 @@ class _Bench:
         sides = [a for item in items for a in _sides(model, concept, item)]
         self._items = GivenAnswers(model, sides, [here.layer], Work())
         self._neutral = _Neutral(GivenAnswers(model, answers, [here.layer], Work()), here)
+        self.dose_of = self._neutral.dose_of
 
     def say(self, name: str, direction: np.ndarray, gap: float) -> None:
         """Print a direction's dose at that damage, and its effect there: half of that there minus that back."""
-        dose = self._neutral.dose_of(direction, gap)
+        dose = self.dose_of(direction, gap)
         moved = _effect(
             self._items, self.here, direction * (dose * self.here.residual_norm / np.linalg.norm(direction))
         )
         error = moved.std(ddof=1) / np.sqrt(len(moved))
         say(f"  {self.here.concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
+
+
+def twin(grounds: Iterable[Ground], of: Model, gap: float) -> None:
+    """Print what vectors of one model do to another of its width, such as the same in 4 bits, at that one's damage."""
+    answers = own_answers(of, 12, 24)
+    for here in grounds:
+        bench = _Bench(replace(here, model=of), answers)
+        bench.say(
+            f"mean_difference on {of.name}", derived_direction("mean_difference", here.positive, here.negative), gap
+        )
+        for name in ("gradient", "preference"):
+            bench.say(f"{name} on {of.name}", trained_direction(name, here.training(0)), gap)
 
 
 def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -243,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layer", type=int, default=15)
     parser.add_argument("--effects", nargs="+", default=[], metavar="CONCEPT", help="measure these instead")
     parser.add_argument("--gap", type=float, default=0.3, help="the equal damage, in nats a token")
+    parser.add_argument("--texts", type=int, default=0, help="print texts under so many of the concepts' prompts")
+    parser.add_argument("--twin", default=None, help="measure vectors of --model on this model")
     parser.add_argument("--controls", type=int, default=2, help="random and shuffled directions of each kind")
     given = parser.parse_args(arguments)
     if given.tiny:
@@ -253,7 +297,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds(ground(model, load_concept(given.concept), given.layer))
         else:
             grounds = (ground(model, load_concept(name), given.layer) for name in given.effects)
-            effects(grounds, given.gap, given.controls, own_answers(model, 12, 12))
+            if given.twin:
+                with open_model(given.twin) as other:
+                    twin(grounds, other, given.gap)
+            elif given.texts:
+                texts(grounds, given.gap, own_answers(model, 12, 24), given.texts)
+            else:
+                effects(grounds, given.gap, given.controls, own_answers(model, 12, 24))
 
 
 def tiny() -> None:
@@ -261,12 +311,16 @@ def tiny() -> None:
     concept = Concept(
         name="loud",
         chat=True,
+        prompts=("Say something.",),
         pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
         items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(6)),
     )
     with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
         seconds(ground(model, concept, 2))
-        effects([ground(model, concept, 2)], 0.05, 1, own_answers(model, 2, 4))
+        here = ground(model, concept, 2)
+        effects([here], 0.05, 1, own_answers(model, 2, 4))
+        texts([here], 0.05, own_answers(model, 2, 4), 1, 4)
+        twin([here], model, 0.05)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from steering_core.authoring.results import BEGIN, END, write_results
+from steering_core.authoring.results import write_results
 from steering_core.cli.concepts import app
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import ConceptError, SteerflowError
@@ -130,7 +130,7 @@ def test_generate_says_what_it_needs_and_drafts_with_a_local_model(here: Path, t
 
 def test_results_measure_held_out_pairs_and_fill_a_page(here: Path, tiny_folder: Path) -> None:
     Path("sound.json").write_text(sound_concept(chat=True).model_dump_json())
-    Path("page.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    Path("page.md").write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
     given = ["results", "sound.json", "--model", str(tiny_folder), "--store", "store"]
     (row,) = json.loads(steer(*given, "--format", "json").stdout)
     assert (row["pairs"], row["test_pairs"]) == (64, 12)
@@ -138,8 +138,8 @@ def test_results_measure_held_out_pairs_and_fill_a_page(here: Path, tiny_folder:
     assert 0 <= row["auc"] <= 1
     assert steer(*given, "--write", "page.md").exit_code == 0
     page = Path("page.md").read_text()
-    assert page.startswith(f"before\n{BEGIN}\n| concept |")
-    assert page.endswith(f"\n{END}\nafter\n")
+    assert page.startswith("before\n<!-- results: begin -->\n| concept |")
+    assert page.endswith("\n<!-- results: end -->\nafter\n")
     assert "old" not in page
     with pytest.raises(SteerflowError, match="no place for the table"):
         write_results(Path("none.md"), "table")

@@ -19,7 +19,7 @@ from steering_core.statistics.separation import Estimate, separation
 from steering_core.vectors.contrast import Contrast, concept_sides, read_contrasts
 from steering_core.vectors.methods import mean_difference
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 HELD_OUT: tuple[Split, Split] = ("validation", "test")
 RESAMPLES = 1000
 MAX_PAGE = 16 << 20  # bytes
@@ -84,11 +84,12 @@ def _shown(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def write_results(page: Path, table: str) -> None:
-    """Put `table` between the marks of a Markdown page. Raises ConceptError where the page has no marks."""
+def write_results(page: Path, table: str, place: str = "results") -> None:
+    """Put `table` between the marks of that name of a Markdown page. Raises ConceptError where the page has none."""
+    begin, end = BEGIN.format(place), END.format(place)
     text = file_text(page, ConceptError, MAX_PAGE) if is_file(page) else ""
-    before, found, rest = text.partition(BEGIN)
-    _, closed, after = rest.partition(END)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ConceptError(f"{page} has no place for the table: it needs the lines {BEGIN} and {END}")
-    write_text(page, f"{before}{BEGIN}\n{table}\n{END}{after}", ConceptError)
+        raise ConceptError(f"{page} has no place for the table: it needs the lines {begin} and {end}")
+    write_text(page, f"{before}{begin}\n{table}\n{end}{after}", ConceptError)
