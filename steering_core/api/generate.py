@@ -18,7 +18,16 @@ from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 from steering_core.api.library import StorePath, find_vectors
-from steering_core.api.options import DEFAULT, Drawn, Options, Sampling, Text, check_options, open_question, sampling_of
+from steering_core.api.options import (
+    DEFAULT,
+    Options,
+    Sampling,
+    SamplingOptions,
+    Text,
+    check_options,
+    open_question,
+    sampling_of,
+)
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.foundation.bounds import checked_dose
@@ -100,9 +109,9 @@ def generate(model: Model, text: Text, what: What = None, **options: Unpack[Opti
     return _texts(model, text, [_steered(model, what, options)], options)[0]
 
 
-def compare(model: Model, text: Text, whats: Sequence[What], **options: Unpack[Drawn]) -> list[str]:
+def compare(model: Model, text: Text, whats: Sequence[What], **options: Unpack[SamplingOptions]) -> list[str]:
     """The answers under each of `whats`, in one batch that shares the prompt; options as in `generate`, no strength."""
-    check_options(options, Drawn)
+    check_options(options, SamplingOptions)
     return _texts(model, text, [intervention(model, what, store=options.get("store")) for what in whats], options)
 
 
@@ -121,7 +130,7 @@ def _steered(model: Model, what: What, options: Options) -> Intervention:
     return intervention(model, what, alpha, phase, options.get("store"), dose=options.get("dose"))
 
 
-def _texts(model: Model, text: Text, rows: Sequence[Intervention], options: Drawn) -> list[str]:
+def _texts(model: Model, text: Text, rows: Sequence[Intervention], options: SamplingOptions) -> list[str]:
     drawn = sampling_of(options)
     tokens = open_question(model, text, options.get("system"), options.get("chat")).tokens
     requests = [Request(tokens, row, drawn.seed) for row in rows]

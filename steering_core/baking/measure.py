@@ -55,7 +55,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Measured:
+class FormMeasurement:
     """What a form does against the untouched model: effect in nats per token with its interval over `n` items.
 
     `damage` (nats per token) is along the untouched model's own answers to neutral prompts, `kl` (nats) is
@@ -144,13 +144,13 @@ class Measuring:
         texts = _texts(baked, self.prompts, as_it_is)
         return Seen(values, texts, float(kls.mean()), float(np.mean(damages)))
 
-    def measured(self, untouched: Model, seen: Seen) -> Measured:
+    def measured(self, untouched: Model, seen: Seen) -> FormMeasurement:
         """The effect and damage of what was seen; the untouched model reads the texts."""
         moved = seen.propensities - self.before.propensities
         finite = moved[np.isfinite(moved)]
         effect, low, high = mean_interval(finite)
         ratio = self._ratio(untouched, seen.texts)
-        return Measured(self.concept.name, effect, low, high, seen.damage, seen.kl, ratio, len(finite))
+        return FormMeasurement(self.concept.name, effect, low, high, seen.damage, seen.kl, ratio, len(finite))
 
     def _ratio(self, untouched: Model, texts: Sequence[Text]) -> float | None:
         """Geometric mean of the perplexity ratios of texts and of the untouched model's own, prompt by prompt."""

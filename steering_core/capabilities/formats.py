@@ -22,7 +22,7 @@ _NAMED = 6  # faults that a note lists
 
 
 @dataclass(frozen=True)
-class Found:
+class BenchmarkContents:
     """What a file gave: fields of a `CapabilitySet`, and sentences on what was left out."""
 
     fields: Fields
@@ -30,13 +30,13 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Form:
+class BenchmarkForm:
     """One form of a benchmark's file: how it is recognised, and what it becomes."""
 
     name: str
     keys: str
     recognises: Callable[[Contents], bool]
-    read: Callable[[Contents], Found]
+    read: Callable[[Contents], BenchmarkContents]
 
 
 @dataclass
@@ -79,17 +79,17 @@ def _text(row: Row, source: str, name: str) -> str:
 # -- TruthfulQA ------------------------------------------------------------------------------------------------------
 
 
-def _truthful_table(contents: Contents) -> Found:
+def _truthful_table(contents: Contents) -> BenchmarkContents:
     """TruthfulQA.csv: the best answer against all incorrect ones, which is its MC1 task."""
     left_out, questions = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
         wrong = _listed(_text(row, contents.source, "incorrect answers"))
         prompt, right = (_text(row, contents.source, name) for name in ("question", "best answer"))
         _add(questions, left_out, prompt, right, wrong)
-    return Found({"questions": questions}, left_out.notes)
+    return BenchmarkContents({"questions": questions}, left_out.notes)
 
 
-def _truthful_choices(contents: Contents) -> Found:
+def _truthful_choices(contents: Contents) -> BenchmarkContents:
     """mc_task.json, or the hub's form: the one true answer of `mc1_targets` against the others."""
     left_out, questions = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
@@ -100,7 +100,7 @@ def _truthful_choices(contents: Contents) -> Found:
             continue
         wrong = [text for text in targets if text != right[0]]
         _add(questions, left_out, _text(row, contents.source, "question"), right[0], wrong)
-    return Found({"questions": questions}, left_out.notes)
+    return BenchmarkContents({"questions": questions}, left_out.notes)
 
 
 def _labelled(row: Row, source: str) -> Iterator[tuple[str, bool]]:
@@ -138,7 +138,7 @@ def _add(questions: list[Fields], left_out: _LeftOut, prompt: str, right: str, w
 _MATCHING, _OTHER = "answer_matching_behavior", "answer_not_matching_behavior"
 
 
-def _model_written(contents: Contents) -> Found:
+def _model_written(contents: Contents) -> BenchmarkContents:
     """Anthropic's model-written evaluations: accuracy is how often the answer that matches the behaviour is likelier.
 
     Whether that is right or wrong is the behaviour's affair.
@@ -151,13 +151,13 @@ def _model_written(contents: Contents) -> Found:
         }
         for row in contents.rows
     ]
-    return Found({"questions": questions})
+    return BenchmarkContents({"questions": questions})
 
 
 # -- XSTest ----------------------------------------------------------------------------------------------------------
 
 
-def _xstest(contents: Contents) -> Found:
+def _xstest(contents: Contents) -> BenchmarkContents:
     """XSTest's prompts: the safe ones shall be answered, the unsafe ones declined.
 
     Its second version has no column `label`: there the types of unsafe prompts begin with `contrast`.
@@ -167,7 +167,7 @@ def _xstest(contents: Contents) -> Found:
         safe = _is_safe(row, contents.source)
         check = "refusal:complies" if safe else "refusal:refuses"
         tasks.append({"prompt": _text(row, contents.source, "prompt"), "checks": [{"id": check}]})
-    return Found({"tasks": tasks, "max_tokens": XSTEST_TOKENS})
+    return BenchmarkContents({"tasks": tasks, "max_tokens": XSTEST_TOKENS})
 
 
 def _is_safe(row: Row, source: str) -> bool:
@@ -186,7 +186,7 @@ def _is_xstest(contents: Contents) -> bool:
 # -- IFEval ----------------------------------------------------------------------------------------------------------
 
 
-def _ifeval(contents: Contents) -> Found:
+def _ifeval(contents: Contents) -> BenchmarkContents:
     """IFEval's prompts with their instructions; a row that asks for what no check here tells is left out, and named."""
     left_out, tasks = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
@@ -196,7 +196,7 @@ def _ifeval(contents: Contents) -> Found:
             continue
         prompt = _text(row, contents.source, "prompt")
         tasks.append({"prompt": prompt, "checks": checks})
-    return Found({"tasks": _each_once(tasks), "max_tokens": IFEVAL_TOKENS}, left_out.notes)
+    return BenchmarkContents({"tasks": _each_once(tasks), "max_tokens": IFEVAL_TOKENS}, left_out.notes)
 
 
 def _demands(row: Row, source: str) -> list[Fields]:
@@ -217,16 +217,18 @@ def _each_once(tasks: list[Fields]) -> list[Fields]:
 
 
 FORMS = (
-    Form("IFEval", "prompt, instruction_id_list, kwargs", _has("instruction_id_list", "kwargs", "prompt"), _ifeval),
-    Form("TruthfulQA MC", "question, mc1_targets", _has("question", "mc1_targets"), _truthful_choices),
-    Form(
+    BenchmarkForm(
+        "IFEval", "prompt, instruction_id_list, kwargs", _has("instruction_id_list", "kwargs", "prompt"), _ifeval
+    ),
+    BenchmarkForm("TruthfulQA MC", "question, mc1_targets", _has("question", "mc1_targets"), _truthful_choices),
+    BenchmarkForm(
         "TruthfulQA",
         "Question, Best Answer, Incorrect Answers",
         _has("Question", "Best Answer", "Incorrect Answers"),
         _truthful_table,
     ),
-    Form("XSTest", "prompt, type, focus, and label or id_v2", _is_xstest, _xstest),
-    Form(
+    BenchmarkForm("XSTest", "prompt, type, focus, and label or id_v2", _is_xstest, _xstest),
+    BenchmarkForm(
         "model-written evaluations",
         f"question, {_MATCHING}, {_OTHER}",
         _has("question", _MATCHING, _OTHER),

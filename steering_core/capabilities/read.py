@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from steering_core.capabilities.formats import FORMS, Form
+from steering_core.capabilities.formats import FORMS, BenchmarkForm
 from steering_core.capabilities.sets import CapabilitySet
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.tables import Row
@@ -76,7 +76,7 @@ def _read(path: Path) -> CapabilitySet:
     return checked(CapabilitySet, data, f"{path}, read as {form.name},", CapabilityError)
 
 
-def _refusal(contents: Contents, forms: Iterable[Form]) -> str:
+def _refusal(contents: Contents, forms: Iterable[BenchmarkForm]) -> str:
     columns = ", ".join(map(repr, contents.columns)) or "none"
     known = "\n".join(f"  {form.name}: {form.keys}" for form in forms)
     return (

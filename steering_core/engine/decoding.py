@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
-from steering_core.engine.draws import Drawn, Draws
+from steering_core.engine.draws import DrawnTokens, Draws
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.joining import joined
@@ -180,7 +180,7 @@ class Decoding:
             self._ahead = self._ahead.keep(staying)
         return mx.array(np.array(staying, np.int32))
 
-    def _tokens(self, drawn: Drawn, ahead: _Ahead) -> list[Token]:
+    def _tokens(self, drawn: DrawnTokens, ahead: _Ahead) -> list[Token]:
         """One token of every running row, with why it ended where it did."""
         tokens = []
         ids, sound = np.array(drawn.tokens).tolist(), np.isfinite(np.array(ahead.sum)).tolist()
@@ -241,7 +241,7 @@ def _following(model: Model, request: Request) -> Following:
     return model.turns.following(labels.phases[-1])
 
 
-def _told(drawn: Drawn, place: int, likeliest: int | None) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+def _told(drawn: DrawnTokens, place: int, likeliest: int | None) -> tuple[float | None, tuple[tuple[int, float], ...]]:
     """The log-probability of a row's token, and of its likeliest ones, the likeliest first."""
     if likeliest is None or drawn.log_probabilities is None:
         return None, ()

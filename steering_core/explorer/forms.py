@@ -10,10 +10,10 @@ import pyarrow.parquet
 
 from steering_core.foundation.json_values import plain
 
-Form = Literal["json", "csv", "parquet", "arrow"]
+TableForm = Literal["json", "csv", "parquet", "arrow"]
 
 
-def written(rows: pa.Table, form: Form, cut: bool = False) -> bytes:
+def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
     """`rows` in that form; JSON says of itself whether they were `cut`."""
     sink = io.BytesIO()
     if form == "json":

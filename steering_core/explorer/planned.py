@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
-from steering_core.explorer.batches import BatchSampling, Rows
+from steering_core.explorer.batches import BatchSampling, RequestedRows
 from steering_core.explorer.drafts import DraftContrast, Drafts
 from steering_core.explorer.fields import Dose, Flag, ModelName, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
@@ -225,7 +225,9 @@ def _strength(use: VectorUse, vector: Vector) -> Amount:
     return Amount(1.0 if vector.recommended is None else vector.recommended)
 
 
-def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watched: Sequence[Watched] = ()) -> Rows:
+def rows(
+    model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watched: Sequence[Watched] = ()
+) -> RequestedRows:
     """The rows to sample, the unsteered one first where it is wanted.
 
     Every token brings the projection on each vector that steers, and then on each that is `watched`.
@@ -244,7 +246,7 @@ def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watch
         "prompt_tokens": len(read[-1].tokens),
     }
     directions = [Probe(a.vector.layer, a.vector.direction) for a in probes]
-    return Rows(requests, directions + [one.probe for one in watched], about)
+    return RequestedRows(requests, directions + [one.probe for one in watched], about)
 
 
 def _asked(model: Model, wanted: SteerRequest) -> Prompt:

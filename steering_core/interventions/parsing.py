@@ -25,7 +25,7 @@ def parse(text: str) -> Expression:
     """The expression in `text`. Raises InterventionError with a caret under the first fault."""
     try:
         tree = _parser(called_by_name()).parse(text)
-        return Expression(_Reader().transform(tree), text)
+        return Expression(_TreeReader().transform(tree), text)
     except UnexpectedInput as fault:
         token = getattr(fault, "token", None)
         at = len(text) if token is not None and token.type == "$END" else fault.pos_in_stream or 0
@@ -57,7 +57,7 @@ class _Fault(Exception):
         self.column = column
 
 
-class _Reader(Transformer[Token, tuple[Clause, ...]]):
+class _TreeReader(Transformer[Token, tuple[Clause, ...]]):
     """The parser's tree as clauses; one method a rule."""
 
     def expression(self, clauses: list[Clause]) -> tuple[Clause, ...]:

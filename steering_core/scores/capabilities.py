@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Measured:
+class MeasuredSets:
     """What one call measured: a row for each steered cell and set, and the work that it took."""
 
     rows: list[Row] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CellItem:
     """One item under one cell."""
 
     item: Question | Task
@@ -54,14 +54,14 @@ class _Asked:
 
 def measure_sets(
     model: Model, store: Store, cells: Sequence[Cell], sets: Sequence[CapabilitySet], progress: Progress = silent
-) -> Measured:
+) -> MeasuredSets:
     """Have the store hold what each of `cells` does to the accuracy on each of `sets`.
 
     `cells` steer; the unsteered model is asked beside them. Raises InterventionError for a misfit.
     """
     untouched = Cell(model.identity.model_id, cells[0].concept_id, control=NONE)
     total = sum(one.n for one in sets) * (1 + len(cells))
-    found, before = Measured(), 0
+    found, before = MeasuredSets(), 0
     for one in sets:
         counted = _Counted(progress, before, total)
         did = _ask(model, store, [untouched, *cells], one, counted)
@@ -119,7 +119,7 @@ def _answer_id(cell: Cell, one: CapabilitySet, item: Question | Task) -> str:
 
 def _ask(model: Model, store: Store, cells: Sequence[Cell], one: CapabilitySet, counted: _Counted) -> Done:
     """Have the store hold every cell's answer to every item of a set."""
-    wanted = {_answer_id(cell, one, item): _Asked(item, cell) for item in _items(one) for cell in cells}
+    wanted = {_answer_id(cell, one, item): _CellItem(item, cell) for item in _items(one) for cell in cells}
     did = Done(list(wanted))
     with did.work.timed(), store.lock(f"capabilities-{model.identity.model_id}"):
         missing = store.absent("capability_answers", wanted)
@@ -139,7 +139,7 @@ def _ask(model: Model, store: Store, cells: Sequence[Cell], one: CapabilitySet, 
     return did
 
 
-def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: Work) -> Iterable[Row]:
+def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], work: Work) -> Iterable[Row]:
     """The answers to questions: all cells of one question share its prompt's pass."""
     together: dict[str, list[str]] = {}
     for i, asked in todo.items():
@@ -193,7 +193,7 @@ def _orders(question: Question) -> list[tuple[str, tuple[str, ...]]]:
     return [(each.prompt, (each.matching, each.not_matching)) for each in counterbalanced(item)]
 
 
-def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: Work) -> Iterable[Row]:
+def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], work: Work) -> Iterable[Row]:
     """The texts that tasks ask for, checked: greedy ones, which no seed changes."""
     ids = [i for i, asked in todo.items() if isinstance(asked.item, Task)]
     chat = chats(model, one.chat) if ids else False
@@ -206,7 +206,7 @@ def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: W
         yield _row(ids[place], todo[ids[place]], one) | found | {"correct": correct, "correct_per_byte": None}
 
 
-def _row(i: str, asked: _Asked, one: CapabilitySet) -> Row:
+def _row(i: str, asked: _CellItem, one: CapabilitySet) -> Row:
     cell = asked.cell
     done = {"model_id": cell.model_id, "intervention_id": cell.intervention_id, "intervention": cell.expression}
     return {"answer_id": i, **done, "set": one.name, "item_id": asked.item.item_id, "prompt": asked.item.prompt}

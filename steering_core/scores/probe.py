@@ -24,7 +24,7 @@ from steering_core.prompts import Prompt, sided_prompt
 from steering_core.scores.scorers import Rating, ScoredBy, Text
 from steering_core.statistics.separation import auc
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, read_contrasts
 from steering_core.vectors.linear import logistic_regression, one_thread
 
 log = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def _contrasts(
     ]
     extract(model, store, [one for sides in prompts for side in sides for one in side], [layer], POSITION)
     ids = [[tuple(one.prompt_id for one in side) for side in sides] for sides in prompts]
-    sides = [Sides(positive, negative, (), concept.unpaired is None) for positive, negative in ids]
+    sides = [PromptSides(positive, negative, (), concept.unpaired is None) for positive, negative in ids]
     return [next(read_contrasts(store, model.identity, each, [layer], POSITION)) for each in sides]
 
 

@@ -16,7 +16,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, concept_sides, joined, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, variants, vector_of, wanted_vector
 from steering_core.vectors.library import restore
@@ -79,7 +79,7 @@ def train(
     return done
 
 
-def _answered(prompts: Mapping[str, Prompt], sides: Sides) -> Answered:
+def _answered(prompts: Mapping[str, Prompt], sides: PromptSides) -> Answered:
     """The stored prompts of a split as answers."""
     positive, negative = ([prompts[i] for i in side] for side in (sides.positive, sides.negative))
     if sides.paired:
@@ -93,7 +93,7 @@ def _store_each(
     passes: PairPasses,
     wanted: Sequence[Wanted],
     todo: Sequence[Wanted],
-    sides: Sides,
+    sides: PromptSides,
     position: str,
     notify: Notify,
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steering_core.explorer.batches import Event
-from steering_core.explorer.openai.forms import FINISH, Form
+from steering_core.explorer.openai.forms import FINISH, AnswerForm
 from steering_core.explorer.openai.tools import ToolCall, ToolReply
 from steering_core.explorer.watching import Readings
 from steering_core.models import Model
@@ -17,7 +17,7 @@ class Answer:
     def __init__(
         self,
         model: Model,
-        form: Form,
+        form: AnswerForm,
         index: int,
         tools: Sequence[dict[str, Any]],
         before: str = "",

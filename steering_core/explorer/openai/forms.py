@@ -57,7 +57,7 @@ class Plain:
         }
 
 
-Form = ChatRequest | Plain
+AnswerForm = ChatRequest | Plain
 
 
 def _content(token: Event) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def _value(given: str | float | None) -> str | float | None:
     return given
 
 
-class Texts(Strict):
+class HeatMapCell(Strict):
     """A cell of the heat map whose texts are wanted."""
 
     model: ModelName
@@ -114,7 +114,7 @@ class Texts(Strict):
 
 
 @router.post("/texts", response_class=StreamingResponse)
-async def texts(wanted: Texts, here: Here, request: Request) -> StreamingResponse:
+async def texts(wanted: HeatMapCell, here: Here, request: Request) -> StreamingResponse:
     """Sample a cell's texts into the store, as server-sent events: `sampled` (done, of: prompts), or `error`.
 
     Others' texts go on after every few prompts.
@@ -137,7 +137,7 @@ async def texts(wanted: Texts, here: Here, request: Request) -> StreamingRespons
     return event_stream(sampled())
 
 
-def _cell_texts(here: Explorer, wanted: Texts, model: Model) -> CellTexts:
+def _cell_texts(here: Explorer, wanted: HeatMapCell, model: Model) -> CellTexts:
     return cell_texts(model, here.store, wanted.concept_id, wanted.intervention_id)
 
 

@@ -19,10 +19,10 @@ from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.batches import BatchSampling, Event, Rows
+from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
 from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
-from steering_core.explorer.openai.forms import ChatRequest, Form, Plain, error
+from steering_core.explorer.openai.forms import AnswerForm, ChatRequest, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
@@ -68,7 +68,7 @@ async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response
     def read(model: Model) -> list[Prompt]:
         return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
-    return await _complete(wanted, here, request, _Asked(read, ChatRequest(), tools))
+    return await _complete(wanted, here, request, _CompletionPlan(read, ChatRequest(), tools))
 
 
 @router.post("/completions", response_class=JSONResponse)
@@ -81,27 +81,27 @@ async def completions(wanted: TextCompletion, here: Here, request: Request) -> R
             for text in wanted.prompts
         ]
 
-    return await _complete(wanted, here, request, _Asked(read, Plain(), echo=bool(wanted.echo)))
+    return await _complete(wanted, here, request, _CompletionPlan(read, Plain(), echo=bool(wanted.echo)))
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CompletionPlan:
     """How a request's prompts are read, in which form it is answered, and what else it brings."""
 
     read: Callable[[Model], list[Prompt]]
-    form: Form
+    form: AnswerForm
     tools: Sequence[dict[str, Any]] = ()
     echo: bool = False
 
 
-async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _Asked) -> Response:
+async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _CompletionPlan) -> Response:
     name, steering = wanted.model, wanted.steering
     if "+" in name:
         known = await run_in_threadpool(here.accelerator.models.known)
         name, steering = steered_name(name, known, steering)
     answers: list[Answer] = []
 
-    def rows(model: Model) -> Rows:
+    def rows(model: Model) -> RequestedRows:
         prompts = asked.read(model)
         intervention = _intervention(model, here, steering)
         readers = watched(model, here, wanted.probes)
@@ -117,7 +117,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
                 before = one.text if asked.echo else ""
                 answers.append(Answer(model, asked.form, row, asked.tools, before, readers))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
-        return Rows(requests, [one.probe for one in readers], about)
+        return RequestedRows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
     sampling: BatchSampling = replace(wanted.sampling, model=name)

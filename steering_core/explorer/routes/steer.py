@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from steering_core.explorer.batches import Event, Rows
+from steering_core.explorer.batches import Event, RequestedRows
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import DraftContrast
 from steering_core.explorer.fields import Key, ModelName
@@ -65,7 +65,7 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
     """
     readings: list[Readings] = []
 
-    def made(model: Model) -> Rows:
+    def made(model: Model) -> RequestedRows:
         readers = watched(model, here, wanted.probes)
         readings.extend(Readings(readers) for _ in wanted.rows)
         return rows(model, here.store, here.drafts, wanted, readers)
