@@ -14,7 +14,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
 
 StorePath = str | os.PathLike[str] | None
-Text = str | Sequence[Mapping[str, str]]
+TextOrMessages = str | Sequence[Mapping[str, str]]
 """A question, or messages of several turns: [{"role": "user", "content": "…"}, …]."""
 
 
@@ -84,7 +84,7 @@ def sampling_of(given: SamplingOptions) -> Sampling:
     )
 
 
-def open_question(model: Model, text: Text, system: str | None = None, chat: bool | None = None) -> Prompt:
+def open_question(model: Model, text: TextOrMessages, system: str | None = None, chat: bool | None = None) -> Prompt:
     """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise.
 
     Messages are a conversation, which ends in what the model answers; `system` then stands before them.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steering_core.baking.measure import FormMeasurement
+from steering_core.baking.comparison import FormMeasurement
 from steering_core.baking.proof import Difference
 
 

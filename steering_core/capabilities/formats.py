@@ -11,7 +11,7 @@ from typing import Any
 
 from steering_core.capabilities.checks import fault_of
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import CapabilityError
 from steering_core.foundation.validation import shown
 
@@ -64,12 +64,12 @@ def _has(*names: str) -> Callable[[Contents], bool]:
     return lambda contents: {name.lower() for name in names} <= {name.lower().strip() for name in contents.columns}
 
 
-def _values(row: Row) -> Fields:
+def _values(row: Record) -> Fields:
     """A row's values by their names in small letters."""
     return {str(name).lower().strip(): value for name, value in row.values.items()}
 
 
-def _text(row: Row, source: str, name: str) -> str:
+def _text(row: Record, source: str, name: str) -> str:
     value = _values(row).get(name)
     if not isinstance(value, str) or not value.strip():
         raise CapabilityError(f"{source}, {row.where}: {name!r} is {shown(value)}, and must be a text")
@@ -103,7 +103,7 @@ def _truthful_choices(contents: Contents) -> BenchmarkContents:
     return BenchmarkContents({"questions": questions}, left_out.notes)
 
 
-def _labelled(row: Row, source: str) -> Iterator[tuple[str, bool]]:
+def _labelled(row: Record, source: str) -> Iterator[tuple[str, bool]]:
     """Each answer of `mc1_targets` and whether it is true: a mapping, as in mc_task.json, or the hub's two lists."""
     targets = _values(row)["mc1_targets"]
     if isinstance(targets, Mapping) and {"choices", "labels"} <= set(targets):
@@ -170,7 +170,7 @@ def _xstest(contents: Contents) -> BenchmarkContents:
     return BenchmarkContents({"tasks": tasks, "max_tokens": XSTEST_TOKENS})
 
 
-def _is_safe(row: Row, source: str) -> bool:
+def _is_safe(row: Record, source: str) -> bool:
     values = _values(row)
     if "label" not in values:
         return not _text(row, source, "type").startswith("contrast")
@@ -199,7 +199,7 @@ def _ifeval(contents: Contents) -> BenchmarkContents:
     return BenchmarkContents({"tasks": _each_once(tasks), "max_tokens": IFEVAL_TOKENS}, left_out.notes)
 
 
-def _demands(row: Row, source: str) -> list[Fields]:
+def _demands(row: Record, source: str) -> list[Fields]:
     """The instructions of a row; arguments that are null, as the hub's file has them, are none."""
     values = _values(row)
     ids, given = values["instruction_id_list"], values["kwargs"]

@@ -90,14 +90,14 @@ class Draws:
         if not all(row.plain for row in self._rows):
             one_by_one = [row.processed(logits[i : i + 1]) for i, row in enumerate(self._rows)]
             logits = mx.concatenate(one_by_one)
-        told = None
+        logs = None
         if any(row.reports for row in self._rows):
-            told = _log_softmax(logits)
+            logs = _log_softmax(logits)
         tokens = self._drawn(self._filtered(logits))
         for place, row in enumerate(self._rows):
             if not row.plain:
                 row.saw(tokens[place : place + 1])
-        return DrawnTokens(tokens, told)
+        return DrawnTokens(tokens, logs)
 
     def _filtered(self, logits: mx.array) -> mx.array:
         """The logits, with -inf for what each row's filters leave out; rows with the same filters together."""

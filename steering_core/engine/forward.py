@@ -15,8 +15,8 @@ from mlx.utils import tree_map
 
 from steering_core.backend.mlx import mx
 from steering_core.engine.pace import paced
-from steering_core.engine.sharing import SharedRows, Tokens, share_rows
-from steering_core.engine.steering import Offsets, Steering, Turns
+from steering_core.engine.sharing import SharedRows, share_rows
+from steering_core.engine.steering import Offsets, RowTurns, Steering
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.interventions.change import Condition, Intervention
@@ -25,7 +25,8 @@ from steering_core.interventions.turns import labelled
 from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
-from steering_core.models.taps import Edit, Edits, behind
+from steering_core.models.raw_text import Tokens
+from steering_core.models.taps import Edit, Edits, merged
 
 Cache = list[Any]
 
@@ -278,7 +279,7 @@ def advance(
     step: int | np.ndarray,
     work: Work,
     watch: Edits | None = None,
-    turns: Turns | None = None,
+    turns: RowTurns | None = None,
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
 
@@ -289,7 +290,7 @@ def advance(
     """
     edits = batch.steering.edits(batch.lengths - 1 + step, 1, turns)
     if watch:
-        edits = behind(edits, watch)
+        edits = merged(edits, watch)
     work.add(len(batch), 1)
     with paced(model, len(batch), int((batch.lengths + step).max()), range(len(model.taps) - 1)):
         return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from steering_core.explorer.box import lock
 from steering_core.explorer.children import Children
-from steering_core.explorer.forms import TableForm
 from steering_core.explorer.queue import Busy
+from steering_core.explorer.table_forms import TableForm
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 

@@ -84,7 +84,7 @@ class ServedBatch:
 
     def add(self, job: SamplingJob) -> None:
         """Have a request's rows run from the next step on; what is wrong with it, it is told."""
-        with _told(job):
+        with _errors_to(job):
             model = self._open(self.model)
             if self._running is None:
                 self._running = Running(model, self._prefixes(model))
@@ -149,13 +149,13 @@ class ServedBatch:
 
     def _fail(self, error: Exception) -> None:
         for member in self._members:
-            with _told(member.texts):
+            with _errors_to(member.texts):
                 raise error
         self._members.clear()
 
 
-class _told:  # noqa: N801  (reads as the statement that it is)
-    """Tell a request of what goes wrong inside the `with`, and go on."""
+class _errors_to:  # noqa: N801  (reads as the statement that it is)
+    """Send a request what goes wrong inside the `with`, as its event `error`, and go on."""
 
     def __init__(self, texts: SamplingJob) -> None:
         self._texts = texts

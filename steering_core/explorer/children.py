@@ -17,9 +17,9 @@ from multiprocessing import Pipe
 from typing import Literal
 
 from steering_core.explorer.box import INSTEAD, MAX_BYTES, MAX_QUESTION, BoxReply, shown_size
-from steering_core.explorer.forms import TableForm
 from steering_core.explorer.queue import Busy
 from steering_core.explorer.resident import held_by
+from steering_core.explorer.table_forms import TableForm
 from steering_core.foundation.errors import QueryError
 
 log = logging.getLogger(__name__)

@@ -42,9 +42,9 @@ def chained(first: Edit, second: Edit) -> Edit:
     return lambda h: second(first(h))
 
 
-def behind(edits: Edits, more: Edits) -> Edits:
-    """Both, at each layer `edits` first."""
-    return {**edits, **{layer: chained(edits[layer], e) if layer in edits else e for layer, e in more.items()}}
+def merged(first: Edits, second: Edits) -> Edits:
+    """The edits of both; at a layer that both edit, `first` and then `second`."""
+    return {**first, **{layer: chained(first[layer], e) if layer in first else e for layer, e in second.items()}}
 
 
 class Taps:

@@ -11,7 +11,6 @@ Answers belong to a model, an intervention and an item: the unsteered ones are a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +27,10 @@ from steering_core.models import Model
 from steering_core.prompts import answer_prompts, chats, prompt
 from steering_core.scores.letters import counterbalanced
 from steering_core.statistics.intervals import paired_change, paired_change_p
-from steering_core.store import Store
+from steering_core.store import Row, Store
 
 CAPABILITIES_VERSION = 1
 _PER_FILE = 128  # answers; a kill loses fewer
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -152,7 +149,8 @@ def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], wo
         sizes = np.array([len(choice.encode()) for choice in question.choices])
         for i, of_choices in zip(ids, values, strict=True):  # (choices,)
             finite = bool(np.isfinite(of_choices).all())
-            yield _row(i, todo[i], one) | {
+            yield {
+                **_row(i, todo[i], one),
                 "answer": question.choices[int(of_choices.argmax())] if finite else None,
                 "right_answer": question.right,
                 "log_probabilities": of_choices.tolist(),
@@ -203,7 +201,7 @@ def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], work
         assert isinstance(task, Task), "sorted out above"
         correct = float(drawn.finish != DIVERGED and task.kept_by(drawn.text))
         found = {"answer": drawn.text, "right_answer": None, "log_probabilities": None}
-        yield _row(ids[place], todo[ids[place]], one) | found | {"correct": correct, "correct_per_byte": None}
+        yield {**_row(ids[place], todo[ids[place]], one), **found, "correct": correct, "correct_per_byte": None}
 
 
 def _row(i: str, asked: _CellItem, one: CapabilitySet) -> Row:

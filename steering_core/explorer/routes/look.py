@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from steering_core.explorer.batches import Event
 from steering_core.explorer.cell_texts import CellTexts, cell_texts
-from steering_core.explorer.fields import Key, ModelName, VectorName
+from steering_core.explorer.fields import Key, ModelField, VectorField
 from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.sse import event_stream
@@ -23,7 +23,7 @@ from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in
 from steering_core.spec import ScoresSpec
-from steering_core.vectors.meaning import Tokens, promoted_tokens
+from steering_core.vectors.meaning import PromotedTokens, promoted_tokens
 
 router = APIRouter(tags=["look"])
 
@@ -38,7 +38,7 @@ DEFAULTS = {  # of the queries' parameters
 
 
 @router.get("/look", response_class=JSONResponse)
-def look(here: Here, model: ModelName | None = None) -> Response:
+def look(here: Here, model: ModelField | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
     The first is the best of `model`; where there is no such model, of the first that is known.
@@ -108,7 +108,7 @@ def _value(given: str | float | None) -> str | float | None:
 class HeatMapCell(Strict):
     """A cell of the heat map whose texts are wanted."""
 
-    model: ModelName
+    model: ModelField
     concept_id: Key
     intervention_id: Key
 
@@ -152,10 +152,10 @@ async def words() -> dict[str, str]:
 
 
 @router.get("/promoted")
-async def promoted(model: ModelName, vector: VectorName, here: Here, request: Request) -> list[dict[str, Any]]:
+async def promoted(model: ModelField, vector: VectorField, here: Here, request: Request) -> list[dict[str, Any]]:
     """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
 
-    def found(opened: Model) -> Tokens:
+    def found(opened: Model) -> PromotedTokens:
         return promoted_tokens(opened, named_vectors(opened, here.store, here.drafts, vector)[:1], k=12)[0]
 
     tokens = await called(here, request, model, found)

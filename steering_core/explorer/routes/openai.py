@@ -21,8 +21,8 @@ from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
 from steering_core.explorer.openai.answer import Answer
+from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain, error
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
-from steering_core.explorer.openai.forms import AnswerForm, ChatRequest, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
@@ -32,7 +32,7 @@ from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
-from steering_core.vectors.library import Layers
+from steering_core.vectors.library import WantedLayers
 from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
@@ -178,7 +178,7 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
 def _intervention(model: Model, here: Explorer, steering: PlannedSteering) -> Intervention:
     """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
 
-    def named(name: str, layers: Layers) -> tuple[Vector, ...]:
+    def named(name: str, layers: WantedLayers) -> tuple[Vector, ...]:
         key = ("vector", model.identity.model_id, name, str(layers))
         return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
 

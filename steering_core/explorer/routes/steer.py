@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from steering_core.explorer.batches import Event, RequestedRows
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import DraftContrast
-from steering_core.explorer.fields import Key, ModelName
+from steering_core.explorer.fields import Key, ModelField
 from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
@@ -27,7 +27,7 @@ router = APIRouter(tags=["steer"])
 class ContrastRequest(Strict):
     """A contrast, and the model that reads it."""
 
-    model: ModelName
+    model: ModelField
     contrast: DraftContrast
 
 
@@ -35,7 +35,7 @@ class SaveRequest(Strict):
     """Drafts to put into the library, under a name."""
 
     vector_ids: Annotated[tuple[Key, ...], Field(min_length=1, max_length=128)]
-    model: ModelName
+    model: ModelField
     name: Annotated[str, Field(min_length=1, max_length=80)]
 
 

@@ -30,8 +30,8 @@ def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
 
 def _json(rows: pa.Table, cut: bool) -> bytes:
     types = {field.name: str(field.type) for field in rows.schema}
-    told = {"columns": rows.column_names, "types": types, "rows": [plain(row) for row in rows.to_pylist()], "cut": cut}
-    return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    table = {"columns": rows.column_names, "types": types, "rows": [plain(row) for row in rows.to_pylist()], "cut": cut}
+    return json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _without_lists(table: pa.Table) -> pa.Table:
