@@ -37,6 +37,7 @@ def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
     end_threads_at_exit()
 
     def measure_one(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> Rows:
+        """One cell's rows, as a task, tried again while the server is away."""
         return patiently(lambda: measure_cell(what, measure, run, model, concept, vectors))
 
     with run, in_hand(flow_run.id), accelerator():

@@ -82,6 +82,7 @@ def intervention(
         )
 
     def find(name: str) -> tuple[Vector, ...]:
+        """A name's vectors in the store, at the layers that are wanted."""
         return find_vectors(model, name, store, layers=layers, same_family=same_family)
 
     return resolved(what, find, model.identity.n_layers)

@@ -25,6 +25,7 @@ def local_writer(model: Model, sampling: EndpointSampling) -> WriteTexts:
     """A writer that answers with a local model."""
 
     def write(asks: Sequence[DraftRequest], progress: Progress) -> list[str]:
+        """The local model's answers, in order, without sentences that the token limit cut off."""
         requests = [
             Request(
                 prompt(model, text, chat=True, system=system).tokens, Intervention(), seed_from(sampling.seed, text)
@@ -53,6 +54,7 @@ def served_writer(endpoint: Endpoint, sampling: EndpointSampling) -> WriteTexts:
     """A writer that asks a server, one request after another. It raises EndpointError where the server gives none."""
 
     def write(asks: Sequence[DraftRequest], progress: Progress) -> list[str]:
+        """The server's answers, in order, without sentences that the token limit cut off. Raises EndpointError."""
         conversations = [
             [{"role": "system", "content": system}, {"role": "user", "content": text}] for system, text in asks
         ]

@@ -93,6 +93,7 @@ def _asked(model: Model, store: Store, steer: str | Expression, embeddings: bool
     expression = parse(steer) if isinstance(steer, str) else steer
 
     def named(name: str) -> Vector:
+        """The vector of that name among the model's. Raises VectorNotFound, or VectorAmbiguous for several."""
         return find(store, name, model.identity)
 
     n_layers = model.identity.n_layers

@@ -98,6 +98,7 @@ def writing_less(
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def change(module: nn.Module, left: np.ndarray, right: np.ndarray) -> None:
+        """Have the module give y + R(L y) in place of y, until the `with` ends."""
         changed.append((module, type(module)))
         module.__class__ = _less(type(module), mx.array((left @ right).astype(np.float32)))
 
@@ -123,6 +124,7 @@ def _less(cls: type[nn.Module], change: mx.array) -> type[nn.Module]:
     call: Callable[..., mx.array] = cls.__call__
 
     def less(module: nn.Module, *args: Any, **kwargs: Any) -> mx.array:
+        """The module's own output with the change added, computed in float32."""
         y = call(module, *args, **kwargs)
         return y + (y.astype(mx.float32) @ change.T).astype(y.dtype)
 

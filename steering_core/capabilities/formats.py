@@ -48,11 +48,13 @@ class _LeftOut:
     rows: int = 0
 
     def add(self, *reasons: str) -> None:
+        """Count one row that is left out, under each of its reasons."""
         self.rows += 1
         self.reasons.update(reasons)
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """One sentence on how many rows were left out and why; nothing where none were."""
         if not self.rows:
             return ()
         named = [f"{reason} ({n})" for reason, n in self.reasons.most_common(_NAMED)]

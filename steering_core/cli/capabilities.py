@@ -58,6 +58,7 @@ def capabilities(
     with open_model(model, template_arguments(template)) as network, progress_bars() as notify:
 
         def find(name: str) -> tuple[Vector, ...]:
+            """A name's vectors in the store, at the layers that the options want."""
             return find_vectors(network, name, store, layers=layers)
 
         cell = steered_cell(registered(opened, network), opened, expression, find)

@@ -35,6 +35,7 @@ def stability(
     wanted = spec_of(spec, model, concept)
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Gather one cell's rows."""
         rows.extend(stability_of(run, model, concept, seeds, halves))
 
     with progress_bars() as notify, Run(wanted, Store(store or default_store()), notify, keeps_outcomes=False) as run:

@@ -86,6 +86,7 @@ def derive(
     opened, made = Store(store or default_store()), set[str]()
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Derive one cell's vectors, and note the keys of those that are no controls."""
         made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
 
     with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:

@@ -26,7 +26,7 @@ from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
 from steering_core.models.raw_text import Tokens
-from steering_core.models.taps import Edit, Edits, merged
+from steering_core.models.taps import Edits, merged, storing
 
 Cache = list[Any]
 
@@ -175,17 +175,10 @@ def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Interv
 
 def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list[bool]:
     """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
-    seen: dict[int, mx.array] = {}
-
-    def look(layer: int) -> Edit:
-        def edit(h: mx.array) -> mx.array:
-            seen[layer] = h[0].astype(mx.float32)
-            return h
-
-        return edit
-
-    looks = {condition.layer: look(condition.layer) for condition in conditions}
+    streams: dict[int, mx.array] = {}
+    looks = storing(streams, {condition.layer for condition in conditions})
     edited(model, mx.array([tokens]), model.new_cache(), looks)
+    seen = {layer: h[0].astype(mx.float32) for layer, h in streams.items()}  # (T, D)
     mx.eval(seen)
     asked = _asked(model, tokens)
     means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}

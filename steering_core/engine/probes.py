@@ -54,6 +54,7 @@ class Watch:
         members, units = self._by_layer[layer], self._units[layer]
 
         def look(h: mx.array) -> None:
+            """Leave the component of the stream (B, T, D) along each probe of this layer in `seen`."""
             components = h.astype(mx.float32) @ units  # (B, T, D) @ (D, K) -> (B, T, K)
             for k, probe in enumerate(members):
                 seen[probe] = components[..., k]

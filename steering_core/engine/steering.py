@@ -101,6 +101,7 @@ class Steering:
         unit = mx.array(units)
 
         def look(h: mx.array) -> None:
+            """Keep the component of the stream along each row's direction: (B, T, 1)."""
             self._components[place, layer] = component(h, unit)
 
         return looking(look)
@@ -120,6 +121,7 @@ class Steering:
         belongs = {layer: mx.array(mask) for layer, mask in masks.items()}
 
         def conditional(h: mx.array) -> mx.array:
+            """The edited stream at tokens where a condition of the row holds."""
             holds = mx.array(False)
             for layer, mask in belongs.items():
                 holds = holds | (mask & (sign * (self._components[place, layer] - threshold) > 0))
@@ -223,6 +225,7 @@ class _Slot:
         deltas: dict[mx.Dtype, mx.array] = {}
 
         def add(h: mx.array) -> mx.array:
+            """Add the delta, cast once to each precision that comes."""
             if h.dtype not in deltas:
                 deltas[h.dtype] = delta.astype(h.dtype)
             return h + deltas[h.dtype]

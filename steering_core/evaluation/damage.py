@@ -53,6 +53,7 @@ class Damage:
         """Every direction's damage around the dose where it is `wanted`, searched from the cells' own doses."""
 
         def damages(doses: Sequence[float]) -> np.ndarray:
+            """Each direction's mean damage at its dose, in nats per token."""
             cells = [cell.at(cell.sign * dose) for cell, dose in zip(directions, doses, strict=True)]
             return self.of(cells, n).mean(axis=1)
 

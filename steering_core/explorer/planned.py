@@ -171,6 +171,7 @@ def planned(
     look = named or partial(named_vectors, model, store, drafts)
 
     def find(name: str) -> tuple[Vector, ...]:
+        """The vectors of a name, at the layers that were recommended."""
         return look(name, None)
 
     n_layers = model.identity.n_layers

@@ -230,14 +230,17 @@ class _Large:
 
     @property
     def blob(self) -> Path:
+        """The whole file in the cache."""
         return self.blobs / self.sha256
 
     @property
     def part(self) -> Path:
+        """The file as far as it came."""
         return self.blobs / f"{self.sha256}.steerflow.incomplete"
 
     @property
     def arrived(self) -> int:
+        """How many of its bytes are there."""
         return min(self.part.stat().st_size, self.size) if self.part.exists() else 0
 
     def fetch(self, url: str, progress: _Progress) -> None:

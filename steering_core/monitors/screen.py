@@ -162,6 +162,7 @@ def _means(model: Model, prompts: Sequence[Prompt], layers: list[int], vectors: 
 
 def _row_maker(model: Model, answers: Answers, vectors: Sequence[Vector], own_tokens: int) -> _RowOf:
     def row_of(row: AnswerRow, k: int, seen: float, own: float | None, text: str | None, length: int) -> dict[str, Any]:
+        """The row of an answer and the vector number `k`."""
         return {
             "screen_id": _screen_id(model, answers, row, vectors[k], own_tokens),
             "dataset_id": answers.dataset_id,
@@ -213,7 +214,10 @@ def _measured_elsewhere(
         by_row.setdefault(one["row_key"], {})[one["vector_id"]] = one
 
     def maker(read: dict[str, dict[str, Any]]) -> _Known:
+        """What makes the rows here from what another screen read of an answer."""
+
         def rows_here(row: AnswerRow, row_of: _RowOf) -> list[dict[str, Any]]:
+            """One row for each vector, as this screen's own."""
             return [
                 row_of(row, k, *(read[i][name] for name in ("projection", "own_projection", "own_answer", "n_tokens")))
                 for k, i in enumerate(ids)

@@ -33,6 +33,7 @@ def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
     rows: list[Row] = []
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Gather one cell's rows."""
         rows.extend(measure(run, model, concept, stages.derive_vectors(run, model, concept)))
 
     each_cell(run, cell, stages)

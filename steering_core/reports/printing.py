@@ -80,6 +80,7 @@ def progress_bars() -> Iterator[Notify]:
         tasks: dict[str, TaskID] = {}
 
         def notify(what: str, done: int, total: int) -> None:
+            """Draw the bar of a step as far as it is done; a new one where the last has finished."""
             if what not in tasks or bars.tasks[tasks[what]].finished:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)

@@ -99,6 +99,7 @@ class _Counted:
     total: int
 
     def add(self, n: int) -> None:
+        """Tell of `n` more answers."""
         self.done += n
         self.progress(self.done, self.total)
 

@@ -82,6 +82,7 @@ def _farthest(pair: Pair, pairs: Iterable[Pair]) -> Pair | None:
     mine = _words(pair.prompt)
 
     def shared(other: Pair) -> float:
+        """The share of words that two prompts have in common: shared words over all words, 0 to 1."""
         theirs = _words(other.prompt)
         return len(mine & theirs) / max(len(mine | theirs), 1)
 

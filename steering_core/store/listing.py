@@ -179,19 +179,24 @@ class _Parts(io.RawIOBase):
         self._part, self._size, self._at = part, size, 0
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """The offset of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the beginning, from here or from the end; the new offset."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` from here on; how many bytes that was, 0 at the end."""
         end = min(self._size, self._at + len(buffer))
         content = self._part(self._at, end) if end > self._at else b""
         buffer[: len(content)] = content
@@ -206,6 +211,7 @@ class _ListedFile:
         self._file, self.path, self._failed = file, path, failed
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; the listing hears of what fails, which DuckDB would swallow."""
         try:
             return self._file.read(size)
         except Exception as error:

@@ -90,6 +90,7 @@ def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequen
     here = [vector for vector in own if vector.control is None]
 
     def found(text: str) -> Vector:
+        """The concept's own vector of that name, where there is exactly one; otherwise the library's."""
         name, layer = _name_and_layer(text)
         concept, method = name.split("/", 1) if "/" in name else (name, None)
         mine = [v for v in here if concept == concept_name and method in (None, v.method) and layer in (None, v.layer)]

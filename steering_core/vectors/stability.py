@@ -55,6 +55,7 @@ def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
     positive, negative = positive.astype(np.float64), negative.astype(np.float64)
 
     def fit(places: Places) -> np.ndarray:
+        """The method's direction from the rows at `places`, at length 1; nan where it is zero."""
         found = METHODS[method](positive[places[0]], negative[places[1]])
         norm = np.linalg.norm(found)
         return found / norm if norm > 0 else np.full(found.shape, np.nan)

@@ -114,6 +114,7 @@ def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: boo
     """The concept of rows whose sides do not belong together; a row may have one alone."""
 
     def texts_under(column: str) -> list[RowTexts]:
+        """The texts of a column, without empty ones."""
         filled = [row for row in contents.rows if row.values.get(column) not in (None, "")]
         return _read(contents.source, filled, lambda row: lone_texts(row, column, columns.prompt, columns.around))
 

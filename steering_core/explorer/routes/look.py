@@ -122,6 +122,7 @@ async def texts(wanted: HeatMapCell, here: Here, request: Request) -> StreamingR
     found = await called(here, request, wanted.model, partial(_cell_texts, here, wanted))
 
     async def sampled() -> AsyncIterator[Event]:
+        """An event whenever some prompts are answered; the last one is an error, where there is one."""
         done, of = 0, sum(map(len, found.parts))
         for prompts in found.parts:
             if await request.is_disconnected():
@@ -156,6 +157,7 @@ async def promoted(model: ModelField, vector: VectorField, here: Here, request: 
     """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
 
     def found(opened: Model) -> PromotedTokens:
+        """The promoted tokens, asked on the accelerator's thread."""
         return promoted_tokens(opened, named_vectors(opened, here.store, here.drafts, vector)[:1], k=12)[0]
 
     tokens = await called(here, request, model, found)

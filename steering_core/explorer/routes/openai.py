@@ -66,6 +66,7 @@ async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response
     messages, tools = [message.plain() for message in wanted.messages], wanted.offered
 
     def read(model: Model) -> list[Prompt]:
+        """The conversation as one prompt, through the model's chat template."""
         return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
     return await _complete(wanted, here, request, _CompletionPlan(read, ChatRequest(), tools))
@@ -76,6 +77,7 @@ async def completions(wanted: TextCompletion, here: Here, request: Request) -> R
     """Go on with a text or with several, steered."""
 
     def read(model: Model) -> list[Prompt]:
+        """Each text or list of tokens as a prompt, without a chat template."""
         return [
             prompt(model, text, chat=False) if isinstance(text, str) else given_tokens(model, text)
             for text in wanted.prompts
@@ -102,6 +104,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
     answers: list[Answer] = []
 
     def rows(model: Model) -> RequestedRows:
+        """The rows to sample: `n` for each prompt, seeds counted up from the request's."""
         prompts = asked.read(model)
         intervention = _intervention(model, here, steering)
         readers = watched(model, here, wanted.probes)
@@ -179,6 +182,7 @@ def _intervention(model: Model, here: Explorer, steering: PlannedSteering) -> In
     """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
 
     def named(name: str, layers: WantedLayers) -> tuple[Vector, ...]:
+        """A name's vectors, kept between requests."""
         key = ("vector", model.identity.model_id, name, str(layers))
         return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
 

@@ -66,6 +66,7 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
     readings: list[Readings] = []
 
     def made(model: Model) -> RequestedRows:
+        """The rows to sample, with a reading for each of them."""
         readers = watched(model, here, wanted.probes)
         readings.extend(Readings(readers) for _ in wanted.rows)
         return rows(model, here.store, here.drafts, wanted, readers)
@@ -105,6 +106,7 @@ async def save(wanted: SaveRequest, here: Here, request: Request) -> dict[str, A
     """Save drafts into the library under a name."""
 
     def saved(model: Model) -> None:
+        """Store the drafts under their name, beside the model's identity."""
         vectors = here.drafts.found(list(wanted.vector_ids))
         for vector in vectors:
             vector.check(model.identity)
