@@ -31,7 +31,7 @@ from steering_core.candidates.cell import Cell
 from steering_core.candidates.chance import chance_controls
 from steering_core.concepts import Concept, Item, load_concept
 from steering_core.engine.steering import Steering
-from steering_core.evaluation.search import Ground, Search
+from steering_core.evaluation.search import Search, SearchData
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
@@ -40,7 +40,7 @@ from steering_core.pipeline.discover import run
 from steering_core.pipeline.wanted import bounds, candidate_cells, grid_layers, held_out, neutral
 from steering_core.prompts import item_prompts
 from steering_core.runs import Run
-from steering_core.scores.metrics import Bench, propensity
+from steering_core.scores.metrics import Setup, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
 from tests.explorer import AGREE
@@ -151,10 +151,10 @@ def sharing(model: Model, concept: Concept, cells: Sequence[Cell], items: Sequen
     times: dict[str, list[float]] = {"plain": [], "shared": [], "restarted": []}
     furthest = 0.0
     for item in items:
-        bench = Bench(model, concept)
+        setup = Setup(model, concept)
         plain_seconds, plain = timed(lambda item=item: plain_propensity(model, concept, item, cells))
-        shared_seconds, _ = timed(lambda item=item, bench=bench: propensity(bench, item, from_below))
-        seconds, values = timed(lambda item=item, bench=bench: propensity(bench, item, cells))
+        shared_seconds, _ = timed(lambda item=item, setup=setup: propensity(setup, item, from_below))
+        seconds, values = timed(lambda item=item, setup=setup: propensity(setup, item, cells))
         for name, took in zip(times, (plain_seconds, shared_seconds, seconds), strict=True):
             times[name].append(took)
         furthest = max(furthest, float(np.abs(np.array(values) - plain).max()))
@@ -202,12 +202,12 @@ def searching(
     """Print what halving, and leaving out the controls of candidates that lost, are worth; teacher forcing alone."""
     scores = this.spec.scores
     items, prompts = held_out(concept, "validation", scores), neutral("validation", scores)
-    ground = Ground(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
+    ground = SearchData(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
     found: dict[str, tuple[float, int, str]] = {}
     for name in ways:
         work = Work()
         with tempfile.TemporaryDirectory() as folder:
-            search = Search(Bench(model, concept, work=work), Store(Path(folder) / "store"), ground)
+            search = Search(Setup(model, concept, work=work), Store(Path(folder) / "store"), ground)
             started = time.perf_counter()
             if name == HALVING:
                 shortlist = search.halving(cells, vectors, 6)

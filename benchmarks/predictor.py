@@ -25,7 +25,7 @@ from benchmarks.telling import options, say
 from steering_core.backend.mlx import mx
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline.measuring import measured, swept
+from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -48,7 +48,7 @@ def cells(spec: Spec, store: Store, damage: float) -> list[Row]:
         assess(store, model.identity, ids, Resampling(2))
         assess_lens(store, model, concept, ids)
         known = {row["layer"]: row for row in store.rows("FROM vector_quality") if row["vector_id"] in ids}
-        rows = swept(run, model, concept, vectors, damage)
+        rows = layer_sweep_rows(run, model, concept, vectors, damage)
         for row in rows:
             found = known[row["layer"]]  # a concept of few pairs has none to tell apart
             row |= {name: math.nan if found[name] is None else found[name] for name in PREDICTORS}
@@ -59,7 +59,7 @@ def cells(spec: Spec, store: Store, damage: float) -> list[Row]:
         return rows
 
     with Run(spec, store, keeps_outcomes=False) as run:
-        rows = measured(run, measure)
+        rows = measured_rows(run, measure)
     run.raise_failures({"measured": rows})
     return rows
 

@@ -4,16 +4,15 @@ prefect deployment run calibrate-alpha --param spec=quickstart
 """
 
 from functools import partial
-from typing import Any
 
 from prefect import flow
 
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
-from steering_core.pipeline.measuring import calibrated
+from steering_core.pipeline.measuring import calibration_rows
 from steering_core.runs import Run
-from steering_core.store import Store, default_store
+from steering_core.store import Rows, Store, default_store
 
 
 @flow(name="calibrate-alpha", flow_run_name=flow_run_name, persist_result=False)
@@ -23,7 +22,7 @@ def calibrate_alpha(
     concepts: list[str] | None = None,
     texts: bool = True,
     store: str | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Measure the largest alpha of every layer's vector within the spec's damage bounds.
 
     Args:
@@ -35,4 +34,4 @@ def calibrate_alpha(
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
     run = Run(wanted, opened, ProgressReporter(), keeps_outcomes=False)
-    return measure_cells(run, "calibrate", partial(calibrated, texts=texts))
+    return measure_cells(run, "calibrate", partial(calibration_rows, texts=texts))

@@ -12,9 +12,10 @@ from flows.service.threads import end_threads_at_exit
 from flows.tasks import STAGE_SECONDS, TASKS
 from steering_core.concepts import Concept
 from steering_core.models import Model
-from steering_core.pipeline.measuring import Measure, Rows, measured
+from steering_core.pipeline.measuring import Measure, measured_rows
 from steering_core.reports.markdown import markdown_table
 from steering_core.runs import Run
+from steering_core.store import Rows
 from steering_core.vectors.vector import Vector
 
 
@@ -36,10 +37,11 @@ def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
     end_threads_at_exit()
 
     def measure_one(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> Rows:
+        """One cell's rows, as a task, tried again while the server is away."""
         return patiently(lambda: measure_cell(what, measure, run, model, concept, vectors))
 
     with run, in_hand(flow_run.id), accelerator():
-        rows = measured(run, measure_one, TASKS)
+        rows = measured_rows(run, measure_one, TASKS)
     publish(markdown_table(rows), what.replace(" ", "-"), f"{run.spec.name}: {what}")
     run.raise_failures({"measured": rows})
     return rows

@@ -56,6 +56,7 @@ def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
     """Have a worker discover one model's vectors; a resumed sweep finds by the key the flow run that it had begun."""
 
     def begun() -> FlowRun:
+        """Ask the server for the flow run; the key makes a second request give the first one."""
         return run_deployment(  # type: ignore[return-value]
             DISCOVER,
             parameters=parameters | {"models": [model]},

@@ -4,7 +4,7 @@ prefect deployment run sweep-layers --param spec=quickstart --param damage=0.2
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from pydantic import Field
@@ -12,9 +12,9 @@ from pydantic import Field
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
-from steering_core.pipeline.measuring import over_layers, swept
+from steering_core.pipeline.measuring import layer_sweep_rows, over_layers
 from steering_core.runs import Run
-from steering_core.store import Store, default_store
+from steering_core.store import Rows, Store, default_store
 
 
 @flow(name="sweep-layers", flow_run_name=flow_run_name, persist_result=False)
@@ -24,7 +24,7 @@ def sweep_layers(
     concepts: list[str] | None = None,
     damage: Annotated[float, Field(gt=0)] = 0.2,
     store: str | None = None,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Measure what every layer's vectors do at the strength where all do the same damage, beside their controls.
 
     Args:
@@ -36,4 +36,4 @@ def sweep_layers(
     """
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
     run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
-    return measure_cells(run, "sweep layers", partial(swept, damage=damage))
+    return measure_cells(run, "sweep layers", partial(layer_sweep_rows, damage=damage))

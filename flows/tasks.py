@@ -6,7 +6,7 @@ state carries a message about what it computed and reused.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
@@ -17,11 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
-from steering_core.concepts import Concept
-from steering_core.evaluation.chance import Chance
-from steering_core.evaluation.choice import Choice
 from steering_core.evaluation.costs import verdict_with_costs
-from steering_core.evaluation.side_effects import Matrix
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
@@ -29,7 +25,6 @@ from steering_core.pipeline import stages
 from steering_core.pipeline.stages import Stages
 from steering_core.reports.markdown import markdown_text
 from steering_core.runs import Run
-from steering_core.scores.summary import Scores
 
 PROGRESS_SECONDS = 3.0
 STAGE_SECONDS = 12 * 3600  # a stage that takes longer hangs
@@ -48,6 +43,7 @@ def as_task(
 
     @functools.wraps(stage)
     def counted(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> State[Result]:
+        """Run the stage; a state with its result, and with what it added to the run's work."""
         before = run.total
         result = stage(run, *args, **kwargs)
         return _state(result, run.total - before)
@@ -58,6 +54,7 @@ def as_task(
 
     @functools.wraps(stage)
     def called(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        """Run the task, again while the server is away; the stage's result."""
         return patiently(lambda: made(run, *args, **kwargs, return_state=True)).result()
 
     return called
@@ -117,20 +114,19 @@ def load_model(run: Run, name: str) -> Model:
     return stages.load_model(run, name)
 
 
-def recommend_vector(
-    run: Run,
-    model: Model,
-    concept: Concept,
-    choice: Choice,
-    scores: Scores,
-    chance: Chance | None,
-    beside: Matrix,
-    capabilities: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """The recommendation's row, said in the flow run's log."""
-    row = stages.recommend_vector(run, model, concept, choice, scores, chance, beside, capabilities)
-    get_run_logger().info("%s: %s", verdict_with_costs(row), row["reason"])
-    return row
+def in_the_log(
+    stage: Callable[Concatenate[Run, Parameters], dict[str, Any]],
+) -> Callable[Concatenate[Run, Parameters], dict[str, Any]]:
+    """The stage that recommends, with the verdict of its row in the flow run's log."""
+
+    @functools.wraps(stage)
+    def logged(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> dict[str, Any]:
+        """Recommend, and log the verdict with its reason."""
+        row = stage(run, *args, **kwargs)
+        get_run_logger().info("%s: %s", verdict_with_costs(row), row["reason"])
+        return row
+
+    return logged
 
 
 TASKS = Stages(
@@ -147,5 +143,5 @@ TASKS = Stages(
     measure_capabilities=as_task(
         "measure capabilities under {concept.name} on {model.name}", stages.measure_capabilities
     ),
-    recommend_vector=as_task("recommend for {concept.name} on {model.name}", recommend_vector),
+    recommend_vector=as_task("recommend for {concept.name} on {model.name}", in_the_log(stages.recommend_vector)),
 )

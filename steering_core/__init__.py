@@ -12,7 +12,6 @@ from steering_core.foundation.version import VERSION
 if TYPE_CHECKING:
     from steering_core.api.data import Activations, activations, run
     from steering_core.api.generate import Steered, compare, generate, stream
-    from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.monitor import monitor
     from steering_core.api.options import Sampling
     from steering_core.api.quick_vectors import (
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         position_deltas,
         unpaired,
     )
+    from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError

@@ -9,7 +9,7 @@ import datetime
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.progress import Notify, Progress, notify_nobody
 from steering_core.spec import Spec
 from steering_core.store import Store
 
@@ -47,20 +48,20 @@ class Run:
     Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
     stores no row of the run: what `finish` has not stored did not end.
     `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
-    `commits` says which commit of the hub each model was read from; side effects are measured on the concepts `beside`.
+    `commits` says which commit of the hub each model was read from; side effects are measured on `side_concepts`.
     A run that recommends nothing (a calibration) keeps no outcomes.
     """
 
     spec: Spec
     store: Store
-    notify: Callable[[str, int, int], None] = lambda what, done, total: None
+    notify: Notify = notify_nobody
     sweep: str | None = None
     keeps_outcomes: bool = True
     counts: dict[str, Work] = field(default_factory=lambda: {stage: Work() for stage in STAGES})
     recommendations: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     commits: dict[str, str] = field(default_factory=dict)
-    beside: list[Concept] = field(default_factory=list)
+    side_concepts: list[Concept] = field(default_factory=list)
     started_at: datetime.datetime = field(init=False)  # these three are set where the `with` is entered
     _clock: float = field(init=False)
     _held: contextlib.ExitStack = field(init=False)
@@ -89,7 +90,7 @@ class Run:
         """What all stages did so far."""
         return sum(self.counts.values(), Work())
 
-    def progress(self, what: str) -> Callable[[int, int], None]:
+    def progress(self, what: str) -> Progress:
         """A progress callback for one long step."""
         return lambda done, total: self.notify(what, done, total)
 

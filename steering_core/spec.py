@@ -74,7 +74,7 @@ Alpha = Annotated[float, Within(-MAX_ALPHA, MAX_ALPHA), AfterValidator(strong_en
 OneOf = Annotated[Annotated[Word, Tag("[word]")] | Annotated[Number, Tag("[other]")], Discriminator(branch)]
 SomeLayers = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)]
 Layers = OneOf[Literal["all"], SomeLayers]
-Strengths = Annotated[tuple[Number, ...], Field(max_length=MAX_STRENGTHS), AfterValidator(distinct)]
+StrengthList = Annotated[tuple[Number, ...], Field(max_length=MAX_STRENGTHS), AfterValidator(distinct)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(distinct)]
 
@@ -170,8 +170,8 @@ class GenerationsSpec(Strict):
     """
 
     layers: OneOf[Literal["all", "auto"], SomeLayers] = "auto"
-    doses: Strengths[Dose] | None = None
-    alphas: Strengths[Alpha] | None = None
+    doses: StrengthList[Dose] | None = None
+    alphas: StrengthList[Alpha] | None = None
     expressions: Annotated[tuple[Readable, ...], Field(max_length=MAX_EXPRESSIONS), AfterValidator(distinct)] = ()
     shortlist: OneOf[Literal["all"], Annotated[int, Within(1, MAX_NAMES)]] = 6
     prompts: Annotated[int, Within(1, MAX_PROMPTS)] = 8

@@ -10,7 +10,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.models import Model, open_model
-from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
@@ -67,10 +67,10 @@ def tiny(tiny_folder: Path) -> Iterator[Model]:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     """The toy model, whose answers are known, with its concept."""
     with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield Bench(model, toy.CONCEPT)
+        yield Setup(model, toy.CONCEPT)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.api.library import save_vector
+from steering_core.api.stored_vectors import save_vector
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bake import bake
 from steering_core.baking.bakeable import bakeable, nearest
@@ -27,7 +27,7 @@ from steering_core.models import Model, open_model
 from steering_core.models.mlx_lm import quantise_folder
 from steering_core.pipeline.rows import concept_row
 from steering_core.pipeline.wanted import answered
-from steering_core.scores.metrics import Bench, damage, propensity
+from steering_core.scores.metrics import Setup, damage, propensity
 from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.store import Store
 from steering_core.vectors.resolve import resolved
@@ -276,14 +276,14 @@ def test_effect_and_damage_are_those_of_the_form_that_was_baked(tmp_path: Path) 
             key, identity.model_id, toy.CONCEPT.concept_id, "made", 1, 10.0, direction=direction, architecture="llama"
         )
         save_vector(model, vector, "loud", store=tmp_path / "store")
-        bench = Bench(model, toy.CONCEPT)
+        setup = Setup(model, toy.CONCEPT)
         steered = Cell(identity.model_id, toy.CONCEPT.concept_id, parse(f"2*{key} @all"), (vector,))
         items = toy.CONCEPT.items_in("test")
         untouched = Cell(identity.model_id, toy.CONCEPT.concept_id)
-        moved = [np.diff(propensity(bench, item, [untouched, steered]))[0] for item in items]
+        moved = [np.diff(propensity(setup, item, [untouched, steered]))[0] for item in items]
         texts = answered("test", ScoresSpec(answers=12))
-        answers = neutral_answers(model, store, toy.CONCEPT, texts, GenerationsSpec(), bench.work)
-        damages = [damage(bench, answer, [steered])[0] for answer in answers]
+        answers = neutral_answers(model, store, toy.CONCEPT, texts, GenerationsSpec(), setup.work)
+        damages = [damage(setup, answer, [steered])[0] for answer in answers]
     found = bake(str(source), "2*loud @all", tmp_path / "out", store=tmp_path / "store")
     assert found.measured is not None
     assert found.measured.n == len(items)

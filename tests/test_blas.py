@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from steering_core.backend.blas import candidates as found
-from steering_core.backend.blas import choice, measure, probe
+from steering_core.backend.blas import choice, timings, trial
 from steering_core.backend.blas.candidates import Candidate, candidates
 from steering_core.backend.blas.choice import BlasChoice, chosen, load_blas
-from steering_core.backend.blas.probe import ODD, TIMED, Product, ProductShape
+from steering_core.backend.blas.trial import ODD, TIMED, Product, ProductShape
 
 GOOD = {"right": True, "seconds": 0.002, "kernels": "Good"}
 FLAGS = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
@@ -28,7 +28,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="BLAS is loaded on Li
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An AVX-512 processor, an OpenBLAS and an MKL, an empty cache, nothing forced."""
-    for name in (found.FORCED, found.CORE_TYPE, *measure.THREAD_VARIABLES):
+    for name in (found.FORCED, found.CORE_TYPE, *timings.THREAD_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name in ("libopenblas.so.0", "libmkl_rt.so.3"):
         (tmp_path / name).write_bytes(b"no library")
@@ -46,7 +46,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Candidate, int], A
         asked.append(candidate)
         return answer(candidate, threads)
 
-    monkeypatch.setattr(measure, "_probe", fake)
+    monkeypatch.setattr(timings, "_trial", fake)
     return asked
 
 
@@ -62,7 +62,7 @@ def multiply(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable
         def view(address: int, rows: int, columns: int) -> np.ndarray:
             return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (rows, columns))
 
-        right = view(b, n, ldb).T if order == probe.TRANSPOSED else view(b, k, ldb)
+        right = view(b, n, ldb).T if order == trial.TRANSPOSED else view(b, k, ldb)
         view(c, m, ldc)[:] = change(view(a, m, lda), right)
 
     return sgemm
@@ -107,7 +107,7 @@ def test_the_probe_tells_of_a_real_library() -> None:
     real = next((path for kind in ("openblas", "mkl") for path in REAL(kind, os.environ)), "")
     if "/" not in real:
         pytest.skip("no BLAS on this machine")
-    answer = measure._probe(Candidate(real), 1)
+    answer = timings._trial(Candidate(real), 1)
     assert isinstance(answer, dict), answer
     assert answer["right"]
     assert 0 < answer["seconds"] < 60
@@ -134,14 +134,14 @@ def executable(path: Path, body: str) -> str:
 def test_a_candidate_that_fails_is_unusable(
     body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "_SECONDS", 0.3)
+    monkeypatch.setattr(timings, "_SECONDS", 0.3)
     monkeypatch.setattr(sys, "executable", executable(tmp_path / "python", body))
-    tried = measure._measure(Candidate("some.so"))
+    tried = timings._measure(Candidate("some.so"))
     assert (tried.seconds, tried.said) == (None, said)
 
 
 def test_a_file_that_is_no_library_is_unusable(tmp_path: Path) -> None:
-    tried = measure._measure(Candidate(str(tmp_path / "libmkl_rt.so.3")))
+    tried = timings._measure(Candidate(str(tmp_path / "libmkl_rt.so.3")))
     assert tried.seconds is None
     assert "libmkl_rt.so.3" in tried.said
 
@@ -195,7 +195,7 @@ def test_the_fastest_that_multiplies_rightly_is_chosen(monkeypatch: pytest.Monke
         "HASWELL": "ended by signal 4",
     }
     asked = probed(monkeypatch, lambda c, _: GOOD if c.kind == "mkl" else answers[c.core_type])
-    ranking = measure.measured(candidates({}))
+    ranking = timings.measured(candidates({}))
     assert [(c.kind, c.core_type, c.seconds) for c in ranking[:2]] == [
         ("mkl", None, 0.002),
         ("openblas", "SKYLAKEX", 0.003),
@@ -244,7 +244,7 @@ def test_another_library_is_measured_anew(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_threads_are_measured_when_the_machine_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "usable_cores", lambda: 8)
+    monkeypatch.setattr(timings, "usable_cores", lambda: 8)
     clock = {8: 0.004, 4: 0.002, 2: 0.0019, 1: 0.005}
     probed(monkeypatch, lambda _, threads: {**GOOD, "seconds": clock[threads]})
     monkeypatch.setattr(choice, "idle", lambda: False)

@@ -21,7 +21,7 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import ConceptError
 from steering_core.interventions.expression import Amount
 from steering_core.models import Model
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.store.store import IN_USE
@@ -30,15 +30,15 @@ from tests import toy
 from tests.toy import CONCEPT, NEUTRAL
 
 
-def calibration(bench: Bench, store: Store, lengths: Sequence[float] = (1, 4)) -> Calibration:
+def calibration(setup: Setup, store: Store, lengths: Sequence[float] = (1, 4)) -> Calibration:
     """Vectors along v, of which only the lengths differ."""
     _, v = toy.axes()
-    of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "planted")
     vectors = [Vector(f"v{k}", *of, 1, 10.0, direction=np.float32(-k * v)) for k in lengths]
     directions = [Cell.as_strong(*of[:2], "generation", [vector], [Amount.of_dose(0.05)]) for vector in vectors]
     spec = GenerationsSpec(max_tokens=4)
-    answers = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, spec, Work())
-    return Calibration(Damage(bench, store, answers), directions, NEUTRAL, spec)
+    answers = neutral_answers(setup.model, store, CONCEPT, NEUTRAL, spec, Work())
+    return Calibration(Damage(setup, store, answers), directions, NEUTRAL, spec)
 
 
 def kl_at(along_v: float) -> float:
@@ -48,9 +48,9 @@ def kl_at(along_v: float) -> float:
 
 
 def test_the_largest_alpha_is_within_the_bounds_and_does_not_depend_on_a_vectors_length(
-    bench: Bench, store: Store
+    setup: Setup, store: Store
 ) -> None:
-    found = calibration(bench, store).within(Bounds(1.5, 0.05), texts=False)
+    found = calibration(setup, store).within(Bounds(1.5, 0.05), texts=False)
     for one, length in zip(found, (1, 4), strict=True):
         alpha = one.row()["alpha"]
         assert kl_at(-alpha * length) == pytest.approx(one.kl, abs=1e-5)
@@ -60,9 +60,9 @@ def test_the_largest_alpha_is_within_the_bounds_and_does_not_depend_on_a_vectors
 
 
 def test_the_dose_of_a_damage_does_that_damage(tiny: Model, concept: Concept, store: Store) -> None:
-    bench, of = Bench(tiny, concept), (tiny.identity.model_id, concept.concept_id)
+    setup, of = Setup(tiny, concept), (tiny.identity.model_id, concept.concept_id)
     answers = neutral_answers(tiny, store, concept, ("One?", "Two?", "Three?"), GenerationsSpec(max_tokens=6), Work())
-    damage, random = Damage(bench, store, answers), np.random.default_rng(0)
+    damage, random = Damage(setup, store, answers), np.random.default_rng(0)
     vectors = [
         Vector(f"w{k}", *of, "planted", 1 + k, 5.0, direction=random.standard_normal(32).astype(np.float32))
         for k in range(2)
@@ -74,9 +74,9 @@ def test_the_dose_of_a_damage_does_that_damage(tiny: Model, concept: Concept, st
     assert [one.damage for one in found] == pytest.approx([0.02, 0.02], rel=0.02)
 
 
-def test_texts_say_which_damage_a_direction_may_do(bench: Bench, store: Store) -> None:
-    by_damage = calibration(bench, store).within(Bounds(1.05, 1.0), texts=False)
-    by_both = calibration(bench, store).within(Bounds(1.05, 1.0))
+def test_texts_say_which_damage_a_direction_may_do(setup: Setup, store: Store) -> None:
+    by_damage = calibration(setup, store).within(Bounds(1.05, 1.0), texts=False)
+    by_both = calibration(setup, store).within(Bounds(1.05, 1.0))
     for a, b in zip(by_both, by_damage, strict=True):
         assert a.perplexity_ratio is not None
         assert b.perplexity_ratio is None
@@ -87,10 +87,10 @@ def test_a_rule_is_good_within_half_of_the_largest() -> None:
     assert [judged(rule, 10.0) for rule in (11.0, 10.0, 5.0, 4.9)] == ["too strong", "good", "good", "too weak"]
 
 
-def test_the_commands_print_a_row_a_layer(bench: Bench, tmp_path: Path) -> None:
+def test_the_commands_print_a_row_a_layer(setup: Setup, tmp_path: Path) -> None:
     concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
     concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
-    spec.write_text(yaml.safe_dump({"models": [bench.model.name], "concepts": [str(concept)],
+    spec.write_text(yaml.safe_dump({"models": [setup.model.name], "concepts": [str(concept)],
                                     "generations": {"layers": [1], "prompts": 1, "max_tokens": 2}}))  # fmt: skip
     to = [str(spec), "--store", str(tmp_path / "store"), "--format", "json"]
     (row,) = json.loads(CliRunner().invoke(calibrate, [*to, "--no-texts"], catch_exceptions=False).stdout)
@@ -102,12 +102,12 @@ def test_the_commands_print_a_row_a_layer(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_a_concept_that_is_missing_does_not_keep_the_others_rows_from_being_printed(
-    bench: Bench, tmp_path: Path
+    setup: Setup, tmp_path: Path
 ) -> None:
     concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
     concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
     spec.write_text(
-        yaml.safe_dump({"models": [bench.model.name], "concepts": [str(concept), str(tmp_path / "nowhere.yaml")]})
+        yaml.safe_dump({"models": [setup.model.name], "concepts": [str(concept), str(tmp_path / "nowhere.yaml")]})
     )
     to = [str(spec), "--no-texts", "--store", str(tmp_path / "store"), "--format", "json"]
     done = CliRunner().invoke(calibrate, to)

@@ -17,11 +17,11 @@ from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.choice import Choice, choose, rated
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.recommendations import Evidence, recommend
-from steering_core.evaluation.search import Ground, Search
+from steering_core.evaluation.search import Search, SearchData
 from steering_core.foundation.errors import SpecError, VectorNotFound
 from steering_core.pipeline.discover import run
 from steering_core.scores.measure import measure_items, measure_texts
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import cell_values, summarise
 from steering_core.spec import GenerationsSpec, Spec, load_spec
 from steering_core.store import Store
@@ -33,7 +33,7 @@ from tests.toy import CONCEPT, NEUTRAL
 KEYS = [f"{i:020x}" for i in range(10)]
 
 
-def vectors(bench: Bench) -> list[Vector]:
+def vectors(setup: Setup) -> list[Vector]:
     """Two methods' directions at three layers, the later the closer to the planted one, each with two random ones."""
     u, v = toy.axes()
     noise = np.random.default_rng(3).standard_normal((6, toy.WIDTH))
@@ -44,23 +44,23 @@ def vectors(bench: Bench) -> list[Vector]:
             mixed = (3 - m) * (close * v + np.sqrt(1 - close**2) * u)
             for control, direction in ((None, mixed), (RANDOM, noise[2 * m]), (RANDOM, noise[2 * m + 1])):
                 scaled = direction * np.linalg.norm(mixed) / np.linalg.norm(direction)
-                of = (bench.model.identity.model_id, CONCEPT.concept_id, method, layer, 10.0 + layer)
+                of = (setup.model.identity.model_id, CONCEPT.concept_id, method, layer, 10.0 + layer)
                 made.append(Vector(f"{len(made):020x}", *of, control=control, direction=np.float32(scaled)))
     return made
 
 
-def single(bench: Bench, vector: Vector, dose: float) -> Cell:
-    of = (bench.model.identity.model_id, CONCEPT.concept_id, "generation")
+def single(setup: Setup, vector: Vector, dose: float) -> Cell:
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation")
     return Cell.adding(*of, [vector], [vector.alpha(dose)])
 
 
-def best_first(bench: Bench) -> list[Cell]:
-    mine = [v for v in vectors(bench) if v.control is None]
-    return [single(bench, v, 0.03) for v in sorted(mine, key=lambda v: (-v.layer, v.method != "planted"))]
+def best_first(setup: Setup) -> list[Cell]:
+    mine = [v for v in vectors(setup) if v.control is None]
+    return [single(setup, v, 0.03) for v in sorted(mine, key=lambda v: (-v.layer, v.method != "planted"))]
 
 
-def test_a_combination_shares_out_the_dose_of_a_single_vector(bench: Bench) -> None:
-    layers, blend = combined(best_first(bench), [0.06])
+def test_a_combination_shares_out_the_dose_of_a_single_vector(setup: Setup) -> None:
+    layers, blend = combined(best_first(setup), [0.06])
     assert layers.layers == [0, 1, 2]
     assert [
         v.dose(c.amount) for v, c in zip(layers.vectors, layers.intervention.changes, strict=True)
@@ -75,8 +75,8 @@ def test_a_combination_shares_out_the_dose_of_a_single_vector(bench: Bench) -> N
     assert blend.columns()["layer"] == 2
 
 
-def test_a_direction_keeps_its_shares_at_every_dose(bench: Bench) -> None:
-    (layers, _), (stronger, _) = combined(best_first(bench), [0.06]), combined(best_first(bench), [0.1])
+def test_a_direction_keeps_its_shares_at_every_dose(setup: Setup) -> None:
+    (layers, _), (stronger, _) = combined(best_first(setup), [0.06]), combined(best_first(setup), [0.1])
     assert layers.direction == stronger.direction
     assert layers.at(0.1).dose == pytest.approx(0.1, rel=1e-5)
     (opposite,) = mirrored(layers)
@@ -84,12 +84,12 @@ def test_a_direction_keeps_its_shares_at_every_dose(bench: Bench) -> None:
     assert [c.amount for c in opposite.intervention.changes] == [-c.amount for c in layers.intervention.changes]
 
 
-def test_the_controls_of_several_vectors_are_turned_together(bench: Bench) -> None:
-    for cell in combined(best_first(bench), [0.06]):
-        controls = chance_controls(cell, vectors(bench))
+def test_the_controls_of_several_vectors_are_turned_together(setup: Setup) -> None:
+    for cell in combined(best_first(setup), [0.06]):
+        controls = chance_controls(cell, vectors(setup))
         assert [control.control for control in controls] == [RANDOM, RANDOM]
         for control in controls:
-            assert control.stands_beside(cell)
+            assert control.is_control_of(cell)
             assert control.layers == cell.layers
             assert control.dose == pytest.approx(cell.dose, rel=1e-5)
             assert cosine(*control.vectors[:2]) == pytest.approx(cosine(*cell.vectors[:2]), abs=1e-5)
@@ -97,58 +97,58 @@ def test_the_controls_of_several_vectors_are_turned_together(bench: Bench) -> No
             assert max(abs(cosine(a, b)) for a, b in zip(cell.vectors, control.vectors, strict=True)) < 0.7
 
 
-def test_one_vector_of_the_grid_meets_its_own_random_directions(bench: Bench) -> None:
-    cell = best_first(bench)[0]
-    found = chance_controls(cell, vectors(bench))
+def test_one_vector_of_the_grid_meets_its_own_random_directions(setup: Setup) -> None:
+    cell = best_first(setup)[0]
+    found = chance_controls(cell, vectors(setup))
     assert [control.vector.control for control in found if control.vector] == [RANDOM, RANDOM]
-    assert {c.vector.vector_id for c in found if c.vector} <= {v.vector_id for v in vectors(bench)}
+    assert {c.vector.vector_id for c in found if c.vector} <= {v.vector_id for v in vectors(setup)}
 
 
-def test_an_operation_has_controls_and_no_mirror_image(bench: Bench) -> None:
-    known = {v.vector_id: v for v in vectors(bench)}
-    key = best_first(bench)[0].vectors[0].vector_id
+def test_an_operation_has_controls_and_no_mirror_image(setup: Setup) -> None:
+    known = {v.vector_id: v for v in vectors(setup)}
+    key = best_first(setup)[0].vectors[0].vector_id
     steering, found = by_key(f"!{key} @all; clamp({key}, 20%) @first(3)", known.__getitem__, 3)
-    cell = Cell(bench.model.identity.model_id, CONCEPT.concept_id, steering, found)
+    cell = Cell(setup.model.identity.model_id, CONCEPT.concept_id, steering, found)
     assert cell.dose is None
     assert mirrored(cell) == []
-    (control, _) = chance_controls(cell, vectors(bench))
+    (control, _) = chance_controls(cell, vectors(setup))
     assert [c.operation for c in control.intervention.changes] == ["ablate", "clamp"]
     assert cell.columns()["vector_id"] is None
     assert cell.columns()["vector_ids"] == [key]
 
 
-def test_combinations_enter_the_search_and_bring_their_controls(bench: Bench, store: Store) -> None:
-    grid = [unsteered(bench.model.identity, CONCEPT), *(c.at(d) for c in best_first(bench) for d in (0.02, 0.03))]
-    ground = Ground(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
-    found = Search(bench, store, ground).halving(grid, vectors(bench), 4)
+def test_combinations_enter_the_search_and_bring_their_controls(setup: Setup, store: Store) -> None:
+    grid = [unsteered(setup.model.identity, CONCEPT), *(c.at(d) for c in best_first(setup) for d in (0.02, 0.03))]
+    ground = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
+    found = Search(setup, store, ground).halving(grid, vectors(setup), 4)
     several = [cell for cell in found.tried if len(cell.vectors) > 1]
     assert {tuple(cell.layers) for cell in several} == {(0, 1, 2), (2,)}
     assert {round(abs(cell.dose or 0), 6) for cell in several} <= {0.02, 0.03}
     kept = next(cell for cell in found.cells if len(cell.vectors) > 1)
-    beside = [control for control in found.controls if control.stands_beside(kept)]
+    beside = [control for control in found.controls if control.is_control_of(kept)]
     assert len(beside) == 2
     stored = {row["vector_id"] for row in store.rows("SELECT vector_id FROM raw.vectors")}
     assert {v.vector_id for control in beside for v in control.vectors} <= stored
 
 
-def spec_of(bench: Bench, folder: Path, **generations: object) -> Spec:
+def spec_of(setup: Setup, folder: Path, **generations: object) -> Spec:
     path = folder / "capitals.yaml"
     path.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": (0, 1), "doses": (0.02,), "prompts": 1, "max_tokens": 4, "shortlist": 3, **generations}
     scores = {"bootstrap": 200, "max_perplexity_ratio": 9.0, "metrics": ("propensity", "perplexity")}
-    return Spec(models=(bench.model.name,), concepts=(str(path),), generations=grid, scores=scores)
+    return Spec(models=(setup.model.name,), concepts=(str(path),), generations=grid, scores=scores)
 
 
-def test_an_expression_is_a_candidate_and_what_is_printed_steers_the_same(bench: Bench, tmp_path: Path) -> None:
+def test_an_expression_is_a_candidate_and_what_is_printed_steers_the_same(setup: Setup, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     said = "6%*capitals/mean_difference/1 + 6%*capitals/0 @all"
-    (row,) = run(spec_of(bench, tmp_path, expressions=(said,)), store)["recommendations"]
+    (row,) = run(spec_of(setup, tmp_path, expressions=(said,)), store)["recommendations"]
     assert row["layers"] == [0, 1]
     assert row["layer"] is None
     assert row["verdict"] == "works", row["reason"]
     assert row["dose"] == pytest.approx(0.12)
     assert row["phase"] == "all"
-    named, printed = (api.intervention(bench.model, text, store=store.root) for text in (said, row["intervention"]))
+    named, printed = (api.intervention(setup.model, text, store=store.root) for text in (said, row["intervention"]))
     for a, b in zip(named.changes, printed.changes, strict=True):
         assert (a.layer, a.amount, a.where) == (b.layer, b.amount, b.where)
         assert (a.direction == b.direction).all()
@@ -157,9 +157,9 @@ def test_an_expression_is_a_candidate_and_what_is_printed_steers_the_same(bench:
     assert [one["dose"] for one in board] == pytest.approx([0.12] * 3)
 
 
-def test_an_expression_that_names_nothing_is_refused_with_a_caret(bench: Bench, store: Store, tmp_path: Path) -> None:
+def test_an_expression_that_names_nothing_is_refused_with_a_caret(setup: Setup, store: Store, tmp_path: Path) -> None:
     with pytest.raises(VectorNotFound, match=r"0\.3\*capitols\n +\^"):
-        run(spec_of(bench, tmp_path, expressions=("0.3*capitols",)), store)
+        run(spec_of(setup, tmp_path, expressions=("0.3*capitols",)), store)
 
 
 def test_a_bad_expression_is_refused_when_the_spec_is_read(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_a_bad_expression_is_refused_when_the_spec_is_read(tmp_path: Path) -> No
 # -- what cannot be measured, and what is known from few texts --------------------------------------------------------
 
 
-def test_items_that_diverge_are_counted_and_bar_a_candidate(bench: Bench, store: Store) -> None:
-    cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0], best_first(bench)[0].at(1e30)]
+def test_items_that_diverge_are_counted_and_bar_a_candidate(setup: Setup, store: Store) -> None:
+    cells = [unsteered(setup.model.identity, CONCEPT), best_first(setup)[0], best_first(setup)[0].at(1e30)]
     items = [*CONCEPT.items[:8], Item(prompt="9?", matching="YES", not_matching="no")]
-    did = measure_items(bench, store, cells, items, "test", ["propensity"])
+    did = measure_items(setup, store, cells, items, "test", ["propensity"])
     scores = summarise(store, cells, did.ids, "test")
     broken = scores[cells[2].intervention_id]["effect"]
     assert (broken["n"], broken["n_missing"], broken["value"]) == (0, 9, None)
@@ -191,18 +191,18 @@ def test_items_that_diverge_are_counted_and_bar_a_candidate(bench: Bench, store:
     evidence = Evidence(Choice(Trial(cells[2], cells)), scores, None, Forms(), Bounds(9.0, 9.0))
     row = recommend(store, evidence, "spec")
     assert (row["verdict"], row["n_missing"]) == ("too few to tell", 9)
-    store.append("models", [dataclasses.asdict(bench.model.identity)])
+    store.append("models", [dataclasses.asdict(setup.model.identity)])
     (shown,) = store.rows("SELECT n, n_missing, effect FROM leaderboard WHERE n_missing > 0")
     assert shown == {"n": 0, "n_missing": 9, "effect": None}
 
 
-def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store) -> None:
-    cells = [unsteered(bench.model.identity, CONCEPT), best_first(bench)[0]]
-    cells += chance_controls(cells[1], vectors(bench))
+def test_texts_that_answer_one_prompt_are_one_subject(setup: Setup, store: Store) -> None:
+    cells = [unsteered(setup.model.identity, CONCEPT), best_first(setup)[0]]
+    cells += chance_controls(cells[1], vectors(setup))
     spec = GenerationsSpec(prompts=3, samples=4, max_tokens=6, seed=7)
-    texts = generate(bench.model, store, CONCEPT, cells, spec, "test").ids
+    texts = generate(setup.model, store, CONCEPT, cells, spec, "test").ids
     assert len(texts) == 3 * (4 + 4)  # what shows chance has no texts
-    did = measure_texts(bench, store, texts, "test", ["perplexity"])
+    did = measure_texts(setup, store, texts, "test", ["perplexity"])
     score = summarise(store, cells, did.ids, "test")[cells[1].intervention_id]["perplexity_ratio"]
     (by_hand,) = store.rows(
         """
@@ -214,6 +214,6 @@ def test_texts_that_answer_one_prompt_are_one_subject(bench: Bench, store: Store
         """
     )
     assert (score["value"], score["ci_high"], score["n"]) == pytest.approx(tuple(by_hand.values()), rel=1e-5)
-    earlier = generate(bench.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
+    earlier = generate(setup.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
     assert (earlier.work.computed, earlier.work.reused) == (0, 6)
     assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from steering_core.authoring.lint.check import lint
 from steering_core.authoring.lint.finding import Finding, shown_rows
 from steering_core.authoring.lint.items import matching_first
-from steering_core.authoring.lint.probe import baseline_auc, probe_accuracy
+from steering_core.authoring.lint.shallow_probe import baseline_auc, probe_accuracy
 from steering_core.authoring.lint.wording import alike, bag, surface, words
 from steering_core.concepts import Concept, Item, Pair, available_concepts, load_concept
 from steering_core.concepts.concept import Card, Sides, Words

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering_core.authoring.draft import Ask, drafted, local_writer, served_writer
+from steering_core.authoring.draft import DraftRequest, drafted, local_writer, served_writer
 from steering_core.authoring.writing import concept_yaml, write_concept
 from steering_core.concepts import Concept, Item, Pair, available_concepts, load_concept
 from steering_core.concepts.concept import Sides
@@ -34,7 +34,7 @@ def kind() -> Concept:
     )
 
 
-def echo(asks: Sequence[Ask], progress: Progress) -> list[str]:
+def echo(asks: Sequence[DraftRequest], progress: Progress) -> list[str]:
     """A writer that answers with the instruction and the question."""
     return [f"{system} {text}" for system, text in asks]
 

@@ -13,7 +13,7 @@ from steering_core.evaluation.bounds import MARGIN, USUAL_SLOPE, Bounds, allowed
 from steering_core.evaluation.curve import MOST_DOSE, Curve, curves_to, rounded
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, expected_ratio, slopes
 from steering_core.foundation.counting import Work
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -23,10 +23,10 @@ from tests.toy import CONCEPT, NEUTRAL
 SPEC = GenerationsSpec(max_tokens=5, temperature=0.7)
 
 
-def along_v(bench: Bench, alpha: float) -> Cell:
+def along_v(setup: Setup, alpha: float) -> Cell:
     """Alpha times the direction that capitals read, added at the middle layer."""
     _, v = toy.axes()
-    of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted")
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "planted")
     return Cell.adding(*of[:2], "generation", [Vector("v", *of, 1, 10.0, direction=np.float32(v))], [alpha])
 
 
@@ -38,10 +38,10 @@ def expected(token: int, alpha: float, temperature: float) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 0.0])
-def test_damage_is_the_closed_forms(bench: Bench, store: Store, temperature: float) -> None:
+def test_damage_is_the_closed_forms(setup: Setup, store: Store, temperature: float) -> None:
     spec = SPEC.model_copy(update={"temperature": temperature})
-    answers = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, spec, Work())
-    found = Damage(bench, store, answers).of([along_v(bench, 0.0), along_v(bench, 0.8), along_v(bench, -0.8)])
+    answers = neutral_answers(setup.model, store, CONCEPT, NEUTRAL, spec, Work())
+    found = Damage(setup, store, answers).of([along_v(setup, 0.0), along_v(setup, 0.8), along_v(setup, -0.8)])
     for answer, column in zip(answers, found.T, strict=True):
         read = (answer.prompt[-1], *answer.tokens[:-1])
         by_hand = [np.mean([expected(t, alpha, temperature or 1.0) for t in read]) for alpha in (0.0, 0.8, -0.8)]
@@ -49,9 +49,9 @@ def test_damage_is_the_closed_forms(bench: Bench, store: Store, temperature: flo
     assert np.abs(found[1:]).max() > 0.01  # so that the comparison says something
 
 
-def test_answers_are_drawn_once_whatever_the_specs_seed(bench: Bench, store: Store) -> None:
-    first, work = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, SPEC, Work()), Work()
-    again = neutral_answers(bench.model, store, CONCEPT, NEUTRAL, SPEC.model_copy(update={"seed": 7}), work)
+def test_answers_are_drawn_once_whatever_the_specs_seed(setup: Setup, store: Store) -> None:
+    first, work = neutral_answers(setup.model, store, CONCEPT, NEUTRAL, SPEC, Work()), Work()
+    again = neutral_answers(setup.model, store, CONCEPT, NEUTRAL, SPEC.model_copy(update={"seed": 7}), work)
     assert again == first
     assert work.tokens == 0
     assert len({answer.answer_id for answer in first}) == len(NEUTRAL)

@@ -21,8 +21,8 @@ from steering_core.interventions.operations import FUNCTIONS
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
-from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench, text_metric
-from steering_core.scores.scorers import Text
+from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup, text_metric
+from steering_core.scores.scorers import ScoredText
 from steering_core.spec import Spec
 from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRICS, Metric, changes, logarithmic, scores
 from steering_core.statistics.metric_names import declare as declare_metric
@@ -194,7 +194,7 @@ def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
 
 
 def test_a_metric_that_is_declared_otherwise_or_not_at_all_is_refused() -> None:
-    def kl(bench: Bench, texts: Sequence[Text]) -> list[float]:
+    def kl(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
         return []
 
     with pytest.raises(ValueError, match="kl is not declared as a metric of texts"):
@@ -211,7 +211,7 @@ def test_a_new_metric_is_measured_summed_up_and_in_the_leaderboard(tmp_path: Pat
     declare_metric(Metric("length", "texts", "tokens of the text", "tokens", change="longer"))
 
     @text_metric
-    def length(bench: Bench, texts: Sequence[Text]) -> list[float]:
+    def length(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
         return [float(len(text.tokens)) for text in texts]
 
     try:

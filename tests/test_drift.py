@@ -19,9 +19,9 @@ from steering_core.models import Model, open_model
 from steering_core.prompts import open_prompt
 from steering_core.scores.drift import Drift
 from steering_core.scores.measure import measure_texts
-from steering_core.scores.scorers import Text
+from steering_core.scores.scorers import ScoredText
 from steering_core.scores.summary import summarise
-from steering_core.scores.texts import text_bench
+from steering_core.scores.texts import text_setup
 from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.store import Store
 from tests import toy
@@ -38,8 +38,10 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         yield model
 
 
-def written(model: Model, cell: Cell, tokens: tuple[int, ...] = TOKENS) -> Text:
-    return Text(open_prompt(model, CONCEPT, "4 + 5 ="), tokens, "", "length", (cell.intervention_id, cell.control))
+def written(model: Model, cell: Cell, tokens: tuple[int, ...] = TOKENS) -> ScoredText:
+    return ScoredText(
+        open_prompt(model, CONCEPT, "4 + 5 ="), tokens, "", "length", (cell.intervention_id, cell.control)
+    )
 
 
 def closed_form(before: int, tokens: tuple[int, ...], along_v: float) -> list[float]:
@@ -112,7 +114,7 @@ def test_a_system_prompt_drifts_as_well(tiny: Model, concept: Concept) -> None:
     (cell,) = prompted(tiny.identity, concept)
     asked, plain = (open_prompt(tiny, concept, "Hello", system) for system in (cell.system, None))
     answer = (30, 31, 32)
-    text = Text(plain, answer, "", "length", (cell.intervention_id, cell.control))
+    text = ScoredText(plain, answer, "", "length", (cell.intervention_id, cell.control))
     (found,) = Drift(tiny, concept, [unsteered(tiny.identity, concept), cell], 8).of([text], Work())
     p, q = (
         plain_log_softmax(tiny, (*prompt.tokens, *answer), len(prompt.tokens), Intervention())[
@@ -138,8 +140,8 @@ def test_a_stored_text_is_measured_under_the_cell_that_wrote_it(toy_model: Model
     grid, store = cells(toy_model, 1, (0.5, 3.0)), Store(tmp_path / "store")
     wanted = ScoresSpec(metrics=("propensity", "generated_kl", "generated_kl_p95"), kl_tokens=3)
     texts = generate(toy_model, store, CONCEPT, grid, GenerationsSpec(prompts=2, samples=2, max_tokens=6), "test")
-    bench = text_bench(toy_model, store, CONCEPT, wanted, grid)
-    did = measure_texts(bench, store, texts.ids, "test", wanted.measured)
+    setup = text_setup(toy_model, store, CONCEPT, wanted, grid)
+    did = measure_texts(setup, store, texts.ids, "test", wanted.measured)
     rows = store.rows(
         "SELECT m.metric, m.value, g.tokens, g.prompt, coalesce(g.alpha, 0) AS alpha FROM raw.measurements m "
         "JOIN raw.generations g ON g.generation_id = m.subject_id"

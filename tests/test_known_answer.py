@@ -13,7 +13,7 @@ from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model, open_model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import Bench, Text, first_order, kl, perplexity, propensity
+from steering_core.scores.metrics import ScoredText, Setup, first_order, kl, perplexity, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -34,9 +34,9 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bench(toy_folder: Path) -> Iterator[Bench]:
+def setup(toy_folder: Path) -> Iterator[Setup]:
     with open_model(str(toy_folder)) as model:
-        yield Bench(model, CONCEPT)
+        yield Setup(model, CONCEPT)
 
 
 def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
@@ -47,10 +47,10 @@ def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_propensity_is_the_closed_form(bench: Bench, layer: int) -> None:
+def test_propensity_is_the_closed_form(setup: Setup, layer: int) -> None:
     item = Item(prompt="7?", matching="YES", not_matching="no")
-    grid = cells(bench.model, layer, (0.5, -2.0, 6.0))
-    for found, cell in zip(propensity(bench, item, grid), grid, strict=True):
+    grid = cells(setup.model, layer, (0.5, -2.0, 6.0))
+    for found, cell in zip(propensity(setup, item, grid), grid, strict=True):
         expected = mean_log_probability("? YES", cell.alpha) - mean_log_probability("? no", cell.alpha)
         assert found == pytest.approx(expected, abs=1e-4)
 
@@ -62,10 +62,10 @@ def mean_log_probability(text: str, along_v: float) -> float:
     return float(np.mean(values))
 
 
-def test_the_first_order_is_the_slope_of_the_closed_form(bench: Bench) -> None:
+def test_the_first_order_is_the_slope_of_the_closed_form(setup: Setup) -> None:
     item = Item(prompt="? ", matching="A", not_matching="b")
     for layer in (0, 2):
-        of_cells = first_order(bench, item, cells(bench.model, layer, (3.0, -0.5)))
+        of_cells = first_order(setup, item, cells(setup.model, layer, (3.0, -0.5)))
         slope = 2 * toy.READ * np.sqrt(toy.WIDTH) / toy.ALONG_U  # of the difference of logits behind a space
         assert of_cells == pytest.approx([0.0, 3.0 * slope, -0.5 * slope], rel=1e-4)
 
@@ -78,34 +78,34 @@ def test_the_first_order_is_what_small_additions_do(tiny: Model, concept: Concep
     ]
     of = (tiny.identity.model_id, concept.concept_id, "generation")
     both = [Cell.adding(*of, vectors, [a, a]) for a in (0.01, -0.01)]
-    bench = Bench(tiny, concept)
+    setup = Setup(tiny, concept)
     for item in (concept.items[0], Item(prompt="Which? (A) one (B) two", matching="(A)", not_matching="(B)")):
-        there, back = propensity(bench, item, both)
-        assert first_order(bench, item, both)[0] == pytest.approx((there - back) / 2, rel=0.02, abs=1e-6)
+        there, back = propensity(setup, item, both)
+        assert first_order(setup, item, both)[0] == pytest.approx((there - back) / 2, rel=0.02, abs=1e-6)
 
 
-def test_a_one_token_answer_is_a_difference_of_logits(bench: Bench) -> None:
-    grid = cells(bench.model, 1, (3.0,))
+def test_a_one_token_answer_is_a_difference_of_logits(setup: Setup) -> None:
+    grid = cells(setup.model, 1, (3.0,))
     space, capital, small = toy.byte_tokenizer().encode(" Ab")
     item = Item(prompt="? ", matching="A", not_matching="b")
-    for found, cell in zip(propensity(bench, item, grid), grid, strict=True):
+    for found, cell in zip(propensity(setup, item, grid), grid, strict=True):
         logits = toy.logits_after(space, cell.alpha)
         assert found == pytest.approx(logits[capital] - logits[small], abs=1e-4)
 
 
-def test_kl_is_the_closed_form(bench: Bench) -> None:
-    grid = cells(bench.model, 1, (0.5, -2.0, 6.0))
+def test_kl_is_the_closed_form(setup: Setup) -> None:
+    grid = cells(setup.model, 1, (0.5, -2.0, 6.0))
     (last,) = toy.byte_tokenizer().encode("!")
     base = toy.log_softmax(toy.logits_after(last, 0.0))
-    for found, cell in zip(kl(bench, "Fire!", grid), grid, strict=True):
+    for found, cell in zip(kl(setup, "Fire!", grid), grid, strict=True):
         steered = toy.log_softmax(toy.logits_after(last, cell.alpha))
         assert found == pytest.approx(float((np.exp(base) * (base - steered)).sum()), abs=1e-5)
 
 
-def test_perplexity_is_the_closed_form(bench: Bench) -> None:
-    prompt = open_prompt(bench.model, CONCEPT, "4 + 5 =")
+def test_perplexity_is_the_closed_form(setup: Setup) -> None:
+    prompt = open_prompt(setup.model, CONCEPT, "4 + 5 =")
     tokens = tuple(toy.byte_tokenizer().encode("Nine"))
-    (found,) = perplexity(bench, [Text(prompt, tokens, "Nine", "length")])
+    (found,) = perplexity(setup, [ScoredText(prompt, tokens, "Nine", "length")])
     path = (prompt.tokens[-1], *tokens)
     scores = [toy.log_softmax(toy.logits_after(a, 0.0))[b] for a, b in itertools.pairwise(path)]
     assert found == pytest.approx(np.exp(-np.mean(scores)), rel=1e-4)

@@ -125,11 +125,11 @@ def change(model: Model, operation: str = "add", amount: float = 1.0, where: Whe
 def streams(model: Model, what: Intervention, tokens: tuple[int, ...] = TOKENS) -> np.ndarray:
     """Every layer's stream under an intervention, as the taps show it, (L, T, D)."""
     from steering_core.engine.steering import Steering
-    from steering_core.models.taps import Edits, behind
+    from steering_core.models.taps import Edits, merged
 
     seen: dict[int, mx.array] = {}
     looks: Edits = {n: (lambda h, n=n: seen.setdefault(n, h)) for n in range(model.identity.n_layers)}
-    edits = behind(Steering([what], [len(tokens)]).edits(0, len(tokens)), looks)
+    edits = merged(Steering([what], [len(tokens)]).edits(0, len(tokens)), looks)
     with model.taps.applied(edits):
         mx.eval(model.network(mx.array([list(tokens)]), cache=model.new_cache()))
     return np.stack([np.array(seen[n].astype(mx.float32))[0] for n in sorted(seen)])

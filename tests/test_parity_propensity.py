@@ -15,7 +15,7 @@ import pytest
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model
-from steering_core.scores.metrics import Bench, propensity
+from steering_core.scores.metrics import Setup, propensity
 from steering_core.vectors.vector import Vector
 
 DATA = Path(__file__).parent / "data"
@@ -47,7 +47,7 @@ def test_propensities_item_by_item(real: Model, oracle: dict, vectors: dict, lay
     multipliers = oracle["multipliers"][::EVERY]
     cells = [Cell.adding(*of, "all", [vector], [multiplier]) for multiplier in multipliers]
     for i in range(0, 60, EVERY):
-        found = propensity(Bench(real, CONCEPT), items(oracle)[FIRST_ITEM + i], cells)
+        found = propensity(Setup(real, CONCEPT), items(oracle)[FIRST_ITEM + i], cells)
         expected = [oracle["propensity"][str(layer)][str(m)][i] for m in multipliers]
         np.testing.assert_allclose(found, expected, atol=1e-3)
 

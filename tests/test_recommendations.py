@@ -12,16 +12,16 @@ from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import NONE, PROMPT, Cell, Trial
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.evaluation.bounds import TOLERATED, Bounds
-from steering_core.evaluation.chance import Chance, ChanceSearch, Place
+from steering_core.evaluation.chance import Chance, ChanceSearch, VectorPlace
 from steering_core.evaluation.choice import Choice, Rated, choose, rated
 from steering_core.evaluation.curve import Curve
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.recommendations import CHANCE, TOO_FEW, WEAK, WORKS, Evidence, verdict_of
-from steering_core.evaluation.search import Ground, Search, rivals_of
+from steering_core.evaluation.search import Search, SearchData, rivals_of
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast
@@ -190,19 +190,19 @@ def cosine_of(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.fixture
-def ground(tiny: Model, concept: Concept, store: Store) -> tuple[Bench, Damage]:
-    bench = Bench(tiny, concept)
+def ground(tiny: Model, concept: Concept, store: Store) -> tuple[Setup, Damage]:
+    setup = Setup(tiny, concept)
     texts = ("Say one thing", "Say another", "What is it?", "Why so?")
     answers = neutral_answers(tiny, store, concept, texts, GenerationsSpec(max_tokens=6), Work())
-    return bench, Damage(bench, store, answers)
+    return setup, Damage(setup, store, answers)
 
 
-def directions(bench: Bench, n: int, seed: int) -> list[Cell]:
+def directions(setup: Setup, n: int, seed: int) -> list[Cell]:
     """Random directions of a tiny model's layers, as cells of dose 0.3."""
-    of, random = (bench.model.identity.model_id, bench.concept.concept_id), np.random.default_rng(seed)
+    of, random = (setup.model.identity.model_id, setup.concept.concept_id), np.random.default_rng(seed)
     found = []
     for i in range(n):
-        direction = random.standard_normal(bench.model.identity.width).astype(np.float32)
+        direction = random.standard_normal(setup.model.identity.width).astype(np.float32)
         direction *= (1 + i) / np.linalg.norm(direction)
         vector = Vector(f"{seed:02}{i:018x}", *of, "planted", 1 + i % 2, 5.0 * (1 + i % 2), direction=direction)
         found.append(Cell.adding(*of, "generation", [vector], [vector.alpha(0.3)]))
@@ -210,36 +210,36 @@ def directions(bench: Bench, n: int, seed: int) -> list[Cell]:
 
 
 def test_every_direction_is_compared_at_the_damage_that_a_candidate_may_do(
-    ground: tuple[Bench, Damage], store: Store
+    ground: tuple[Setup, Damage], store: Store
 ) -> None:
-    bench, damage = ground
+    setup, damage = ground
     bounds = Bounds(1.05, 9.0)
-    on = Ground(bench.concept.items, (), damage.answers, ("propensity", "damage"), bounds)
-    found = Search(bench, store, on).at_allowed(directions(bench, 4, 1))
+    on = SearchData(setup.concept.items, (), damage.answers, ("propensity", "damage"), bounds)
+    found = Search(setup, store, on).at_allowed(directions(setup, 4, 1))
     assert len({round(one.dose or 0, 3) for one in found}) == 4  # not the same dose
     damages = damage.of(found).mean(axis=1)
     assert damages == pytest.approx([bounds.wanted_damage()] * 4, rel=0.15)
 
 
-def test_controls_do_as_much_damage_as_their_candidate(ground: tuple[Bench, Damage]) -> None:
-    bench, damage = ground
-    chosen = directions(bench, 1, 2)[0]
+def test_controls_do_as_much_damage_as_their_candidate(ground: tuple[Setup, Damage]) -> None:
+    setup, damage = ground
+    chosen = directions(setup, 1, 2)[0]
     (vector,) = chosen.vectors
     rivals = [
         replace(one.vectors[0], control="random", method=vector.method, layer=vector.layer)
-        for one in directions(bench, 3, 3)
+        for one in directions(setup, 3, 3)
     ]
     wanted = float(damage.of([chosen]).mean())
     found = rivals_of(chosen, [vector, *rivals], damage)
     assert len(found) == 3
     assert damage.of(found).mean(axis=1) == pytest.approx([wanted] * 3, rel=0.25)
-    assert all(one.stands_beside(chosen) for one in found)
+    assert all(one.is_control_of(chosen) for one in found)
 
 
-def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Damage]) -> None:
-    bench, damage = ground
-    chosen, items = directions(bench, 1, 4)[0], bench.concept.items
-    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(bench, 2, seed)} for seed in range(5, 12)]
+def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Setup, Damage]) -> None:
+    setup, damage = ground
+    chosen, items = directions(setup, 1, 4)[0], setup.concept.items
+    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(setup, 2, seed)} for seed in range(5, 12)]
     search = ChanceSearch(chosen, damage, items[:4], items[4:])
     effects = search.effects(draws)
     assert len(effects) == 14
@@ -252,13 +252,13 @@ def test_a_directions_chance_is_the_rank_of_its_effect(ground: tuple[Bench, Dama
 
 
 def test_a_draw_is_searched_over_methods_as_well_and_takes_as_many_vectors_as_the_candidate(
-    ground: tuple[Bench, Damage],
+    ground: tuple[Setup, Damage],
 ) -> None:
-    bench, damage = ground
-    one, two, three, four = (cell.vectors[0] for cell in directions(bench, 4, 40))  # at layers 1, 2, 1, 2
+    setup, damage = ground
+    one, two, three, four = (cell.vectors[0] for cell in directions(setup, 4, 40))  # at layers 1, 2, 1, 2
     draw, doses = {1: [one, three], 2: [two, four]}, {1: 0.3, 2: 0.3}
     chosen = Cell.adding(one.model_id, one.concept_id or "", "generation", [one], [one.alpha(0.3)])
-    search = ChanceSearch(chosen, damage, bench.concept.items, bench.concept.items)
+    search = ChanceSearch(chosen, damage, setup.concept.items, setup.concept.items)
     places = search._ranked([draw], doses)[0, 1]
     assert sorted(places) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert search._ranked([draw], doses)[0, -1] == places[::-1]
@@ -274,14 +274,14 @@ def test_a_draw_is_searched_over_methods_as_well_and_takes_as_many_vectors_as_th
 
 
 def test_draws_are_ranked_by_gradients_or_else_by_measuring(
-    ground: tuple[Bench, Damage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ground: tuple[Setup, Damage], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench, damage = ground
-    chosen, items = directions(bench, 1, 4)[0], bench.concept.items
-    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(bench, 2, seed)} for seed in range(20, 30)]
+    setup, damage = ground
+    chosen, items = directions(setup, 1, 4)[0], setup.concept.items
+    draws = [{one.vectors[0].layer: [one.vectors[0]] for one in directions(setup, 2, seed)} for seed in range(20, 30)]
     small = chosen.at(0.01)
 
-    def ranked() -> dict[tuple[int, int], list[Place]]:
+    def ranked() -> dict[tuple[int, int], list[VectorPlace]]:
         search = ChanceSearch(small, damage, items, items)
         return search._ranked(draws, dict.fromkeys(draws[0], 0.01))
 

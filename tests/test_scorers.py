@@ -22,7 +22,7 @@ from steering_core.prompts import open_prompt
 from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in
 from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
-from steering_core.scores.scorers import Text
+from steering_core.scores.scorers import ScoredText
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store
 from tests import toy
@@ -38,9 +38,9 @@ CAPITALS = Concept(
 )
 
 
-def text(model: Model, concept: Concept, answer: str) -> Text:
+def text(model: Model, concept: Concept, answer: str) -> ScoredText:
     tokens = tuple(model.tokenizer.encode(answer, add_special_tokens=False))
-    return Text(open_prompt(model, concept, concept.prompts[0]), tokens, answer, "length")
+    return ScoredText(open_prompt(model, concept, concept.prompts[0]), tokens, answer, "length")
 
 
 # -- the probe ----------------------------------------------------------------------------------------------------

@@ -143,12 +143,12 @@ def test_projections_are_those_of_the_answers_tokens(tiny: Model, store: Store) 
 
 
 def read_rows() -> tuple[object, ...]:
-    from steering_core.monitors.answers import Answered
+    from steering_core.monitors.answers import AnswerRow
 
     return (
-        Answered(0, (("user", "Hello"),), "Hi there"),
-        Answered(1, (("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi"), ("user", "Bye")), "Bye you"),
-        Answered(2, (), "A text alone."),
+        AnswerRow(0, (("user", "Hello"),), "Hi there"),
+        AnswerRow(1, (("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi"), ("user", "Bye")), "Bye you"),
+        AnswerRow(2, (), "A text alone."),
     )
 
 

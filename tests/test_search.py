@@ -8,10 +8,10 @@ import pytest
 from steering_core.candidates.cell import NONE, Cell, mirrored, unsteered
 from steering_core.candidates.chance import chance_controls
 from steering_core.evaluation.bounds import Bounds
-from steering_core.evaluation.search import Ground, Search
+from steering_core.evaluation.search import Search, SearchData
 from steering_core.pipeline.discover import run
 from steering_core.scores import summary
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import summarise
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -21,10 +21,10 @@ from tests.nonsense import save_nonsense
 from tests.toy import CONCEPT, NEUTRAL
 
 DOSES = (0.01, 0.02, 0.03, 0.04)
-LENIENT = Ground(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
+LENIENT = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
 
 
-def vectors(bench: Bench) -> list[Vector]:
+def vectors(setup: Setup) -> list[Vector]:
     """At each layer the planted direction, as strong as the layer is high, and two random ones beside it."""
     u, v = toy.axes()
     noise = np.random.default_rng(3).standard_normal((2, toy.WIDTH))
@@ -32,22 +32,22 @@ def vectors(bench: Bench) -> list[Vector]:
     for layer in range(3):
         mixed = (layer + 1) / 3 * v + np.sqrt(1 - ((layer + 1) / 3) ** 2) * u
         for i, (control, direction) in enumerate([(None, mixed), ("random", noise[0]), ("random", noise[1])]):
-            of = (bench.model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0)
+            of = (setup.model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0)
             unit = np.float32(direction / np.linalg.norm(direction))
             found.append(Vector(f"{layer}-{i}", *of, control=control, direction=unit))
     return found
 
 
-def grid(bench: Bench) -> list[Cell]:
-    of = (bench.model.identity.model_id, CONCEPT.concept_id, "generation")
-    candidates = [v for v in vectors(bench) if v.control is None]
+def grid(setup: Setup) -> list[Cell]:
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation")
+    candidates = [v for v in vectors(setup) if v.control is None]
     cells = [Cell.adding(*of, [v], [v.alpha(dose)]) for v in candidates for dose in DOSES]
-    return [unsteered(bench.model.identity, CONCEPT), *cells]
+    return [unsteered(setup.model.identity, CONCEPT), *cells]
 
 
-def test_halving_finds_the_whole_grids_best_direction_with_fewer_measurements(bench: Bench, tmp_path: Path) -> None:
-    halved = Search(bench, Store(tmp_path / "a"), LENIENT).halving(grid(bench), vectors(bench), 2)
-    whole = Search(bench, Store(tmp_path / "b"), LENIENT).whole_grid(grid(bench), vectors(bench))
+def test_halving_finds_the_whole_grids_best_direction_with_fewer_measurements(setup: Setup, tmp_path: Path) -> None:
+    halved = Search(setup, Store(tmp_path / "a"), LENIENT).halving(grid(setup), vectors(setup), 2)
+    whole = Search(setup, Store(tmp_path / "b"), LENIENT).whole_grid(grid(setup), vectors(setup))
     best = next(cell for cell in halved.cells[1:] if cell.vector)
     assert best.vector
     assert best.vector.layer == 2  # the grid's best
@@ -55,26 +55,26 @@ def test_halving_finds_the_whole_grids_best_direction_with_fewer_measurements(be
     assert halved.cells[0].control == NONE
 
 
-def test_every_shortlisted_candidate_has_its_controls_beside_it(bench: Bench, store: Store) -> None:
-    found = Search(bench, store, LENIENT).halving(grid(bench), vectors(bench), 2)
+def test_every_shortlisted_candidate_has_its_controls_beside_it(setup: Setup, store: Store) -> None:
+    found = Search(setup, store, LENIENT).halving(grid(setup), vectors(setup), 2)
     for cell in found.cells[1:]:
-        beside = [control for control in found.controls if control.stands_beside(cell)]
+        beside = [control for control in found.controls if control.is_control_of(cell)]
         assert [control.control for control in beside] == ["random", "random"]
         assert all(control.dose == pytest.approx(cell.dose) for control in beside)
 
 
-def test_cells_beyond_the_damage_bound_drop_out(bench: Bench, store: Store) -> None:
-    strict = Ground(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 0.02))
-    found = Search(bench, store, strict).halving(grid(bench), vectors(bench), 2)
+def test_cells_beyond_the_damage_bound_drop_out(setup: Setup, store: Store) -> None:
+    strict = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 0.02))
+    found = Search(setup, store, strict).halving(grid(setup), vectors(setup), 2)
     scores = summarise(store, found.everything, found.measured.ids, "validation")
     assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])
 
 
-def test_over_controls_is_the_paired_difference_with_the_best_one(bench: Bench, store: Store) -> None:
-    found = Search(bench, store, LENIENT).whole_grid(grid(bench), vectors(bench))
+def test_over_controls_is_the_paired_difference_with_the_best_one(setup: Setup, store: Store) -> None:
+    found = Search(setup, store, LENIENT).whole_grid(grid(setup), vectors(setup))
     scores = summarise(store, found.everything, found.measured.ids, "validation")
     chosen = max((cell for cell in found.cells[1:]), key=lambda c: scores[c.intervention_id]["effect"]["value"])
-    rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(bench))]
+    rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(setup))]
     mine = scores[chosen.intervention_id]
     assert mine["over_controls"]["value"] == pytest.approx(mine["effect"]["value"] - max(rivals))
     assert mine["over_controls"]["p_value"] < 1e-6
@@ -83,9 +83,9 @@ def test_over_controls_is_the_paired_difference_with_the_best_one(bench: Bench, 
     )
 
 
-def test_a_scores_key_holds_no_measured_number(bench: Bench, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scores_key_holds_no_measured_number(setup: Setup, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two machines that differ in a value's last digit name the score alike, and store it once."""
-    found = Search(bench, store, LENIENT).whole_grid(grid(bench)[:3], vectors(bench))
+    found = Search(setup, store, LENIENT).whole_grid(grid(setup)[:3], vectors(setup))
     first = summarise(store, found.everything, found.measured.ids, "validation")
     scaled = summary._scaled
     monkeypatch.setattr(summary, "_scaled", lambda row: scaled(row) * (1 + 1e-12))

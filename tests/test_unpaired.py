@@ -26,11 +26,11 @@ from steering_core.pipeline.stages import registered
 from steering_core.scores.probe import probe_for
 from steering_core.statistics.separation import separation
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, joined
+from steering_core.vectors.contrast import Contrast, PromptSides, joined
 from steering_core.vectors.controls import shuffled_direction
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED, derived_direction
 from steering_core.vectors.permuted import permuted_direction
-from steering_core.vectors.stability import Rows, fit_of, influences, split_half
+from steering_core.vectors.stability import SideSizes, fit_of, influences, split_half
 from steering_core.vectors.training import AnswerSides, answer_pairs
 from tests import toy
 
@@ -178,23 +178,29 @@ def test_intervals_redraw_either_side_by_itself() -> None:
 def test_stability_leaves_out_texts_of_either_side() -> None:
     positive, negative = planted(9, 5, noise=0.1)
     negative[3] += 20 * np.eye(WIDTH)[5]
-    fit, rows = fit_of("mean_difference", positive, negative), Rows(9, 5, paired=False)
+    fit, rows = fit_of("mean_difference", positive, negative), SideSizes(9, 5, paired=False)
     found = influences(fit, fit(rows.all), rows)
     assert (len(found), int(np.argmax(found))) == (14, 9 + 3)
     half = split_half(fit, rows, 20, np.random.default_rng(0))
     assert half is not None
     assert half.n == 5
-    assert split_half(fit, Rows(9, 1, paired=False), 20, np.random.default_rng(0)) is None
+    assert split_half(fit, SideSizes(9, 1, paired=False), 20, np.random.default_rng(0)) is None
 
 
 def test_sides_keep_what_belongs_together() -> None:
-    train, test = Sides(("a", "b"), ("c",), ("1", "2", "3"), False), Sides(("d",), ("e",), ("4", "5"), False)
+    train, test = (
+        PromptSides(("a", "b"), ("c",), ("1", "2", "3"), False),
+        PromptSides(("d",), ("e",), ("4", "5"), False),
+    )
     both = joined([train, test])
     assert (both.positive, both.negative, both.row_ids) == (("a", "b", "d"), ("c", "e"), ("1", "2", "4", "3", "5"))
     assert (both.n_pairs, both.paired) == (0, False)
-    paired, apart = Sides(("a", "b"), ("c", "d"), ("1", "2"), True), Sides(("a", "b"), ("c", "d"), (), False)
+    paired, apart = (
+        PromptSides(("a", "b"), ("c", "d"), ("1", "2"), True),
+        PromptSides(("a", "b"), ("c", "d"), (), False),
+    )
     assert paired.key != apart.key
-    assert joined([paired, Sides((), (), (), True)]).rows == [("a", "c"), ("b", "d")]
+    assert joined([paired, PromptSides((), (), (), True)]).rows == [("a", "c"), ("b", "d")]
 
 
 # -- training --------------------------------------------------------------------------------------------------------

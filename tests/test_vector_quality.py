@@ -15,7 +15,7 @@ from steering_core.vectors.derive import derive
 from steering_core.vectors.linear import logistic_weights
 from steering_core.vectors.methods import derived_direction
 from steering_core.vectors.quality import Resampling, assess
-from steering_core.vectors.stability import Rows, bootstrap, fit_of, influences, sample_sizes, split_half
+from steering_core.vectors.stability import SideSizes, bootstrap, fit_of, influences, sample_sizes, split_half
 from tests.stored import LAYERS, fill, identity, made_up_concept, planted_directions
 
 MODEL, TWIN = identity(), identity("made-up-4bit", quantisation="4-bit")
@@ -141,8 +141,8 @@ def test_noise_makes_a_direction_less_stable() -> None:
     estimates = []
     for noise in (0.05, 0.5, 2.0):
         fit = fit_of("mean_difference", *pairs(20, noise))
-        half = split_half(fit, Rows(20, 20), 30, np.random.default_rng(0))
-        whole = bootstrap(fit, fit(Rows(20, 20).all), Rows(20, 20), 30, np.random.default_rng(0))
+        half = split_half(fit, SideSizes(20, 20), 30, np.random.default_rng(0))
+        whole = bootstrap(fit, fit(SideSizes(20, 20).all), SideSizes(20, 20), 30, np.random.default_rng(0))
         assert half is not None
         assert whole is not None
         estimates.append((half.value, whole.value))
@@ -155,12 +155,12 @@ def test_the_odd_pair_has_the_greatest_influence() -> None:
     positive, negative = pairs(12, 0.1)
     positive[7] += 20 * np.eye(16)[5]
     fit = fit_of("mean_difference", positive, negative)
-    assert int(np.argmax(influences(fit, fit(Rows(12, 12).all), Rows(12, 12)))) == 7
+    assert int(np.argmax(influences(fit, fit(SideSizes(12, 12).all), SideSizes(12, 12)))) == 7
 
 
 def test_one_pair_has_no_halves_and_no_curve() -> None:
     fit = fit_of("mean_difference", *pairs(1, 0.1))
-    one = Rows(1, 1)
+    one = SideSizes(1, 1)
     whole = fit(one.all)
     assert split_half(fit, one, 10, np.random.default_rng(0)) is None
     assert list(sample_sizes(fit, whole, one, np.random.default_rng(0))) == []
@@ -169,8 +169,8 @@ def test_one_pair_has_no_halves_and_no_curve() -> None:
 
 def test_draws_in_which_a_method_finds_nothing_are_left_out() -> None:
     fit = fit_of("pca_centred", *pairs(6, 0.3))
-    whole = fit(Rows(6, 6).all)
-    assert [e.n for e in sample_sizes(fit, whole, Rows(6, 6), np.random.default_rng(0))] == [
+    whole = fit(SideSizes(6, 6).all)
+    assert [e.n for e in sample_sizes(fit, whole, SideSizes(6, 6), np.random.default_rng(0))] == [
         2,
         4,
     ]  # one pair varies in nothing

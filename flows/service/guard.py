@@ -64,6 +64,7 @@ async def _refuse(why: str, scope: Scope, receive: Receive, send: Send) -> None:
 
 def _unframed(send: Send) -> Send:
     async def sent(message: Message) -> None:
+        """Send a message on; the one that begins a response also forbids frames."""
         if message["type"] == "http.response.start":
             headers = [*message.get("headers", []), (b"content-security-policy", b"frame-ancestors 'none'")]
             message = {**message, "headers": headers}

@@ -36,12 +36,12 @@ def look(address: Address) -> SeenServer:
             return SeenServer.OPEN
         if bare.status_code != httpx.codes.UNAUTHORIZED:
             return SeenServer.STRANGER
-        told = httpx.get(f"{address.api}/admin/version", timeout=5, auth=address.login())
+        answer = httpx.get(f"{address.api}/admin/version", timeout=5, auth=address.login())
     except httpx.ConnectError:
         return SeenServer.NOTHING
     except httpx.HTTPError:
         return SeenServer.STRANGER
-    return SeenServer.OURS if _is_version(told) else SeenServer.ANOTHERS
+    return SeenServer.OURS if _is_version(answer) else SeenServer.ANOTHERS
 
 
 def _is_version(answer: httpx.Response) -> bool:
@@ -76,12 +76,12 @@ def await_server(address: Address, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while (seen := look(address)) not in (SeenServer.OURS, SeenServer.OPEN):
         if time.monotonic() > deadline:
-            way = (
+            remedy = (
                 "export its PREFECT_API_AUTH_STRING"
                 if seen is SeenServer.ANOTHERS
                 else "start this clone's server first"
             )
-            raise ServiceError(f"{seen} answers at {address.api}: {way}")
+            raise ServiceError(f"{seen} answers at {address.api}: {remedy}")
         time.sleep(1)
 
 

@@ -51,6 +51,7 @@ def cost_here(model: Model, reading: Reading) -> Cost:
     room = memory.room("capture")
 
     def fits(rows: int, length: int, deepest: int) -> bool:
+        """Whether that many passes of this size, one in each lane, fit into the room."""
         return _peak([(rows, length, deepest)] * n, model, reading) <= room
 
     habits = memory.habits
@@ -254,7 +255,10 @@ class Capture:
         norm_weights = mx.array(normed)
 
         def look(layer: int) -> Look:
+            """What to do with a layer's stream: keep its sums, or every token."""
+
             def see(h: mx.array) -> None:
+                """Leave what is read of the stream (B, T, D) in `found`."""
                 norms = norms_of(h)  # (B, T)
                 if self._per_token:
                     found[layer] = (h.astype(mx.float32), norms)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-Tokens = Sequence[int]
+TokenSequence = Sequence[int]
 Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
 _PIECE = 64  # tokens: a sequence is not cut into smaller pieces
 _FEW = 4  # passes a lane, below which it matters how evenly they are dealt out
@@ -102,7 +102,7 @@ def total(passes: Sequence[Pass]) -> tuple[int, int]:
     return len(found), sum(found)
 
 
-def plan_passes(sequences: Sequence[Tokens], cost: Cost) -> tuple[Pass, ...]:
+def plan_passes(sequences: Sequence[TokenSequence], cost: Cost) -> tuple[Pass, ...]:
     """Passes that together read every sequence to its end, the costliest first. No sequence may be empty.
 
     Where they are few, smaller ones are tried too, so that every lane gets as much.
@@ -125,7 +125,7 @@ def _span(plan: Sequence[Pass], cost: Cost) -> float:
 class _Planner:
     """Sequences in sorted order, where those that share a prefix are neighbours: a node of their trie is a range."""
 
-    def __init__(self, sequences: Sequence[Tokens], cost: Cost) -> None:
+    def __init__(self, sequences: Sequence[TokenSequence], cost: Cost) -> None:
         self.cost = cost
         self.order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
         self.lengths = [len(sequences[i]) for i in self.order]
@@ -268,7 +268,7 @@ def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:
     return [s for s in stems if s[1][1] - s[1][0] > 1], [s for s in stems if s[1][1] - s[1][0] == 1]
 
 
-def _common(a: Tokens, b: Tokens) -> int:
+def _common(a: TokenSequence, b: TokenSequence) -> int:
     """Tokens that both begin with, at least one short of the shorter one: every sequence ends in a pass of its own."""
     most = min(len(a), len(b)) - 1
     return next((i for i in range(most) if a[i] != b[i]), most)

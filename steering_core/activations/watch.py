@@ -38,6 +38,7 @@ def watching(model: Model, site: str, looks: Mapping[int, Look]) -> Iterator[Non
 
 def _noting(heard: set[int], layer: int, look: Look) -> Look:
     def noted(h: mx.array) -> None:
+        """Note that the layer was heard, and look at the site's output."""
         heard.add(layer)
         look(h)
 
@@ -61,6 +62,7 @@ def _overheard(module: nn.Module, look: Look, before: bool) -> Iterator[None]:
     cls = type(module)
 
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The module's own call, with its input or its output shown to `look`."""
         if before:
             look(args[0])
             return cls.__call__(self, *args, **kwargs)

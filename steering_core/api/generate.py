@@ -17,8 +17,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Unpack
 
-from steering_core.api.library import StorePath, find_vectors
-from steering_core.api.options import DEFAULT, Drawn, Options, Sampling, Text, check_options, open_question, sampling_of
+from steering_core.api.options import (
+    DEFAULT,
+    Options,
+    Sampling,
+    SamplingOptions,
+    TextOrMessages,
+    check_options,
+    open_question,
+    sampling_of,
+)
+from steering_core.api.stored_vectors import StorePath, find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.foundation.bounds import checked_dose
@@ -27,22 +36,22 @@ from steering_core.foundation.errors import Diverged, InterventionError
 from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
-from steering_core.vectors.library import Layers
+from steering_core.vectors.library import WantedLayers
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
-What = Vector | Sequence[Vector] | Expression | Intervention | str | None
+AnyIntervention = Vector | Sequence[Vector] | Expression | Intervention | str | None
 
 
 def intervention(
     model: Model,
-    what: What,
+    what: AnyIntervention,
     alpha: float | None = None,
     phase: Phase = "generation",
     store: StorePath = None,
     *,
     dose: float | None = None,
-    layers: Layers = None,
+    layers: WantedLayers = None,
     same_family: bool = False,
 ) -> Intervention:
     """What `what` does to this model's stream. Strength and phase are a vector's; all else has its own.
@@ -73,12 +82,13 @@ def intervention(
         )
 
     def find(name: str) -> tuple[Vector, ...]:
+        """A name's vectors in the store, at the layers that are wanted."""
         return find_vectors(model, name, store, layers=layers, same_family=same_family)
 
     return resolved(what, find, model.identity.n_layers)
 
 
-def _vectors(what: What) -> Sequence[Vector] | None:
+def _vectors(what: AnyIntervention) -> Sequence[Vector] | None:
     if isinstance(what, Vector):
         return [what]
     several = isinstance(what, list | tuple) and bool(what) and all(isinstance(one, Vector) for one in what)
@@ -91,7 +101,7 @@ def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float:
     return alpha if alpha is not None else 1.0 if vector.recommended is None else vector.recommended
 
 
-def generate(model: Model, text: Text, what: What = None, **options: Unpack[Options]) -> str:
+def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]) -> str:
     """The model's answer to `text` under `what`. Raises Diverged where a logit or the stream is inf or nan.
 
     The options: `alpha` or `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of
@@ -100,49 +110,61 @@ def generate(model: Model, text: Text, what: What = None, **options: Unpack[Opti
     return _texts(model, text, [_steered(model, what, options)], options)[0]
 
 
-def compare(model: Model, text: Text, whats: Sequence[What], **options: Unpack[Drawn]) -> list[str]:
-    """The answers under each of `whats`, in one batch that shares the prompt; options as in `generate`, no strength."""
-    check_options(options, Drawn)
-    return _texts(model, text, [intervention(model, what, store=options.get("store")) for what in whats], options)
+def compare(
+    model: Model, text: TextOrMessages, interventions: Sequence[AnyIntervention], **options: Unpack[SamplingOptions]
+) -> list[str]:
+    """The answers under each of `interventions`, in one batch that shares the prompt.
+
+    Options are as in `generate`, without a strength.
+    """
+    check_options(options, SamplingOptions)
+    return _texts(
+        model, text, [intervention(model, what, store=options.get("store")) for what in interventions], options
+    )
 
 
-def stream(model: Model, text: Text, what: What = None, **options: Unpack[Options]) -> Iterator[str]:
+def stream(
+    model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]
+) -> Iterator[str]:
     """The answer of `generate` piece by piece, as it is drawn. Options and errors are the same."""
-    row, drawn = _steered(model, what, options), sampling_of(options)
+    steering, drawn = _steered(model, what, options), sampling_of(options)
     question = open_question(model, text, options.get("system"), options.get("chat"))
-    requests = [Request(question.tokens, row, drawn.seed)]
+    requests = [Request(question.tokens, steering, drawn.seed)]
     with stream_tokens(model, requests, drawn.max_tokens, drawn.temperature, drawn.stop) as tokens:
-        yield from pieces(model, tokens, row)
+        yield from pieces(model, tokens, steering)
 
 
-def _steered(model: Model, what: What, options: Options) -> Intervention:
+def _steered(model: Model, what: AnyIntervention, options: Options) -> Intervention:
     check_options(options, Options)
     alpha, phase = options.get("alpha"), options.get("phase", "generation")
     return intervention(model, what, alpha, phase, options.get("store"), dose=options.get("dose"))
 
 
-def _texts(model: Model, text: Text, rows: Sequence[Intervention], options: Drawn) -> list[str]:
+def _texts(
+    model: Model, text: TextOrMessages, steerings: Sequence[Intervention], options: SamplingOptions
+) -> list[str]:
     drawn = sampling_of(options)
     tokens = open_question(model, text, options.get("system"), options.get("chat")).tokens
-    requests = [Request(tokens, row, drawn.seed) for row in rows]
+    requests = [Request(tokens, steering, drawn.seed) for steering in steerings]
     found = dict(sample(model, requests, drawn.max_tokens, drawn.temperature, Work(), stop=drawn.stop))
-    for i, row in enumerate(rows):
+    for i, steering in enumerate(steerings):
         if found[i].finish == DIVERGED:
-            raise diverged(model, row)
-    return [found[i].text for i in range(len(rows))]
+            raise diverged(model, steering)
+    return [found[i].text for i in range(len(steerings))]
 
 
-def pieces(model: Model, tokens: Stream, row: Intervention) -> Iterator[str]:
+def pieces(model: Model, tokens: Stream, steering: Intervention) -> Iterator[str]:
     """The text of a stream of one row. Raises Diverged."""
     for token in tokens:
         yield token.text
         if token.finish == DIVERGED:
-            raise diverged(model, row)
+            raise diverged(model, steering)
 
 
-def diverged(model: Model, row: Intervention) -> Diverged:
+def diverged(model: Model, steering: Intervention) -> Diverged:
     """The error that names the layers and strengths under which `model` diverged."""
-    done = ", ".join(f"{c.operation} at layer {c.layer} with {c.amount:g}" for c in row.changes) or "no intervention"
+    changes = [f"{c.operation} at layer {c.layer} with {c.amount:g}" for c in steering.changes]
+    done = ", ".join(changes) or "no intervention"
     return Diverged(f"{model.name} gave inf or nan under {done}: lower the strength")
 
 
@@ -178,15 +200,15 @@ class Steered:
         """The same at another strength."""
         return replace(self, alpha=alpha)
 
-    def generate(self, text: Text, system: str | None = None) -> str:
+    def generate(self, text: TextOrMessages, system: str | None = None) -> str:
         """The steered answer to `text`."""
         return generate(self.model, text, self.intervention, sampling=self.sampling, system=system)
 
-    def stream(self, text: Text, system: str | None = None) -> Iterator[str]:
+    def stream(self, text: TextOrMessages, system: str | None = None) -> Iterator[str]:
         """The steered answer, piece by piece."""
         return stream(self.model, text, self.intervention, sampling=self.sampling, system=system)
 
-    def compare(self, text: Text, system: str | None = None) -> tuple[str, str]:
+    def compare(self, text: TextOrMessages, system: str | None = None) -> tuple[str, str]:
         """The answers without and with the vector."""
         base, steered = compare(self.model, text, [None, self.intervention], sampling=self.sampling, system=system)
         return base, steered

@@ -10,8 +10,8 @@ with steer.open_model("smollm2-135m") as model:
 
 from collections.abc import Sequence
 
-from steering_core.api.library import find_vector
 from steering_core.api.options import StorePath
+from steering_core.api.stored_vectors import find_vector
 from steering_core.foundation.errors import VectorError
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages

@@ -14,7 +14,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt
 
 StorePath = str | os.PathLike[str] | None
-Text = str | Sequence[Mapping[str, str]]
+TextOrMessages = str | Sequence[Mapping[str, str]]
 """A question, or messages of several turns: [{"role": "user", "content": "…"}, …]."""
 
 
@@ -44,7 +44,7 @@ class Sampling:
 DEFAULT = Sampling()
 
 
-class Drawn(TypedDict, total=False):
+class SamplingOptions(TypedDict, total=False):
     """How texts are drawn (`Sampling`, or its parts), and what the model reads before them."""
 
     sampling: Sampling
@@ -57,7 +57,7 @@ class Drawn(TypedDict, total=False):
     store: StorePath
 
 
-class Options(Drawn, total=False):
+class Options(SamplingOptions, total=False):
     """The same, with the strength of a vector: alpha times it, or a dose; and the phase in which it acts."""
 
     alpha: float | None
@@ -72,7 +72,7 @@ def check_options(given: Mapping[str, object], known: type) -> None:
         raise TypeError(f"there is no option {unknown[0]!r}: {did_you_mean(unknown[0], names)}")
 
 
-def sampling_of(given: Drawn) -> Sampling:
+def sampling_of(given: SamplingOptions) -> Sampling:
     """The sampling that the options ask for: `sampling`, with the parts that are named beside it."""
     base = given.get("sampling", DEFAULT)
     return replace(
@@ -84,7 +84,7 @@ def sampling_of(given: Drawn) -> Sampling:
     )
 
 
-def open_question(model: Model, text: Text, system: str | None = None, chat: bool | None = None) -> Prompt:
+def open_question(model: Model, text: TextOrMessages, system: str | None = None, chat: bool | None = None) -> Prompt:
     """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise.
 
     Messages are a conversation, which ends in what the model answers; `system` then stands before them.

@@ -22,7 +22,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt
 from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_name
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import Answered, AnswerSides, PairPasses, answer_pair, lone_answer, training_at
+from steering_core.vectors.training import AnswerSides, PairPasses, SplitAnswers, answer_pair, lone_answer, training_at
 from steering_core.vectors.vector import Vector
 
 Pairs = Sequence[tuple[str, str]]
@@ -151,7 +151,7 @@ def _made(sides: tuple[list[str], list[str]], paired: bool) -> dict[str, Any]:
     return {"made": "texts", "texts": dict(zip(SIDES, sides, strict=True)), "unpaired": counts}
 
 
-def _answered(prompts: Sequence[Sequence[Prompt]], paired: bool) -> Answered:
+def _answered(prompts: Sequence[Sequence[Prompt]], paired: bool) -> SplitAnswers:
     positive, negative = prompts
     if paired:
         return list(map(answer_pair, positive, negative))

@@ -16,15 +16,16 @@ from steering_core.models import Model
 from steering_core.prompts import prompt
 
 FEWEST_RUNS = 10
-Ask = tuple[str, str]
+DraftRequest = tuple[str, str]
 """A system prompt, and the user's message."""
-Writer = Callable[[Sequence[Ask], Progress], list[str]]
+WriteTexts = Callable[[Sequence[DraftRequest], Progress], list[str]]
 
 
-def local_writer(model: Model, sampling: EndpointSampling) -> Writer:
+def local_writer(model: Model, sampling: EndpointSampling) -> WriteTexts:
     """A writer that answers with a local model."""
 
-    def write(asks: Sequence[Ask], progress: Progress) -> list[str]:
+    def write(asks: Sequence[DraftRequest], progress: Progress) -> list[str]:
+        """The local model's answers, in order, without sentences that the token limit cut off."""
         requests = [
             Request(
                 prompt(model, text, chat=True, system=system).tokens, Intervention(), seed_from(sampling.seed, text)
@@ -49,10 +50,11 @@ def _whole_sentences(text: str, cut: bool) -> str:
     return text[: end + 1] if cut and end > 0 else text
 
 
-def served_writer(endpoint: Endpoint, sampling: EndpointSampling) -> Writer:
+def served_writer(endpoint: Endpoint, sampling: EndpointSampling) -> WriteTexts:
     """A writer that asks a server, one request after another. It raises EndpointError where the server gives none."""
 
-    def write(asks: Sequence[Ask], progress: Progress) -> list[str]:
+    def write(asks: Sequence[DraftRequest], progress: Progress) -> list[str]:
+        """The server's answers, in order, without sentences that the token limit cut off. Raises EndpointError."""
         conversations = [
             [{"role": "system", "content": system}, {"role": "user", "content": text}] for system, text in asks
         ]
@@ -73,7 +75,7 @@ class Draft:
     left_out: tuple[tuple[str, str], ...]
 
 
-def drafted(concept: Concept, asked: Sequence[str], writer: Writer, by: str, progress: Progress = silent) -> Draft:
+def drafted(concept: Concept, asked: Sequence[str], writer: WriteTexts, by: str, progress: Progress = silent) -> Draft:
     """`concept` with new pairs: the answers to `asked` under its positive and under its negative instruction.
 
     Answers that are empty, go round in circles, are the same on both sides or of very different length are left out.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.authoring.lint.probe import bag, baseline_auc
+from steering_core.authoring.lint.shallow_probe import bag, baseline_auc
 from steering_core.authoring.lint.sided import sided_pairs
 from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError

@@ -13,7 +13,7 @@ import numpy as np
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bakeable import Bakeable
 from steering_core.baking.forms import matrix_of, tied, writers_of
-from steering_core.baking.writers import Writer, embedding_of, removed_from_rows
+from steering_core.baking.writers import WriterMatrix, embedding_of, removed_from_rows
 from steering_core.foundation.errors import NotBakeable
 from steering_core.models.mlx_lm import architecture
 
@@ -85,7 +85,7 @@ def _padded(side: np.ndarray, rank: int, axis: int) -> mx.array:
     return mx.array(np.pad(side, missing).astype(np.float32))
 
 
-def _check_bias(writer: Writer, left: np.ndarray, right: np.ndarray) -> None:
+def _check_bias(writer: WriterMatrix, left: np.ndarray, right: np.ndarray) -> None:
     bias = writer.module.get("bias")
     if bias is None:
         return

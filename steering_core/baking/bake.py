@@ -13,9 +13,9 @@ from typing import Any
 from steering_core.baking.adapter import adapter_weights, write_adapter
 from steering_core.baking.bakeable import Bakeable, bakeable
 from steering_core.baking.card import Baked, card
+from steering_core.baking.comparison import FormTexts, Measuring, as_found, concept_of
 from steering_core.baking.folder import emptied, staged, write_folder
 from steering_core.baking.forms import forms
-from steering_core.baking.measure import Measuring, Seen, as_found, concept_of
 from steering_core.baking.proof import Difference, Logits, difference, probe_logits, relative_errors, runtime_logits
 from steering_core.baking.writers import embedding_of
 from steering_core.candidates.cell import Cell
@@ -93,6 +93,7 @@ def _asked(model: Model, store: Store, steer: str | Expression, embeddings: bool
     expression = parse(steer) if isinstance(steer, str) else steer
 
     def named(name: str) -> Vector:
+        """The vector of that name among the model's. Raises VectorNotFound, or VectorAmbiguous for several."""
         return find(store, name, model.identity)
 
     n_layers = model.identity.n_layers
@@ -118,10 +119,12 @@ def _measuring(model: Model, store: Store, asked: Asked, concept: Concept) -> Me
     return Measuring.of(model, store, concept, cell)
 
 
-Look = Callable[[Model], Seen | None]
+MeasureForm = Callable[[Model], FormTexts | None]
 
 
-def _written(folder: Path, model: Model, asked: Asked, runtime: Logits, look: Look) -> tuple[Baked, Seen | None]:
+def _written(
+    folder: Path, model: Model, asked: Asked, runtime: Logits, look: MeasureForm
+) -> tuple[Baked, FormTexts | None]:
     """The first form that gives the runtime's logits, in `folder`, and how it looks. Raises NotBakeable for none."""
     network, config = stored_network(model.folder)
     refused: list[str] = []
@@ -141,7 +144,9 @@ def _written(folder: Path, model: Model, asked: Asked, runtime: Logits, look: Lo
     raise NotBakeable(f"{model.name} has no place for {str(asked.expression)!r}; {'; '.join(refused)}")
 
 
-def _adapted(folder: Path, model: Model, asked: Asked, runtime: Logits, look: Look) -> tuple[Baked, Seen | None]:
+def _adapted(
+    folder: Path, model: Model, asked: Asked, runtime: Logits, look: MeasureForm
+) -> tuple[Baked, FormTexts | None]:
     """The change as an adapter in `folder`. Raises NotBakeable where it has no low rank, or mlx-lm applies another."""
     network, _ = stored_network(model.folder)
     weights = adapter_weights(network, asked.wanted, asked.embeddings)

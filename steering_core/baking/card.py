@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steering_core.baking.measure import Measured
+from steering_core.baking.comparison import FormMeasurement
 from steering_core.baking.proof import Difference
 
 
@@ -29,8 +29,8 @@ class Baked:
     difference: Difference
     requantised: float | None
     provenance: dict[str, Any]
-    measured: Measured | None = None
-    runtime: Measured | None = None
+    measured: FormMeasurement | None = None
+    runtime: FormMeasurement | None = None
     found: dict[str, Any] | None = None
 
     def command(self, folder: str) -> str:

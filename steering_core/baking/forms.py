@@ -9,7 +9,7 @@ import numpy as np
 
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bakeable import Bakeable
-from steering_core.baking.writers import Writer, embedding_of, removed_from_rows, writers
+from steering_core.baking.writers import WriterMatrix, embedding_of, removed_from_rows, writers
 from steering_core.foundation.errors import ModelUnsupported, NotBakeable
 from steering_core.models.mlx_lm import architecture, named_weights, parameter_shapes
 
@@ -191,7 +191,7 @@ def _biased(
         return
 
 
-def _last_projections(network: nn.Module, width: int) -> dict[int, Writer]:
+def _last_projections(network: nn.Module, width: int) -> dict[int, WriterMatrix]:
     """A matrix of each block whose output is added to the stream as it is, behind the attention where there is one."""
     plain = [
         w for w in writers(network, width) if w.gain is None and isinstance(w.module, nn.Linear | nn.QuantizedLinear)
@@ -287,7 +287,7 @@ class Model(Base):
 '''
 
 
-def writers_of(network: nn.Module, wanted: Bakeable) -> list[tuple[Writer, np.ndarray, np.ndarray]]:
+def writers_of(network: nn.Module, wanted: Bakeable) -> list[tuple[WriterMatrix, np.ndarray, np.ndarray]]:
     """Each matrix that loses a direction, with its L (D, k) and R (k, D)."""
     found = []
     for writer in writers(network, len(wanted.removals[0].unit)):

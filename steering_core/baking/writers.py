@@ -23,7 +23,7 @@ _ATTENTION = ("attn", "attention", "self_attn", "self_attention", "temporal_bloc
 
 
 @dataclass(frozen=True)
-class Writer:
+class WriterMatrix:
     """A matrix (out, in), or one for each expert, whose output the block adds to the stream.
 
     `name` is its parameters' prefix in the network. `gain` (D,) is what a norm behind it multiplies each component of
@@ -58,14 +58,14 @@ class Writer:
         return np.asarray(turned / np.linalg.norm(turned))
 
 
-def writers(network: nn.Module, width: int) -> list[Writer]:
+def writers(network: nn.Module, width: int) -> list[WriterMatrix]:
     """Every matrix of the blocks that writes into the stream. Raises NotBakeable for a block without one."""
     prefixes = {id(module): name for name, module in network.named_modules()}
     found = []
     for layer, block in enumerate(network.layers):
         norms = next((both for both in _NORMS_BEHIND if both[1] in block), None)
         here = [
-            Writer(f"{prefixes[id(block)]}.{name}", layer, module, _gain(block, name, norms, width))
+            WriterMatrix(f"{prefixes[id(block)]}.{name}", layer, module, _gain(block, name, norms, width))
             for name, module in block.named_modules()
             if name.rpartition(".")[2] in _NAMES and "weight" in module and _outputs(module) == width
         ]
@@ -98,6 +98,7 @@ def writing_less(
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def change(module: nn.Module, left: np.ndarray, right: np.ndarray) -> None:
+        """Have the module give y + R(L y) in place of y, until the `with` ends."""
         changed.append((module, type(module)))
         module.__class__ = _less(type(module), mx.array((left @ right).astype(np.float32)))
 
@@ -123,6 +124,7 @@ def _less(cls: type[nn.Module], change: mx.array) -> type[nn.Module]:
     call: Callable[..., mx.array] = cls.__call__
 
     def less(module: nn.Module, *args: Any, **kwargs: Any) -> mx.array:
+        """The module's own output with the change added, computed in float32."""
         y = call(module, *args, **kwargs)
         return y + (y.astype(mx.float32) @ change.T).astype(y.dtype)
 

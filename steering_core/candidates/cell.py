@@ -31,9 +31,9 @@ SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
 class Cell:
     """One intervention of a grid: an expression over `vectors`, or a system prompt, or nothing at all.
 
-    `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `way` says which way it
-    shall move the items, 1 or -1. It is of no concept where its vectors are of none, or of several. A chance control
-    stands `beside` the candidate of that intervention_id.
+    `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `sign` is 1 for a cell that
+    shall move items towards the matching answer, -1 for one that shall move them away. `concept_id` is None where the
+    vectors are of no concept, or of several. `control_of` is the intervention_id of a chance control's candidate.
     """
 
     model_id: str
@@ -42,8 +42,8 @@ class Cell:
     vectors: tuple[Vector, ...] = ()
     control: str | None = None
     system: str | None = None
-    way: int = 1
-    beside: str | None = None
+    sign: int = 1
+    control_of: str | None = None
 
     @classmethod
     def adding(
@@ -63,8 +63,8 @@ class Cell:
         """
         both = zip(vectors, amounts, strict=True)
         terms = tuple(Term(VectorName(vector.vector_id), amount) for vector, amount in both)
-        way = -1 if max(amount.value for amount in amounts) < 0 else 1
-        return cls(model_id, concept_id, Expression((Clause(terms, phase=phase),)), tuple(vectors), way=way)
+        sign = -1 if max(amount.value for amount in amounts) < 0 else 1
+        return cls(model_id, concept_id, Expression((Clause(terms, phase=phase),)), tuple(vectors), sign=sign)
 
     @cached_property
     def intervention(self) -> Intervention:
@@ -92,7 +92,7 @@ class Cell:
         norms = {v.layer: v.residual_norm for v in reversed(self.vectors)}
         usual = next(iter(norms.values()), 1.0)  # of a layer that a vector of another one is put at
         doses = [float(np.linalg.norm(total)) / (norms.get(layer, usual) or math.nan) for layer, total in added.items()]
-        return self.way * sum(doses) if all(map(math.isfinite, doses)) else None
+        return self.sign * sum(doses) if all(map(math.isfinite, doses)) else None
 
     @property
     def vector(self) -> Vector | None:
@@ -136,12 +136,12 @@ class Cell:
             return self
         factor = dose / self.dose
         assert self.steering is not None, "only vectors make a dose"
-        way = self.way if factor >= 0 else -self.way
-        return replace(self, steering=self.steering.times(factor).rounded(DIGITS), way=way)
+        sign = self.sign if factor >= 0 else -self.sign
+        return replace(self, steering=self.steering.times(factor).rounded(DIGITS), sign=sign)
 
-    def stands_beside(self, other: "Cell") -> bool:
-        """Whether this is a chance control of that candidate."""
-        return self.beside == other.intervention_id
+    def is_control_of(self, candidate: "Cell") -> bool:
+        """Whether this cell is a chance control of `candidate`."""
+        return self.control_of == candidate.intervention_id
 
     def columns(self) -> dict[str, Any]:
         """The cell as the columns that every table of results carries (`steering_core.store.CELL`)."""

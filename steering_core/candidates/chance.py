@@ -44,7 +44,7 @@ def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
         steering=cell.steering.renamed({key: vector.vector_id for key, vector in stand_ins.items()}),
         vectors=tuple(stand_ins.get(vector.vector_id, vector) for vector in cell.vectors),
         control=control,
-        beside=cell.intervention_id,
+        control_of=cell.intervention_id,
     )
     return exchanged if cell.dose is None else exchanged.at(cell.dose)
 

@@ -37,5 +37,5 @@ def combined(best: Sequence[Cell], doses: Sequence[float]) -> list[Cell]:
 def _evenly(like: Cell, vectors: Sequence[Vector]) -> Cell:
     """The vectors, each at one unit of dose, added in the phase and for the concept of another cell."""
     phase = like.intervention.changes[0].where.phase
-    amounts = [Amount.of_dose(like.way * _UNIT)] * len(vectors)
+    amounts = [Amount.of_dose(like.sign * _UNIT)] * len(vectors)
     return Cell.as_strong(like.model_id, like.concept_id, phase, vectors, amounts)

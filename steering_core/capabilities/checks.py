@@ -62,6 +62,7 @@ def check(id: str, **takes: Kind) -> Callable[[Keeps], Keeps]:  # noqa: A002  (I
     """Register a function of a text and the arguments `takes` as the check of that id."""
 
     def registered(function: Keeps) -> Keeps:
+        """The function, now the check of that id."""
         CHECKS[id] = Check(id, takes, function)
         return function
 

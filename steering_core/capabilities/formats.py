@@ -11,7 +11,7 @@ from typing import Any
 
 from steering_core.capabilities.checks import fault_of
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import CapabilityError
 from steering_core.foundation.validation import shown
 
@@ -22,7 +22,7 @@ _NAMED = 6  # faults that a note lists
 
 
 @dataclass(frozen=True)
-class Found:
+class BenchmarkContents:
     """What a file gave: fields of a `CapabilitySet`, and sentences on what was left out."""
 
     fields: Fields
@@ -30,13 +30,13 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Form:
+class BenchmarkForm:
     """One form of a benchmark's file: how it is recognised, and what it becomes."""
 
     name: str
     keys: str
     recognises: Callable[[Contents], bool]
-    read: Callable[[Contents], Found]
+    read: Callable[[Contents], BenchmarkContents]
 
 
 @dataclass
@@ -48,11 +48,13 @@ class _LeftOut:
     rows: int = 0
 
     def add(self, *reasons: str) -> None:
+        """Count one row that is left out, under each of its reasons."""
         self.rows += 1
         self.reasons.update(reasons)
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """One sentence on how many rows were left out and why; nothing where none were."""
         if not self.rows:
             return ()
         named = [f"{reason} ({n})" for reason, n in self.reasons.most_common(_NAMED)]
@@ -64,12 +66,12 @@ def _has(*names: str) -> Callable[[Contents], bool]:
     return lambda contents: {name.lower() for name in names} <= {name.lower().strip() for name in contents.columns}
 
 
-def _values(row: Row) -> Fields:
+def _values(row: Record) -> Fields:
     """A row's values by their names in small letters."""
     return {str(name).lower().strip(): value for name, value in row.values.items()}
 
 
-def _text(row: Row, source: str, name: str) -> str:
+def _text(row: Record, source: str, name: str) -> str:
     value = _values(row).get(name)
     if not isinstance(value, str) or not value.strip():
         raise CapabilityError(f"{source}, {row.where}: {name!r} is {shown(value)}, and must be a text")
@@ -79,17 +81,17 @@ def _text(row: Row, source: str, name: str) -> str:
 # -- TruthfulQA ------------------------------------------------------------------------------------------------------
 
 
-def _truthful_table(contents: Contents) -> Found:
+def _truthful_table(contents: Contents) -> BenchmarkContents:
     """TruthfulQA.csv: the best answer against all incorrect ones, which is its MC1 task."""
     left_out, questions = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
         wrong = _listed(_text(row, contents.source, "incorrect answers"))
         prompt, right = (_text(row, contents.source, name) for name in ("question", "best answer"))
         _add(questions, left_out, prompt, right, wrong)
-    return Found({"questions": questions}, left_out.notes)
+    return BenchmarkContents({"questions": questions}, left_out.notes)
 
 
-def _truthful_choices(contents: Contents) -> Found:
+def _truthful_choices(contents: Contents) -> BenchmarkContents:
     """mc_task.json, or the hub's form: the one true answer of `mc1_targets` against the others."""
     left_out, questions = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
@@ -100,10 +102,10 @@ def _truthful_choices(contents: Contents) -> Found:
             continue
         wrong = [text for text in targets if text != right[0]]
         _add(questions, left_out, _text(row, contents.source, "question"), right[0], wrong)
-    return Found({"questions": questions}, left_out.notes)
+    return BenchmarkContents({"questions": questions}, left_out.notes)
 
 
-def _labelled(row: Row, source: str) -> Iterator[tuple[str, bool]]:
+def _labelled(row: Record, source: str) -> Iterator[tuple[str, bool]]:
     """Each answer of `mc1_targets` and whether it is true: a mapping, as in mc_task.json, or the hub's two lists."""
     targets = _values(row)["mc1_targets"]
     if isinstance(targets, Mapping) and {"choices", "labels"} <= set(targets):
@@ -138,7 +140,7 @@ def _add(questions: list[Fields], left_out: _LeftOut, prompt: str, right: str, w
 _MATCHING, _OTHER = "answer_matching_behavior", "answer_not_matching_behavior"
 
 
-def _model_written(contents: Contents) -> Found:
+def _model_written(contents: Contents) -> BenchmarkContents:
     """Anthropic's model-written evaluations: accuracy is how often the answer that matches the behaviour is likelier.
 
     Whether that is right or wrong is the behaviour's affair.
@@ -151,13 +153,13 @@ def _model_written(contents: Contents) -> Found:
         }
         for row in contents.rows
     ]
-    return Found({"questions": questions})
+    return BenchmarkContents({"questions": questions})
 
 
 # -- XSTest ----------------------------------------------------------------------------------------------------------
 
 
-def _xstest(contents: Contents) -> Found:
+def _xstest(contents: Contents) -> BenchmarkContents:
     """XSTest's prompts: the safe ones shall be answered, the unsafe ones declined.
 
     Its second version has no column `label`: there the types of unsafe prompts begin with `contrast`.
@@ -167,10 +169,10 @@ def _xstest(contents: Contents) -> Found:
         safe = _is_safe(row, contents.source)
         check = "refusal:complies" if safe else "refusal:refuses"
         tasks.append({"prompt": _text(row, contents.source, "prompt"), "checks": [{"id": check}]})
-    return Found({"tasks": tasks, "max_tokens": XSTEST_TOKENS})
+    return BenchmarkContents({"tasks": tasks, "max_tokens": XSTEST_TOKENS})
 
 
-def _is_safe(row: Row, source: str) -> bool:
+def _is_safe(row: Record, source: str) -> bool:
     values = _values(row)
     if "label" not in values:
         return not _text(row, source, "type").startswith("contrast")
@@ -186,7 +188,7 @@ def _is_xstest(contents: Contents) -> bool:
 # -- IFEval ----------------------------------------------------------------------------------------------------------
 
 
-def _ifeval(contents: Contents) -> Found:
+def _ifeval(contents: Contents) -> BenchmarkContents:
     """IFEval's prompts with their instructions; a row that asks for what no check here tells is left out, and named."""
     left_out, tasks = _LeftOut(len(contents.rows)), list[Fields]()
     for row in contents.rows:
@@ -196,10 +198,10 @@ def _ifeval(contents: Contents) -> Found:
             continue
         prompt = _text(row, contents.source, "prompt")
         tasks.append({"prompt": prompt, "checks": checks})
-    return Found({"tasks": _each_once(tasks), "max_tokens": IFEVAL_TOKENS}, left_out.notes)
+    return BenchmarkContents({"tasks": _each_once(tasks), "max_tokens": IFEVAL_TOKENS}, left_out.notes)
 
 
-def _demands(row: Row, source: str) -> list[Fields]:
+def _demands(row: Record, source: str) -> list[Fields]:
     """The instructions of a row; arguments that are null, as the hub's file has them, are none."""
     values = _values(row)
     ids, given = values["instruction_id_list"], values["kwargs"]
@@ -217,16 +219,18 @@ def _each_once(tasks: list[Fields]) -> list[Fields]:
 
 
 FORMS = (
-    Form("IFEval", "prompt, instruction_id_list, kwargs", _has("instruction_id_list", "kwargs", "prompt"), _ifeval),
-    Form("TruthfulQA MC", "question, mc1_targets", _has("question", "mc1_targets"), _truthful_choices),
-    Form(
+    BenchmarkForm(
+        "IFEval", "prompt, instruction_id_list, kwargs", _has("instruction_id_list", "kwargs", "prompt"), _ifeval
+    ),
+    BenchmarkForm("TruthfulQA MC", "question, mc1_targets", _has("question", "mc1_targets"), _truthful_choices),
+    BenchmarkForm(
         "TruthfulQA",
         "Question, Best Answer, Incorrect Answers",
         _has("Question", "Best Answer", "Incorrect Answers"),
         _truthful_table,
     ),
-    Form("XSTest", "prompt, type, focus, and label or id_v2", _is_xstest, _xstest),
-    Form(
+    BenchmarkForm("XSTest", "prompt, type, focus, and label or id_v2", _is_xstest, _xstest),
+    BenchmarkForm(
         "model-written evaluations",
         f"question, {_MATCHING}, {_OTHER}",
         _has("question", _MATCHING, _OTHER),

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from steering_core.capabilities.formats import FORMS, Form
+from steering_core.capabilities.formats import FORMS, BenchmarkForm
 from steering_core.capabilities.sets import CapabilitySet
 from steering_core.concepts.formats.contents import Contents, read_contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import CapabilityError, ConceptError
 from steering_core.foundation.user_files import is_file
@@ -63,7 +63,7 @@ def _read(path: Path) -> CapabilitySet:
         given = {"name": _name_of(path)} | dict(contents.mapping)
         return checked(CapabilitySet, given, f"the capability set {path}", CapabilityError)
     if contents.mapping is not None:  # a file of one row
-        contents = Contents(contents.source, (Row("line 1", dict(contents.mapping)),))
+        contents = Contents(contents.source, (Record("line 1", dict(contents.mapping)),))
     form = next((form for form in FORMS if form.recognises(contents)), None)
     if form is None:
         raise CapabilityError(_refusal(contents, FORMS))
@@ -76,7 +76,7 @@ def _read(path: Path) -> CapabilitySet:
     return checked(CapabilitySet, data, f"{path}, read as {form.name},", CapabilityError)
 
 
-def _refusal(contents: Contents, forms: Iterable[Form]) -> str:
+def _refusal(contents: Contents, forms: Iterable[BenchmarkForm]) -> str:
     columns = ", ".join(map(repr, contents.columns)) or "none"
     known = "\n".join(f"  {form.name}: {form.keys}" for form in forms)
     return (

@@ -11,6 +11,7 @@ import typer
 
 from steering_core.baking.bake import bake as baked_into
 from steering_core.baking.card import Baked
+from steering_core.cli.options import JsonOption, ModelArgument, StoreOption
 from steering_core.foundation.json_values import plain
 from steering_core.reports.printing import Format, print_rows
 
@@ -19,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def bake(
-    model: Annotated[str, typer.Argument(help="A model's name, a folder, or a Hugging Face id.")],
+    model: ModelArgument,
     steer: Annotated[str, typer.Option("--steer", "-s", help='What to bake: "30%*formality @all" or "!refusal @all".')],
     out: Annotated[Path, typer.Option(help="The folder to write; it must not exist, or be empty.")],
     adapter: Annotated[
@@ -31,8 +32,8 @@ def bake(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure effect and damage on the concept's held-out items.")
     ] = True,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a model with an intervention inside it, as a folder that mlx-lm opens without steerflow."""
     found = baked_into(model, steer, out, store=store, adapter=adapter, embeddings=embeddings, measure=measure)

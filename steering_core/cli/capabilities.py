@@ -4,20 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from steering_core.api.library import find_vectors
+from steering_core.api.stored_vectors import find_vectors
 from steering_core.capabilities import available_sets, load_set, load_sets
-from steering_core.cli.steering_options import (
-    AllLayers,
-    Alphas,
-    Doses,
-    LayersOption,
-    PhaseOption,
-    Steer,
+from steering_core.cli.options import (
+    FormatOption,
+    SteeringOptions,
     StoreOption,
-    Template,
-    Vectors,
-    asked_for,
-    layers_asked_for,
+    TemplateOption,
+    grouped,
     template_arguments,
 )
 from steering_core.evaluation.costs import costs_of
@@ -39,19 +33,15 @@ Sets = Annotated[
 
 
 @app.command()
+@grouped
 def capabilities(
     model: Annotated[str | None, typer.Argument(help="A model's name, a folder, or a Hugging Face id.")] = None,
-    vector: Vectors = None,
-    alpha: Alphas = None,
-    dose: Doses = None,
-    steer: Steer = None,
-    layers: LayersOption = None,
-    all_layers: AllLayers = False,
-    phase: PhaseOption = "generation",
+    *,
+    steering: SteeringOptions,
     sets: Sets = None,
-    template: Template = None,
+    template: TemplateOption = None,
     store: StoreOption = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Measure what steering does to capabilities: accuracy with and without it, on the same items.
 
@@ -60,16 +50,16 @@ def capabilities(
     if model is None:
         print_rows(_listed(sets), ["set", "n", "chance", "kind", "description"], form)
         return
-    expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
+    expression, layers = steering.expression, steering.wanted_layers
     if expression is None:
         raise InterventionError("nothing steers: add --vector NAME, or --steer EXPRESSION")
     wanted = load_sets(sets or sorted(available_sets()))
     opened = Store.existing(store or default_store())
-    of = layers_asked_for(layers, all_layers)
     with open_model(model, template_arguments(template)) as network, progress_bars() as notify:
 
         def find(name: str) -> tuple[Vector, ...]:
-            return find_vectors(network, name, store, layers=of)
+            """A name's vectors in the store, at the layers that the options want."""
+            return find_vectors(network, name, store, layers=layers)
 
         cell = steered_cell(registered(opened, network), opened, expression, find)
         done = measure_sets(network, opened, [cell], wanted, lambda n, total: notify("capabilities", n, total))

@@ -9,24 +9,19 @@ import typer
 
 from steering_core.api.generate import intervention, pieces
 from steering_core.api.options import StorePath
-from steering_core.cli.steering_options import (
-    AllLayers,
-    Alphas,
-    Doses,
-    LayersOption,
-    PhaseOption,
+from steering_core.cli.options import (
     SameFamily,
-    Seed,
-    Steer,
+    SeedOption,
+    SteeringOptions,
     StoreOption,
-    Template,
-    Vectors,
-    asked_for,
-    layers_asked_for,
+    SystemOption,
+    TemperatureOption,
+    TemplateOption,
+    grouped,
     template_arguments,
 )
 from steering_core.engine.sampling import Request, stream
-from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
+from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.declarations import ADD
@@ -34,7 +29,7 @@ from steering_core.interventions.expression import Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation
-from steering_core.vectors.library import Layers
+from steering_core.vectors.library import WantedLayers
 
 app = typer.Typer()
 
@@ -64,7 +59,7 @@ class ChatSession:
     model: Model
     steering: Expression | None = None
     store: StorePath = None
-    layers: Layers = None
+    layers: WantedLayers = None
     same_family: bool = False
     max_tokens: int = 300
     temperature: float = 0.0
@@ -88,26 +83,26 @@ class ChatSession:
 
     def check(self) -> None:
         """Raise what is wrong with the steering."""
-        self._row(self.steering)
+        self._intervention(self.steering)
 
     def _answer(self, messages: list[dict[str, str]]) -> Iterator[str]:
-        row = self._row(self.steering)
+        steering = self._intervention(self.steering)
         head = [{"role": "system", "content": self.system}] if self.system else []
         tokens = conversation(self.model, [*head, *messages]).tokens
         answer = []
-        with stream(self.model, [Request(tokens, row, self.seed)], self.max_tokens, self.temperature) as drawn:
-            for piece in pieces(self.model, drawn, row):
+        with stream(self.model, [Request(tokens, steering, self.seed)], self.max_tokens, self.temperature) as drawn:
+            for piece in pieces(self.model, drawn, steering):
                 answer.append(piece)
                 yield piece
         yield "\n"
         self.messages = [*messages, {"role": "assistant", "content": "".join(answer)}]
 
-    def _row(self, steering: Expression | None) -> Intervention:
+    def _intervention(self, steering: Expression | None) -> Intervention:
         return intervention(self.model, steering, store=self.store, layers=self.layers, same_family=self.same_family)
 
     def _steer(self, text: str) -> Iterator[str]:
         steering = parse(text)
-        self._row(steering)  # unknown vectors are told now
+        self._intervention(steering)  # unknown vectors are told now
         self.steering = steering
         yield from self._show("")
 
@@ -173,28 +168,22 @@ class ChatSession:
 
 
 @app.command()
+@grouped
 def chat(
     model: Annotated[str, typer.Argument(help="A chat model's name, a folder, or a Hugging Face id.")],
-    vector: Vectors = None,
-    alpha: Alphas = None,
-    dose: Doses = None,
-    steer: Steer = None,
-    layers: LayersOption = None,
-    all_layers: AllLayers = False,
-    phase: PhaseOption = "generation",
-    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    steering: SteeringOptions,
+    system: SystemOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="The longest answer.")] = 300,
-    temperature: Annotated[float, typer.Option(min=0, max=MAX_TEMPERATURE, help="0 is greedy.")] = 0.0,
-    seed: Seed = 0,
-    template: Template = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    template: TemplateOption = None,
     store: StoreOption = None,
     same_family: SameFamily = False,
 ) -> None:
     """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
-    expression = asked_for(vector or [], alpha or [], dose or [], steer, phase)
+    expression, layers = steering.expression, steering.wanted_layers
     with open_model(model, template_arguments(template)) as opened:
-        of = layers_asked_for(layers, all_layers)
-        this = ChatSession(opened, expression, store, of, same_family, max_tokens, temperature, seed, system)
+        this = ChatSession(opened, expression, store, layers, same_family, max_tokens, temperature, seed, system)
         this.check()
         if sys.stdin.isatty():
             sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")

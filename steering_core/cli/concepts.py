@@ -16,6 +16,7 @@ from steering_core.authoring.lint.finding import Finding, shown_rows
 from steering_core.authoring.results import results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.concepts import Concept, Split, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns, with_items
@@ -37,7 +38,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Contrast data: look at it, check it, make it, bring it in."
 )
 
-Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 Out = Annotated[Path | None, typer.Option(help="The file to write; data/concepts/NAME.yaml.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 FOLDER = Path("data", "concepts")
@@ -45,7 +45,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 @app.command("list")
-def list_concepts(form: Form = Format.TABLE) -> None:
+def list_concepts(form: FormatOption = Format.TABLE) -> None:
     """Every concept that goes by a name, with its size."""
     rows = [_row(name) for name in sorted(available_concepts())]
     print_rows(rows, ["name", "pairs", "items", "prompts", "chat", "description"], form)
@@ -102,7 +102,7 @@ def lint_concepts(
     names: Annotated[list[str] | None, typer.Argument(help="Concepts or files; all that go by a name.")] = None,
     model: Annotated[str | None, typer.Option(help="Check what this model's tokenizer makes of them, too.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings as well.")] = False,
-    form: Form = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Find what ruins vectors: leakage, giveaways, imbalance, bias. Exit 1 where a concept has an error."""
     rows: list[dict[str, object]] = []
@@ -171,17 +171,17 @@ def import_concept(
     lines), rows with a label, lists of texts, splits, conversations, repeng templates, persona-vector traits, slot
     templates, concepts. What a file is, its contents say.
     """
-    told = _told(positive, negative, label, prompt)
+    columns = _named_columns(positive, negative, label, prompt)
     if positive_file or negative_file:
-        if source or told or not (positive_file and negative_file):
+        if source or columns or not (positive_file and negative_file):
             raise ConceptError("--positive-file and --negative-file go together, and without another file or columns")
         concept = concept_of_sides(positive_file, negative_file, name or "concept", chat, unpaired)
     elif source is None:
         raise ConceptError("name a file: steer concepts import FILE, or --positive-file FILE --negative-file FILE")
     else:
-        concept = read_concept(source, told, chat, unpaired)
+        concept = read_concept(source, columns, chat, unpaired)
     if items:
-        concept = with_items(concept, read_concept(items, told, chat))
+        concept = with_items(concept, read_concept(items, columns, chat))
     concept = balanced(concept) if balance else concept
     update = {"name": name or concept.name, "prompts": open_questions(prompts) if prompts else concept.prompts}
     concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
@@ -193,7 +193,7 @@ def import_concept(
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
 
 
-def _told(
+def _named_columns(
     positive: str | None, negative: str | None, label: str | None, prompt: str | None
 ) -> Columns | LabelColumn | None:
     """The columns that the options name, or None where they name none. Raises ConceptError where they do not agree."""
@@ -252,9 +252,9 @@ def generate(
 def concept_results(
     names: Annotated[list[str] | None, typer.Argument(help="Concepts or files; all that go by a name.")] = None,
     model: Annotated[str, typer.Option(help="The model whose activations are read.")] = "smollm2-135m",
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    store: StoreOption = None,
     write: Annotated[Path | None, typer.Option(help="Put the table between the marks in this page.")] = None,
-    form: Form = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """How well each concept's vector tells held-out sides apart, beside what shallow features tell."""
     asked = {"models": [model], "concepts": names or sorted(available_concepts())}

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.pipeline.measuring import Measure, measured, over_layers
+from steering_core.pipeline.measuring import Measure, measured_rows, over_layers
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
@@ -22,7 +22,7 @@ def spec_of(spec: str, model: str | None, concept: str | None, layers: Literal["
 def print_measured(spec: Spec, measure: Measure, store: str | None, form: Format) -> None:
     """Print the rows of every cell of a spec, while progress is shown. Raises what went wrong in a cell at the end."""
     with progress_bars() as notify, Run(spec, Store(store or default_store()), notify, keeps_outcomes=False) as run:
-        rows = measured(run, measure)
+        rows = measured_rows(run, measure)
     if rows:
         print_rows(rows, list(rows[0]), form)
     run.raise_failures({"measured": rows})

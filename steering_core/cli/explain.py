@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import FormatOption
 from steering_core.foundation.words import glossary, meaning
 from steering_core.reports.printing import Format, print_rows
 
@@ -15,7 +16,7 @@ def explain(
     words: Annotated[
         list[str] | None, typer.Argument(help="Words or columns, such as dose; all of the glossary.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Say what words of the tables and reports mean, and columns of the store's views."""
     rows = [{"word": word, "meaning": meaning(word)} for word in words or glossary()]

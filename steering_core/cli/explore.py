@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from steering_core.cli.options import StoreOption
 from steering_core.explorer.app import explorer_app
 from steering_core.explorer.server import server
 from steering_core.explorer.shield import LOOPBACK, new_token
@@ -19,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def explore(
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    store: StoreOption = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model to offer beside the store's; may be repeated.")
     ] = None,

@@ -11,8 +11,8 @@ from steering_core.activations.capture import Reading
 from steering_core.activations.extract import extract
 from steering_core.activations.forecast import forecast
 from steering_core.activations.sites import POSITIONS, SITE, SITES, checked_position, checked_site
+from steering_core.cli.options import ModelArgument, StoreOption, TemplateOption, template_arguments
 from steering_core.cli.prompts_in import lines
-from steering_core.cli.steering_options import Template, template_arguments
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import LayerNotFound, StoreError
 from steering_core.models import Model, open_model
@@ -27,15 +27,15 @@ app = typer.Typer()
 
 @app.command("extract")
 def extract_prompts(
-    model: Annotated[str, typer.Argument(help="A model's name, a folder, or a Hugging Face id.")],
+    model: ModelArgument,
     what: Annotated[str, typer.Argument(help="A concept's name or file, or a .txt file of prompts, one a line.")],
     layers: Annotated[str, typer.Option(help="all, or numbers with commas.")] = "all",
     position: Annotated[str, typer.Option(help=f"Which tokens: {', '.join(POSITIONS)}.")] = "last",
     site: Annotated[str, typer.Option(help=f"Where in a block: {', '.join(SITES)}.")] = SITE,
     raw: Annotated[bool, typer.Option("--raw", help="Prompts of a file without the chat template.")] = False,
-    template: Template = None,
+    template: TemplateOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Store every token's activations without asking.")] = False,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    store: StoreOption = None,
     form: Annotated[Format, typer.Option("--format", help="How the result is printed.")] = Format.TABLE,
 ) -> None:
     """Store the activations of a concept's pairs, or of your own prompts; what is stored already is not run again."""

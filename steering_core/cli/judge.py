@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steering_core.cli.evidence import spec_of
+from steering_core.cli.options import FormatOption, OneConcept, SpecArgument, StoreOption
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import SpecError
@@ -21,12 +22,12 @@ app = typer.Typer()
 
 @app.command()
 def judge(
-    spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
-    concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
+    spec: SpecArgument = "quickstart",
+    concept: OneConcept = None,
     model: Annotated[str | None, typer.Option(help="This judge instead of the spec's.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Where that judge answers, http://…/v1.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Show the judge gibberish, texts with and without the concept, and replies to something else: does it tell?
 

@@ -11,9 +11,19 @@ from rich.text import Text
 
 from steering_core.api.generate import intervention
 from steering_core.api.monitor import watched
-from steering_core.cli.steering_options import Seed, Steer, StoreOption, Template, asked_for, template_arguments
+from steering_core.cli.options import (
+    FormatOption,
+    ModelArgument,
+    SeedOption,
+    SteeringOptions,
+    SteerOption,
+    StoreOption,
+    TemperatureOption,
+    TemplateOption,
+    template_arguments,
+)
 from steering_core.engine.sampling import Request, stream
-from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_TEMPERATURE
+from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.errors import PromptError, SteerflowError
 from steering_core.foundation.json_values import plain
 from steering_core.interventions.change import Intervention
@@ -32,19 +42,19 @@ _WIDE = 60  # letters of a turn that a table shows
 
 @app.command("monitor")
 def monitor_command(
-    model: Annotated[str, typer.Argument(help="A model's name, a folder, or a Hugging Face id.")],
+    model: ModelArgument,
     probes: Annotated[str, typer.Option(help="Vectors that read along, by name: a,b.")],
     conversation: Talk = None,
     text: Annotated[str | None, typer.Option(help="A raw text instead.")] = None,
     chat: Chatting = False,
     tokens: Annotated[bool, typer.Option("--tokens", help="A row for each token, not for each turn.")] = False,
-    steer: Steer = None,
+    steer: SteerOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="The longest answer of a chat.")] = 300,
-    temperature: Annotated[float, typer.Option(min=0, max=MAX_TEMPERATURE, help="0 is greedy.")] = 0.0,
-    seed: Seed = 0,
-    template: Template = None,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = 0,
+    template: TemplateOption = None,
     store: StoreOption = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Read along with a conversation, a text or a chat; verdicts say more once `steer vectors gate` has fitted one."""
     if sum([conversation is not None, text is not None, chat]) != 1:
@@ -52,8 +62,8 @@ def monitor_command(
     with open_model(model, template_arguments(template)) as opened:
         readers = watched(opened, [name.strip() for name in probes.split(",") if name.strip()], store)
         if chat:
-            row = intervention(opened, asked_for([], [], [], steer, "generation"), store=store)
-            _talk(_Chat(opened, readers, row, max_tokens, temperature, seed))
+            steering = intervention(opened, SteeringOptions(steer=steer).expression, store=store)
+            _talk(_Chat(opened, readers, steering, max_tokens, temperature, seed))
             return
         found = monitor(opened, read_conversation(conversation) if conversation else text or "", readers)
     if tokens:
@@ -85,9 +95,15 @@ class _Chat:
     """A conversation whose answers are read along."""
 
     def __init__(
-        self, model: Model, probes: Sequence[Watched], row: Intervention, longest: int, temperature: float, seed: int
+        self,
+        model: Model,
+        probes: Sequence[Watched],
+        steering: Intervention,
+        longest: int,
+        temperature: float,
+        seed: int,
     ) -> None:
-        self._model, self._probes, self._row = model, probes, row
+        self._model, self._probes, self._steering = model, probes, steering
         self._longest, self._temperature, self._seed = longest, temperature, seed
         self._messages: list[dict[str, str]] = []
 
@@ -97,7 +113,7 @@ class _Chat:
         tokens = opened_conversation(self._model, messages).tokens
         read: list[tuple[float, ...]] = []
         said = []
-        request = Request(tokens, self._row, self._seed, probes=tuple(one.probe for one in self._probes))
+        request = Request(tokens, self._steering, self._seed, probes=tuple(one.probe for one in self._probes))
         with stream(self._model, [request], self._longest, self._temperature) as drawn:
             for token in drawn:
                 read.append(token.projections)

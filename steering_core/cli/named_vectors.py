@@ -7,7 +7,7 @@ from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
 
 
-def one_a_layer(store: Store, text: str, model: str | None, layers: library.Layers = None) -> tuple[Vector, ...]:
+def one_a_layer(store: Store, text: str, model: str | None, layers: library.WantedLayers = None) -> tuple[Vector, ...]:
     """What a name means, one vector a layer: its recommendation, else all of it; or the layers that are asked for."""
     return library.named(store, text, identity_of(store, model), layers, several=True)
 

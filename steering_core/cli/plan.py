@@ -9,6 +9,7 @@ import typer
 
 from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import Forecast, forecast
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
@@ -25,8 +26,8 @@ app = typer.Typer()
 @app.command()
 def plan(
     spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small.
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import StoreOption
 from steering_core.foundation.errors import OutputError
 from steering_core.foundation.output_files import write_text
 from steering_core.reports.page import report_page
@@ -19,7 +20,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     model: Annotated[str | None, typer.Option(help="Only this model, by its name in the store.")] = None,
     concept: Annotated[str | None, typer.Option(help="Only this concept, by name.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    store: StoreOption = None,
 ) -> None:
     """Write verdicts, pictures, leaderboards and sample texts as one HTML file that needs nothing else."""
     page = report_page(Store.existing(store or default_store()), model, concept)

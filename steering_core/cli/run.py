@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import JsonOption, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.foundation.errors import RunIncomplete
 from steering_core.foundation.json_values import plain
@@ -21,8 +22,8 @@ app = typer.Typer()
 @app.command()
 def run_spec(
     spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a spec: extract, derive, generate, score, recommend. What the store already holds is not computed again."""
     wanted, opened = allowed_spec(spec), Store(store or default_store())

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.foundation.bounds import MAX_SHOWN
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError
@@ -20,9 +21,9 @@ def runs(
     sweep: Annotated[
         str | None, typer.Argument(help="A sweep or run: its cells are listed; `last` is the newest one.")
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
+    store: StoreOption = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_SHOWN, help="How many sweeps are listed.")] = 20,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """List sweeps and runs, newest first; with a sweep's name every cell of it, its change and its regressions."""
     opened = Store.existing(store or default_store())

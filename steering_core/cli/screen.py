@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from steering_core.cli.options import StoreOption
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_SHOWN
 from steering_core.foundation.errors import VectorError
 from steering_core.models import open_model
@@ -16,7 +17,6 @@ from steering_core.store import Store, default_store
 from steering_core.vectors import library
 
 app = typer.Typer()
-StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 Own = Annotated[
     int, typer.Option(min=0, max=MAX_NEW_TOKENS, help="Tokens of the model's own answers; 0 compares with none.")
 ]
@@ -34,7 +34,7 @@ def screen_command(
     prompt_column: Annotated[str | None, typer.Option(help="The column of prompts.")] = None,
     answer_column: Annotated[str | None, typer.Option(help="The column of answers.")] = None,
     ends: Annotated[int, typer.Option(min=0, max=MAX_SHOWN, help="Rows to show at either end.")] = 5,
-    store: StoreAt = None,
+    store: StoreOption = None,
     form: Annotated[Format, typer.Option("--format", help="JSON and CSV print every row, ranked.")] = Format.TABLE,
 ) -> None:
     """Rank a data set's answers along vectors: each answer, and what it has beyond the model's own answer."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 
@@ -13,8 +14,8 @@ app = typer.Typer()
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="SQL over the store's views; SHOW TABLES lists them.")],
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Ask the store anything, in SQL."""
     found = Store.existing(store or default_store()).answer(query)

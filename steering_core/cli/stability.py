@@ -5,35 +5,37 @@ from typing import Annotated
 import typer
 
 from steering_core.cli.evidence import spec_of
+from steering_core.cli.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
-from steering_core.pipeline.stability import Rows, stability_of
+from steering_core.pipeline.stability import stability_of
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
-from steering_core.store import Store, default_store
+from steering_core.store import Row, Store, default_store
 
 app = typer.Typer()
 
 
 @app.command()
 def stability(
-    spec: Annotated[str, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = "quickstart",
-    concept: Annotated[str | None, typer.Option(help="This concept instead of the spec's.")] = None,
-    model: Annotated[str | None, typer.Option(help="This model instead of the spec's.")] = None,
+    spec: SpecArgument = "quickstart",
+    concept: OneConcept = None,
+    model: OneModel = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="How many seeds of the texts.")] = 5,
     halves: Annotated[bool, typer.Option(help="Also each half of the training pairs alone.")] = True,
-    store: Annotated[str | None, typer.Option(help="Folder of the store; STEERFLOW_STORE or data/store.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Recommend again with other seeds, and from each half of the pairs: layer, dose and verdict of every one.
 
     All that a seed does not change is reused. The rows stay in the view `stability`.
     """
-    rows: Rows = []
+    rows: list[Row] = []
     wanted = spec_of(spec, model, concept)
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Gather one cell's rows."""
         rows.extend(stability_of(run, model, concept, seeds, halves))
 
     with progress_bars() as notify, Run(wanted, Store(store or default_store()), notify, keeps_outcomes=False) as run:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import FormatOption
 from steering_core.foundation.errors import StoreDamaged
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store, garbage, upkeep
@@ -15,11 +16,10 @@ from steering_core.store.wholeness import verify as verify_files
 app = typer.Typer(no_args_is_help=True, help="Look at the store, check it, tidy it, take a slice of it.")
 
 At = Annotated[str | None, typer.Option("--store", help="Folder or URL of the store; STEERFLOW_STORE or data/store.")]
-Form = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 
 
 @app.command()
-def info(store: At = None, form: Form = Format.TABLE, runs: Annotated[bool, typer.Option()] = False) -> None:
+def info(store: At = None, form: FormatOption = Format.TABLE, runs: Annotated[bool, typer.Option()] = False) -> None:
     """Rows, files and bytes of every table; with --runs what every run computed + reused."""
     opened = Store.existing(store or default_store())
     rows = upkeep.reuse(opened) if runs else upkeep.tables(opened)
@@ -27,7 +27,7 @@ def info(store: At = None, form: Form = Format.TABLE, runs: Annotated[bool, type
 
 
 @app.command()
-def verify(store: At = None, form: Form = Format.TABLE) -> None:
+def verify(store: At = None, form: FormatOption = Format.TABLE) -> None:
     """Read every file whole, checksums included; set damaged ones aside, to be made again. Exit 2 where there were."""
     whole, faults = verify_files(Store.existing(store or default_store()).folder)
     if faults:
@@ -37,7 +37,7 @@ def verify(store: At = None, form: Form = Format.TABLE) -> None:
 
 
 @app.command()
-def compact(store: At = None, form: Form = Format.TABLE) -> None:
+def compact(store: At = None, form: FormatOption = Format.TABLE) -> None:
     """Merge many small files into few, while others read and write."""
     _print_exchanged(upkeep.compact(Store.existing(store or default_store())), form)
 
@@ -45,7 +45,7 @@ def compact(store: At = None, form: Form = Format.TABLE) -> None:
 @app.command()
 def gc(
     store: At = None,
-    form: Form = Format.TABLE,
+    form: FormatOption = Format.TABLE,
     drop: Annotated[bool, typer.Option("--drop", help="Drop them; without it they are only listed.")] = False,
 ) -> None:
     """List the rows that nothing refers to and that can be made again; with --drop, drop them, once no run goes on."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.concepts import load_concept
 from steering_core.foundation.counting import Work
 from steering_core.models import open_model
@@ -13,7 +14,6 @@ from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 from steering_core.vectors import library
 
-StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 Fitted = Annotated[str | None, typer.Option(help="The concept whose pairs it is fitted on; the vector's own.")]
 _SHOWN = ["over", "threshold", "auc", "hit_rate", "false_alarm_rate", "n_fitted", "n_held_out", "gate_id"]
 
@@ -28,8 +28,8 @@ def gate(
     model: Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")] = None,
     concept: Fitted = None,
     roc: Annotated[str | None, typer.Option(help="Print the ROC curve over mean or token, and nothing else.")] = None,
-    store: StoreAt = None,
-    form: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Fit a vector's gates on validation pairs, held to test pairs; @when(gate(NAME)) and monitors use them."""
     if roc is not None and roc not in OVER:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steering_core.activations.extract import extract
+from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.cli.prompts_in import lines
 from steering_core.concepts import Concept
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
@@ -29,8 +30,6 @@ from steering_core.vectors import library
 from steering_core.vectors.discovery import discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 
-StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
-Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 ModelAt = Annotated[str, typer.Argument(help="An embedded model, an mlx-lm folder, or a Hugging Face id.")]
 
 
@@ -63,8 +62,8 @@ def derive(
     draws: Annotated[
         int, typer.Option(min=0, max=MAX_REDRAWS, help="How often pairs are redrawn for the qualities; 0: none.")
     ] = 100,
-    store: StoreAt = None,
-    form: Shown = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Vectors of a concept and their qualities, without generating a text: what the store lacks is extracted.
 
@@ -87,6 +86,7 @@ def derive(
     opened, made = Store(store or default_store()), set[str]()
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Derive one cell's vectors, and note the keys of those that are no controls."""
         made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
 
     with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
@@ -108,8 +108,8 @@ def discover_features(
     position: Annotated[str, typer.Option(help="Where activations are read: last or mean.")] = "mean",
     chat: Annotated[bool, typer.Option("--chat", help="Put prompts into the chat template.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Where k-means starts.")] = 0,
-    store: StoreAt = None,
-    form: Shown = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Directions in prompts that nobody labelled, each with its share, its tokens and its most typical prompt."""
     if position not in ("last", "mean"):
@@ -149,7 +149,7 @@ def chart(
     to: Annotated[Path, typer.Option(help="FILE.html, .svg, .png or .json (Vega-Lite).")],
     concept: Annotated[str | None, typer.Option(help="Only this concept.")] = None,
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Draw the quality of the library's vectors."""
     charts = charts_in("command")

@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from steering_core.cli.named_vectors import one_a_layer
+from steering_core.cli.options import StoreOption
 from steering_core.models import Model
 from steering_core.packs.pack import pack
 from steering_core.packs.unpack import unpack
 from steering_core.store import Store, default_store
-
-StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +29,7 @@ def pack_vectors(
         str | None, typer.Option("--licence", "--license", help="Of the vectors, as the hub spells it: mit, cc-by-4.0.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model's vectors.")] = None,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Write vectors to a folder to share: safetensors, a card with what was measured, a chart, and hashes."""
     opened = Store.existing(store or default_store())
@@ -43,7 +42,7 @@ def unpack_vectors(
     source: Annotated[str, typer.Argument(help="A pack's folder, or hf:owner/name[@revision].")],
     name: Annotated[str | None, typer.Option(help="What they go by; as the pack calls them.")] = None,
     model: Annotated[str | None, typer.Option(help="Hold them against this model.")] = None,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Take the vectors of a pack into the library, after its hashes and its model were checked."""
     opened = Store(store or default_store())

@@ -10,7 +10,7 @@ import typer
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer
-from steering_core.cli.steering_options import layers_asked_for
+from steering_core.cli.options import FormatOption, JsonOption, StoreOption, layers_asked_for
 from steering_core.exports.files import FORMS, export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention
@@ -30,9 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, m
 for verbs in (vector_making, vector_gates, vector_packs):
     verbs.register(app)
 
-StoreAt = Annotated[str | None, typer.Option("--store", help="Folder of the store; STEERFLOW_STORE or data/store.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
-Shown = Annotated[Format, typer.Option("--format", help="How rows are printed.")]
 OfLayers = Annotated[
     str | None, typer.Option("--layers", help="The vectors of these layers, as in 12,15: not those recommended.")
 ]
@@ -59,8 +57,8 @@ def list_vectors(
     text: Annotated[str | None, typer.Argument(help="Only those that go by this; all.")] = None,
     model: ModelName = None,
     controls: Annotated[bool, typer.Option("--controls", help="Random and shuffled-label controls as well.")] = False,
-    store: StoreAt = None,
-    form: Shown = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Every vector with its quality: AUC on test pairs, and the cosine of the directions of two halves."""
     opened = Store.existing(store or default_store())
@@ -85,8 +83,8 @@ def show(
         int, typer.Option(min=0, max=MAX_SHOWN, help="Tokens to show either way; 0 does not load the model.")
     ] = 8,
     prompts: Annotated[int, typer.Option(min=0, max=MAX_SHOWN, help="Stored prompts to show either way.")] = 3,
-    store: StoreAt = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """One vector: what it is, how good it is, and what it means."""
     opened = Store.existing(store or default_store())
@@ -137,8 +135,8 @@ def compare(
     model: ModelName = None,
     layers: OfLayers = None,
     all_layers: EveryLayer = False,
-    store: StoreAt = None,
-    form: Shown = Format.TABLE,
+    store: StoreOption = None,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """The cosine of every two of the vectors, layer by layer where a name stands for several."""
     opened = Store.existing(store or default_store())
@@ -179,7 +177,7 @@ def blend(
     model: ModelName = None,
     layers: OfLayers = None,
     all_layers: EveryLayer = False,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Make a vector of others: the sum of the terms, layer by layer where they have several.
 
@@ -201,7 +199,7 @@ def blend(
     _print_made(library.save(opened, made, name), name)
 
 
-def _term(store: Store, text: str, model: str | None, of: library.Layers) -> tuple[float, tuple[Vector, ...]]:
+def _term(store: Store, text: str, model: str | None, of: library.WantedLayers) -> tuple[float, tuple[Vector, ...]]:
     weight, star, called = text.rpartition("*")
     try:
         return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model, of)
@@ -227,7 +225,7 @@ def export_file(
     model: ModelName = None,
     layers: OfLayers = None,
     all_layers: EveryLayer = False,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Write what a name means, its recommendation or the layers asked for, to a file that other tools read."""
     opened = Store.existing(store or default_store())
@@ -262,7 +260,7 @@ def import_file(
     operation: Annotated[
         FileOperation, typer.Option(help="What the vectors are for, where a GGUF file declares it (GLP).")
     ] = FileOperation.ADD,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Take vectors from a file into the library, those of other tools by their names, their shape and these options."""
     opened = Store(store or default_store())
@@ -285,7 +283,7 @@ def name(
     model: ModelName = None,
     layers: OfLayers = None,
     all_layers: EveryLayer = False,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Give what a name means, its recommendation or the layers asked for, a name."""
     opened = Store.existing(store or default_store())
@@ -300,7 +298,7 @@ def tag(
     label: Annotated[str, typer.Argument(help="The tag.")],
     off: Annotated[bool, typer.Option("--off", help="Take the tag away.")] = False,
     model: ModelName = None,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Tag every vector that goes by a name."""
     opened = Store.existing(store or default_store())
@@ -314,7 +312,7 @@ def rm(
     text: Called,
     model: ModelName = None,
     every: Annotated[bool, typer.Option("--all", help="All that go by it, where they are several.")] = False,
-    store: StoreAt = None,
+    store: StoreOption = None,
 ) -> None:
     """Take a vector out of the library. Results that came from it keep it, and importing it again brings it back."""
     opened = Store.existing(store or default_store())

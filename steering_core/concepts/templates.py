@@ -26,14 +26,14 @@ MAX_COMBINATIONS = 100_000_000
 MAX_SLOTS = 100
 MAX_PAIRS = 100_000  # that one template or persona file makes
 SlotText = Annotated[str, Field(max_length=MAX_TEXT)]  # it may be empty: the wording stands without it, then
-Values = Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
+SlotValues = Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
 class SidedValues(Strict):
     """A slot's values for either side."""
 
-    positive: Values
-    negative: Values
+    positive: SlotValues
+    negative: SlotValues
 
 
 class Wording(Strict):
@@ -51,7 +51,7 @@ class Template(Strict):
     description: str = ""
     chat: bool | None = None
     template: Wording
-    slots: Annotated[dict[str, Values | SidedValues], Field(max_length=MAX_SLOTS)]
+    slots: Annotated[dict[str, SlotValues | SidedValues], Field(max_length=MAX_SLOTS)]
     count: Annotated[int, Within(1, MAX_PAIRS)] = 128
     seed: Seed = 0
     prompts: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
-from steering_core.engine.draws import Drawn, Draws
+from steering_core.engine.draws import DrawnTokens, Draws
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.joining import joined
 from steering_core.engine.prefixes import Prefixes, row_of
-from steering_core.engine.probes import Probe, Seen, Watch
+from steering_core.engine.probes import Probe, ProbeValues, Watch
 from steering_core.engine.requests import DIVERGED, FULL, STOPPED, Limits, Request, Token
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
-from steering_core.models.taps import behind
+from steering_core.models.taps import merged
 from steering_core.models.turns import Following
 
 
@@ -30,9 +30,10 @@ class _Ahead:
 
     logits: mx.array
     sum: mx.array
-    seen: Seen
+    seen: ProbeValues
 
     def keep(self, rows: Sequence[int]) -> "_Ahead":
+        """The same pass, of some of its rows."""
         index = mx.array(np.array(rows, np.int32))
         return _Ahead(self.logits[index], self.sum[index], {p: reading[index] for p, reading in self.seen.items()})
 
@@ -45,7 +46,7 @@ class _Ahead:
         return _Ahead(logits, mx.concatenate([self.sum, other.sum]), seen)
 
 
-def _reading(seen: Seen, probe: Probe, rows: int) -> mx.array:
+def _reading(seen: ProbeValues, probe: Probe, rows: int) -> mx.array:
     return seen[probe] if probe in seen else mx.zeros((rows, 1))
 
 
@@ -150,7 +151,7 @@ class Decoding:
         squares: list[mx.array] = []
         if batch.steering.layers:
             last = self._model.identity.n_layers - 1
-            edits = behind({last: lambda h: _squared_into(squares, h)}, edits)
+            edits = merged({last: lambda h: _squared_into(squares, h)}, edits)
         labels = [self._following[row].label if row in self._following else None for row in self._rows]
         turns = labels if self._following else None
         logits = advance(self._model, batch, tokens, step, self._work, edits, turns)
@@ -180,7 +181,7 @@ class Decoding:
             self._ahead = self._ahead.keep(staying)
         return mx.array(np.array(staying, np.int32))
 
-    def _tokens(self, drawn: Drawn, ahead: _Ahead) -> list[Token]:
+    def _tokens(self, drawn: DrawnTokens, ahead: _Ahead) -> list[Token]:
         """One token of every running row, with why it ended where it did."""
         tokens = []
         ids, sound = np.array(drawn.tokens).tolist(), np.isfinite(np.array(ahead.sum)).tolist()
@@ -192,8 +193,8 @@ class Decoding:
             piece, finish = self._piece(row, token, int(self._steps[place]))
             request = self._requests[row]
             seen = tuple(float(readings[probe][place]) for probe in request.probes)
-            told = _told(drawn, place, request.logprobs) if token is not None else (None, ())
-            tokens.append(Token(row, token, piece, finish, seen, *told))
+            logs = _log_probabilities(drawn, place, request.logprobs) if token is not None else (None, ())
+            tokens.append(Token(row, token, piece, finish, seen, *logs))
             if token is not None:
                 self._drawn[row].append(token)
                 if row in self._following:
@@ -241,7 +242,9 @@ def _following(model: Model, request: Request) -> Following:
     return model.turns.following(labels.phases[-1])
 
 
-def _told(drawn: Drawn, place: int, likeliest: int | None) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+def _log_probabilities(
+    drawn: DrawnTokens, place: int, likeliest: int | None
+) -> tuple[float | None, tuple[tuple[int, float], ...]]:
     """The log-probability of a row's token, and of its likeliest ones, the likeliest first."""
     if likeliest is None or drawn.log_probabilities is None:
         return None, ()

@@ -17,7 +17,7 @@ _BLOCK = 64  # uniform numbers made at a time
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnTokens:
     """New tokens (B,), and the log-probabilities (B, V) that they were drawn from where a row reports them."""
 
     tokens: mx.array
@@ -85,19 +85,19 @@ class Draws:
         """Have the rows of `other` stand behind these."""
         self._rows += other._rows
 
-    def __call__(self, logits: mx.array) -> Drawn:
+    def __call__(self, logits: mx.array) -> DrawnTokens:
         """The next token of every row from logits (B, V). Lazy, but for sampling and for grammars on a CPU."""
         if not all(row.plain for row in self._rows):
             one_by_one = [row.processed(logits[i : i + 1]) for i, row in enumerate(self._rows)]
             logits = mx.concatenate(one_by_one)
-        told = None
+        logs = None
         if any(row.reports for row in self._rows):
-            told = _log_softmax(logits)
+            logs = _log_softmax(logits)
         tokens = self._drawn(self._filtered(logits))
         for place, row in enumerate(self._rows):
             if not row.plain:
                 row.saw(tokens[place : place + 1])
-        return Drawn(tokens, told)
+        return DrawnTokens(tokens, logs)
 
     def _filtered(self, logits: mx.array) -> mx.array:
         """The logits, with -inf for what each row's filters leave out; rows with the same filters together."""

@@ -15,8 +15,8 @@ from mlx.utils import tree_map
 
 from steering_core.backend.mlx import mx
 from steering_core.engine.pace import paced
-from steering_core.engine.sharing import SharedRows, Tokens, share_rows
-from steering_core.engine.steering import Offsets, Steering, Turns
+from steering_core.engine.sharing import SharedRows, share_rows
+from steering_core.engine.steering import Offsets, RowTurns, Steering
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.interventions.change import Condition, Intervention
@@ -25,7 +25,8 @@ from steering_core.interventions.turns import labelled
 from steering_core.interventions.where import Labels
 from steering_core.models import Model
 from steering_core.models.memory import cache_step
-from steering_core.models.taps import Edit, Edits, behind
+from steering_core.models.raw_text import Tokens
+from steering_core.models.taps import Edits, merged, storing
 
 Cache = list[Any]
 
@@ -174,17 +175,10 @@ def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Interv
 
 def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list[bool]:
     """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
-    seen: dict[int, mx.array] = {}
-
-    def look(layer: int) -> Edit:
-        def edit(h: mx.array) -> mx.array:
-            seen[layer] = h[0].astype(mx.float32)
-            return h
-
-        return edit
-
-    looks = {condition.layer: look(condition.layer) for condition in conditions}
+    streams: dict[int, mx.array] = {}
+    looks = storing(streams, {condition.layer for condition in conditions})
     edited(model, mx.array([tokens]), model.new_cache(), looks)
+    seen = {layer: h[0].astype(mx.float32) for layer, h in streams.items()}  # (T, D)
     mx.eval(seen)
     asked = _asked(model, tokens)
     means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}
@@ -278,7 +272,7 @@ def advance(
     step: int | np.ndarray,
     work: Work,
     watch: Edits | None = None,
-    turns: Turns | None = None,
+    turns: RowTurns | None = None,
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
 
@@ -289,7 +283,7 @@ def advance(
     """
     edits = batch.steering.edits(batch.lengths - 1 + step, 1, turns)
     if watch:
-        edits = behind(edits, watch)
+        edits = merged(edits, watch)
     work.add(len(batch), 1)
     with paced(model, len(batch), int((batch.lengths + step).max()), range(len(model.taps) - 1)):
         return edited(model, tokens[:, None], batch.cache, edits)[:, -1]

@@ -23,7 +23,7 @@ from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.models.cpu import with_gradients
-from steering_core.models.taps import Edit, Edits
+from steering_core.models.taps import Edit, Edits, storing
 
 Additions = Mapping[int, np.ndarray]
 """What is added at each layer, one row an answer that is run, (n, D) float32."""
@@ -138,9 +138,11 @@ class GivenAnswers:
             longest[prompt] = max(longest.get(prompt, 0), a.length)
 
         def kind(place: int) -> int:
+            """What answers must share to be read together: nothing, or their prompt's length."""
             return 0 if self._model.abilities.mixed else self.answers[place].start
 
         def order(place: int) -> tuple[int, int, tuple[int, ...], int]:
+            """Sorts answers that may be read together by length, and those to one prompt side by side."""
             prompt = self.answers[place].tokens[: self.answers[place].start]
             return kind(place), longest[prompt], prompt, self.answers[place].length
 
@@ -177,15 +179,8 @@ class GivenAnswers:
             targets[row, : a.length] = a.tokens[a.start :]
         streams: dict[int, mx.array] = {}
 
-        def look(layer: int) -> Edit:
-            def edit(h: mx.array) -> mx.array:
-                streams[layer] = h
-                return h
-
-            return edit
-
         cache = growing_by(longest, fork(batch.cache, range(len(answers))))
-        with model.taps.applied({layer: look(layer) for layer in self.layers}):
+        with model.taps.applied(storing(streams, self.layers)):
             model.network(mx.array(tokens), cache=cache)
         mx.eval(streams)
         self._work.add(*tokens.shape)
@@ -220,6 +215,7 @@ class GivenAnswers:
         seen: list[mx.array] = []
 
         def adding(layer: int) -> Edit:
+            """The edit that adds each row's vector; at the first layer, to the stored stream in the model's place."""
             added = additions[layer][:, None]  # (b, 1, D)
             if layer != min(additions):
                 return lambda h: h + added.astype(h.dtype)
@@ -227,6 +223,7 @@ class GivenAnswers:
             return lambda _: stream + added.astype(stream.dtype)
 
         def keeping(h: mx.array) -> mx.array:
+            """Keep the stream where it predicts a token of an answer, once the edits at this layer have acted."""
             h = edits_there(h)
             seen.append(h.reshape(-1, h.shape[-1])[kept])
             return h

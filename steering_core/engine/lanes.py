@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from steering_core.backend.blas import usable_cores
 from steering_core.backend.mlx import mx, on_cpu
 
-Found = TypeVar("Found")
+Built = TypeVar("Built")
 
 _MOST = 4  # passes at once: each holds its own memory
 _here = threading.local()
@@ -27,7 +27,7 @@ def lanes() -> int:
     return min(usable_cores(), _MOST) if on_cpu() else 1
 
 
-def together(starts: Sequence[Callable[[], Found]], arrays: Callable[[Found], Any]) -> list[Found]:
+def together(starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any]) -> list[Built]:
     """What each of at most `lanes()` functions builds, in a lane of its own; their `arrays` are under way or done."""
     if len(starts) == 1:
         only = starts[0]()

@@ -28,6 +28,7 @@ def paced(
     noted: list[mx.array] = []
 
     def after(layer: int, stream: mx.array) -> None:
+        """Evaluate every `step` blocks, one step behind the one that is being queued."""
         nonlocal begun, noted
         if layer not in blocks:
             return

@@ -12,7 +12,7 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import UNTOUCHED, Intervention
 from steering_core.models import Model
-from steering_core.models.taps import Edit, Edits, behind, looking
+from steering_core.models.taps import Edit, Edits, looking, merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Probe:
     direction: np.ndarray = field(repr=False)
 
 
-Seen = dict[Probe, mx.array]
+ProbeValues = dict[Probe, mx.array]
 """What each probe read in one pass, (B, T)."""
 
 
@@ -45,15 +45,16 @@ class Watch:
             self._by_layer.setdefault(probe.layer, []).append(probe)
         self._units = {layer: _units(members) for layer, members in self._by_layer.items()}
 
-    def look(self) -> tuple[Edits, Seen]:
+    def look(self) -> tuple[Edits, ProbeValues]:
         """Edits for one pass that only look, and the dict in which they leave each probe's components, (B, T)."""
-        seen: Seen = {}
+        seen: ProbeValues = {}
         return {layer: self._edit(layer, seen) for layer in self._by_layer}, seen
 
-    def _edit(self, layer: int, seen: Seen) -> Edit:
+    def _edit(self, layer: int, seen: ProbeValues) -> Edit:
         members, units = self._by_layer[layer], self._units[layer]
 
         def look(h: mx.array) -> None:
+            """Leave the component of the stream (B, T, D) along each probe of this layer in `seen`."""
             components = h.astype(mx.float32) @ units  # (B, T, D) @ (D, K) -> (B, T, K)
             for k, probe in enumerate(members):
                 seen[probe] = components[..., k]
@@ -85,7 +86,7 @@ def projections(
     steering = Steering([checked(model, stem, intervention)], [len(stem)])
     looks, seen = Watch(model, probes).look()
     edits = steering.edits(0, len(sequence))
-    edited(model, mx.array([sequence]), model.new_cache(), behind(edits, looks))
+    edited(model, mx.array([sequence]), model.new_cache(), merged(edits, looks))
     mx.eval(seen)
     work.add(1, len(sequence))
     return np.array([np.array(seen[probe])[0] for probe in probes], np.float32).reshape(len(probes), len(sequence))

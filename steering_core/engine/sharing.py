@@ -15,9 +15,8 @@ import numpy as np
 from steering_core.backend.mlx import mx
 from steering_core.engine.steering import Steering
 from steering_core.interventions.change import Intervention
+from steering_core.models.raw_text import Tokens
 from steering_core.models.taps import Edit, Edits, chained
-
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)

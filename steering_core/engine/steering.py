@@ -17,23 +17,23 @@ Offsets = int | Sequence[int] | np.ndarray
 """The position at which a pass begins: one for all rows, or one each."""
 
 
-Turns = Sequence[str | None]
+RowTurns = Sequence[str | None]
 """The phase of each row's new position, one of `where.TURNS`; None where nobody knows better than its prompt says."""
 
 
 class Steering:
-    """One intervention a row: `rows` (B) interventions and the prompt length of each row.
+    """What is done to a batch: an intervention for each of its B rows, and the length of each row's prompt.
 
     `edits(offset, length)` gives what the taps do in a forward pass over the positions offset .. offset + length - 1
     (one offset for all rows, or one each). A stream that comes in with one row leaves its first edited block with B.
     Edits that will never change again are made once: a decoding step then costs no Python per row.
     """
 
-    def __init__(self, rows: Sequence[Intervention], prompt_lengths: Sequence[int] | np.ndarray) -> None:
-        self._rows = list(rows)
+    def __init__(self, interventions: Sequence[Intervention], prompt_lengths: Sequence[int] | np.ndarray) -> None:
+        self._interventions = list(interventions)
         self._lengths = np.array(prompt_lengths)
         slots: dict[tuple[int, int, str, bool], _Slot] = {}
-        for row, intervention in enumerate(rows):
+        for row, intervention in enumerate(interventions):
             for layer, groups in _grouped(intervention).items():
                 for place, group in enumerate(groups):
                     kind, conditional = "sum" if _plain_add(group[0]) else group[0].operation, bool(group[0].condition)
@@ -45,11 +45,11 @@ class Steering:
 
     def keep(self, rows: Sequence[int]) -> "Steering":
         """The steering of those rows alone."""
-        return Steering([self._rows[r] for r in rows], [int(self._lengths[r]) for r in rows])
+        return Steering([self._interventions[r] for r in rows], [int(self._lengths[r]) for r in rows])
 
     def __add__(self, other: "Steering") -> "Steering":
         """The steering of both's rows."""
-        return Steering(self._rows + other._rows, np.concatenate([self._lengths, other._lengths]))
+        return Steering(self._interventions + other._interventions, np.concatenate([self._lengths, other._lengths]))
 
     @cached_property
     def layers(self) -> list[int]:
@@ -62,7 +62,7 @@ class Steering:
         """Whether what the model writes decides where anything acts."""
         return any(slot.moves for slot in self._slots)
 
-    def edits(self, offset: Offsets, length: int, turns: Turns | None = None) -> Edits:
+    def edits(self, offset: Offsets, length: int, turns: RowTurns | None = None) -> Edits:
         """Each layer's edit for `length` positions from `offset`; layers at which nothing acts there are left out."""
         if not self._slots:
             return {}
@@ -84,7 +84,7 @@ class Steering:
         """Put `edit` behind what the layer does already, and have its conditions read first."""
         for layer, rows in slot.conditions_by_layer().items():
             look = self._look(
-                place, layer, [slot.condition(row) if row in rows else None for row in range(len(self._rows))]
+                place, layer, [slot.condition(row) if row in rows else None for row in range(len(self._interventions))]
             )
             edits[layer] = chained(look, edits[layer]) if layer in edits else look
         if slot.conditional:
@@ -101,6 +101,7 @@ class Steering:
         unit = mx.array(units)
 
         def look(h: mx.array) -> None:
+            """Keep the component of the stream along each row's direction: (B, T, 1)."""
             self._components[place, layer] = component(h, unit)
 
         return looking(look)
@@ -108,17 +109,19 @@ class Steering:
     def _conditional(self, place: int, slot: "_Slot", edit: Edit) -> Edit:
         """`edit` at tokens where each row's condition holds, the stream as it came elsewhere."""
         layers = slot.conditions_by_layer()
-        thresholds, signs = np.zeros((2, len(self._rows), 1, 1), np.float32)
+        thresholds, signs = np.zeros((2, len(self._interventions), 1, 1), np.float32)
         for row in slot.changes:
             condition = slot.condition(row)
             thresholds[row], signs[row] = condition.threshold, 1 if condition.above else -1
         masks = {
-            layer: np.isin(np.arange(len(self._rows)), list(rows))[:, None, None] for layer, rows in layers.items()
+            layer: np.isin(np.arange(len(self._interventions)), list(rows))[:, None, None]
+            for layer, rows in layers.items()
         }
         threshold, sign = mx.array(thresholds), mx.array(signs)
         belongs = {layer: mx.array(mask) for layer, mask in masks.items()}
 
         def conditional(h: mx.array) -> mx.array:
+            """The edited stream at tokens where a condition of the row holds."""
             holds = mx.array(False)
             for layer, mask in belongs.items():
                 holds = holds | (mask & (sign * (self._components[place, layer] - threshold) > 0))
@@ -175,7 +178,7 @@ class _Slot:
         """Whether what the model writes decides where its changes act."""
         return any(change.where.moves for group in self.changes.values() for change in group)
 
-    def edit_at(self, offsets: np.ndarray, length: int, step: float, turns: Turns | None) -> Edit | None:
+    def edit_at(self, offsets: np.ndarray, length: int, step: float, turns: RowTurns | None) -> Edit | None:
         """The edit for `length` positions from each row's offset; None where nothing acts."""
         weights = self._weights(offsets, length, turns)  # (B, T or 1, K)
         if not weights.any():
@@ -187,7 +190,7 @@ class _Slot:
             self._made[key] = self._edit(weights)
         return self._made[key]
 
-    def _weights(self, offsets: np.ndarray, length: int, turns: Turns | None) -> np.ndarray:
+    def _weights(self, offsets: np.ndarray, length: int, turns: RowTurns | None) -> np.ndarray:
         """Strength of each change at each position, (B, T, K); T is 1 where it is the same at every position."""
         deepest = max(map(len, self.changes.values()))
         weights = np.zeros((len(self.lengths), length, deepest), np.float32)
@@ -222,6 +225,7 @@ class _Slot:
         deltas: dict[mx.Dtype, mx.array] = {}
 
         def add(h: mx.array) -> mx.array:
+            """Add the delta, cast once to each precision that comes."""
             if h.dtype not in deltas:
                 deltas[h.dtype] = delta.astype(h.dtype)
             return h + deltas[h.dtype]

@@ -16,7 +16,7 @@ from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 
-Reading = Callable[[mx.array, np.ndarray, np.ndarray], np.ndarray]
+Readout = Callable[[mx.array, np.ndarray, np.ndarray], np.ndarray]
 """What is read of logits (N, V) at places (M,) where tokens (M,) come next: one row a place."""
 _SOFTMAX_ROWS = 16  # rows of logits that NumPy works on at a time: they stay in the processor's cache
 
@@ -56,7 +56,7 @@ def next_token_distributions(model: Model, sequences: Sequence[Scored], work: Wo
     return _read_sequences(model, sequences, lambda logits, places, targets: log_softmax(logits)[places], work)
 
 
-def _read_sequences(model: Model, sequences: Sequence[Scored], read: Reading, work: Work) -> list[np.ndarray]:
+def _read_sequences(model: Model, sequences: Sequence[Scored], read: Readout, work: Work) -> list[np.ndarray]:
     """What `read` makes of the logits at each sequence's answer tokens, one array a sequence."""
     sequences = [replace(s, intervention=checked(model, s.prompt, s.intervention)) for s in sequences]
     by_prompt: dict[tuple[int, ...], list[int]] = {}
@@ -71,7 +71,7 @@ def _read_sequences(model: Model, sequences: Sequence[Scored], read: Reading, wo
 
 
 def _of_one_prompt(
-    model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], read: Reading, work: Work
+    model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], read: Readout, work: Work
 ) -> list[np.ndarray]:
     """The same for answers to one prompt. Those that differ in their last token alone are one row."""
     stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
@@ -103,9 +103,12 @@ def _groups(
 ) -> Iterator[tuple[tuple[int, ...], list[int]]]:
     """Each prompt with its sequences, as many at once as one trunk has room for."""
     for prompt, members in by_prompt.items():
-        whats, end = [sequences[i].intervention for i in members], max(len(sequences[i].tokens) for i in members)
-        layers = {first_layer(what, model.identity.n_layers) for what in whats}
-        length = end - shared_prefix(prompt, whats)
+        interventions, end = (
+            [sequences[i].intervention for i in members],
+            max(len(sequences[i].tokens) for i in members),
+        )
+        layers = {first_layer(one, model.identity.n_layers) for one in interventions}
+        length = end - shared_prefix(prompt, interventions)
         fitting = model.memory.rows("score", length, end, streams=len(layers))
         size = min(fitting, model.memory.habits.trunk)
         for begin in range(0, len(members), size):

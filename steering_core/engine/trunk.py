@@ -125,6 +125,7 @@ def _grown(groups: Sequence[_Joining], layer: int) -> Edit:
     """At a block's output: what is done to the rows that are in the stream, and those that join it, behind them."""
 
     def edit(h: mx.array) -> mx.array:
+        """The stream of all rows that have joined, each after its own edits at this layer."""
         pieces: list[mx.array] = []
         done = begin = 0  # rows that are in `pieces`, and rows looked at
         for group in groups:
@@ -159,6 +160,7 @@ def _after(first: Edit | None, then: Edit | None) -> Edit:
     """`then` of `first`, where either may be nothing."""
 
     def edit(h: mx.array) -> mx.array:
+        """Both edits in turn; the stream as it came where there is neither."""
         h = first(h) if first else h
         return then(h) if then else h
 

@@ -72,8 +72,8 @@ class Calibration:
         progress: Progress = silent,
     ) -> None:
         self.damage, self.directions, self.neutral, self.spec = damage, list(directions), neutral, spec
-        self.bench, self.store, self.progress = damage.bench, damage.store, progress
-        self.unsteered = unsteered(self.bench.model.identity, self.bench.concept)
+        self.setup, self.store, self.progress = damage.setup, damage.store, progress
+        self.unsteered = unsteered(self.setup.model.identity, self.setup.concept)
         self.generated = Done()
 
     def within(self, bounds: Bounds, texts: bool = True) -> list[Calibrated]:
@@ -111,14 +111,14 @@ class Calibration:
 
     def cells(self, doses: Sequence[float]) -> list[Cell]:
         """Every direction at its own dose, each its own way."""
-        return [cell.at(cell.way * dose) for cell, dose in zip(self.directions, doses, strict=True)]
+        return [cell.at(cell.sign * dose) for cell, dose in zip(self.directions, doses, strict=True)]
 
     def _log_ratios(self, cells: Sequence[Cell]) -> list[np.ndarray]:
         """Each cell's logarithms of the perplexity ratio, one a prompt."""
-        everything, (model, concept) = [self.unsteered, *cells], (self.bench.model, self.bench.concept)
+        everything, (model, concept) = [self.unsteered, *cells], (self.setup.model, self.setup.concept)
         texts = generate(model, self.store, concept, everything, self.spec, "validation", self.progress)
         self.generated += texts
-        did = measure_texts(self.bench, self.store, texts.ids, "validation", ["perplexity"])
+        did = measure_texts(self.setup, self.store, texts.ids, "validation", ["perplexity"])
         values = cell_values(self.store, everything, did.ids)[1:]
         found = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
         return [ratios[np.isfinite(ratios)] for ratios in found]

@@ -22,6 +22,7 @@ from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import SCREEN_ITEMS
 from steering_core.foundation.counting import Done
 from steering_core.foundation.errors import NoGradient
+from steering_core.foundation.progress import Progress, silent
 from steering_core.interventions.change import Phase
 from steering_core.interventions.expression import Amount
 from steering_core.scores.measure import measure_items
@@ -42,7 +43,7 @@ _MOST_SCALED = 2.0
 Draw = Mapping[int, Sequence[Vector]]
 """One draw's vectors by layer, one of each method that is searched."""
 
-Place = tuple[int, int]
+VectorPlace = tuple[int, int]
 """A layer, and which of its vectors."""
 
 Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
@@ -79,7 +80,7 @@ class ChanceSearch:
     damage: Damage
     validation: Sequence[Item]
     test: Sequence[Item]
-    notify: Callable[[int, int], None] = lambda done, total: None
+    progress: Progress = silent
     measured: Done = field(default_factory=Done)
 
     def effects(self, draws: Sequence[Draw]) -> list[float]:
@@ -128,7 +129,7 @@ class ChanceSearch:
             at.setdefault(layer, []).append(damage)
         return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
 
-    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[Place]]:
+    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[VectorPlace]]:
         """The places of each (draw, sign) by their effect on validation items that way, best first.
 
         Effects are to first order, all items' at once, or measured where a model has no gradient or something else than
@@ -152,8 +153,8 @@ class ChanceSearch:
         return self._ranked_by_measuring(singles, signs)
 
     def _ranked_by_measuring(
-        self, singles: Mapping[tuple[int, Place], Cell], signs: Sequence[tuple[int, int]]
-    ) -> dict[tuple[int, int], list[Place]]:
+        self, singles: Mapping[tuple[int, VectorPlace], Cell], signs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], list[VectorPlace]]:
         """The same from measured effects: all places on a few items, the best of them on more."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
@@ -167,7 +168,7 @@ class ChanceSearch:
         best = {(i, sign): {(i, place): finer[i, place] for place in first[i, sign][:keep]} for i, sign in signs}
         return {key: _in_order(best[key], *key) + first[key][keep:] for key in signs}
 
-    def _like_chosen(self, draw: Draw, places: Sequence[Place], doses: Mapping[int, float]) -> Cell:
+    def _like_chosen(self, draw: Draw, places: Sequence[VectorPlace], doses: Mapping[int, float]) -> Cell:
         """The draw's vectors at its best places: at as many layers, or of as many methods, as the candidate's."""
         layer, at = places[0]
         if len(self.chosen.vectors) == 1:
@@ -199,9 +200,9 @@ class ChanceSearch:
 
     def _means(self, metric: str, cells: Sequence[Cell], items: Sequence[Item], split: Split) -> dict[str, float]:
         """Mean of a metric of items for every cell, by intervention."""
-        bench, store = self.damage.bench, self.damage.store
+        setup, store = self.damage.setup, self.damage.store
         unique = list({cell.intervention_id: cell for cell in cells}.values())
-        did = measure_items(bench, store, unique, items, split, [metric], self.notify)
+        did = measure_items(setup, store, unique, items, split, [metric], self.progress)
         self.measured += did
         both = zip(unique, cell_values(store, unique, did.ids), strict=True)
         return {cell.intervention_id: float(np.mean(list(v[metric].values()))) for cell, v in both}
@@ -220,7 +221,7 @@ def chance_of(
     row = mine.get(ODD) or mine.get("effect")
     if chosen.steering is None or row is None or row["value"] is None:
         return None
-    effect = chosen.way * float(row["value"])
+    effect = chosen.sign * float(row["value"])
     known = {vector.vector_id: vector.method for vector in vectors if vector.control is None}
     if not chosen.dose or any(vector.vector_id not in known for vector in chosen.vectors):
         return Chance.of(effect, search.among_turned(2 * draws + 1))
@@ -254,7 +255,7 @@ def _descending(effects: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(effects, key=lambda effect: -effect if math.isfinite(effect) else -math.inf))
 
 
-def _in_order(effects: Mapping[tuple[int, Place], float], draw: int, sign: int) -> list[Place]:
+def _in_order(effects: Mapping[tuple[int, VectorPlace], float], draw: int, sign: int) -> list[VectorPlace]:
     """A draw's places by their effects with a sign, best first; those that diverged last."""
     mine = {place: sign * effect for (i, place), effect in effects.items() if i == draw}
     return sorted(mine, key=lambda place: -mine[place] if math.isfinite(mine[place]) else math.inf)

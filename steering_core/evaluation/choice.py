@@ -11,7 +11,7 @@ from steering_core.evaluation.bounds import TOLERATED, Bounds, allowed_damage
 from steering_core.evaluation.curve import Curve, rounded
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, slopes
 from steering_core.evaluation.search import Shortlist, rivals_of
-from steering_core.scores.summary import ODD, Values, cell_values, mean_of
+from steering_core.scores.summary import ODD, ValuesByScore, cell_values, mean_of
 from steering_core.spec import Spec
 from steering_core.statistics.intervals import lower_end, mean_interval
 from steering_core.statistics.metric_names import JUDGED
@@ -52,7 +52,7 @@ class Choice:
 
 
 def rated(
-    cells: Sequence[Cell], values: Sequence[Values], bounds: Bounds, curves: Mapping[str, Curve], adjust: bool
+    cells: Sequence[Cell], values: Sequence[ValuesByScore], bounds: Bounds, curves: Mapping[str, Curve], adjust: bool
 ) -> list[Rated]:
     """Every candidate at the dose that its own texts allow.
 
@@ -69,12 +69,12 @@ def rated(
         if adjust and cell.dose and curve and share > TOLERATED:
             dose = rounded(curve.dose_at(bounds.wanted_damage(slope.value)))
             scale = min(dose / abs(cell.dose), 1.0)
-            cell = cell.at(cell.way * scale * abs(cell.dose))
+            cell = cell.at(cell.sign * scale * abs(cell.dose))
             share = bounds.share(slope.value * curve.damage_at(abs(cell.dose or dose)))
         effects = mine.get(ODD) or mine.get("effect", {})
         kl = mean_of(mine, "kl") / bounds.kl
         excess = math.inf if _diverged(mine) else max(share, 0.0 if math.isnan(kl) else kl * scale**2)
-        found.append(Rated(cell, slope, {k: cell.way * scale * v for k, v in effects.items()}, excess))
+        found.append(Rated(cell, slope, {k: cell.sign * scale * v for k, v in effects.items()}, excess))
     return found
 
 
@@ -107,7 +107,7 @@ def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vect
     choice = Choice(trial, best.slope, ties=tuple(one.cell for one in ties))
     if curve is None or not best.cell.dose:
         return choice
-    at = [best.cell.at(best.cell.way * dose) for dose in curve.doses]
+    at = [best.cell.at(best.cell.sign * dose) for dose in curve.doses]
     low, high = dose_interval(
         curve.doses, damage.of(at), bounds.perplexity_ratio, best.slope, spec.scores.bootstrap, spec.scores.seed
     )
@@ -134,7 +134,7 @@ def _predicted(damage: float, slope: float, texts: np.ndarray) -> float:
     return upper if math.isfinite(upper) else math.inf
 
 
-def _diverged(values: Values) -> bool:
+def _diverged(values: ValuesByScore) -> bool:
     """Whether anything but a judge's opinion is missing: a reply without a rating is the judge's fault."""
     measured = [scored for score, scored in values.items() if score not in JUDGED]
     return any(not math.isfinite(value) for scored in measured for value in scored.values())

@@ -1,9 +1,8 @@
 """Costs: the capability sets on which a recommended vector surely loses more accuracy than a bound allows."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Row = Mapping[str, Any]
+from steering_core.store import Row
 
 
 def costs_of(rows: Sequence[Row], most: float) -> list[str]:

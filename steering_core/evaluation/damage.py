@@ -6,7 +6,7 @@ they do not (an empirical Bayes estimate, Efron and Morris 1973).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,9 @@ from steering_core.concepts import Split
 from steering_core.evaluation.bounds import OTHER_PROMPTS, SLOPE_SPREAD, USUAL_SLOPE, allowed_damage
 from steering_core.evaluation.curve import Curve, curves_to, rounded
 from steering_core.foundation.counting import Done
+from steering_core.foundation.progress import Progress, silent
 from steering_core.scores.measure import measure_answers, measure_neutral
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import cell_values, mean_of
 from steering_core.statistics.intervals import LEVEL
 from steering_core.store import Store
@@ -30,11 +31,11 @@ FEW_ANSWERS = 8  # answers on which directions are screened
 class Damage:
     """Measures the damage of directions at doses; every measurement stays in the store."""
 
-    bench: Bench
+    setup: Setup
     store: Store
     answers: Sequence[NeutralAnswer]
     split: Split = "validation"
-    notify: Callable[[int, int], None] = lambda done, total: None
+    progress: Progress = silent
     measured: Done = field(default_factory=Done)
 
     def of(self, cells: Sequence[Cell], n: int | None = None) -> np.ndarray:
@@ -42,7 +43,7 @@ class Damage:
         answers = self.answers[:n]
         if not answers:
             return np.full((len(cells), 1), np.nan)
-        did = measure_answers(self.bench, self.store, cells, answers, self.split, ["damage"], self.notify)
+        did = measure_answers(self.setup, self.store, cells, answers, self.split, ["damage"], self.progress)
         self.measured += did
         values = cell_values(self.store, cells, did.ids)
         found = [[v.get("damage", {}).get(a.answer_id, np.nan) for a in answers] for v in values]
@@ -52,7 +53,8 @@ class Damage:
         """Every direction's damage around the dose where it is `wanted`, searched from the cells' own doses."""
 
         def damages(doses: Sequence[float]) -> np.ndarray:
-            cells = [cell.at(cell.way * dose) for cell, dose in zip(directions, doses, strict=True)]
+            """Each direction's mean damage at its dose, in nats per token."""
+            cells = [cell.at(cell.sign * dose) for cell, dose in zip(directions, doses, strict=True)]
             return self.of(cells, n).mean(axis=1)
 
         return curves_to(damages, [abs(cell.dose or 1.0) for cell in directions], wanted, rounds)
@@ -77,7 +79,7 @@ def within_kl(
 
 def _kl(damage: Damage, cells: Sequence[Cell], neutral: Sequence[str]) -> list[float]:
     """Mean KL of every cell on neutral next tokens, in nats."""
-    did = measure_neutral(damage.bench, damage.store, cells, neutral, damage.split, ["kl"])
+    did = measure_neutral(damage.setup, damage.store, cells, neutral, damage.split, ["kl"])
     damage.measured += did
     return [mean_of(values, "kl") for values in cell_values(damage.store, cells, did.ids)]
 
@@ -87,7 +89,7 @@ def _quieter(cell: Cell, kl: float, allowed: float) -> Cell:
     if kl <= allowed or not cell.dose:
         return cell
     share = math.sqrt(0.9 * allowed / kl) if math.isfinite(kl) else 0.5
-    return cell.at(cell.way * rounded(abs(cell.dose) * share))
+    return cell.at(cell.sign * rounded(abs(cell.dose) * share))
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,10 @@ def slopes(measured: Sequence[tuple[float, np.ndarray]]) -> list[Uncertain]:
     What the cells have in common is taken from all of them, beginning with the usual slope; what one differs by, from
     its own texts. Either counts by its precision.
     """
-    told = [_slope(damage, ratios) for damage, ratios in measured]
-    spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in told if slope]
+    slopes = [_slope(damage, ratios) for damage, ratios in measured]
+    spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in slopes if slope]
     common = Uncertain(weighted([USUAL, *spread]).value, SLOPE_SPREAD)
-    return [weighted([common, *([slope] if slope else [])]) for slope in told]
+    return [weighted([common, *([slope] if slope else [])]) for slope in slopes]
 
 
 def expected_ratio(damage: float, slope: Uncertain, texts: Uncertain | None) -> float:

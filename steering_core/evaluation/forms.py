@@ -29,8 +29,8 @@ class Forms:
             if item.item_id in effects:
                 by_answer.setdefault(item.matching.strip().lower(), []).append(effects[item.item_id])
         common = {answer: found for answer, found in by_answer.items() if len(found) >= MIN_OF_FORM}
-        told_apart = len(common) > 1 and sum(map(len, common.values())) * 2 > sum(map(len, by_answer.values()))
-        return cls(common if told_apart else {})
+        answers_differ = len(common) > 1 and sum(map(len, common.values())) * 2 > sum(map(len, by_answer.values()))
+        return cls(common if answers_differ else {})
 
     def conflict(self) -> str | None:
         """Why the effect hangs on the form, where it is surely above 0 for one answer and below 0 for another."""

@@ -1,7 +1,7 @@
 """Recommendations: the candidate chosen on validation, reported on test beside what chance does, with a verdict."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
 from steering_core.statistics.metric_names import JUDGED
-from steering_core.store import Store
+from steering_core.store import Row, Store
 
 RECOMMENDATIONS_VERSION = 7
 MIN_ITEMS = 8
@@ -29,15 +29,23 @@ SHOWN_BY = (
     "words",
 )  # what says how far a text shows the concept, the first that was measured
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class OtherChanges:
+    """What else a candidate changes: items of other concepts, and capability sets; empty where nothing was measured.
+
+    `capabilities` are rows of the view `capabilities`.
+    """
+
+    side_effects: Matrix = field(default_factory=Matrix)
+    capabilities: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms.
 
-    `beside` are its side effects and `capabilities` rows of what it does to capability sets, where they were measured;
-    neither changes the verdict. A drop of a set that is surely beyond `max_drop` is a cost.
+    `others` does not change the verdict. A drop of a capability set that is surely beyond `max_drop` is a cost.
     """
 
     choice: Choice
@@ -45,8 +53,7 @@ class Evidence:
     chance: Chance | None
     forms: Forms
     bounds: Bounds
-    beside: Matrix = field(default_factory=Matrix)
-    capabilities: Sequence[Row] = ()
+    others: OtherChanges = field(default_factory=OtherChanges)
     max_drop: float = 1.0
 
     @property
@@ -68,13 +75,13 @@ class Evidence:
     def effect(self) -> Row | None:
         """The effect that decides: the odd one, positive where it goes the candidate's way."""
         row = self.of(self.chosen, ODD) or self.of(self.chosen, "effect")
-        return _along(row, self.chosen.way) if row else None
+        return _along(row, self.chosen.sign) if row else None
 
     @property
     def rivals(self) -> list[Row]:
         """Effects of the chance controls that stand beside the candidate, positive where they go its way."""
         cells = [cell for cell in self.choice.trial.cells if cell.control in CHANCE_CONTROLS]
-        return [_along(row, self.chosen.way) for cell in cells if (row := self.of(cell, "effect"))]
+        return [_along(row, self.chosen.sign) for cell in cells if (row := self.of(cell, "effect"))]
 
     @property
     def prompt(self) -> Row | None:
@@ -121,11 +128,11 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
     chosen, choice, chance = evidence.chosen, evidence.choice, evidence.chance
     verdict, reason = verdict_of(evidence)
     if verdict in (WORKS, WEAK):
-        reason += evidence.beside.said(chosen)
-    rivals, shown, way = evidence.rivals, evidence.shown(), chosen.way
+        reason += evidence.others.side_effects.said(chosen)
+    rivals, shown, sign = evidence.rivals, evidence.shown(), chosen.sign
     plain, odd, over = (evidence.of(chosen, metric) for metric in ("effect", ODD, "over_controls"))
     made_of = [row["score_id"] for metrics in evidence.scores.values() for row in metrics.values()]
-    made_of += [*evidence.beside.ids, *(row["capability_id"] for row in evidence.capabilities)]
+    made_of += [*evidence.others.side_effects.ids, *(row["capability_id"] for row in evidence.others.capabilities)]
     row = {
         "recommendation_id": content_key("recommendation", RECOMMENDATIONS_VERSION, sorted(made_of), spec_key),
         **chosen.columns(),
@@ -133,12 +140,12 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
         "reason": reason,
         **_ends("effect", plain),
         **_ends("odd_effect", odd),
-        "control_effect": way * max(row["value"] for row in rivals) if rivals else None,
-        "control_high": way * max(_high(row) for row in rivals) if rivals else None,
+        "control_effect": sign * max(row["value"] for row in rivals) if rivals else None,
+        "control_high": sign * max(_high(row) for row in rivals) if rivals else None,
         "over_controls": over["value"] if over else None,
         "p_value": chance.p_value if chance else None,
         "null_effects": list(chance.effects) if chance else [],
-        "selectivity": evidence.beside.selectivity(chosen),
+        "selectivity": evidence.others.side_effects.selectivity(chosen),
         "prompt_effect": evidence.prompt["value"] if evidence.prompt else None,
         "kl": evidence.value("kl"),
         "damage": evidence.value("damage"),
@@ -151,7 +158,7 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
         "shown_before": shown[1] if shown else None,
         "shown_after": shown[2] if shown else None,
         "ties": [cell.expression for cell in choice.ties],
-        "costs": costs_of(evidence.capabilities, evidence.max_drop),
+        "costs": costs_of(evidence.others.capabilities, evidence.max_drop),
         "n": plain["n"] if plain else 0,
         "n_missing": evidence.missing,
         "spec_key": spec_key,
@@ -200,7 +207,7 @@ def _by_texts(evidence: Evidence) -> tuple[str, str] | None:
         return WEAK, f"it makes text {ratio:.2f} times as perplexing, beyond {bounds.perplexity_ratio:g}"
     if kl is not None and not kl <= bounds.kl:
         return WEAK, f"it moves neutral next tokens by {kl:.2f} nats, beyond {bounds.kl:g}"
-    if shown and evidence.chosen.way * (shown[2] - shown[1]) < 0:
+    if shown and evidence.chosen.sign * (shown[2] - shown[1]) < 0:
         return WEAK, f"its texts show less of the concept, not more ({shown[0]} {shown[1]:.2f} to {shown[2]:.2f})"
     return None
 
@@ -213,18 +220,18 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     said = f"{len(chance.effects)} searches among permuted labels find at most {best} (p = {chance.p_value:.2g})"
     if (
         evidence.prompt
-        and evidence.chosen.way * evidence.prompt["value"] > (evidence.effect or {"value": 0.0})["value"]
+        and evidence.chosen.sign * evidence.prompt["value"] > (evidence.effect or {"value": 0.0})["value"]
     ):
         said += f"; the system prompt alone does more ({evidence.prompt['value']:+.3f} nats)"
     return WORKS, said
 
 
-def _along(row: Row, way: int) -> Row:
+def _along(row: Row, sign: int) -> Row:
     """The row as a candidate sees it that shall move the items that way."""
     low, high = row["ci_low"], row["ci_high"]
-    if way < 0:
+    if sign < 0:
         low, high = (None if end is None else -end for end in (high, low))
-    return {**row, "value": way * row["value"], "ci_low": low, "ci_high": high}
+    return {**row, "value": sign * row["value"], "ci_low": low, "ci_high": high}
 
 
 def _ends(name: str, row: Row | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ through are compared with their controls.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from steering_core.candidates.answers import NeutralAnswer
@@ -20,8 +20,9 @@ from steering_core.evaluation.bounds import MARGIN, Bounds
 from steering_core.evaluation.curve import Curve, rounded
 from steering_core.evaluation.damage import FEW_ANSWERS, Damage, within_kl
 from steering_core.foundation.counting import Done
+from steering_core.foundation.progress import Progress, silent
 from steering_core.scores.measure import measure_items, measure_neutral
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import ODD, cell_values, mean_of
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -52,8 +53,8 @@ class Shortlist:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a search measures on: validation items, neutral prompts, neutral answers, the metrics wanted, the bounds."""
+class SearchData:
+    """What a search measures on: validation items, neutral prompts and answers; and what: metrics, within bounds."""
 
     items: Sequence[Item]
     neutral: Sequence[str]
@@ -65,25 +66,23 @@ class Ground:
 class Search:
     """One search: measures cells where it must, and ranks them by what the store then holds."""
 
-    def __init__(
-        self, bench: Bench, store: Store, ground: Ground, notify: Callable[[int, int], None] = lambda done, total: None
-    ) -> None:
-        self.bench, self.store, self.ground, self.notify = bench, store, ground, notify
+    def __init__(self, setup: Setup, store: Store, data: SearchData, progress: Progress = silent) -> None:
+        self.setup, self.store, self.data, self.progress = setup, store, data, progress
         self.found = Shortlist()
         self.as_written: set[str] = set()  # interventions whose strength the spec gives
-        self.damage = Damage(bench, store, ground.answers)
+        self.damage = Damage(setup, store, data.answers)
 
     def whole_grid(self, cells: Sequence[Cell], vectors: Sequence[Vector]) -> Shortlist:
         """Every cell, and every candidate's controls, on every item, neutral prompt and answer: no search at all."""
-        self.measure(cells, len(self.ground.items), len(self.ground.neutral))
+        self.measure(cells, len(self.data.items), len(self.data.neutral))
         self.found.cells = list(cells)
         self._curves_of(cells[1:])
-        return self._with_controls(vectors, len(self.ground.items))
+        return self._with_controls(vectors, len(self.data.items))
 
     def halving(self, cells: Sequence[Cell], vectors: Sequence[Vector], keep: int) -> Shortlist:
         """The `keep` best of `cells`, of which the first is the unsteered one, and of what the best combine to."""
         unsteered, candidates = cells[0], list(cells[1:])
-        everything = len(self.ground.items)
+        everything = len(self.data.items)
         seen = min(SCREEN_ITEMS, everything)
         grid, written = [c for c in candidates if c.vector], [c for c in candidates if not c.vector]
         self.as_written = {cell.intervention_id for cell in written}
@@ -97,7 +96,7 @@ class Search:
             seen = min(2 * seen, everything)
             self.measure([unsteered, *left], seen, SCREEN_NEUTRAL)
         left = self.at_allowed(self.best(left, keep))
-        self.measure([unsteered, *left], everything, len(self.ground.neutral))
+        self.measure([unsteered, *left], everything, len(self.data.neutral))
         self._curves_of(left)
         self.found.cells = [unsteered, *self.best(left, keep)]
         return self._with_controls(vectors, everything)
@@ -107,16 +106,16 @@ class Search:
 
         Cells without a dose stay as they are; so do a spec's expressions, and all cells where damage is not measured.
         """
-        if "damage" not in self.ground.metrics:
+        if "damage" not in self.data.metrics:
             return list(cells)
-        wanted = self.ground.bounds.wanted_damage()
+        wanted = self.data.bounds.wanted_damage()
         dosed = [cell for cell in cells if cell.dose and cell.intervention_id not in self.as_written]
         at: dict[str, Cell] = {}
         for cell, curve in zip(dosed, self.damage.curves(dosed, wanted, n, FEW_ROUNDS), strict=True):
             self.found.curves[cell.direction] = curve
-            at[cell.intervention_id] = cell.at(cell.way * rounded(curve.dose_at(wanted)))
-        if "kl" in self.ground.metrics:
-            few, allowed = self.ground.neutral[:SCREEN_NEUTRAL], MARGIN * self.ground.bounds.kl
+            at[cell.intervention_id] = cell.at(cell.sign * rounded(curve.dose_at(wanted)))
+        if "kl" in self.data.metrics:
+            few, allowed = self.data.neutral[:SCREEN_NEUTRAL], MARGIN * self.data.bounds.kl
             at = dict(zip(at, within_kl(self.damage, list(at.values()), few, allowed, FEW_ROUNDS)[0], strict=True))
         self.found.measured += self.damage.measured
         self.damage.measured = Done()
@@ -130,10 +129,10 @@ class Search:
         if not cells:
             return []
         self.measure([unsteered, *cells], items, SCREEN_NEUTRAL)
-        if "kl" not in self.ground.metrics:
+        if "kl" not in self.data.metrics:
             return cells
         kl = self._means(cells, "kl")
-        within = [cell for cell, value in zip(cells, kl, strict=True) if value <= self.ground.bounds.kl]
+        within = [cell for cell, value in zip(cells, kl, strict=True) if value <= self.data.bounds.kl]
         least = min(range(len(cells)), key=lambda i: kl[i] if math.isfinite(kl[i]) else math.inf)
         return within or [cells[least]]
 
@@ -146,7 +145,9 @@ class Search:
     def _combinations(self, singles: Sequence[Cell]) -> list[Cell]:
         """What the best single vectors combine to, at the dose of the best of them."""
         best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
-        return combined([cell for cell in best if cell.way == best[0].way], [abs(best[0].dose or 1.0)]) if best else []
+        return (
+            combined([cell for cell in best if cell.sign == best[0].sign], [abs(best[0].dose or 1.0)]) if best else []
+        )
 
     def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
         """The shortlist with random directions and shuffled labels beside each candidate, and the system prompt."""
@@ -158,16 +159,16 @@ class Search:
         }
         self.found.controls = list(controls.values())
         self.store.append("vectors", [vector.row() for cell in self.found.controls for vector in cell.vectors])
-        self.found.controls += prompted(self.bench.model.identity, self.bench.concept)
+        self.found.controls += prompted(self.setup.model.identity, self.setup.concept)
         self.measure(self.found.controls, items, 0, tried=False)
         return self.found
 
     def _rivals(self, cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
-        return rivals_of(cell, vectors, self.damage if "damage" in self.ground.metrics else None)
+        return rivals_of(cell, vectors, self.damage if "damage" in self.data.metrics else None)
 
     def _curves_of(self, cells: Sequence[Cell]) -> None:
         """Keep the damage of every direction over the doses that were measured."""
-        if "damage" not in self.ground.metrics:
+        if "damage" not in self.data.metrics:
             return
         for cell, damage in zip(cells, self._means(cells, "damage"), strict=True):
             if cell.dose and cell.intervention_id not in self.as_written:
@@ -181,13 +182,13 @@ class Search:
 
         Answers are measured where all neutral prompts are.
         """
-        ground = self.ground
+        data = self.data
         images = [image for cell in cells if mirrors and cell.control is None for image in mirrored(cell)]
         did = measure_items(
-            self.bench, self.store, [*cells, *images], ground.items[:items], "validation", ground.metrics, self.notify
+            self.setup, self.store, [*cells, *images], data.items[:items], "validation", data.metrics, self.progress
         )
-        did += measure_neutral(self.bench, self.store, cells, ground.neutral[:neutral], "validation", ground.metrics)
-        if tried and neutral == len(ground.neutral) and "damage" in ground.metrics:
+        did += measure_neutral(self.setup, self.store, cells, data.neutral[:neutral], "validation", data.metrics)
+        if tried and neutral == len(data.neutral) and "damage" in data.metrics:
             self.damage.of(cells)
         self.found.measured += did + self.damage.measured
         self.damage.measured = Done()
@@ -210,7 +211,7 @@ class Search:
         if not cells:
             return []
         both = zip(cells, self._means(cells, ODD), self._means(cells, "effect"), strict=True)
-        reach = [cell.way * (odd if math.isfinite(odd) else effect) for cell, odd, effect in both]
+        reach = [cell.sign * (odd if math.isfinite(odd) else effect) for cell, odd, effect in both]
         order = sorted(range(len(cells)), key=lambda i: -reach[i] if math.isfinite(reach[i]) else math.inf)
         return [cells[i] for i in order[:n]]
 
@@ -236,4 +237,4 @@ def rivals_of(cell: Cell, vectors: Sequence[Vector], damage: Damage | None) -> l
     if not wanted > 0:
         return controls
     curves = damage.curves(controls, wanted, FEW_ANSWERS, rounds=1)
-    return [c.at(c.way * rounded(curve.dose_at(wanted))) for c, curve in zip(controls, curves, strict=True)]
+    return [c.at(c.sign * rounded(curve.dose_at(wanted))) for c, curve in zip(controls, curves, strict=True)]

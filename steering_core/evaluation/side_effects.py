@@ -18,7 +18,7 @@ from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
 from steering_core.scores.measure import measure_items
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import cell_values
 from steering_core.statistics.intervals import LEVEL, holm, mean_interval, not_zero_p, unlike_p
 from steering_core.store import Store
@@ -127,7 +127,7 @@ def _effects(
 ) -> tuple[list[tuple[float, ...]], Done]:
     """Each intervention's effects on a concept's items, in the items' order."""
     cells = [replace(cell, concept_id=concept.concept_id) for cell in (base, *steered)]
-    did = measure_items(Bench(model, concept), store, cells, items, "test", ["propensity"])
+    did = measure_items(Setup(model, concept), store, cells, items, "test", ["propensity"])
     before, *after = (values["propensity"] for values in cell_values(store, cells, did.ids))
     return [tuple(values[i.item_id] - before[i.item_id] for i in items) for values in after], did
 

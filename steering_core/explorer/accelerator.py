@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from steering_core.engine.prefixes import Prefixes
-from steering_core.explorer.batches import Event, ServedBatch, Texts
+from steering_core.explorer.batches import Event, SamplingJob, ServedBatch
 from steering_core.explorer.models import OpenModels
 from steering_core.explorer.queue import Busy, FairQueue
 from steering_core.models import Model
@@ -40,7 +40,7 @@ class Accelerator:
 
     def __init__(self, models: OpenModels) -> None:
         self.models = models
-        self._queue: FairQueue[Texts | QueuedCall] = FairQueue(WAITING)
+        self._queue: FairQueue[SamplingJob | QueuedCall] = FairQueue(WAITING)
         self._running: list[ServedBatch] = []
         self._prefixes: dict[str, Prefixes] = {}
         self._changed = threading.Condition()
@@ -58,7 +58,7 @@ class Accelerator:
             self._changed.notify()
         self._thread.join()
 
-    def submit(self, client: str, texts: Texts) -> None:
+    def submit(self, client: str, texts: SamplingJob) -> None:
         """Have `texts` sampled when it is `client`'s turn. Raises Busy where too many wait."""
         self._put(client, texts)
 
@@ -68,7 +68,7 @@ class Accelerator:
         self._put(client, call)
         return call.result
 
-    def cancel(self, texts: Texts) -> None:
+    def cancel(self, texts: SamplingJob) -> None:
         """Sample no more of `texts`."""
         texts.cancelled = True
         with self._changed:
@@ -83,7 +83,7 @@ class Accelerator:
 
     # -- everything below but `_put` runs on the accelerator's thread ------------------------------------------------
 
-    def _put(self, client: str, job: Texts | QueuedCall) -> None:
+    def _put(self, client: str, job: SamplingJob | QueuedCall) -> None:
         with self._changed:
             if self._stopping or not self._queue.put(client, job):
                 raise Busy(_BUSY)
@@ -92,7 +92,7 @@ class Accelerator:
 
     def _tell_positions(self) -> None:
         for place, job in enumerate(self._queue, start=len(self._running) and 1):
-            if isinstance(job, Texts) and job.position != place:
+            if isinstance(job, SamplingJob) and job.position != place:
                 job.position = place
                 job.tell({"event": "queued", "position": place})
 
@@ -108,12 +108,12 @@ class Accelerator:
         self._prefixes.clear()
         self.models.close()
 
-    def _next(self) -> list[QueuedCall | Texts]:
+    def _next(self) -> list[QueuedCall | SamplingJob]:
         """What may begin now, a call alone; waits for it where nothing runs."""
         with self._changed:
             while not self._running and not len(self._queue) and not self._stopping:
                 self._changed.wait()
-            found: list[QueuedCall | Texts] = []
+            found: list[QueuedCall | SamplingJob] = []
             coming: dict[str, int] = {batch.model: batch.rows for batch in self._running}
             while job := self._queue.take(lambda job: isinstance(job, QueuedCall) or _has_room(job, coming)):
                 found.append(job)
@@ -123,8 +123,8 @@ class Accelerator:
             self._tell_positions()
         return found
 
-    def _begin(self, job: QueuedCall | Texts) -> None:
-        if isinstance(job, Texts):
+    def _begin(self, job: QueuedCall | SamplingJob) -> None:
+        if isinstance(job, SamplingJob):
             batch = next((batch for batch in self._running if batch.model == job.sampling.model), None)
             batch = batch or ServedBatch(job.sampling.model, self._open, self._prefixes_of)
             batch.add(job)
@@ -148,7 +148,7 @@ class Accelerator:
         return self._prefixes[model.name]
 
 
-def _has_room(texts: Texts, running: dict[str, int]) -> bool:
+def _has_room(texts: SamplingJob, running: dict[str, int]) -> bool:
     """Whether a request may begin beside so many rows of each model that runs."""
     model = texts.sampling.model
     return running[model] < ROWS if model in running else len(running) < MODELS

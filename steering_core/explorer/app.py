@@ -32,6 +32,7 @@ def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = N
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """The accelerator's thread runs, and the box for SQL is open, as long as the server."""
         explorer.accelerator.start()
         warming = asyncio.create_task(run_in_threadpool(_warmed, explorer))
         yield
@@ -70,10 +71,12 @@ def _serve_page(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
+        """The page, with the names of its other files."""
         return found.page.answer(_packs(request), "no-cache")
 
     @app.get(PREFIX + "{version}/{name:path}", include_in_schema=False)
     async def static(version: str, name: str, request: Request) -> Response:
+        """A file of the page's, kept by browsers for good: its address has its version."""
         return found.answer(version, name, _packs(request))
 
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from steering_core.explorer.box import lock
 from steering_core.explorer.children import Children
-from steering_core.explorer.forms import Form
 from steering_core.explorer.queue import Busy
+from steering_core.explorer.table_forms import TableForm
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 
@@ -61,7 +61,7 @@ class Ask:
         cut, content = self._children.ask(sql, max_rows, "arrow")
         return SqlAnswer(pa.ipc.open_stream(content).read_all(), cut)
 
-    def written(self, sql: str, form: Form, max_rows: int) -> bytes:
+    def written(self, sql: str, form: TableForm, max_rows: int) -> bytes:
         """The same in a form that can be handed on as it is."""
         return self._children.ask(sql, max_rows, form)[1]
 

@@ -22,7 +22,7 @@ Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Rows:
+class RequestedRows:
     """What a request wants sampled; `about` goes out with its start. The probes read every row."""
 
     requests: Sequence[Request]
@@ -46,11 +46,11 @@ class BatchSampling:
 
 
 @dataclass(eq=False)
-class Texts:
+class SamplingJob:
     """A request for texts: `rows` is asked on the accelerator's thread, `tell` hears every event there."""
 
     sampling: BatchSampling
-    rows: Callable[[Model], Rows]
+    rows: Callable[[Model], RequestedRows]
     tell: Callable[[Event], object]
     cancelled: bool = False
     position: int | None = None
@@ -60,7 +60,7 @@ class Texts:
 class _Member:
     """A request in the batch, and which rows of it are its own."""
 
-    texts: Texts
+    texts: SamplingJob
     rows: range
     unfinished: set[int]
     drawn: dict[int, int] = field(default_factory=dict)
@@ -82,9 +82,9 @@ class ServedBatch:
         """How many rows still grow."""
         return sum(len(member.unfinished) for member in self._members)
 
-    def add(self, job: Texts) -> None:
+    def add(self, job: SamplingJob) -> None:
         """Have a request's rows run from the next step on; what is wrong with it, it is told."""
-        with _told(job):
+        with _errors_to(job):
             model = self._open(self.model)
             if self._running is None:
                 self._running = Running(model, self._prefixes(model))
@@ -149,15 +149,15 @@ class ServedBatch:
 
     def _fail(self, error: Exception) -> None:
         for member in self._members:
-            with _told(member.texts):
+            with _errors_to(member.texts):
                 raise error
         self._members.clear()
 
 
-class _told:  # noqa: N801  (reads as the statement that it is)
-    """Tell a request of what goes wrong inside the `with`, and go on."""
+class _errors_to:  # noqa: N801  (reads as the statement that it is)
+    """Send a request what goes wrong inside the `with`, as its event `error`, and go on."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: SamplingJob) -> None:
         self._texts = texts
 
     def __enter__(self) -> None:

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from steering_core.explorer.forms import written
 from steering_core.explorer.resident import address_space, held_by
 from steering_core.explorer.statement import check, system_names, views_of
+from steering_core.explorer.table_forms import written
 from steering_core.foundation.errors import QueryError, SteerflowError, StoreError
 from steering_core.store import Store
 

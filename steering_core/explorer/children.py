@@ -17,9 +17,9 @@ from multiprocessing import Pipe
 from typing import Literal
 
 from steering_core.explorer.box import INSTEAD, MAX_BYTES, MAX_QUESTION, BoxReply, shown_size
-from steering_core.explorer.forms import Form
 from steering_core.explorer.queue import Busy
 from steering_core.explorer.resident import held_by
+from steering_core.explorer.table_forms import TableForm
 from steering_core.foundation.errors import QueryError
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Child:
         """Whether it can take another question."""
         return not self._spent and self._process.poll() is None
 
-    def ask(self, sql: str, max_rows: int, form: Form) -> tuple[BoxReply, bytes]:
+    def ask(self, sql: str, max_rows: int, form: TableForm) -> tuple[BoxReply, bytes]:
         """The reply, and the rows of an answer. Raises QueryError where the process had to be ended."""
         try:
             with self._watched(_START):
@@ -136,7 +136,7 @@ class Children:
         self._closed = False
         self._give_back(self._new())
 
-    def ask(self, sql: str, max_rows: int, form: Form) -> tuple[bool, bytes]:
+    def ask(self, sql: str, max_rows: int, form: TableForm) -> tuple[bool, bytes]:
         """Whether there were more than `max_rows` rows, and the rows in that form.
 
         Raises QueryError for what is refused or takes too much, Busy where others ask already.

@@ -19,14 +19,14 @@ from steering_core.vectors.vector import Vector
 
 MAX_PAIRS = 32
 KEPT = 64  # contrasts, all layers of each
-Text = Annotated[str, Field(min_length=1, max_length=4000)]
+DraftText = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class DraftContrast(Strict):
     """Texts that show a behaviour and texts that do not, pair by pair; `chat` sends them as a user's messages."""
 
-    positive: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
-    negative: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_PAIRS)]
+    positive: Annotated[tuple[DraftText, ...], Field(min_length=1, max_length=MAX_PAIRS)]
+    negative: Annotated[tuple[DraftText, ...], Field(min_length=1, max_length=MAX_PAIRS)]
     chat: Flag = False
     position: Literal["last", "mean"] = "last"
 

@@ -20,19 +20,22 @@ ORDER BY ran DESC NULLS LAST, name
 
 
 class OpenModels:
-    """Models by name: those of the store, the embedded ones, and those that `steer explore` was told.
+    """Models by name: those of the store, the embedded ones, and those that `steer explore` was started with.
 
     A request can name no other, so it can neither open a folder nor start a download.
     """
 
-    def __init__(self, ask: Ask, told: Iterable[str] = ()) -> None:
-        self._ask, self._told = ask, list(told)
+    def __init__(self, ask: Ask, named: Iterable[str] = ()) -> None:
+        self._ask, self._named = ask, list(named)
         self._open: OrderedDict[str, Model] = OrderedDict()
 
     def known(self) -> dict[str, dict[str, Any]]:
-        """What the store knows of the models that a request may name: those told first, then by the latest run."""
+        """What the store knows of the models that a request may name.
+
+        Models named at the start come first, then those of the latest run.
+        """
         stored = {row["name"]: row for row in self._ask.own(_STORED).to_pylist()}
-        names = dict.fromkeys([*self._told, *stored, *EMBEDDED])
+        names = dict.fromkeys([*self._named, *stored, *EMBEDDED])
         return {name: stored.get(name, {"name": name}) for name in names}
 
     def check(self, name: str) -> None:

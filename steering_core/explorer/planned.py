@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 from steering_core.engine.probes import Probe
 from steering_core.engine.sampling import Request
 from steering_core.explorer import fields
-from steering_core.explorer.batches import BatchSampling, Rows
+from steering_core.explorer.batches import BatchSampling, RequestedRows
 from steering_core.explorer.drafts import DraftContrast, Drafts
-from steering_core.explorer.fields import Dose, Flag, ModelName, OperationName, Real, Strength, Whole
+from steering_core.explorer.fields import DoseField, Flag, ModelField, OperationName, Real, Strength, Whole
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.change import UNTOUCHED, Change, Intervention, Phase
@@ -37,7 +37,7 @@ MAX_EXPRESSION = 2_000
 
 BASE, STEERED = "base", "steered"
 
-Layer = Annotated[Whole, Field(ge=0, le=9_999)]
+LayerField = Annotated[Whole, Field(ge=0, le=9_999)]
 
 
 class VectorUse(Strict):
@@ -47,11 +47,11 @@ class VectorUse(Strict):
     where a contrast's vectors act, or which of a name's; "all" takes all of a name's.
     """
 
-    vector: fields.VectorName | None = None
+    vector: fields.VectorField | None = None
     contrast: DraftContrast | None = None
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MAX_LAYERS)] | Literal["all"] | None = None
+    layers: Annotated[tuple[LayerField, ...], Field(min_length=1, max_length=MAX_LAYERS)] | Literal["all"] | None = None
     alpha: Strength | None = None
-    dose: Dose | None = None
+    dose: DoseField | None = None
     operation: OperationName = ADD.name
 
     @model_validator(mode="after")
@@ -92,13 +92,13 @@ class SteerRequest(Strict):
     `probes` name vectors that read along and change nothing.
     """
 
-    model: ModelName
+    model: ModelField
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     system: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     history: Annotated[tuple[Exchange, ...], Field(max_length=MAX_EXCHANGES)] = ()
     chat: Flag = True
     steering: PlannedSteering = PlannedSteering()
-    probes: Annotated[tuple[fields.VectorName, ...], Field(max_length=MAX_PROBES)] = ()
+    probes: Annotated[tuple[fields.VectorField, ...], Field(max_length=MAX_PROBES)] = ()
     compare: Flag = True
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
     temperature: Annotated[Real, Field(ge=0, le=5)] = 0.7
@@ -142,7 +142,7 @@ class Applied:
         return {**shown, **strength, "norm": v.norm, "residual_norm": v.residual_norm}
 
 
-Look = Callable[[str, library.Layers], tuple[Vector, ...]]
+FindVectors = Callable[[str, library.WantedLayers], tuple[Vector, ...]]
 """What a name means, at these of its layers."""
 
 
@@ -161,7 +161,9 @@ class Plan:
         return float(sum(change.amount * (change.direction @ unit) for change in adding))
 
 
-def planned(model: Model, store: Store, drafts: Drafts, steering: PlannedSteering, named: Look | None = None) -> Plan:
+def planned(
+    model: Model, store: Store, drafts: Drafts, steering: PlannedSteering, named: FindVectors | None = None
+) -> Plan:
     """What `steering` does to `model`. For the accelerator's thread. Raises for what does not fit or is gone.
 
     `named` looks vectors up, where somebody keeps them; otherwise the drafts and the store are asked.
@@ -169,6 +171,7 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: PlannedSteerin
     look = named or partial(named_vectors, model, store, drafts)
 
     def find(name: str) -> tuple[Vector, ...]:
+        """The vectors of a name, at the layers that were recommended."""
         return look(name, None)
 
     n_layers = model.identity.n_layers
@@ -183,13 +186,13 @@ def planned(model: Model, store: Store, drafts: Drafts, steering: PlannedSteerin
     expression = Expression(tuple(clauses))
     intervention = Intervention(tuple(a.change for a in applied))
     if steering.expression:
-        told = parse(steering.expression)
-        intervention += resolved(told, find, n_layers)
-        expression = Expression(expression.clauses + told.clauses)
+        written = parse(steering.expression)
+        intervention += resolved(written, find, n_layers)
+        expression = Expression(expression.clauses + written.clauses)
     return Plan(tuple(applied), intervention, expression)
 
 
-def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: Look) -> list[Vector]:
+def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: FindVectors) -> list[Vector]:
     if use.contrast is not None:
         vectors, layers = drafts.of(model, use.contrast), use.layers if isinstance(use.layers, tuple) else ()
         return [vectors[layer] for layer in model.checked_layers(list(layers))]
@@ -197,7 +200,7 @@ def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: Look) -> list[V
 
 
 def named_vectors(
-    model: Model, store: Store, drafts: Drafts, name: str, layers: library.Layers = None
+    model: Model, store: Store, drafts: Drafts, name: str, layers: library.WantedLayers = None
 ) -> tuple[Vector, ...]:
     """The draft of that key, or what `name` means in the library. Raises VectorNotFound, VectorMismatch and so on."""
     draft = drafts.find(name)
@@ -225,7 +228,9 @@ def _strength(use: VectorUse, vector: Vector) -> Amount:
     return Amount(1.0 if vector.recommended is None else vector.recommended)
 
 
-def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watched: Sequence[Watched] = ()) -> Rows:
+def rows(
+    model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watched: Sequence[Watched] = ()
+) -> RequestedRows:
     """The rows to sample, the unsteered one first where it is wanted.
 
     Every token brings the projection on each vector that steers, and then on each that is `watched`.
@@ -244,7 +249,7 @@ def rows(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest, watch
         "prompt_tokens": len(read[-1].tokens),
     }
     directions = [Probe(a.vector.layer, a.vector.direction) for a in probes]
-    return Rows(requests, directions + [one.probe for one in watched], about)
+    return RequestedRows(requests, directions + [one.probe for one in watched], about)
 
 
 def _asked(model: Model, wanted: SteerRequest) -> Prompt:

@@ -59,6 +59,7 @@ class Shield:
         begun = False
 
         async def guarded_send(message: Message) -> None:
+            """Send a message on with the headers of every answer; nothing after a body was torn."""
             nonlocal begun
             if body.fault and not begun:  # the application saw a torn body: what it says to that is of no use
                 return
@@ -148,6 +149,7 @@ class _Bounded:
         self.fault: tuple[int, str] | None = None
 
     async def receive(self) -> Message:
+        """The next part of the body, or its end where it is too large or too slow."""
         if self._whole:  # what comes now is that the client has gone, whenever it does
             return await self._receive()
         try:

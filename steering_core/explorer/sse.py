@@ -29,6 +29,7 @@ def event_stream(events: AsyncIterable[Any], headers: Mapping[str, str] = Mappin
     """A response that sends each event when it comes."""
 
     async def lines() -> AsyncIterator[str]:
+        """Each event as a line of data."""
         async for event in events:
             yield data_line(event)
 

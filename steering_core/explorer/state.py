@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 
 from steering_core.explorer.accelerator import Accelerator
 from steering_core.explorer.ask import Ask
-from steering_core.explorer.batches import BatchSampling, Event, Rows, Texts
+from steering_core.explorer.batches import BatchSampling, Event, RequestedRows, SamplingJob
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.kept import Kept
 from steering_core.foundation.json_values import plain
@@ -49,7 +49,7 @@ def client_of(request: Request) -> str:
 
 
 async def sampled(
-    explorer: Explorer, request: Request, sampling: BatchSampling, rows: Callable[[Model], Rows]
+    explorer: Explorer, request: Request, sampling: BatchSampling, rows: Callable[[Model], RequestedRows]
 ) -> AsyncIterator[Event]:
     """Every event of a request's texts, to `done` or `error`. Its work ends when its client goes, or stops to iterate.
 
@@ -68,10 +68,10 @@ async def _from(first: Event, rest: AsyncGenerator[Event]) -> AsyncIterator[Even
 
 
 async def _sampled(
-    explorer: Explorer, request: Request, sampling: BatchSampling, rows: Callable[[Model], Rows]
+    explorer: Explorer, request: Request, sampling: BatchSampling, rows: Callable[[Model], RequestedRows]
 ) -> AsyncGenerator[Event]:
     loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
-    texts = Texts(sampling, rows, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
+    texts = SamplingJob(sampling, rows, lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
     explorer.accelerator.submit(client_of(request), texts)
     looked = time.monotonic()
     try:

@@ -23,10 +23,10 @@ REFUSED_FUNCTIONS = frozenset(
     | {"glob", "read_text", "read_blob"}
 )
 _PLAIN_NAME = re.compile(r"\w+")
-Names = frozenset[str]
+ViewNames = frozenset[str]
 
 
-def views_of(connection: duckdb.DuckDBPyConnection) -> Names:
+def views_of(connection: duckdb.DuckDBPyConnection) -> ViewNames:
     """Every view of the store, as it may be written: `scores`, `main.scores`, `raw.scores`."""
     found = connection.execute(
         "SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal "
@@ -36,7 +36,7 @@ def views_of(connection: duckdb.DuckDBPyConnection) -> Names:
     return frozenset(qualified | {view.lower() for schema, view in found if schema == "main"})
 
 
-def system_names(connection: duckdb.DuckDBPyConnection) -> Names:
+def system_names(connection: duckdb.DuckDBPyConnection) -> ViewNames:
     """Every name that DuckDB itself gives a table or view in some schema."""
     found = connection.execute(
         "SELECT view_name FROM duckdb_views() WHERE internal "
@@ -45,7 +45,7 @@ def system_names(connection: duckdb.DuckDBPyConnection) -> Names:
     return frozenset(name.lower() for (name,) in found.fetchall())
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str, views: Names, system: Names) -> None:
+def check(connection: duckdb.DuckDBPyConnection, sql: str, views: ViewNames, system: ViewNames) -> None:
     """Raise QueryError unless `sql` is one SELECT that names only `views`, its own CTEs and harmless functions.
 
     A CTE's name holds where DuckDB lets it hold, not in the whole statement. None may be one of `system`, nor look like
@@ -58,9 +58,9 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str, views: Names, system:
         _check_node(node, tables, ctes)
 
 
-def _scoped(tree: Any) -> Iterator[tuple[dict[str, Any], Names]]:
+def _scoped(tree: Any) -> Iterator[tuple[dict[str, Any], ViewNames]]:
     """Every mapping of a syntax tree, with the names of the CTEs that hold there. A loop: trees may be deep."""
-    waiting: list[tuple[Any, Names]] = [(tree, frozenset())]
+    waiting: list[tuple[Any, ViewNames]] = [(tree, frozenset())]
     while waiting:
         node, ctes = waiting.pop()
         if isinstance(node, list):
@@ -79,20 +79,20 @@ def _entries(node: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _own_body(entry: dict[str, Any], ctes: Names) -> Names:
+def _own_body(entry: dict[str, Any], ctes: ViewNames) -> ViewNames:
     """The CTEs that hold in the body of `entry`: itself too, where it is recursive."""
     body = entry["value"].get("query_node") or {}
     return ctes | {str(entry["key"]).lower()} if body.get("type") == "RECURSIVE_CTE_NODE" else ctes
 
 
-def _check_cte_name(name: str, system: Names) -> None:
+def _check_cte_name(name: str, system: ViewNames) -> None:
     if name.lower() in system:
         raise QueryError(f"a CTE may not be called {name!r}, as a view of DuckDB's own is: give it another name")
     if not _PLAIN_NAME.fullmatch(name):
         raise QueryError(f"a CTE may not be called {name!r}: use letters, digits and underscores")
 
 
-def _check_node(node: dict[str, Any], tables: Names, ctes: Names) -> None:
+def _check_node(node: dict[str, Any], tables: ViewNames, ctes: ViewNames) -> None:
     kind = node.get("type")
     if kind == "BASE_TABLE":
         _check_table(node, tables, ctes)
@@ -106,7 +106,7 @@ def _check_node(node: dict[str, Any], tables: Names, ctes: Names) -> None:
         raise QueryError(f"the function {node['function_name']!r} is not allowed here: ask for the views' columns")
 
 
-def _check_table(node: dict[str, Any], tables: Names, ctes: Names) -> None:
+def _check_table(node: dict[str, Any], tables: ViewNames, ctes: ViewNames) -> None:
     path = [str(part).lower() for part in node["qualified_name"]["path"]]
     if ".".join(path) not in tables and not (len(path) == 1 and path[0] in ctes):
         raise QueryError(f"there is no view {'.'.join(path)!r}: SHOW TABLES lists those that there are")

@@ -130,7 +130,7 @@ def _loaded(data: bytes) -> tuple[Any, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return _Reader(archive, index.removesuffix("data.pkl"), len(data)).load(), ""
+            return _TensorUnpickler(archive, index.removesuffix("data.pkl"), len(data)).load(), ""
     except Exception as error:  # noqa: BLE001  (whatever the unpickler meets in bytes that are not what they say)
         return None, shortened(f"{type(error).__name__}: {error}", 200)
 
@@ -177,7 +177,8 @@ class _Tensor:
         raise pickle.UnpicklingError("it gives a tensor a state of its own")
 
 
-class _Reader(pickle._Unpickler):  # in Python: the one in C leaks an error raised by `persistent_load`, and its frames
+# In Python: the unpickler in C leaks an error raised by `persistent_load`, and its frames.
+class _TensorUnpickler(pickle._Unpickler):
     """Unpickles tensors as arrays, out of a PyTorch archive, and refuses every other name.
 
     Nothing is larger than the file's own bytes allow: entries are not compressed, as PyTorch writes them, a tensor has

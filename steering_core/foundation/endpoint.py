@@ -17,7 +17,7 @@ from steering_core.foundation.validation import shortened
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
 MENDS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # states of a server that time may mend
 
-Messages = Sequence[Mapping[str, str]]
+PlainMessages = Sequence[Mapping[str, str]]
 """A conversation: role and content of each turn."""
 
 
@@ -58,7 +58,7 @@ class Endpoint:
         checked_key_name(self.key_from)
 
     def answers(
-        self, asked: Sequence[Messages], sampling: EndpointSampling, at_once: int = 1
+        self, asked: Sequence[PlainMessages], sampling: EndpointSampling, at_once: int = 1
     ) -> Iterator[EndpointAnswer]:
         """The answer to each conversation, in their order. Raises EndpointError where the server gives none."""
         if not self.url.startswith(("http://", "https://")):
@@ -77,7 +77,7 @@ class Endpoint:
         key = os.environ.get(self.key_from)
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def _answer(self, client: httpx.Client, messages: Messages, sampling: EndpointSampling) -> EndpointAnswer:
+    def _answer(self, client: httpx.Client, messages: PlainMessages, sampling: EndpointSampling) -> EndpointAnswer:
         body = {
             "model": self.model,
             "messages": [dict(message) for message in messages],

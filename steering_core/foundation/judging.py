@@ -69,7 +69,7 @@ def _key_name(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-Question = Annotated[str, Field(max_length=MAX_WORDING), AfterValidator(_fillable)]
+QuestionWording = Annotated[str, Field(max_length=MAX_WORDING), AfterValidator(_fillable)]
 
 
 class RubricSpec(Strict):
@@ -79,9 +79,9 @@ class RubricSpec(Strict):
     it is written. Each holds {text} and, where wanted, {prompt} and {concept}.
     """
 
-    concept: Question = CONCEPT_QUESTION
-    instruction: Question = INSTRUCTION_QUESTION
-    fluency: Question = FLUENCY_QUESTION
+    concept: QuestionWording = CONCEPT_QUESTION
+    instruction: QuestionWording = INSTRUCTION_QUESTION
+    fluency: QuestionWording = FLUENCY_QUESTION
 
 
 class JudgeSpec(Strict):
@@ -97,7 +97,7 @@ class JudgeSpec(Strict):
     model: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     endpoint: Annotated[str, Field(pattern=r"^https?://", max_length=MAX_NAME)] | None = None
     rubric: RubricSpec = RubricSpec()
-    prompt: Question | None = None
+    prompt: QuestionWording | None = None
     calibration: Literal["require", "warn", "none"] = "require"
     max_tokens: Annotated[int, Within(1, 4096)] = 16
     key_from: Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_key_name)] = API_KEY

@@ -20,13 +20,13 @@ _NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer is opene
 
 def checked_file(path: Path, error: type[SteerflowError], most: int) -> Path:
     """`path`, for a library that opens it itself. Raises `error` unless it is a regular file of up to `most` bytes."""
-    with contextlib.closing(_Opened(path, error, most)):
+    with contextlib.closing(_UserFile(path, error, most)):
         return path
 
 
 def file_bytes(path: Path, error: type[SteerflowError], most: int) -> bytes:
     """The contents of a regular file of up to `most` bytes. Raises `error` for anything else."""
-    with contextlib.closing(_Opened(path, error, most)) as opened:
+    with contextlib.closing(_UserFile(path, error, most)) as opened:
         return opened.read()
 
 
@@ -53,7 +53,7 @@ def home_expanded(name: str) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises RuntimeError)
 
 
-class _Opened:
+class _UserFile:
     """A regular file, open for reading; closed again where it is none, or larger than allowed."""
 
     def __init__(self, path: Path, error: type[SteerflowError], most: int) -> None:

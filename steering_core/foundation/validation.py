@@ -67,13 +67,13 @@ def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowE
 
 def _lines(model: type[BaseModel], faults: ValidationError) -> str:
     """How many faults there are, and the first of them, a line each."""
-    found = _told(faults.errors())
+    found = _own_faults(faults.errors())
     lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
     lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
     return f"{len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)
 
 
-def _told(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+def _own_faults(faults: list[ErrorDetails]) -> list[ErrorDetails]:
     """The faults without "too few entries" of lists whose entries were refused: pydantic does not count those."""
     inner = {fault["loc"][:n] for fault in faults for n in range(len(fault["loc"]))}
     return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from steering_core.backend.mlx import mx
 from steering_core.interventions.declarations import declared
 
-Function = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
-FUNCTIONS: dict[str, Function] = {}
+OperationFunction = Callable[[mx.array, mx.array, mx.array, mx.array], mx.array]
+FUNCTIONS: dict[str, OperationFunction] = {}
 
 
-def operation(function: Function) -> Function:
+def operation(function: OperationFunction) -> OperationFunction:
     """Register the function of a declared operation. Raises InterventionError where its name is not declared."""
     FUNCTIONS[declared(function.__name__).name] = function
     return function

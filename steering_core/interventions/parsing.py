@@ -25,7 +25,7 @@ def parse(text: str) -> Expression:
     """The expression in `text`. Raises InterventionError with a caret under the first fault."""
     try:
         tree = _parser(called_by_name()).parse(text)
-        return Expression(_Reader().transform(tree), text)
+        return Expression(_TreeReader().transform(tree), text)
     except UnexpectedInput as fault:
         token = getattr(fault, "token", None)
         at = len(text) if token is not None and token.type == "$END" else fault.pos_in_stream or 0
@@ -57,13 +57,15 @@ class _Fault(Exception):
         self.column = column
 
 
-class _Reader(Transformer[Token, tuple[Clause, ...]]):
+class _TreeReader(Transformer[Token, tuple[Clause, ...]]):
     """The parser's tree as clauses; one method a rule."""
 
     def expression(self, clauses: list[Clause]) -> tuple[Clause, ...]:
+        """All clauses of an expression."""
         return tuple(clauses)
 
     def clause(self, parts: list[Any]) -> Clause:
+        """A clause: what is done, and at which layers, tokens and phase."""
         action, modifiers = parts[0], parts[1:]
         given: dict[str, Any] = {}
         for column, key, value in modifiers:
@@ -76,12 +78,15 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return Clause(**action, **given)
 
     def add(self, parts: list[Any]) -> dict[str, Any]:
+        """`0.6*formality - french`: a sum of vectors that is added."""
         return {"terms": parts[0]}
 
     def ablated(self, parts: list[Any]) -> dict[str, Any]:
+        """`!refusal`: a direction that is taken out."""
         return {"terms": (Term.read(parts[0], None),), "operation": ABLATE.name}
 
     def operation(self, parts: list[Any]) -> dict[str, Any]:
+        """`clamp(name, amount)`: an operation by its name, with a blend and its amount."""
         name, blend, amount = parts
         operation = declared(str(name))
         if amount is None and not operation.optional:
@@ -91,52 +96,64 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return {"terms": blend, "operation": str(name), "amount": amount}
 
     def blend(self, parts: list[Any]) -> tuple[Term, ...]:
+        """`0.6*a - b`: terms with their signs."""
         terms = [parts[0]]
         for sign, term in zip(parts[1::2], parts[2::2], strict=True):
             terms.append(term.negated() if sign == "-" else term)
         return tuple(terms)
 
     def sign(self, parts: list[Token]) -> str:
+        """`+` or `-` between two terms."""
         return str(parts[0])
 
     def term(self, parts: list[Any]) -> Term:
+        """`-0.6*name`: a vector and its strength, both turned where a minus stands before."""
         minus, strength, vector = parts
         term = Term.read(vector, _amount(strength) if strength else None)
         return term.negated() if minus else term
 
     def named(self, parts: list[Any]) -> VectorName:
+        """`name[12,15]`: a name and the layers that it means."""
         return VectorName(str(parts[0]), parts[1] or (), parts[0].start_pos)
 
     def between(self, parts: list[Any]) -> Between:
+        """`between(a, b, 0.3)`: a point on the way from one vector to another."""
         _, *ends, share = parts
         start, end = (VectorName(str(name), (), name.start_pos) for name in ends)
         return Between(start, end, _real(share))
 
     def amount(self, parts: list[Token]) -> Amount:
+        """The number or percentage of an operation's second part."""
         return _amount(parts[0])
 
     def layers(self, parts: list[range]) -> tuple[int, ...]:
+        """`12,15..17`: layers, each once."""
         return tuple(dict.fromkeys(layer for part in parts for layer in part))
 
     def layer_range(self, parts: list[Any]) -> range:
+        """`15..17`, or one layer. Raises for a range that runs backwards."""
         first, last = _whole(parts[0], MAX_LAYER), _whole(parts[1] or parts[0], MAX_LAYER)
         if last < first:
             raise _Fault(parts[0].start_pos, f"layers {first}..{last} run backwards")
         return range(first, last + 1)
 
     def phase(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@generation`: the phase, where it stands in the text, and its field of `Clause`."""
         return parts[0].start_pos or 0, "phase", str(parts[0])
 
     def positions(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@positions(0,1)`: tokens of the prompt by their index."""
         return parts[0].start_pos or 0, "positions", tuple(_whole(part, MAX_TOKENS) for part in parts)
 
     def last(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@last(3)`: the prompt's last tokens, at least one."""
         last = _whole(parts[0], MAX_TOKENS)
         if last < 1:
             raise _Fault(parts[0].start_pos or 0, f"the last {last} tokens are none: give 1 or more")
         return parts[0].start_pos or 0, "last", last
 
     def span(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@span("text")`: the tokens of a text within the prompt, written as JSON writes it."""
         try:
             text = json.loads(str(parts[0]), strict=False)
             text.encode()
@@ -148,9 +165,11 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return parts[0].start_pos or 0, "span", text
 
     def first(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@first(20)`: the first new tokens alone."""
         return self._schedule(parts[0], Schedule("first", float(_whole(parts[0], MAX_TOKENS))))
 
     def decay(self, parts: list[Token]) -> tuple[int, str, Any]:
+        """`@decay(0.9)`: a strength that falls with every new token."""
         return self._schedule(parts[0], Schedule("decay", _real(parts[0])))
 
     def _schedule(self, at: Token, schedule: Schedule) -> tuple[int, str, Any]:
@@ -161,14 +180,17 @@ class _Reader(Transformer[Token, tuple[Clause, ...]]):
         return at.start_pos or 0, "schedule", schedule
 
     def at_layers(self, parts: list[Any]) -> tuple[int, str, Any]:
+        """`@layers(12)`: layers at which the clause acts."""
         return 0, "layers", parts[0]
 
     def when(self, parts: list[Any]) -> tuple[int, str, Any]:
+        """`@when(name > 2)`: a condition with its own threshold."""
         name, compared, threshold, over = parts
         vector = VectorName(str(name), (), name.start_pos)
         return name.start_pos, "when", When(vector, threshold, compared == ">", "prompt" if over else "token")
 
     def gated(self, parts: list[Any]) -> tuple[int, str, Any]:
+        """`@when(gate(name))`: a condition at the threshold of the stored gate."""
         _, name, over = parts
         return (
             name.start_pos,

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import Change, Intervention
 
-TextOf = Callable[[Sequence[int]], str]
 
-
-def located(intervention: Intervention, tokens: Sequence[int], text_of: TextOf) -> Intervention:
+def located(intervention: Intervention, tokens: Sequence[int], text_of: Callable[[Sequence[int]], str]) -> Intervention:
     """The intervention with each span replaced by its tokens' positions. Raises InterventionError."""
     if all(change.where.span is None for change in intervention.changes):
         return intervention

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from steering_core.foundation.deadline import DeadlinePassed, deadline
 from steering_core.foundation.errors import PromptError, TemplateError
+from steering_core.models.raw_text import Tokens
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper
 
 Message = Mapping[str, Any]
 Messages = Sequence[Message]
-Tokens = tuple[int, ...]
 
 TEMPLATE_DATE = datetime.date(2024, 7, 26)  # what Llama 3.2's template writes where it has no clock
 DATE = "date"  # the argument that sets the templates' clock

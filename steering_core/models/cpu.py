@@ -91,6 +91,7 @@ def compiled(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
 
     @wraps(function)
     def call(*arrays: mx.array) -> mx.array:
+        """The function compiled for the current stream, or itself where gradients are taken."""
         if _WITH_GRADIENTS.get():
             return function(*arrays)
         stream = str(mx.default_stream(mx.default_device()))

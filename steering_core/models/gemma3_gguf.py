@@ -58,6 +58,7 @@ def _config(reader: GGUFReader) -> dict[str, Any]:
         raise ValueError(f"the GGUF file holds a model of architecture {found}, not gemma3")
 
     def of(name: str) -> Any:
+        """The value of the file's field `gemma3.name`."""
         return _said(reader, f"gemma3.{name}")
 
     return {
@@ -103,6 +104,7 @@ def _tokenizer(reader: GGUFReader) -> PreTrainedTokenizerFast:
     ids = {token: i for i, token in enumerate(tokens)}
 
     def named(which: str) -> str:
+        """The special token of that role."""
         return tokens[_said(reader, f"tokenizer.ggml.{which}_token_id")]
 
     merges = _merges(ids, _said(reader, "tokenizer.ggml.scores"), types)

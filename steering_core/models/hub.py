@@ -100,7 +100,7 @@ def snapshot(wanted: HubModel) -> Path:
     if found := _whole(wanted):
         return found
     lock = cache_folder() / "locks" / f"hub-{content_key(constants.HF_HUB_CACHE, wanted.repository)}"
-    with locked(lock), _told(wanted):
+    with locked(lock), _hub_errors(wanted):
         return _whole(wanted) or _downloaded(wanted)
 
 
@@ -152,7 +152,7 @@ def some_files(wanted: HubModel, names: Sequence[str], most: int) -> Path:
     Raises as `snapshot` does, and HubUnreachable for a file of over `most` bytes.
     """
     get = partial(snapshot_download, wanted.repository, revision=wanted.revision, allow_patterns=list(names))
-    with _told(wanted):
+    with _hub_errors(wanted):
         try:
             info = HfApi().model_info(wanted.repository, revision=wanted.revision, files_metadata=True)
         except (httpx2.TransportError, OfflineModeIsEnabled):
@@ -230,14 +230,17 @@ class _Large:
 
     @property
     def blob(self) -> Path:
+        """The whole file in the cache."""
         return self.blobs / self.sha256
 
     @property
     def part(self) -> Path:
+        """The file as far as it came."""
         return self.blobs / f"{self.sha256}.steerflow.incomplete"
 
     @property
     def arrived(self) -> int:
+        """How many of its bytes are there."""
         return min(self.part.stat().st_size, self.size) if self.part.exists() else 0
 
     def fetch(self, url: str, progress: _Progress) -> None:
@@ -290,7 +293,7 @@ class _Large:
 
 
 @contextmanager
-def _told(wanted: HubModel) -> Iterator[None]:
+def _hub_errors(wanted: HubModel) -> Iterator[None]:
     """Turn what the hub's client raises into one error with its remedy."""
     page = f"{constants.ENDPOINT}/{wanted.repository}"
     try:

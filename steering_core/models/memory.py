@@ -21,7 +21,7 @@ from steering_core.foundation.sizes import parse_size, shown
 from steering_core.models.taps import Taps
 
 VARIABLE = "STEERFLOW_MEMORY"
-Work = Literal["capture", "read", "score", "sample"]
+PassKind = Literal["capture", "read", "score", "sample"]
 _SHARE_OF_RAM, _SHARE_OF_GPU = 0.75, 0.9  # what is not claimed serves the system and other programs
 _ENOUGH = 3 << 30  # beyond the weights: with more, passes over prompts get no faster (docs/benchmarks.md)
 _QUANTUM = 512 << 20  # of temporaries, at most, after which a GPU's queue is waited for
@@ -194,9 +194,9 @@ class Budget:
     limit: int
     footprint: Footprint
     habits: Habits = field(default_factory=lambda: CPU if on_cpu() else GPU)
-    _factors: dict[Work, float] = field(default_factory=dict)
+    _factors: dict[PassKind, float] = field(default_factory=dict)
 
-    def room(self, work: Work, most: int = _ENOUGH) -> int:
+    def room(self, work: PassKind, most: int = _ENOUGH) -> int:
         """Bytes that one pass may take beside what is held now, by what was seen of this kind of work."""
         least = self.peak(1, _LEAST_TOKENS)
         left = min(self.limit - mx.get_active_memory(), most + self.footprint.fixed)
@@ -213,7 +213,7 @@ class Budget:
             f.fixed + tokens * held + rows * ((f.state + f.cached * depth) if depth else 0) + rows * logits * f.logits
         )
 
-    def rows(self, work: Work, length: int, depth: int = 0, streams: int = 0, logits: int = 0) -> int:
+    def rows(self, work: PassKind, length: int, depth: int = 0, streams: int = 0, logits: int = 0) -> int:
         """How many rows of such a pass fit into the room; at least one."""
         nothing = self.footprint.fixed
         each = self.peak(1, length, depth, streams, logits) - nothing
@@ -244,7 +244,7 @@ class Budget:
         return max(1, min(_QUANTUM, self.room("read") // 4) // max(one, 1))
 
     @contextlib.contextmanager
-    def learning(self, work: Work, foreseen: int) -> Iterator[bool]:
+    def learning(self, work: PassKind, foreseen: int) -> Iterator[bool]:
         """Watch what is evaluated inside the `with`, the first time for each kind of work: says whether this is it.
 
         Where it takes more than `foreseen` bytes, rooms are smaller from then on. What is small beside the room is not

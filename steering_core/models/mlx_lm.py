@@ -53,6 +53,7 @@ def _mend_gemma2() -> None:
     attend = gemma2.Attention.__call__
 
     def attend_by_row(self: Any, x: mx.array, mask: mx.array | None = None, cache: Any = None) -> mx.array:
+        """Gemma 2's attention with the mask given an axis for heads of one key-value head."""
         if mask is not None and mask.ndim == 4 and self.repeats > 1:
             mask = mask[:, :, None]
         return attend(self, x, mask, cache)
@@ -212,6 +213,7 @@ class _OneOffset(BatchKVCache):
         self.offset: Any = 0
 
     def finalize(self) -> None:
+        """Give each row its own offset, and roll what was padded on the right to the left."""
         self.offset = mx.full(self.left_padding.shape, self.offset)
         super().finalize()  # type: ignore[no-untyped-call]
 

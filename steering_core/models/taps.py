@@ -9,6 +9,7 @@ on every mlx-lm architecture, the 12 whose `layers` is a fresh slice among them,
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from steering_core.backend.mlx import mx, nn
@@ -31,10 +32,16 @@ def looking(look: Look) -> Edit:
     """An edit that shows `look` the stream and hands it on as it came."""
 
     def edit(h: mx.array) -> mx.array:
+        """Look at the stream, and hand it on."""
         look(h)
         return h
 
     return edit
+
+
+def storing(streams: dict[int, mx.array], layers: Iterable[int]) -> Edits:
+    """Edits that put each layer's stream, (B, T, D), into `streams` and hand it on as it came."""
+    return {layer: looking(partial(streams.__setitem__, layer)) for layer in layers}
 
 
 def chained(first: Edit, second: Edit) -> Edit:
@@ -42,9 +49,9 @@ def chained(first: Edit, second: Edit) -> Edit:
     return lambda h: second(first(h))
 
 
-def behind(edits: Edits, more: Edits) -> Edits:
-    """Both, at each layer `edits` first."""
-    return {**edits, **{layer: chained(edits[layer], e) if layer in edits else e for layer, e in more.items()}}
+def merged(first: Edits, second: Edits) -> Edits:
+    """The edits of both; at a layer that both edit, `first` and then `second`."""
+    return {**first, **{layer: chained(first[layer], e) if layer in first else e for layer, e in second.items()}}
 
 
 class Taps:
@@ -114,6 +121,7 @@ class Taps:
         call = cls.__call__
 
         def tapped_call(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            """The block's own call; its output goes through the layer's edit, and then to whoever hears of blocks."""
             output = call(block, *args, **kwargs)
             stream, *more = output if isinstance(output, tuple) else (output,)  # some blocks hand on more than that
             if edit := self._edits.get(layer):

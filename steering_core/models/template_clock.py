@@ -19,6 +19,7 @@ _shown: ContextVar[datetime.date | None] = ContextVar("shown", default=None)
 class _Clock(datetime.datetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+        """The shown date inside `at`, the real time elsewhere."""
         date = _shown.get()
         return cls(date.year, date.month, date.day, tzinfo=tz) if date else super().now(tz)
 

@@ -17,7 +17,7 @@ TALKS = ("messages", "conversations", "conversation")
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnswerRow:
     """One row: the messages before an answer (none for a bare text), and the answer."""
 
     ordinal: int
@@ -35,7 +35,7 @@ class Answers:
     """A data set: its name, its rows, and how many rows of the file hold no answer."""
 
     name: str
-    rows: tuple[Answered, ...]
+    rows: tuple[AnswerRow, ...]
     left_out: int = 0
 
     @cached_property
@@ -73,7 +73,7 @@ def read_answers(path: Path, prompt: str | None = None, answer: str | None = Non
     return Answers(path.name, rows, len(found) - len(rows))
 
 
-def _of_talk(ordinal: int, value: Any) -> Answered | None:
+def _of_talk(ordinal: int, value: Any) -> AnswerRow | None:
     """A conversation up to its last answer; None where the model says nothing in it."""
     turns = turns_of(value) or ()
     last = max((i for i, turn in enumerate(turns) if turn.answers and turn.text.strip()), default=None)
@@ -81,12 +81,12 @@ def _of_talk(ordinal: int, value: Any) -> Answered | None:
         return None
     roles = {True: "assistant", False: "user"}
     before = tuple(("system" if t.role in SYSTEM else roles[t.answers], t.text) for t in turns[:last] if t.text)
-    return Answered(ordinal, before, turns[last].text)
+    return AnswerRow(ordinal, before, turns[last].text)
 
 
-def _of_columns(ordinal: int, values: dict[str, Any], prompt: str | None, answer: str) -> Answered | None:
+def _of_columns(ordinal: int, values: dict[str, Any], prompt: str | None, answer: str) -> AnswerRow | None:
     said, asked = values.get(answer), values.get(prompt) if prompt else None
     if not isinstance(said, str) or not said.strip():
         return None
     messages = (("user", asked),) if isinstance(asked, str) and asked.strip() else ()
-    return Answered(ordinal, messages, said)
+    return AnswerRow(ordinal, messages, said)

@@ -27,8 +27,8 @@ from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
 GATES_VERSION = 1
-Over = Literal["mean", "token"]
-OVER: tuple[Over, ...] = ("mean", "token")
+GateOver = Literal["mean", "token"]
+OVER: tuple[GateOver, ...] = ("mean", "token")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Gate:
 
     gate_id: str
     vector_id: str
-    over: Over
+    over: GateOver
     threshold: float
     auc: float
     hit_rate: float
@@ -120,12 +120,12 @@ def _read(model: Model, probe: Probe, prompts: Sequence[Prompt], work: Work) -> 
     return [of_answer(projections(model, one.tokens, [probe], work)[0], one.response_start) for one in prompts]
 
 
-def _gate_id(vector: Vector, over: Over, fitted: _Sides, held: _Sides) -> str:
+def _gate_id(vector: Vector, over: GateOver, fitted: _Sides, held: _Sides) -> str:
     prompts = [[[one.prompt_id for one in side] for side in sides] for sides in (fitted, held)]
     return content_key("gate", GATES_VERSION, vector.vector_id, over, prompts)
 
 
-def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) -> Gate:
+def _gate(gate_id: str, vector: Vector, over: GateOver, fitted: _Seen, held: _Seen) -> Gate:
     positive, negative = (_values(side, over) for side in fitted)
     false_alarms, hits, thresholds = roc(positive, negative)
     best = int(np.argmax(hits - false_alarms))
@@ -148,7 +148,7 @@ def _gate(gate_id: str, vector: Vector, over: Over, fitted: _Seen, held: _Seen) 
     )
 
 
-def _values(texts: Sequence[np.ndarray], over: Over) -> np.ndarray:
+def _values(texts: Sequence[np.ndarray], over: GateOver) -> np.ndarray:
     return np.concatenate(texts) if over == "token" else np.array([text.mean() for text in texts])
 
 
@@ -158,10 +158,10 @@ def _between(threshold: float, values: np.ndarray) -> float:
     return (threshold + float(below.max())) / 2 if len(below) else float(np.nextafter(threshold, -np.inf))
 
 
-def gates_of(store: Store, vector_ids: Sequence[str]) -> dict[str, dict[Over, dict[str, Any]]]:
+def gates_of(store: Store, vector_ids: Sequence[str]) -> dict[str, dict[GateOver, dict[str, Any]]]:
     """The latest gate of each of those vectors, over each of its units, without the curve."""
     rows = store.rows("SELECT * FROM gates WHERE list_contains(?, vector_id)", [list(vector_ids)])
-    found: dict[str, dict[Over, dict[str, Any]]] = {}
+    found: dict[str, dict[GateOver, dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["vector_id"], {})[row["over"]] = row
     return found

@@ -20,7 +20,7 @@ from steering_core.foundation.errors import PromptError
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
-from steering_core.monitors.answers import Answered, Answers
+from steering_core.monitors.answers import AnswerRow, Answers
 from steering_core.prompts import Prompt, answered_conversation, conversation, prompt
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -84,12 +84,12 @@ def screen(
     return Screened(answers.dataset_id, work, too_long)
 
 
-_Read = tuple[Answered, Prompt, Prompt | None]
+_Read = tuple[AnswerRow, Prompt, Prompt | None]
 """A row, its prompt and answer as the model reads them, and the prompt alone."""
-_RowOf = Callable[[Answered, int, float, float | None, str | None, int], dict[str, Any]]
+_RowOf = Callable[[AnswerRow, int, float, float | None, str | None, int], dict[str, Any]]
 
 
-def _readable(model: Model, rows: Sequence[Answered]) -> tuple[list[_Read], int]:
+def _readable(model: Model, rows: Sequence[AnswerRow]) -> tuple[list[_Read], int]:
     """The rows as the model reads them, and how many it cannot read."""
     found: list[_Read] = []
     for row in rows:
@@ -161,7 +161,8 @@ def _means(model: Model, prompts: Sequence[Prompt], layers: list[int], vectors: 
 
 
 def _row_maker(model: Model, answers: Answers, vectors: Sequence[Vector], own_tokens: int) -> _RowOf:
-    def row_of(row: Answered, k: int, seen: float, own: float | None, text: str | None, length: int) -> dict[str, Any]:
+    def row_of(row: AnswerRow, k: int, seen: float, own: float | None, text: str | None, length: int) -> dict[str, Any]:
+        """The row of an answer and the vector number `k`."""
         return {
             "screen_id": _screen_id(model, answers, row, vectors[k], own_tokens),
             "dataset_id": answers.dataset_id,
@@ -183,20 +184,20 @@ def _row_maker(model: Model, answers: Answers, vectors: Sequence[Vector], own_to
     return row_of
 
 
-def _row_key(row: Answered) -> str:
+def _row_key(row: AnswerRow) -> str:
     return content_key("answered", row.messages, row.answer)
 
 
-def _screen_id(model: Model, answers: Answers, row: Answered, vector: Vector, own_tokens: int) -> str:
+def _screen_id(model: Model, answers: Answers, row: AnswerRow, vector: Vector, own_tokens: int) -> str:
     made_of = (answers.dataset_id, row.ordinal, model.identity.model_id, vector.vector_id, own_tokens)
     return content_key("screen", SCREENS_VERSION, *made_of)
 
 
-_Known = Callable[[Answered, _RowOf], list[dict[str, Any]]]
+_Known = Callable[[AnswerRow, _RowOf], list[dict[str, Any]]]
 
 
 def _measured_elsewhere(
-    store: Store, model: Model, rows: Sequence[Answered], vectors: Sequence[Vector], own_tokens: int
+    store: Store, model: Model, rows: Sequence[AnswerRow], vectors: Sequence[Vector], own_tokens: int
 ) -> dict[int, _Known]:
     """Rows that a screen of another data set measured on all the vectors, by ordinal: what makes their rows here."""
     wanted = pa.table({"row_key": pa.array(sorted({_row_key(row) for row in rows}), pa.string())})
@@ -213,7 +214,10 @@ def _measured_elsewhere(
         by_row.setdefault(one["row_key"], {})[one["vector_id"]] = one
 
     def maker(read: dict[str, dict[str, Any]]) -> _Known:
-        def rows_here(row: Answered, row_of: _RowOf) -> list[dict[str, Any]]:
+        """What makes the rows here from what another screen read of an answer."""
+
+        def rows_here(row: AnswerRow, row_of: _RowOf) -> list[dict[str, Any]]:
+            """One row for each vector, as this screen's own."""
             return [
                 row_of(row, k, *(read[i][name] for name in ("projection", "own_projection", "own_answer", "n_tokens")))
                 for k, i in enumerate(ids)

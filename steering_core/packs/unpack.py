@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_FILES = 1_000  # that a pack names
-Word = Annotated[str, Field(max_length=MAX_NAME)]
+PackWord = Annotated[str, Field(max_length=MAX_NAME)]
 
 
 class About(BaseModel):
@@ -37,14 +37,14 @@ class About(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: Word
+    format: PackWord
     format_version: Annotated[int, Within(0, 1_000)]
-    name: Word
-    model: Word
-    model_id: Word
-    files: Annotated[dict[Word, Word], Field(max_length=MAX_FILES)]
-    licence: Word | None = None
-    evidence: Annotated[dict[Word, Any], Field(max_length=MAX_FILES)] = {}
+    name: PackWord
+    model: PackWord
+    model_id: PackWord
+    files: Annotated[dict[PackWord, PackWord], Field(max_length=MAX_FILES)]
+    licence: PackWord | None = None
+    evidence: Annotated[dict[PackWord, Any], Field(max_length=MAX_FILES)] = {}
 
 
 def unpack(store: Store, source: str, model: Model | None = None, name: str | None = None) -> list[Vector]:

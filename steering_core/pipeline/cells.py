@@ -47,7 +47,7 @@ def _read_concepts(run: Run) -> list[Concept]:
                 with run.guard(model, [Path(name).stem if is_file(name) else shown(name)]):
                     raise error
     refuse_namesakes(concepts)
-    run.beside = side_concepts(run.spec, concepts)  # what cannot be read is told before anything is computed
+    run.side_concepts = side_concepts(run.spec, concepts)  # what cannot be read is told before anything is computed
     return concepts
 
 

@@ -3,11 +3,12 @@
 `run` executes a whole spec in this process. `flows/` hands the same stages in as Prefect tasks.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from steering_core.concepts import Concept
+from steering_core.evaluation.recommendations import OtherChanges
+from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages
@@ -16,12 +17,8 @@ from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
 
-Notify = Callable[[str, int, int], None]
 
-
-def run(
-    spec: Spec, store: Store, notify: Notify = lambda what, done, total: None, stages: Stages = PLAIN
-) -> dict[str, Any]:
+def run(spec: Spec, store: Store, notify: Notify = notify_nobody, stages: Stages = PLAIN) -> dict[str, Any]:
     """Execute a whole spec; the run's report, as `steer run --json` prints it. Raises RunIncomplete at its end."""
     with Run(spec, store, notify) as this:
         each_cell(this, partial(discover_cell, stages=stages), stages)
@@ -48,6 +45,5 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     texts = stages.generate_samples(*cell, choice.trial.cells, "test")
     scores = stages.score_trial(*cell, choice, texts)
     chance = stages.search_chance(*cell, choice, vectors, scores)
-    beside = stages.measure_side_effects(*cell, choice)
-    capabilities = stages.measure_capabilities(*cell, choice)
-    return stages.recommend_vector(*cell, choice, scores, chance, beside, capabilities)
+    others = OtherChanges(stages.measure_side_effects(*cell, choice), stages.measure_capabilities(*cell, choice))
+    return stages.recommend_vector(*cell, choice, scores, chance, others)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from steering_core.candidates.cell import Strengths, candidates, mirrored
 from steering_core.concepts import Concept
@@ -15,31 +15,32 @@ from steering_core.pipeline.stages import PLAIN, Stages, neutral_answers_of
 from steering_core.pipeline.wanted import bounds, held_out, neutral
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import ODD, summarise
 from steering_core.spec import Spec
+from steering_core.store import Row, Rows
 from steering_core.vectors.vector import Vector
 
 FIRST_DOSE = 0.3  # where the search for a damage begins
-Rows = list[dict[str, Any]]
 Measure = Callable[[Run, Model, Concept, Sequence[Vector]], Rows]
 
 
-def measured(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
+def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
     """The rows that `measure` makes of every (model, concept) cell of a run from the vectors of its grid.
 
     A cell that fails has no rows; `run.raise_failures` raises its error.
     """
-    rows: Rows = []
+    rows: list[Row] = []
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Gather one cell's rows."""
         rows.extend(measure(run, model, concept, stages.derive_vectors(run, model, concept)))
 
     each_cell(run, cell, stages)
     return rows
 
 
-def calibrated(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool) -> Rows:
+def calibration_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool) -> Rows:
     """Rows of every candidate vector's largest alpha within the spec's bounds; by damage alone without `texts`."""
     at = calibration(run, model, concept, vectors).within(bounds(run.spec), texts)
     return [{"model": model.name, "concept": concept.name, **one.row()} for one in at]
@@ -49,11 +50,11 @@ def calibration(run: Run, model: Model, concept: Concept, vectors: Sequence[Vect
     """The calibration of every vector that is no control."""
     spec, scores = run.spec.generations, run.spec.scores
     directions = candidates(model.identity, concept, vectors, Strengths(doses=(FIRST_DOSE,)), spec.phase)
-    damage = Damage(Bench(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     return Calibration(damage, directions, neutral("validation", scores), spec)
 
 
-def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], damage: float) -> Rows:
+def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], damage: float) -> Rows:
     """Rows of every vector's effect on validation items at the dose where its damage is `damage` nats per token."""
     scores, calibrating = run.spec.scores, calibration(run, model, concept, vectors)
     at = calibrating.at_damage(damage)
@@ -61,7 +62,7 @@ def swept(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], d
     images = [image for one in at for image in mirrored(one.cell)]
     everything = [calibrating.unsteered, *(one.cell for one in at), *images, *controls]
     items, notify = held_out(concept, "validation", scores), run.progress("sweep layers")
-    did = measure_items(calibrating.bench, run.store, everything, items, "validation", ["propensity"], notify)
+    did = measure_items(calibrating.setup, run.store, everything, items, "validation", ["propensity"], notify)
     run.count("scores", did)
     found = summarise(run.store, everything, did.ids, "validation")
     rows = []

@@ -17,11 +17,10 @@ from steering_core.pipeline.discover import discover
 from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.runs import Run
 from steering_core.spec import Spec
+from steering_core.store import Row, Rows
 
 STABILITY_VERSION = 1
 COLUMNS = ("verdict", "method", "layers", "dose", "effect", "effect_low", "effect_high", "perplexity_ratio", "p_value")
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def half_of(concept: Concept, i: int) -> Concept:
 
 def stability_of(run: Run, model: Model, concept: Concept, seeds: int, halves: bool, stages: Stages = PLAIN) -> Rows:
     """What every variant of one cell recommends, stored as rows of `stability`; the rows."""
-    rows: Rows = []
+    rows: list[Row] = []
     every = variants(run.spec, concept, seeds, halves)
     for done, variant in enumerate(every):
         this = copy.copy(run)

@@ -15,8 +15,8 @@ from steering_core.evaluation.chance import Chance, ChanceSearch, Draw, chance_o
 from steering_core.evaluation.choice import Choice, chosen_of
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.forms import Forms
-from steering_core.evaluation.recommendations import Evidence, recommend
-from steering_core.evaluation.search import Ground, Search, Shortlist
+from steering_core.evaluation.recommendations import Evidence, OtherChanges, recommend
+from steering_core.evaluation.search import Search, SearchData, Shortlist
 from steering_core.evaluation.side_effects import Matrix, side_effects
 from steering_core.foundation.counting import Done
 from steering_core.models import Model
@@ -35,12 +35,12 @@ from steering_core.pipeline.wanted import (
 from steering_core.runs import Run
 from steering_core.scores.capabilities import measure_sets
 from steering_core.scores.measure import measure_answers, measure_items, measure_neutral, measure_texts
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.projections import project_texts
 from steering_core.scores.summary import ODD, Scores, cell_values, summarise
-from steering_core.scores.texts import text_bench
+from steering_core.scores.texts import text_setup
 from steering_core.statistics.metric_names import REPORTED
-from steering_core.store import Store
+from steering_core.store import Row, Store
 from steering_core.vectors.derive import derive
 from steering_core.vectors.lens import assess_lens
 from steering_core.vectors.methods import is_trained, method_name
@@ -102,14 +102,14 @@ def search_cells(
 ) -> Shortlist:
     """The candidates that deserve texts, with their controls: found on validation items by teacher forcing alone."""
     wanted, keep = run.spec.scores, run.spec.generations.shortlist
-    ground = Ground(
+    data = SearchData(
         held_out(concept, "validation", wanted),
         neutral("validation", wanted),
         neutral_answers_of(run, model, concept, "validation"),
         wanted.metrics,
         bounds(run.spec),
     )
-    search = Search(Bench(model, concept), run.store, ground, run.progress("search the grid"))
+    search = Search(Setup(model, concept), run.store, data, run.progress("search the grid"))
     found = search.whole_grid(cells, vectors) if keep == "all" else search.halving(cells, vectors, keep)
     run.count("scores", found.measured)
     return found
@@ -140,10 +140,10 @@ def score_shortlist(
     The texts' measurements are among the shortlist's afterwards.
     """
     spec = run.spec.scores
-    bench = text_bench(model, run.store, concept, spec, found.cells)
+    setup = text_setup(model, run.store, concept, spec, found.cells)
     notify = run.progress("score texts")
     metrics = [metric for metric in spec.measured if metric not in REPORTED]
-    texts = measure_texts(bench, run.store, generation_ids, "validation", metrics, notify)
+    texts = measure_texts(setup, run.store, generation_ids, "validation", metrics, notify)
     run.count("scores", texts)
     found.measured += texts
     return summarise(run.store, found.everything, found.measured.ids, "validation")
@@ -151,9 +151,9 @@ def score_shortlist(
 
 def choose_candidate(run: Run, model: Model, concept: Concept, found: Shortlist, vectors: Sequence[Vector]) -> Choice:
     """The shortlist's best on validation at its dose, and what it meets on test: alpha 0, its mirror, its controls."""
-    damage = Damage(Bench(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     choice = chosen_of(found, damage, bounds(run.spec), run.spec, vectors)
-    prompts = prompted(model.identity, concept, choice.trial.chosen.way > 0)
+    prompts = prompted(model.identity, concept, choice.trial.chosen.sign > 0)
     trial = replace(choice.trial, cells=[*choice.trial.cells, *prompts])
     run.store.append("vectors", [vector.row() for cell in trial.cells for vector in cell.vectors])
     run.count("scores", damage.measured)
@@ -163,16 +163,16 @@ def choose_candidate(run: Run, model: Model, concept: Concept, found: Shortlist,
 def score_trial(run: Run, model: Model, concept: Concept, choice: Choice, generation_ids: Sequence[str]) -> Scores:
     """The test scores of the chosen candidate and of all that it is compared with."""
     spec, trial = run.spec.scores, choice.trial
-    bench = text_bench(model, run.store, concept, spec, trial.cells)
-    to = (bench, run.store, trial.cells)
+    setup = text_setup(model, run.store, concept, spec, trial.cells)
+    to = (setup, run.store, trial.cells)
     did = measure_items(*to, held_out(concept, "test", spec), "test", spec.metrics, run.progress("score on test"))
     did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
     shown = [cell for cell in trial.cells if cell.control in (None, NONE)]
     did += measure_answers(
-        bench, run.store, shown, neutral_answers_of(run, model, concept, "test"), "test", spec.metrics
+        setup, run.store, shown, neutral_answers_of(run, model, concept, "test"), "test", spec.metrics
     )
-    did += measure_texts(bench, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
-    project_texts(bench, run.store, trial, generation_ids)
+    did += measure_texts(setup, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
+    project_texts(setup, run.store, trial, generation_ids)
     run.count("scores", did)
     return summarise(run.store, trial.cells, did.ids, "test", corrected=False)
 
@@ -182,7 +182,7 @@ def search_chance(
 ) -> Chance | None:
     """What the same search finds among permuted labels, and the candidate's p-value; None without a direction."""
     spec = run.spec
-    damage = Damage(Bench(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     items = held_out(concept, "validation", spec.scores), held_out(concept, "test", spec.scores)
     search = ChanceSearch(choice.trial.chosen, damage, *items, run.progress("search among permuted labels"))
     draw = partial(_permuted, run, model, concept)
@@ -198,7 +198,7 @@ def _permuted(run: Run, model: Model, concept: Concept, methods: Sequence[str], 
 
 def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choice) -> Matrix:
     """What the chosen candidate and its chance controls do to the items of the spec's other concepts."""
-    others = [one for one in run.beside if one.name != concept.name]
+    others = [one for one in run.side_concepts if one.name != concept.name]
     asked = {one.concept_id: (one, held_out(one, "test", run.spec.scores)) for one in (concept, *others)}
     asked = {concept_id: both for concept_id, both in asked.items() if both[1]}
     if not others or concept.concept_id not in asked or choice.trial.chosen.steering is None:
@@ -209,7 +209,7 @@ def measure_side_effects(run: Run, model: Model, concept: Concept, choice: Choic
     return matrix
 
 
-def measure_capabilities(run: Run, model: Model, concept: Concept, choice: Choice) -> list[dict[str, Any]]:
+def measure_capabilities(run: Run, model: Model, concept: Concept, choice: Choice) -> list[Row]:
     """What the chosen candidate does to each capability set that the spec asks for, as rows of `capabilities`."""
     sets, chosen = capability_sets(run.spec), choice.trial.chosen
     if not sets or chosen.steering is None:
@@ -226,12 +226,11 @@ def recommend_vector(
     choice: Choice,
     scores: Scores,
     chance: Chance | None,
-    beside: Matrix,
-    capabilities: Sequence[dict[str, Any]] = (),
+    others: OtherChanges,
 ) -> dict[str, Any]:
-    """The recommendation's row, from the scores on test, with its side effects and what it does to capabilities."""
+    """The recommendation's row, from the scores on test, what chance finds, and what else the candidate changes."""
     spec, forms = run.spec, _forms(run, model, concept, choice)
-    evidence = Evidence(choice, scores, chance, forms, bounds(spec), beside, capabilities, spec.scores.max_drop)
+    evidence = Evidence(choice, scores, chance, forms, bounds(spec), others, spec.scores.max_drop)
     return recommend(run.store, evidence, run.spec.key)
 
 
@@ -239,10 +238,10 @@ def _forms(run: Run, model: Model, concept: Concept, choice: Choice) -> Forms:
     """The chosen candidate's effects on test items by the answer that matches."""
     chosen, items = choice.trial.chosen, held_out(concept, "test", run.spec.scores)
     cells = [choice.trial.cells[0], chosen, *mirrored(chosen)]
-    did = measure_items(Bench(model, concept), run.store, cells, items, "test", ["propensity"])
+    did = measure_items(Setup(model, concept), run.store, cells, items, "test", ["propensity"])
     values = cell_values(run.store, cells, did.ids)[1]
     effects = values.get(ODD) or values.get("effect", {})
-    return Forms.of(items, {item_id: chosen.way * effect for item_id, effect in effects.items()})
+    return Forms.of(items, {item_id: chosen.sign * effect for item_id, effect in effects.items()})
 
 
 @dataclass(frozen=True)
@@ -262,10 +261,8 @@ class Stages:
     score_trial: Callable[[Run, Model, Concept, Choice, Sequence[str]], Scores]
     search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Scores], Chance | None]
     measure_side_effects: Callable[[Run, Model, Concept, Choice], Matrix]
-    measure_capabilities: Callable[[Run, Model, Concept, Choice], list[dict[str, Any]]]
-    recommend_vector: Callable[
-        [Run, Model, Concept, Choice, Scores, Chance | None, Matrix, Sequence[dict[str, Any]]], dict[str, Any]
-    ]
+    measure_capabilities: Callable[[Run, Model, Concept, Choice], list[Row]]
+    recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None, OtherChanges], dict[str, Any]]
 
 
 PLAIN = Stages(

@@ -28,7 +28,7 @@ def steered_cell(model: Model, store: Store, expression: Expression, find: Find)
     cell = Cell(model.identity.model_id, _concept_of(vectors), keyed, vectors)
     changes = cell.intervention.changes
     away = bool(changes) and all(change.amount < 0 for change in changes)
-    return _as_recommended(store, replace(cell, way=-1 if away else 1))
+    return _as_recommended(store, replace(cell, sign=-1 if away else 1))
 
 
 def _concept_of(vectors: Sequence[Vector]) -> str | None:
@@ -46,8 +46,8 @@ def _as_recommended(store: Store, cell: Cell) -> Cell:
         [cell.model_id, sorted(ids)],
     )
     for row in rows:
-        way = -1 if row["dose"] is not None and row["dose"] < 0 else 1
-        found = replace(cell, steering=parse(row["intervention"]), concept_id=row["concept_id"], way=way)
+        sign = -1 if row["dose"] is not None and row["dose"] < 0 else 1
+        found = replace(cell, steering=parse(row["intervention"]), concept_id=row["concept_id"], sign=sign)
         if _same(found.intervention, cell.intervention):
             return found
     return cell

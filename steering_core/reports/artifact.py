@@ -7,10 +7,8 @@ from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.markdown import markdown_code, markdown_table, markdown_text
 from steering_core.reports.page import charts
 from steering_core.reports.terminal import command, verdict_in_words
-from steering_core.store import Store
+from steering_core.store import Row, Store
 from steering_core.store.queries import named_query
-
-Row = dict[str, Any]
 
 PICTURES = ("layer_by_dose", "dose_response", "side_effects", "token_projection")
 

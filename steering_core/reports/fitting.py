@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-Rows = Sequence[Mapping[str, Any]]
+from steering_core.store import Rows
 
 # Columns in the order in which they matter; those that are not named here follow, as they come.
 FIRST = (

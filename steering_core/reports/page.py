@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from importlib.resources import files as package_files
-from typing import Any
 
 import jinja2
 
@@ -13,10 +12,9 @@ from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import shown
 from steering_core.reports.terminal import command, verdict_in_words
 from steering_core.spec import ScoresSpec
-from steering_core.store import Store
+from steering_core.store import Row, Store
 from steering_core.store.queries import description, named_query
 
-Row = dict[str, Any]
 Picture = tuple[Drawing, str]
 """A chart and its caption."""
 

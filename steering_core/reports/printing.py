@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
@@ -14,9 +14,11 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from steering_core.foundation.json_values import plain
-from steering_core.reports.fitting import Rows, fitted, shown
+from steering_core.foundation.progress import Notify
+from steering_core.reports.fitting import fitted, shown
+from steering_core.store import Rows
 
-__all__ = ["WIDE", "Format", "Notify", "console", "print_rows", "progress_bars", "shown", "table"]
+__all__ = ["WIDE", "Format", "console", "print_rows", "progress_bars", "shown", "table"]
 
 
 class Format(StrEnum):
@@ -70,9 +72,6 @@ def _csv_value(value: Any) -> Any:
     return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
-Notify = Callable[[str, int, int], None]
-
-
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Notify]:
     """A function (what, done, total) that draws one bar on standard error for each step it hears of."""
@@ -81,6 +80,7 @@ def progress_bars() -> Iterator[Notify]:
         tasks: dict[str, TaskID] = {}
 
         def notify(what: str, done: int, total: int) -> None:
+            """Draw the bar of a step as far as it is done; a new one where the last has finished."""
             if what not in tasks or bars.tasks[tasks[what]].finished:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)

@@ -12,7 +12,7 @@ from rich.text import Text
 from steering_core.evaluation.costs import verdict_with_costs
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import console, table
-from steering_core.store import Store, default_store
+from steering_core.store import Row, Store, default_store
 from steering_core.store.queries import named_query
 
 NARROW = 110  # columns below which texts stand under each other
@@ -44,7 +44,7 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     )
 
 
-def verdict_in_words(row: dict[str, Any]) -> Text:
+def verdict_in_words(row: Row) -> Text:
     """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
         return Text(f"{verdict_with_costs(row)}: {row['reason']}")
@@ -56,7 +56,7 @@ def verdict_in_words(row: dict[str, Any]) -> Text:
     )
 
 
-def _costs(row: dict[str, Any]) -> str:
+def _costs(row: Row) -> str:
     """What else a reader should know, each where it was measured: perplexity, how strong is safe, what is missing."""
     said = ""
     if row["perplexity_ratio"] is not None:
@@ -68,7 +68,7 @@ def _costs(row: dict[str, Any]) -> str:
     return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")
 
 
-def _place_and_strength(row: dict[str, Any]) -> str:
+def _place_and_strength(row: Row) -> str:
     """`layer 21, alpha 2.95 (dose 0.30)`, or `layers 15 and 18 together (dose 0.30)`."""
     layers = " and ".join(str(layer) for layer in sorted(row["layers"]))
     strength = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else " together"
@@ -76,7 +76,7 @@ def _place_and_strength(row: dict[str, Any]) -> str:
     return f"layer{'s' * (len(row['layers']) > 1)} {layers}{strength}{dose}"
 
 
-def command(row: dict[str, Any]) -> str:
+def command(row: Row) -> str:
     """The command that steers as a recommendation does: by the concept's name, where that says all of it."""
     head = f"steer generate {shlex.quote(row['model'])} 'PROMPT'"
     keys = [f"*{vector_id}" for vector_id in row.get("vector_ids") or []]

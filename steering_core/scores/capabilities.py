@@ -11,7 +11,6 @@ Answers belong to a model, an intervention and an item: the unsteered ones are a
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,16 +27,14 @@ from steering_core.models import Model
 from steering_core.prompts import answer_prompts, chats, prompt
 from steering_core.scores.letters import counterbalanced
 from steering_core.statistics.intervals import paired_change, paired_change_p
-from steering_core.store import Store
+from steering_core.store import Row, Store
 
 CAPABILITIES_VERSION = 1
 _PER_FILE = 128  # answers; a kill loses fewer
 
-Row = dict[str, Any]
-
 
 @dataclass
-class Measured:
+class MeasuredSets:
     """What one call measured: a row for each steered cell and set, and the work that it took."""
 
     rows: list[Row] = field(default_factory=list)
@@ -45,7 +42,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CellItem:
     """One item under one cell."""
 
     item: Question | Task
@@ -54,14 +51,14 @@ class _Asked:
 
 def measure_sets(
     model: Model, store: Store, cells: Sequence[Cell], sets: Sequence[CapabilitySet], progress: Progress = silent
-) -> Measured:
+) -> MeasuredSets:
     """Have the store hold what each of `cells` does to the accuracy on each of `sets`.
 
     `cells` steer; the unsteered model is asked beside them. Raises InterventionError for a misfit.
     """
     untouched = Cell(model.identity.model_id, cells[0].concept_id, control=NONE)
     total = sum(one.n for one in sets) * (1 + len(cells))
-    found, before = Measured(), 0
+    found, before = MeasuredSets(), 0
     for one in sets:
         counted = _Counted(progress, before, total)
         did = _ask(model, store, [untouched, *cells], one, counted)
@@ -102,6 +99,7 @@ class _Counted:
     total: int
 
     def add(self, n: int) -> None:
+        """Tell of `n` more answers."""
         self.done += n
         self.progress(self.done, self.total)
 
@@ -119,7 +117,7 @@ def _answer_id(cell: Cell, one: CapabilitySet, item: Question | Task) -> str:
 
 def _ask(model: Model, store: Store, cells: Sequence[Cell], one: CapabilitySet, counted: _Counted) -> Done:
     """Have the store hold every cell's answer to every item of a set."""
-    wanted = {_answer_id(cell, one, item): _Asked(item, cell) for item in _items(one) for cell in cells}
+    wanted = {_answer_id(cell, one, item): _CellItem(item, cell) for item in _items(one) for cell in cells}
     did = Done(list(wanted))
     with did.work.timed(), store.lock(f"capabilities-{model.identity.model_id}"):
         missing = store.absent("capability_answers", wanted)
@@ -139,7 +137,7 @@ def _ask(model: Model, store: Store, cells: Sequence[Cell], one: CapabilitySet, 
     return did
 
 
-def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: Work) -> Iterable[Row]:
+def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], work: Work) -> Iterable[Row]:
     """The answers to questions: all cells of one question share its prompt's pass."""
     together: dict[str, list[str]] = {}
     for i, asked in todo.items():
@@ -152,7 +150,8 @@ def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work:
         sizes = np.array([len(choice.encode()) for choice in question.choices])
         for i, of_choices in zip(ids, values, strict=True):  # (choices,)
             finite = bool(np.isfinite(of_choices).all())
-            yield _row(i, todo[i], one) | {
+            yield {
+                **_row(i, todo[i], one),
                 "answer": question.choices[int(of_choices.argmax())] if finite else None,
                 "right_answer": question.right,
                 "log_probabilities": of_choices.tolist(),
@@ -193,7 +192,7 @@ def _orders(question: Question) -> list[tuple[str, tuple[str, ...]]]:
     return [(each.prompt, (each.matching, each.not_matching)) for each in counterbalanced(item)]
 
 
-def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: Work) -> Iterable[Row]:
+def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], work: Work) -> Iterable[Row]:
     """The texts that tasks ask for, checked: greedy ones, which no seed changes."""
     ids = [i for i, asked in todo.items() if isinstance(asked.item, Task)]
     chat = chats(model, one.chat) if ids else False
@@ -203,10 +202,10 @@ def _texts(model: Model, one: CapabilitySet, todo: Mapping[str, _Asked], work: W
         assert isinstance(task, Task), "sorted out above"
         correct = float(drawn.finish != DIVERGED and task.kept_by(drawn.text))
         found = {"answer": drawn.text, "right_answer": None, "log_probabilities": None}
-        yield _row(ids[place], todo[ids[place]], one) | found | {"correct": correct, "correct_per_byte": None}
+        yield {**_row(ids[place], todo[ids[place]], one), **found, "correct": correct, "correct_per_byte": None}
 
 
-def _row(i: str, asked: _Asked, one: CapabilitySet) -> Row:
+def _row(i: str, asked: _CellItem, one: CapabilitySet) -> Row:
     cell = asked.cell
     done = {"model_id": cell.model_id, "intervention_id": cell.intervention_id, "intervention": cell.expression}
     return {"answer_id": i, **done, "set": one.name, "item_id": asked.item.item_id, "prompt": asked.item.prompt}

@@ -18,7 +18,7 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import open_prompt
-from steering_core.scores.scorers import Rating, Scorer, Text
+from steering_core.scores.scorers import Rating, ScoredText, Scorer
 
 DRIFT_VERSION = 1
 _TEXTS_AT_ONCE = 8  # whose distributions are held: 2 x 8 x 32 tokens x 50,000 numbers are 100 MB
@@ -36,7 +36,7 @@ class Drift:
     concept: Concept
     cells: Sequence[Cell]
     n: int
-    known: dict[Text, np.ndarray] = field(default_factory=dict, compare=False)
+    known: dict[ScoredText, np.ndarray] = field(default_factory=dict, compare=False)
 
     def scorers(self) -> dict[str, Scorer]:
         """A scorer for each metric: the mean over a text's tokens, and the 95th percentile."""
@@ -46,7 +46,7 @@ class Drift:
         }
         return {metric: Along(self, metric, of) for metric, of in summaries.items()}
 
-    def of(self, texts: Sequence[Text], work: Work) -> list[np.ndarray]:
+    def of(self, texts: Sequence[ScoredText], work: Work) -> list[np.ndarray]:
         """KL(steered || untouched) at each of the first n tokens of every text, (<= n,) in nats.
 
         0 for a text that nothing steered, without a pass; nan where logits are not finite; empty for a text without a
@@ -58,7 +58,7 @@ class Drift:
             self.known.update(zip(some, self._divergences(some, work), strict=True))
         return [self.known[text] for text in texts]
 
-    def _divergences(self, texts: Sequence[Text], work: Work) -> list[np.ndarray]:
+    def _divergences(self, texts: Sequence[ScoredText], work: Work) -> list[np.ndarray]:
         moved = [i for i, text in enumerate(texts) if text.tokens and self._changes_something(text)]
         both = [sequence for i in moved for sequence in (self._written(texts[i]), self._read(texts[i]))]
         found = next_token_distributions(self.model, both, work)
@@ -71,15 +71,15 @@ class Drift:
     def _cell(self) -> dict[tuple[str, str | None], Cell]:
         return {(cell.intervention_id, cell.control): cell for cell in self.cells}
 
-    def _changes_something(self, text: Text) -> bool:
+    def _changes_something(self, text: ScoredText) -> bool:
         cell = self._cell[text.written_by]
         return cell.system is not None or bool(cell.intervention.changes)
 
-    def _read(self, text: Text) -> Scored:
+    def _read(self, text: ScoredText) -> Scored:
         """The text as the untouched model reads it."""
         return Scored((*text.prompt.tokens, *text.tokens[: self.n]), len(text.prompt.tokens))
 
-    def _written(self, text: Text) -> Scored:
+    def _written(self, text: ScoredText) -> Scored:
         """The text as the model read it that wrote it: under its intervention, or after its system prompt."""
         cell, prompt = self._cell[text.written_by], text.prompt
         if cell.system is not None:
@@ -100,6 +100,6 @@ class Along:
         """Content key of how it is measured, beside what wrote the text, which the text's own key has."""
         return content_key("drift", DRIFT_VERSION, self.metric, self.drift.n)
 
-    def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
+    def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
         """A number for each text, in nats; nan for a text without a token."""
         return (Rating(self.summary(nats) if len(nats) else float("nan")) for nats in self.drift.of(texts, work))

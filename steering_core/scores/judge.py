@@ -17,12 +17,12 @@ from itertools import islice
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.endpoint import Endpoint, EndpointSampling, Messages
+from steering_core.foundation.endpoint import Endpoint, EndpointSampling, PlainMessages
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation, prompt
-from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.scores.scorers import Rating, ScoredBy, ScoredText
 from steering_core.statistics.metric_names import RATINGS
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w%]|\.\d)")
 
 Reply = tuple[str, str]
 """What a judge said, and the version of the model that said it."""
-Ask = Callable[[Sequence[Messages]], Iterator[Reply]]
+AskJudge = Callable[[Sequence[PlainMessages]], Iterator[Reply]]
 """The judge's replies to conversations, in their order."""
 
 
 @dataclass(frozen=True)
-class Scale:
+class RatingScale:
     """The ratings that a question asks for: 0 to `highest`, stored in units of `unit`, whole numbers alone or not."""
 
     highest: int
@@ -47,7 +47,7 @@ class Scale:
     whole: bool = True
 
 
-OWN, RUBRIC_SCALE = Scale(10, 10, whole=False), Scale(2)
+OWN, RUBRIC_SCALE = RatingScale(10, 10, whole=False), RatingScale(2)
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Judge:
         return self.spec.prompt
 
     @property
-    def scale(self) -> Scale:
+    def scale(self) -> RatingScale:
         """The ratings that the question asks for."""
         return RUBRIC_SCALE if self.metric in RATINGS else OWN
 
-    def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
+    def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
         """A rating for each text, with the judge's words; nan where those hold no rating.
 
         A reply without a rating is answered once by a reminder of the form. Raises EndpointError or ModelNotFound
@@ -90,7 +90,7 @@ class Judge:
     def rated(self, asked: Sequence[tuple[str, str]], work: Work) -> Iterator[Rating]:
         """The same for texts that are each given as the prompt and what answers it."""
         unread = 0
-        questions: list[Messages] = [[{"role": "user", "content": self.question(*one)}] for one in asked]
+        questions: list[PlainMessages] = [[{"role": "user", "content": self.question(*one)}] for one in asked]
         with self._open(work) as (ask, together):
             replies, begin = ask(questions), 0
             while some := list(islice(replies, together)):
@@ -106,7 +106,7 @@ class Judge:
         return self.template.format(concept=self._looked_for, prompt=prompt, text=text.strip())
 
     def _read(
-        self, ask: Ask, questions: Sequence[Messages], replies: Sequence[Reply]
+        self, ask: AskJudge, questions: Sequence[PlainMessages], replies: Sequence[Reply]
     ) -> Iterator[tuple[float | None, str, str]]:
         """Each reply's rating, words and version; those without a rating are reminded of the form, all together."""
         values = [rating_in(said, self.scale) for said, _ in replies]
@@ -121,7 +121,7 @@ class Judge:
             else:
                 yield value, said, version
 
-    def _reminded(self, messages: Messages, said: str) -> Messages:
+    def _reminded(self, messages: PlainMessages, said: str) -> PlainMessages:
         reminder = REMINDER.format(highest=self.scale.highest)
         return [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": reminder}]
 
@@ -135,7 +135,7 @@ class Judge:
         return ScoredBy(self.metric, self.spec.model, version, {**where, **asked, "temperature": 0.0})
 
     @contextmanager
-    def _open(self, work: Work) -> Iterator[tuple[Ask, int]]:
+    def _open(self, work: Work) -> Iterator[tuple[AskJudge, int]]:
         """The judge, ready to be asked, and how many at once; a local model is opened once for all of it."""
         spec, sampling = self.spec, EndpointSampling(max_tokens=self.spec.max_tokens, temperature=0.0)
         if spec.endpoint is not None:
@@ -149,7 +149,9 @@ class Judge:
                 yield lambda asked: _local_replies(model, asked, sampling, work), model.memory.habits.rows
 
 
-def _local_replies(model: Model, asked: Sequence[Messages], sampling: EndpointSampling, work: Work) -> Iterator[Reply]:
+def _local_replies(
+    model: Model, asked: Sequence[PlainMessages], sampling: EndpointSampling, work: Work
+) -> Iterator[Reply]:
     """The replies of a model on this machine, in order; its version is its content fingerprint."""
     rows = model.memory.habits.rows
     for begin in range(0, len(asked), rows):
@@ -167,7 +169,7 @@ def _read(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...
     ).tokens
 
 
-def rating_in(reply: str, scale: Scale = OWN) -> float | None:
+def rating_in(reply: str, scale: RatingScale = OWN) -> float | None:
     """The one number of a scale in a reply, such as "7", "Rating: 7", "7/10" or "…: [[7]]"; None for none, or several.
 
     Numbers in double square brackets are the only ones that count, where there are any.

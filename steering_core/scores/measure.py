@@ -13,9 +13,9 @@ from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
-from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Bench
+from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup
 from steering_core.scores.rubric import HARMONIC, combined, ratings_of
-from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.scores.scorers import Rating, ScoredBy, ScoredText
 from steering_core.statistics.metric_names import RATINGS
 from steering_core.store import CELL, Store
 
@@ -36,7 +36,7 @@ class _Wanted(Generic[Subject]):
 
 
 def measure_items(
-    bench: Bench,
+    setup: Setup,
     store: Store,
     cells: Sequence[Cell],
     items: Sequence[Item],
@@ -46,11 +46,11 @@ def measure_items(
 ) -> Done:
     """Have the store hold every item metric of every cell on `items`, which are of `split`."""
     subjects = {item.item_id: item for item in items}
-    return _measure_cells(bench, store, cells, subjects, split, _named(ITEM_METRICS, metrics), progress)
+    return _measure_cells(setup, store, cells, subjects, split, _named(ITEM_METRICS, metrics), progress)
 
 
 def measure_neutral(
-    bench: Bench,
+    setup: Setup,
     store: Store,
     cells: Sequence[Cell],
     prompts: Sequence[str],
@@ -63,12 +63,12 @@ def measure_neutral(
     A system prompt is left out: it changes the prompt itself.
     """
     cells = [cell for cell in cells if cell.system is None]
-    subjects = {content_key("neutral", bench.concept.chat, text): text for text in prompts}
-    return _measure_cells(bench, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
+    subjects = {content_key("neutral", setup.concept.chat, text): text for text in prompts}
+    return _measure_cells(setup, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
 
 
 def measure_answers(
-    bench: Bench,
+    setup: Setup,
     store: Store,
     cells: Sequence[Cell],
     answers: Sequence[NeutralAnswer],
@@ -82,23 +82,25 @@ def measure_answers(
     """
     cells = [cell for cell in cells if cell.system is None]
     subjects = {answer.answer_id: answer for answer in answers}
-    return _measure_cells(bench, store, cells, subjects, split, _named(ANSWER_METRICS, metrics), progress)
+    return _measure_cells(setup, store, cells, subjects, split, _named(ANSWER_METRICS, metrics), progress)
 
 
-Metric = Callable[[Bench, Subject, Sequence[Cell]], list[float]]
+MetricFunction = Callable[[Setup, Subject, Sequence[Cell]], list[float]]
 
 
-def _named(registered: Mapping[str, Metric[Subject]], names: Sequence[str]) -> dict[str, Metric[Subject]]:
+def _named(
+    registered: Mapping[str, MetricFunction[Subject]], names: Sequence[str]
+) -> dict[str, MetricFunction[Subject]]:
     return {name: registered[name] for name in names if name in registered}
 
 
 def _measure_cells(
-    bench: Bench,
+    setup: Setup,
     store: Store,
     cells: Sequence[Cell],
     subjects: Mapping[str, Subject],
     split: Split,
-    metrics: Mapping[str, Metric[Subject]],
+    metrics: Mapping[str, MetricFunction[Subject]],
     progress: Progress,
 ) -> Done:
     """Every metric of every subject under every cell; a subject's missing cells are measured together."""
@@ -110,15 +112,15 @@ def _measure_cells(
                 key = content_key("measurement", MEASUREMENTS_VERSION, *made_of, split)
                 wanted[key] = _Wanted(metric, subject_id, subject, cell)
     done = Done(list(wanted))
-    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"measurements-{setup.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.work.reused = len(wanted) - len(missing)
         together: dict[tuple[str, str], list[str]] = {}
         for i in (i for i in wanted if i in missing):
             together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
-        before, rows = bench.work + Work(), []
+        before, rows = setup.work + Work(), []
         for (metric, subject_id), ids in together.items():
-            values = metrics[metric](bench, subjects[subject_id], [wanted[i].cell for i in ids])
+            values = metrics[metric](setup, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
                 rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, Rating(value)))
             done.work.computed += len(ids)
@@ -127,12 +129,12 @@ def _measure_cells(
                 store.append("measurements", rows)
                 rows = []
         store.append("measurements", rows)
-    done.work += bench.work - before
+    done.work += setup.work - before
     return done
 
 
 def measure_texts(
-    bench: Bench,
+    setup: Setup,
     store: Store,
     generation_ids: Sequence[str],
     split: Split,
@@ -144,18 +146,18 @@ def measure_texts(
     The mean of a judge's rubric follows from what its questions were answered.
     """
     wanted: dict[str, tuple[str, str]] = {}
-    for metric in (name for name in metrics if name in TEXT_METRICS or name in bench.scorers):
+    for metric in (name for name in metrics if name in TEXT_METRICS or name in setup.scorers):
         for generation_id in generation_ids:
-            wanted[_text_measurement(bench, metric, generation_id, split)] = (metric, generation_id)
+            wanted[_text_measurement(setup, metric, generation_id, split)] = (metric, generation_id)
     done = Done(list(wanted))
-    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"measurements-{setup.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         done.work.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
-        before, rows = bench.work + Work(), []
+        before, rows = setup.work + Work(), []
         scorers: dict[str, ScoredBy] = {}
         try:
-            for i, metric, text, rating in _rated(bench, store, todo):
+            for i, metric, text, rating in _rated(setup, store, todo):
                 cell = {name: text[name] for name in CELL}
                 rows.append(_row(i, cell, text["generation_id"], split, metric, rating))
                 done.work.computed += 1
@@ -167,24 +169,24 @@ def measure_texts(
                         rows = []
         finally:  # a judge that fails at the last text shall not be asked about the others again
             _publish(store, scorers, rows)
-    done.work += bench.work - before
-    if HARMONIC in metrics and all(metric in bench.scorers for metric in RATINGS):
-        done += _measure_harmonic(bench, store, generation_ids, split)
+    done.work += setup.work - before
+    if HARMONIC in metrics and all(metric in setup.scorers for metric in RATINGS):
+        done += _measure_harmonic(setup, store, generation_ids, split)
     return done
 
 
-def _text_measurement(bench: Bench, metric: str, generation_id: str, split: Split) -> str:
+def _text_measurement(setup: Setup, metric: str, generation_id: str, split: Split) -> str:
     """Key of a text's measurement; whom a scorer asks, and what, is part of it."""
-    asked = [bench.scorers[metric].key] if metric in bench.scorers else []
+    asked = [setup.scorers[metric].key] if metric in setup.scorers else []
     return content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
 
 
-def _measure_harmonic(bench: Bench, store: Store, generation_ids: Sequence[str], split: Split) -> Done:
+def _measure_harmonic(setup: Setup, store: Store, generation_ids: Sequence[str], split: Split) -> Done:
     """Have the store hold the mean of the rubric's ratings of every text."""
-    parts = {g: [_text_measurement(bench, metric, g, split) for metric in RATINGS] for g in generation_ids}
+    parts = {g: [_text_measurement(setup, metric, g, split) for metric in RATINGS] for g in generation_ids}
     wanted = {content_key("measurement", MEASUREMENTS_VERSION, HARMONIC, *of): g for g, of in parts.items()}
     done = Done(list(wanted))
-    with done.work.timed(), store.lock(f"measurements-{bench.model.identity.model_id}"):
+    with done.work.timed(), store.lock(f"measurements-{setup.model.identity.model_id}"):
         missing = store.absent("measurements", wanted)
         todo = {wanted[i]: i for i in wanted if i in missing}
         done.work.reused = len(wanted) - len(todo)
@@ -207,27 +209,29 @@ def _publish(store: Store, scorers: Mapping[str, ScoredBy], rows: Sequence[dict[
 
 
 def _rated(
-    bench: Bench, store: Store, todo: Mapping[str, tuple[str, str]]
+    setup: Setup, store: Store, todo: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[str, str, dict[str, Any], Rating]]:
     """Each measurement's id, metric, generation and rating, metric by metric."""
     texts = _texts(store, sorted({generation_id for _, generation_id in todo.values()}))
-    prompts = {t: open_prompt(bench.model, bench.concept, t) for t in {row["prompt"] for row in texts.values()}}
+    prompts = {t: open_prompt(setup.model, setup.concept, t) for t in {row["prompt"] for row in texts.values()}}
     for metric in dict.fromkeys(metric for metric, _ in todo.values()):
         ids = [i for i in todo if todo[i][0] == metric]
         found = [texts[todo[i][1]] for i in ids]
         sampled = [_sampled(prompts[row["prompt"]], row) for row in found]
-        for i, row, rating in zip(ids, found, _ratings(bench, metric, sampled), strict=True):
+        for i, row, rating in zip(ids, found, _ratings(setup, metric, sampled), strict=True):
             yield i, metric, row, rating
 
 
-def _sampled(prompt: Prompt, row: Mapping[str, Any]) -> Text:
-    return Text(prompt, tuple(row["tokens"]), row["text"], row["finish"], (row["intervention_id"], row["control"]))
+def _sampled(prompt: Prompt, row: Mapping[str, Any]) -> ScoredText:
+    return ScoredText(
+        prompt, tuple(row["tokens"]), row["text"], row["finish"], (row["intervention_id"], row["control"])
+    )
 
 
-def _ratings(bench: Bench, metric: str, texts: Sequence[Text]) -> Iterator[Rating]:
-    if metric in bench.scorers:
-        return bench.scorers[metric].ratings(texts, bench.work)
-    return (Rating(value) for value in TEXT_METRICS[metric](bench, texts))
+def _ratings(setup: Setup, metric: str, texts: Sequence[ScoredText]) -> Iterator[Rating]:
+    if metric in setup.scorers:
+        return setup.scorers[metric].ratings(texts, setup.work)
+    return (Rating(value) for value in TEXT_METRICS[metric](setup, texts))
 
 
 def _texts(store: Store, generation_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 Declare one in `statistics.metric_names` and register its function with `@item_metric`, `@neutral_metric`,
 `@answer_metric` or `@text_metric`. A metric of texts that needs more than their tokens is a scorer (`scorers`), which
-the bench brings.
+the `Setup` has.
 """
 
 import re
@@ -21,13 +21,13 @@ from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.prompts import item_prompts, open_prompt
 from steering_core.scores.letters import counterbalanced
-from steering_core.scores.scorers import Scorer, Text
+from steering_core.scores.scorers import ScoredText, Scorer
 from steering_core.statistics.metric_names import of_subjects
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a metric measures with: the model, the concept that is asked about, scorers of texts, the work's counter."""
+class Setup:
+    """What metrics measure with: a model, the concept that it is asked about, scorers of texts, a counter of work."""
 
     model: Model
     concept: Concept
@@ -35,10 +35,10 @@ class Bench:
     work: Work = field(default_factory=Work)
 
 
-ItemMetric = Callable[[Bench, Item, Sequence[Cell]], list[float]]
-NeutralMetric = Callable[[Bench, str, Sequence[Cell]], list[float]]
-AnswerMetric = Callable[[Bench, NeutralAnswer, Sequence[Cell]], list[float]]
-TextMetric = Callable[[Bench, Sequence[Text]], list[float]]
+ItemMetric = Callable[[Setup, Item, Sequence[Cell]], list[float]]
+NeutralMetric = Callable[[Setup, str, Sequence[Cell]], list[float]]
+AnswerMetric = Callable[[Setup, NeutralAnswer, Sequence[Cell]], list[float]]
+TextMetric = Callable[[Setup, Sequence[ScoredText]], list[float]]
 ITEM_METRICS: dict[str, ItemMetric] = {}
 NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
 ANSWER_METRICS: dict[str, AnswerMetric] = {}
@@ -70,7 +70,7 @@ def text_metric(function: TextMetric) -> TextMetric:
 
 
 @item_metric
-def propensity(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
+def propensity(setup: Setup, item: Item, cells: Sequence[Cell]) -> list[float]:
     """Mean log-probability per token of the matching minus the not matching continuation, in nats.
 
     For continuations of one token it is the difference of their logits, as CAA's A/B evaluation has it. An item whose
@@ -81,30 +81,30 @@ def propensity(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
     for version in versions:
         for cell in cells:
             intervention = cell.intervention
-            for prompt in item_prompts(bench.model, bench.concept, version, cell.system):
+            for prompt in item_prompts(setup.model, setup.concept, version, cell.system):
                 sequences.append(Scored(prompt.tokens, prompt.response_start, intervention))
-    found = [s.mean(dtype=np.float64) for s in log_probabilities(bench.model, sequences, bench.work)]
+    found = [s.mean(dtype=np.float64) for s in log_probabilities(setup.model, sequences, setup.work)]
     sides = np.array(found).reshape(len(versions), len(cells), 2)
     values: list[float] = (sides[..., 0] - sides[..., 1]).mean(axis=0).tolist()
     return values
 
 
 @item_metric
-def first_order(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
+def first_order(setup: Setup, item: Item, cells: Sequence[Cell]) -> list[float]:
     """What each cell adds, times the gradient of the propensity at no addition, in nats.
 
     That is its odd effect where additions are small; one pass forwards and one back serve all cells, at all layers.
     Cells add in the phase `generation`. Raises NoGradient for a model that MLX cannot differentiate.
     """
     versions = counterbalanced(item)
-    sides = [side for version in versions for side in item_prompts(bench.model, bench.concept, version)]
+    sides = [side for version in versions for side in item_prompts(setup.model, setup.concept, version)]
     layers = sorted({layer for cell in cells for layer in cell.layers})
     if not layers:
         return [0.0] * len(cells)
     read = GivenAnswers(
-        bench.model, [GivenAnswer(side.tokens, side.response_start) for side in sides], layers, bench.work
+        setup.model, [GivenAnswer(side.tokens, side.response_start) for side in sides], layers, setup.work
     )
-    nothing = {layer: np.zeros((len(sides), bench.model.identity.width), np.float32) for layer in layers}
+    nothing = {layer: np.zeros((len(sides), setup.model.identity.width), np.float32) for layer in layers}
     by_layer = read.gradients(range(len(sides)), nothing).by_layer
     signs = np.tile([1.0, -1.0], len(versions)) / len(versions)
     slopes = {layer: signs @ gradient for layer, gradient in by_layer.items()}
@@ -113,17 +113,17 @@ def first_order(bench: Bench, item: Item, cells: Sequence[Cell]) -> list[float]:
 
 
 @neutral_metric
-def kl(bench: Bench, text: str, cells: Sequence[Cell]) -> list[float]:
+def kl(setup: Setup, text: str, cells: Sequence[Cell]) -> list[float]:
     """KL divergence of the next-token distribution after a neutral prompt from the untouched model's, in nats.
 
     KL(untouched || steered) at the prompt's last token, after Arditi et al. 2024.
     """
-    prompt = open_prompt(bench.model, bench.concept, text)
-    return divergences(bench.model, prompt.tokens, [cell.intervention for cell in cells], bench.work)
+    prompt = open_prompt(setup.model, setup.concept, text)
+    return divergences(setup.model, prompt.tokens, [cell.intervention for cell in cells], setup.work)
 
 
 @answer_metric
-def damage(bench: Bench, answer: NeutralAnswer, cells: Sequence[Cell]) -> list[float]:
+def damage(setup: Setup, answer: NeutralAnswer, cells: Sequence[Cell]) -> list[float]:
     """How much more surprising steering makes the next token to the untouched model, along one of its own answers.
 
     Cross-entropy H(steered, untouched) minus H(untouched, untouched) at the sampling temperature, as a mean over the
@@ -131,42 +131,42 @@ def damage(bench: Bench, answer: NeutralAnswer, cells: Sequence[Cell]) -> list[f
     is sampled for it (docs/evaluation.md).
     """
     interventions = [cell.intervention for cell in cells]
-    return cross_entropy_gaps(bench.model, answer.prompt, answer.tokens, interventions, answer.temperature, bench.work)
+    return cross_entropy_gaps(setup.model, answer.prompt, answer.tokens, interventions, answer.temperature, setup.work)
 
 
 @text_metric
-def perplexity(bench: Bench, texts: Sequence[Text]) -> list[float]:
+def perplexity(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
     """exp of the mean negative log-probability of the text's tokens under the untouched model; nan for no tokens."""
     kept = [i for i, text in enumerate(texts) if text.tokens]
     sequences = [Scored((*texts[i].prompt.tokens, *texts[i].tokens), len(texts[i].prompt.tokens)) for i in kept]
     values = [float("nan")] * len(texts)
-    for i, scores in zip(kept, log_probabilities(bench.model, sequences, bench.work), strict=True):
+    for i, scores in zip(kept, log_probabilities(setup.model, sequences, setup.work), strict=True):
         values[i] = float(np.exp(-scores.mean(dtype=np.float64)))
     return values
 
 
 @text_metric
-def repetition(bench: Bench, texts: Sequence[Text]) -> list[float]:
+def repetition(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
     """Share of the text's three-token runs that occurred before in it; 0 for texts of fewer than four tokens."""
     return [_repeated(text.tokens, 3) for text in texts]
 
 
 @text_metric
-def distinct_2(bench: Bench, texts: Sequence[Text]) -> list[float]:
+def distinct_2(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
     """Share of the text's two-token runs that differ from all before; 1 for none. Li et al. 2016, text by text."""
     return [1 - _repeated(text.tokens, 2) for text in texts]
 
 
 @text_metric
-def diverged(bench: Bench, texts: Sequence[Text]) -> list[float]:
+def diverged(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
     """1 for a text whose sampling met inf or nan, otherwise 0; the mean is the share of diverged texts."""
     return [float(text.finish == DIVERGED) for text in texts]
 
 
 @text_metric
-def words(bench: Bench, texts: Sequence[Text]) -> list[float]:
+def words(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:
     """(p - n) / (p + n) for the p positive and n negative words of the concept in a text; 0 where it has neither."""
-    positive, negative = (_pattern(side) for side in (bench.concept.words.positive, bench.concept.words.negative))
+    positive, negative = (_pattern(side) for side in (setup.concept.words.positive, setup.concept.words.negative))
     values = []
     for text in texts:
         for_it, against = (len(side.findall(text.text)) if side else 0 for side in (positive, negative))

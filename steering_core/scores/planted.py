@@ -82,6 +82,7 @@ def _farthest(pair: Pair, pairs: Iterable[Pair]) -> Pair | None:
     mine = _words(pair.prompt)
 
     def shared(other: Pair) -> float:
+        """The share of words that two prompts have in common: shared words over all words, 0 to 1."""
         theirs = _words(other.prompt)
         return len(mine & theirs) / max(len(mine | theirs), 1)
 
@@ -94,7 +95,7 @@ def _words(text: str | None) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Check:
+class JudgeCheck:
     """How a judge rated one kind of planted text by one question: `agreed` of `n` as they deserve, `rated` at all."""
 
     kind: str
@@ -115,7 +116,9 @@ class Check:
         return f"{self.kind}: {self.agreed} of {self.n} have {self.metric} {self.expected}{unread}"
 
 
-def checks_of(spec: JudgeSpec, concept: Concept, store: Store, work: Work, memory: int | None = None) -> list[Check]:
+def checks_of(
+    spec: JudgeSpec, concept: Concept, store: Store, work: Work, memory: int | None = None
+) -> list[JudgeCheck]:
     """What a judge makes of planted texts, asked as far as the store does not hold it.
 
     Raises EndpointError or ModelNotFound where the judge cannot be asked.
@@ -150,7 +153,7 @@ def _columns(one: Planted, metric: str) -> dict[str, Any]:
     return {**what, "expected": float(one.expected[metric]), "needed": one.needed}
 
 
-def _checks(store: Store, ids: Sequence[str]) -> list[Check]:
+def _checks(store: Store, ids: Sequence[str]) -> list[JudgeCheck]:
     wanted = pa.table({"planted_id": pa.array(list(dict.fromkeys(ids)), pa.string())})
     rows = store.rows(
         "SELECT kind, metric, expected::INTEGER AS expected, count(*) FILTER (value = expected) AS agreed, "
@@ -158,10 +161,10 @@ def _checks(store: Store, ids: Sequence[str]) -> list[Check]:
         "GROUP BY ALL ORDER BY kind, metric",
         wanted=wanted,
     )
-    return [Check(**row) for row in rows]
+    return [JudgeCheck(**row) for row in rows]
 
 
-def require_trusted(spec: JudgeSpec, concept: Concept, checks: Sequence[Check]) -> None:
+def require_trusted(spec: JudgeSpec, concept: Concept, checks: Sequence[JudgeCheck]) -> None:
     """Raise JudgeUntrusted where a check was not passed; the message names the judge and every such check."""
     if failed := [str(check) for check in checks if not check.passed]:
         if not any(check.rated for check in checks):

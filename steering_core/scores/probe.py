@@ -21,10 +21,10 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.keys import content_key
 from steering_core.models import Model
 from steering_core.prompts import Prompt, sided_prompt
-from steering_core.scores.scorers import Rating, ScoredBy, Text
+from steering_core.scores.scorers import Rating, ScoredBy, ScoredText
 from steering_core.statistics.separation import auc
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, read_contrasts
 from steering_core.vectors.linear import logistic_regression, one_thread
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class TextProbe:
         """Content key of what the probe is made of."""
         return content_key("probe", self.model.identity.model_id, self._made_of)
 
-    def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
+    def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
         """Probability that each text is of the concept's positive side, 0 to 1; nan for a text without tokens."""
         stops = self.model.stop_tokens
         kept = [i for i, text in enumerate(texts) if set(text.tokens) - stops]
@@ -109,7 +109,7 @@ def _n_training(concept: Concept) -> int:
     return min(sum(len(concept.texts_in(split, side)) for split in SPLITS) for side in SIDES)
 
 
-def answer_activations(model: Model, texts: Sequence[Text], layer: int, work: Work) -> np.ndarray:
+def answer_activations(model: Model, texts: Sequence[ScoredText], layer: int, work: Work) -> np.ndarray:
     """Mean activation of each text's own tokens, (N, D) float32, read by the untouched model; prompts run once."""
     prompts = [
         Prompt((*text.prompt.tokens, *text.tokens), text.text, len(text.prompt.tokens), text.prompt.tokenizer_id)
@@ -142,7 +142,7 @@ def _contrasts(
     ]
     extract(model, store, [one for sides in prompts for side in sides for one in side], [layer], POSITION)
     ids = [[tuple(one.prompt_id for one in side) for side in sides] for sides in prompts]
-    sides = [Sides(positive, negative, (), concept.unpaired is None) for positive, negative in ids]
+    sides = [PromptSides(positive, negative, (), concept.unpaired is None) for positive, negative in ids]
     return [next(read_contrasts(store, model.identity, each, [layer], POSITION)) for each in sides]
 
 

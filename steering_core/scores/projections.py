@@ -9,16 +9,16 @@ from steering_core.candidates.cell import MIRRORED, NONE, Trial
 from steering_core.candidates.generations import asked
 from steering_core.engine.probes import Probe, projections
 from steering_core.prompts import open_prompt
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.store import Store
 
 
-def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
+def project_texts(setup: Setup, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
     """Have the store hold the projections on the chosen vector of texts without it, with it and with its mirror image.
 
     They are those of the test's first open prompt, on the first vector where there are several; how many were computed.
     """
-    concept = bench.concept
+    concept = setup.concept
     if not trial.chosen.vectors or not concept.prompts:
         return 0
     vector, (first,) = trial.chosen.vectors[0], asked(concept, "test", 1)
@@ -32,15 +32,15 @@ def project_texts(bench: Bench, store: Store, trial: Trial, generation_ids: Sequ
     cells = {cell.intervention_id for cell in trial.cells if cell.control in (None, NONE, MIRRORED)}
     found = []
     for row in (row for row in rows if row["intervention_id"] in cells and row["tokens"]):
-        prompt = open_prompt(bench.model, concept, row["prompt"])
+        prompt = open_prompt(setup.model, concept, row["prompt"])
         tokens = (*prompt.tokens, *row["tokens"])
-        (values,) = projections(bench.model, tokens, [Probe(vector.layer, vector.direction)], bench.work)
-        found.append(_row(bench, vector.vector_id, row["generation_id"], row["tokens"], values[len(prompt.tokens) :]))
+        (values,) = projections(setup.model, tokens, [Probe(vector.layer, vector.direction)], setup.work)
+        found.append(_row(setup, vector.vector_id, row["generation_id"], row["tokens"], values[len(prompt.tokens) :]))
     return store.append("projections", found)
 
 
 def _row(
-    bench: Bench, vector_id: str, generation_id: str, tokens: Sequence[int], values: np.ndarray
+    setup: Setup, vector_id: str, generation_id: str, tokens: Sequence[int], values: np.ndarray
 ) -> dict[str, object]:
-    pieces = [bench.model.continuation([token]) for token in tokens]
+    pieces = [setup.model.continuation([token]) for token in tokens]
     return {"vector_id": vector_id, "generation_id": generation_id, "tokens": pieces, "projections": values.tolist()}

@@ -14,7 +14,7 @@ from steering_core.prompts import Prompt
 
 
 @dataclass(frozen=True)
-class Text:
+class ScoredText:
     """A sampled text: the prompt that it answers, without any system prompt, its tokens, and why it ended.
 
     `written_by` is the intervention_id and the control of the cell that it was sampled under.
@@ -63,5 +63,5 @@ class Scorer(Protocol):
     def key(self) -> str:
         """Content key of all that is known of it before it is asked."""
 
-    def ratings(self, texts: Sequence[Text], work: Work) -> Iterator[Rating]:
+    def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
         """A rating for each text, in their order."""

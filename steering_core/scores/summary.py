@@ -27,7 +27,7 @@ ODD = "odd_effect"
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Score rows by intervention_id and metric."""
-Values = dict[str, dict[str, float]]
+ValuesByScore = dict[str, dict[str, float]]
 """Values by score and subject (an item, a neutral prompt, or the open prompt that a text answers); nan: not finite."""
 
 
@@ -84,12 +84,12 @@ def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def cell_values(store: Store, cells: Sequence[Cell], measurement_ids: Iterable[str]) -> list[Values]:
+def cell_values(store: Store, cells: Sequence[Cell], measurement_ids: Iterable[str]) -> list[ValuesByScore]:
     """Each cell's values from those measurements, in the order of `cells`; perplexities as logarithms."""
     return _values(cells, _measurements(store, measurement_ids))
 
 
-def mean_of(values: Values, metric: str) -> float:
+def mean_of(values: ValuesByScore, metric: str) -> float:
     """Mean of a cell's values of one score; nan where there is none, or one is not finite."""
     return float(np.mean(list(values[metric].values()))) if values.get(metric) else float("nan")
 
@@ -105,7 +105,7 @@ def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
     )
 
 
-def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Values]:
+def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[ValuesByScore]:
     """Each cell's values to average, perplexities as logarithms; changes where the unsteered model has a value."""
     place = {(cell.intervention_id, cell.control): i for i, cell in enumerate(cells)}
     measured: dict[tuple[int, str, str], list[float]] = {}
@@ -113,7 +113,7 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
         i = place.get((row["intervention_id"], row["control"]))
         if i is not None:
             measured.setdefault((i, row["metric"], row["subject"]), []).append(_scaled(row))
-    values: list[Values] = [{} for _ in cells]
+    values: list[ValuesByScore] = [{} for _ in cells]
     for (i, metric, subject), found in measured.items():
         values[i].setdefault(metric, {})[subject] = sum(found) / len(found)
     base = next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
@@ -129,7 +129,7 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
 
 
 def _odd(
-    cell: Cell, mine: Values, place: Mapping[tuple[str, str | None], int], values: Sequence[Values]
+    cell: Cell, mine: ValuesByScore, place: Mapping[tuple[str, str | None], int], values: Sequence[ValuesByScore]
 ) -> dict[str, float]:
     """Half of a cell's effect minus its mirror image's, by item; empty where that was not measured."""
     for other in mirrored(cell):
@@ -146,7 +146,7 @@ def _scaled(row: Mapping[str, Any]) -> float:
     return float(np.log(value)) if value > 0 else float("nan")
 
 
-def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[Values]) -> dict[str, float]:
+def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> dict[str, float]:
     """A candidate's effect minus its best control's, by item, on the items that both answered; empty without controls.
 
     "Best" is the control that moves the items furthest the candidate's way; a positive difference always means that the
@@ -159,8 +159,8 @@ def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[Values]) 
     best: dict[str, float] = {}
     furthest = float("-inf")
     for other, found in zip(cells, effects, strict=True):
-        if other.control in CHANCE_CONTROLS and other.stands_beside(cell):
+        if other.control in CHANCE_CONTROLS and other.is_control_of(cell):
             shared = {s: v for s, v in found.items() if s in effect}
-            if shared and (reach := cell.way * float(np.mean(list(shared.values())))) > furthest:
+            if shared and (reach := cell.sign * float(np.mean(list(shared.values())))) > furthest:
                 best, furthest = shared, reach
-    return {s: cell.way * (effect[s] - value) for s, value in best.items()}
+    return {s: cell.sign * (effect[s] - value) for s, value in best.items()}

@@ -1,4 +1,4 @@
-"""The bench for texts: with the probe and the judge that a spec wants."""
+"""The `Setup` that measures texts: with the probe and the judge that a spec wants."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.scores.drift import Drift
 from steering_core.scores.judge import Judge
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.planted import trusted
 from steering_core.scores.probe import probe_for
 from steering_core.scores.scorers import Scorer
@@ -16,14 +16,14 @@ from steering_core.statistics.metric_names import RATINGS
 from steering_core.store import Store
 
 
-def text_bench(model: Model, store: Store, concept: Concept, wanted: ScoresSpec, cells: Sequence[Cell]) -> Bench:
-    """A bench that measures the texts of `cells`; its probe reads a layer that none of them changes.
+def text_setup(model: Model, store: Store, concept: Concept, wanted: ScoresSpec, cells: Sequence[Cell]) -> Setup:
+    """A setup that measures the texts of `cells`; its probe reads a layer that none of them changes.
 
     A judge that its calibration refuses is not on it.
     """
     scorers: dict[str, Scorer] = {}
-    bench = Bench(model, concept, scorers)
-    if wanted.judge and trusted(wanted.judge, concept, store, bench.work, model.memory_limit):
+    setup = Setup(model, concept, scorers)
+    if wanted.judge and trusted(wanted.judge, concept, store, setup.work, model.memory_limit):
         asked = ("judge",) if wanted.judge.prompt else RATINGS
         scorers |= {metric: Judge(wanted.judge, concept, metric, model.memory_limit) for metric in asked}
     drift = Drift(model, concept, cells, wanted.kl_tokens)
@@ -32,4 +32,4 @@ def text_bench(model: Model, store: Store, concept: Concept, wanted: ScoresSpec,
         steered = {change.layer for cell in cells for change in cell.intervention.changes}
         if probe := probe_for(model, store, concept, steered):
             scorers["probe"] = probe
-    return bench
+    return setup

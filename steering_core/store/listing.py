@@ -29,7 +29,7 @@ _EPOCH = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # of objects, which
 
 
 @dataclass(frozen=True)
-class Found:
+class ListedObject:
     """An object as it was listed: its bytes, and what tells it from another of its name."""
 
     size: int
@@ -82,26 +82,26 @@ class Listing:
     def __init__(self, root: str, files: Any, path: str, pins: Mapping[str, bytes]) -> None:
         self.root, self._files, self._path, self.pins = root, files, path, pins
         self._lock = threading.RLock()
-        self._objects: dict[str, Found] = {}
+        self._objects: dict[str, ListedObject] = {}
         self._until = 0.0
         self._contents: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._failure: Exception | None = None
 
-    def objects(self) -> dict[str, Found]:
+    def objects(self) -> dict[str, ListedObject]:
         """Every object by its name below the prefix, as it was listed not long ago."""
         with self._lock:
             if time.monotonic() >= self._until:
                 listed = asked(self.root, lambda: self._files.find(self._path, detail=True))
                 skip = len(self._path) + 1
                 self._objects = {
-                    path[skip:]: Found(int(info["size"]), str(info.get("ETag") or info.get("created") or ""))
+                    path[skip:]: ListedObject(int(info["size"]), str(info.get("ETag") or info.get("created") or ""))
                     for path, info in listed.items()
                     if path.startswith(f"{self._path}/")
                 }
                 self._until = time.monotonic() + SECONDS
             return self._objects
 
-    def found(self, name: str) -> Found:
+    def found(self, name: str) -> ListedObject:
         """One object. Raises FileNotFoundError where there is none."""
         try:
             return self.objects()[name]
@@ -116,7 +116,7 @@ class Listing:
     def wrote(self, name: str, content: bytes) -> None:
         """Know of an object that this process created."""
         with self._lock:
-            self._objects = self._objects | {name: Found(len(content), "own")}
+            self._objects = self._objects | {name: ListedObject(len(content), "own")}
             self._keep((name, "own"), content)
 
     def removed(self, name: str) -> None:
@@ -134,7 +134,7 @@ class Listing:
             return io.BytesIO(self._content(name, found))
         return io.BufferedReader(_Parts(lambda begin, end: self._part(name, begin, end), found.size), PART)
 
-    def _content(self, name: str, found: Found) -> bytes:
+    def _content(self, name: str, found: ListedObject) -> bytes:
         with self._lock:
             for key in ((name, found.version), (name, "own")):
                 if key in self._contents and len(self._contents[key]) == found.size:
@@ -169,7 +169,7 @@ class Listing:
 
     def file_system(self, protocol: str) -> AbstractFileSystem:
         """The objects as DuckDB reads them, under the URLs of the store alone."""
-        return _Reader(self, protocol)
+        return _ListingFileSystem(self, protocol)
 
 
 class _Parts(io.RawIOBase):
@@ -179,19 +179,24 @@ class _Parts(io.RawIOBase):
         self._part, self._size, self._at = part, size, 0
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """True."""
         return True
 
     def tell(self) -> int:
+        """The offset of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the beginning, from here or from the end; the new offset."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` from here on; how many bytes that was, 0 at the end."""
         end = min(self._size, self._at + len(buffer))
         content = self._part(self._at, end) if end > self._at else b""
         buffer[: len(content)] = content
@@ -199,13 +204,14 @@ class _Parts(io.RawIOBase):
         return len(content)
 
 
-class _Opened:
+class _ListedFile:
     """A file that DuckDB reads: it asks a file for its path."""
 
     def __init__(self, file: IO[bytes], path: str, failed: Callable[[Exception], None]) -> None:
         self._file, self.path, self._failed = file, path, failed
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; the listing hears of what fails, which DuckDB would swallow."""
         try:
             return self._file.read(size)
         except Exception as error:
@@ -216,7 +222,7 @@ class _Opened:
         return getattr(self._file, name)
 
 
-class _Reader(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+class _ListingFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A file system for DuckDB, of what a listing knows; it answers to full URLs below the store's own."""
 
     cachable = False
@@ -246,7 +252,7 @@ class _Reader(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     def open(self, path: str, mode: str = "rb", **_: Any) -> Any:
         """An object for reading."""
         try:
-            return _Opened(self._listing.open(self._name(path)), path, self._listing.failed)
+            return _ListedFile(self._listing.open(self._name(path)), path, self._listing.failed)
         except Exception as error:
             self._listing.failed(error)
             raise

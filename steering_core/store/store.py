@@ -26,6 +26,8 @@ __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
 IN_USE = "in-use"
 _TIMES = 5  # that a query is asked while files go from under it
 Row = Mapping[str, Any]
+"""One row of a table or a query, by column."""
+Rows = Sequence[Row]
 T = TypeVar("T")
 
 

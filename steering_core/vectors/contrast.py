@@ -1,4 +1,4 @@
-"""`Sides`: which stored prompts are a concept's contrast; `Contrast`: their activations, all layers in one read."""
+"""`PromptSides`: the stored prompts of a concept's contrast; `Contrast`: their activations, all layers in one read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ READ_BYTES = 512 << 20  # activations that are read at once
 
 
 @dataclass(frozen=True)
-class Sides:
+class PromptSides:
     """Prompt ids of either side; where `paired`, those at one place are a pair, otherwise no two belong together.
 
     `row_ids` has the key of each pair, or of each positive and then of each negative text.
@@ -68,7 +68,7 @@ class Contrast:
     paired: bool = True
 
 
-def concept_sides(store: Store, model: ModelIdentity, concept_id: str, split: Split = "train") -> Sides:
+def concept_sides(store: Store, model: ModelIdentity, concept_id: str, split: Split = "train") -> PromptSides:
     """The concept's pairs, or unpaired texts, in one split, in the concept's order."""
     rows = store.rows(
         "SELECT pair_id, side, prompt_id FROM raw.pairs WHERE concept_id = ? AND tokenizer_id = ? "
@@ -81,19 +81,19 @@ def concept_sides(store: Store, model: ModelIdentity, concept_id: str, split: Sp
     paired = positive.keys() == negative.keys()
     row_ids = tuple(positive) if paired else (*positive, *negative)
     others = [negative[row_id] for row_id in positive] if paired else negative.values()
-    return Sides(tuple(positive.values()), tuple(others), row_ids, paired)
+    return PromptSides(tuple(positive.values()), tuple(others), row_ids, paired)
 
 
-def joined(parts: Sequence[Sides]) -> Sides:
+def joined(parts: Sequence[PromptSides]) -> PromptSides:
     """All texts of some splits of one concept, in their order. An empty split may be of either kind."""
     positive, negative = ([i for part in parts for i in getattr(part, side)] for side in ("positive", "negative"))
     first = [row_id for part in parts for row_id in part.row_ids[: len(part.positive)]]
     second = [row_id for part in parts for row_id in part.row_ids[len(part.positive) :]]
-    return Sides(tuple(positive), tuple(negative), (*first, *second), all(part.paired for part in parts))
+    return PromptSides(tuple(positive), tuple(negative), (*first, *second), all(part.paired for part in parts))
 
 
 def read_contrasts(
-    store: Store, model: ModelIdentity, sides: Sides, layers: Sequence[int], position: str
+    store: Store, model: ModelIdentity, sides: PromptSides, layers: Sequence[int], position: str
 ) -> Iterator[Contrast]:
     """The contrast of `sides` at each layer; the store is read once, or once for every `READ_BYTES` of activations.
 

@@ -13,7 +13,7 @@ from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, concept_sides, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, read_contrasts
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
@@ -73,7 +73,7 @@ def derive(
     return done
 
 
-def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods: Sequence[str]) -> Sides:
+def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods: Sequence[str]) -> PromptSides:
     """The concept's pairs or texts for training, as the store has them for that model.
 
     Raises VectorError where a side has none, or one of `methods` needs pairs and the texts are unpaired.

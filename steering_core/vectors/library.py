@@ -39,12 +39,12 @@ WHERE starts_with(v.vector_id, asked.key) OR (
 ORDER BY v.model, v.method, v.layer, v.vector_id
 """
 _SHOWN = 6  # candidates that an error lists
-Layers = Sequence[int] | Literal["all"] | None
+WantedLayers = Sequence[int] | Literal["all"] | None
 """Which of a name's layers: None for those recommended, or those of the name."""
 
 
 def named(
-    store: Store, text: str, model: ModelIdentity | None = None, layers: Layers = None, *, several: bool = False
+    store: Store, text: str, model: ModelIdentity | None = None, layers: WantedLayers = None, *, several: bool = False
 ) -> tuple[Vector, ...]:
     """What `text` means, one vector a layer, among those of `model` where it is given; controls only by their key.
 
@@ -90,6 +90,7 @@ def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequen
     here = [vector for vector in own if vector.control is None]
 
     def found(text: str) -> Vector:
+        """The concept's own vector of that name, where there is exactly one; otherwise the library's."""
         name, layer = _name_and_layer(text)
         concept, method = name.split("/", 1) if "/" in name else (name, None)
         mine = [v for v in here if concept == concept_name and method in (None, v.method) and layer in (None, v.layer)]
@@ -118,7 +119,7 @@ def _name_and_layer(text: str) -> tuple[str, int | None]:
 
 
 def _kept(
-    rows: list[dict[str, Any]], chosen: Mapping[str, Amount | None], layers: Layers, text: str
+    rows: list[dict[str, Any]], chosen: Mapping[str, Amount | None], layers: WantedLayers, text: str
 ) -> list[dict[str, Any]]:
     """Those of `rows` that are meant; of several methods the one that was recommended, where one was."""
     if layers is None:

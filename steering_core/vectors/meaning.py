@@ -15,7 +15,7 @@ YARDSTICKS = 64  # random directions that say how much any direction moves each 
 
 
 @dataclass(frozen=True)
-class Tokens:
+class PromotedTokens:
     """The tokens that a direction promotes and suppresses most, each with its score, strongest first.
 
     A score is the token's logit in units of its standard deviation under random directions, less the mean over all
@@ -39,7 +39,7 @@ def vector_logits(model: Model, directions: np.ndarray) -> np.ndarray:
     return (found[: len(directions)] - found[len(directions) :]) / 2
 
 
-def promoted_tokens(model: Model, vectors: Sequence[Vector], k: int = 10) -> list[Tokens]:
+def promoted_tokens(model: Model, vectors: Sequence[Vector], k: int = 10) -> list[PromotedTokens]:
     """The k tokens that each of `vectors` promotes and suppresses most, in one pass. Raises VectorMismatch."""
     for vector in vectors:
         vector.check(model.identity)
@@ -50,7 +50,7 @@ def promoted_tokens(model: Model, vectors: Sequence[Vector], k: int = 10) -> lis
     scores -= scores.mean(axis=1, keepdims=True)
     orders = np.argsort(-scores, axis=1, kind="stable")
     return [
-        Tokens(_named(model, row, order[:k]), _named(model, row, order[::-1][:k]))
+        PromotedTokens(_named(model, row, order[:k]), _named(model, row, order[::-1][:k]))
         for row, order in zip(scores, orders, strict=True)
     ]
 

@@ -64,11 +64,20 @@ UNPAIRED: set[str] = set()
 
 
 @overload
-def method(function: Method) -> Method: ...
+def method(function: Method) -> Method:
+    """A method of pairs that needs no model."""
+
+
 @overload
-def method(*, unpaired: bool) -> Callable[[Method], Method]: ...
+def method(*, unpaired: bool) -> Callable[[Method], Method]:
+    """A method that needs no model, and takes texts without partners where `unpaired` says so."""
+
+
 @overload
-def method(*, passes: int, shared: int = 0, unpaired: bool = False) -> Callable[[TrainedFunction], TrainedFunction]: ...
+def method(*, passes: int, shared: int = 0, unpaired: bool = False) -> Callable[[TrainedFunction], TrainedFunction]:
+    """A method that asks the model: `passes` over its training pairs at most, and `shared` ones for all layers."""
+
+
 def method(
     function: Method | None = None, *, passes: int | None = None, shared: int = 0, unpaired: bool = False
 ) -> Method | Callable[[Method], Method] | Callable[[TrainedFunction], TrainedFunction]:
@@ -79,11 +88,13 @@ def method(
     """
 
     def register(read: Method) -> Method:
+        """The function, now a method that needs no model."""
         _forget(read.__name__, unpaired)
         METHODS[read.__name__] = read
         return read
 
     def register_trained(trained: TrainedFunction) -> TrainedFunction:
+        """The function, now a method that asks the model."""
         _forget(trained.__name__, unpaired)
         TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared)
         return trained

@@ -18,10 +18,10 @@ from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.statistics.separation import Estimate, separation
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, concept_sides, joined, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS
-from steering_core.vectors.stability import Places, Rows, bootstrap, fit_of, influences, sample_sizes, split_half
+from steering_core.vectors.stability import Places, SideSizes, bootstrap, fit_of, influences, sample_sizes, split_half
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 QUALITIES_VERSION = 1
@@ -71,7 +71,7 @@ def _of_concept(
                 yield from _stabilities(vector, contrast, places["train"], splits[0].row_ids, resampling)
 
 
-def _places(splits: Sequence[Sides]) -> list[Places]:
+def _places(splits: Sequence[PromptSides]) -> list[Places]:
     """Where the rows of each split are among those of all splits."""
     positive, negative = (
         np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
@@ -98,7 +98,7 @@ def _stabilities(
     vector: Vector, contrast: Contrast, places: Places, row_ids: Sequence[str], resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
     some, others = places
-    rows, random = Rows(len(some), len(others), contrast.paired), np.random.default_rng(resampling.seed)
+    rows, random = SideSizes(len(some), len(others), contrast.paired), np.random.default_rng(resampling.seed)
     fit = fit_of(vector.method, contrast.positive[some], contrast.negative[others])
     whole = fit(rows.all)
     once = {

@@ -57,6 +57,7 @@ def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Exp
     found: dict[str, Vector] = {}
 
     def seen(name: str) -> tuple[Vector, ...]:
+        """The vectors of a name, each noted once."""
         return tuple(found.setdefault(vector.vector_id, vector) for vector in _several(find(name)))
 
     reader = _Lookup(expression.text or str(expression), seen, n_layers)

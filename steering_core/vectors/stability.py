@@ -18,7 +18,7 @@ CURVE_DRAWS = 10  # subsets of each size in a sample-size curve
 
 
 @dataclass(frozen=True)
-class Rows:
+class SideSizes:
     """How many rows there are of either side, and whether they are chosen as pairs or each side by itself."""
 
     positive: int
@@ -55,6 +55,7 @@ def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
     positive, negative = positive.astype(np.float64), negative.astype(np.float64)
 
     def fit(places: Places) -> np.ndarray:
+        """The method's direction from the rows at `places`, at length 1; nan where it is zero."""
         found = METHODS[method](positive[places[0]], negative[places[1]])
         norm = np.linalg.norm(found)
         return found / norm if norm > 0 else np.full(found.shape, np.nan)
@@ -62,7 +63,7 @@ def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
     return fit
 
 
-def split_half(fit: Fit, rows: Rows, draws: int, random: np.random.Generator) -> Estimate | None:
+def split_half(fit: Fit, rows: SideSizes, draws: int, random: np.random.Generator) -> Estimate | None:
     """Cosine of the directions of two random halves of the rows; None where a side has one alone."""
     if rows.n < 2:
         return None
@@ -76,13 +77,13 @@ def _part(order: Places, half: int) -> Places:
     return one, other
 
 
-def bootstrap(fit: Fit, whole: np.ndarray, rows: Rows, draws: int, random: np.random.Generator) -> Estimate | None:
+def bootstrap(fit: Fit, whole: np.ndarray, rows: SideSizes, draws: int, random: np.random.Generator) -> Estimate | None:
     """Cosine of the direction of rows drawn with replacement with the direction of all of them."""
     drawn = (rows.chosen(lambda n: random.integers(n, size=n)) for _ in range(draws))
     return _estimate([fit(places) @ whole for places in drawn], rows.n)
 
 
-def sample_sizes(fit: Fit, whole: np.ndarray, rows: Rows, random: np.random.Generator) -> Iterator[Estimate]:
+def sample_sizes(fit: Fit, whole: np.ndarray, rows: SideSizes, random: np.random.Generator) -> Iterator[Estimate]:
     """Cosine of the direction of 1, 2, 4, … rows of either side with the direction of all: would fewer have done?"""
     for size in (2**i for i in range(20) if 2**i < rows.n):
         orders = [rows.chosen(random.permutation) for _ in range(CURVE_DRAWS)]
@@ -90,7 +91,7 @@ def sample_sizes(fit: Fit, whole: np.ndarray, rows: Rows, random: np.random.Gene
             yield found
 
 
-def influences(fit: Fit, whole: np.ndarray, rows: Rows) -> list[float]:
+def influences(fit: Fit, whole: np.ndarray, rows: SideSizes) -> list[float]:
     """How far leaving out each pair or text turns the direction: 1 - cosine; nan where nothing is left of its side."""
     return [float(1 - fit(places) @ whole) if min(map(len, places)) else float("nan") for places in rows.without_one()]
 

@@ -3,7 +3,7 @@
 What the store holds is not trained again; a process that dies while it trains leaves nothing of that vector behind.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,19 +12,20 @@ from steering_core.concepts import Concept, Split
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import SteerflowError, StoreDamaged, VectorError
 from steering_core.foundation.keys import content_key, seed_from
+from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
-from steering_core.vectors.contrast import Contrast, Sides, concept_sides, joined, read_contrasts
+from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, variants, vector_of, wanted_vector
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction, mean_difference
 from steering_core.vectors.training import (
-    Answered,
     AnswerSides,
     PairPasses,
+    SplitAnswers,
     Training,
     answer_pair,
     lone_answer,
@@ -34,7 +35,6 @@ from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
 TRAINED_ON: tuple[Split, Split] = ("train", "validation")
-Notify = Callable[[int, int], None]
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     layers: Sequence[int],
     position: str,
     controls: int,
-    notify: Notify = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Done:
     """Have the store hold every trained method's vector at every layer, each with so many controls of either kind.
 
@@ -72,14 +72,14 @@ def train(
             prompts = _prompts(store, {*sides.prompt_ids, *validation.prompt_ids})
             learnt, held_out = (_answered(prompts, some) for some in (sides, validation))
             passes = PairPasses(model, learnt, held_out, sorted({w.layer for w in todo}))
-            _store_each(store, concept, passes, wanted, todo, sides, position, notify)
+            _store_each(store, concept, passes, wanted, todo, sides, position, progress)
             done.work.forward_passes += passes.work.forward_passes
             done.work.tokens += passes.work.tokens
         restore(store, done.ids)
     return done
 
 
-def _answered(prompts: Mapping[str, Prompt], sides: Sides) -> Answered:
+def _answered(prompts: Mapping[str, Prompt], sides: PromptSides) -> SplitAnswers:
     """The stored prompts of a split as answers."""
     positive, negative = ([prompts[i] for i in side] for side in (sides.positive, sides.negative))
     if sides.paired:
@@ -93,15 +93,15 @@ def _store_each(
     passes: PairPasses,
     wanted: Sequence[Wanted],
     todo: Sequence[Wanted],
-    sides: Sides,
+    sides: PromptSides,
     position: str,
-    notify: Notify,
+    progress: Progress,
 ) -> None:
     """Train the vectors `todo` and store each at once; controls that are random need theirs of `wanted`."""
     identity, finished = passes.model.identity, 0
     for contrast in read_contrasts(store, identity, sides, passes.layers, position):
         for w in (w for w in todo if w.layer == contrast.layer):
-            notify(finished, len(todo))
+            progress(finished, len(todo))
             if w.control is None or w.seed is None:
                 direction, notes = _trained(concept, passes, contrast, w.method, None)
             else:
@@ -113,7 +113,7 @@ def _store_each(
             vector = vector_of(identity, concept, contrast, position, w, direction, notes)
             store.append("vectors", [vector.row(sides.prompt_ids)])
             finished += 1
-    notify(finished, len(todo))
+    progress(finished, len(todo))
 
 
 def _shuffled(

@@ -33,18 +33,18 @@ class AnswerSides:
     negative: tuple[GivenAnswer, ...]
 
 
-Answered = Sequence[AnswerPair] | AnswerSides
+SplitAnswers = Sequence[AnswerPair] | AnswerSides
 """A concept's answers in one split: pairs, or unpaired answers of either side."""
 
 
-def answer_rows(answered: Answered) -> list[GivenAnswer]:
+def answer_rows(answered: SplitAnswers) -> list[GivenAnswer]:
     """The answers one after another: both of each pair in turn, or one side and then the other."""
     if isinstance(answered, AnswerSides):
         return [*answered.positive, *answered.negative]
     return [answer for pair in answered for answer in pair]
 
 
-def answer_pairs(answered: Answered, seed: int | None = None) -> np.ndarray:
+def answer_pairs(answered: SplitAnswers, seed: int | None = None) -> np.ndarray:
     """Which of `answer_rows` are the positive and the negative one of each pair, (n, 2).
 
     With a seed the labels are shuffled: half of the pairs have their sides exchanged, and unpaired answers change sides
@@ -105,7 +105,7 @@ class PairPasses:
     `validation` answers say when to stop; there may be none.
     """
 
-    def __init__(self, model: Model, train: Answered, validation: Answered, layers: Sequence[int]) -> None:
+    def __init__(self, model: Model, train: SplitAnswers, validation: SplitAnswers, layers: Sequence[int]) -> None:
         self.model, self.train, self.validation = model, train, validation
         self.rows = answer_rows(train)
         self.layers = model.checked_layers(list(layers))

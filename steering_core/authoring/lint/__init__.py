@@ -1,5 +1,5 @@
 """What ruins vectors, found before any model runs: `check.lint` runs every check on a concept.
 
-`finding` is what a check says, `wording` and `probe` measure texts without a model; `sides`, `rows`, `items` and
-`tokens` hold the checks.
+`finding` is what a check says, `wording` and `shallow_probe` measure texts without a model; `sides`, `rows`,
+`items` and `tokens` hold the checks.
 """

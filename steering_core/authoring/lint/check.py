@@ -11,8 +11,8 @@ from steering_core.authoring.lint.tokens import model_checks
 from steering_core.concepts.concept import Concept
 from steering_core.models import Model
 
-Check = Callable[[Concept], Iterator[Finding]]
-CHECKS: tuple[Check, ...] = (
+LintCheck = Callable[[Concept], Iterator[Finding]]
+CHECKS: tuple[LintCheck, ...] = (
     same_sides,
     broken_text,
     near_duplicates,

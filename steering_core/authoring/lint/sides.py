@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steering_core.authoring.lint.finding import Finding, error, warning
-from steering_core.authoring.lint.probe import probe_accuracy
+from steering_core.authoring.lint.shallow_probe import probe_accuracy
 from steering_core.authoring.lint.sided import pair_name, row_name, sided_pairs
 from steering_core.authoring.lint.wording import bag, surface, words
 from steering_core.concepts.concept import SIDES, Concept

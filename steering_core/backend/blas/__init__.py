@@ -1,7 +1,7 @@
 """Which BLAS multiplies for MLX on this machine: measured once, kept in the cache folder, loaded before `mlx.core`.
 
 Each library that is found, with each set of kernels that suits the processor, is tried in a process of its own
-(`probe`). What multiplies wrongly, fails or dies is not chosen; of the rest the one with the least CPU time is,
+(`trial`). What multiplies wrongly, fails or dies is not chosen; of the rest the one with the least CPU time is,
 and then the number of threads. `STEERFLOW_BLAS` narrows the choice and OPENBLAS_CORETYPE fixes OpenBLAS's kernels
 (docs/decisions/0002-blas.md).
 """

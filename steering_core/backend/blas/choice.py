@@ -23,7 +23,7 @@ from steering_core.backend.blas.candidates import (
     stamps,
     usable_cores,
 )
-from steering_core.backend.blas.measure import THREAD_VARIABLES, best_threads, idle, measured
+from steering_core.backend.blas.timings import THREAD_VARIABLES, best_threads, idle, measured
 from steering_core.foundation.cache import cache_folder
 from steering_core.foundation.keys import content_key
 

@@ -10,11 +10,11 @@ from steering_core.foundation.keys import content_key
 _CHOICE = re.compile(r"^(\s*\(?)([A-Z])(\)|\.|:)\s*(.*?)\s*$", re.MULTILINE)
 _LETTER = re.compile(r"^\s*\(?([A-Z])[).]?\s*$")
 
-Row = tuple[str, str, str]
+ChoiceRow = tuple[str, str, str]
 """Prompt, positive or matching answer, negative or not matching answer."""
 
 
-def exchanged(row: Row) -> Row | None:
+def exchanged(row: ChoiceRow) -> ChoiceRow | None:
     """The row with its two lettered options, and so its answers, exchanged; None where it is no such question."""
     prompt, positive, negative = row
     options = list(_CHOICE.finditer(prompt))
@@ -47,7 +47,7 @@ def balanced(concept: Concept) -> Concept:
     )
 
 
-def _balanced(rows: Sequence[Row]) -> list[tuple[int, Row]]:
+def _balanced(rows: Sequence[ChoiceRow]) -> list[tuple[int, ChoiceRow]]:
     """The rows that stay, each with its place among `rows`."""
     answers = Counter(answer for _, *both in rows for answer in both)
     if len(answers) != 2:
@@ -63,7 +63,9 @@ def _balanced(rows: Sequence[Row]) -> list[tuple[int, Row]]:
     return list(_changed(rows, {row: changes[row] for row in swap}, drop))
 
 
-def _changed(rows: Sequence[Row], swapped: dict[Row, Row | None], dropped: set[Row]) -> Iterator[tuple[int, Row]]:
+def _changed(
+    rows: Sequence[ChoiceRow], swapped: dict[ChoiceRow, ChoiceRow | None], dropped: set[ChoiceRow]
+) -> Iterator[tuple[int, ChoiceRow]]:
     for i, row in enumerate(rows):
         if row not in dropped:
             yield i, swapped.get(row) or row

@@ -7,8 +7,8 @@ from typing import Any
 
 from steering_core.concepts.concept import Card, Concept, Item, Pair, Unpaired
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.row_texts import Texts, lone_texts, texts_of_row
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.row_texts import RowTexts, lone_texts, texts_of_row
+from steering_core.concepts.formats.tables import Record
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_fraction, content_key
@@ -92,7 +92,7 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
     chat = any("prompt" in row for row in texts) if chat is None else chat
     rows = _distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
     given = {row.get("split") for row in rows}
-    dealt: tuple[list[Texts], list[Texts]] = ([], [])
+    dealt: tuple[list[RowTexts], list[RowTexts]] = ([], [])
     for row in rows:
         is_kept = "split" not in row and {"validation", "test"} <= given  # both have rows of their own to hold out
         dealt[not is_kept and _is_held_out(row, len(rows))].append(row)
@@ -113,7 +113,8 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
 def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: bool | None) -> Concept:
     """The concept of rows whose sides do not belong together; a row may have one alone."""
 
-    def texts_under(column: str) -> list[Texts]:
+    def texts_under(column: str) -> list[RowTexts]:
+        """The texts of a column, without empty ones."""
         filled = [row for row in contents.rows if row.values.get(column) not in (None, "")]
         return _read(contents.source, filled, lambda row: lone_texts(row, column, columns.prompt, columns.around))
 
@@ -165,13 +166,15 @@ def _is_held_out(row: Mapping[str, str], n_rows: int) -> bool:
     return "prompt" in row and n_rows >= MIN_ROWS and content_fraction("held out", row["prompt"]) < HELD_OUT
 
 
-def _texts(contents: Contents, columns: Columns) -> list[Texts]:
+def _texts(contents: Contents, columns: Columns) -> list[RowTexts]:
     """The wanted texts of every row. Raises ConceptError listing the faults of the rows."""
     wanted = columns.positive, columns.negative, columns.prompt, columns.around
     return _read(contents.source, contents.rows, lambda row: texts_of_row(row, *wanted))
 
 
-def _read(source: str, rows: Sequence[Row], texts_of: Callable[[Row], tuple[list[Texts], list[str]]]) -> list[Texts]:
+def _read(
+    source: str, rows: Sequence[Record], texts_of: Callable[[Record], tuple[list[RowTexts], list[str]]]
+) -> list[RowTexts]:
     read = [(row, texts_of(row)) for row in rows]
     faults = [f"{row.where}: {fault}" for row, (_, found) in read for fault in found]
     if faults:
@@ -181,7 +184,7 @@ def _read(source: str, rows: Sequence[Row], texts_of: Callable[[Row], tuple[list
     return [text | _split(row) for row, (texts, _) in read for text in texts]
 
 
-def _split(row: Row) -> Texts:
+def _split(row: Record) -> RowTexts:
     """The row's split, where it is held out; rows for training are dealt to the splits that the file lacks, too."""
     return {"split": row.split} if row.split in ("validation", "test") else {}
 
@@ -201,10 +204,10 @@ def listed(names: Sequence[object]) -> str:
     return ", ".join(map(shown, names[:MAX_NAMED])) + more
 
 
-def _shared_ids(rows: Sequence[Row], columns: Columns) -> list[str]:
+def _shared_ids(rows: Sequence[Record], columns: Columns) -> list[str]:
     """A warning where rows that differ share an id: the file may be a joined table, or hold versions of one row."""
-    first: dict[Any, Row] = {}
-    shared: dict[Any, tuple[Row, Row]] = {}
+    first: dict[Any, Record] = {}
+    shared: dict[Any, tuple[Record, Record]] = {}
     for row in rows:
         identifier = row.values.get("id")
         if isinstance(identifier, str | int | float) and identifier != "":
@@ -226,14 +229,14 @@ def _repeats(n: int) -> list[str]:
     return [f"{n} row{'s' * (n > 1)} said the same as another and count{'s' * (n == 1)} once."] if n else []
 
 
-def _as_item(row: Texts) -> Texts:
+def _as_item(row: RowTexts) -> RowTexts:
     names = {"positive": "matching", "negative": "not_matching"}
     return {names.get(key, key): value for key, value in row.items()}
 
 
-def _distinct(source: str, rows: list[Texts]) -> list[Texts]:
+def _distinct(source: str, rows: list[RowTexts]) -> list[RowTexts]:
     """The rows, each once. Raises ConceptError where one stands in two splits."""
-    first: dict[str, Texts] = {}
+    first: dict[str, RowTexts] = {}
     for row in rows:
         before = first.setdefault(content_key({key: row[key] for key in row if key != "split"}), row)
         if before.get("split") != row.get("split"):

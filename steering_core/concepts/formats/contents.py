@@ -22,7 +22,7 @@ from steering_core.concepts.formats.json_text import is_json_lines, json_array, 
 from steering_core.concepts.formats.tables import (
     KNOWN_COLUMNS,
     MAX_LINE,
-    Row,
+    Record,
     check_names,
     delimiter_of,
     first_line,
@@ -54,7 +54,7 @@ class Contents:
     """
 
     source: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Record, ...] = ()
     mapping: Mapping[str, Any] | None = None
     strings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -171,7 +171,7 @@ def listed_contents(source: str, entries: list[tuple[str, Any]]) -> Contents:
     if not entries:
         raise ConceptError(f"{source} is an empty list")
     if all(_is_pair(value) for _, value in entries):
-        rows = (Row(where, {"positive": value[0], "negative": value[1]}) for where, value in entries)
+        rows = (Record(where, {"positive": value[0], "negative": value[1]}) for where, value in entries)
         return Contents(source, tuple(_limited(source, rows)), notes=("Of two texts the first is the positive side.",))
     if all(isinstance(value, str) for _, value in entries):
         return Contents(source, strings=tuple(value for _, value in entries))
@@ -182,15 +182,15 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
-def _row(source: str, where: str, value: Any) -> Row:
+def _row(source: str, where: str, value: Any) -> Record:
     if not isinstance(value, dict):
         raise ConceptError(
             f"{source}, {where} is {type(value).__name__}, not an object with named values: {shown(value)}"
         )
-    return Row(where, value)
+    return Record(where, value)
 
 
-def _limited(source: str, rows: Iterator[Row]) -> Iterator[Row]:
+def _limited(source: str, rows: Iterator[Record]) -> Iterator[Record]:
     for i, row in enumerate(rows):
         if i == MAX_ROWS:
             raise ConceptError(f"{source} has more than {MAX_ROWS:,} rows: draw a sample of it first")
@@ -203,7 +203,7 @@ def _json_objects(source: str, text: str) -> Contents:
         return Contents(source, tuple(_limited(source, (_row(source, *entry) for entry in json_lines(source, text)))))
     value = json_object(source, text)
     single = "\n" not in text.strip() and _looks_like_a_row(value)
-    return Contents(source, (Row("line 1", value),)) if single else Contents(source, mapping=value)
+    return Contents(source, (Record("line 1", value),)) if single else Contents(source, mapping=value)
 
 
 def _looks_like_a_row(value: dict[str, Any]) -> bool:
@@ -223,7 +223,7 @@ def _parquet(path: Path, data: bytes) -> Contents:
         raise ConceptError(f"{path} is damaged or no Parquet file: {fault}") from fault
     except (ValueError, OverflowError) as fault:  # a text that is not UTF-8, a date that is none
         raise ConceptError(f"{path} holds a value that cannot be read: {fault}") from fault
-    return Contents(str(path), tuple(Row(f"row {i}", record) for i, record in enumerate(records, 1)))
+    return Contents(str(path), tuple(Record(f"row {i}", record) for i, record in enumerate(records, 1)))
 
 
 def _parquet_records(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ import itertools
 
 from steering_core.concepts.concept import MAX_ROWS
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import shortened
 
@@ -36,4 +36,4 @@ def hub_contents(source: str) -> Contents:
         ) from fault
     if len(rows) > MAX_ROWS:
         raise ConceptError(f"{source} has more than {MAX_ROWS:,} rows: name a smaller split, such as train[:5000]")
-    return Contents(source, tuple(Row(f"row {i}", row) for i, row in enumerate(rows, 1)))
+    return Contents(source, tuple(Record(f"row {i}", row) for i, row in enumerate(rows, 1)))

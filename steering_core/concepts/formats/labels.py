@@ -7,7 +7,7 @@ from typing import Any
 from steering_core.concepts.concept import Side
 from steering_core.concepts.formats.columns import Columns, found_prompt
 from steering_core.concepts.formats.contents import Contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import shown
@@ -53,7 +53,7 @@ def labelled_rows(contents: Contents, labels: LabelColumn, unpaired: bool = Fals
     fewer than half of the rows have a partner, or `unpaired` says so, all rows are kept with their one side.
     """
     text = _text_column(contents, labels)
-    sides: dict[Side, list[Row]] = {"positive": [], "negative": []}
+    sides: dict[Side, list[Record]] = {"positive": [], "negative": []}
     for row in contents.rows:
         side = labels.side_of(row.values.get(labels.column))
         if side is None:
@@ -87,7 +87,7 @@ def _text_column(contents: Contents, labels: LabelColumn) -> str:
     )
 
 
-def _unknown_label(contents: Contents, labels: LabelColumn, row: Row) -> str:
+def _unknown_label(contents: Contents, labels: LabelColumn, row: Record) -> str:
     there = list(dict.fromkeys(str(row.values.get(labels.column)) for row in contents.rows))
     return (
         f"{contents.source}, {row.where}: the {labels.column!r} {shown(row.values.get(labels.column))} means no side; "
@@ -99,9 +99,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(map(shown, names[:MAX_LABELS])) + (", …" if len(names) > MAX_LABELS else "")
 
 
-def _paired(sides: dict[Side, list[Row]], same: Sequence[str]) -> list[tuple[Row, Row]]:
+def _paired(sides: dict[Side, list[Record]], same: Sequence[str]) -> list[tuple[Record, Record]]:
     """Rows of either side in their order, of those that agree in the columns `same` and the file's split."""
-    groups: dict[str, tuple[list[Row], list[Row]]] = {}
+    groups: dict[str, tuple[list[Record], list[Record]]] = {}
     for i, side in enumerate((sides["positive"], sides["negative"])):
         for row in side:
             key = content_key("paired", row.split, [str(row.values.get(name)) for name in same])
@@ -109,13 +109,13 @@ def _paired(sides: dict[Side, list[Row]], same: Sequence[str]) -> list[tuple[Row
     return [pair for both in groups.values() for pair in zip(*both, strict=False)]
 
 
-def _sided(row: Row, side: Side, text: str, labels: LabelColumn) -> Row:
+def _sided(row: Record, side: Side, text: str, labels: LabelColumn) -> Record:
     """The row with its text under the name of its side."""
     others = {name: value for name, value in row.values.items() if name not in (text, labels.column)}
-    return Row(row.where, others | {side: row.values.get(text)}, row.split)
+    return Record(row.where, others | {side: row.values.get(text)}, row.split)
 
 
-def _both(one: Row, other: Row, text: str, labels: LabelColumn) -> Row:
+def _both(one: Record, other: Record, text: str, labels: LabelColumn) -> Record:
     shared = {name: value for name, value in one.values.items() if name not in (text, labels.column)}
     sides = {"positive": one.values.get(text), "negative": other.values.get(text)}
-    return Row(f"{one.where} and {other.where}", shared | sides, one.split)
+    return Record(f"{one.where} and {other.where}", shared | sides, one.split)

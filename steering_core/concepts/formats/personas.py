@@ -13,7 +13,7 @@ from steering_core.foundation.bounds import Seed, Within
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import Strict, checked
 
-Texts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
+PersonaTexts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_list")
 OPEN_PROMPTS = 0.4  # share of a trait's questions that are kept for sampling
 
@@ -23,8 +23,8 @@ class RepengFile(Strict):
 
     name: str | None = None
     template: Text = "Act as if you're extremely {persona}."
-    positive_personas: Texts
-    negative_personas: Texts
+    positive_personas: PersonaTexts
+    negative_personas: PersonaTexts
     suffixes: Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
     count: Annotated[int, Within(1, MAX_PAIRS)] = 512
     seed: Seed = 0
@@ -81,7 +81,7 @@ class TraitFile(Strict):
     name: str | None = None
     trait: str | None = None
     instruction: Annotated[tuple[Instruction, ...], Field(min_length=1, max_length=MAX_ROWS)]
-    questions: Texts
+    questions: PersonaTexts
     eval_prompt: str = ""
 
 

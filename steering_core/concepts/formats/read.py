@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Form:
+class ContrastForm:
     """One form of contrast data: how it is recognised, and how it becomes a concept of some name."""
 
     name: str
@@ -75,12 +75,18 @@ def _has_labels(contents: Contents) -> bool:
 
 ROWS = "positive and negative (or pos/neg, chosen/rejected, answer_matching_behavior/…), prompt or question"
 FORMS = (
-    Form("repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept),
-    Form("persona vectors", "instruction: [{pos, neg}], questions", _has("instruction", "questions"), trait_concept),
-    Form("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
-    Form("concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept),
-    Form("rows", ROWS, _has_columns, _rows),
-    Form("labelled rows", "label (true or false), completion or text, prompt", _has_labels, _labelled),
+    ContrastForm(
+        "repeng", "template, positive_personas, negative_personas, suffixes", _has(*REPENG_KEYS), repeng_concept
+    ),
+    ContrastForm(
+        "persona vectors", "instruction: [{pos, neg}], questions", _has("instruction", "questions"), trait_concept
+    ),
+    ContrastForm("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
+    ContrastForm(
+        "concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept
+    ),
+    ContrastForm("rows", ROWS, _has_columns, _rows),
+    ContrastForm("labelled rows", "label (true or false), completion or text, prompt", _has_labels, _labelled),
 )
 
 

@@ -41,10 +41,10 @@ def _shape(contents: Contents) -> tuple[str, str]:
     sides = [name for name in contents.columns if name != prompt and _holds_texts(contents, name)]
     if len(sides) > 1 and not (text_column(contents) and not prompt):
         one, other = map(shlex.quote, sides[:2])
-        told = f" --prompt {shlex.quote(prompt)}" if prompt else ""
+        option = f" --prompt {shlex.quote(prompt)}" if prompt else ""
         return shape, (
             f"Say which column is which side, here or the other way round: "
-            f"{IMPORT} {file} --positive {one} --negative {other}{told}"
+            f"{IMPORT} {file} --positive {one} --negative {other}{option}"
         )
     return shape, one_side
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from steering_core.concepts.concept import MAX_TEXT
 from steering_core.concepts.formats.messages import Turn, conversation_text, turns_of
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.validation import shown
 
-Texts = dict[str, str]
+RowTexts = dict[str, str]
 """`positive`, `negative` (or `text` alone) and, where there is one, `prompt`; later also `split`."""
 MAX_ANSWERS = 100  # in one list
 
@@ -24,8 +24,8 @@ class _Side:
 
 
 def texts_of_row(
-    row: Row, positive: str, negative: str, prompt: str | None, around: Sequence[str] = ()
-) -> tuple[list[Texts], list[str]]:
+    row: Record, positive: str, negative: str, prompt: str | None, around: Sequence[str] = ()
+) -> tuple[list[RowTexts], list[str]]:
     """The texts in a row under these columns, and its faults; with several answers on a side, each pair of them."""
     faults = [fault for column in (positive, negative) for fault in _side_faults(row, column)]
     faults += _prompt_faults(row, prompt) if prompt else []
@@ -42,7 +42,9 @@ def texts_of_row(
     return [{"positive": one, "negative": other} | before for one, other in answers], []
 
 
-def lone_texts(row: Row, column: str, prompt: str | None, around: Sequence[str] = ()) -> tuple[list[Texts], list[str]]:
+def lone_texts(
+    row: Record, column: str, prompt: str | None, around: Sequence[str] = ()
+) -> tuple[list[RowTexts], list[str]]:
     """The texts under one column of a row, as `text` and, where there is one, `prompt`, and the row's faults."""
     faults = _side_faults(row, column) + (_prompt_faults(row, prompt) if prompt else [])
     if faults:
@@ -61,7 +63,7 @@ def _side(value: Any) -> _Side:
     return _Side((), tuple(value) if isinstance(value, list) else (value,))
 
 
-def _side_faults(row: Row, column: str) -> list[str]:
+def _side_faults(row: Record, column: str) -> list[str]:
     if column not in row.values:
         return [f"there is no {column!r}"]
     value = row.values[column]
@@ -75,7 +77,7 @@ def _side_faults(row: Row, column: str) -> list[str]:
     return [f"{column!r} {fault}" for fault in found]
 
 
-def _prompt_faults(row: Row, column: str) -> list[str]:
+def _prompt_faults(row: Record, column: str) -> list[str]:
     if column not in row.values:
         return [f"there is no {column!r}"]
     value = row.values[column]
@@ -84,7 +86,7 @@ def _prompt_faults(row: Row, column: str) -> list[str]:
     return [f"{column!r} {fault}"] if fault else []
 
 
-def _asked(row: Row, column: str | None, before: tuple[Turn, ...]) -> tuple[str, str | None]:
+def _asked(row: Record, column: str | None, before: tuple[Turn, ...]) -> tuple[str, str | None]:
     """What both sides answer, empty where there is nothing, and what is wrong with it.
 
     Where the sides are conversations and the prompt is a text, it has to be one of their turns.
@@ -101,7 +103,7 @@ def _asked(row: Row, column: str | None, before: tuple[Turn, ...]) -> tuple[str,
     return text, f"the conversation before the answer {fault}" if (fault := text_fault(text)) else None
 
 
-def _joined(row: Row, around: Sequence[str], prompt: str | None, asked: str) -> str:
+def _joined(row: Record, around: Sequence[str], prompt: str | None, asked: str) -> str:
     """The prompt with the texts of the columns around it, each unless it is empty or the prompt holds it already."""
     parts = [asked if name == prompt else row.values.get(name) or "" for name in around]
     if prompt not in around:

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 from steering_core.concepts.concept import Split
 from steering_core.concepts.formats.columns import found_columns
 from steering_core.concepts.formats.contents import Contents, listed_contents
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.validation import shown
 
@@ -33,7 +33,7 @@ def _rows_of_splits(source: str, mapping: Mapping[str, Any]) -> Contents | None:
     parts = {name: value for name, value in mapping.items() if str(name).lower() in SPLIT_NAMES}
     if not parts or not all(value and isinstance(value, list | dict) for value in parts.values()):
         return None
-    rows: list[Row] = []
+    rows: list[Record] = []
     notes: list[str] = []
     unpaired = False
     for name, value in parts.items():
@@ -62,7 +62,7 @@ def _rows_of_classes(source: str, mapping: Mapping[str, Any]) -> Contents | None
             raise ConceptError(
                 f"{source}: entry {i} of `data` must be a list of {len(names)} texts, one a class: {shown(values)}"
             )
-    rows = (Row(f"entry {i} of `data`", dict(zip(names, values, strict=True))) for i, values in enumerate(data, 1))
+    rows = (Record(f"entry {i} of `data`", dict(zip(names, values, strict=True))) for i, values in enumerate(data, 1))
     return Contents(source, tuple(rows), notes=tuple(_left_out(mapping, ("classes", "data"))))
 
 
@@ -77,17 +77,19 @@ def _rows_of_lists(source: str, mapping: Mapping[str, Any]) -> Contents | None:
         return None
     unused = _left_out(mapping, lists)
     if len(set(sizes.values())) > 1:
-        lone = (Row(f"{name}, text {i}", {name: text}) for name in lists for i, text in enumerate(lists[name], 1))
+        lone = (Record(f"{name}, text {i}", {name: text}) for name in lists for i, text in enumerate(lists[name], 1))
         return Contents(source, tuple(lone), notes=tuple(unused), unpaired=True)
     n = min(sizes.values())
-    rows = (Row(f"place {i + 1} of the lists", {name: texts[i] for name, texts in lists.items()}) for i in range(n))
+    rows = (Record(f"place {i + 1} of the lists", {name: texts[i] for name, texts in lists.items()}) for i in range(n))
     note = ["The sides were lists: texts of one place make a pair, which need not belong together."]
     return Contents(source, tuple(rows), notes=(*note * (len(lists) == 2), *unused))
 
 
 def _one_row(source: str, mapping: Mapping[str, Any]) -> Contents | None:
     """A mapping with the columns of a contrast: a file of one row."""
-    return Contents(source, (Row("line 1", dict(mapping)),)) if found_columns([str(name) for name in mapping]) else None
+    return (
+        Contents(source, (Record("line 1", dict(mapping)),)) if found_columns([str(name) for name in mapping]) else None
+    )
 
 
 def _is_texts(value: Any) -> TypeGuard[list[str]]:

@@ -7,7 +7,7 @@ from steering_core.concepts.formats.columns import PROMPT_COLUMNS, Columns, conc
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.labels import TEXT_COLUMNS
 from steering_core.concepts.formats.row_texts import text_fault
-from steering_core.concepts.formats.tables import Row
+from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
 
 
@@ -52,10 +52,10 @@ def concept_of_sides(
     unpaired = unpaired or len(sides["positive"]) != len(sides["negative"])
     source, notes = f"{positive} and {Path(negative).name}", tuple[str, ...]()
     if unpaired:
-        rows = [Row(f"{side} text {i}", {side: text}) for side in sides for i, text in enumerate(sides[side], 1)]
+        rows = [Record(f"{side} text {i}", {side: text}) for side in sides for i, text in enumerate(sides[side], 1)]
     else:
         both = enumerate(zip(*sides.values(), strict=True), 1)
-        rows = [Row(f"text {i}", {"positive": one, "negative": other}) for i, (one, other) in both]
+        rows = [Record(f"text {i}", {"positive": one, "negative": other}) for i, (one, other) in both]
         notes = (
             "The sides were two files: texts of one place make a pair; --unpaired if they do not belong together.",
         )

@@ -1,4 +1,4 @@
-"""Tables as programs write them: CSV and TSV of spreadsheets and pandas, as `Row`s.
+"""Tables as programs write them: CSV and TSV of spreadsheets and pandas, as `Record`s.
 
 The delimiter is the one under which the header names something known, or else the first lines are of one length. An
 index without a name and columns without a name or a value are left out; all else is kept.
@@ -34,7 +34,7 @@ _INDEX = re.compile(r"(Unnamed: \d+)?")  # pandas' index, as written and as read
 
 
 @dataclass(frozen=True)
-class Row:
+class Record:
     """One record of a file, where it stands ("line 12"), and the split that the file gives it, where it gives one."""
 
     where: str
@@ -86,7 +86,7 @@ def _is_even(text: str, delimiter: str) -> bool:
     return len(records) > 1 and len({len(values) for _, values in records}) == 1
 
 
-def table_rows(source: str, text: str, delimiter: str) -> Iterator[Row]:
+def table_rows(source: str, text: str, delimiter: str) -> Iterator[Record]:
     """The rows of a CSV file with a header. Raises ConceptError with the line that does not fit."""
     body = without_blank_lines(text)
     skipped = text[: len(text) - len(body)].count("\n")
@@ -101,7 +101,7 @@ def table_rows(source: str, text: str, delimiter: str) -> Iterator[Row]:
                 raise ConceptError(
                     f"{source}, {where} has {len(values)} values for {len(names)} columns: quote the commas"
                 )
-            yield Row(where, {name: value for name, value, keep in zip(names, values, kept, strict=True) if keep})
+            yield Record(where, {name: value for name, value, keep in zip(names, values, kept, strict=True) if keep})
     except _Unreadable as fault:
         raise ConceptError(f"{source}, line {fault.line + skipped} is not CSV: {fault} (a quote left open?)") from fault
 

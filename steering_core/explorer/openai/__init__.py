@@ -1,1 +1,1 @@
-"""What clients of OpenAI's API send (`fields`) and hear (`answer`, `forms`); `names` and `tools` stand between."""
+"""OpenAI's API: what clients send (`fields`) and hear (`answer`, `answer_forms`); `names` and `tools` stand between."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from steering_core.explorer.batches import Event
-from steering_core.explorer.openai.forms import FINISH, Form
-from steering_core.explorer.openai.tools import ToolCall, ToolReply
+from steering_core.explorer.openai.answer_forms import FINISH, AnswerForm
+from steering_core.explorer.openai.tools import ToolReply, WrittenCall
 from steering_core.explorer.watching import Readings
 from steering_core.models import Model
 from steering_core.monitors.conversation import Watched
@@ -17,7 +17,7 @@ class Answer:
     def __init__(
         self,
         model: Model,
-        form: Form,
+        form: AnswerForm,
         index: int,
         tools: Sequence[dict[str, Any]],
         before: str = "",
@@ -27,7 +27,7 @@ class Answer:
         self._readings = Readings(probes) if probes else None
         self._reply = ToolReply(model, tools)
         self._text, self._finish = before, "length"
-        self._calls: list[ToolCall] = []
+        self._calls: list[WrittenCall] = []
         self._logprobs: list[Event] | None = None
         self._begun = False
 
@@ -39,11 +39,11 @@ class Answer:
         self._text += text
         self._calls += calls
         finish = self._finished(event["finish"])
-        told = self._told(event, start)
+        logprobs = self._logprobs_of(event, start)
         shown = text if self._begun else self._before + text
         delta = self._form.delta(shown, calls, before, first=not self._begun)
         self._begun = True
-        choice = {"index": self._index, **delta, "finish_reason": finish, "logprobs": told}
+        choice = {"index": self._index, **delta, "finish_reason": finish, "logprobs": logprobs}
         if self._readings:
             choice["probes"] = self._readings.add(event["projections"])
             if finish:
@@ -52,9 +52,9 @@ class Answer:
 
     def whole(self) -> dict[str, Any]:
         """The choice as it is at the end."""
-        told = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
+        logprobs = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
         answer = self._form.choice(self._text, self._calls)
-        choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": told}
+        choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": logprobs}
         if self._readings:
             choice["probes"] = self._readings.values
             choice["probe_verdicts"] = self._readings.verdicts
@@ -66,7 +66,7 @@ class Answer:
         self._finish = "tool_calls" if self._calls and finish == "stop" else FINISH[finish]
         return self._finish
 
-    def _told(self, event: Event, start: int) -> dict[str, Any] | None:
+    def _logprobs_of(self, event: Event, start: int) -> dict[str, Any] | None:
         """The token's log-probability, in the form's way; nothing where none is wanted, or at a text's end."""
         if "logprobs" not in event:
             return None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from steering_core.engine.recipes import CONTEXT, Recipe
 from steering_core.explorer.batches import BatchSampling
-from steering_core.explorer.fields import Flag, ModelName, Real, VectorName, Whole
+from steering_core.explorer.fields import Flag, ModelField, Real, VectorField, Whole
 from steering_core.explorer.planned import MAX_TEXT, PlannedSteering
 from steering_core.spec import TemplateArguments
 
@@ -23,8 +23,8 @@ MAX_TOKENS = 1_000_000  # a model's context ends a text before
 MAX_PROBES = 8
 MAX_TOOLS = 128
 MAX_BIASES = 1_024
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Name = Annotated[str, Field(max_length=300)]
+TextField = Annotated[str, Field(max_length=MAX_TEXT)]
+NameField = Annotated[str, Field(max_length=300)]
 Penalty = Annotated[Real, Field(ge=-100, le=100)]
 Context = Annotated[Whole, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[Whole, Field(ge=0, le=10_000_000)]
@@ -62,14 +62,14 @@ class Part(Open):
     """A piece of a message's content; text alone is understood."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: Text
+    text: TextField
 
 
-class Function(Open):
+class FunctionSpec(Open):
     """What a call names: a function and its arguments, as JSON text or as an object."""
 
-    name: Name
-    arguments: Text | Json = "{}"
+    name: NameField
+    arguments: TextField | Json = "{}"
 
     @field_validator("arguments")
     @classmethod
@@ -84,9 +84,9 @@ class Function(Open):
 class ToolCall(Open):
     """A call that the assistant made in an earlier turn."""
 
-    id: Name | None = None
+    id: NameField | None = None
     type: Literal["function"] = "function"
-    function: Function
+    function: FunctionSpec
 
     def plain(self) -> dict[str, Any]:
         """The call as chat templates want it."""
@@ -94,17 +94,17 @@ class ToolCall(Open):
         return {"id": self.id, "type": "function", "function": function}
 
 
-class Message(Open):
+class ChatMessage(Open):
     """One turn of a conversation. A tool's turn says which call it answers; an assistant's may hold calls."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[Part], Field(max_length=50)] | None = None
+    content: TextField | Annotated[list[Part], Field(max_length=50)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
-    tool_call_id: Name | None = None
-    name: Name | None = None
+    tool_call_id: NameField | None = None
+    name: NameField | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Message":
+    def _says_something(self) -> "ChatMessage":
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
             raise ValueError("content is missing: only an assistant's turn with tool_calls has none")
         return self
@@ -123,8 +123,8 @@ class Message(Open):
 class ToolFunction(Open):
     """A function that the model may call, with the JSON schema of its arguments."""
 
-    name: Name
-    description: Text | None = None
+    name: NameField
+    description: TextField | None = None
     parameters: Json | None = None
     strict: Flag | None = None
 
@@ -139,7 +139,7 @@ class Tool(Open):
 class Schema(Open):
     """A JSON schema that an answer must fit."""
 
-    name: Name | None = None
+    name: NameField | None = None
     schema_: Annotated[Json, Field(alias="schema")]
     strict: Flag | None = None
 
@@ -166,9 +166,9 @@ class StreamOptions(Open):
 class Completion(Open):
     """What both endpoints take."""
 
-    model: ModelName
+    model: ModelField
     steering: PlannedSteering = PlannedSteering()
-    probes: Annotated[list[VectorName], Field(max_length=MAX_PROBES)] = []
+    probes: Annotated[list[VectorField], Field(max_length=MAX_PROBES)] = []
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[Real, Field(ge=0, le=5)] | None = None
@@ -227,7 +227,7 @@ class Completion(Open):
 class ChatCompletion(Completion):
     """A conversation to go on with."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     chat_template_kwargs: TemplateArguments = {}
     logprobs: Flag | None = None
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None

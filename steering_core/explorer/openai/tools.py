@@ -10,7 +10,7 @@ from steering_core.models import Model
 
 log = logging.getLogger(__name__)
 
-ToolCall = dict[str, Any]
+WrittenCall = dict[str, Any]
 """A call in OpenAI's form: id, type, function with its name and its arguments as JSON text."""
 
 
@@ -23,13 +23,13 @@ class ToolReply:
         self._parser = tokenizer.tool_parser if tools and tokenizer.has_tool_calling else None
         self._start = tokenizer.tool_call_start or ""
         self._call: str | None = None  # what has come of a call
-        self.calls: list[ToolCall] = []
+        self.calls: list[WrittenCall] = []
         if self._parser:
             from steering_core.models.mlx_lm import tool_text
 
             self._state = tool_text(tokenizer)
 
-    def add(self, piece: str, last: bool) -> tuple[str, list[ToolCall]]:
+    def add(self, piece: str, last: bool) -> tuple[str, list[WrittenCall]]:
         """The text and the calls that became certain with a piece of the answer."""
         if self._parser is None:
             return piece, []
@@ -39,7 +39,7 @@ class ToolReply:
         if last:
             parts.append(rest_of_tool_text(self._state))
         text = ""
-        calls: list[ToolCall] = []
+        calls: list[WrittenCall] = []
         for place, (state, part) in enumerate(parts):
             if state == "tool":
                 self._call = (self._call or "") + part
@@ -52,7 +52,7 @@ class ToolReply:
         self.calls += calls
         return text, calls
 
-    def _read(self, call: str) -> tuple[str, list[ToolCall]]:
+    def _read(self, call: str) -> tuple[str, list[WrittenCall]]:
         """A call's text as calls; as it stands, where the parser makes nothing of it, so that nothing is lost."""
         assert self._parser is not None, "only a model with a parser has calls"
         try:
@@ -64,6 +64,6 @@ class ToolReply:
         return "", found
 
 
-def _called(parsed: dict[str, Any]) -> ToolCall:
+def _called(parsed: dict[str, Any]) -> WrittenCall:
     function = {"name": str(parsed["name"]), "arguments": json.dumps(parsed["arguments"], ensure_ascii=False)}
     return {"id": parsed.get("id") or f"call_{secrets.token_hex(12)}", "type": "function", "function": function}

@@ -18,7 +18,7 @@ router = APIRouter(tags=["ask"])
 KINDS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 
 
-class Question(Strict):
+class SqlQuery(Strict):
     """A SELECT over the store's views."""
 
     sql: Annotated[str, Field(min_length=1, max_length=20_000)]
@@ -33,7 +33,7 @@ class Download(Strict):
 
 
 @router.post("/sql", response_class=JSONResponse)
-def sql(question: Question, here: Here) -> Response:
+def sql(question: SqlQuery, here: Here) -> Response:
     """Rows of one SELECT, their columns and types; `cut` says that there were more than `max_rows`."""
     return Response(here.ask.written(question.sql, "json", question.max_rows), media_type="application/json")
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from steering_core.explorer.batches import Event
 from steering_core.explorer.cell_texts import CellTexts, cell_texts
-from steering_core.explorer.fields import Key, ModelName, VectorName
+from steering_core.explorer.fields import Key, ModelField, VectorField
 from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.sse import event_stream
@@ -23,7 +23,7 @@ from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in
 from steering_core.spec import ScoresSpec
-from steering_core.vectors.meaning import Tokens, promoted_tokens
+from steering_core.vectors.meaning import PromotedTokens, promoted_tokens
 
 router = APIRouter(tags=["look"])
 
@@ -38,7 +38,7 @@ DEFAULTS = {  # of the queries' parameters
 
 
 @router.get("/look", response_class=JSONResponse)
-def look(here: Here, model: ModelName | None = None) -> Response:
+def look(here: Here, model: ModelField | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
     The first is the best of `model`; where there is no such model, of the first that is known.
@@ -105,16 +105,16 @@ def _value(given: str | float | None) -> str | float | None:
     return given
 
 
-class Texts(Strict):
+class HeatMapCell(Strict):
     """A cell of the heat map whose texts are wanted."""
 
-    model: ModelName
+    model: ModelField
     concept_id: Key
     intervention_id: Key
 
 
 @router.post("/texts", response_class=StreamingResponse)
-async def texts(wanted: Texts, here: Here, request: Request) -> StreamingResponse:
+async def texts(wanted: HeatMapCell, here: Here, request: Request) -> StreamingResponse:
     """Sample a cell's texts into the store, as server-sent events: `sampled` (done, of: prompts), or `error`.
 
     Others' texts go on after every few prompts.
@@ -122,6 +122,7 @@ async def texts(wanted: Texts, here: Here, request: Request) -> StreamingRespons
     found = await called(here, request, wanted.model, partial(_cell_texts, here, wanted))
 
     async def sampled() -> AsyncIterator[Event]:
+        """An event whenever some prompts are answered; the last one is an error, where there is one."""
         done, of = 0, sum(map(len, found.parts))
         for prompts in found.parts:
             if await request.is_disconnected():
@@ -137,7 +138,7 @@ async def texts(wanted: Texts, here: Here, request: Request) -> StreamingRespons
     return event_stream(sampled())
 
 
-def _cell_texts(here: Explorer, wanted: Texts, model: Model) -> CellTexts:
+def _cell_texts(here: Explorer, wanted: HeatMapCell, model: Model) -> CellTexts:
     return cell_texts(model, here.store, wanted.concept_id, wanted.intervention_id)
 
 
@@ -152,10 +153,11 @@ async def words() -> dict[str, str]:
 
 
 @router.get("/promoted")
-async def promoted(model: ModelName, vector: VectorName, here: Here, request: Request) -> list[dict[str, Any]]:
+async def promoted(model: ModelField, vector: VectorField, here: Here, request: Request) -> list[dict[str, Any]]:
     """The tokens that a vector of the library promotes and suppresses most, through the model's unembedding."""
 
-    def found(opened: Model) -> Tokens:
+    def found(opened: Model) -> PromotedTokens:
+        """The promoted tokens, asked on the accelerator's thread."""
         return promoted_tokens(opened, named_vectors(opened, here.store, here.drafts, vector)[:1], k=12)[0]
 
     tokens = await called(here, request, model, found)

@@ -19,10 +19,10 @@ from starlette.responses import JSONResponse, Response
 
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.batches import BatchSampling, Event, Rows
+from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
 from steering_core.explorer.openai.answer import Answer
+from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain, error
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
-from steering_core.explorer.openai.forms import ChatRequest, Form, Plain, error
 from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
 from steering_core.explorer.sse import event_stream
@@ -32,7 +32,7 @@ from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
-from steering_core.vectors.library import Layers
+from steering_core.vectors.library import WantedLayers
 from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
@@ -66,9 +66,10 @@ async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response
     messages, tools = [message.plain() for message in wanted.messages], wanted.offered
 
     def read(model: Model) -> list[Prompt]:
+        """The conversation as one prompt, through the model's chat template."""
         return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
-    return await _complete(wanted, here, request, _Asked(read, ChatRequest(), tools))
+    return await _complete(wanted, here, request, _CompletionPlan(read, ChatRequest(), tools))
 
 
 @router.post("/completions", response_class=JSONResponse)
@@ -76,32 +77,34 @@ async def completions(wanted: TextCompletion, here: Here, request: Request) -> R
     """Go on with a text or with several, steered."""
 
     def read(model: Model) -> list[Prompt]:
+        """Each text or list of tokens as a prompt, without a chat template."""
         return [
             prompt(model, text, chat=False) if isinstance(text, str) else given_tokens(model, text)
             for text in wanted.prompts
         ]
 
-    return await _complete(wanted, here, request, _Asked(read, Plain(), echo=bool(wanted.echo)))
+    return await _complete(wanted, here, request, _CompletionPlan(read, Plain(), echo=bool(wanted.echo)))
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _CompletionPlan:
     """How a request's prompts are read, in which form it is answered, and what else it brings."""
 
     read: Callable[[Model], list[Prompt]]
-    form: Form
+    form: AnswerForm
     tools: Sequence[dict[str, Any]] = ()
     echo: bool = False
 
 
-async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _Asked) -> Response:
+async def _complete(wanted: Completion, here: Explorer, request: Request, asked: _CompletionPlan) -> Response:
     name, steering = wanted.model, wanted.steering
     if "+" in name:
         known = await run_in_threadpool(here.accelerator.models.known)
         name, steering = steered_name(name, known, steering)
     answers: list[Answer] = []
 
-    def rows(model: Model) -> Rows:
+    def rows(model: Model) -> RequestedRows:
+        """The rows to sample: `n` for each prompt, seeds counted up from the request's."""
         prompts = asked.read(model)
         intervention = _intervention(model, here, steering)
         readers = watched(model, here, wanted.probes)
@@ -117,7 +120,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
                 before = one.text if asked.echo else ""
                 answers.append(Answer(model, asked.form, row, asked.tools, before, readers))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
-        return Rows(requests, [one.probe for one in readers], about)
+        return RequestedRows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
     sampling: BatchSampling = replace(wanted.sampling, model=name)
@@ -178,7 +181,8 @@ def _grammar(model: Model, wanted: Completion) -> Grammar | None:
 def _intervention(model: Model, here: Explorer, steering: PlannedSteering) -> Intervention:
     """What is done to the model. The store is asked once for each vector: rows under way wait meanwhile."""
 
-    def named(name: str, layers: Layers) -> tuple[Vector, ...]:
+    def named(name: str, layers: WantedLayers) -> tuple[Vector, ...]:
+        """A name's vectors, kept between requests."""
         key = ("vector", model.identity.model_id, name, str(layers))
         return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
 

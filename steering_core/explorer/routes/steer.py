@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from steering_core.explorer.batches import Event, Rows
+from steering_core.explorer.batches import Event, RequestedRows
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import DraftContrast
-from steering_core.explorer.fields import Key, ModelName
+from steering_core.explorer.fields import Key, ModelField
 from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Here, called, sampled
@@ -27,7 +27,7 @@ router = APIRouter(tags=["steer"])
 class ContrastRequest(Strict):
     """A contrast, and the model that reads it."""
 
-    model: ModelName
+    model: ModelField
     contrast: DraftContrast
 
 
@@ -35,7 +35,7 @@ class SaveRequest(Strict):
     """Drafts to put into the library, under a name."""
 
     vector_ids: Annotated[tuple[Key, ...], Field(min_length=1, max_length=128)]
-    model: ModelName
+    model: ModelField
     name: Annotated[str, Field(min_length=1, max_length=80)]
 
 
@@ -65,7 +65,8 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
     """
     readings: list[Readings] = []
 
-    def made(model: Model) -> Rows:
+    def made(model: Model) -> RequestedRows:
+        """The rows to sample, with a reading for each of them."""
         readers = watched(model, here, wanted.probes)
         readings.extend(Readings(readers) for _ in wanted.rows)
         return rows(model, here.store, here.drafts, wanted, readers)
@@ -105,6 +106,7 @@ async def save(wanted: SaveRequest, here: Here, request: Request) -> dict[str, A
     """Save drafts into the library under a name."""
 
     def saved(model: Model) -> None:
+        """Store the drafts under their name, beside the model's identity."""
         vectors = here.drafts.found(list(wanted.vector_ids))
         for vector in vectors:
             vector.check(model.identity)

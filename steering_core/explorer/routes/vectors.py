@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from steering_core.concepts import available_concepts
-from steering_core.explorer.fields import ModelName
+from steering_core.explorer.fields import ModelField
 from steering_core.explorer.state import Here, called, rows_of
 from steering_core.foundation.json_values import plain
 from steering_core.store.queries import named_query
@@ -23,7 +23,7 @@ def models(here: Here) -> list[dict[str, Any]]:
 
 
 @router.get("/vectors")
-async def vectors(model: ModelName, here: Here, request: Request) -> list[dict[str, Any]]:
+async def vectors(model: ModelField, here: Here, request: Request) -> list[dict[str, Any]]:
     """The library's vectors of one model as it is now, with their recommended dose and measured safe range."""
     model_id = await called(here, request, model, lambda opened: opened.identity.model_id)
     return rows_of(await run_in_threadpool(here.ask.own, named_query("vectors_of_model"), [model_id]))

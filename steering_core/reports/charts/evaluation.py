@@ -8,9 +8,10 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import Drawing, Rows
+from steering_core.reports.charts.render import Drawing
 from steering_core.statistics.intervals import LEVEL
 from steering_core.statistics.metric_names import unit_of
+from steering_core.store import Row, Rows
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
@@ -98,7 +99,7 @@ def side_effects(rows: Rows) -> Drawing:
     return alt.layer(tiles, stars).properties(width="container", height=max(3, len(order)) * 24)
 
 
-def _sure(row: dict[str, Any]) -> bool:
+def _sure(row: Row) -> bool:
     return row["p_corrected"] is not None and row["p_corrected"] <= 1 - LEVEL
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import Drawing, Rows
+from steering_core.reports.charts.render import Drawing
 from steering_core.statistics.metric_names import unit_of
+from steering_core.store import Rows
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
@@ -20,7 +21,7 @@ def layer_by_dose(rows: Rows) -> Drawing:
     cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
     order = list(dict.fromkeys(f"{dose:+.2f}" for dose in sorted({row["dose"] for row in rows})))
-    base = alt.Chart(_data([{**row, **_told(row)} for row in rows])).encode(
+    base = alt.Chart(_data([{**row, **_in_words(row)} for row in rows])).encode(
         x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("dose_shown:O", title="dose", sort=order[::-1]),
         tooltip=[
@@ -28,10 +29,10 @@ def layer_by_dose(rows: Rows) -> Drawing:
             alt.Tooltip("layer:O"),
             alt.Tooltip("dose:Q", format=".3f"),
             alt.Tooltip("effect:Q", format="+.3f", title=EFFECT),
-            alt.Tooltip("interval_told:N", title="95 % interval"),
-            alt.Tooltip("n_told:N", title="measured on"),
-            alt.Tooltip("perplexity_told:N", title="perplexity ratio"),
-            alt.Tooltip("texts_told:N", title="texts"),
+            alt.Tooltip("interval_shown:N", title="95 % interval"),
+            alt.Tooltip("n_shown:N", title="measured on"),
+            alt.Tooltip("perplexity_shown:N", title="perplexity ratio"),
+            alt.Tooltip("texts_shown:N", title="texts"),
         ],
     )
     tiles = base.mark_rect(cornerRadius=3, cursor="pointer").encode(
@@ -47,15 +48,15 @@ def layer_by_dose(rows: Rows) -> Drawing:
     return alt.layer(tiles.add_params(cell), dots).properties(width="container", height=max(3, len(order)) * 30)
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, str]:
+def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
     """What a cell's tooltip says in words, also where there is no number."""
     low, high, ratio = row["effect_low"], row["effect_high"], row["perplexity_ratio"]
     return {
         "dose_shown": f"{row['dose']:+.2f}",
-        "interval_told": f"{low:+.3f} to {high:+.3f}" if low is not None else "too few items for one",
-        "n_told": f"{row['n']} held-out items",
-        "perplexity_told": f"{ratio:.2f}" if ratio is not None else "not measured",
-        "texts_told": f"{row['texts']}, a click shows them"
+        "interval_shown": f"{low:+.3f} to {high:+.3f}" if low is not None else "too few items for one",
+        "n_shown": f"{row['n']} held-out items",
+        "perplexity_shown": f"{ratio:.2f}" if ratio is not None else "not measured",
+        "texts_shown": f"{row['texts']}, a click shows them"
         if row["texts"]
         else "no texts yet, a click offers to sample them",
     }

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steering_core.reports.charts import evaluation, explorer, vectors
-from steering_core.reports.charts.render import Drawing, Rows
+from steering_core.reports.charts.render import Drawing
+from steering_core.store import Rows
 
 Place = Literal["report", "explorer", "command"]
 """Reports of a recommendation, the explorer's `/api/charts`, or the command `steer vectors chart`."""

@@ -1,13 +1,10 @@
 """Charts as files: one definition serves Prefect artifacts, HTML reports and the explorer."""
 
 import base64
-from collections.abc import Sequence
-from typing import Any
 
 import altair as alt
 import vl_convert
 
-Rows = Sequence[dict[str, Any]]
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 WIDTH = 560
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import Drawing, Rows
+from steering_core.reports.charts.render import Drawing
+from steering_core.store import Row, Rows
 
 WIDTH, HEIGHT = 300, 180
 COSINE = alt.Scale(domain=[-1, 1], scheme="blueorange")
@@ -106,11 +107,11 @@ def similar_models(rows: Rows) -> Drawing:
     return _cosines(found, "cosine with the twin's", "method:N")
 
 
-def _of(rows: Rows, metric: str, split: str | None = None) -> list[dict[str, Any]]:
+def _of(rows: Rows, metric: str, split: str | None = None) -> list[Row]:
     return [row for row in rows if row["metric"] == metric and (split is None or row["split"] == split)]
 
 
-def _kind(rows: Rows, kind: str) -> list[dict[str, Any]]:
+def _kind(rows: Rows, kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
 
 

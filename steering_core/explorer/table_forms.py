@@ -10,10 +10,10 @@ import pyarrow.parquet
 
 from steering_core.foundation.json_values import plain
 
-Form = Literal["json", "csv", "parquet", "arrow"]
+TableForm = Literal["json", "csv", "parquet", "arrow"]
 
 
-def written(rows: pa.Table, form: Form, cut: bool = False) -> bytes:
+def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
     """`rows` in that form; JSON says of itself whether they were `cut`."""
     sink = io.BytesIO()
     if form == "json":
@@ -30,8 +30,8 @@ def written(rows: pa.Table, form: Form, cut: bool = False) -> bytes:
 
 def _json(rows: pa.Table, cut: bool) -> bytes:
     types = {field.name: str(field.type) for field in rows.schema}
-    told = {"columns": rows.column_names, "types": types, "rows": [plain(row) for row in rows.to_pylist()], "cut": cut}
-    return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    table = {"columns": rows.column_names, "types": types, "rows": [plain(row) for row in rows.to_pylist()], "cut": cut}
+    return json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _without_lists(table: pa.Table) -> pa.Table:

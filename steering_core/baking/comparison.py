@@ -23,8 +23,8 @@ from steering_core.foundation.keys import seed_from
 from steering_core.models import Model
 from steering_core.pipeline.wanted import answered, held_out, neutral
 from steering_core.prompts import Prompt, open_prompt
-from steering_core.scores.metrics import Bench, damage, kl, perplexity, propensity
-from steering_core.scores.scorers import Text
+from steering_core.scores.metrics import Setup, damage, kl, perplexity, propensity
+from steering_core.scores.scorers import ScoredText
 from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.statistics.intervals import mean_interval
 from steering_core.store import Store
@@ -42,20 +42,20 @@ ORDER BY started_at DESC NULLS LAST LIMIT 1
 
 
 @dataclass(frozen=True)
-class Seen:
+class FormTexts:
     """What a form does: each test item's propensity in nats per token, and its texts, one for each prompt and seed.
 
     `kl` and `damage` are means in nats against the untouched model.
     """
 
     propensities: np.ndarray
-    texts: list[Text]
+    texts: list[ScoredText]
     kl: float = 0.0
     damage: float = 0.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class FormMeasurement:
     """What a form does against the untouched model: effect in nats per token with its interval over `n` items.
 
     `damage` (nats per token) is along the untouched model's own answers to neutral prompts, `kl` (nats) is
@@ -96,11 +96,11 @@ class Measuring:
 
     concept: Concept
     cell: Cell
-    before: Seen
-    runtime: Seen
+    before: FormTexts
+    runtime: FormTexts
     prompts: list[Prompt]
     answers: list[NeutralAnswer]
-    behind: np.ndarray  # (N, V) log-probabilities of the untouched model behind neutral prompts
+    next_token_logs: np.ndarray  # (N, V) log-probabilities of the untouched model behind neutral prompts
     surprisals: list[np.ndarray]  # (T, V) each, -log p along its answers
     usual: list[float]  # the mean surprisal of its own next tokens along each of them
     work: Work = field(default_factory=Work)
@@ -108,68 +108,68 @@ class Measuring:
     @classmethod
     def of(cls, model: Model, store: Store, concept: Concept, cell: Cell) -> "Measuring":
         """What the untouched `model` and its runtime make of the concept's test items, prompts and neutral texts."""
-        bench, untouched = Bench(model, concept), Cell(cell.model_id, cell.concept_id)
+        setup, untouched = Setup(model, concept), Cell(cell.model_id, cell.concept_id)
         items = held_out(concept, "test", _WANTED)
-        both = np.array([propensity(bench, item, [untouched, cell]) for item in items])  # (items, 2)
+        both = np.array([propensity(setup, item, [untouched, cell]) for item in items])  # (items, 2)
         texts = neutral("test", _WANTED)
-        answers = neutral_answers(model, store, concept, answered("test", _WANTED), _DRAWN, bench.work)
+        answers = neutral_answers(model, store, concept, answered("test", _WANTED), _DRAWN, setup.work)
         prompts = [open_prompt(model, concept, text) for text in asked(concept, "test", _DRAWN.prompts)]
         wrote = [_texts(model, prompts, one) for one in (untouched, cell)]
-        moved = [kl(bench, text, [cell])[0] for text in texts], [damage(bench, answer, [cell])[0] for answer in answers]
+        moved = [kl(setup, text, [cell])[0] for text in texts], [damage(setup, answer, [cell])[0] for answer in answers]
         own = [_surprisal(model, answer) for answer in answers]
         return cls(
             concept,
             cell,
-            Seen(both[:, 0], wrote[0]),
-            Seen(both[:, 1], wrote[1], *(float(np.mean(values)) for values in moved)),
+            FormTexts(both[:, 0], wrote[0]),
+            FormTexts(both[:, 1], wrote[1], *(float(np.mean(values)) for values in moved)),
             prompts,
             answers,
-            _behind(model, concept, texts),
+            _next_token_logs(model, concept, texts),
             [surprisal for surprisal, _ in own],
             [usual for _, usual in own],
         )
 
-    def seen(self, baked: Model) -> Seen:
+    def seen(self, baked: Model) -> FormTexts:
         """What a baked model makes of the same."""
-        bench, as_it_is = Bench(baked, self.concept), Cell(self.cell.model_id, self.cell.concept_id)
+        setup, as_it_is = Setup(baked, self.concept), Cell(self.cell.model_id, self.cell.concept_id)
         items = held_out(self.concept, "test", _WANTED)
-        values = np.array([propensity(bench, item, [as_it_is])[0] for item in items])
-        after = _behind(baked, self.concept, neutral("test", _WANTED))
-        kls = (np.exp(self.behind) * (self.behind - after)).sum(axis=-1, dtype=np.float64)
+        values = np.array([propensity(setup, item, [as_it_is])[0] for item in items])
+        after = _next_token_logs(baked, self.concept, neutral("test", _WANTED))
+        kls = (np.exp(self.next_token_logs) * (self.next_token_logs - after)).sum(axis=-1, dtype=np.float64)
         along = zip(self.answers, self.surprisals, self.usual, strict=True)
         damages = [
             float(mean_under(_along(baked, answer), surprisal, answer.temperature).mean()) - usual
             for answer, surprisal, usual in along
         ]
         texts = _texts(baked, self.prompts, as_it_is)
-        return Seen(values, texts, float(kls.mean()), float(np.mean(damages)))
+        return FormTexts(values, texts, float(kls.mean()), float(np.mean(damages)))
 
-    def measured(self, untouched: Model, seen: Seen) -> Measured:
+    def measured(self, untouched: Model, seen: FormTexts) -> FormMeasurement:
         """The effect and damage of what was seen; the untouched model reads the texts."""
         moved = seen.propensities - self.before.propensities
         finite = moved[np.isfinite(moved)]
         effect, low, high = mean_interval(finite)
         ratio = self._ratio(untouched, seen.texts)
-        return Measured(self.concept.name, effect, low, high, seen.damage, seen.kl, ratio, len(finite))
+        return FormMeasurement(self.concept.name, effect, low, high, seen.damage, seen.kl, ratio, len(finite))
 
-    def _ratio(self, untouched: Model, texts: Sequence[Text]) -> float | None:
+    def _ratio(self, untouched: Model, texts: Sequence[ScoredText]) -> float | None:
         """Geometric mean of the perplexity ratios of texts and of the untouched model's own, prompt by prompt."""
         if not texts:
             return None
-        bench = Bench(untouched, self.concept)
-        logs = np.log([perplexity(bench, some) for some in (texts, self.before.texts)])  # (2, texts)
+        setup = Setup(untouched, self.concept)
+        logs = np.log([perplexity(setup, some) for some in (texts, self.before.texts)])  # (2, texts)
         return float(np.exp((logs[0] - logs[1])[np.isfinite(logs).all(axis=0)].mean()))
 
 
-def _texts(model: Model, prompts: Sequence[Prompt], cell: Cell) -> list[Text]:
+def _texts(model: Model, prompts: Sequence[Prompt], cell: Cell) -> list[ScoredText]:
     """A text for every prompt and seed, in this order."""
     wanted = [(prompt, seed) for prompt in prompts for seed in _DRAWN.seeds]
     requests = [Request(p.tokens, cell.intervention, seed_from(seed, p.text)) for p, seed in wanted]
     drawn = dict(sample(model, requests, _DRAWN.max_tokens, _DRAWN.temperature, Work()))
-    return [Text(p, tuple(drawn[i].tokens), drawn[i].text, drawn[i].finish) for i, (p, _) in enumerate(wanted)]
+    return [ScoredText(p, tuple(drawn[i].tokens), drawn[i].text, drawn[i].finish) for i, (p, _) in enumerate(wanted)]
 
 
-def _behind(model: Model, concept: Concept, texts: Sequence[str]) -> np.ndarray:
+def _next_token_logs(model: Model, concept: Concept, texts: Sequence[str]) -> np.ndarray:
     """Log-probabilities (N, V) of the next token behind each neutral text."""
     rows = []
     for text in texts:

@@ -6,14 +6,14 @@ from steering_core.api.options import StorePath
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
 from steering_core.store import Store, default_store
-from steering_core.vectors.library import Layers, named, save, stored_alike
+from steering_core.vectors.library import WantedLayers, named, save, stored_alike
 from steering_core.vectors.vector import Vector
 
 __all__ = ["StorePath", "find_vector", "find_vectors", "save_vector"]
 
 
 def find_vectors(
-    model: Model, name: str, store: StorePath = None, *, layers: Layers = None, same_family: bool = False
+    model: Model, name: str, store: StorePath = None, *, layers: WantedLayers = None, same_family: bool = False
 ) -> tuple[Vector, ...]:
     """What `name` means for this model in the store, one vector a layer: its recommendation, wherever there is one.
 

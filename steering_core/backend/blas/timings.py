@@ -35,7 +35,7 @@ def measured(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 def _measure(candidate: Candidate) -> Candidate:
     """The candidate with what one process found: its time on one thread, or what is wrong with it."""
-    found = _probe(candidate, 1)
+    found = _trial(candidate, 1)
     if isinstance(found, str):
         return replace(candidate, seconds=None, said=found)
     if not found["right"]:
@@ -50,7 +50,7 @@ def best_threads(candidate: Candidate) -> int:
     """
     best, least, threads = usable_cores(), float("inf"), usable_cores()
     while threads >= 1:
-        found = _probe(candidate, threads, "clock")
+        found = _trial(candidate, threads, "clock")
         seconds = float("inf") if isinstance(found, str) else float(found["seconds"])
         if seconds < _WORTH * least:
             best, least = threads, seconds
@@ -63,11 +63,11 @@ def idle() -> bool:
     return os.getloadavg()[0] <= _IDLE * usable_cores()
 
 
-def _probe(candidate: Candidate, threads: int, *how: str) -> dict[str, Any] | str:
+def _trial(candidate: Candidate, threads: int, *how: str) -> dict[str, Any] | str:
     """What a process of its own says of the candidate; a word on what became of it where it says nothing."""
     if not sys.executable or getattr(sys, "frozen", False):  # a bundle: its executable is not Python
         return "not measured: there is no Python to measure with"
-    script = str(Path(__file__).with_name("probe.py"))
+    script = str(Path(__file__).with_name("trial.py"))
     command = [sys.executable, "-I", "-S", script, candidate.library, *how]
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     if candidate.core_type:

@@ -1,4 +1,4 @@
-"""Runs in a process of its own, `python blas_probe.py LIBRARY`: does this BLAS multiply rightly, and how fast?
+"""Runs in a process of its own, `python trial.py LIBRARY`: does this BLAS multiply rightly, and how fast?
 
 A library that was once loaded into the global symbol space stays there, and one that does not suit the processor may
 end the process: hence one process a candidate. Which kernels and how many threads are tried, the caller's environment

@@ -33,6 +33,7 @@ def baseline_auc(concept: Concept, split: Split, features: Features = surface) -
     """AUC of a probe on `features` of the training pairs, on the pairs of `split`: what a vector has to beat."""
 
     def sides(part: Split) -> list[Sided]:
+        """The texts of a split's pairs, positive first."""
         return [(positive.text, negative.text) for positive, negative in sided_pairs(concept, part)]
 
     return auc(*probe_scores(sides("train")[:MAX_PAIRS], sides(split), features))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from steering_core.explorer.batches import Event
-from steering_core.explorer.openai.tools import ToolCall
+from steering_core.explorer.openai.tools import WrittenCall
 
 FINISH = {"stop": "stop", "length": "length", "diverged": "content_filter"}
 
@@ -13,12 +13,12 @@ class ChatRequest:
 
     id, whole, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def choice(self, text: str, calls: list[ToolCall]) -> dict[str, Any]:
+    def choice(self, text: str, calls: list[WrittenCall]) -> dict[str, Any]:
         """A whole answer."""
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else "")}
         return {"message": {**message, "tool_calls": calls} if calls else message}
 
-    def delta(self, text: str, calls: list[ToolCall], before: int, first: bool) -> dict[str, Any]:
+    def delta(self, text: str, calls: list[WrittenCall], before: int, first: bool) -> dict[str, Any]:
         """A piece of an answer, behind `before` calls."""
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if text or not calls:
@@ -37,11 +37,11 @@ class Plain:
 
     id, whole, part = "cmpl", "text_completion", "text_completion"
 
-    def choice(self, text: str, calls: list[ToolCall]) -> dict[str, Any]:
+    def choice(self, text: str, calls: list[WrittenCall]) -> dict[str, Any]:
         """A whole text."""
         return {"text": text}
 
-    def delta(self, text: str, calls: list[ToolCall], before: int, first: bool) -> dict[str, Any]:
+    def delta(self, text: str, calls: list[WrittenCall], before: int, first: bool) -> dict[str, Any]:
         """A piece of a text."""
         return {"text": text}
 
@@ -57,7 +57,7 @@ class Plain:
         }
 
 
-Form = ChatRequest | Plain
+AnswerForm = ChatRequest | Plain
 
 
 def _content(token: Event) -> dict[str, Any]:

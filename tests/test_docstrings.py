@@ -1,0 +1,28 @@
+"""Every public function, method and class says what it is, nested ones among them; `...` bodies of protocols too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted(path for folder in ("steering_core", "flows") for path in (ROOT / folder).rglob("*.py"))
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def silent(source: str) -> list[str]:
+    """Names of what is public, wherever it stands, and has no docstring; a module's own is among them."""
+    tree = ast.parse(source)
+    public = [n for n in ast.walk(tree) if isinstance(n, Documented) and not n.name.startswith("_")]
+    unsaid = [node.name for node in public if not ast.get_docstring(node)]
+    return unsaid if ast.get_docstring(tree) else ["the module", *unsaid]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_is_public_has_a_docstring(path: Path) -> None:
+    assert not silent(path.read_text())
+
+
+def test_what_has_none_is_found() -> None:
+    source = "def f():\n    def g(): ...\n    def _h(): ...\nclass A:\n    'A.'\n    async def b(self): ..."
+    assert silent(source) == ["the module", "f", "g", "b"]
