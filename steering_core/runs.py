@@ -19,6 +19,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.pace import keep_paces
 from steering_core.spec import Spec
 from steering_core.store import Store
 
@@ -149,6 +150,8 @@ class Run:
             "model_ids": sorted({r["model_id"] for r in self.recommendations}),
         }
         self.store.append("runs", [row])
+        if len(row["model_ids"]) == 1:  # the counts of several models cannot be told apart
+            keep_paces(row["model_ids"][0], self.counts)
         named = [_named(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}

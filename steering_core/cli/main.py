@@ -37,7 +37,7 @@ VERBS = {
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "bake": "Write a steered model as a folder that mlx-lm opens by itself, or as an adapter.",
     "sql": "Ask the store anything, in SQL.",
-    "plan": "Say what a spec would extract, before anything runs.",
+    "plan": "What a spec would cost, in tokens, memory and time, before anything runs.",
     "store": "Look at the store, check it, tidy it, export a slice.",
     "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",

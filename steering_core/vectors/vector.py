@@ -232,7 +232,7 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
 
 def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
     direction = np.asarray(row.pop("vector"), np.float32)
-    measured = safe and SafeRange(**safe, residual_norm=row["residual_norm"])
+    measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
     return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction, safe=measured)
 
 
