@@ -48,7 +48,7 @@ SPEC = {
     },
 }
 NIGHT = datetime.datetime(2026, 12, 1, 2, 0, tzinfo=ZoneInfo("Europe/Berlin"))
-BEFORE = datetime.timedelta(seconds=150)  # that a server has to start, and to plan its schedule
+BEFORE = datetime.timedelta(minutes=float(os.environ.get("STEERFLOW_NIGHT_MINUTES", "3")))  # for a server to start
 TABLES = {"activations": None, "vectors": "vector_id", "generations": "generation_id", "measurements": "measurement_id"}
 
 

@@ -34,7 +34,7 @@ export const termed = (text) => (meaning(singular(text)) ? term(singular(text), 
 const singular = (text) => text.toLowerCase().replace(/s$/, "");
 
 /** A labelled control. */
-export const field = (label, control, more = {}) => h("label.field", more, termed(label), control);
+export const field = (label, control, more = {}) => h("label.field", more, h("span", {}, termed(label)), control);
 
 /** A number with its sign and digits; a dash where there is none. */
 export function signed(value, digits = 2) {

@@ -51,7 +51,7 @@ async function open(row, detail, first) {
   const [heat, response] = [chart("Layer and dose", "A click shows a cell's texts."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
-  const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.");
+  const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.", ".wide-chart");
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const again = () => heat.fill("layer_by_dose", ids, cell);
@@ -81,9 +81,9 @@ function reading() {
   return [key, h("details.small.reading", {}, h("summary", {}, "What the numbers say"), h("dl", {}, terms))];
 }
 
-function chart(title, about) {
-  const body = h("div.chart");
-  const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title)), h("span.small.soft", {}, about)), body);
+function chart(title, about, kind = "") {
+  const body = h(`div.chart${kind}`);
+  const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title)), h("span.small.soft", {}, about)), h("div.scroll", {}, body));
   const fill = async (name, parameters, clicked, known) => {
     const found = known ?? (await get(`/api/charts/${name}`, parameters));
     element.hidden = found.rows < (name === "similarity" ? 4 : 1);
