@@ -19,6 +19,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.pace import keep_paces
 from steering_core.foundation.progress import Notify, Progress, notify_nobody
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -135,6 +136,7 @@ class Run:
         """Store the run's row; its report, which names `failures` where there are any."""
         stages = {stage: dataclasses.asdict(counts) for stage, counts in self.counts.items()}
         outcome = COMPLETED if not self.failures else INCOMPLETE if self.recommendations else FAILED
+        models = sorted({r["model_id"] for r in self.recommendations})
         row = {
             "run_id": self.run_id,
             "name": self.spec.name,
@@ -147,9 +149,11 @@ class Run:
             "versions": json.dumps(dict(_versions()) | self.commits),
             "recommendation_ids": [r["recommendation_id"] for r in self.recommendations],
             "concept_ids": sorted({r["concept_id"] for r in self.recommendations}),
-            "model_ids": sorted({r["model_id"] for r in self.recommendations}),
+            "model_ids": models,
         }
         self.store.append("runs", [row])
+        if len(models) == 1:  # the counts of several models cannot be told apart
+            keep_paces(models[0], self.counts)
         named = [_named(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}

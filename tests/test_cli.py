@@ -5,11 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
+from typer.core import TyperGroup
+from typer.testing import CliRunner
 
+from steering_core.cli.main import app
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import QueryError
 from steering_core.reports.printing import shown
@@ -104,6 +110,48 @@ def test_help_names_every_verb() -> None:
     assert done.returncode == 0
     for verb in VERBS:
         assert verb in done.stdout
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb and sub-verb, with the words that call it."""
+    names = command.list_commands(None) if isinstance(command, TyperGroup) else []
+    for name in names:
+        yield from commands(command.get_command(None, name), (*path, name))
+    if path:
+        yield path, command
+
+
+def test_help_is_printed_as_it_is_written() -> None:
+    """No emoji for `span:a:b`, no markup for what stands in brackets, nothing cut short, for every verb."""
+    whole = typer.main.get_command(app)
+    found = list(commands(whole))
+    assert len(found) > 40
+    for path, command in found:
+        said = "".join(CliRunner().invoke(app, [*path, "--help"]).output.split())
+        options = [] if isinstance(command, TyperGroup) else command.params
+        for text in [command.help, *(option.help for option in options)]:
+            assert "".join((text or "").split()) in said, path
+        for name in getattr(command, "commands", {}):
+            assert "".join(command.commands[name].help.partition("\n\n")[0].split()) in said, (path, name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["genrate"], "did you mean 'generate'?"),
+        (["vectors", "lisst"], "Did you mean 'list'?"),
+        (["generate", "m", "hi", "--vectr", "x"], "--vector"),
+        (["explain", "dosse"], "did you mean 'dose'?"),
+        (["generate", "smollm2-135m", "hi", "--steer", "x @generations"], "did you mean 'generation'?"),
+        (["report", "nosuch.yaml", "--format", "tabel"], "No such option"),
+    ],
+)
+def test_a_mistake_is_told_once_with_the_nearest_word_and_nothing_behind_it(words: list[str], said: str) -> None:
+    done = steer(*words)
+    assert done.returncode == 2
+    assert done.stderr.count(said) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 def asked(store: Store, sql: str, *options: str, to: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

@@ -230,3 +230,18 @@ def test_new_rows_are_seen_by_a_connection_that_was_open_before(tmp_path: Path) 
     assert asked.answer("SELECT name FROM models ORDER BY name").rows["name"].to_pylist() == ["other", "tiny"]
     assert str(store.root) not in str(asked.answer("SHOW TABLES").rows.to_pylist())
     asked.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "meant"),
+    [
+        ("SELECT * FROM leaderbord", "'leaderboard'"),
+        ("SELECT * FROM raw.modles", "'raw.models'"),
+        ("WITH mine AS (SELECT 1) SELECT * FROM mien", "'mine'"),
+        ("SELECT nme FROM models", '"name"'),
+        ("SELECT rond(1.5)", '"round"'),
+    ],
+)
+def test_a_misspelt_name_is_met_with_the_nearest(asked: Ask, sql: str, meant: str) -> None:
+    with pytest.raises(QueryError, match=f"(?i)(did you mean|candidate bindings:).*{meant}"):
+        asked.answer(sql)

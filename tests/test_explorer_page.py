@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
+from steering_core.foundation.words import columns, glossary
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.store import Store
 from steering_core.vectors import library
@@ -198,3 +199,35 @@ def test_the_screenshot_of_the_readme(browser: Browser, tmp_path: Path) -> None:
             page.screenshot(path=path)
             assert path.stat().st_size > 20_000
         context.close()
+
+
+def test_words_have_their_meaning_behind_them_in_every_view(page: Page) -> None:
+    def behind(view: str, word: str) -> str:
+        return page.locator(f"#{view} abbr", has_text=re.compile(f"^{word}$", re.IGNORECASE)).first.get_attribute(
+            "title"
+        )
+
+    dose = glossary()["dose"]
+    assert behind("steer", "dose") == dose
+    assert behind("steer", "phase") == glossary()["phase"]
+    assert page.locator("#steer .badge").first.get_attribute("title") == glossary()["verdict"]
+    page.click("#tab-look")
+    expect(page.locator("#look table").first).to_be_visible()
+    assert behind("look", "dose") == dose
+    assert behind("look", "over controls") == glossary()["over_controls"]
+    page.click("#tab-ask")
+    expect(page.locator("#ask table")).to_be_visible()
+    assert behind("ask", "over_controls") == glossary()["over_controls"]
+    assert behind("ask", "n") == columns()["n"]
+
+
+def test_a_dose_beyond_the_measured_range_is_told_before_and_with_the_text(page: Page, ran: Store) -> None:
+    page.get_by_role("spinbutton", name="Tokens").fill("4")
+    page.get_by_label("live").uncheck()
+    steered(page)
+    expect(page.locator(".caution")).to_be_hidden()
+    (found,) = ran.rows("SELECT safe_dose FROM raw.recommendations")
+    page.get_by_label("Strength as a number").fill(str(found["safe_dose"] * 1.5))
+    steered(page)
+    expect(page.locator(".caution")).to_contain_text("of loud is beyond")
+    expect(page.locator(".vector.outside > p")).to_contain_text("expect damaged text")

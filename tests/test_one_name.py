@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from typer.testing import CliRunner
 import steering_core as steer
 from steering_core.api.generate import intervention
 from steering_core.cli import chat, generate, vectors
+from steering_core.explorer.routes.openai import WARNED
 from steering_core.exports.files import import_vectors
-from steering_core.foundation.errors import InterventionError, VectorAmbiguous, VectorError
+from steering_core.foundation.errors import InterventionError, SteeringWarning, VectorAmbiguous, VectorError
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.pipeline.rows import concept_row
@@ -25,6 +28,7 @@ from tests.explorer import serving
 from tests.stored import made_up_concept
 
 LAYERS = (1, 2)
+STEER = Path(sys.executable).with_name("steer")
 
 
 def sailor_at(model: Model, concept_id: str, layer: int) -> steer.Vector:
@@ -50,14 +54,17 @@ def shelf(tiny: Model, sailors: list[steer.Vector], tmp_path: Path) -> Store:
     return store
 
 
-def recommend(store: Store, vector: steer.Vector, ids: list[str], expression: str) -> None:
+def recommend(store: Store, vector: steer.Vector, ids: list[str], expression: str, **measured: float) -> None:
     def row(table: str, **known: Any) -> dict[str, Any]:
         return {**dict.fromkeys(store.query(f"SELECT * FROM raw.{table} LIMIT 0").column_names), **known}
 
-    known = {"recommendation_id": expression, "model_id": vector.model_id, "concept_id": vector.concept_id}
-    store.append("recommendations", [row("recommendations", **known, vector_ids=ids, intervention=expression)])
-    started = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    store.append("runs", [row("runs", run_id="1", started_at=started, recommendation_ids=[expression])])
+    key = f"{expression} {measured}"
+    known = {"recommendation_id": key, "model_id": vector.model_id, "concept_id": vector.concept_id}
+    store.append(
+        "recommendations", [row("recommendations", **known, vector_ids=ids, intervention=expression, **measured)]
+    )
+    started = datetime.datetime(2026, 1, 1 + len(measured), tzinfo=datetime.UTC)
+    store.append("runs", [row("runs", run_id=key, started_at=started, recommendation_ids=[key])])
 
 
 def doses(done: Intervention, sailors: list[steer.Vector]) -> dict[int, float]:
@@ -249,3 +256,64 @@ def test_lists_are_pairs_and_of_unequal_length_unpaired(tiny: Model) -> None:
 def test_models_and_stores_say_what_they_are(tiny: Model, shelf: Store) -> None:
     assert ": llama, 4 layers, width 32, float32, " in repr(tiny)
     assert repr(shelf).endswith("1 models, 1 concepts, 4 vectors, 1 recommendations>")
+
+
+@pytest.fixture
+def measured(shelf: Store, sailors: list[steer.Vector]) -> Store:
+    """The same, and both layers together were measured as safe up to a dose of 0.5."""
+    one, two = (sailors[layer].vector_id for layer in LAYERS)
+    recommend(shelf, sailors[1], [one, two], f"30%*{one} + 10%*{two} @generation", safe_dose=0.5)
+    return shelf
+
+
+CAUTION = "a dose of 0.8 of sailor is beyond 0.5, up to which it was measured as safe: the text may fall apart; "
+
+
+@pytest.mark.parametrize(
+    ("expression", "cautioned"),
+    [
+        ("sailor", False),
+        ("50%*sailor", False),
+        ("80%*sailor", True),
+        ("-80%*sailor", True),
+        ("40%*sailor; 40%*sailor @all", True),  # together
+        ("sailor/1", False),
+        ("clamp(sailor/1, 80%)", False),  # no dose
+    ],
+)
+def test_a_dose_beyond_the_measured_range_warns(
+    tiny: Model, measured: Store, expression: str, cautioned: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    done = intervention(tiny, expression, store=measured.root)
+    said = [str(one.message) for one in recwarn if one.category is SteeringWarning]
+    assert said == list(done.cautions) == ([f"{CAUTION}stay within 50%*sailor"] if cautioned else [])
+
+
+def test_the_warning_is_at_the_caller_s_line(tiny: Model, measured: Store) -> None:
+    found = steer.find_vectors(tiny, "sailor", measured.root)
+    with pytest.warns(SteeringWarning, match="a dose of 1 of sailor is beyond 0.5") as seen:
+        steer.generate(tiny, "Hello", found, dose=0.5, max_tokens=1)  # 0.5 in each of two layers
+    assert seen[0].filename == __file__
+
+
+def test_the_command_line_chat_and_the_api_warn_alike(tiny_folder: Path, measured: Store) -> None:
+    at, model = ("--store", str(measured.root), "--max-tokens", "4"), str(tiny_folder)
+    done = subprocess.run(
+        [STEER, "generate", model, "Hello", "-s", "80%*sailor", *at], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count(CAUTION) == 1, done.stderr
+    assert "beyond" not in done.stdout
+    lines = "/steer 80%*sailor\nHello\nHello\n"
+    chatted = subprocess.run([STEER, "chat", model, *at], input=lines, capture_output=True, text=True, check=True)
+    assert chatted.stderr.count(CAUTION) == 1, chatted.stderr  # once, and not with each answer
+    steering = {"expression": "80%*sailor"}
+    with serving(measured, models=[model]) as client:
+        asked = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+        answer = client.post("/v1/chat/completions", json={**asked, "steering": steering})
+        assert answer.headers[WARNED].startswith(CAUTION)
+        assert answer.json()["steering_warnings"][0].startswith(CAUTION)
+        assert WARNED not in client.post("/v1/chat/completions", json=asked).headers
+        streamed = client.post("/v1/chat/completions", json={**asked, "steering": steering, "stream": True}).text
+        assert streamed.count(CAUTION) == streamed.count('"choices"')
+        shown = client.post("/api/steer", json={"model": model, "prompt": "Hello", "steering": steering}).text
+        assert shown.count(CAUTION) == 1

@@ -1,8 +1,7 @@
 """Forecast: what an extraction would run, before it does."""
 
-import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from steering_core.activations.capture import Capture, Reading, cost_here, peak_of_all
@@ -10,6 +9,7 @@ from steering_core.activations.extract import checked_prompts, missing, row_byte
 from steering_core.activations.passes import plan_passes, total
 from steering_core.activations.shards import shards
 from steering_core.foundation.counting import Work
+from steering_core.foundation.pace import known_paces
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.store import Store
@@ -41,7 +41,7 @@ class Forecast:
 def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Reading) -> Forecast:
     """The forecast of `extract` with the same arguments. Raises what it would raise before it runs anything.
 
-    The speed is that of this model's last run in the store; where there is none, one batch is run to measure it.
+    The speed is that of this model's last run on this machine; where there is none, one batch is run to measure it.
     """
     wanted = checked_prompts(model, prompts)
     groups = missing(store, model.identity.model_id, list(wanted), reading)
@@ -57,26 +57,15 @@ def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Rea
             planned = plan_passes([prompt.tokens for prompt in shard], cost_here(model, part))
             n, run = total(planned)
             passes, tokens_run, peak = passes + n, tokens_run + run, max(peak, peak_of_all(model, part, planned))
-    speed = (_stored_speed(model, store) or _measured_speed(model, todo, reading)) if todo else 0.0
+    known = known_paces(model.identity.model_id).get("activations")
+    speed = (known.tokens_per_second if known else measured_speed(model, todo, reading)) if todo else 0.0
     seconds = tokens_run / speed if todo else 0.0
     computed, room = len(todo), store.folder.room()
     counts = (len(wanted), len(wanted) - computed, computed, tokens, tokens_run, passes, size)
     return Forecast(model.name, *counts, seconds, speed, room, model.memory.footprint.weights + peak)
 
 
-def _stored_speed(model: Model, store: Store) -> float | None:
-    """Tokens per second of the newest run that extracted activations of this model alone."""
-    runs = store.rows(
-        "SELECT stages FROM raw.runs WHERE model_ids = [?] ORDER BY started_at DESC", [model.identity.model_id]
-    )
-    for run in runs:
-        did = json.loads(run["stages"])["activations"]
-        if did["tokens"] and did["seconds"]:
-            return float(did["tokens"] / did["seconds"])
-    return None
-
-
-def _measured_speed(model: Model, prompts: list[Prompt], reading: Reading) -> float:
+def measured_speed(model: Model, prompts: Sequence[Prompt], reading: Reading) -> float:
     """Tokens per second of one batch, after one to warm up."""
     sample = prompts[:: max(1, len(prompts) // 8)][:8]
     passes = plan_passes([prompt.tokens for prompt in sample], cost_here(model, reading))

@@ -31,6 +31,7 @@ from steering_core.api.stored_vectors import StorePath, find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.foundation.bounds import checked_dose
+from steering_core.foundation.cautions import warn
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import Diverged, InterventionError
 from steering_core.interventions.change import Intervention, Phase
@@ -56,10 +57,28 @@ def intervention(
 ) -> Intervention:
     """What `what` does to this model's stream. Strength and phase are a vector's; all else has its own.
 
-    `layers` says which layers the names of an expression mean. Raises VectorMismatch for another model's vector, unless
+    `layers` says which layers the names of an expression mean. Warns (SteeringWarning) of a dose beyond the range that
+    was measured of a recommendation. Raises VectorMismatch for another model's vector, unless
     `same_family` allows it, InterventionError for a strength that would do nothing or is too large and for what is none
     of these, and what `resolved` raises for an expression.
     """
+    found = _intervention(model, what, alpha, phase, store, dose=dose, layers=layers, same_family=same_family)
+    for caution in found.cautions:
+        warn(caution)
+    return found
+
+
+def _intervention(
+    model: Model,
+    what: What,
+    alpha: float | None,
+    phase: Phase,
+    store: StorePath,
+    *,
+    dose: float | None,
+    layers: Layers,
+    same_family: bool,
+) -> Intervention:
     if alpha is not None and dose is not None:
         raise InterventionError("give alpha or dose, not both")
     vectors = _vectors(what)

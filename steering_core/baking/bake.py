@@ -20,6 +20,7 @@ from steering_core.baking.proof import Difference, Logits, difference, probe_log
 from steering_core.baking.writers import embedding_of
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept
+from steering_core.foundation.cautions import warn
 from steering_core.foundation.errors import NotBakeable
 from steering_core.foundation.version import VERSION
 from steering_core.interventions.expression import Expression
@@ -99,6 +100,8 @@ def _asked(model: Model, store: Store, steer: str | Expression, embeddings: bool
     n_layers = model.identity.n_layers
     intervention = resolved(expression, named, n_layers)
     intervention.check(n_layers, model.identity.width)
+    for caution in intervention.cautions:
+        warn(caution)
     wanted = bakeable(expression, intervention)
     keyed, vectors = by_key(expression, named, n_layers)
     if embeddings and not wanted.removals:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
+from steering_core.foundation.cautions import print_plainly
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.validation import shown
@@ -36,7 +37,7 @@ VERBS = {
     "vectors": "The library: list, show, compare, derive, discover, blend, export, import, chart.",
     "bake": "Write a steered model as a folder that mlx-lm opens by itself, or as an adapter.",
     "sql": "Ask the store anything, in SQL.",
-    "plan": "Say what a spec would extract, before anything runs.",
+    "plan": "What a spec would cost, in tokens, memory and time, before anything runs.",
     "store": "Look at the store, check it, tidy it, export a slice.",
     "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",
@@ -57,6 +58,7 @@ class Verbs(TyperGroup):
         module = importlib.import_module(f"steering_core.cli.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        _speak_plainly(command)
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -97,6 +99,14 @@ class Verbs(TyperGroup):
         formatter.write_text("`steer VERB --help` says more.")
 
 
+def _speak_plainly(command: Any) -> None:
+    """Have a verb and its sub-verbs print help and errors as they are written: rich reads emoji and markup in them."""
+    command.rich_markup_mode = None
+    command.short_help = (command.help or "").partition("\n\n")[0]  # whole, where click would cut it
+    for one in getattr(command, "commands", {}).values():
+        _speak_plainly(one)
+
+
 def _refuse(error: OSError) -> None:
     """Raise SteerflowError where the system refuses a file by its name: then that is all a person needs to hear."""
     if error.filename is not None and error.strerror is not None:
@@ -109,7 +119,9 @@ def _print_nothing_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -133,9 +145,15 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     for noisy in ("gguf", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    print_plainly(lambda said: _say(console, "[yellow]Warning[/]", said))
     try:
         app()
     except SteerflowError as error:
-        console.print(f"[bold red]{type(error).__name__}[/] ", end="")
-        console.print(str(error), markup=False, highlight=False, emoji=False, soft_wrap=True)
+        _say(console, f"[bold red]{type(error).__name__}[/]", str(error))
         sys.exit(2)
+
+
+def _say(console: Console, head: str, text: str) -> None:
+    """Print a sentence behind its head: no markup, no emoji and no line breaks of its own, so that it can be copied."""
+    console.print(head, end=" ")
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -1,22 +1,23 @@
-"""`steer plan SPEC.yaml`: what a spec's extraction and training would cost, before anything runs."""
+"""`steer plan SPEC.yaml`: what a spec's run would cost, and how long it would take, before anything runs."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from steering_core.activations.capture import Reading
-from steering_core.activations.forecast import Forecast, forecast
+from steering_core.activations.forecast import forecast
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
 from steering_core.models import Model, open_model
-from steering_core.pipeline.wanted import capability_sets, extracted_layers, side_effect_tokens, training_passes
+from steering_core.pipeline.duration import done_before, duration
+from steering_core.pipeline.outlook import Outlook, outlook
+from steering_core.pipeline.wanted import extracted_layers, training_passes
 from steering_core.prompts import Prompt, sided_prompt
 from steering_core.reports.printing import Format, print_rows
-from steering_core.scores.capabilities import tokens_of
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -29,33 +30,58 @@ def plan(
     store: StoreOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Say what a spec would extract, in prompts, tokens, bytes, seconds, memory. Refused if the disk is too small.
+    """Say what a spec's run would cost, in tokens, bytes, memory and time. Refused if the disk is too small.
 
-    `training_passes` counts passes over a concept's training pairs, forwards and back, that its trained methods take at
-    most, with their controls; `side_effect_tokens` those that are read to measure side effects, and `capability_tokens`
-    at most those of the capability sets' prompts and answers. What the store has already is not left out of the three.
+    `seconds` is the whole run on this machine, at the pace of its last run of the model; where it has none, a second of
+    passes is run to tell. Tokens of texts, scores, side effects and capabilities are counted as if the store had none;
+    of the texts and scores they follow the usual course of a search. `training_passes` counts passes over a concept's
+    training pairs, forwards and back, that its trained methods take at most, with their controls.
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
-    found = [_forecast(wanted, name, opened) for name in wanted.models]
-    training = training_passes(wanted)
-    rows = [{**dataclasses.asdict(one), "training_passes": training, **tokens} for one, tokens in found]
+    rows = [_row(wanted, name, opened) for name in wanted.models]
     print_rows(rows, list(rows[0]), form)
-    opened.check_room(sum(one.bytes for one, _ in found))
+    opened.check_room(sum(row["bytes"] for row in rows))
 
 
-def _forecast(spec: Spec, name: str, store: Store) -> tuple[Forecast, dict[str, int]]:
-    """What extraction costs, and how many tokens side effects and capabilities take."""
+def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
+    """What a run of one model costs: its extraction, what is ahead behind that, and how long both take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
         prompts = [sided_prompt(model, concept, text) for concept in concepts for text in concept.texts]
-        layers = extracted_layers(spec, model)
-        found = forecast(model, store, prompts, Reading(tuple(layers), spec.activations.position))
+        reading = Reading(tuple(extracted_layers(spec, model)), spec.activations.position)
+        found, ahead = forecast(model, store, prompts, reading), outlook(spec, model, concepts)
+        left = Outlook() if found.computed == 0 and done_before(spec, store, model, concepts) else ahead
+        took = duration(model, left, prompts)
         peak = max(found.peak_memory, _peak_of_sampling(spec, model, prompts))
-        tokens = {
-            "side_effect_tokens": side_effect_tokens(spec, model, concepts),
-            "capability_tokens": tokens_of(model, capability_sets(spec), len(concepts)),
-        }
-        return dataclasses.replace(found, peak_memory=peak), tokens
+    seconds = found.seconds + took.total
+    extraction = dataclasses.asdict(found)
+    del extraction["seconds"], extraction["tokens_per_second"]
+    return {
+        **extraction,
+        "peak_memory": peak,
+        "training_passes": training_passes(spec),
+        "text_tokens": ahead.texts,
+        "score_tokens": ahead.scores,
+        "side_effect_tokens": ahead.side_effects,
+        "capability_tokens": ahead.capabilities,
+        "extraction_seconds": found.seconds,
+        "training_seconds": took.training,
+        "text_seconds": took.texts,
+        "score_seconds": took.scores,
+        "side_effect_seconds": took.side_effects,
+        "capability_seconds": took.capabilities,
+        "seconds": seconds,
+        "takes": f"about {_in_words(seconds)}" if seconds else "no time: the store has it all",
+        "pace": took.pace,
+    }
+
+
+def _in_words(seconds: float) -> str:
+    """A duration as people say it: 40 s, 6 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _peak_of_sampling(spec: Spec, model: Model, prompts: Sequence[Prompt]) -> int:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 DRAWS = 19  # each with its opposite, and the candidate's opposite: 39 null effects
 RANKED_FROM = 19  # null effects from which a rank can be significant
 _KEPT = 3  # a draw's search goes on with one layer of so many
-_ANSWERS = 4  # on which a draw's damage is compared with the candidate's
+DAMAGE_ANSWERS = 4  # on which a draw's damage is compared with the candidate's
 _MOST_SCALED = 2.0
 
 Draw = Mapping[int, Sequence[Vector]]
@@ -186,7 +186,7 @@ class ChanceSearch:
 
     def _damage_of(self, cells: Sequence[Cell]) -> list[float]:
         """Each cell's damage on a few answers, in nats per token."""
-        found: list[float] = self.damage.of(cells, _ANSWERS).mean(axis=1).tolist()
+        found: list[float] = self.damage.of(cells, DAMAGE_ANSWERS).mean(axis=1).tolist()
         self.measured += self.damage.measured
         self.damage.measured = Done()
         return found

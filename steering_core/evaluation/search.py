@@ -30,7 +30,7 @@ from steering_core.vectors.vector import Vector
 SCREEN_ITEMS = 6  # items of the first round
 SCREEN_NEUTRAL = 6  # neutral prompts of the first round
 FEW_ROUNDS = 2  # doses of a direction of which the screening's answers are asked
-_KEPT = 3  # a round keeps one cell of so many
+KEPT = 3  # a round keeps one cell of so many
 
 
 @dataclass
@@ -87,12 +87,12 @@ class Search:
         grid, written = [c for c in candidates if c.vector], [c for c in candidates if not c.vector]
         self.as_written = {cell.intervention_id for cell in written}
         singles = self._screened(unsteered, [*self.at_allowed(_middles(grid), FEW_ANSWERS), *written], seen)
-        best = self.best(singles, max(keep, math.ceil(len(singles) / _KEPT)))
+        best = self.best(singles, max(keep, math.ceil(len(singles) / KEPT)))
         self._at_their_doses(unsteered, best, candidates, seen)
         together = self.at_allowed(self._combinations(singles), FEW_ANSWERS)
         left = [*best, *self._screened(unsteered, together, seen)]
         while len(left) > keep and seen < everything:
-            left = self.best(left, max(keep, math.ceil(len(left) / _KEPT)))
+            left = self.best(left, max(keep, math.ceil(len(left) / KEPT)))
             seen = min(2 * seen, everything)
             self.measure([unsteered, *left], seen, SCREEN_NEUTRAL)
         left = self.at_allowed(self.best(left, keep))

@@ -247,6 +247,7 @@ def rows(
         "probes": [{"use": a.use, **_probed(plan, a.vector, phase)} for a in probes],
         "watched": [{**_gated(one), **_probed(plan, one.vector, phase)} for one in watched],
         "prompt_tokens": len(read[-1].tokens),
+        "warnings": list(plan.intervention.cautions),
     }
     directions = [Probe(a.vector.layer, a.vector.direction) for a in probes]
     return RequestedRows(requests, directions + [one.probe for one in watched], about)

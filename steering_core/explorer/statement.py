@@ -1,5 +1,6 @@
 """What a statement of the SQL box may name, by the syntax tree that DuckDB's own parser makes of it."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -109,4 +110,7 @@ def _check_node(node: dict[str, Any], tables: ViewNames, ctes: ViewNames) -> Non
 def _check_table(node: dict[str, Any], tables: ViewNames, ctes: ViewNames) -> None:
     path = [str(part).lower() for part in node["qualified_name"]["path"]]
     if ".".join(path) not in tables and not (len(path) == 1 and path[0] in ctes):
-        raise QueryError(f"there is no view {'.'.join(path)!r}: SHOW TABLES lists those that there are")
+        name = ".".join(path)
+        near = difflib.get_close_matches(name, sorted(tables | ctes), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise QueryError(f"there is no view {name!r}: {hint}SHOW TABLES lists those that there are")

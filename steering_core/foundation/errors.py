@@ -43,6 +43,8 @@
         └── QueryError       SQL that DuckDB refuses
 
 A message names the thing, the value and the remedy. The CLI prints it as one paragraph and exits with 2.
+
+What is allowed and likely unwanted is a SteeringWarning, which Python's `warnings` silence or make an error.
 """
 
 from typing import Any
@@ -50,6 +52,10 @@ from typing import Any
 
 class SteerflowError(Exception):
     """Base of every error that steerflow raises on purpose."""
+
+
+class SteeringWarning(UserWarning):
+    """Steering that is allowed and likely unwanted, such as a dose beyond what was measured as safe."""
 
 
 class SpecError(SteerflowError):

@@ -8,9 +8,11 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ADD, declared
+from steering_core.interventions.safe_range import SafeRange
 from steering_core.interventions.where import PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
+_ROUNDED = 1.005  # a dose that is written as the range's end, with three digits, is within it
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
 
 
@@ -32,7 +34,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Change:
-    """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`."""
+    """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
+
+    `safe` is the range of the recommendation that the direction is of, where one was measured; it changes nothing.
+    """
 
     layer: int
     direction: np.ndarray = field(repr=False)
@@ -40,11 +45,17 @@ class Change:
     operation: str = ADD.name
     where: Where = Where()
     condition: Condition | None = None
+    safe: SafeRange | None = field(default=None, repr=False, compare=False)
 
     @property
     def first_layer(self) -> int:
         """The first layer that it changes or reads."""
         return min(self.layer, self.condition.layer) if self.condition else self.layer
+
+    @property
+    def length(self) -> float:
+        """The length of amount times the direction."""
+        return abs(self.amount) * float(np.linalg.norm(self.direction.astype(np.float64)))
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where the change does not fit a model of `n_layers` blocks and that width."""
@@ -91,6 +102,18 @@ class Intervention:
 
     def __add__(self, other: "Intervention") -> "Intervention":
         return Intervention(self.changes + other.changes)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """A sentence for each recommendation of which more is added, over all layers, than was measured as safe."""
+        doses: dict[str, float] = {}
+        ranges: dict[str, SafeRange] = {}
+        for change in self.changes:
+            if change.safe is not None and change.operation == ADD.name:
+                key = change.safe.recommendation_id
+                doses[key] = doses.get(key, 0.0) + change.length / change.safe.residual_norm
+                ranges[key] = change.safe
+        return tuple(ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED)
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where a change does not fit the model."""

@@ -12,6 +12,7 @@ from steering_core.interventions.change import Change, Condition, Intervention
 from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
 from steering_core.interventions.parsing import fault_at, parse
+from steering_core.interventions.safe_range import SafeRange
 from steering_core.interventions.where import Where
 from steering_core.vectors.vector import Vector
 
@@ -24,7 +25,8 @@ DIGITS = 6  # of a recommended strength in an expression by key: the others diff
 class _Direction:
     """A direction at a layer, the layer's mean residual norm, and the strength that it was recommended at.
 
-    `share` is the direction's part of a dose that is given to a name of several layers.
+    `share` is the direction's part of a dose that is given to a name of several layers; `safe` the range of doses that
+    was measured as safe.
     """
 
     layer: int
@@ -32,6 +34,7 @@ class _Direction:
     residual_norm: float
     recommended: float | None = None
     share: float = 1.0
+    safe: SafeRange | None = None
 
 
 def resolved(expression: Expression | str, find: Find, n_layers: int | None = None) -> Intervention:
@@ -78,7 +81,7 @@ class _Lookup:
             for term in clause.terms:
                 self._check_added(term.vector)
             return [
-                Change(layer, d.values, _alpha(term, d), ADD.name, where, condition)
+                Change(layer, d.values, _alpha(term, d), ADD.name, where, condition, d.safe)
                 for term in clause.terms
                 for d in self._directions(term)
                 for layer in self._layers(clause, d)
@@ -216,11 +219,10 @@ def _directions(vectors: Sequence[Vector]) -> list[_Direction]:
     """The vectors of one name; a recommendation's share a dose as they did when it was measured."""
     doses = [vector.dose(vector.recommended) if vector.recommended is not None else 0.0 for vector in vectors]
     total = sum(map(abs, doses)) if all(doses) else 0.0
+    shares = [dose / total if total and len(doses) > 1 else 1.0 for dose in doses]
     return [
-        _Direction(
-            v.layer, v.direction, v.residual_norm, v.recommended, dose / total if total and len(doses) > 1 else 1.0
-        )
-        for v, dose in zip(vectors, doses, strict=True)
+        _Direction(v.layer, v.direction, v.residual_norm, v.recommended, share, v.safe)
+        for v, share in zip(vectors, shares, strict=True)
     ]
 
 

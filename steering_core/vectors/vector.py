@@ -15,6 +15,7 @@ from steering_core.foundation.errors import InterventionError, VectorError, Vect
 from steering_core.foundation.keys import content_key
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.interventions.declarations import ADD
+from steering_core.interventions.safe_range import SafeRange
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.prompts import prompt
@@ -32,7 +33,8 @@ class Vector:
     `control` is None for a vector that a method found, and `random` or `shuffled` for one that stands beside it.
     `position` says at which tokens the activations were read, `n_pairs` how many pairs it comes from, and `lineage`
     what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import. `recommended` is
-    the alpha that it was recommended at, where it was looked up by a name that has a recommendation.
+    the alpha that it was recommended at, where it was looked up by a name that has a recommendation, and `safe` the
+    range of doses that was measured as safe of the latest recommendation with it.
     """
 
     vector_id: str
@@ -51,6 +53,7 @@ class Vector:
     lineage: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     gates: dict[str, float] = field(default_factory=dict, repr=False, compare=False)  # threshold over mean, over token
     recommended: float | None = field(default=None, repr=False, compare=False)
+    safe: SafeRange | None = field(default=None, repr=False, compare=False)
 
     @property
     def norm(self) -> float:
@@ -185,7 +188,7 @@ class Vector:
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
         """alpha times this vector, added at its layer. Raises InterventionError for one that is to be taken out."""
         self.check_added()
-        return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase)),))
+        return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase), safe=self.safe),))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
         """The vector as a row of the store's table; `prompt_ids` are the prompts whose activations it comes from."""
@@ -217,7 +220,8 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
         wanted=wanted,
     )
     gates = store.rows("SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)", wanted=wanted)
-    found = {row["vector_id"]: _vector(row) for row in rows}
+    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)}
+    found = {row["vector_id"]: _vector(row, safe.get(row["vector_id"])) for row in rows}
     for gate in gates:
         if gate["vector_id"] in found:
             found[gate["vector_id"]].gates[gate["over"]] = gate["threshold"]
@@ -226,9 +230,25 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
     return [found[vector_id] for vector_id in vector_ids]
 
 
-def _vector(row: dict[str, Any]) -> Vector:
+def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
     direction = np.asarray(row.pop("vector"), np.float32)
-    return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction)
+    measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
+    return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction, safe=measured)
+
+
+_SAFE = """
+WITH measured AS (
+    SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
+        started_at
+    FROM raw.recommendations r
+    JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
+    WHERE r.safe_dose > 0
+)
+SELECT vector_id, arg_max(recommendation_id, started_at) AS recommendation_id, arg_max(safe_dose, started_at) AS dose,
+    coalesce(arg_max(c.name, started_at), vector_id) AS name
+FROM measured SEMI JOIN wanted USING (vector_id) LEFT JOIN raw.concepts c USING (concept_id)
+GROUP BY vector_id
+"""
 
 
 def cosine(one: Vector, other: Vector) -> float:

@@ -38,6 +38,7 @@ from steering_core.vectors.vector import Vector
 router = APIRouter(tags=["openai"])
 UNREAD = "x-steerflow-ignored"  # the header that names fields which change nothing
 _NAMES = 20  # that it names
+WARNED = "x-steerflow-warning"  # the header that says what is likely unwanted; streams say it in every part
 
 
 @router.get("/models")
@@ -120,6 +121,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
                 before = one.text if asked.echo else ""
                 answers.append(Answer(model, asked.form, row, asked.tools, before, readers))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
+        about["warnings"] = list(intervention.cautions)
         return RequestedRows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
@@ -141,7 +143,9 @@ async def _whole(
         if event["event"] == "error":
             return JSONResponse(error(event), status_code=400, headers=headers)
         if event["event"] == "start":
-            head["system_fingerprint"], read = event["model_id"], event["prompt_tokens"]
+            read = event["prompt_tokens"]
+            head |= _about(event)
+            headers |= _named(WARNED, event["warnings"])
         elif event["event"] == "token":
             answers[event["row"]].add(event)
         elif event["event"] == "done":
@@ -158,7 +162,8 @@ async def _chunks(
         if event["event"] == "error":
             yield error(event)
         elif event["event"] == "start":
-            head["system_fingerprint"], read = event["model_id"], event["prompt_tokens"]
+            read = event["prompt_tokens"]
+            head |= _about(event)
         elif event["event"] == "token":
             yield {**head, "choices": [answers[event["row"]].add(event)]}
         elif event["event"] == "done" and usage:
@@ -195,7 +200,19 @@ def _check_biases(model: Model, biases: Sequence[tuple[int, float]]) -> None:
 
 def _unread(wanted: Completion) -> dict[str, str]:
     """The header that names what was sent and changes nothing."""
-    names = [name.encode("ascii", "backslashreplace").decode()[:80] for name in wanted.unread()]
-    names = ["".join(letter for letter in name if letter.isprintable()) for name in names]
+    names = [name[:80] for name in wanted.unread()]
     shown = names[:_NAMES] + [f"and {len(names) - _NAMES} more"] * (len(names) > _NAMES)
-    return {UNREAD: ", ".join(shown)} if names else {}
+    return _named(UNREAD, shown)
+
+
+def _about(start: Event) -> dict[str, Any]:
+    """What every answer and each part of one says of the model, and of steering that is likely unwanted."""
+    said = {"steering_warnings": start["warnings"]} if start["warnings"] else {}
+    return {"system_fingerprint": start["model_id"], **said}
+
+
+def _named(header: str, texts: Sequence[str]) -> dict[str, str]:
+    """The header, with texts as headers can hold them; none without texts."""
+    plain = [text.encode("ascii", "backslashreplace").decode() for text in texts]
+    shown = ["".join(letter for letter in text if letter.isprintable()) for text in plain]
+    return {header: ", ".join(shown)} if shown else {}

@@ -88,7 +88,12 @@ def side_effects(rows: Rows) -> Drawing:
         y=alt.Y("row:N", title="steered", sort=order, axis=alt.Axis(labelLimit=200)),
     )
     tiles = base.mark_rect(cornerRadius=3).encode(
-        color=alt.Color("effect:Q", title=EFFECT, scale=alt.Scale(domain=[-bound, bound], domainMid=0)),
+        color=alt.Color(
+            "effect:Q",
+            title=EFFECT,
+            scale=alt.Scale(domain=[-bound, bound], domainMid=0),
+            legend=alt.Legend(orient="top", direction="horizontal", gradientLength=160),
+        ),
         stroke=alt.condition("datum.own", alt.value("currentColor"), alt.value(None)),
         tooltip=[
             *("steered:N", "control:N", "measured:N"),

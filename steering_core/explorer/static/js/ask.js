@@ -3,9 +3,9 @@
 import { file, get, post } from "./api.js";
 import { h, notice, table } from "./dom.js";
 
-const FIRST = "SELECT model, concept, method, layer, round(dose, 2) AS dose, round(effect, 3) AS effect,\n       round(over_controls, 3) AS over_controls, n\nFROM leaderboard\nWHERE control IS NULL\nORDER BY over_controls DESC NULLS LAST\nLIMIT 20";
+const FIRST = "SELECT model, concept, method, array_to_string(layers, ', ') AS layers, round(dose, 2) AS dose, round(effect, 3) AS effect,\n       round(over_controls, 3) AS over_controls, n\nFROM leaderboard\nWHERE control IS NULL\nORDER BY over_controls DESC NULLS LAST\nLIMIT 20";
 const SHORT = 28; // letters of a value that stays on one line
-let page, box, answer, cell, words;
+let page, box, answer, cell;
 let asked = 0; // an answer that another question overtook is not shown
 
 async function start(element, given) {
@@ -14,8 +14,7 @@ async function start(element, given) {
   box.value = FIRST;
   box.addEventListener("keydown", (event) => event.key === "Enter" && (event.metaKey || event.ctrlKey) && run());
   answer = h("div", { id: "answer", "aria-live": "polite" });
-  const [queries, cells, meanings] = await Promise.all([get("/api/queries"), get("/api/rows/leaderboard"), get("/api/words")]);
-  words = meanings;
+  const [queries, cells] = await Promise.all([get("/api/queries"), get("/api/rows/leaderboard")]);
   cell = cells.find((row) => row.model === page.model.name) ?? cells[0] ?? {};
   const examples = h("div.stack.examples", {}, h("h2", {}, "Named queries"), h("p.small.soft", {}, "Reports, CLI and this page ask these."),
     queries.map((query) => h("button.example", { onclick: () => ((box.value = filled(query)), run()) }, h("b.mono", {}, query.name), h("span.small.soft", {}, query.says))));
@@ -43,7 +42,7 @@ async function run() {
     const numeric = (name) => /int|float|double|decimal/.test(found.types[name]) && !found.types[name].startsWith("list");
     const columns = found.columns.map((name) => [name, (row) => shown(row[name]), numeric(name)]);
     const count = found.cut ? `the first ${found.rows.length} rows; more were left out` : `${found.rows.length} rows`;
-    show(h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows, undefined, words));
+    show(h("header", {}, h("span.small.soft", {}, count)), table(columns, found.rows));
   } catch (error) {
     show(h("pre.error", {}, error.message));
   }

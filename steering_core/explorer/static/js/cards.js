@@ -1,7 +1,7 @@
 // A card a vector: which, where, how strongly. The slider carries the measured safe range.
 
 import { get, post } from "./api.js";
-import { field, fixed, h, notice, verdict } from "./dom.js";
+import { field, fixed, h, notice, term, verdict } from "./dom.js";
 
 // As the server declares them: {name: {unit, least, most, start, step, says}}.
 const OPERATIONS = Object.fromEntries((await get("/api/operations")).map((operation) => [operation.name, operation]));
@@ -42,7 +42,7 @@ export class Card {
   head() {
     const row = this.vector;
     const title = row ? called(row) : TYPED;
-    const about = row ? `${row.method.replaceAll("_", " ")} · layer ${row.layer}` : "";
+    const about = row ? [term("method", row.method.replaceAll("_", " ")), " · ", term("layer"), ` ${row.layer}`] : "";
     this.title = h("h2", {}, title);
     this.about = h("span.small.soft", {}, about);
     const remove = h("button.icon", { "aria-label": `Remove ${title}`, title: "Remove", onclick: () => this.hooks.removed(this) }, "×");
@@ -103,8 +103,8 @@ export class Card {
     if (by !== "number") this.number.value = round(this.value);
     const row = this.vector;
     const { unit, says } = OPERATIONS[this.operation];
-    const alpha = row && unit === "dose" && this.operation === "add" ? ` · alpha ${round((this.value * row.residual_norm) / row.norm)}` : "";
-    this.alpha.textContent = (unit === "dose" ? "dose" : "") + alpha;
+    const alpha = row && unit === "dose" && this.operation === "add" ? [" · ", term("alpha"), ` ${round((this.value * row.residual_norm) / row.norm)}`] : [];
+    this.alpha.replaceChildren(...(unit === "dose" ? [term("dose")] : []), ...alpha);
     this.slider.title = says;
     this.mark();
     this.hooks.changed();

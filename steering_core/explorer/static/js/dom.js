@@ -17,8 +17,24 @@ export function h(what, attributes = {}, ...children) {
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
+let meanings = {}; // of the glossary's words and of the views' columns
+
+/** Take what words mean, as /api/words says it. */
+export const explain = (found) => (meanings = found);
+
+/** What a word or a column means, if anything. */
+export const meaning = (word) => meanings[word.toLowerCase()] ?? meanings[word.toLowerCase().replaceAll(" ", "_")];
+
+/** A word with its meaning behind it, where the glossary has one; `shown` is how it is written here. */
+export const term = (word, shown = word) => (meaning(word) ? h("abbr", { title: meaning(word) }, shown) : shown);
+
+/** A heading such as "Layer and dose", each of whose words has its meaning behind it; one that is a term is kept whole. */
+export const termed = (text) => (meaning(singular(text)) ? term(singular(text), text) : text.split(" ").flatMap((word, i) => [i ? " " : "", term(word)]));
+
+const singular = (text) => text.toLowerCase().replace(/s$/, "");
+
 /** A labelled control. */
-export const field = (label, control, more = {}) => h("label.field", more, label, control);
+export const field = (label, control, more = {}) => h("label.field", more, h("span", {}, termed(label)), control);
 
 /** A number with its sign and digits; a dash where there is none. */
 export function signed(value, digits = 2) {
@@ -40,14 +56,12 @@ export function notice(text) {
 /** A verdict as a badge. */
 export function verdict(text) {
   const kind = { works: "works", weak: "weak", "no better than random": "no" }[text] ?? "few";
-  return text ? h(`span.badge.${kind}`, {}, text) : "";
+  return text ? h(`span.badge.${kind}`, { title: meaning("verdict") }, text) : "";
 }
 
-/** A table of rows: columns are [title, (row) => text or element, numeric]; `words` say what the titles mean. */
-export function table(columns, rows, go, words = {}) {
-  const says = (title) => words[title.replaceAll(" ", "_")];
-  const named = (title) => (says(title) ? h("abbr", { title: says(title) }, title) : title);
-  const head = columns.map(([title, , numeric]) => h(numeric ? "th.num" : "th", { scope: "col" }, named(title)));
+/** A table of rows: columns are [title, (row) => text or element, numeric]; what a title means is behind it. */
+export function table(columns, rows, go) {
+  const head = columns.map(([title, , numeric]) => h(numeric ? "th.num" : "th", { scope: "col" }, term(title)));
   const body = rows.map((row) => {
     const cells = columns.map(([, show, numeric]) => h(numeric ? "td.num" : "td", {}, show(row)));
     const open = go && { tabindex: 0, "data-go": true, onclick: () => go(row), onkeydown: (e) => e.key === "Enter" && go(row) };

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { draw } from "./charts.js";
-import { fixed, h, signed } from "./dom.js";
+import { fixed, h, signed, termed } from "./dom.js";
 
 let latest = 0;
 
@@ -22,7 +22,7 @@ export async function evidence(place, card, page) {
 
 function section(title, fill) {
   const body = h("div");
-  const element = h("section.card", {}, h("header", {}, h("h2", {}, title)), body);
+  const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title))), body);
   return { element, body, fill: () => fill(body, element) };
 }
 

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { draw, whenSeen } from "./charts.js";
-import { fixed, h, signed, table, verdict } from "./dom.js";
+import { fixed, h, meaning, signed, table, termed, verdict } from "./dom.js";
 import { showTexts } from "./texts.js";
 
 let page, root, board;
@@ -13,7 +13,6 @@ async function start(element, given) {
 }
 
 async function fill() {
-  page.words ??= await get("/api/words");
   const { recommended: found, runs, leaderboard, first } = await get("/api/look", { model: localStorage.getItem("model") });
   board = leaderboard;
   const mine = found.filter((row) => row.model === page.model.name);
@@ -52,7 +51,7 @@ async function open(row, detail, first) {
   const [heat, response] = [chart("Layer and dose", "A click shows a cell's texts."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
   const [stable, alike] = [chart("Stability", "Two halves of the pairs, one direction?"), chart("Directions", `Cosine at layer ${row.first_layer}.`)];
-  const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.");
+  const beside = chart("Side effects", "What each recommendation does to every concept's items; a star is more than chance.", ".wide-chart");
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const again = () => heat.fill("layer_by_dose", ids, cell);
@@ -78,13 +77,13 @@ function summary(row) {
 /** How the heat map and the numbers beside it are read. */
 function reading() {
   const key = h("p.small.soft.heat-key", {}, h("span.dot"), "texts were sampled", h("span.pale"), "hardly any effect", h("span.gap"), "no candidate was tried there");
-  const terms = ["effect", "interval", "n", "dose", "over_controls", "perplexity_ratio"].map((word) => [h("dt", {}, word.replaceAll("_", " ")), h("dd", {}, page.words[word])]);
+  const terms = ["effect", "interval", "n", "dose", "over_controls", "perplexity_ratio"].map((word) => [h("dt", {}, word.replaceAll("_", " ")), h("dd", {}, meaning(word))]);
   return [key, h("details.small.reading", {}, h("summary", {}, "What the numbers say"), h("dl", {}, terms))];
 }
 
-function chart(title, about) {
-  const body = h("div.chart");
-  const element = h("section.card", {}, h("header", {}, h("h2", {}, title), h("span.small.soft", {}, about)), body);
+function chart(title, about, kind = "") {
+  const body = h(`div.chart${kind}`);
+  const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title)), h("span.small.soft", {}, about)), h("div.scroll", {}, body));
   const fill = async (name, parameters, clicked, known) => {
     const found = known ?? (await get(`/api/charts/${name}`, parameters));
     element.hidden = found.rows < (name === "similarity" ? 4 : 1);
@@ -102,7 +101,7 @@ function leaderboard(ids, cell) {
     ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ratio", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
   ];
   const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
-  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell, page.words));
+  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
 }
 
 function history(runs) {

@@ -13,6 +13,7 @@ export class Output {
     this.own = h("input", { type: "checkbox", checked: true, onchange: () => this.paint() });
     const own = h("label.check.small", { title: "Take away what the steering itself adds at this layer: what is left is the text's own" }, this.own, "less the push");
     this.legend = h("div.legend.small.soft", { hidden: true }, h("span.swatch"), (this.says = h("span")), own);
+    this.panes.steered.element.querySelector("header").after((this.cautions = h("p.small.caution", { role: "status", hidden: true })));
     this.clear();
   }
 
@@ -30,6 +31,7 @@ export class Output {
     this.rows = [];
     this.probes = [];
     this.watched = [];
+    this.cautioned([]);
     for (const pane of Object.values(this.panes)) {
       pane.tokens = [];
       pane.text.replaceChildren();
@@ -53,12 +55,19 @@ export class Output {
     this.rows = start.rows;
     this.probes = start.probes.map((probe) => ({ ...probe, key: `use ${probe.use}`, called: names[probe.use] }));
     this.watched = start.watched.map((one) => ({ ...one, key: one.vector_id, called: called(one.vector_id) }));
+    this.cautioned(start.warnings);
     this.panes.base.element.hidden = !start.rows.includes("base");
     for (const row of start.rows) {
       this.panes[row].element.classList.add("growing");
       this.panes[row].tracks.begin(this.watched);
     }
     this.paint();
+  }
+
+  /** Say what the server thinks is likely unwanted of the steering, such as a dose beyond what was measured as safe. */
+  cautioned(warnings) {
+    this.cautions.textContent = warnings.join(" ");
+    this.cautions.hidden = !warnings.length;
   }
 
   add({ row, text, projections, finish, verdicts }) {

@@ -1,0 +1,23 @@
+"""`SafeRange`: up to which dose a recommendation was measured as safe, and what to say of a dose beyond it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SafeRange:
+    """The largest dose at which a recommendation is within the bounds of damage, over all of its layers together.
+
+    `name` is the concept's. `residual_norm` is that of the layer whose vector carries this; a dose is relative to it.
+    """
+
+    recommendation_id: str
+    name: str
+    dose: float
+    residual_norm: float
+
+    def caution(self, dose: float) -> str:
+        """What to say of a dose beyond the range: the dose, the range and the remedy."""
+        return (
+            f"a dose of {dose:.3g} of {self.name} is beyond {self.dose:.3g}, up to which it was measured as safe: the "
+            f"text may fall apart; stay within {100 * self.dose:.3g}%*{self.name}"
+        )

@@ -1,0 +1,93 @@
+"""The plan of a whole run: its tokens against those that the run then takes, and its time by this machine's pace."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from steering_core.cli import plan
+from steering_core.foundation.counting import Work
+from steering_core.foundation.pace import keep_paces, known_paces
+from steering_core.models import Model
+from steering_core.pipeline.discover import run
+from steering_core.spec import Spec, load_spec
+from steering_core.store import Store
+
+PARTS = {"text_tokens": "generations", "score_tokens": "scores", "side_effect_tokens": "side_effects"}
+
+
+@pytest.fixture(autouse=True)
+def no_pace_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing ran: its cache folder is empty."""
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "cache"))
+
+
+def concept(folder: Path, name: str) -> str:
+    pairs = [{"prompt": f"What of {name} {i}?", "positive": f"{i} yes", "negative": f"{i} no"} for i in range(12)]
+    items = [{"prompt": f"Is {name} {i}?", "matching": "yes it is", "not_matching": "no"} for i in range(12)]
+    prompts = [f"Well, {name},", "So,", "Then,", "Now,"]
+    (folder / f"{name}.yaml").write_text(
+        yaml.safe_dump({"name": name, "pairs": pairs, "prompts": prompts, "items": items, "chat": True})
+    )
+    return str(folder / f"{name}.yaml")
+
+
+@pytest.fixture
+def spec(tiny_folder: Path, tmp_path: Path) -> Path:
+    concepts = [concept(tmp_path, name) for name in ("tidy", "merry")]
+    grid = {"layers": [1, 2], "doses": [0.2, 0.5], "max_tokens": 6, "shortlist": 2, "prompts": 2}
+    scores = {"draws": 5, "bootstrap": 100}
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        yaml.safe_dump({"models": [str(tiny_folder)], "concepts": concepts, "generations": grid, "scores": scores})
+    )
+    return path
+
+
+def planned(spec: Path, store: Path) -> dict[str, object]:
+    arguments = [str(spec), "--store", str(store), "--format", "json"]
+    done = CliRunner().invoke(plan.app, arguments, catch_exceptions=False, standalone_mode=False)
+    (row,) = json.loads(done.stdout)
+    return row
+
+
+def test_a_plan_counts_the_whole_run_and_times_it_by_the_last_one(spec: Path, tmp_path: Path) -> None:
+    read: Spec = load_spec(spec)
+    first = planned(spec, tmp_path / "a")
+    assert "a second of passes took here" in str(first["pace"])
+    report = run(read, Store(tmp_path / "a"))["stages"]
+    for part, stage in PARTS.items():
+        assert 0.5 < first[part] / report[stage]["tokens"] < 2, (part, first[part], report[stage])
+    again = planned(spec, tmp_path / "b")  # the same in an empty store: as long as the run took
+    assert "this machine's last run" in str(again["pace"])
+    took = sum(stage["seconds"] for stage in report.values())
+    assert 0.5 < again["seconds"] / took < 2
+    assert again["seconds"] == pytest.approx(
+        sum(again[f"{p}_seconds"] for p in ("extraction", "text", "score", "side_effect"))
+    )
+    there = planned(spec, tmp_path / "a")
+    assert (there["seconds"], there["pace"]) == (0, "nothing to compute")
+    assert "the store has it all" in str(there["takes"])
+
+
+def test_the_time_follows_the_kept_pace(spec: Path, tiny: Model, tmp_path: Path) -> None:
+    stages = {stage: Work(tokens=1000, seconds=2.0) for stage in ("activations", *PARTS.values())}
+    keep_paces(tiny.identity.model_id, stages)
+    row = planned(spec, tmp_path / "a")
+    tokens = row["tokens_run"] + row["text_tokens"] + row["score_tokens"] + row["side_effect_tokens"]
+    assert row["seconds"] == pytest.approx(tokens / 500)
+
+
+def test_a_pace_is_kept_of_what_did_enough_and_a_torn_file_is_measured_anew(tmp_path: Path) -> None:
+    keep_paces("m", {"scores": Work(tokens=10_000, seconds=4.0), "vectors": Work(tokens=3, seconds=1.0)})
+    keep_paces("m", {"generations": Work(tokens=1_000, seconds=10.0)})
+    assert {stage: pace.tokens_per_second for stage, pace in known_paces("m").items()} == {
+        "scores": 2500,
+        "generations": 100,
+    }
+    (tmp_path / "cache" / "paces" / "m.json").write_text('{"scores": {"tok')
+    assert known_paces("m") == {}
+    keep_paces("m", {"scores": Work(tokens=1_000, seconds=1.0)})
+    assert known_paces("m")["scores"].tokens_per_second == 1000
