@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
     from steering_core.models import Model, open_model
+    from steering_core.models.loaded import from_mlx_lm
     from steering_core.spec import Spec, load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
@@ -48,6 +49,7 @@ _HOMES = {
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
     "models": ("Model", "open_model"),
+    "models.loaded": ("from_mlx_lm",),
     "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas", "unpaired"),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
@@ -79,6 +81,7 @@ __all__ = [
     "derive_vector",
     "find_vector",
     "find_vectors",
+    "from_mlx_lm",
     "generate",
     "load_concept",
     "load_spec",
