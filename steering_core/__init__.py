@@ -10,7 +10,28 @@ from typing import TYPE_CHECKING, Any
 from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
-    from steering_core.api.data import Activations, activations, run
+    from steering_core.api.charts import (
+        bootstrap,
+        d_prime,
+        dose_response,
+        frontier,
+        influence,
+        layer_by_dose,
+        layer_profile,
+        sample_size,
+        separation,
+        side_effects,
+        similar_concepts,
+        similar_layers,
+        similar_methods,
+        similar_models,
+        similarity,
+        split_half,
+        stability,
+        token_projection,
+        variants,
+    )
+    from steering_core.api.data import Activations, LayerSweep, Report, activations, layer_sweep, run
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.monitor import monitor
@@ -22,6 +43,7 @@ if TYPE_CHECKING:
         position_deltas,
         unpaired,
     )
+    from steering_core.api.rows import Rows
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError
@@ -30,6 +52,7 @@ if TYPE_CHECKING:
     from steering_core.interventions.where import Schedule, Where
     from steering_core.models import Model, open_model
     from steering_core.models.loaded import from_mlx_lm
+    from steering_core.reports.charts.picture import Picture
     from steering_core.spec import Spec, load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
@@ -37,11 +60,33 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "api.data": ("Activations", "activations", "run"),
+    "api.charts": (
+        "bootstrap",
+        "d_prime",
+        "dose_response",
+        "frontier",
+        "influence",
+        "layer_by_dose",
+        "layer_profile",
+        "sample_size",
+        "separation",
+        "side_effects",
+        "similar_concepts",
+        "similar_layers",
+        "similar_methods",
+        "similar_models",
+        "similarity",
+        "split_half",
+        "stability",
+        "token_projection",
+        "variants",
+    ),
+    "api.data": ("Activations", "LayerSweep", "Report", "activations", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.library": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
+    "api.rows": ("Rows",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
@@ -51,6 +96,7 @@ _HOMES = {
     "models": ("Model", "open_model"),
     "models.loaded": ("from_mlx_lm",),
     "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas", "unpaired"),
+    "reports.charts.picture": ("Picture",),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),
@@ -63,7 +109,11 @@ __all__ = [
     "Concept",
     "Condition",
     "Intervention",
+    "LayerSweep",
     "Model",
+    "Picture",
+    "Report",
+    "Rows",
     "Sampling",
     "Schedule",
     "Spec",
@@ -75,14 +125,22 @@ __all__ = [
     "activation_addition",
     "activations",
     "bake",
+    "bootstrap",
     "compare",
     "connect",
     "contrast",
+    "d_prime",
     "derive_vector",
+    "dose_response",
     "find_vector",
     "find_vectors",
     "from_mlx_lm",
+    "frontier",
     "generate",
+    "influence",
+    "layer_by_dose",
+    "layer_profile",
+    "layer_sweep",
     "load_concept",
     "load_spec",
     "monitor",
@@ -90,18 +148,31 @@ __all__ = [
     "parse",
     "position_deltas",
     "run",
+    "sample_size",
     "save_vector",
+    "separation",
+    "side_effects",
+    "similar_concepts",
+    "similar_layers",
+    "similar_methods",
+    "similar_models",
+    "similarity",
+    "split_half",
+    "stability",
     "stream",
+    "token_projection",
     "unpaired",
+    "variants",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    home = importlib.import_module(_HOME[name])
+    if name not in globals():  # a package of that name became it while its home was imported, and can be called
+        globals()[name] = getattr(home, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

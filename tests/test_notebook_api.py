@@ -1,0 +1,141 @@
+"""What notebooks use: rows as frames, charts by their names, layer sweeps, and how all of it shows itself."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import polars
+import pytest
+
+import steering_core as steer
+from steering_core.foundation.errors import OutputError, PackageMissing, QueryError, SpecError
+from steering_core.reports.charts.listed import CHARTS
+from steering_core.store import Store
+from tests.explorer import copied
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def place(agree_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(copied(agree_run, tmp_path_factory.mktemp("notebook")).root)
+
+
+def test_activations_are_frames_and_arrays(place: Path) -> None:
+    found = steer.activations("agree", 1, store=place)
+    values, positive = found.numpy()
+    assert values.shape == (10, 32)
+    assert positive.sum() == 5
+    for frame in (found.pandas(), found.polars()):
+        assert isinstance(frame, pandas.DataFrame | polars.DataFrame)
+        np.testing.assert_array_equal(np.stack(list(frame["activation"])), values)
+        assert list(frame["side"]) == ["positive" if side else "negative" for side in positive]
+    assert repr(found) == "<Activations: 5 positive and 5 negative, layer 1, width 32>"
+    assert [row["side"] for row in found] == list(found.pandas()["side"])
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_a_package_that_is_not_there_is_named(place: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(PackageMissing, match=f"pip install {package}, or take .table"):
+        getattr(steer.activations("agree", 1, store=place), package)()
+
+
+def test_every_chart_is_a_function_of_its_name() -> None:
+    for name in CHARTS:
+        function = getattr(steer, name.replace("-", "_"))
+        assert name.replace("-", "_") in steer.__all__
+        assert function.__doc__
+
+
+def drawn(name: str, place: Path) -> steer.Picture:
+    function: Callable[..., steer.Picture] = getattr(steer, name.replace("-", "_"))
+    return function(layer=1, store=place) if name == "similarity" else function(store=place)
+
+
+NOT_MEASURED = {"side_effects", "variants", "d-prime", "similar-methods", "similar-concepts", "similar-models"}
+"""Charts of what a run of one concept on five pairs, with one method on one model, does not measure."""
+
+
+@pytest.mark.parametrize("name", sorted(CHARTS.keys() - NOT_MEASURED))
+def test_charts_are_drawn(place: Path, name: str) -> None:
+    picture = drawn(name, place)
+    assert picture.name == name
+    assert picture.caption.endswith(".")
+    assert picture.png().startswith(PNG)
+
+
+@pytest.mark.parametrize("name", sorted(NOT_MEASURED))
+def test_a_chart_of_what_was_not_measured_says_so(place: Path, name: str) -> None:
+    with pytest.raises(QueryError, match=f"that {name} could be drawn from: run a spec"):
+        drawn(name, place)
+
+
+def test_a_picture_shows_itself_and_is_saved(place: Path, tmp_path: Path) -> None:
+    picture = steer.dose_response("agree", store=place)
+    shown = picture._repr_mimebundle_()
+    assert set(shown) == {"text/html", "image/png", "text/plain"}
+    assert shown["text/html"] == picture._repr_html_()
+    assert shown["text/html"].startswith('<figure><img src="data:image/png;base64,')
+    assert shown["text/plain"] == f"<Picture dose_response: {picture.caption}>"
+    beginnings = {".png": PNG, ".svg": b"<svg", ".html": b"<!DOCTYPE html>", ".json": b"{"}
+    for suffix, beginning in beginnings.items():
+        picture.save(tmp_path / f"chart{suffix}")
+        assert (tmp_path / f"chart{suffix}").read_bytes().startswith(beginning)
+    with pytest.raises(OutputError, match=r"chart.gif: end it in .png, .svg"):
+        picture.save(tmp_path / "chart.gif")
+
+
+def test_what_there_is_no_chart_of_is_told(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match=r"no recommendation for 'agrees'.*did you mean 'agree'"):
+        steer.frontier("agrees", store=place)
+    with pytest.raises(QueryError, match="no recommendation: run a spec first"):
+        steer.frontier(store=Store(tmp_path / "empty").root)
+
+
+def spec(place: Path, tiny_folder: Path) -> dict[str, Any]:
+    grid = {"layers": (1,), "doses": (0.5,), "prompts": 1, "max_tokens": 3}
+    return {
+        "models": [str(tiny_folder)],
+        "concepts": [str(place.parent / "agree.yaml")],
+        "generations": grid,
+        "vectors": {"controls": 1, "quality_draws": 0},
+        "scores": {"bootstrap": 100, "answers": 4, "neutral": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def agree_spec(agree_run: Path, tiny_folder: Path) -> dict[str, Any]:
+    return spec(agree_run, tiny_folder)
+
+
+def test_a_layer_sweep_is_rows_a_table_and_a_chart(place: Path, agree_spec: dict[str, Any]) -> None:
+    found = steer.layer_sweep(agree_spec, layers=[1, 2], store=place)
+    assert sorted(row["layer"] for row in found) == [1, 2]
+    effects = [row["odd_effect"] for row in found]
+    assert effects == sorted(effects, reverse=True)
+    assert found._repr_html_().startswith("<table><thead><tr><th>model</th><th>concept</th>")
+    assert found.chart().png().startswith(PNG)
+    assert len(found.pandas()) == 2
+    assert repr(found).startswith("<LayerSweep: 2 rows of model, concept, method, layer, alpha, dose")
+    with pytest.raises(SpecError, match="damage is 0: give nats per token"):
+        steer.layer_sweep(agree_spec, damage=0, store=place)
+
+
+def test_a_run_s_report_says_its_verdicts(place: Path, agree_spec: dict[str, Any]) -> None:
+    report = steer.run(agree_spec, place)
+    (row,) = report["recommendations"]
+    assert f"agree on {row['model']}: {row['verdict']}" in repr(report)
+    assert row["verdict"] in report._repr_html_()
+    assert repr(Store(place)).startswith(f"<Store {place}: 1 models")
+
+
+def test_markup_in_values_is_text() -> None:
+    import pyarrow as pa
+
+    rows = steer.Rows(pa.table({"text": ["<b>bold</b>"] * 21}))
+    assert "&lt;b&gt;bold" in rows._repr_html_()
+    assert rows._repr_html_().endswith("<p>… 21 rows</p>")
