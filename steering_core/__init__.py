@@ -31,7 +31,16 @@ if TYPE_CHECKING:
         token_projection,
         variants,
     )
-    from steering_core.api.data import Activations, LayerSweep, Report, activations, layer_sweep, run
+    from steering_core.api.data import (
+        Activations,
+        DoseSweep,
+        LayerSweep,
+        Report,
+        activations,
+        dose_sweep,
+        layer_sweep,
+        run,
+    )
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.library import find_vector, find_vectors, save_vector
     from steering_core.api.monitor import monitor
@@ -81,7 +90,7 @@ _HOMES = {
         "token_projection",
         "variants",
     ),
-    "api.data": ("Activations", "LayerSweep", "Report", "activations", "layer_sweep", "run"),
+    "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.library": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
@@ -108,6 +117,7 @@ __all__ = [
     "Change",
     "Concept",
     "Condition",
+    "DoseSweep",
     "Intervention",
     "LayerSweep",
     "Model",
@@ -132,6 +142,7 @@ __all__ = [
     "d_prime",
     "derive_vector",
     "dose_response",
+    "dose_sweep",
     "find_vector",
     "find_vectors",
     "from_mlx_lm",

@@ -11,9 +11,19 @@ import polars
 import pytest
 
 import steering_core as steer
-from steering_core.foundation.errors import OutputError, PackageMissing, QueryError, SpecError
+from steering_core.foundation.errors import (
+    InterventionError,
+    LayerNotFound,
+    OutputError,
+    PackageMissing,
+    QueryError,
+    SpecError,
+)
+from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS
+from steering_core.scores.metrics import Bench
 from steering_core.store import Store
+from tests import toy
 from tests.explorer import copied
 
 PNG = b"\x89PNG"
@@ -123,6 +133,59 @@ def test_a_layer_sweep_is_rows_a_table_and_a_chart(place: Path, agree_spec: dict
     assert repr(found).startswith("<LayerSweep: 2 rows of model, concept, method, layer, alpha, dose")
     with pytest.raises(SpecError, match="damage is 0: give nats per token"):
         steer.layer_sweep(agree_spec, damage=0, store=place)
+
+
+def test_an_open_model_reads_what_the_store_lacks(tiny: Model, agree_run: Path, tmp_path: Path) -> None:
+    file = str(agree_run.parent / "agree.yaml")
+    found = steer.activations(file, 3, model=tiny, store=tmp_path / "store")
+    assert len(found) == 10
+    assert found.pandas()["position"].unique().tolist() == ["response"]
+    again = steer.activations(file, 3, model=tiny, store=tmp_path / "store", position="last", split="train")
+    assert set(again.pandas()["split"]) == {"train"}
+    assert set(again.pandas()["position"]) == {"last"}
+    stored = steer.activations("agree", 3, store=tmp_path / "store", position="response")
+    np.testing.assert_array_equal(stored.numpy()[0], found.numpy()[0])
+    with pytest.raises(LayerNotFound, match="layer 9"):
+        steer.activations(file, 9, model=tiny, store=tmp_path / "store")
+
+
+def test_a_dose_sweep_measures_what_a_run_does(tiny: Model, place: Path, agree_run: Path) -> None:
+    board = Store(place).rows(
+        "SELECT vector_id, dose, effect FROM leaderboard WHERE split = 'validation' AND control IS NULL AND layer = 1"
+    )
+    (key,) = {row["vector_id"] for row in board}
+    vector = steer.find_vector(tiny, key, place)
+    concept = str(agree_run.parent / "agree.yaml")
+    doses = [row["dose"] for row in board]
+    found = steer.dose_sweep(tiny, vector, concept, doses, controls=1, store=place)
+    mine = {round(row["dose"], 3): row for row in found if row["kind"] == "candidate"}
+    assert len(mine) == len(board) > 2
+    for row in board:
+        assert mine[round(row["dose"], 3)]["effect"] == pytest.approx(row["effect"], rel=1e-6)
+    (base,) = (row for row in found if row["kind"] == "none")
+    assert (base["dose"], base["effect"], base["kl"]) == (0, 0, 0)
+    assert sum(row["kind"] == "random" for row in found) == len(board)
+    assert [row["dose"] for row in found] == sorted(row["dose"] for row in found)
+    assert all(row["kl"] > 0 for row in mine.values())
+    assert found.chart().png().startswith(PNG)
+
+
+def test_a_direction_along_which_the_toy_reads_has_a_steep_dose_response(bench: Bench, tmp_path: Path) -> None:
+    _, v = toy.axes()
+    vector = steer.Vector.from_numpy(bench.model, v, layer=1)
+    found = steer.dose_sweep(bench.model, vector, bench.concept, [-0.2, 0.2, 0.4], store=tmp_path / "store")
+    effects = [row["effect"] for row in found if row["kind"] != "random"]
+    assert effects == sorted(effects)
+    assert effects[0] < -1 < 1 < effects[-1]
+    best = next(row for row in found if row["kind"] == "candidate" and row["dose"] > 0.3)
+    assert best["p_value"] < 0.01 < 1 < best["over_controls"]
+
+
+@pytest.mark.parametrize(("doses", "said"), [([0.1, 0], "leave out 0"), ([0.1, 0.1], "once"), ([30], "30%")])
+def test_doses_that_mean_nothing_are_refused(tiny: Model, place: Path, doses: list[float], said: str) -> None:
+    vector = steer.Vector.from_numpy(tiny, np.ones(32), layer=1, residual_norm=1.0)
+    with pytest.raises(InterventionError, match=said):
+        steer.dose_sweep(tiny, vector, "sentiment", doses, store=place)
 
 
 def test_a_run_s_report_says_its_verdicts(place: Path, agree_spec: dict[str, Any]) -> None:

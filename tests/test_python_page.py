@@ -34,6 +34,7 @@ def test_its_blocks_run_one_after_another(tiny_folder: Path, tmp_path: Path) -> 
 def test_every_public_name_is_on_it() -> None:
     told = {
         "Activations",
+        "DoseSweep",
         "LayerSweep",
         "Report",
         "Rows",

@@ -15,10 +15,17 @@ from typing import Any
 
 class _CalledPackage(types.ModuleType):
     def __call__(
-        self, concept: str, layer: int, model: str | None = None, split: str | None = None, store: Any = None
+        self,
+        concept: str,
+        layer: int,
+        model: Any = None,
+        split: str | None = None,
+        store: Any = None,
+        position: str | None = None,
     ) -> Any:
-        """The stored activations of a concept's pairs at one layer: `steering_core.api.data.activations`."""
-        return importlib.import_module("steering_core.api.data").activations(concept, layer, model, split, store)
+        """The activations of a concept's pairs at one layer: `steering_core.api.data.activations`."""
+        read = importlib.import_module("steering_core.api.data").activations
+        return read(concept, layer, model, split, store, position)
 
 
 sys.modules[__name__].__class__ = _CalledPackage
