@@ -1,5 +1,6 @@
 """What notebooks use: rows as frames, charts by their names, layer sweeps, and how all of it shows itself."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +203,32 @@ def test_markup_in_values_is_text() -> None:
     rows = steer.Rows(pa.table({"text": ["<b>bold</b>"] * 21}))
     assert "&lt;b&gt;bold" in rows._repr_html_()
     assert rows._repr_html_().endswith("<p>… 21 rows</p>")
+
+
+IN_JUPYTER = """
+import warnings
+from ipykernel.kernelapp import IPKernelApp
+from traitlets.config import Config
+import IPython
+shell = IPython.InteractiveShell.instance(config=Config({"IPKernelApp": {"connection_file": "here"}}))
+import subprocess
+import sys
+sys.modules["ipywidgets"] = None
+warnings.simplefilter("error")
+import duckdb
+try:
+    duckdb.connect().execute("SET enable_progress_bar = false")
+    refused = False
+except duckdb.Error:
+    refused = True
+import steering_core as steer
+import steering_core.models.mlx_lm
+print(refused, steer.Store("store"))
+"""
+
+
+def test_a_notebook_without_ipywidgets_has_a_store_and_no_warning(tmp_path: Path) -> None:
+    """DuckDB refuses to switch its progress bar off there, and tqdm warns when it is imported."""
+    done = subprocess.run([sys.executable, "-c", IN_JUPYTER], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("True <Store ")

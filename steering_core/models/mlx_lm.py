@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,8 @@ def _open_file_limit_kept() -> Iterator[None]:
         resource.setrlimit = setrlimit
 
 
-with _open_file_limit_kept():
+with _open_file_limit_kept(), warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in Jupyter without ipywidgets
     import mlx_lm.utils
     from mlx.utils import tree_flatten
     from mlx_lm.convert import convert

@@ -1,6 +1,6 @@
 """A dose response: what one vector, wherever it comes from, does to a concept's held-out items at each dose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steering_core.candidates.cell import NONE, RANDOM, Cell, unsteered
@@ -43,8 +43,8 @@ def dose_rows(
         store_items(store, [concept])
         store.append("vectors", [vector.row()])
         bench, base = Bench(model, concept), unsteered(model.identity, concept)
-        made_of = (model.identity.model_id, concept.concept_id, "generation", [vector])
-        candidates = [Cell.as_strong(*made_of, [Amount.of_dose(dose)]) for dose in doses]
+        whose = (model.identity.model_id, concept.concept_id)
+        candidates = [Cell.as_strong(*whose, "generation", [vector], [Amount.of_dose(dose)]) for dose in doses]
         cells = [base, *candidates, *(control for cell in candidates for control in turned_controls(cell, controls))]
         did = measure_items(bench, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
         did += measure_neutral(bench, store, cells, neutral(split, scores), split, ["kl"], progress)
@@ -53,7 +53,7 @@ def dose_rows(
     return sorted(rows, key=lambda row: (row["dose"], row["kind"]))
 
 
-def _row(cell: Cell, scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _row(cell: Cell, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     effect, over = scores["effect"], scores.get("over_controls")
     return {
         "kind": _KINDS[cell.control],
