@@ -10,7 +10,37 @@ from typing import TYPE_CHECKING, Any
 from steering_core.foundation.version import VERSION
 
 if TYPE_CHECKING:
-    from steering_core.api.data import Activations, activations, run
+    from steering_core.api.charts import (
+        bootstrap,
+        d_prime,
+        dose_response,
+        frontier,
+        influence,
+        layer_by_dose,
+        layer_profile,
+        sample_size,
+        separation,
+        side_effects,
+        similar_concepts,
+        similar_layers,
+        similar_methods,
+        similar_models,
+        similarity,
+        split_half,
+        stability,
+        token_projection,
+        variants,
+    )
+    from steering_core.api.data import (
+        Activations,
+        DoseSweep,
+        LayerSweep,
+        Report,
+        activations,
+        dose_sweep,
+        layer_sweep,
+        run,
+    )
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.monitor import monitor
     from steering_core.api.options import Sampling
@@ -21,6 +51,7 @@ if TYPE_CHECKING:
         position_deltas,
         unpaired,
     )
+    from steering_core.api.rows import Rows
     from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -29,6 +60,8 @@ if TYPE_CHECKING:
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
     from steering_core.models import Model, open_model
+    from steering_core.models.loaded import from_mlx_lm
+    from steering_core.reports.charts.picture import Picture
     from steering_core.spec import Spec, load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
@@ -36,11 +69,33 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "api.data": ("Activations", "activations", "run"),
+    "api.charts": (
+        "bootstrap",
+        "d_prime",
+        "dose_response",
+        "frontier",
+        "influence",
+        "layer_by_dose",
+        "layer_profile",
+        "sample_size",
+        "separation",
+        "side_effects",
+        "similar_concepts",
+        "similar_layers",
+        "similar_methods",
+        "similar_models",
+        "similarity",
+        "split_half",
+        "stability",
+        "token_projection",
+        "variants",
+    ),
+    "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.library": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
+    "api.rows": ("Rows",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
@@ -48,7 +103,9 @@ _HOMES = {
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
     "models": ("Model", "open_model"),
+    "models.loaded": ("from_mlx_lm",),
     "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas", "unpaired"),
+    "reports.charts.picture": ("Picture",),
     "spec": ("Spec", "load_spec"),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),
@@ -60,8 +117,13 @@ __all__ = [
     "Change",
     "Concept",
     "Condition",
+    "DoseSweep",
     "Intervention",
+    "LayerSweep",
     "Model",
+    "Picture",
+    "Report",
+    "Rows",
     "Sampling",
     "Schedule",
     "Spec",
@@ -73,13 +135,23 @@ __all__ = [
     "activation_addition",
     "activations",
     "bake",
+    "bootstrap",
     "compare",
     "connect",
     "contrast",
+    "d_prime",
     "derive_vector",
+    "dose_response",
+    "dose_sweep",
     "find_vector",
     "find_vectors",
+    "from_mlx_lm",
+    "frontier",
     "generate",
+    "influence",
+    "layer_by_dose",
+    "layer_profile",
+    "layer_sweep",
     "load_concept",
     "load_spec",
     "monitor",
@@ -87,18 +159,31 @@ __all__ = [
     "parse",
     "position_deltas",
     "run",
+    "sample_size",
     "save_vector",
+    "separation",
+    "side_effects",
+    "similar_concepts",
+    "similar_layers",
+    "similar_methods",
+    "similar_models",
+    "similarity",
+    "split_half",
+    "stability",
     "stream",
+    "token_projection",
     "unpaired",
+    "variants",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    home = importlib.import_module(_HOME[name])
+    if name not in globals():  # a package of that name became it while its home was imported, and can be called
+        globals()[name] = getattr(home, name)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

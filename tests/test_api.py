@@ -1,5 +1,7 @@
 """The Python API: three lines to open, to get a vector, to generate."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ def test_every_public_name_is_there_and_listed_once() -> None:
     assert set(steer.__all__) <= set(dir(steer))
     with pytest.raises(AttributeError, match="no attribute 'steer_well'"):
         steer.steer_well  # noqa: B018
+
+
+@pytest.mark.parametrize("first", ["run", "activations", "open_model", "contrast"])
+def test_activations_can_be_called_whatever_was_used_before(first: str) -> None:
+    """The function has the name of a package, which other modules import."""
+    code = f"import steering_core as steer; steer.{first}; steer.contrast; steer.activations('no', 1, store='nowhere')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "StoreError: there is no store" in done.stderr
 
 
 def test_a_contrast_is_the_difference_at_the_last_tokens(tiny: Model, vector: steer.Vector) -> None:

@@ -1,76 +1,185 @@
-"""The store's data in Python: whole runs, and activations as arrays and frames."""
+"""The store's data in Python: whole runs, layer sweeps, and activations as arrays and frames."""
 
-from collections.abc import Mapping
+import html
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from steering_core.activations.extract import extract
+from steering_core.activations.sites import checked_position
 from steering_core.api.options import StorePath
-from steering_core.foundation.errors import QueryError, SpecError
+from steering_core.api.rows import Rows
+from steering_core.concepts import Concept, Split, load_concept
+from steering_core.foundation.bounds import MAX_KL, checked_dose
+from steering_core.foundation.errors import InterventionError, QueryError, SpecError
 from steering_core.foundation.validation import checked
+from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
-from steering_core.spec import Spec, load_spec
+from steering_core.pipeline.doses import dose_rows
+from steering_core.pipeline.measuring import measured, over_layers, swept
+from steering_core.pipeline.rows import store_pairs
+from steering_core.pipeline.stages import registered
+from steering_core.reports.charts.evaluation import layer_profile
+from steering_core.reports.charts.explorer import dose_response
+from steering_core.reports.charts.picture import Picture
+from steering_core.reports.terminal import verdict_in_words
+from steering_core.runs import Run
+from steering_core.spec import ActivationsSpec, ScoresSpec, Spec, load_spec
 from steering_core.store import Store, default_store
+from steering_core.vectors.vector import Vector
 
-if TYPE_CHECKING:
-    import pandas
-    import polars
+SpecLike = Spec | Mapping[str, Any] | str | Path
+"""A spec: a `Spec`, a mapping of its keys, a YAML file, or a name of data/specs."""
+
+LEAST_DAMAGE = 0.001  # nats per token
+DOSES = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 
 
-def run(spec: Spec | Mapping[str, Any] | str | Path, store: StorePath = None) -> dict[str, Any]:
+class Report(dict[str, Any]):
+    """What a run did: its `run` (an id), `stages`, `recommendations`, and `failures` where there are any."""
+
+    def __repr__(self) -> str:
+        return f"<Report of run {self['run']}: {'; '.join(self._verdicts()) or 'nothing recommended'}>"
+
+    def _repr_html_(self) -> str:
+        """Each recommendation's verdict."""
+        return "".join(f"<p>{html.escape(verdict)}</p>" for verdict in self._verdicts())
+
+    def _verdicts(self) -> list[str]:
+        return [f"{r['concept']} on {r['model']}: {verdict_in_words(r).plain}" for r in self["recommendations"]]
+
+
+def run(spec: SpecLike, store: StorePath = None) -> Report:
     """Run a spec in this process; its report, with the recommendations. What the store holds is not computed again.
 
     A spec is a YAML file, a name of data/specs, a mapping of its keys, or a `Spec`. Raises SpecError, and RunIncomplete
     where a cell failed, when the others are done.
     """
-    if isinstance(spec, Mapping):
-        spec = checked(Spec, dict(spec), "the spec", SpecError)
-    return run_here(spec if isinstance(spec, Spec) else load_spec(spec), Store(store or default_store()))
+    return Report(run_here(_spec(spec), Store(store or default_store())))
 
 
-@dataclass(frozen=True)
-class Activations:
-    """Activations with the pair and side that each belongs to: columns of the view `activations`, as an Arrow table."""
+class LayerSweep(Rows):
+    """Every vector's effect at the dose where all do the same damage: a row a layer, method, concept and model."""
 
-    table: pa.Table
+    def chart(self) -> Picture:
+        """The effects by layer; grey: the best control's at the same damage."""
+        rows = [{**row, "effect": row["odd_effect"], "control_effect": _control(row)} for row in self]
+        items = f"{rows[0]['n']} held-out items"
+        said = f"Odd effect of each layer's vector at equal damage, on {items}; grey: its best control."
+        return Picture("layer_sweep", layer_profile(rows), said)
 
-    def __len__(self) -> int:
-        return len(self.table)
+
+def _control(row: Mapping[str, Any]) -> float | None:
+    return None if row["over_controls"] is None else row["odd_effect"] - row["over_controls"]
+
+
+def layer_sweep(
+    spec: SpecLike, layers: Sequence[int] | Literal["all"] = "all", damage: float = 0.2, store: StorePath = None
+) -> LayerSweep:
+    """Which layer steers best: each one's effect where all do the same `damage`, beside controls, best first.
+
+    `damage` is in nats per token of neutral answers. The same as `steer sweep-layers`, for `layers` in place of the
+    spec's. Raises SpecError, LayerNotFound, and what goes wrong in a cell when the others are done.
+    """
+    if not LEAST_DAMAGE <= damage <= MAX_KL:
+        raise SpecError(f"damage is {damage!r}: give nats per token from {LEAST_DAMAGE} to {MAX_KL:g}")
+    wanted = over_layers(_spec(spec), layers if layers == "all" else tuple(layers))
+    with Run(wanted, Store(store or default_store()), keeps_outcomes=False) as this:
+        rows = measured(this, partial(swept, damage=damage))
+    this.raise_failures({"measured": rows})
+    return LayerSweep(pa.Table.from_pylist(rows))
+
+
+class DoseSweep(Rows):
+    """What a vector does at each dose, beside no steering and the vector turned at random: a row each, by dose."""
+
+    def chart(self) -> Picture:
+        """Effect over dose with its interval; grey: the vector turned at random."""
+        said = "Effect over dose with its interval; grey: the same vector turned at random, at that dose."
+        return Picture("dose_sweep", dose_response(list(self)), said)
+
+
+def dose_sweep(
+    model: Model,
+    vector: Vector,
+    concept: str | Path | Concept,
+    doses: Sequence[float] = DOSES,
+    split: Split = "validation",
+    controls: int = 2,
+    items: int | None = None,
+    store: StorePath = None,
+) -> DoseSweep:
+    """What a vector, wherever it comes from, does to a concept's held-out items at each dose, in nats per token.
+
+    Beside it stand no steering (dose 0) and `controls` random directions as strong; `kl` is the damage to the next
+    token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in the
+    store and not measured again. Raises ConceptError, VectorMismatch, VectorError, and InterventionError for a dose
+    that is 0, too large, or there twice.
+    """
+    vector.check(model.identity)
+    vector.check_fit(model.name, model.identity.n_layers, model.identity.width)
+    wanted = sorted(checked_dose(dose) for dose in doses)
+    if 0 in wanted or len(set(wanted)) < len(wanted):
+        raise InterventionError(f"the doses are {list(doses)}: leave out 0, which is always there, and name each once")
+    read = concept if isinstance(concept, Concept) else load_concept(str(concept))
+    opened = Store(store or default_store())
+    scores = ScoresSpec(items=items)
+    return DoseSweep(
+        pa.Table.from_pylist(dose_rows(opened, model, read, vector.keyed(), wanted, split, controls, scores))
+    )
+
+
+def _spec(spec: SpecLike) -> Spec:
+    if isinstance(spec, Spec):
+        return spec
+    return checked(Spec, dict(spec), "the spec", SpecError) if isinstance(spec, Mapping) else load_spec(spec)
+
+
+@dataclass(frozen=True, repr=False)
+class Activations(Rows):
+    """Activations with the pair and side that each belongs to: columns of the view `activations`."""
+
+    def __repr__(self) -> str:
+        values, positive = self.numpy()
+        layers = ", ".join(map(str, sorted(set(self.table["layer"].to_pylist()))))
+        sides = f"{positive.sum()} positive and {(~positive).sum()} negative"
+        return f"<Activations: {sides}, layer {layers}, width {values.shape[1]}>"
 
     def numpy(self) -> tuple[np.ndarray, np.ndarray]:
         """The activations (N, D) float32, and whether each is of a positive side, (N,) bool, for classifiers."""
         values = np.array(self.table["activation"].to_pylist(), np.float32)
         return values, np.array([side == "positive" for side in self.table["side"].to_pylist()])
 
-    def pandas(self) -> "pandas.DataFrame":
-        """The same as pandas' frame; needs pandas."""
-        return self.table.to_pandas()
-
-    def polars(self) -> "polars.DataFrame":
-        """The same as polars' frame; needs polars."""
-        import polars  # an extra: people who use it have it
-
-        frame = polars.from_arrow(self.table)
-        assert isinstance(frame, polars.DataFrame), "a table is a frame"
-        return frame
-
 
 def activations(
-    concept: str, layer: int, model: str | None = None, split: str | None = None, store: StorePath = None
+    concept: str,
+    layer: int,
+    model: str | Model | None = None,
+    split: str | None = None,
+    store: StorePath = None,
+    position: str | None = None,
 ) -> Activations:
-    """The stored activations of a concept's pairs at one layer, in a fixed order; of one `split` where it is given.
+    """The activations of a concept's pairs at one layer, in a fixed order; of one `split` where it is given.
 
-    Raises QueryError where the store has none, or those of several models and none is named.
+    They are the store's; an open `Model` reads what is missing first, over the answers' tokens unless `position` says
+    otherwise, and `concept` may then be a file as well. Raises QueryError where the store has none, or those of several
+    models and none is named; ConceptError, LayerNotFound, PositionUnknown.
     """
-    opened = Store.existing(store)
+    opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
+    if isinstance(model, Model):
+        position = position or ActivationsSpec().position
+        concept, model = _extracted(model, concept, layer, position, opened), model.identity.model_id
     found = opened.query(
         "SELECT model, concept, pair_id, side, split, position, layer, residual_norm, activation FROM activations "
         "WHERE concept = $1 AND layer = $2 AND site = 'resid_post' AND side IS NOT NULL "
-        "AND ($3 IS NULL OR model = $3) AND ($4 IS NULL OR split = $4) ORDER BY model, position, pair_id, side",
-        [concept, layer, model, split],
+        "AND ($3 IS NULL OR $3 IN (model, model_id)) AND ($4 IS NULL OR split = $4) "
+        "AND ($5 IS NULL OR position = $5) ORDER BY model, position, pair_id, side",
+        [concept, layer, model, split, position],
     )
     if not len(found):
         raise QueryError(
@@ -79,3 +188,12 @@ def activations(
     if len(models := set(found["model"].to_pylist())) > 1:
         raise QueryError(f"{concept!r} was read by {', '.join(sorted(models))}: name one with model=")
     return Activations(found)
+
+
+def _extracted(model: Model, name: str, layer: int, position: str, store: Store) -> str:
+    """Have the store hold what `model` reads of a concept's pairs at a layer; the concept's own name."""
+    concept, layers = load_concept(name), model.checked_layers([layer])
+    with store.in_use():
+        registered(store, model)
+        extract(model, store, store_pairs(store, model, [concept]), layers, checked_position(position))
+    return concept.name

@@ -13,14 +13,13 @@ from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LA
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
-from steering_core.foundation.output_files import new_file
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.rows import prompt_row
 from steering_core.pipeline.stages import derive_vectors, registered
 from steering_core.prompts import prompt
-from steering_core.reports.charts.listed import charts_in
+from steering_core.reports.charts.listed import charts_in, library_picture
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
@@ -155,15 +154,8 @@ def chart(
     charts = charts_in("command")
     if kind not in charts:
         raise VectorError(f"there is no chart {kind!r}: {did_you_mean(kind, charts)}")
-    if to.suffix not in (".html", ".svg", ".png", ".json"):
-        raise VectorError(f"a chart cannot be written to {to}: end it in .html, .svg, .png or .json")
-    rows = [
-        row
-        for row in Store.existing(store or default_store()).rows(named_query(charts[kind].query))
-        if (concept is None or row["concept"] == concept) and (model is None or row["model"] == model)
-    ]
-    if not rows:
+    drawn = library_picture(Store.existing(store or default_store()), kind, model, concept)
+    if drawn is None:
         raise VectorError("the store has no qualities of such vectors: run a spec, or `steer vectors derive`")
-    with new_file(to, VectorError) as temporary:
-        charts[kind].drawn(rows, {}).save(str(temporary), scale_factor=2)
+    drawn.save(to)
     typer.echo(str(to))

@@ -30,6 +30,7 @@
     │   └── VectorFileError  a vector file that cannot be read or written
     ├── OutputError          a report that cannot be written where it should be
     ├── SettingError         an environment variable that cannot be read
+    ├── PackageMissing       an optional package that is not installed
     ├── EndpointError        a server of OpenAI's form that cannot be used
     ├── JudgeUntrusted       a judge that rates texts of known quality wrongly
     ├── WordUnknown          a verb or a word that there is not
@@ -176,6 +177,10 @@ class SettingError(SteerflowError):
 
 class EndpointError(SteerflowError):
     """A server of OpenAI's form that cannot be reached, refuses, or answers in another form."""
+
+
+class PackageMissing(SteerflowError):
+    """An optional package, such as pandas, that is asked for and not installed."""
 
 
 class JudgeUntrusted(SteerflowError):

@@ -3,8 +3,8 @@
     with open_model("mlx-community/gemma-2-2b-it-4bit") as model: ...
 
 `embedded` knows the models that come from the package index, `hub` those of the Hugging Face hub, `folders` what a
-folder must hold, `code` which folders may run Python of their own, `identity` what makes a model the same one;
-`mlx_lm` is the only importer of mlx-lm.
+folder must hold, `loaded` what mlx-lm has loaded already, `code` which folders may run Python of their own, `identity`
+what makes a model the same one; `mlx_lm` is the only importer of mlx-lm.
 """
 
 from steering_core.models.embedded import EMBEDDED

@@ -83,9 +83,14 @@ def _identify(
 ) -> ModelIdentity:
     digests = {file.name: _digest(file) for file in files}
     config = json.loads((folder / "config.json").read_text())
+    return identity_of_shape(name, content_key("model", digests, precision), config, template, shape)
+
+
+def identity_of_shape(
+    name: str, weights: str, config: Mapping[str, Any], template: Mapping[str, Any], shape: Shape
+) -> ModelIdentity:
+    """The identity of a model whose weights have the key `weights`, by its configuration and what was asked of it."""
     text = config.get("text_config") or {}
-    arguments = json.dumps(template, sort_keys=True)
-    weights = content_key("model", digests, precision)
     quantisation = config.get("quantization") or config.get("quantization_config")
     return ModelIdentity(
         model_id=f"{weights}-{shape.reading[:6]}" if shape.reading else weights,
@@ -98,7 +103,7 @@ def _identify(
         name=name,
         architecture=config.get("model_type", "unknown"),
         quantisation=f"{quantisation['bits']}-bit" if quantisation and "bits" in quantisation else "none",
-        template=arguments,
+        template=json.dumps(template, sort_keys=True),
         context=int(config.get("max_position_embeddings") or text.get("max_position_embeddings") or 0),
     )
 

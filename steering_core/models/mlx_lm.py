@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,8 @@ def _open_file_limit_kept() -> Iterator[None]:
         resource.setrlimit = setrlimit
 
 
-with _open_file_limit_kept():
+with _open_file_limit_kept(), warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in Jupyter without ipywidgets
     import mlx_lm.utils
     from mlx.utils import tree_flatten
     from mlx_lm.convert import convert
@@ -66,11 +68,12 @@ _swiglu, _scaled_dot_product_attention = activations.swiglu, base.scaled_dot_pro
 _rms_norm: Callable[[nn.RMSNorm, mx.array], mx.array] = nn.RMSNorm.__call__
 
 
-def _use_fast_cpu_functions() -> None:
-    """Have every architecture take float32's costly functions from `cpu`.
+def use_fast_cpu() -> None:
+    """Have every architecture take float32's costly functions from `cpu`, and keep freed memory.
 
     Architectures copy the functions' names when they are imported, which the tokenizer may have done already.
     """
+    cpu.keep_freed_memory()
     nn.RMSNorm.__call__ = _fast_rms_norm  # type: ignore[method-assign]
     fast = {_swiglu: _fast_swiglu, _scaled_dot_product_attention: _fast_attention}
     for name, module in list(sys.modules.items()):
@@ -110,8 +113,7 @@ def lazy_network(folder: Path, full_precision: bool) -> nn.Module:
     weights do not fit it.
     """
     if full_precision:
-        _use_fast_cpu_functions()
-        cpu.keep_freed_memory()
+        use_fast_cpu()
     architecture_in(folder)
     with loading_network(folder):
         network, _ = mlx_lm.utils.load_model(folder, lazy=True, trust_remote_code=code_allowed(folder))
@@ -302,6 +304,7 @@ __all__ = [
     "split_tool_text",
     "stored_network",
     "tool_text",
+    "use_fast_cpu",
     "write_config",
     "write_weights",
 ]

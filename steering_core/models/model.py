@@ -69,6 +69,7 @@ class Model:
     """
 
     memory_limit: int | None = None
+    _given_back: tuple[str, ...] = ("memory", "taps", "network")  # what `close` gives back
 
     def __init__(self, name: str, template: Mapping[str, Any] | None = None, memory_limit: int | None = None) -> None:
         warn_if_slow()
@@ -113,7 +114,7 @@ class Model:
     @cached_property
     def taps(self) -> Taps:
         """Taps on the network's blocks, installed."""
-        taps = Taps(self.network)
+        taps = Taps.on(self.network)
         taps.install()
         return taps
 
@@ -188,7 +189,7 @@ class Model:
         """Give the network's memory back; a later use loads it again."""
         if "taps" in self.__dict__:
             self.taps.remove()
-        for attribute in ("memory", "taps", "network"):
+        for attribute in self._given_back:
             self.__dict__.pop(attribute, None)
         mx.clear_cache()
 

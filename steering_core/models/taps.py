@@ -24,6 +24,8 @@ Look = Callable[[mx.array], None]
 After = Callable[[int, mx.array], None]
 """What is told each layer and its block's output, (B, T, D), after every edit."""
 
+_MINE = "_steerflow_taps"  # of a tapped block's class: the taps that it is under
+
 Edits = dict[int, Edit]
 """Each layer's edit; layers at which nothing is done or seen are left out."""
 
@@ -70,17 +72,30 @@ class Taps:
         self._edits: Mapping[int, Edit] = {}
         self._fired: set[int] = set()
         self._after: After | None = None
+        self._installed = 0
+
+    @classmethod
+    def on(cls, network: nn.Module) -> "Taps":
+        """The taps that are on the network already, or new ones: two models may stand on one network."""
+        found = {id(taps): taps for block in getattr(network, "layers", []) if (taps := getattr(block, _MINE, None))}
+        return next(iter(found.values())) if len(found) == 1 else cls(network)
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def install(self) -> None:
-        """Exchange the blocks' classes."""
+        """Exchange the blocks' classes, unless that was done; each `install` has its `remove`."""
+        self._installed += 1
+        if self._installed > 1:
+            return
         for layer, (block, cls) in enumerate(zip(self._blocks, self._classes, strict=True)):
             block.__class__ = self._tapped(layer, cls)
 
     def remove(self) -> None:
-        """Put the blocks' own classes back."""
+        """Put the blocks' own classes back, at the last `remove`."""
+        self._installed -= 1
+        if self._installed:
+            return
         for block, cls in zip(self._blocks, self._classes, strict=True):
             block.__class__ = cls
 
@@ -131,4 +146,5 @@ class Taps:
                 self._after(layer, stream)
             return (stream, *more) if isinstance(output, tuple) else stream
 
-        return type(cls.__name__, (cls,), {"__call__": tapped_call, "__module__": cls.__module__})
+        own = {"__call__": tapped_call, "__module__": cls.__module__, _MINE: self}
+        return type(cls.__name__, (cls,), own)

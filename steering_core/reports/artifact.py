@@ -44,7 +44,7 @@ def _pictures(store: Store, row: Row) -> list[str]:
     """The pictures that say most, as inline images, each with its caption."""
     drawn = charts(store, row)
     chosen = [drawn[name] for name in PICTURES if name in drawn]
-    return [f"{caption}\n\n![{caption}]({data_uri(chart)})" for chart, caption in chosen]
+    return [f"{one.caption}\n\n![{one.caption}]({data_uri(one.drawing)})" for one in chosen]
 
 
 def _candidate(line: Row) -> Row:

@@ -6,17 +6,14 @@ from importlib.resources import files as package_files
 
 import jinja2
 
-from steering_core.reports.charts.listed import charts_in
-from steering_core.reports.charts.render import Drawing, svg
+from steering_core.reports.charts.listed import charts_in, picture
+from steering_core.reports.charts.picture import Picture
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import shown
 from steering_core.reports.terminal import command, verdict_in_words
 from steering_core.spec import ScoresSpec
 from steering_core.store import Row, Store
-from steering_core.store.queries import description, named_query
-
-Picture = tuple[Drawing, str]
-"""A chart and its caption."""
+from steering_core.store.queries import named_query
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -46,20 +43,21 @@ def _part(store: Store, latest: Row) -> Row:
         "summary": verdict_in_words(row).plain.removeprefix(row["verdict"]).removeprefix(": ").removeprefix(", "),
         "command": command(row),
         "warnings": untrusted_judges(store, row["concept_id"]),
-        "charts": [{"svg": svg(chart), "caption": caption} for chart, caption in charts(store, row).values()],
+        "charts": [{"svg": drawn.svg(), "caption": drawn.caption} for drawn in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }
 
 
 def charts(store: Store, row: Row) -> dict[str, Picture]:
-    """The pictures of one recommendation by their charts' names, with captions; those without data are left out."""
-    values = {**row, **_bounds(store, row["spec_key"]).model_dump()}
-    pictures: dict[str, Picture] = {}
-    for name, chart in charts_in("report").items():
-        sql = named_query(chart.query)
-        if rows := store.rows(sql, [values[parameter] for parameter in description(sql)[1]]):
-            pictures[name] = (chart.drawn(rows, values), chart.caption.format(**values))
-    return pictures
+    """The pictures of one recommendation by their charts' names; those without data are left out."""
+    values = chart_values(store, row)
+    drawn = {name: picture(store, name, values) for name in charts_in("report")}
+    return {name: found for name, found in drawn.items() if found}
+
+
+def chart_values(store: Store, row: Row) -> Row:
+    """What charts of a recommendation are drawn with: its row, and the damage bounds of its run."""
+    return {**row, **_bounds(store, row["spec_key"]).model_dump()}
 
 
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:

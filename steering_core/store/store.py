@@ -223,7 +223,11 @@ class Store:
     def connect(self) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB connection with every view of the store. Raises StoreDamaged where they cannot be."""
         connection = duckdb.connect()
-        connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+        if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+            connection.execute(
+                "SET enable_progress_bar = false"
+            )  # refused in Jupyter where ipywidgets is not installed
+        connection.execute("SET TimeZone = 'UTC'")
         self.folder.attach(connection)
         define_views(connection, self.folder)
         return connection

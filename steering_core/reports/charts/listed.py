@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steering_core.reports.charts import evaluation, explorer, vectors
+from steering_core.reports.charts.picture import Picture
 from steering_core.reports.charts.render import Drawing
-from steering_core.store import Rows
+from steering_core.store import Rows, Store
+from steering_core.store.queries import description, named_query
 
 Place = Literal["report", "explorer", "command"]
 """Reports of a recommendation, the explorer's `/api/charts`, or the command `steer vectors chart`."""
@@ -86,7 +88,12 @@ CHARTS = {
         "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered "
         "text's mean, in shares of the residual norm.",
     ),
-    "similarity": Chart("vector_similarity", explorer.similarity, EXPLORER),
+    "similarity": Chart(
+        "vector_similarity",
+        explorer.similarity,
+        EXPLORER,
+        "Cosine between the directions of concepts and methods at layer {layer}.",
+    ),
     "separation": Chart("vector_qualities", vectors.separation, COMMAND),
     "d-prime": Chart("vector_qualities", vectors.d_prime, COMMAND),
     "split-half": Chart("vector_qualities", vectors.split_half, COMMAND),
@@ -99,6 +106,27 @@ CHARTS = {
     "similar-models": Chart("vector_similarities", vectors.similar_models, COMMAND),
 }
 """Every chart by its name."""
+
+
+def picture(store: Store, name: str, values: Mapping[str, Any]) -> Picture | None:
+    """A chart drawn from the store, its query's parameters taken from `values`; None where there are no rows."""
+    chart = CHARTS[name]
+    sql = named_query(chart.query)
+    rows = store.rows(sql, [values[parameter] for parameter in description(sql)[1]])
+    return Picture(name, chart.drawn(rows, values), chart.caption.format(**values)) if rows else None
+
+
+def library_picture(store: Store, name: str, model: str | None, concept: str | None) -> Picture | None:
+    """A chart of the library's vectors, of one model or concept where they are given; None where there are no rows."""
+    wanted = {"model": model, "concept": concept}
+    rows = [
+        row
+        for row in store.rows(named_query(CHARTS[name].query))
+        if all(row[key] == value for key, value in wanted.items() if value is not None)
+    ]
+    drawing = CHARTS[name].drawn(rows, {})
+    drawn = any(drawing.to_dict(validate=False).get("datasets", {}).values())  # what the chart takes of the rows
+    return Picture(name, drawing, CHARTS[name].draw.__doc__ or "") if drawn else None
 
 
 def charts_in(place: Place) -> dict[str, Chart]:

@@ -25,6 +25,7 @@ def data_uri(chart: Drawing, width: int = WIDTH) -> str:
 
 
 def _sized(chart: Drawing, width: int) -> Drawing:
-    """A copy that fills no container: a file has none."""
-    sized = chart.properties(width=width).configure_view(stroke=None).configure_axis(gridOpacity=0.4)
+    """A copy that fills no container: a file has none. Panels keep their width."""
+    wide = chart if isinstance(chart, alt.FacetChart) else chart.properties(width=width)
+    sized = wide.configure_view(stroke=None).configure_axis(gridOpacity=0.4)
     return sized.configure_range(diverging=["#2f6fb2", "#f0f0f0", "#d9730d"])

@@ -1,0 +1,63 @@
+"""`Picture`: one chart drawn from a store, with its caption, which notebooks show by itself."""
+
+import base64
+import html
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steering_core.foundation.errors import OutputError
+from steering_core.foundation.output_files import new_file
+from steering_core.reports.charts.render import WIDTH, Drawing, png, svg
+
+FORMS = (".png", ".svg", ".html", ".json")
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """A chart: its `name`, its `drawing` (Altair) and its `caption`. As a notebook cell's value it is shown inline."""
+
+    name: str
+    drawing: Drawing
+    caption: str = ""
+
+    def __repr__(self) -> str:
+        said = f": {self.caption}" if self.caption else ""
+        return f"<Picture {self.name}{said}>"
+
+    def svg(self, width: int = WIDTH) -> str:
+        """The chart as an SVG element, that many pixels wide inside its axes."""
+        return svg(self.drawing, width)
+
+    def png(self, width: int = WIDTH, scale: float = 2.0) -> bytes:
+        """The chart as a PNG, `scale` pixels a point."""
+        return png(self.drawing, width, scale)
+
+    def save(self, path: str | os.PathLike[str], width: int = WIDTH) -> None:
+        """Write the chart to a file: .png, .svg, .html or .json (Vega-Lite). Raises OutputError for another."""
+        to = Path(path)
+        if to.suffix not in FORMS:
+            raise OutputError(f"a chart cannot be written to {to}: end it in {', '.join(FORMS)}")
+        with new_file(to, OutputError) as temporary:
+            if to.suffix == ".png":
+                temporary.write_bytes(self.png(width))
+            elif to.suffix == ".svg":
+                temporary.write_text(self.svg(width), encoding="utf-8")
+            else:
+                self.drawing.save(str(temporary))
+
+    def _repr_html_(self) -> str:
+        """The picture, a PNG, with its caption. A notebook that is not trusted leaves SVG out."""
+        drawn, said = self.png(), html.escape(self.caption)
+        points = int.from_bytes(drawn[16:20]) // 2  # a PNG's width in pixels, two a point
+        picture = f'<img src="data:image/png;base64,{_data(drawn)}" alt="{said or self.name}" width="{points}">'
+        return f"<figure>{picture}<figcaption>{said}</figcaption></figure>" if said else picture
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The same in every form in which a front end may want it."""
+        return {"text/html": self._repr_html_(), "image/png": _data(self.png()), "text/plain": repr(self)}
+
+
+def _data(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()
