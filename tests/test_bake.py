@@ -1,5 +1,6 @@
 """Baked folders and adapters: what plain mlx-lm makes of them is what the runtime makes of the expression."""
 
+import dataclasses
 import hashlib
 import json
 import signal
@@ -16,6 +17,7 @@ from steering_core.api.stored_vectors import save_vector
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bake import bake
 from steering_core.baking.bakeable import bakeable, nearest
+from steering_core.baking.card import card
 from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import Cell
 from steering_core.cli.bake import app
@@ -172,6 +174,27 @@ def test_four_bits_are_kept_and_their_error_is_stated(tmp_path: Path) -> None:
     assert np.abs(found[places[2]] - removed).max() < 1e-3  # an adapter quantises nothing
     kept = json.loads((tmp_path / "less" / "config.json").read_text())["quantization"]
     assert (kept["bits"], kept["group_size"]) == (4, 64)
+
+
+def test_the_readme_has_no_path_of_this_machine_and_says_what_is_not_measured(tiny: Model, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    keep_vectors(tiny, store)
+    options = ["-s", TAKEN_OUT, "--adapter", "--no-measure", "--out", str(tmp_path / "adapter"), "--store", str(store)]
+    done = CliRunner().invoke(app, [tiny.name, *options])
+    assert done.exit_code == 0, done.exception
+    assert "not measured (--no-measure)" in done.stdout
+    assert "has no held-out items" not in done.stdout
+    assert f"--model {tiny.folder} --adapter-path {tmp_path / 'adapter'}" in done.stdout
+    said = (tmp_path / "adapter" / "README.md").read_text()
+    assert str(tiny.folder.parent) not in said
+    assert "--model MODEL_FOLDER --adapter-path THIS_FOLDER" in said
+    assert f"`MODEL_FOLDER` is where `{tiny.folder.name}` lies" in said
+    assert "Its effect and damage in this form have not been measured." in said
+    found = bake(tiny.name, TAKEN_OUT, tmp_path / "again", store=store, adapter=True)
+    named = {**found.provenance, "model": {**found.provenance["model"], "name": "someone/some-model"}}
+    said = card(dataclasses.replace(found, provenance=named, base="someone/some-model"))
+    assert "base_model: someone/some-model\n" in said
+    assert "--model someone/some-model --adapter-path THIS_FOLDER" in said
 
 
 def test_every_architecture_that_takes_it_holds_it(tmp_path: Path) -> None:

@@ -185,8 +185,18 @@ def test_what_cannot_be_printed_is_said_once_or_not_at_all(store: Store, form: s
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_what_is_said_on_the_side_is_one_line(tmp_path: Path) -> None:
+    table = tmp_path / "talk.csv"
+    header, row = ",".join(["positive", "negative", *(f"column_{i}" for i in range(6))]), "yes,no,1,2,3,4,5,6"
+    table.write_text(f"{header}\n{row}\n")
+    done = steer("concepts", "show", str(table))
+    said = [line for line in done.stderr.splitlines() if "Columns left out" in line]
+    assert said == [f"{table}: Columns left out: {', '.join(f'{name!r}' for name in header.split(',')[2:])}."]
+    assert "1 pair (" in done.stdout
+
+
 def test_a_table_rounds_to_what_can_be_told_apart() -> None:
     once, again = 0.31250000000000006, 0.31249999932300010  # one dose, computed in two ways
-    values = [once, again, -0.0, 1e-5, -0.0004, 2.4586, 123456789.1234, float("nan")]
-    seen = ["0.313", "0.313", "0.000", "1.0e-05", "-4.0e-04", "2.459", "123456789.123", "nan"]
+    values = [once, again, -0.0, 1e-5, -0.0004, 2.4586, 123456789.1234, float("nan"), [], None, [3]]
+    seen = ["0.313", "0.313", "0.000", "1.0e-05", "-4.0e-04", "2.459", "123456789.123", "nan", "", "", "[3]"]
     assert [shown(value) for value in values] == seen

@@ -12,6 +12,7 @@ from steering_core.authoring.results import write_results
 from steering_core.cli.concepts import app
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import ConceptError, SteerflowError
+from steering_core.foundation.validation import counted
 from tests.test_concept_lint import sound_concept
 from tests.test_concept_making import QUESTION
 
@@ -166,5 +167,6 @@ def test_a_shipped_concept_is_told_apart_and_the_control_is_not(here: Path) -> N
 def test_the_embedded_model_drafts_and_says_what_it_left_out(here: Path) -> None:
     drafted = steer("generate", "formality", "--model", "smollm2-135m", "--count", "4", "--max-tokens", "16")
     pairs = load_concept("data/concepts/formality-draft.yaml").pairs
-    assert f"{len(pairs)} pairs to review; {4 - len(pairs)} prompts left out" in drafted.stdout
+    said = f"{counted(len(pairs), 'pair')} to review; {counted(4 - len(pairs), 'prompt')} left out"
+    assert said in drafted.stdout
     assert all(pair.positive != pair.negative for pair in pairs)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from steering_core.authoring.writing import write_concept
 from steering_core.concepts import Concept, available_concepts, load_concept
 from steering_core.concepts.formats.columns import Columns, found_columns
 from steering_core.concepts.formats.read import read_concept
@@ -56,15 +57,23 @@ def test_the_card_names_the_columns_that_were_joined_and_left_out(tmp_path: Path
 
 def test_the_card_counts_rows_that_say_the_same(tmp_path: Path) -> None:
     made = concept_of(tmp_path, *[{"prompt": "Who?"} | SIDES] * 3).card.made
-    assert "1 pairs and 0 items from 3 rows. 2 rows said the same as another and count once." in made
+    assert "1 pair and 0 items from 3 rows. 2 rows said the same as another and count once." in made
 
 
 def test_rows_that_share_an_id_are_read_with_a_warning_unless_they_are_the_same(tmp_path: Path) -> None:
     rows = [{"id": 7, "pos": "a", "neg": "b"}, {"id": 7, "pos": "c", "neg": "d"}]
     concept = concept_of(tmp_path, *rows)
     assert len(concept.pairs) == 2
-    assert "Warning: 1 id stands on rows that differ, such as 7 on line 1 and line 1" in concept.card.made
+    assert "Warning: 1 id stands on rows that differ, such as 7 on line 1 and line 1, entry 2" in concept.card.made
     assert "Warning" not in concept_of(tmp_path, rows[0], rows[0]).card.made
+
+
+def test_rows_of_one_line_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"pos": "a", "neg": 1}, {"pos": 2, "neg": "b"},\n {"pos": "", "neg": "b"}]')
+    with pytest.raises(ConceptError, match=r"3 faults") as refused:
+        read_concept(tmp_path / "rows.json")
+    places = [line.strip().partition(":")[0] for line in str(refused.value).splitlines()[1:]]
+    assert places == ["line 1", "line 1, entry 2", "line 2"]
 
 
 def said(*turns: str) -> list[dict[str, str]]:
@@ -165,6 +174,12 @@ def test_whatever_reads_a_table_is_told_what_was_left_out(tmp_path: Path, caplog
         load_concept(str(file))
     assert "calm.csv: Columns left out: 'source'." in caplog.text
     caplog.clear()
+    imported = load_concept(str(file))
+    write_concept(imported, tmp_path / "mine.yaml")
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert load_concept(str(tmp_path / "mine.yaml")).card == imported.card  # which says it, where it belongs
+    assert not caplog.records
     file.write_text("positive,negative\n" + "".join(f"calm {i},loud {i}\n" for i in range(6)))
     with caplog.at_level("WARNING"):
         load_concept(str(file))

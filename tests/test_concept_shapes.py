@@ -156,6 +156,7 @@ def test_labels_of_other_names_and_values_are_read_when_told_which(tmp_path: Pat
 def test_labelled_rows_without_a_partner_are_counted(tmp_path: Path) -> None:
     concept = concept_of(tmp_path, labelled(1, 0, 1, 1))
     assert texts(concept) == [("0?", "text 0", "text 1")]
+    assert concept.card.made.startswith("Imported: 1 pair and 0 items from 4 rows. Rows were paired by their 'label'.")
     assert "2 rows had no partner and were left out (--unpaired keeps all)." in concept.card.made
     few = concept_of(tmp_path, labelled(1, 0, 1, 1, 0, 0))
     assert Counter(text.side for text in few.texts) == {"positive": 3, "negative": 3}
@@ -204,4 +205,5 @@ def test_instructions_for_one_side_alone_say_what_is_missing(tmp_path: Path) -> 
 
 def test_keys_of_a_trait_file_that_are_not_read_are_named(tmp_path: Path) -> None:
     file = {"instruction": [{"pos": "a", "neg": "b"}], "questions": ["c"], "positive_label": "kind"}
-    assert "Keys left out: 'positive_label'." in concept_of(tmp_path, file).card.made
+    made = concept_of(tmp_path, file).card.made
+    assert made == "1 pair of instructions over 1 question. Keys left out: 'positive_label'."

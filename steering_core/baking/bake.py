@@ -165,8 +165,8 @@ def _adapted(
 
 
 def _base(model: Model) -> str:
-    """The model as mlx-lm opens it: embedded ones have a folder of their own."""
-    return str(model.folder) if model.name in EMBEDDED else model.name
+    """The model as mlx-lm opens it: embedded ones, and a named revision of one on the hub, by their folder."""
+    return str(model.folder) if model.name in EMBEDDED or "@" in model.name else model.name
 
 
 def _off(far: Difference) -> str:

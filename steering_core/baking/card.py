@@ -8,6 +8,8 @@ from typing import Any
 
 from steering_core.baking.comparison import FormMeasurement
 from steering_core.baking.proof import Difference
+from steering_core.foundation.user_files import is_folder
+from steering_core.models.hub import hub_model
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class Baked:
     runtime: FormMeasurement | None = None
     found: dict[str, Any] | None = None
 
-    def command(self, folder: str) -> str:
-        """How plain mlx-lm opens it where it lies in `folder`."""
+    def command(self, folder: str, base: str | None = None) -> str:
+        """How plain mlx-lm opens it where it lies in `folder`, and the model that an adapter is for in `base`."""
         if self.kind == "adapter":
-            return f"mlx_lm.generate --model {shlex.quote(self.base)} --adapter-path {folder} --prompt Hello"
+            model = shlex.quote(self.base if base is None else base)
+            return f"mlx_lm.generate --model {model} --adapter-path {folder} --prompt Hello"
         code = " --trust-remote-code" if self.runs_code else ""
         return f"mlx_lm.generate --model {folder}{code} --prompt Hello"
 
@@ -69,18 +72,30 @@ def card(baked: Baked) -> str:
 
 
 def _head(baked: Baked) -> Iterator[str]:
-    yield from ("---", "library_name: mlx", "tags:", "- mlx", "- steerflow", "---")
+    yield from ("---", "library_name: mlx", "tags:", "- mlx", "- steerflow")
+    if (named := hub_model(_model(baked))) is not None:
+        yield f"base_model: {named.repository}"
+    yield "---"
+
+
+def _model(baked: Baked) -> str:
+    """What the model is called: of a folder its last name, for a README is shared and a path is of one machine."""
+    name = str(baked.provenance["model"]["name"])
+    return Path(name).name if is_folder(name) else name
 
 
 def _body(baked: Baked) -> Iterator[str]:
-    about = baked.provenance
-    yield f"# {about['model']['name']}, steered"
+    about, name = baked.provenance, _model(baked)
+    yield f"# {name}, steered"
     yield ""
     what = "An adapter for" if baked.kind == "adapter" else "The model"
-    yield f"{what} `{about['model']['name']}` with `{about['expression']}` inside it: {baked.says}."
+    yield f"{what} `{name}` with `{about['expression']}` inside it: {baked.says}."
     yield "It acts at every token, of prompts as well as of answers. " + baked.nearness
     yield ""
-    yield from ("```sh", baked.command("THIS_FOLDER"), "```")
+    base = "MODEL_FOLDER" if is_folder(baked.base) else baked.base
+    yield from ("```sh", baked.command("THIS_FOLDER", base), "```")
+    if baked.kind == "adapter" and base == "MODEL_FOLDER":
+        yield from ("", f"`MODEL_FOLDER` is where `{name}` lies on your machine.")
     if baked.runs_code:
         yield ""
         yield "It loads only where mlx-lm may run the module in this folder; tools that run no code cannot open it."
@@ -94,6 +109,8 @@ def _body(baked: Baked) -> Iterator[str]:
             "next token after neutral prompts moves from the untouched model's, in nats. perplexity_ratio: of texts, "
             "read by the untouched model, beside its own."
         )
+    else:
+        yield from ("", "Its effect and damage in this form have not been measured.")
     yield from ("", "## Where it comes from", "")
     yield f"Baked by steerflow {about['steerflow']}, mlx-lm {about['mlx-lm']}, from model {about['model']['model_id']}."
     for vector in about["vectors"]:

@@ -43,15 +43,17 @@ def bake(
         )
         sys.stdout.write("\n")
     else:
-        _print(found)
+        _print(found, measure)
 
 
-def _print(found: Baked) -> None:
+def _print(found: Baked, measure: bool) -> None:
     typer.echo(f"{found.folder}: {found.says}. {found.nearness}")
     if found.rows:
         print_rows(found.rows, list(found.rows[0]), Format.TABLE)
-    else:
+    elif measure:
         typer.echo(
             "Effect and damage were not measured: the store has no held-out items of a concept of these vectors."
         )
+    else:
+        typer.echo("Effect and damage were not measured (--no-measure).")
     typer.echo(f"Open it with: {found.command(shlex.quote(str(found.folder)))}")

@@ -27,7 +27,7 @@ from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHO
 from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.foundation.keys import MAX_SEED
-from steering_core.foundation.validation import checked
+from steering_core.foundation.validation import checked, counted
 from steering_core.models import open_model
 from steering_core.reports.printing import Format, console, print_rows, progress_bars
 from steering_core.runs import Run
@@ -76,7 +76,7 @@ def show(
     out.print(f"[bold]{concept.name}[/]", concept.description, markup=True)
     splits = Counter(text.split for text in concept.texts if text.side == "positive" or concept.unpaired)
     sizes = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
-    out.print(f"{_size(concept)} ({sizes}), {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    out.print(f"{_size(concept)} ({sizes}), {_rest(concept)}")
     for key, value in concept.card.model_dump(exclude={"accepted"}).items():
         if value:
             out.print(f"[bold]{key}[/] ", end="")
@@ -94,7 +94,11 @@ def _size(concept: Concept) -> str:
     """How much contrast there is."""
     if (texts := concept.unpaired) is not None:
         return f"{len(texts.positive)} positive and {len(texts.negative)} negative texts, unpaired"
-    return f"{len(concept.pairs)} pairs"
+    return counted(len(concept.pairs), "pair")
+
+
+def _rest(concept: Concept) -> str:
+    return f"{counted(len(concept.items), 'item')}, {counted(len(concept.prompts), 'open prompt')}"
 
 
 @app.command("lint")
@@ -120,7 +124,7 @@ def lint_concepts(
     print_rows(rows, columns, form)
     if form is Format.TABLE:
         n = sum(row["level"] in failed for row in rows)
-        typer.echo(f"{len(wanted)} concept{'s' * (len(wanted) != 1)}, {n} finding{'s' * (n != 1)} to mend")
+        typer.echo(f"{counted(len(wanted), 'concept')}, {counted(n, 'finding')} to mend")
     if any(row["level"] in failed for row in rows):
         raise typer.Exit(1)
 
@@ -187,7 +191,7 @@ def import_concept(
     concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
     path = out or FOLDER / f"{concept.name}.yaml"
     write_concept(concept, path, force)
-    typer.echo(f"{path}: {_size(concept)}, {len(concept.items)} items, {len(concept.prompts)} open prompts")
+    typer.echo(f"{path}: {_size(concept)}, {_rest(concept)}")
     if concept.card.made:
         typer.echo(concept.card.made)
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
@@ -242,7 +246,8 @@ def generate(
             writer = served_writer(Endpoint(endpoint or "", endpoint_model), sampling)
             draft = drafted(concept, asked, writer, endpoint_model, progress)
     write_concept(draft.concept, path, force)
-    typer.echo(f"{path}: {len(draft.concept.pairs)} pairs to review; {len(draft.left_out)} prompts left out")
+    left_out = counted(len(draft.left_out), "prompt")
+    typer.echo(f"{path}: {counted(len(draft.concept.pairs), 'pair')} to review; {left_out} left out")
     for why, n in Counter(why for _, why in draft.left_out).most_common():
         first = next(text for text, fault in draft.left_out if fault == why)
         typer.echo(f"  {n}: {why}, such as for {first!r}")

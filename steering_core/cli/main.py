@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 from steering_core.foundation.cautions import print_plainly
@@ -119,6 +118,20 @@ def _print_nothing_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Lines(logging.Handler):
+    """What is logged, a line a message, on what is standard error now: progress bars put it above themselves.
+
+    A message is not broken into lines, so that a command or a path in it can be copied whole.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the message."""
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except OSError:
+            self.handleError(record)
+
+
 app = typer.Typer(
     cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
@@ -141,8 +154,7 @@ def _steer(
 def main() -> None:
     """Entry point of `steer`. Exit 0; 2 for a user's mistake, with one paragraph on standard error."""
     console = Console(stderr=True)
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Lines()])
     for noisy in ("gguf", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     print_plainly(lambda said: _say(console, "[yellow]Warning[/]", said))

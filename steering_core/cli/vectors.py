@@ -210,7 +210,7 @@ def _term(store: Store, text: str, model: str | None, of: library.WantedLayers) 
 @app.command("export")
 def export_file(
     text: Called,
-    to: Annotated[Path, typer.Option(help="FILE.safetensors, .gguf (llama.cpp, repeng), .pt, .svec or .npz.")],
+    to: Annotated[Path, typer.Option(help="FILE.safetensors, .gguf (llama.cpp, repeng), .pt, .svec, .npz or .npy.")],
     alpha: Annotated[
         float | None,
         typer.Option(

@@ -45,7 +45,7 @@ def load_concept(name: str) -> Concept:
         return read_concept(known[name])
     if name.startswith(HUB) or "/" in name or Path(name).suffix or is_file(name):
         concept = read_concept(name)
-        if notes := notes_of(concept):
+        if notes := notes_of(concept, name):
             log.warning("%s: %s", name, notes)
         return concept
     hint = did_you_mean(name, known)

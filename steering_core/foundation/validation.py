@@ -70,7 +70,7 @@ def _lines(model: type[BaseModel], faults: ValidationError) -> str:
     found = _own_faults(faults.errors())
     lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
     lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
-    return f"{len(found)} fault{'s' * (len(found) > 1)}:\n" + "\n".join(lines)
+    return f"{counted(len(found), 'fault')}:\n" + "\n".join(lines)
 
 
 def _own_faults(faults: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -96,6 +96,11 @@ _SHORT = _Short()
 def shown(value: Any) -> str:
     """The beginning of a value's `repr`; cheap for any value, however long, deep or often its parts repeat."""
     return shortened(_SHORT.repr(value), MAX_SHOWN)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things in words: "1 pair", "2 pairs", "10,000 pairs"; of "fault" as of any noun that takes an s."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def shortened(text: str, letters: int) -> str:
@@ -127,16 +132,12 @@ def _said(fault: ErrorDetails) -> str:
     """What pydantic says of a fault, in words of YAML where it speaks of Python."""
     context = fault.get("ctx", {})
     if fault["type"] == "too_long":
-        return f"give at most {_items(context['max_length'])}, not {context['actual_length'] or 'more'}"
+        return f"give at most {counted(context['max_length'], 'item')}, not {context['actual_length'] or 'more'}"
     if fault["type"] == "too_short":
-        return f"give at least {_items(context['min_length'])}, not {context['actual_length']}"
+        return f"give at least {counted(context['min_length'], 'item')}, not {context['actual_length']}"
     if fault["type"] in ("tuple_type", "list_type"):
         return "must be a list"
     return fault["msg"].removeprefix("Value error, ")
-
-
-def _items(n: int) -> str:
-    return f"{n:,} item{'s' * (n != 1)}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -64,7 +64,7 @@ def fitted(rows: Rows, names: Sequence[str], width: int | None, title: str | Non
 
 def shown(value: Any) -> str:
     """One value, short enough for a table."""
-    if value is None:
+    if value is None or value == []:
         return ""
     if isinstance(value, float):
         return _decimals(value)

@@ -12,7 +12,7 @@ from steering_core.concepts.formats.tables import Record
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_fraction, content_key
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import counted, shown
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query")
 BEFORE_PROMPT = ("system", "system_prompt", "system_message", "context", "passage", "instruction")
@@ -29,6 +29,7 @@ HELD_OUT = 0.4  # share of the rows with a prompt that become items, where there
 MIN_ROWS = 20
 SAMPLING_PROMPTS = 16
 MAX_NAMED = 8  # columns and rows that a note names
+_COUNTED = re.compile(r"Imported: .*? from [0-9,]+ rows?\.\s*")  # the first sentence of a card
 _UNTOLD = re.compile(r"id|idx|index|unnamed: \d+", re.IGNORECASE)  # columns that only number the rows
 
 
@@ -97,11 +98,11 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         is_kept = "split" not in row and {"validation", "test"} <= given  # both have rows of their own to hold out
         dealt[not is_kept and _is_held_out(row, len(rows))].append(row)
     pairs, items = dealt
-    made = f"Imported: {len(pairs)} pairs and {len(items)} items from {len(contents.rows)} rows."
+    made = f"Imported: {counted(len(pairs), 'pair')} and {counted(len(items), 'item')} from {_origin(contents)}."
     notes = [*contents.notes, *_notes(contents, columns), *_repeats(len(texts) - len(rows))]
     return Concept(
         name=name,
-        description=f"Imported from {contents.source.rpartition('/')[2]}.",
+        description=_imported_from(contents.source),
         chat=chat,
         pairs=tuple(Pair.model_validate(row) for row in pairs),
         items=tuple(Item.model_validate(_as_item(row)) for row in items),
@@ -129,12 +130,12 @@ def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: boo
     n_texts = sum(map(len, sides.values()))
     made = (
         f"Imported: {len(kept['positive'])} positive and {len(kept['negative'])} negative texts, unpaired, from "
-        f"{len(contents.rows)} rows."
+        f"{_origin(contents)}."
     )
     notes = [*contents.notes, *_notes(contents, columns), *_repeats(n_texts - sum(map(len, kept.values())))]
     return Concept(
         name=name,
-        description=f"Imported from {contents.source.rpartition('/')[2]}.",
+        description=_imported_from(contents.source),
         chat=chat,
         unpaired=Unpaired.model_validate(kept),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
@@ -142,10 +143,23 @@ def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: boo
     )
 
 
-def notes_of(concept: Concept) -> str:
-    """What the card of an imported concept says beyond how many rows it came from; empty for nothing, or another."""
-    counted, _, notes = concept.card.made.partition(" rows.")
-    return notes.strip() if counted.startswith("Imported: ") else ""
+def notes_of(concept: Concept, source: str) -> str:
+    """What the card of a concept that was read off the rows of `source` says beyond how many they are.
+
+    Empty where that is nothing, and for a concept that was imported before: its file has a card of its own.
+    """
+    if concept.description != _imported_from(source):
+        return ""
+    return _COUNTED.sub("", concept.card.made)
+
+
+def _imported_from(source: str) -> str:
+    return f"Imported from {source.rpartition('/')[2]}."
+
+
+def _origin(contents: Contents) -> str:
+    """How many rows of the file the concept's are made of."""
+    return counted(contents.n_read or len(contents.rows), "row")
 
 
 def _textual(contents: Contents, columns: Columns) -> tuple[str, ...]:
@@ -180,7 +194,7 @@ def _read(
     if faults:
         first = "\n".join(f"  {fault}" for fault in faults[:20])
         more = f"\n  … and {len(faults) - 20} more" if len(faults) > 20 else ""
-        raise ConceptError(f"{source} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{first}{more}")
+        raise ConceptError(f"{source} has {counted(len(faults), 'fault')}:\n{first}{more}")
     return [text | _split(row) for row, (texts, _) in read for text in texts]
 
 
@@ -226,7 +240,7 @@ def _shared_ids(rows: Sequence[Record], columns: Columns) -> list[str]:
 
 
 def _repeats(n: int) -> list[str]:
-    return [f"{n} row{'s' * (n > 1)} said the same as another and count{'s' * (n == 1)} once."] if n else []
+    return [f"{counted(n, 'row')} said the same as another and count{'s' * (n == 1)} once."] if n else []
 
 
 def _as_item(row: RowTexts) -> RowTexts:

@@ -50,7 +50,8 @@ class Contents:
     """What a file holds: `rows`, or one `mapping`, or a list of plain `strings`. `source` names it in errors.
 
     `notes` are sentences on how it was read, for the concept's card. Where it is `unpaired`, the texts of one row do
-    not belong together, and most rows have one side alone.
+    not belong together, and most rows have one side alone. `n_read` is how many rows the file has where each of
+    `rows` was made of several; 0 where they are its own.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Contents:
     strings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unpaired: bool = False
+    n_read: int = 0
 
     @property
     def columns(self) -> tuple[str, ...]:

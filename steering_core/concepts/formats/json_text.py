@@ -14,8 +14,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
-    """Each entry of a JSON array with the line on which it begins."""
-    line, seen = 1, 0
+    """Each entry of a JSON array with the line on which it begins, and its number where others begin there too."""
+    line, seen, before, number = 1, 0, 0, 0
     at = _skip(text, 0) + 1
     closed = text[_skip(text, at) : _skip(text, at) + 1] == "]"
     at = _skip(text, at) + closed
@@ -23,7 +23,9 @@ def json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
         at = _skip(text, at)
         line, seen = line + text.count("\n", seen, at), at
         value, at = _decoded(source, text, at)
-        yield f"line {line}", value
+        number += 1
+        yield (f"line {line}, entry {number}" if line == before else f"line {line}"), value
+        before = line
         at = _skip(text, at)
         closed = text[at : at + 1] == "]"
         if not closed and text[at : at + 1] != ",":

@@ -73,7 +73,7 @@ def labelled_rows(contents: Contents, labels: LabelColumn, unpaired: bool = Fals
     if over:
         were = "s had no partner and were" if over > 1 else " had no partner and was"
         notes.append(f"{over} row{were} left out (--unpaired keeps all).")
-    return Contents(contents.source, rows, notes=(*contents.notes, *notes)), columns
+    return Contents(contents.source, rows, notes=(*contents.notes, *notes), n_read=len(contents.rows)), columns
 
 
 def _text_column(contents: Contents, labels: LabelColumn) -> str:

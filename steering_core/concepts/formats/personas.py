@@ -11,7 +11,7 @@ from steering_core.concepts.neutral import neutral_prompts
 from steering_core.concepts.templates import MAX_PAIRS, SidedValues, SlotText, Template, Wording, expanded, slots_of
 from steering_core.foundation.bounds import Seed, Within
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.validation import Strict, checked
+from steering_core.foundation.validation import Strict, checked, counted
 
 PersonaTexts = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_ROWS)]
 REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_list")
@@ -117,7 +117,7 @@ def trait_concept(contents: Contents, name: str) -> Concept:
         "prompts": open_prompts or asked,
         "instructions": {"positive": first.pos, "negative": first.neg},
         "card": {
-            "made": f"{len(file.instruction)} pairs of instructions over {len(asked)} questions."
+            "made": f"{counted(len(instructions), 'pair')} of instructions over {counted(len(asked), 'question')}."
             + (f" Keys left out: {listed(unread)}." if unread else "")
         },
     }
