@@ -18,7 +18,7 @@ from steering_core.store.names import MARKER
 from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare
 from steering_core.store.select import select_tree
 from steering_core.store.tables import TABLES
-from steering_core.store.views import DAMAGE, define_views
+from steering_core.store.views import DAMAGE, define, define_views, every_view, views_in
 from steering_core.store.wholeness import file_key, mend
 
 __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
@@ -40,6 +40,8 @@ class Store:
     def __init__(self, url: str | os.PathLike[str] | None = None) -> None:
         self.folder = folder_at(url)
         self._views: duckdb.DuckDBPyConnection | None = None
+        self._defined: set[str] = set()
+        self._defining = threading.Lock()
         self._thread = threading.local()
         prepare(self.folder)
 
@@ -188,11 +190,11 @@ class Store:
             raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
 
     def _query(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
-        connection = self._own_connection()
+        connection = self._own_connection(views_in(sql))
         for name, table in tables.items():
             connection.register(name, table)
         try:
-            return self._steady(lambda: _rows(connection, sql, parameters))
+            return self._steady(lambda: self._rows_of(connection, sql, parameters))
         except DAMAGE:
             raise
         except duckdb.Error as error:
@@ -203,17 +205,34 @@ class Store:
 
     def answer(self, sql: str) -> pa.Table:
         """Rows of one SELECT that somebody typed. Raises QueryError for anything else, and where DuckDB refuses it."""
-        select_tree(self._own_connection(), sql)
+        select_tree(self._own_connection(()), sql)
         return self.query(sql)
 
-    def _own_connection(self) -> duckdb.DuckDBPyConnection:
-        """This thread's connection: defining the views costs a hundred times what a small query does."""
-        if self._views is None:
-            self._views = self.connect()
+    def _rows_of(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> pa.Table:
+        """The rows of a query; where DuckDB misses a name, once more with every view, and its advice on which it is."""
+        try:
+            return _rows(connection, sql, parameters)
+        except duckdb.CatalogException:
+            self._define(every_view())
+            return _rows(connection, sql, parameters)
+
+    def _own_connection(self, views: Sequence[str]) -> duckdb.DuckDBPyConnection:
+        """This thread's connection, with those views: defining all of them costs a hundred times what a query does."""
+        self._define(views)
         if not hasattr(self._thread, "connection"):
+            assert self._views is not None
             self._thread.connection = self._views.cursor()
         connection: duckdb.DuckDBPyConnection = self._thread.connection
         return connection
+
+    def _define(self, views: Sequence[str]) -> None:
+        """Have the threads' connections see those views, too."""
+        with self._defining:
+            if self._views is None:
+                self._views = self._connection()
+            if missing := [view for view in views if view not in self._defined]:
+                define(self._views, self.folder, missing)
+                self._defined.update(missing)
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> list[dict[str, Any]]:
         """The same, as a list of dicts."""
@@ -222,6 +241,11 @@ class Store:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB connection with every view of the store. Raises StoreDamaged where they cannot be."""
+        connection = self._connection()
+        define_views(connection, self.folder)
+        return connection
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
             connection.execute(
@@ -229,7 +253,6 @@ class Store:
             )  # refused in Jupyter where ipywidgets is not installed
         connection.execute("SET TimeZone = 'UTC'")
         self.folder.attach(connection)
-        define_views(connection, self.folder)
         return connection
 
 

@@ -1,6 +1,13 @@
-"""Views: every table as DuckDB reads it, and the views that join names to ids; the catalogue holds them for others."""
+"""Views: every table as DuckDB reads it, and the views that join names to ids; the catalogue holds them for others.
 
+All of them take 100 ms to define, which is what a `steer` that asks one question would spend most of its time on; so a
+connection may define those alone that a query names (`define_named`).
+"""
+
+import re
 import tempfile
+from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -26,6 +33,12 @@ _TYPES = {
     pa.bool_(): "BOOLEAN",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
 }
+_RAW = "raw."
+_VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS")
+_NAME = re.compile(r'(raw\s*\.\s*|"raw"\s*\.\s*)?"?(\w+)"?')
+_CATALOGUE = re.compile(
+    r"\b(information_schema|duckdb_\w+|pg_catalog|sqlite_master|pragma|show|describe)\b", re.IGNORECASE
+)
 _SCHEMA = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR))"
 
 
@@ -35,29 +48,80 @@ def define_views(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
     No file of rows is opened for it. A schema that is gone is written again. Raises StoreDamaged where that is no
     help.
     """
+    define(connection, folder, every_view())
+
+
+def every_view() -> list[str]:
+    """The names of all views, each after those that it names."""
+    return [*(f"{_RAW}{table}" for table in TABLES), *_named_views()]
+
+
+def views_in(sql: str) -> list[str]:
+    """The views that `sql` names, with those that they name, each after those that it names.
+
+    A word counts as a name wherever it stands. All views where `sql` asks DuckDB which there are.
+    """
+    if _CATALOGUE.search(sql):
+        return every_view()
+    wanted = _names_in(sql)
+    for name, text in reversed(_named_views().items()):
+        if name in wanted:
+            wanted |= _names_in(text)
+    return [name for name in every_view() if name in wanted]
+
+
+def _names_in(sql: str) -> set[str]:
+    words = {f"{_RAW}{word}" if raw else word for raw, word in _NAME.findall(sql.lower())}
+    return words & set(every_view())
+
+
+def define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str]) -> None:
+    """Have a connection see those views, which stand in an order that `every_view` has. Raises as `define_views`."""
     try:
-        _define(connection, folder)
+        _define(connection, folder, views)
     except duckdb.Error as error:
         folder.raise_failure()
         if not folder.writable:
             raise StoreError(f"{folder.root} is read-only and cannot be read as it is ({error}): copy it") from error
         pin_again(folder)
         try:
-            _define(connection, folder)
+            _define(connection, folder, views)
         except duckdb.Error as again:
             raise StoreDamaged(f"{again}: run `steer store verify`, then run again") from again
 
 
-def _define(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
-    connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
-    for table in TABLES.values():
-        if not folder.writable and not folder.names(table.name):  # of a store that an earlier version wrote
-            rows = f"SELECT * FROM (SELECT {_nulls(table)}) WHERE false"
-        else:
-            once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
-            rows = f"SELECT * FROM {read_table(folder, table)}{'' if folder.exclusive else once}"
-        connection.execute(f'CREATE OR REPLACE VIEW raw."{table.name}" AS {rows}')
-    connection.execute(_named_views())
+def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str]) -> None:
+    """Define those views, or none where DuckDB refuses one.
+
+    A view is bound once for itself and once for each that names it, and binding a table's files is what costs: so the
+    named views are bound over empty tables, which then give way to the files.
+    """
+    tables = [TABLES[view.removeprefix(_RAW)] for view in views if view.startswith(_RAW)]
+    named = [_named_views()[view] for view in views if not view.startswith(_RAW)]
+    empty = [f'CREATE TABLE raw."{table.name}" ({_columns(table)})' for table in tables]
+    gone = [f'DROP TABLE raw."{table.name}"' for table in tables]
+    connection.execute("BEGIN")
+    try:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
+        for statement in [*empty, *named, *gone] if named else []:
+            connection.execute(statement)
+        for table in tables:
+            connection.execute(f'CREATE VIEW raw."{table.name}" AS {_rows_of(folder, table)}')
+    except duckdb.Error:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _rows_of(folder: Folder, table: Table) -> str:
+    if not folder.writable and not folder.names(table.name):  # of a store that an earlier version wrote
+        return f"SELECT * FROM (SELECT {_nulls(table)}) WHERE false"
+    once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
+    return f"SELECT * FROM {read_table(folder, table)}{'' if folder.exclusive else once}"
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in table.schema)
 
 
 def read_table(folder: Folder, table: Table) -> str:
@@ -100,11 +164,23 @@ def views_key(folder: Folder) -> str:
     """A key of all that the views and the catalogue are made of; the folder's place too."""
     tables = [[t.name, *t.key, *(f"{column.name} {column.type}" for column in t.schema)] for t in TABLES.values()]
     reading = read_table(folder, TABLES["models"])
-    return content_key(_named_views(), str(folder.root), tables, reading, PIN)
+    return content_key(_views_sql(), str(folder.root), tables, reading, PIN)
 
 
-def _named_views() -> str:
+def _views_sql() -> str:
     """The views' SQL, with a column of the leaderboard for each score that it does not name itself."""
     written = (package_files("steering_core.store") / "sql" / "views.sql").read_text()
     columns = [f"max(value) FILTER (metric = {quoted(score)}) AS {score}," for score in scores() if score != "effect"]
     return written.replace("/* every other metric's column */", "\n    ".join(columns))
+
+
+def _named_views() -> dict[str, str]:
+    """The SQL of each named view, in the order of `views.sql`."""
+    return _statements(_views_sql())
+
+
+@cache
+def _statements(sql: str) -> dict[str, str]:
+    begins = list(_VIEW.finditer(uncommented := re.sub(r"(?m)^--.*$", "", sql)))
+    ends = [*(begin.start() for begin in begins[1:]), len(uncommented)]
+    return {begin[1]: uncommented[begin.start() : end] for begin, end in zip(begins, ends, strict=True)}
