@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
+import scipy
 
 CLOSE = 0.1  # a dose whose damage is within so much of the wanted one, as a logarithm, is found
 MOST_DOSE = 1.6  # times the layer's mean residual norm; no dose beyond it is proposed
@@ -62,7 +62,7 @@ class Curve:
     def _roots(self) -> np.ndarray:
         """Roots of the damages with their signs, in an order that does not fall, (N,)."""
         damages = np.array([damage if math.isfinite(damage) else _GREAT for damage in self.damages])
-        return np.asarray(isotonic_regression(np.copysign(np.sqrt(np.abs(damages)), damages)).x)
+        return np.asarray(scipy.optimize.isotonic_regression(np.copysign(np.sqrt(np.abs(damages)), damages)).x)
 
     @staticmethod
     def _growth(x: np.ndarray, y: np.ndarray, place: int) -> float:

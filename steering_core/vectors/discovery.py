@@ -7,7 +7,7 @@ the share of the prompts, or of their variance, that each stands for, largest fi
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.cluster.vq import ClusterError, kmeans2
+import scipy
 
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import VectorError
@@ -44,8 +44,8 @@ def clusters(activations: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np
 def _k_means(activations: np.ndarray, k: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Centres (k, D) and each row's centre (N,), from one k-means++ start. Raises VectorError where one has no row."""
     try:
-        centres, labels = kmeans2(activations, k, iter=_STEPS, minit="++", missing="raise", rng=random)
-    except ClusterError as error:
+        centres, labels = scipy.cluster.vq.kmeans2(activations, k, iter=_STEPS, minit="++", missing="raise", rng=random)
+    except scipy.cluster.vq.ClusterError as error:
         raise VectorError(f"clusters finds fewer than {k} in {len(activations)} prompts: ask for fewer") from error
     return centres, labels
 
