@@ -54,7 +54,7 @@ def large_store(folder: Path, tiny: Path, rows: int) -> Store:
     pairs = tuple(Pair(positive=f"{i} yes", negative=f"{i} no") for i in range(10))
     items = tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(8))
     concept = Concept(name="agree", pairs=pairs, prompts=("Well,",), items=items)
-    store = ran_store(folder, tiny, concept)
+    store = ran_store(folder, tiny, concept, scores={"bootstrap": 100}, vectors={})
     draw = np.random.default_rng(0)
     in_shard = min(SHARD, -(-rows // LAYERS))
     for shard in range(-(-rows // (LAYERS * in_shard))):

@@ -12,7 +12,7 @@ report = steer.run(
         "activations": {"layers": [15]},
         "vectors": {"controls": 1, "quality_draws": 0},
         "generations": {"layers": [15], "doses": [0.3], "shortlist": 1, "prompts": 1, "samples": 1, "max_tokens": 4},
-        "scores": {"items": 4, "neutral": 2, "bootstrap": 100},
+        "scores": {"items": 4, "neutral": 2, "answers": 4, "draws": 5, "bootstrap": 100, "side_effects": "none"},
     },
     store,
 )

@@ -19,6 +19,7 @@ from steering_core.explorer.server import server
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests import quick
 
 HOST = "http://127.0.0.1"
 AGREE = Concept(
@@ -29,13 +30,13 @@ AGREE = Concept(
 )
 
 
-def ran_store(folder: Path, model: Path, concept: Concept) -> Store:
-    """A store that holds a small run of `concept` on the tiny model."""
+def ran_store(folder: Path, model: Path, concept: Concept, **changes: Any) -> Store:
+    """A store that holds a small run of `concept` on the tiny model; `changes` are sections of its spec."""
     path = folder / f"{concept.name}.yaml"
     path.write_text(json.dumps(concept.model_dump(mode="json", exclude_none=True)))
     store = Store(folder / "store")
     grid = {"layers": (1, 2), "doses": (-0.5, 0.5, 1.0), "prompts": 2, "max_tokens": 4}
-    run(Spec(models=(str(model),), concepts=(str(path),), generations=grid, scores={"bootstrap": 100}), store)
+    run(Spec(models=(str(model),), concepts=(str(path),), generations=grid, **quick.SPEC | changes), store)
     return store
 
 

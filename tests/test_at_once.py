@@ -17,6 +17,7 @@ import yaml
 
 from steering_core.concepts import Concept
 from steering_core.store import TABLES, Store, upkeep, wholeness
+from tests import quick
 from tests.crowd import litter_and_collect, run
 from tests.test_kills import contents, held
 
@@ -37,7 +38,8 @@ def specs(tiny_folder: Path, concept: Concept, tmp_path: Path) -> list[Path]:
     """Three specs of one model and one concept, whose grids overlap."""
     loud = tmp_path / "loud.yaml"
     loud.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
-    of = {"models": [str(tiny_folder)], "concepts": [str(loud)], "scores": {"bootstrap": 100, "side_effects": "none"}}
+    of = {"models": [str(tiny_folder)], "concepts": [str(loud)], "vectors": quick.VECTORS}
+    of["scores"] = quick.SCORES | {"side_effects": "none"}
     paths = [tmp_path / f"{i}.yaml" for i in range(len(GRIDS))]
     for path, grid in zip(paths, GRIDS, strict=True):
         grid = {**grid, "prompts": 1, "max_tokens": 3, "shortlist": "all"}

@@ -26,7 +26,7 @@ from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.store.store import IN_USE
 from steering_core.vectors.vector import Vector
-from tests import toy
+from tests import quick, toy
 from tests.toy import CONCEPT, NEUTRAL
 
 
@@ -91,7 +91,8 @@ def test_the_commands_print_a_row_a_layer(setup: Setup, tmp_path: Path) -> None:
     concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
     concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
     spec.write_text(yaml.safe_dump({"models": [setup.model.name], "concepts": [str(concept)],
-                                    "generations": {"layers": [1], "prompts": 1, "max_tokens": 2}}))  # fmt: skip
+                                    "generations": {"layers": [1], "prompts": 1, "max_tokens": 2},
+                                    "scores": {"neutral": 4, "answers": 6, "draws": 2}}))  # fmt: skip
     to = [str(spec), "--store", str(tmp_path / "store"), "--format", "json"]
     (row,) = json.loads(CliRunner().invoke(calibrate, [*to, "--no-texts"], catch_exceptions=False).stdout)
     assert row["alpha"] == pytest.approx(row["dose"] * row["residual_norm"] / row["norm"])
@@ -107,7 +108,9 @@ def test_a_concept_that_is_missing_does_not_keep_the_others_rows_from_being_prin
     concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
     concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
     spec.write_text(
-        yaml.safe_dump({"models": [setup.model.name], "concepts": [str(concept), str(tmp_path / "nowhere.yaml")]})
+        yaml.safe_dump(
+            {"models": [setup.model.name], "concepts": [str(concept), str(tmp_path / "nowhere.yaml")], **quick.SPEC}
+        )
     )
     to = [str(spec), "--no-texts", "--store", str(tmp_path / "store"), "--format", "json"]
     done = CliRunner().invoke(calibrate, to)

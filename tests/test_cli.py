@@ -20,6 +20,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.errors import QueryError
 from steering_core.reports.printing import shown
 from steering_core.store import Store
+from tests import quick
 
 STEER = Path(sys.executable).with_name("steer")
 
@@ -36,7 +37,7 @@ def ran(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     concept = {"name": "yes", "description": "agrees", "pairs": pairs, "prompts": ["Well,"], "items": items}
     (folder / "yes.yaml").write_text(yaml.safe_dump(concept))
     grid = {"layers": [1], "doses": [0.5], "max_tokens": 3}
-    spec = {"models": [str(tiny_folder)], "concepts": [str(folder / "yes.yaml")], "generations": grid}
+    spec = {"models": [str(tiny_folder)], "concepts": [str(folder / "yes.yaml")], "generations": grid, **quick.SPEC}
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
     return folder, steer("run", str(folder / "spec.yaml"), "--store", str(folder / "store"), "--json")
 

@@ -12,6 +12,7 @@ from steering_core.foundation.errors import DiskFull, LayerNotFound, StoreDamage
 from steering_core.pipeline.discover import run
 from steering_core.spec import load_spec
 from steering_core.store import Store
+from tests import quick
 
 
 def typed(app: object, *arguments: str) -> list[dict[str, object]]:
@@ -29,7 +30,7 @@ def spec(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     concept = {"name": "yes", "description": "agrees", "pairs": pairs, "prompts": ["Well,"], "items": items}
     (folder / "yes.yaml").write_text(yaml.safe_dump(concept))
     grid = {"layers": [1], "doses": [0.5], "max_tokens": 3}
-    text = {"models": [str(tiny_folder)], "concepts": [str(folder / "yes.yaml")], "generations": grid}
+    text = {"models": [str(tiny_folder)], "concepts": [str(folder / "yes.yaml")], "generations": grid, **quick.SPEC}
     (folder / "spec.yaml").write_text(yaml.safe_dump(text))
     return folder / "spec.yaml"
 

@@ -30,6 +30,7 @@ from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
+from tests import quick
 from tests.explorer import AGREE, events, serving
 
 WIDTH = 32
@@ -220,7 +221,7 @@ def test_a_new_metric_is_measured_summed_up_and_in_the_leaderboard(tmp_path: Pat
         grid = {"layers": (1,), "doses": (0.5,), "prompts": 2, "max_tokens": 4}
         spec = Spec(
             models=(str(tiny_folder),), concepts=(str(path),), generations=grid,
-            scores={"bootstrap": 100, "metrics": (*DEFAULT_METRICS, "length")},
+            scores={**quick.SCORES, "metrics": (*DEFAULT_METRICS, "length")},
         )  # fmt: skip
         store = Store(tmp_path / "store")
         run(spec, store)

@@ -15,10 +15,11 @@ from steering_core.explorer.ask import MEMORY, Ask
 from steering_core.explorer.box import lock
 from steering_core.foundation.errors import QueryError, StoreError
 from steering_core.pipeline.discover import run
-from steering_core.spec import GenerationsSpec, ScoresSpec, Spec
+from steering_core.spec import GenerationsSpec, Spec
 from steering_core.store import Store, upkeep
 from steering_core.store.export import export_query
 from steering_core.store.listing import SECONDS
+from tests import quick
 from tests.explorer import AGREE, serving
 from tests.flaky import flaky
 from tests.test_explorer_merging import SLOW, named
@@ -114,7 +115,7 @@ def test_the_page_shows_a_run_that_is_in_an_object_store(
     path.write_text(AGREE.model_dump_json(exclude_none=True))
     store = Store(f"{bucket}/page")
     grid = GenerationsSpec(layers=(1, 2), doses=(0.5, 1.0), prompts=2, max_tokens=4)
-    wanted = Spec(models=(str(tiny_folder),), concepts=(str(path),), generations=grid, scores=ScoresSpec(bootstrap=100))
+    wanted = Spec(models=(str(tiny_folder),), concepts=(str(path),), generations=grid, **quick.SPEC)
     run(wanted, store)
     with serving(store) as client:
         assert_shown(client)

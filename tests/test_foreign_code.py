@@ -18,6 +18,7 @@ from steering_core.pipeline import stages
 from steering_core.runs import Run
 from steering_core.spec import load_spec
 from steering_core.store import Store
+from tests import quick
 from tests.explorer import copied, serving
 from tests.tiny import save_tiny_model
 
@@ -96,7 +97,7 @@ def spec_file(folder: Path, model: Path, concept: Concept, **more: object) -> Pa
     (folder / "loud.yaml").write_text(json.dumps(saved))
     grid = {"layers": [1], "doses": [0.3], "prompts": 1, "samples": 1, "max_tokens": 4}
     spec = {"models": [str(model)], "concepts": [str(folder / "loud.yaml")], "generations": grid, **more}
-    (folder / "spec.yaml").write_text(json.dumps(spec | {"scores": {"bootstrap": 100}}))
+    (folder / "spec.yaml").write_text(json.dumps(spec | quick.SPEC))
     return folder / "spec.yaml"
 
 

@@ -28,6 +28,7 @@ from steering_core.pipeline.stages import load_model
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests import quick
 from tests.hub_server import Hub, Repository, hub_server
 from tests.tiny import save_tiny_model
 
@@ -356,7 +357,7 @@ def test_every_entry_takes_a_revision(hub: Hub, tmp_path: Path, concept: Concept
         "activations": {"layers": [1]},
         "vectors": {"controls": 1, "quality_draws": 0},
         "generations": {"layers": [1], "doses": [0.3], "prompts": 1, "samples": 1, "max_tokens": 4},
-        "scores": {"items": 2, "neutral": 1, "bootstrap": 100},
+        "scores": quick.SCORES | {"items": 2, "neutral": 1},
     }
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
     ran = steer(hub, tmp_path, "run", str(tmp_path / "spec.yaml"), "--json")

@@ -18,6 +18,7 @@ import yaml
 from steering_core.concepts import Concept
 from steering_core.store import Store, wholeness
 from steering_core.store.tables import TABLES
+from tests import quick
 from tests.stored import fill, identity, made_up_concept, planted_directions
 
 ROUND = {"run": 9, "compact": 4, "gc": 4, "export": 1, "verify": 2}  # kills of each verb, in their order
@@ -54,7 +55,7 @@ def worker(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Iterator[Work
     path.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1, 2], "doses": [0.5], "prompts": 1, "max_tokens": 3}
     wanted = {"name": "kills", "models": [str(tiny_folder)], "concepts": [str(path)], "generations": grid}
-    spec.write_text(yaml.safe_dump({**wanted, "scores": {"bootstrap": 100}}))
+    spec.write_text(yaml.safe_dump({**wanted, **quick.SPEC}))
     worker = Worker(spec)
     yield worker
     worker.end()

@@ -31,6 +31,7 @@ from steering_core.pipeline.rows import store_pairs
 from steering_core.prompts import Prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests import quick
 from tests.tiny import save_tiny_model
 
 MIB = 1 << 20
@@ -266,7 +267,7 @@ def test_a_run_under_a_tight_budget_says_the_same(
         models=(str(tiny_folder),),
         concepts=(str(path),),
         generations={"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4},
-        scores={"bootstrap": 100},
+        **quick.SPEC,
     )
     roomy = run(spec, Store(tmp_path / "roomy"))
     tight_spec = spec.model_copy(update={"memory": f"{mx.get_active_memory() + (1 << 20)}"})

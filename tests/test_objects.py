@@ -21,6 +21,7 @@ from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect, upkeep, wholeness
+from tests import quick
 from tests.flaky import Fault, flaky
 from tests.test_activations import prompts_that_share
 from tests.test_store import concept_rows, count
@@ -109,7 +110,7 @@ def test_opening_and_a_tiny_run_are_few_requests(
 ) -> None:
     (tmp_path / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4}
-    spec = Spec(models=(str(tiny_folder),), concepts=(str(tmp_path / "loud.yaml"),), generations=grid)  # type: ignore[arg-type]
+    spec = Spec(models=(str(tiny_folder),), concepts=(str(tmp_path / "loud.yaml"),), generations=grid, **quick.SPEC)  # type: ignore[arg-type]
     with through(monkeypatch, lambda *_: None) as seen:
         Store(f"{bucket}/few").query("FROM leaderboard")
         assert len(seen) <= 30

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SteerflowError
+from tests import quick
 
 VERBS = ("plan", "run", "calibrate", "sweep-layers")
 GRID: dict[str, Any] = {"layers": [1, 2], "doses": [0.5], "prompts": 1, "samples": 1, "max_tokens": 2}
-SCORES: dict[str, Any] = {"bootstrap": 100, "neutral": 2}
 ODD: dict[str, dict[str, Any]] = {
     "few layers extracted, all steered": {"activations": {"layers": [1, 2]}, "generations": GRID | {"layers": "all"}},
     "few layers extracted, others steered": {"activations": {"layers": [1]}, "generations": GRID | {"layers": [3]}},
@@ -25,7 +25,7 @@ ODD: dict[str, dict[str, Any]] = {
     "read at the last token": {"activations": {"position": "last"}},
     "two methods": {"vectors": {"methods": ["mean_difference", "pca_centred"]}},
     "an expression": {"generations": GRID | {"expressions": ["!loud/mean_difference/1"]}},
-    "one item": {"scores": SCORES | {"items": 1}},
+    "one item": {"scores": quick.SCORES | {"items": 1}},
     "acting on the prompt": {"generations": GRID | {"phase": "prompt"}},
 }
 
@@ -37,7 +37,7 @@ def test_every_verb_runs_it(tiny_folder: Path, concept: Concept, tmp_path: Path,
         "models": [str(tiny_folder)],
         "concepts": [str(tmp_path / "loud.json")],
         "generations": GRID,
-        "scores": SCORES,
+        **quick.SPEC,
     }
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump(spec | ODD[odd]))
     for verb in VERBS:

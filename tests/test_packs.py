@@ -31,6 +31,7 @@ from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
+from tests import quick
 from tests.hub_server import Hub, Repository, hub_server
 from tests.stored import identity
 
@@ -176,7 +177,7 @@ def test_the_card_has_what_a_run_measured(tiny_folder: Path, concept: Concept, s
     file = tmp_path / "loud.yaml"
     file.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
-    scores = {"bootstrap": 100, "side_effects": ["sentiment"]}
+    scores = quick.SCORES | {"side_effects": ["sentiment"]}
     spec = Spec.model_validate(
         {"models": [str(tiny_folder)], "concepts": [str(file)], "generations": grid, "scores": scores}
     )

@@ -16,6 +16,7 @@ from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.spec import Spec
 from steering_core.store import Store, connect
 from steering_core.store.store import IN_USE
+from tests import quick
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def spec(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Spec:
         models=(str(tiny_folder),),
         concepts=(str(path),),
         generations={"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4},
-        scores={"bootstrap": 100},
+        **quick.SPEC,
     )
 
 

@@ -15,6 +15,7 @@ from steering_core.interventions.parsing import parse
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec, load_spec
 from steering_core.store import Store
+from tests import quick
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,7 +36,7 @@ def quickstart(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     cheap = {"layers": (1, 2), "doses": (0.5,), "prompts": 1, "max_tokens": 3}
     given = spec.model_dump() | {"models": (str(tiny_folder),), "generations": cheap}
     store = Store(tmp_path_factory.mktemp("readme") / "store")
-    run(Spec.model_validate(given | {"scores": {"items": 8, "bootstrap": 100}}), store)
+    run(Spec.model_validate(given | {"scores": {"items": 8, **quick.SCORES}}), store)
     return store.root
 
 

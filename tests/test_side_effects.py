@@ -23,7 +23,7 @@ from steering_core.statistics.intervals import not_zero_p, unlike_p
 from steering_core.store import Store
 from steering_core.store.queries import named_query
 from steering_core.vectors.vector import Vector
-from tests import toy
+from tests import quick, toy
 
 PAIRS = tuple(Pair(positive=a, negative=a.lower()) for a in "ABCDEF")
 LETTERS = Concept(
@@ -170,7 +170,12 @@ def files(folder: Path) -> list[str]:
 
 def spec(model: Path, concepts: list[str], **scores: object) -> Spec:
     grid = {"layers": (1, 2), "doses": (0.5, 1.0), "prompts": 2, "max_tokens": 4}
-    return Spec(models=(str(model),), concepts=concepts, generations=grid, scores={"bootstrap": 100, **scores})
+    return Spec(
+        models=(str(model),),
+        concepts=concepts,
+        generations=grid,
+        scores={**quick.SCORES, "side_effects": "auto", **scores},
+    )
 
 
 def test_a_spec_of_two_concepts_measures_each_on_the_others_items(

@@ -12,6 +12,7 @@ from steering_core.concepts import Concept
 from steering_core.pipeline.stability import half_of, swing, variants
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests import quick
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def spec(tmp_path: Path, tiny_folder: Path, concept: Concept) -> Path:
     about.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1, 2], "doses": [0.3], "prompts": 2, "max_tokens": 2, "shortlist": 2}
     path = tmp_path / "spec.yaml"
-    path.write_text(yaml.safe_dump({"models": [str(tiny_folder)], "concepts": [str(about)], "generations": grid}))
+    path.write_text(
+        yaml.safe_dump({"models": [str(tiny_folder)], "concepts": [str(about)], "generations": grid, **quick.SPEC})
+    )
     return path
 
 

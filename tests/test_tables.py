@@ -12,6 +12,7 @@ from steering_core.cli.main import app
 from steering_core.concepts import Concept
 from steering_core.reports.fitting import FEW, KEY, PROSE, fitted, shown
 from steering_core.store import Store
+from tests import quick
 from tests.explorer import ran_store
 
 VERBS = {
@@ -57,7 +58,7 @@ def said(ran: Store, model: Path, arguments: list[str], width: int) -> str:
     grid = {"layers": [1, 2], "doses": [0.5], "prompts": 1, "max_tokens": 2}
     concept = str(Path(ran.root).parent / "loud.yaml")
     spec = spec.with_suffix(".yaml")
-    spec.write_text(json.dumps({"models": [str(model)], "concepts": [concept], "generations": grid}))
+    spec.write_text(json.dumps({"models": [str(model)], "concepts": [concept], "generations": grid, **quick.SPEC}))
     places = {"SPEC": str(spec), "MODEL": str(model)}
     store = [] if arguments[0] in WITHOUT_STORE else ["--store", str(ran.root)]
     done = CliRunner().invoke(app, [*(places.get(a, a) for a in arguments), *store], env={"COLUMNS": str(width)})
