@@ -1,5 +1,6 @@
 """Fixtures: a tiny model and a concept for it, a toy whose answers are known, an empty store, the embedded model."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,34 @@ REGISTRIES: tuple[dict[str, Any], ...] = (
     METHODS, TRAINED, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS, OPERATIONS,
     FUNCTIONS,
 )  # fmt: skip
+
+
+MACHINE = pytest.StashKey[contextlib.ExitStack]()
+LONGEST = (  # the groups that take longest, longest first
+    "prefect", "test_examples", "test_benchmarks", "test_memory", "test_at_once", "test_odd_specs", "test_pipeline",
+    "test_objects", "test_cli_concepts", "test_side_effects", "test_cli", "test_explorer_page", "test_packs",
+    "test_stability", "test_store", "test_store_places", "test_store_upkeep", "test_readme", "test_kills",
+)  # fmt: skip
+
+
+def needs_machine(item: pytest.Item) -> bool:
+    """Whether a test needs Prefect's server."""
+    return item.get_closest_marker("server") is not None and "machine" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal tests out by file, those that need Prefect's server as one group; the longest groups begin first.
+
+    A worker that gets a long group when the others have run out of tests keeps all waiting. There is one server for the
+    whole suite, whatever the number of workers.
+    """
+    groups = {item: "prefect" if needs_machine(item) else item.path.stem for item in items}
+    ranks = {group: rank for rank, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(groups[item], len(ranks)))
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(groups[item]))
 
 
 @pytest.fixture(autouse=True)
@@ -105,10 +134,19 @@ def concept() -> Concept:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Prefect's server, the deployments and a worker for the whole session; the environment in which they answer."""
-    with new_machine(tmp_path_factory.mktemp("Jörg's machine")) as environment:
-        yield environment
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Prefect's server, deployments and a worker, until no test needs them; the environment in which they answer."""
+    with contextlib.ExitStack() as running:
+        request.session.stash[MACHINE] = running
+        yield running.enter_context(new_machine(tmp_path_factory.mktemp("Jörg's machine")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Stop Prefect's server after the last test that needs it: it takes CPU as long as it is up."""
+    yield
+    if needs_machine(item) and not (nextitem and needs_machine(nextitem)):
+        item.session.stash.get(MACHINE, contextlib.ExitStack()).close()
 
 
 @pytest.fixture(scope="module")

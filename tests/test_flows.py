@@ -28,12 +28,14 @@ from flows.service.clone import speaking_to
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
 from steering_core.vectors.methods import METHODS
+from tests import quick
 from tests.machine import address_of
 
 
 @pytest.fixture
-def prefect_server(machine: dict[str, str]) -> Iterator[None]:
-    """The session's server, for flows that run in this process."""
+def prefect_server(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The suite's server, for flows that run in this process; they wait for no flow of this user's."""
+    monkeypatch.setenv("STEERFLOW_CACHE", machine["STEERFLOW_CACHE"])
     with speaking_to(address_of(machine)), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
@@ -52,7 +54,7 @@ def test_discover_runs_as_tasks_and_is_cached_the_second_time(
 ) -> None:
     (tmp_path / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
-    spec = {"models": ["nowhere"], "concepts": [str(tmp_path / "loud.yaml")], "generations": grid}
+    spec = {"models": ["nowhere"], "concepts": [str(tmp_path / "loud.yaml")], "generations": grid, **quick.SPEC}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
     given = {"spec": str(tmp_path / "spec.yaml"), "models": [str(tiny_folder)], "store": str(tmp_path / "store")}
     first, second = (discover_vectors(**given, return_state=True) for _ in range(2))

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from flows.service import clone, deployments, server
-from flows.service.background import Background
+from flows.service.background import Background, stop_all
 from flows.service.processes import ServiceError, wait
 from flows.service.server import SeenServer
 
@@ -77,6 +77,19 @@ def test_a_process_that_ignores_sigterm_is_killed(sleeper: Background, monkeypat
     while sleeper.process_id and time.monotonic() < deadline:
         time.sleep(0.02)
     assert sleeper.process_id is None
+
+
+def test_processes_that_ignore_sigterm_are_waited_for_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.service.background.SECONDS_TO_STOP", 2.0)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    both = [Background(tmp_path, name) for name in ("one", "another")]
+    for process in both:
+        process.start([sys.executable, "-c", deaf], os.environ)
+    while not all("up" in process.last_words() for process in both):
+        time.sleep(0.02)
+    began = time.monotonic()
+    assert stop_all([*both, Background(tmp_path, "never started")]) == both
+    assert 2.0 <= time.monotonic() - began < 4.0
 
 
 @pytest.fixture

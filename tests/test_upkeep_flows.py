@@ -18,7 +18,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(autouse=True)
-def _server(machine: dict[str, str]) -> Iterator[None]:
+def _server(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("STEERFLOW_CACHE", machine["STEERFLOW_CACHE"])  # they wait for no flow of this user's
     with speaking_to(address_of(machine)), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 

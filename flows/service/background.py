@@ -66,20 +66,25 @@ class Background:
 
     def stop(self) -> bool:
         """End it and what it started: asked first, killed after a while. Whether there was anything to stop."""
-        process = self.process_id
-        if process is None:
-            return False
-        os.killpg(process, signal.SIGTERM)
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        while self.process_id and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if _group_lives(process):
-            os.killpg(process, signal.SIGKILL)
-        return True
+        return bool(stop_all([self]))
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+
+def stop_all(processes: Sequence[Background]) -> list[Background]:
+    """End processes and what they started, all at once: asked first, killed after a while. Those that ran."""
+    running = {process: number for process in processes if (number := process.process_id) is not None}
+    for number in running.values():
+        os.killpg(number, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while any(process.process_id for process in running) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for number in running.values():
+        if _group_lives(number):
+            os.killpg(number, signal.SIGKILL)
+    return list(running)
 
 
 def _group_lives(group: int) -> bool:

@@ -4,6 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
+from flows.service.background import stop_all
 from flows.service.clone import Address, pool_name, remembered_api, speaking_to, worker_name
 from flows.service.deployments import client_of, deploy, online, what_runs_when
 from flows.service.processes import POOL, SWEEPS, background, environment_of, wait
@@ -47,7 +48,7 @@ def down(address: Address) -> None:
 
 def _stop_workers(api: str) -> list[str]:
     """End the workers, and the flow runs of the server at `api` that they had in hand; what was ended."""
-    stopped = [name for name in WORKERS if background(name).stop()]
+    stopped = [process.name for process in stop_all([background(name) for name in WORKERS])]
     if n := stop_flow_runs(api):
         stopped.append(f"{n} flow runs (they go on after the next `make up`)")
     return stopped
