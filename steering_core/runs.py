@@ -19,7 +19,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import RunIncomplete, SteerflowError
 from steering_core.foundation.keys import content_key
-from steering_core.foundation.pace import keep_paces
+from steering_core.foundation.paces import keep_paces
 from steering_core.foundation.progress import Notify, Progress, notify_nobody
 from steering_core.spec import Spec
 from steering_core.store import Store

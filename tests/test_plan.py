@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli import plan
 from steering_core.foundation.counting import Work
-from steering_core.foundation.pace import keep_paces, known_paces
+from steering_core.foundation.paces import keep_paces, known_paces
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec, load_spec

@@ -9,7 +9,7 @@ from steering_core.activations.extract import checked_prompts, missing, row_byte
 from steering_core.activations.passes import plan_passes, total
 from steering_core.activations.shards import shards
 from steering_core.foundation.counting import Work
-from steering_core.foundation.pace import known_paces
+from steering_core.foundation.paces import known_paces
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.store import Store

@@ -21,7 +21,7 @@ from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
 from steering_core.pipeline.doses import dose_rows
-from steering_core.pipeline.measuring import measured, over_layers, swept
+from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, over_layers
 from steering_core.pipeline.rows import store_pairs
 from steering_core.pipeline.stages import registered
 from steering_core.reports.charts.evaluation import layer_profile
@@ -90,7 +90,7 @@ def layer_sweep(
         raise SpecError(f"damage is {damage!r}: give nats per token from {LEAST_DAMAGE} to {MAX_KL:g}")
     wanted = over_layers(_spec(spec), layers if layers == "all" else tuple(layers))
     with Run(wanted, Store(store or default_store()), keeps_outcomes=False) as this:
-        rows = measured(this, partial(swept, damage=damage))
+        rows = measured_rows(this, partial(layer_sweep_rows, damage=damage))
     this.raise_failures({"measured": rows})
     return LayerSweep(pa.Table.from_pylist(rows))
 

@@ -70,13 +70,13 @@ def intervention(
 
 def _intervention(
     model: Model,
-    what: What,
+    what: AnyIntervention,
     alpha: float | None,
     phase: Phase,
     store: StorePath,
     *,
     dose: float | None,
-    layers: Layers,
+    layers: WantedLayers,
     same_family: bool,
 ) -> Intervention:
     if alpha is not None and dose is not None:

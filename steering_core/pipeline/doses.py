@@ -13,7 +13,7 @@ from steering_core.pipeline.rows import store_items
 from steering_core.pipeline.stages import registered
 from steering_core.pipeline.wanted import held_out, neutral
 from steering_core.scores.measure import measure_items, measure_neutral
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import summarise
 from steering_core.spec import ScoresSpec
 from steering_core.store import Store
@@ -42,12 +42,12 @@ def dose_rows(
         registered(store, model)
         store_items(store, [concept])
         store.append("vectors", [vector.row()])
-        bench, base = Bench(model, concept), unsteered(model.identity, concept)
+        setup, base = Setup(model, concept), unsteered(model.identity, concept)
         whose = (model.identity.model_id, concept.concept_id)
         candidates = [Cell.as_strong(*whose, "generation", [vector], [Amount.of_dose(dose)]) for dose in doses]
         cells = [base, *candidates, *(control for cell in candidates for control in turned_controls(cell, controls))]
-        did = measure_items(bench, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
-        did += measure_neutral(bench, store, cells, neutral(split, scores), split, ["kl"], progress)
+        did = measure_items(setup, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
+        did += measure_neutral(setup, store, cells, neutral(split, scores), split, ["kl"], progress)
         found = summarise(store, cells, did.ids, split)
     rows = [_row(cell, found[cell.intervention_id]) for cell in cells]
     return sorted(rows, key=lambda row: (row["dose"], row["kind"]))

@@ -8,7 +8,7 @@ from steering_core.activations.forecast import measured_speed
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.pace import Pace, keep_paces, known_paces
+from steering_core.foundation.paces import Pace, keep_paces, known_paces
 from steering_core.models import Model
 from steering_core.pipeline.outlook import Outlook
 from steering_core.prompts import Prompt
