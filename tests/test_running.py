@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steering_core.engine import decoding, draws
+from steering_core.engine import draws
 from steering_core.engine.prefixes import Prefixes, marks
 from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
@@ -19,8 +19,7 @@ from tests.tiny import save_tiny_model
 
 @pytest.fixture(params=["cpu", "gpu"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for module in (decoding, draws):
-        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
+    monkeypatch.setattr(draws, "on_cpu", lambda: request.param == "cpu")
     return request.param
 
 

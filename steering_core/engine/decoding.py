@@ -1,8 +1,8 @@
 """`Decoding`: requests that are decoded together, a token of every row a step; rows leave it, and may join it.
 
 Each row has its own steering, recipe, limits, probes and count of steps, so that what it draws depends on its own
-request alone, whenever it joined. Finished rows leave the batch when a quarter of it is done. On a GPU the next pass is
-under way while the tokens of a step are looked at, so that the device never waits.
+request alone, whenever it joined. Finished rows leave the batch when a quarter of it is done. Where tokens can be drawn
+without looking at logits, the next pass is under way while the tokens of a step are looked at, so that no device waits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.backend.mlx import mx, on_cpu
+from steering_core.backend.mlx import mx
 from steering_core.engine.draws import DrawnTokens, Draws
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
@@ -131,8 +131,8 @@ class Decoding:
         last = all(
             self._steps[place] + 1 >= self._ends[row] for place, row in enumerate(self._rows) if row in self._running
         )
-        at_once = on_cpu() or bool(self._following)  # or the next pass is begun before its tokens are looked at
-        if not (last or at_once):
+        looks_first = bool(self._following) or not self._draws.lazy  # or the next pass begins before tokens are known
+        if not (last or looks_first):
             mx.async_eval(
                 drawn.tokens
             )  # in a batch of its own: waiting for it is then not waiting for the pass to come
@@ -141,7 +141,7 @@ class Decoding:
         tokens = self._tokens(drawn, ahead)
         self._steps += 1
         staying = self._compact(0.75)
-        if not last and at_once and self._running:
+        if not last and looks_first and self._running:
             self._forward(self._batch, drawn.tokens[staying], self._steps)
         return tokens
 

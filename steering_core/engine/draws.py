@@ -77,6 +77,15 @@ class Draws:
             for recipe, seed, prompt, tells in zip(recipes, seeds, prompts, reports, strict=True)
         ]  # fmt: skip
 
+    @property
+    def lazy(self) -> bool:
+        """Whether tokens are drawn without looking at logits, so that a pass over them can begin before they are known.
+
+        A grammar looks at the token before, and a CPU samples in NumPy.
+        """
+        sampled = on_cpu() and any(row.recipe.temperature > 0 for row in self._rows)
+        return not sampled and all(row.grammar is None for row in self._rows)
+
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with those rows alone."""
         self._rows = [self._rows[row] for row in rows]
@@ -86,7 +95,7 @@ class Draws:
         self._rows += other._rows
 
     def __call__(self, logits: mx.array) -> DrawnTokens:
-        """The next token of every row from logits (B, V). Lazy, but for sampling and for grammars on a CPU."""
+        """The next token of every row from logits (B, V); nothing is computed where these draws are `lazy`."""
         if not all(row.plain for row in self._rows):
             one_by_one = [row.processed(logits[i : i + 1]) for i, row in enumerate(self._rows)]
             logits = mx.concatenate(one_by_one)
