@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steering_core.candidates.answers import neutral_answers
-from steering_core.candidates.cell import NONE, PROMPT, Cell, Trial
+from steering_core.candidates.cell import NONE, PROMPT, WITH_PROMPT, Cell, Trial, with_prompt
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.evaluation.bounds import TOLERATED, Bounds
 from steering_core.evaluation.chance import Chance, ChanceSearch, VectorPlace
@@ -137,15 +137,32 @@ def test_a_verdict_says_what_decided_it(given: Evidence, verdict: str, why: str)
     assert why in reason
 
 
-def test_a_prompt_that_does_more_is_said() -> None:
+@pytest.mark.parametrize(
+    ("alone", "both", "said"),
+    [
+        (0.9, None, "the system prompt alone does more (+0.900 nats)"),
+        (0.9, 1.2, "the system prompt alone does more (+0.900 nats), and most with the vector (+1.200)"),
+        (0.9, 0.8, "the system prompt alone does more (+0.900 nats), with the vector no more (+0.800)"),
+    ],
+)
+def test_a_prompt_that_does_more_is_said(alone: float, both: float | None, said: str) -> None:
     given = evidence(GOOD)
     prompted = Cell(MODEL, ABOUT, control=PROMPT, system="Be so.")
-    trial = Trial(given.chosen, [*given.choice.trial.cells, prompted])
-    board = {**given.scores, prompted.intervention_id: {"effect": score(0.9)}}
-    assert (
-        "the system prompt alone does more (+0.900 nats)"
-        in verdict_of(replace(given, choice=Choice(trial), scores=board))[1]
-    )
+    (together,) = with_prompt(given.chosen, [prompted])
+    trial = Trial(given.chosen, [*given.choice.trial.cells, prompted, together])
+    board = {**given.scores, prompted.intervention_id: {"effect": score(alone)}}
+    if both is not None:
+        board[together.intervention_id] = {"effect": score(both)}
+    assert verdict_of(replace(given, choice=Choice(trial), scores=board))[1].endswith(said)
+
+
+def test_the_candidate_behind_a_system_prompt_is_another_intervention() -> None:
+    chosen, prompt = evidence(GOOD).chosen, Cell(MODEL, ABOUT, control=PROMPT, system="Be so.")
+    (together,) = with_prompt(chosen, [prompt])
+    assert len({chosen.intervention_id, prompt.intervention_id, together.intervention_id}) == 3
+    assert (together.control, together.dose, together.system) == (WITH_PROMPT, chosen.dose, "Be so.")
+    assert together.expression == f"{chosen.expression}, system: Be so."
+    assert with_prompt(replace(chosen, steering=None), [prompt]) == []
 
 
 def test_noisy_texts_are_weighed_with_what_damage_foresees() -> None:

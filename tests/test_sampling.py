@@ -40,7 +40,7 @@ def sampled(model: Model, requests: list[Request], temperature: float = 0.9, **m
 
 @pytest.fixture(params=["cpu", "gpu"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of taking steps where tokens are sampled: looked at first (CPU), or with the next pass under way (GPU)."""
+    """Both ways of taking steps with sampling: tokens looked at first (CPU), or the next pass under way (GPU)."""
     monkeypatch.setattr(draws, "on_cpu", lambda: request.param == "cpu")
     return request.param
 

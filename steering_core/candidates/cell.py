@@ -22,6 +22,7 @@ from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 NONE, RANDOM, SHUFFLED, PROMPT, MIRRORED = "none", "random", "shuffled", "prompt", "mirrored"
+WITH_PROMPT = "with_prompt"  # the candidate and the system prompt together
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
 DIGITS = 6  # of a strength that was computed: the others differ from machine to machine
 SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
@@ -113,9 +114,9 @@ class Cell:
     @property
     def expression(self) -> str:
         """The intervention in words, as `steer generate --steer` takes it."""
-        if self.system is not None:
-            return f"system: {self.system}"
-        return str(self.steering or "none")
+        if self.system is None:
+            return str(self.steering or "none")
+        return f"{self.steering}, system: {self.system}" if self.steering else f"system: {self.system}"
 
     @cached_property
     def intervention_id(self) -> str:
@@ -199,6 +200,11 @@ def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> l
         return []
     wanted = concept.instructions.positive if positive else concept.instructions.negative
     return [Cell(model.model_id, concept.concept_id, control=PROMPT, system=wanted)]
+
+
+def with_prompt(cell: Cell, prompts: Sequence[Cell]) -> list[Cell]:
+    """A candidate together with each system prompt of `prompted`; none where it adds no vector."""
+    return [replace(cell, control=WITH_PROMPT, system=prompt.system) for prompt in prompts if cell.steering]
 
 
 def mirrored(cell: Cell) -> list[Cell]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, WITH_PROMPT, Cell
 from steering_core.concepts import Concept, Split
 from steering_core.engine.sampling import Request, Sample, sample
 from steering_core.foundation.counting import Done
@@ -37,8 +37,8 @@ def generate(
 ) -> Done:
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
 
-    The unsteered model answers as often as a candidate, the system prompt once. What shows chance has no texts: nothing
-    is decided by them. It waits for other processes that sample the model's texts.
+    The unsteered model answers as often as a candidate, the system prompt once. What shows chance has no texts, nor has
+    the candidate behind a system prompt: nothing is decided by them. It waits for other processes that sample the model's texts.
     """
     with store.lock(f"generations-{model.identity.model_id}"):
         return generate_now(model, store, concept, cells, spec, split, progress)
@@ -54,7 +54,7 @@ def generate_now(
     progress: Progress = silent,
 ) -> Done:
     """As `generate`, without waiting for anybody: texts that two processes sampled are stored once."""
-    cells = [cell for cell in cells if cell.control not in CHANCE_CONTROLS]
+    cells = [cell for cell in cells if cell.control not in (*CHANCE_CONTROLS, WITH_PROMPT)]
     stops = model.further_stops
     wanted: dict[str, tuple[Cell, str, int]] = {}
     for text in asked(concept, split, spec.prompts):

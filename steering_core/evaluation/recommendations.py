@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, Cell
+from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, PROMPT, WITH_PROMPT, Cell
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
@@ -83,11 +83,10 @@ class Evidence:
         cells = [cell for cell in self.choice.trial.cells if cell.control in CHANCE_CONTROLS]
         return [_along(row, self.chosen.sign) for cell in cells if (row := self.of(cell, "effect"))]
 
-    @property
-    def prompt(self) -> Row | None:
-        """The system prompt's effect."""
-        found = [self.of(cell, "effect") for cell in self.choice.trial.cells if cell.control == PROMPT]
-        return next((row for row in found if row), None)
+    def effect_of(self, control: str) -> float | None:
+        """The effect of the first control of that kind: the system prompt's, or that of both together."""
+        found = [self.of(cell, "effect") for cell in self.choice.trial.cells if cell.control == control]
+        return next((float(row["value"]) for row in found if row), None)
 
     @property
     def missing(self) -> int:
@@ -146,7 +145,8 @@ def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]
         "p_value": chance.p_value if chance else None,
         "null_effects": list(chance.effects) if chance else [],
         "selectivity": evidence.others.side_effects.selectivity(chosen),
-        "prompt_effect": evidence.prompt["value"] if evidence.prompt else None,
+        "prompt_effect": evidence.effect_of(PROMPT),
+        "with_prompt_effect": evidence.effect_of(WITH_PROMPT),
         "kl": evidence.value("kl"),
         "damage": evidence.value("damage"),
         "perplexity_ratio": evidence.value("perplexity_ratio"),
@@ -218,11 +218,12 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     assert effect is not None, "decided before"
     best = f"{chance.effects[0]:+.3f} nats" if chance.effects and math.isfinite(chance.effects[0]) else "nothing"
     said = f"{len(chance.effects)} searches among permuted labels find at most {best} (p = {chance.p_value:.2g})"
-    if (
-        evidence.prompt
-        and evidence.chosen.sign * evidence.prompt["value"] > (evidence.effect or {"value": 0.0})["value"]
-    ):
-        said += f"; the system prompt alone does more ({evidence.prompt['value']:+.3f} nats)"
+    prompt, both, sign = evidence.effect_of(PROMPT), evidence.effect_of(WITH_PROMPT), evidence.chosen.sign
+    if prompt is not None and sign * prompt > effect["value"]:
+        said += f"; the system prompt alone does more ({prompt:+.3f} nats)"
+        if both is not None:
+            best = "and most with the vector" if sign * both > sign * prompt else "with the vector no more"
+            said += f", {best} ({both:+.3f})"
     return WORKS, said
 
 

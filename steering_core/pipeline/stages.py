@@ -8,7 +8,7 @@ from typing import Any
 
 from steering_core.activations.extract import extract
 from steering_core.candidates.answers import NeutralAnswer, neutral_answers
-from steering_core.candidates.cell import NONE, Cell, mirrored, prompted
+from steering_core.candidates.cell import NONE, Cell, mirrored, prompted, with_prompt
 from steering_core.candidates.generations import generate
 from steering_core.concepts import Concept, Split
 from steering_core.evaluation.chance import Chance, ChanceSearch, Draw, chance_of
@@ -154,7 +154,8 @@ def choose_candidate(run: Run, model: Model, concept: Concept, found: Shortlist,
     damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     choice = chosen_of(found, damage, bounds(run.spec), run.spec, vectors)
     prompts = prompted(model.identity, concept, choice.trial.chosen.sign > 0)
-    trial = replace(choice.trial, cells=[*choice.trial.cells, *prompts])
+    both = with_prompt(choice.trial.chosen, prompts)
+    trial = replace(choice.trial, cells=[*choice.trial.cells, *prompts, *both])
     run.store.append("vectors", [vector.row() for cell in trial.cells for vector in cell.vectors])
     run.count("scores", damage.measured)
     return replace(choice, trial=trial)

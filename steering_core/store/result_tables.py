@@ -164,6 +164,7 @@ RESULTS = (
         null_effects=pa.list_(real),
         selectivity=real,
         prompt_effect=real,
+        with_prompt_effect=real,
         kl=real,
         damage=real,
         perplexity_ratio=real,

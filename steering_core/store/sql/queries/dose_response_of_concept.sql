@@ -3,7 +3,7 @@
 WITH mine AS (
     SELECT *, coalesce(control, 'candidate') AS kind
     FROM leaderboard
-    WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') <> 'prompt'
+    WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') NOT IN ('prompt', 'with_prompt')
         AND (control = 'none' OR (layer IS NOT NULL AND dose IS NOT NULL))
 )
 SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind

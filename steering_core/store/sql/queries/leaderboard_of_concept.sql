@@ -5,5 +5,5 @@ SELECT
     CASE WHEN effect IS NOT NULL THEN format('[{:.3f}, {:.3f}]', effect_low, effect_high) END AS interval,
     over_controls, p_value, kl, perplexity_ratio, n, n_missing
 FROM leaderboard
-WHERE model_id = ? AND concept_id = ? AND (split = 'test' OR control IS NULL OR control IN ('none', 'prompt'))
+WHERE model_id = ? AND concept_id = ? AND (split = 'test' OR control IS NULL OR control IN ('none', 'prompt', 'with_prompt'))
 ORDER BY split, effect DESC NULLS LAST, control;
