@@ -12,7 +12,7 @@ from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
 from steering_core.pipeline.measuring import calibration_rows
 from steering_core.runs import Run
-from steering_core.store import Rows, Store, default_store
+from steering_core.store import Store, TableRows, default_store
 
 
 @flow(name="calibrate-alpha", flow_run_name=flow_run_name, persist_result=False)
@@ -22,7 +22,7 @@ def calibrate_alpha(
     concepts: list[str] | None = None,
     texts: bool = True,
     store: str | None = None,
-) -> Rows:
+) -> TableRows:
     """Measure the largest alpha of every layer's vector within the spec's damage bounds.
 
     Args:

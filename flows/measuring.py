@@ -15,7 +15,7 @@ from steering_core.models import Model
 from steering_core.pipeline.measuring import Measure, measured_rows
 from steering_core.reports.markdown import markdown_table
 from steering_core.runs import Run
-from steering_core.store import Rows
+from steering_core.store import TableRows
 from steering_core.vectors.vector import Vector
 
 
@@ -27,16 +27,16 @@ from steering_core.vectors.vector import Vector
 )
 def measure_cell(
     what: str, measure: Measure, run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]
-) -> Rows:
+) -> TableRows:
     """Rows of one cell, from the vectors of its grid."""
     return measure(run, model, concept, vectors)
 
 
-def measure_cells(run: Run, what: str, measure: Measure) -> Rows:
+def measure_cells(run: Run, what: str, measure: Measure) -> TableRows:
     """Rows of every cell of a run, one model at a time, published as an artifact. Raises what went wrong at the end."""
     end_threads_at_exit()
 
-    def measure_one(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> Rows:
+    def measure_one(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> TableRows:
         """One cell's rows, as a task, tried again while the server is away."""
         return patiently(lambda: measure_cell(what, measure, run, model, concept, vectors))
 

@@ -14,7 +14,7 @@ from flows.measuring import measure_cells
 from flows.tasks import ProgressReporter
 from steering_core.pipeline.measuring import layer_sweep_rows, over_layers
 from steering_core.runs import Run
-from steering_core.store import Rows, Store, default_store
+from steering_core.store import Store, TableRows, default_store
 
 
 @flow(name="sweep-layers", flow_run_name=flow_run_name, persist_result=False)
@@ -24,7 +24,7 @@ def sweep_layers(
     concepts: list[str] | None = None,
     damage: Annotated[float, Field(gt=0)] = 0.2,
     store: str | None = None,
-) -> Rows:
+) -> TableRows:
     """Measure what every layer's vectors do at the strength where all do the same damage, beside their controls.
 
     Args:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         position_deltas,
         unpaired,
     )
-    from steering_core.api.rows import Rows
+    from steering_core.api.row_table import Rows
     from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -92,10 +92,10 @@ _HOMES = {
     ),
     "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
-    "api.library": ("find_vector", "find_vectors", "save_vector"),
+    "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
-    "api.rows": ("Rows",),
+    "api.row_table": ("Rows",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),

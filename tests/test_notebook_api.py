@@ -22,7 +22,7 @@ from steering_core.foundation.errors import (
 )
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS
-from steering_core.scores.metrics import Bench
+from steering_core.scores.metrics import Setup
 from steering_core.store import Store
 from tests import toy
 from tests.explorer import copied
@@ -171,10 +171,10 @@ def test_a_dose_sweep_measures_what_a_run_does(tiny: Model, place: Path, agree_r
     assert found.chart().png().startswith(PNG)
 
 
-def test_a_direction_along_which_the_toy_reads_has_a_steep_dose_response(bench: Bench, tmp_path: Path) -> None:
+def test_a_direction_along_which_the_toy_reads_has_a_steep_dose_response(setup: Setup, tmp_path: Path) -> None:
     _, v = toy.axes()
-    vector = steer.Vector.from_numpy(bench.model, v, layer=1)
-    found = steer.dose_sweep(bench.model, vector, bench.concept, [-0.2, 0.2, 0.4], store=tmp_path / "store")
+    vector = steer.Vector.from_numpy(setup.model, v, layer=1)
+    found = steer.dose_sweep(setup.model, vector, setup.concept, [-0.2, 0.2, 0.4], store=tmp_path / "store")
     effects = [row["effect"] for row in found if row["kind"] != "random"]
     assert effects == sorted(effects)
     assert effects[0] < -1 < 1 < effects[-1]

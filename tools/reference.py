@@ -37,6 +37,8 @@ def views_page() -> str:
             lines += ["| column | type | meaning |", "|---|---|---|"]
             for column in store.rows(f"DESCRIBE {view}"):
                 name = column["column_name"]
+                if name not in columns():
+                    sys.exit(f"the view {view} has a column {name}: say in steering_core/foundation/words.yaml what it is")
                 lines.append(f"| `{name}` | {column['column_type']} | {columns()[name]} |")
             lines.append("")
     return "\n".join(lines)

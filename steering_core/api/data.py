@@ -13,7 +13,7 @@ import pyarrow as pa
 from steering_core.activations.extract import extract
 from steering_core.activations.sites import checked_position
 from steering_core.api.options import StorePath
-from steering_core.api.rows import Rows
+from steering_core.api.row_table import Rows
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import MAX_KL, checked_dose
 from steering_core.foundation.errors import InterventionError, QueryError, SpecError

@@ -1,5 +1,6 @@
 """Generations: texts sampled for the cells of a grid; only those that the store lacks."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,33 +35,38 @@ def generate(
     spec: GenerationsSpec,
     split: Split,
     progress: Progress = silent,
+    *,
+    waits: bool = True,
 ) -> Done:
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
 
-    The unsteered model answers as often as a candidate, the system prompt once. What shows chance has no texts, nor has
-    the candidate behind a system prompt: nothing is decided by them. It waits for other processes that sample the model's texts.
+    The unsteered model answers as often as a candidate, the system prompt once. Chance controls have no texts, nor
+    has the candidate behind a system prompt: nothing is decided by them. Other processes that sample the model's texts are waited for, unless `waits` is False: a text
+    that two processes sampled at once is stored once.
     """
-    with store.lock(f"generations-{model.identity.model_id}"):
-        return generate_now(model, store, concept, cells, spec, split, progress)
+    read = [cell for cell in cells if cell.control not in (*CHANCE_CONTROLS, WITH_PROMPT)]
+    wanted = _wanted(model, concept, read, spec, split)
+    with store.lock(f"generations-{model.identity.model_id}") if waits else contextlib.nullcontext():
+        return _sampled(model, store, concept, wanted, spec, progress)
 
 
-def generate_now(
-    model: Model,
-    store: Store,
-    concept: Concept,
-    cells: Sequence[Cell],
-    spec: GenerationsSpec,
-    split: Split,
-    progress: Progress = silent,
-) -> Done:
-    """As `generate`, without waiting for anybody: texts that two processes sampled are stored once."""
-    cells = [cell for cell in cells if cell.control not in (*CHANCE_CONTROLS, WITH_PROMPT)]
-    stops = model.further_stops
-    wanted: dict[str, tuple[Cell, str, int]] = {}
+_Wanted = dict[str, tuple[Cell, str, int]]
+"""Each text by its key: the cell that it is sampled under, the open prompt that it answers, and its seed."""
+
+
+def _wanted(model: Model, concept: Concept, cells: Sequence[Cell], spec: GenerationsSpec, split: Split) -> _Wanted:
+    wanted: _Wanted = {}
     for text in asked(concept, split, spec.prompts):
         for cell in cells:
             for seed in spec.seeds if cell.control in (None, NONE) else spec.seeds[:1]:
-                wanted[_generation_id(cell, concept, text, seed, spec, stops)] = (cell, text, seed)
+                wanted[_generation_id(cell, concept, text, seed, spec, model.further_stops)] = (cell, text, seed)
+    return wanted
+
+
+def _sampled(
+    model: Model, store: Store, concept: Concept, wanted: _Wanted, spec: GenerationsSpec, progress: Progress
+) -> Done:
+    """Have the store hold the texts, a file every few hundred: an interrupted call loses no more."""
     done = Done(list(wanted))
     with done.work.timed():
         missing = store.absent("generations", wanted)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pydantic import ValidationError
 
 from steering_core.candidates.cell import Cell, unsteered
-from steering_core.candidates.generations import asked, generate_now
+from steering_core.candidates.generations import asked, generate
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import InterventionError, VectorMismatch
 from steering_core.interventions.parsing import parse
@@ -52,7 +52,7 @@ class CellTexts:
         both = [text for text in prompts for _ in (0, 1)]  # a concept's every other prompt is its validation split's
         concept = self.concept.model_copy(update={"prompts": tuple(both)})
         cells = [self.cell, unsteered(model.identity, self.concept)]
-        return generate_now(model, store, concept, cells, self.spec, "validation").work.computed
+        return generate(model, store, concept, cells, self.spec, "validation", waits=False).work.computed
 
 
 def cell_texts(model: Model, store: Store, concept_id: str, intervention_id: str) -> CellTexts:

@@ -22,6 +22,7 @@ def print_plainly(show: Any) -> None:
     others, said = warnings.showwarning, set[str]()
 
     def shown(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        """Show a caution once, by `show`; leave every other warning to what showed it before."""
         if not issubclass(category, SteeringWarning):
             others(message, category, *where, **more)
         elif str(message) not in said:  # Python forgets what it showed wherever a library touches the filters

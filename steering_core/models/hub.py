@@ -234,14 +234,13 @@ class _Large:
         return self.blobs / self.sha256
 
     @property
-    def part(self) -> Path:
-        """The file as far as it came."""
+    def _part(self) -> Path:
         return self.blobs / f"{self.sha256}.steerflow.incomplete"
 
     @property
     def arrived(self) -> int:
         """How many of its bytes are there."""
-        return min(self.part.stat().st_size, self.size) if self.part.exists() else 0
+        return min(self._part.stat().st_size, self.size) if self._part.exists() else 0
 
     def fetch(self, url: str, progress: _Progress) -> None:
         """Have the whole file in its place; a connection that breaks is made again and goes on where it ended."""
@@ -254,20 +253,20 @@ class _Large:
             if self.arrived < self.size:
                 log.warning("%s: the connection broke (%s), going on", self.name, type(broke).__name__)
                 time.sleep(PAUSE_SECONDS)
-        with self.part.open("rb") as handle:
+        with self._part.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
         if found != self.sha256:
-            self.part.unlink()
+            self._part.unlink()
             raise HubUnreachable(
                 f"{self.name} arrived with checksum {found}, and the hub says {self.sha256}: it was damaged on its "
                 "way, so try again"
             )
-        self.part.replace(self.blob)
+        self._part.replace(self.blob)
 
     def _continue(self, url: str, progress: _Progress) -> Exception:
         """Ask for what is missing and append it as it arrives; the fault that time mends, with which that ended."""
         try:
-            with self.part.open("ab") as out:
+            with self._part.open("ab") as out:
                 self._append(url, out, progress)
         except httpx2.TransportError as error:
             return error
@@ -278,11 +277,9 @@ class _Large:
         return httpx2.RemoteProtocolError(f"{self.name} ended before it was whole")
 
     def _append(self, url: str, out: IO[bytes], progress: _Progress) -> None:
-        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-        if have := out.tell():
-            headers["Range"] = f"bytes={have}-"
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+        onwards = {"Range": f"bytes={have}-"} if (have := out.tell()) else {}
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"} | onwards
+        with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
             hf_raise_for_status(response)
             if have and response.status_code != httpx2.codes.PARTIAL_CONTENT:
                 progress.add(-have)

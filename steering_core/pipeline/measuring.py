@@ -18,14 +18,14 @@ from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import ODD, summarise
 from steering_core.spec import Spec
-from steering_core.store import Row, Rows
+from steering_core.store import Row, TableRows
 from steering_core.vectors.vector import Vector
 
 FIRST_DOSE = 0.3  # where the search for a damage begins
-Measure = Callable[[Run, Model, Concept, Sequence[Vector]], Rows]
+Measure = Callable[[Run, Model, Concept, Sequence[Vector]], TableRows]
 
 
-def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
+def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> TableRows:
     """The rows that `measure` makes of every (model, concept) cell of a run from the vectors of its grid.
 
     A cell that fails has no rows; `run.raise_failures` raises its error.
@@ -40,7 +40,7 @@ def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> Rows:
     return rows
 
 
-def calibration_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool) -> Rows:
+def calibration_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], texts: bool) -> TableRows:
     """Rows of every candidate vector's largest alpha within the spec's bounds; by damage alone without `texts`."""
     at = calibration(run, model, concept, vectors).within(bounds(run.spec), texts)
     return [{"model": model.name, "concept": concept.name, **one.row()} for one in at]
@@ -54,7 +54,7 @@ def calibration(run: Run, model: Model, concept: Concept, vectors: Sequence[Vect
     return Calibration(damage, directions, neutral("validation", scores), spec)
 
 
-def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], damage: float) -> Rows:
+def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector], damage: float) -> TableRows:
     """Rows of every vector's effect on validation items at the dose where its damage is `damage` nats per token."""
     scores, calibrating = run.spec.scores, calibration(run, model, concept, vectors)
     at = calibrating.at_damage(damage)

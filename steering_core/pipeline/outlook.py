@@ -73,6 +73,7 @@ class _Cell:
 
     @property
     def directions(self) -> int:
+        """How many vectors the grid has: methods times layers, trained methods at the layers that they train."""
         methods = [method_name(name) for name in self.spec.vectors.methods]
         trained = sum(is_trained(name) for name in methods)
         layers, at = len(grid_layers(self.spec, self.model)), self.spec.vectors.train_layers
@@ -85,6 +86,7 @@ class _Cell:
 
     @property
     def kept(self) -> int:
+        """How many candidates are measured whole: the shortlist, or the whole grid where the spec says so."""
         wanted = self.spec.generations.shortlist
         return self.grid if wanted == "all" else min(wanted, self.grid)
 

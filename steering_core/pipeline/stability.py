@@ -17,7 +17,7 @@ from steering_core.pipeline.discover import discover
 from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.runs import Run
 from steering_core.spec import Spec
-from steering_core.store import Row, Rows
+from steering_core.store import Row, TableRows
 
 STABILITY_VERSION = 1
 COLUMNS = ("verdict", "method", "layers", "dose", "effect", "effect_low", "effect_high", "perplexity_ratio", "p_value")
@@ -63,7 +63,9 @@ def half_of(concept: Concept, i: int) -> Concept:
     return Concept(**rest, unpaired=Unpaired(positive=positive, negative=negative), items=tuple(items))
 
 
-def stability_of(run: Run, model: Model, concept: Concept, seeds: int, halves: bool, stages: Stages = PLAIN) -> Rows:
+def stability_of(
+    run: Run, model: Model, concept: Concept, seeds: int, halves: bool, stages: Stages = PLAIN
+) -> TableRows:
     """What every variant of one cell recommends, stored as rows of `stability`; the rows."""
     rows: list[Row] = []
     every = variants(run.spec, concept, seeds, halves)

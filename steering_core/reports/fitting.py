@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from steering_core.store import Rows
+from steering_core.store import TableRows
 
 # Columns in the order in which they matter; those that are not named here follow, as they come.
 FIRST = (
@@ -38,7 +38,7 @@ FEW = 3  # rows that become records rather than lose a column
 EDGE, GAP = 1, 3  # of a table, and between its columns
 
 
-def fitted(rows: Rows, names: Sequence[str], width: int | None, title: str | None = None) -> RenderableType:
+def fitted(rows: TableRows, names: Sequence[str], width: int | None, title: str | None = None) -> RenderableType:
     """The rows as a table of at most `width`, or as it is without one; a line says which columns were left out.
 
     Values that all rows share stand above a table that is too wide, then columns that matter least go. A few rows, and
@@ -84,7 +84,7 @@ def _decimals(value: float) -> str:
     return str(Decimal(f"{value:.6g}").quantize(Decimal("0.001"), ROUND_HALF_UP))
 
 
-def _column(name: str, rows: Rows) -> list[str]:
+def _column(name: str, rows: TableRows) -> list[str]:
     texts = [shown(row[name]) for row in rows]
     keys = {text for text in texts if KEY.fullmatch(text)}
     if not keys:
@@ -130,7 +130,7 @@ def _kept(names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int) 
     return [name for name in names if name in kept]
 
 
-def _table(rows: Rows, names: Sequence[str], cells: Mapping[str, Sequence[str]], title: str | None) -> Table:
+def _table(rows: TableRows, names: Sequence[str], cells: Mapping[str, Sequence[str]], title: str | None) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in names:
         numeric = any(isinstance(row[name], int | float) for row in rows)
@@ -145,7 +145,7 @@ def _table(rows: Rows, names: Sequence[str], cells: Mapping[str, Sequence[str]],
 
 
 def _records(
-    rows: Rows, names: Sequence[str], cells: Mapping[str, Sequence[str]], title: str | None, width: int
+    rows: TableRows, names: Sequence[str], cells: Mapping[str, Sequence[str]], title: str | None, width: int
 ) -> RenderableType:
     """Each row by itself, a line a column."""
     parts: list[RenderableType] = [Text(title, style="bold")] if title else []

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from steering_core.foundation.json_values import plain
 from steering_core.foundation.progress import Notify
 from steering_core.reports.fitting import fitted, shown
-from steering_core.store import Rows
+from steering_core.store import TableRows
 
 __all__ = ["WIDE", "Format", "console", "print_rows", "progress_bars", "shown", "table"]
 
@@ -63,7 +63,7 @@ class _Console(Console):
         raise
 
 
-def table(rows: Rows, names: Sequence[str], title: str | None = None) -> RenderableType:
+def table(rows: TableRows, names: Sequence[str], title: str | None = None) -> RenderableType:
     """Rows as a table that fits standard output, with the columns that matter most (`fitting`); all with --wide."""
     return fitted(rows, names, None if WIDE.get() else console().width, title)
 

@@ -7,7 +7,7 @@ store.query("SELECT ... FROM leaderboard")
 connect("data/store").sql("...")          # the same views, for anybody
 """
 
-from steering_core.store.store import STORE_VERSION, Row, Rows, Store, connect, default_store
+from steering_core.store.store import STORE_VERSION, Row, Store, TableRows, connect, default_store
 from steering_core.store.tables import CELL, TABLES, Table
 
-__all__ = ["CELL", "STORE_VERSION", "TABLES", "Row", "Rows", "Store", "Table", "connect", "default_store"]
+__all__ = ["CELL", "STORE_VERSION", "TABLES", "Row", "Store", "Table", "TableRows", "connect", "default_store"]

@@ -27,7 +27,7 @@ IN_USE = "in-use"
 _TIMES = 5  # that a query is asked while files go from under it
 Row = Mapping[str, Any]
 """One row of a table or a query, by column."""
-Rows = Sequence[Row]
+TableRows = Sequence[Row]
 T = TypeVar("T")
 
 

@@ -51,12 +51,7 @@ def derive(
     where a method finds no direction, or needs pairs and has unpaired texts.
     """
     sides = training_sides(store, model, concept, methods)
-    wanted = [
-        wanted_vector(model, concept, method, layer, position, sides.key, *variant)
-        for method in methods
-        for layer in layers
-        for variant in variants(concept, method, layer, controls)
-    ]
+    wanted = wanted_vectors(model, concept, methods, layers, position, sides.key, controls)
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
     done = Done([w.vector_id for w in wanted], Work(len(missing), len(wanted) - len(missing)))
@@ -85,25 +80,34 @@ def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods
     return sides
 
 
-def variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
+def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
     """The vector itself, then `n` controls of each kind, each with its seed."""
     kinds = [(kind, seed_from(kind, concept.concept_id, method, layer, i)) for kind in CONTROLS for i in range(n)]
     return [(None, None), *kinds]
 
 
-def wanted_vector(
+def wanted_vectors(
     model: ModelIdentity,
     concept: Concept,
-    method: str,
-    layer: int,
+    methods: Sequence[str],
+    layers: Sequence[int],
     position: str,
     pairs_key: str,
-    control: str | None,
-    seed: int | None,
-) -> Wanted:
-    """The vector that a method makes of those pairs, or a control beside it, with its key."""
-    made_of = (model.model_id, concept.concept_id, method, method_key(method), layer, SITE, position, pairs_key)
-    return Wanted(content_key("vector", VECTORS_VERSION, *made_of, control, seed), method, layer, control, seed)
+    controls: int,
+) -> list[Wanted]:
+    """Every method's vector at every layer, and the controls beside it, each with its key."""
+    return [
+        Wanted(
+            content_key(
+                *("vector", VECTORS_VERSION, model.model_id, concept.concept_id, method, method_key(method)),
+                *(layer, SITE, position, pairs_key, control, seed),
+            ),
+            *(method, layer, control, seed),
+        )
+        for method in methods
+        for layer in layers
+        for control, seed in _variants(concept, method, layer, controls)
+    ]
 
 
 def _directions(concept: Concept, contrast: Contrast, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:

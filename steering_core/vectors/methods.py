@@ -87,21 +87,19 @@ def method(
     A name is one method's: the last that took it.
     """
 
-    def register(read: Method) -> Method:
-        """The function, now a method that needs no model."""
+    def _register(read: Method) -> Method:
         _forget(read.__name__, unpaired)
         METHODS[read.__name__] = read
         return read
 
-    def register_trained(trained: TrainedFunction) -> TrainedFunction:
-        """The function, now a method that asks the model."""
+    def _register_trained(trained: TrainedFunction) -> TrainedFunction:
         _forget(trained.__name__, unpaired)
         TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared)
         return trained
 
     if function is not None:
-        return register(function)
-    return register if passes is None else register_trained
+        return _register(function)
+    return _register if passes is None else _register_trained
 
 
 def _forget(name: str, unpaired: bool) -> None:
@@ -152,11 +150,6 @@ def methods_only_from(folders: Iterable[Path]) -> Iterator[None]:
         _FOLDERS.reset(token)
 
 
-def _may_run(file: Path) -> bool:
-    folders = _FOLDERS.get()
-    return folders is None or any(file.is_relative_to(folder) for folder in folders)
-
-
 def method_name(name: str) -> str:
     """The registered name of the method `name`, which may be FILE.py:FUNCTION: then the file is run.
 
@@ -169,7 +162,8 @@ def method_name(name: str) -> str:
             raise VectorError(f"there is no method {name!r}: {did_you_mean(name, known_methods())}")
         return name
     path = Path(os.path.realpath(checked_file(Path(file), VectorError, MAX_CODE)))
-    if not _may_run(path):
+    folders = _FOLDERS.get()
+    if folders is not None and not any(path.is_relative_to(folder) for folder in folders):
         raise VectorError(
             f"the method {name!r} would run a file, which this service refuses: name one of "
             f"{', '.join(sorted(known_methods()))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where "
@@ -217,11 +211,10 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, 
             f"{name} needs rows of equal width, one positive and one negative for each pair, not arrays of shape "
             f"{positive.shape} and {negative.shape}"
         )
-    rows = "pairs" if paired else "rows"
     if bad := _not_finite(positive, negative):
         raise VectorError(
-            f"{name} was given activations that are not finite ({rows} {bad}): extract them again with weights that do "
-            "not overflow, such as float32 or bfloat16"
+            f"{name} was given activations that are not finite ({'pairs' if paired else 'rows'} {bad}): extract them "
+            "again with weights that do not overflow, such as float32 or bfloat16"
         )
     found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
     return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")

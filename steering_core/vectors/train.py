@@ -19,7 +19,7 @@ from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import SAME, random_direction
-from steering_core.vectors.derive import Wanted, training_sides, variants, vector_of, wanted_vector
+from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction, mean_difference
 from steering_core.vectors.training import (
@@ -58,12 +58,7 @@ def train(
     validation = concept_sides(store, identity, concept.concept_id, "validation")
     kind = () if sides.paired else ("unpaired",)
     pairs_key = content_key("trained on", TRAINING_VERSION, *kind, sides.rows, validation.rows)
-    wanted = [
-        wanted_vector(identity, concept, method, layer, position, pairs_key, *variant)
-        for method in methods
-        for layer in layers
-        for variant in variants(concept, method, layer, controls)
-    ]
+    wanted = wanted_vectors(identity, concept, methods, layers, position, pairs_key, controls)
     missing = store.absent("vectors", [w.vector_id for w in wanted])
     todo = [w for w in wanted if w.vector_id in missing]
     done = Done([w.vector_id for w in wanted], Work(len(todo), len(wanted) - len(todo)))

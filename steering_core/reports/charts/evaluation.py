@@ -11,7 +11,7 @@ import altair as alt
 from steering_core.reports.charts.render import Drawing
 from steering_core.statistics.intervals import LEVEL
 from steering_core.statistics.metric_names import unit_of
-from steering_core.store import Row, Rows
+from steering_core.store import Row, TableRows
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
@@ -19,7 +19,7 @@ LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
 CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
 
 
-def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
+def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
     """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
     kinds = ["candidate", "mirrored", "random", "shuffled", "prompt", "none"]
     points = (
@@ -41,7 +41,7 @@ def frontier(rows: Rows, max_perplexity_ratio: float) -> Drawing:
     return alt.layer(bound.mark_rule(color=RULE, strokeDash=[4, 3]).encode(x="bound:Q"), points).properties(height=260)
 
 
-def layer_profile(rows: Rows) -> Drawing:
+def layer_profile(rows: TableRows) -> Drawing:
     """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
@@ -52,7 +52,7 @@ def layer_profile(rows: Rows) -> Drawing:
     return alt.layer(bars, *[marks] * controlled).properties(height=220)
 
 
-def stability(rows: Rows) -> Drawing:
+def stability(rows: TableRows) -> Drawing:
     """Cosine of a direction with itself from the other half of the pairs, by layer. Query: stability_of_concept."""
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)), color=alt.Color("method:N", title=None)
@@ -63,7 +63,7 @@ def stability(rows: Rows) -> Drawing:
     return alt.layer(band, base.mark_line(point=True).encode(y=y, tooltip=tooltip)).properties(height=220)
 
 
-def variants(rows: Rows) -> Drawing:
+def variants(rows: TableRows) -> Drawing:
     """Dose that each seed, and each half of the pairs, recommends, by verdict. Query: variants_of_concept."""
     base = alt.Chart(alt.InlineData(values=list(rows)))
     x = alt.X("dose:Q", title="recommended dose", scale=alt.Scale(zero=True))
@@ -78,7 +78,7 @@ def variants(rows: Rows) -> Drawing:
     )
 
 
-def side_effects(rows: Rows) -> Drawing:
+def side_effects(rows: TableRows) -> Drawing:
     """Heat map of effects on items, rows steered and columns measured. Query: side_effects_of_model."""
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
     marked = [{**row, "star": "★" if _sure(row) else ""} for row in rows]
@@ -108,7 +108,7 @@ def _sure(row: Row) -> bool:
     return row["p_corrected"] is not None and row["p_corrected"] <= 1 - LEVEL
 
 
-def token_projection(rows: Rows) -> Drawing:
+def token_projection(rows: TableRows) -> Drawing:
     """Texts whose tokens are coloured by their projection on a direction, a block a text. Query: token_projections."""
     placed = _laid_out(rows)
     bound = max((abs(row["projection"]) for row in rows), default=1.0) or 1.0
@@ -125,7 +125,7 @@ def token_projection(rows: Rows) -> Drawing:
     return alt.layer(tiles, written).properties(width=LINE * CHARACTER, height=18 * lines)
 
 
-def _laid_out(rows: Rows) -> list[dict[str, Any]]:
+def _laid_out(rows: TableRows) -> list[dict[str, Any]]:
     """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text.
 
     `word` is where it begins behind its spaces, which an SVG would swallow.

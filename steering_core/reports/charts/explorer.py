@@ -7,16 +7,16 @@ import altair as alt
 
 from steering_core.reports.charts.render import Drawing
 from steering_core.statistics.metric_names import unit_of
-from steering_core.store import Rows
+from steering_core.store import TableRows
 
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 
-def _data(rows: Rows) -> alt.InlineData:
+def _data(rows: TableRows) -> alt.InlineData:
     return alt.InlineData(values=list(rows))
 
 
-def layer_by_dose(rows: Rows) -> Drawing:
+def layer_by_dose(rows: TableRows) -> Drawing:
     """Heat map of effect over layer and dose, a dot where texts were sampled; a click selects. Query: layer_by_dose."""
     cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
@@ -62,7 +62,7 @@ def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def dose_response(rows: Rows) -> Drawing:
+def dose_response(rows: TableRows) -> Drawing:
     """Effect over dose by layer with its interval, on the controls' band. Query: dose_response_of_concept."""
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
     controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
@@ -84,7 +84,7 @@ def dose_response(rows: Rows) -> Drawing:
     return alt.layer(*layered).properties(width="container", height=240)
 
 
-def _control_band(controls: Rows, x: alt.X) -> list[alt.Chart]:
+def _control_band(controls: TableRows, x: alt.X) -> list[alt.Chart]:
     """What random and shuffled directions do: each as a point, and how far their intervals reach at a dose."""
     reach: dict[float, list[float]] = {0.0: [0.0]}
     for row in controls:  # doses of one strength differ in their fourth digit, as norms do in float32
@@ -97,7 +97,7 @@ def _control_band(controls: Rows, x: alt.X) -> list[alt.Chart]:
     return [area, points.encode(x=x, y="effect:Q", tooltip=tooltip)]
 
 
-def similarity(rows: Rows) -> alt.Chart:
+def similarity(rows: TableRows) -> alt.Chart:
     """Cosine between directions, a square. Query: vector_similarity."""
     tooltip = ["a:N", "b:N", alt.Tooltip("cosine:Q", format="+.3f")]
     return (

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.charts.render import Drawing
-from steering_core.store import Rows, Store
+from steering_core.store import Store, TableRows
 from steering_core.store.queries import description, named_query
 
 Place = Literal["report", "explorer", "command"]
@@ -31,7 +31,7 @@ class Chart:
     caption: str = ""  # in reports, with values in braces
     takes: tuple[str, ...] = ()
 
-    def drawn(self, rows: Rows, values: Mapping[str, Any]) -> Drawing:
+    def drawn(self, rows: TableRows, values: Mapping[str, Any]) -> Drawing:
         """The drawing of `rows`."""
         return self.draw(rows, **{name: values[name] for name in self.takes})
 

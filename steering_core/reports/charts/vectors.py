@@ -5,33 +5,33 @@ from typing import Any
 import altair as alt
 
 from steering_core.reports.charts.render import Drawing
-from steering_core.store import Row, Rows
+from steering_core.store import Row, TableRows
 
 WIDTH, HEIGHT = 300, 180
 COSINE = alt.Scale(domain=[-1, 1], scheme="blueorange")
 
 
-def separation(rows: Rows) -> Drawing:
+def separation(rows: TableRows) -> Drawing:
     """AUC on test pairs by layer, each method beside the spread of its controls."""
     return _by_layer(_of(rows, "auc", split="test"), "AUC on test pairs", controls=True, rule=0.5)
 
 
-def d_prime(rows: Rows) -> Drawing:
+def d_prime(rows: TableRows) -> Drawing:
     """Distance of the two sides' test projections in standard deviations, by layer."""
     return _by_layer(_of(rows, "d_prime", split="test"), "d′ on test pairs", controls=True, rule=0.0)
 
 
-def split_half(rows: Rows) -> Drawing:
+def split_half(rows: TableRows) -> Drawing:
     """Cosine of the directions of two random halves of the training pairs, by layer."""
     return _by_layer(_of(rows, "split_half"), "cosine of two halves")
 
 
-def bootstrap(rows: Rows) -> Drawing:
+def bootstrap(rows: TableRows) -> Drawing:
     """Cosine of the direction with those of redrawn training pairs, by layer."""
     return _by_layer(_of(rows, "bootstrap"), "cosine with redrawn pairs")
 
 
-def sample_size(rows: Rows) -> Drawing:
+def sample_size(rows: TableRows) -> Drawing:
     """Cosine with the whole direction of those from fewer pairs, one line a layer."""
     layer = alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"))
     lines = (
@@ -48,7 +48,7 @@ def sample_size(rows: Rows) -> Drawing:
     return _faceted(lines, _of(rows, "sample_size"), row="method:N")
 
 
-def influence(rows: Rows) -> Drawing:
+def influence(rows: TableRows) -> Drawing:
     """How far leaving out each of the 20 weightiest pairs turns the direction, over layers."""
     found = _of(rows, "influence")
     greatest = sorted({r["pair_id"] for r in found}, key=lambda i: -max(r["value"] for r in found if r["pair_id"] == i))
@@ -70,12 +70,12 @@ def influence(rows: Rows) -> Drawing:
     return _faceted(tiles, shown, row="method:N")
 
 
-def similar_methods(rows: Rows) -> Drawing:
+def similar_methods(rows: TableRows) -> Drawing:
     """Cosine of each two methods' vectors of one concept, by layer."""
     return _pairs(_kind(rows, "method"))
 
 
-def similar_concepts(rows: Rows) -> Drawing:
+def similar_concepts(rows: TableRows) -> Drawing:
     """Cosine of each two concepts' vectors, at the layer in the middle of those that there are, one panel a method."""
     found = _kind(rows, "concept")
     layers = sorted({row["layer"] for row in found})
@@ -96,26 +96,26 @@ def similar_concepts(rows: Rows) -> Drawing:
     return alt.layer(tiles, data=alt.InlineData(values=both)).facet(column=_header("model:N"), row=_header("method:N"))
 
 
-def similar_layers(rows: Rows) -> Drawing:
+def similar_layers(rows: TableRows) -> Drawing:
     """Cosine of each layer's vector with the next layer's."""
     return _cosines(_kind(rows, "layer"), "cosine with the next layer's", "method:N")
 
 
-def similar_models(rows: Rows) -> Drawing:
+def similar_models(rows: TableRows) -> Drawing:
     """Cosine of each layer's vector with its twin's in a model of the same shape, such as a 4-bit one."""
     found = [{**row, "pair": f"{row['one']} and {row['other']}"} for row in _kind(rows, "model")]
     return _cosines(found, "cosine with the twin's", "method:N")
 
 
-def _of(rows: Rows, metric: str, split: str | None = None) -> list[Row]:
+def _of(rows: TableRows, metric: str, split: str | None = None) -> list[Row]:
     return [row for row in rows if row["metric"] == metric and (split is None or row["split"] == split)]
 
 
-def _kind(rows: Rows, kind: str) -> list[Row]:
+def _kind(rows: TableRows, kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def _by_layer(rows: Rows, title: str, *, controls: bool = False, rule: float | None = None) -> Drawing:
+def _by_layer(rows: TableRows, title: str, *, controls: bool = False, rule: float | None = None) -> Drawing:
     """A line a method with its 95 % band; controls as grey points, and a rule where chance lies."""
     x = alt.X("layer:Q", axis=alt.Axis(tickMinStep=1))
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
@@ -133,7 +133,7 @@ def _by_layer(rows: Rows, title: str, *, controls: bool = False, rule: float | N
     return _faceted(alt.layer(*layers), rows)
 
 
-def _pairs(rows: Rows) -> Drawing:
+def _pairs(rows: TableRows) -> Drawing:
     named = [{**row, "pair": f"{row['one']} and {row['other']}"} for row in rows]
     tiles = (
         alt.Chart()
@@ -150,7 +150,7 @@ def _pairs(rows: Rows) -> Drawing:
     )
 
 
-def _cosines(rows: Rows, title: str, color: str) -> Drawing:
+def _cosines(rows: TableRows, title: str, color: str) -> Drawing:
     lines = (
         alt.Chart()
         .mark_line(point=True)
@@ -164,7 +164,7 @@ def _cosines(rows: Rows, title: str, color: str) -> Drawing:
     return _faceted(lines, rows)
 
 
-def _faceted(panel: Any, rows: Rows, row: str = "model:N") -> Drawing:
+def _faceted(panel: Any, rows: TableRows, row: str = "model:N") -> Drawing:
     """A panel for each concept, and each model or method."""
     sized = panel.properties(width=WIDTH, height=HEIGHT)
     layered = sized if isinstance(sized, alt.LayerChart) else alt.layer(sized)
