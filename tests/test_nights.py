@@ -1,4 +1,4 @@
-"""Two nights of `nightly-sweep` on the embedded models: the schedule starts it at two o'clock, a regression is marked.
+"""Two nights of `nightly-sweep` on an embedded model: the schedule starts it at two o'clock, a regression is marked.
 
 The clocks of server and workers are moved to shortly before two, and by a day for the second night. Minutes long, and
 it needs a C compiler on Linux: `pytest -m slow tests/test_nights.py`.
@@ -30,19 +30,20 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(not COMPILER or sys.platform != "linux", reason="the clock is moved by a library made with cc"),
 ]
-MODELS = ["smollm2-135m", "smollm2-135m-4bit"]
+MODELS = ["smollm2-135m"]
 SPEC = {
     "name": "nightly",
     "models": MODELS,
     "concepts": ["sentiment", "mood"],
     "activations": {"layers": [18]},
     "vectors": {"methods": ["mean_difference"], "controls": 1, "quality_draws": 0},
-    "generations": {"layers": [18], "doses": [0.3], "shortlist": 1, "prompts": 1, "samples": 1, "max_tokens": 12},
+    "generations": {"layers": [18], "doses": [0.3], "shortlist": 1, "prompts": 1, "samples": 1, "max_tokens": 8},
     "scores": {
         "metrics": ["propensity", "kl", "damage", "perplexity"],
-        "items": 12,
-        "neutral": 4,
-        "answers": 6,
+        "items": 10,
+        "neutral": 2,
+        "answers": 4,
+        "draws": 9,
         "bootstrap": 200,
         "side_effects": "none",
     },
@@ -123,7 +124,7 @@ def test_two_nights_mark_a_regression_and_compute_nothing_twice(tmp_path: Path) 
     assert (at.date(), at.hour) == (NIGHT.date(), 2)
     cells = [(model, concept) for model in MODELS for concept in ("mood", "sentiment")]
     assert [(cell["model"], cell["concept"]) for cell in told] == cells
-    assert {cell["verdict"] for cell in told} == {"works"}, told
+    assert all(cell["effect"] > 0.1 for cell in told), told
     assert not any(cell["regression"] for cell in told)
     mood(tmp_path / "data", changed=True)
     with night(tmp_path, 1) as here:

@@ -57,6 +57,7 @@ class Verbs(TyperGroup):
         module = importlib.import_module(f"steering_core.cli.{cmd_name.replace('-', '_')}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
+        command.params = [p for p in command.params if not str(p.name).endswith("_completion")]  # of no verb
         _speak_plainly(command)
         return command
 

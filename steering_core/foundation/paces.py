@@ -35,10 +35,13 @@ def known_paces(model_id: str) -> dict[str, Pace]:
         return {}
 
 
-def keep_paces(model_id: str, stages: Mapping[str, Work]) -> None:
-    """Keep the pace of every stage that did enough to tell. A cache that cannot be written loses it, with a word."""
+def keep_paces(model_id: str, stages: Mapping[str, Work], least: int = LEAST_TOKENS) -> None:
+    """Keep the pace of every stage that did `least` tokens, enough to tell.
+
+    A cache that cannot be written loses it, with a word.
+    """
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    told = {stage: did for stage, did in stages.items() if did.tokens >= LEAST_TOKENS and did.seconds > 0}
+    told = {stage: did for stage, did in stages.items() if did.tokens >= least and did.seconds > 0}
     if not told:
         return
     new = {stage: {"tokens_per_second": did.tokens / did.seconds, "day": day} for stage, did in told.items()}

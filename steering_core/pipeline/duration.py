@@ -84,4 +84,4 @@ def _measure(model: Model, prompts: Sequence[Prompt]) -> None:
     drawn = Work()
     with drawn.timed():
         list(sample(model, requests, TOKENS, 1.0, drawn))
-    keep_paces(model.identity.model_id, {"read": Work(tokens=round(10 * read), seconds=10.0), "drawn": drawn})
+    keep_paces(model.identity.model_id, {"read": Work(tokens=round(10 * read), seconds=10.0), "drawn": drawn}, 1)

@@ -15,8 +15,9 @@ from steering_core.store import TableRows
 
 # Columns in the order in which they matter; those that are not named here follow, as they come.
 FIRST = (
-    *("what", "quality", "value", "check", "level", "message", "name", "vector_id", "one", "other", "cosine"),
-    *("concept", "outcome", "verdict", "split", "method", "layers", "layer", "dose", "control", "effect", "model"),
+    *("what", "quality", "value", "check", "level", "message", "name"),
+    *("concept", "outcome", "verdict", "split", "method", "layers", "dose", "control", "effect"),
+    *("vector_id", "one", "other", "cosine", "layer", "model"),
     *(
         "regression",
         "over_controls",
