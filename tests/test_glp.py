@@ -7,7 +7,9 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from steering_core.cli.vectors import app
 from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading, Tensors
 from steering_core.exports.gguf import read
@@ -119,6 +121,23 @@ def test_what_is_exported_says_what_it_is_for(store: Store, tiny: Model, tmp_pat
         import_vectors(other, tmp_path / "out.gguf")
     found = import_vectors(other, tmp_path / "out.gguf", reading=PROJECT)
     assert found == library.find_all(other, found[0].vector_id) + library.find_all(other, found[1].vector_id)
+    with pytest.raises(InterventionError, match=rf"blend {found[0].vector_id} --name NEW"):
+        resolved(f"2*{found[0].vector_id}", partial(library.find, other))
+    assert resolved(f"!{found[0].vector_id}", partial(library.find, other)).changes[0].operation == "ablate"
+    export_vectors(other, found, tmp_path / "again.gguf", FileOperation.PROJECT)
+    again = read(tmp_path / "again.gguf")
+    assert isinstance(again, VectorFile)
+    assert [entry.vector for entry in again.entries] == found  # one that is to be projected stays as it is
+    for ending in ("gguf", "pt", "npz", "npy", "svec"):  # their readers would add it
+        with pytest.raises(VectorFileError, match=r"would add it: export it to FILE\.gguf with --operation project"):
+            export_vectors(other, found, tmp_path / f"wrong.{ending}")
+        assert not (tmp_path / f"wrong.{ending}").exists()
+    key, to = found[0].vector_id, tmp_path / "wrong.gguf"
+    options = ["--to", str(to), "--alpha", "2", "--store", str(other.root)]
+    assert "would add it" in str(CliRunner().invoke(app, ["export", key, *options]).exception)
+    export_vectors(other, found, tmp_path / "kept.safetensors")
+    kept = import_vectors(Store(tmp_path / "third"), tmp_path / "kept.safetensors")
+    assert [vector.lineage["operation"] for vector in kept] == ["project", "project"]
     with pytest.raises(VectorFileError, match=r"cannot say that its vectors are projected out.*FILE\.gguf"):
         export_vectors(store, vectors, tmp_path / "out.safetensors", FileOperation.PROJECT)
 

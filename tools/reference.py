@@ -38,7 +38,9 @@ def views_page() -> str:
             for column in store.rows(f"DESCRIBE {view}"):
                 name = column["column_name"]
                 if name not in columns():
-                    sys.exit(f"the view {view} has a column {name}: say in steering_core/foundation/words.yaml what it is")
+                    sys.exit(
+                        f"the view {view} has a column {name}: say in steering_core/foundation/words.yaml what it is"
+                    )
                 lines.append(f"| `{name}` | {column['column_type']} | {columns()[name]} |")
             lines.append("")
     return "\n".join(lines)

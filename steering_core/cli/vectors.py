@@ -11,7 +11,7 @@ import typer
 from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer
 from steering_core.cli.options import FormatOption, JsonOption, StoreOption, layers_asked_for
-from steering_core.exports.files import FORMS, export_vectors, import_vectors
+from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention
 from steering_core.exports.vector_file import FileOperation
@@ -231,6 +231,7 @@ def export_file(
     opened = Store.existing(store or default_store())
     vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
     alphas = [alpha if alpha is not None else 1.0 if v.recommended is None else v.recommended for v in vectors]
+    check_purpose(vectors, to, operation)  # what is scaled is a vector of its own, which may be added
     scaled = [v if a == 1.0 else algebra.scaled(v, a) for v, a in zip(vectors, alphas, strict=True)]
     written = export_vectors(opened, scaled, to, operation)
     typer.echo(f"{to}: {_layers(written)}")

@@ -17,7 +17,7 @@ from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import algebra, library
 from steering_core.vectors.norms import residual_norms
-from steering_core.vectors.vector import Vector
+from steering_core.vectors.vector import PROJECT, Vector
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def export_vectors(
             f"{vectors[0].vector_id}: this store does not know its model; save the vector there first, with "
             "steering_core.save_vector"
         )
+    check_purpose(vectors, path, operation)
     vectors = _as_the_form_has_them(vectors, path, operation)
     rows = store.rows(
         "SELECT vector_id, c.name AS concept, coalesce(v.name, '') AS name, coalesce(v.tags, []) AS tags, r.prompt_ids "
@@ -78,12 +79,26 @@ def export_vectors(
     return list(vectors)
 
 
+def check_purpose(vectors: Sequence[Vector], path: Path, operation: FileOperation) -> None:
+    """Raise VectorFileError where directions to take out of the stream would go to a file whose reader adds them.
+
+    A safetensors file keeps what they are for, and no other form but GGUF can say it.
+    """
+    out = next((v for v in vectors if v.lineage.get("operation") == PROJECT), None)
+    if out is not None and operation is FileOperation.ADD and path.suffix.lower() != ".safetensors":
+        raise VectorFileError(
+            f"{out.vector_id} is a direction to take out of the stream, and what reads {path} would add it: export it "
+            "to FILE.gguf with --operation project, or to FILE.safetensors. To add it all the same, make a vector of "
+            f"it: steer vectors blend {out.vector_id} --name NEW"
+        )
+
+
 def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: FileOperation) -> Sequence[Vector]:
     """The vectors that the form can hold, at the length that the operation asks for."""
     if operation is FileOperation.PROJECT:
         if path.suffix.lower() != ".gguf":
             raise VectorFileError(f"{path} cannot say that its vectors are projected out: export them to FILE.gguf")
-        vectors = [vector if abs(vector.norm - 1) < 1e-6 else algebra.normalised(vector) for vector in vectors]
+        vectors = [algebra.to_project(vector) for vector in vectors]
     if path.suffix.lower() == ".gguf" and any(v.layer == 0 for v in vectors) and any(v.layer for v in vectors):
         log.warning("%s: layer 0 is left out, because llama.cpp has no control vector there", path)
         vectors = [vector for vector in vectors if vector.layer]

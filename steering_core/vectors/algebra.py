@@ -8,7 +8,7 @@ import numpy as np
 from steering_core.foundation.errors import VectorError, VectorMismatch
 from steering_core.foundation.keys import content_key
 from steering_core.vectors.linear import top_components
-from steering_core.vectors.vector import Vector
+from steering_core.vectors.vector import PROJECT, Vector
 
 ALGEBRA_VERSION = 1
 
@@ -21,6 +21,13 @@ def scaled(vector: Vector, factor: float) -> Vector:
 def normalised(vector: Vector) -> Vector:
     """The vector at length 1."""
     return _combined("normalised", [vector], _direction(vector) / vector.norm)
+
+
+def to_project(vector: Vector) -> Vector:
+    """The vector at length 1, to be taken out of the stream alone: an expression that adds it is refused."""
+    if vector.lineage.get("operation") == PROJECT and abs(vector.norm - 1) < 1e-6:
+        return vector
+    return _combined("normalised", [vector], _direction(vector) / vector.norm, operation=PROJECT)
 
 
 def added(one: Vector, other: Vector) -> Vector:
