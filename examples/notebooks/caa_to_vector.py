@@ -106,7 +106,14 @@ report = steer.run(
             "samples": 1,
             "max_tokens": 20,
         },
-        "scores": {"items": 12, "neutral": 4, "answers": 4, "draws": 10, "bootstrap": 200, "side_effects": "none"},
+        "scores": {
+            "items": 12,
+            "neutral": 4,
+            "answers": 4,
+            "draws": 10,
+            "bootstrap": 200,
+            "side_effects": "none",
+        },
     },
     STORE,
 )
@@ -125,7 +132,7 @@ steer.dose_response("cheerful", store=STORE)
 # %%
 store = steer.Store(STORE)
 store.query(
-    "SELECT control, dose, effect, over_controls, p_value, kl, perplexity_ratio, n FROM leaderboard "
+    "SELECT coalesce(control, 'candidate') AS what, dose, effect, over_controls, kl, perplexity_ratio, n FROM leaderboard "
     "WHERE concept = 'cheerful' AND split = 'test' ORDER BY effect DESC"
 ).to_pandas().round(3)
 
