@@ -93,7 +93,7 @@ _HOMES = {
     ),
     "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
-    "api.library": ("find_vector", "find_vectors", "save_vector"),
+    "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
     "api.rows": ("Rows",),

@@ -132,8 +132,8 @@ steer.dose_response("cheerful", store=STORE)
 # %%
 store = steer.Store(STORE)
 store.query(
-    "SELECT coalesce(control, 'candidate') AS what, dose, effect, over_controls, kl, perplexity_ratio, n FROM leaderboard "
-    "WHERE concept = 'cheerful' AND split = 'test' ORDER BY effect DESC"
+    "SELECT coalesce(control, 'candidate') AS what, dose, effect, over_controls, kl, perplexity_ratio, n "
+    "FROM leaderboard WHERE concept = 'cheerful' AND split = 'test' ORDER BY effect DESC"
 ).to_pandas().round(3)
 
 # %%
