@@ -62,8 +62,11 @@ figures: install  ## style figures of this tree, beside those of other codebases
 reference: install  ## write docs/views.md, docs/spec.md and docs/glossary.md from what they describe
 	$(BIN)/python tools/reference.py
 
+notebooks: install  ## run examples/notebooks and write their outputs: some minutes
+	$(BIN)/python tools/notebooks.py
+
 clean: down  ## remove the environment and caches, not the store
 	rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help install discover test lint up down password figures reference clean
+.PHONY: help install discover test lint up down password figures reference notebooks clean
 .DEFAULT_GOAL := help

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from steering_core.api.row_table import Rows
     from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
+    from steering_core.api.words import explain
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
     from steering_core.foundation.errors import SteerflowError
@@ -96,6 +97,7 @@ _HOMES = {
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
     "api.row_table": ("Rows",),
+    "api.words": ("explain",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
     "foundation.errors": ("SteerflowError",),
@@ -143,6 +145,7 @@ __all__ = [
     "derive_vector",
     "dose_response",
     "dose_sweep",
+    "explain",
     "find_vector",
     "find_vectors",
     "from_mlx_lm",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from steering_core.foundation.errors import (
     StoreError,
     VectorError,
     VectorMismatch,
+    WordUnknown,
 )
 from steering_core.models import Model
 from steering_core.store import Store
@@ -48,6 +50,17 @@ def test_activations_can_be_called_whatever_was_used_before(first: str) -> None:
     code = f"import steering_core as steer; steer.{first}; steer.contrast; steer.activations('no', 1, store='nowhere')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "StoreError: there is no store" in done.stderr
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    """PEP 561: without the file a user's type checker takes every name for Any."""
+    assert (files("steering_core") / "py.typed").is_file()
+
+
+def test_words_are_explained() -> None:
+    assert "residual" in steer.explain("dose")
+    with pytest.raises(WordUnknown, match="did you mean 'dose'"):
+        steer.explain("dosse")
 
 
 def test_a_contrast_is_the_difference_at_the_last_tokens(tiny: Model, vector: steer.Vector) -> None:

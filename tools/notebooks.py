@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
@@ -32,9 +31,10 @@ def executed(script: Path, work: Path) -> NotebookNode:
     for beside in script.parent.glob("*.json"):
         shutil.copy(beside, work)
     notebook = read(script)
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no port that others could speak to
     where = {"metadata": {"path": str(work)}}
-    NotebookClient(notebook, km=kernel, timeout=SECONDS, record_timing=False, resources=where).execute()
+    NotebookClient(
+        notebook, startup_timeout=SECONDS, kernel_name="python3", timeout=SECONDS, record_timing=False, resources=where
+    ).execute()
     return notebook
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -143,6 +143,8 @@ def _spec(spec: SpecLike) -> Spec:
 @dataclass(frozen=True, repr=False)
 class Activations(Rows):
     """Activations with the pair and side that each belongs to: columns of the view `activations`."""
+
+    _shown: ClassVar[int] = 4
 
     def __repr__(self) -> str:
         values, positive = self.numpy()

@@ -4,7 +4,7 @@ import html
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
-SHOWN = 20  # rows in a notebook
-
 
 @dataclass(frozen=True, repr=False)
 class Rows:
     """Rows with named columns; `table` is the Arrow table. A loop over them gives each as a dictionary."""
 
     table: pa.Table
+    _shown: ClassVar[int] = 20  # rows in a notebook
 
     def __len__(self) -> int:
         return len(self.table)
@@ -48,9 +47,9 @@ class Rows:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.table.column_names)
         lines = "".join(
             f"<tr>{''.join(f'<td>{html.escape(shown(value))}</td>' for value in row.values())}</tr>"
-            for row in self.table.slice(0, SHOWN).to_pylist()
+            for row in self.table.slice(0, self._shown).to_pylist()
         )
-        more = f"<p>… {len(self)} rows</p>" if len(self) > SHOWN else ""
+        more = f"<p>… {len(self)} rows</p>" if len(self) > self._shown else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>{more}"
 
 

@@ -64,7 +64,10 @@ class Store:
         """The store at `url`, which must be there. Raises StoreError where it is not."""
         folder = folder_at(url)
         if not folder.exists(MARKER):
-            raise StoreError(f"there is no store at {folder.root}: run `steer run SPEC.yaml`, or name one with --store")
+            raise StoreError(
+                f"there is no store at {folder.root}: run a spec (`steer run SPEC.yaml`, steer.run), or name another "
+                "store (--store, store=)"
+            )
         return cls(url)
 
     # -- writing -------------------------------------------------------------------------------------------------
