@@ -37,7 +37,7 @@ discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model:
 ARGS ?=
 
 test: install | $(STATE)  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff check

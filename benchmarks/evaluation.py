@@ -43,6 +43,7 @@ from steering_core.runs import Run
 from steering_core.scores.metrics import Setup, propensity
 from steering_core.spec import Spec
 from steering_core.store import Store
+from tests import quick
 from tests.explorer import AGREE
 from tests.tiny import save_tiny_model
 
@@ -85,7 +86,7 @@ def tiny_spec(model: str, concept: str, shortlist: int | str = 2) -> Spec:
         concepts=(concept,),
         vectors={"methods": METHODS, "controls": 1, "quality_draws": 0},
         generations={"layers": (1, 2), "doses": DOSES[:1], "prompts": 1, "max_tokens": 2, "shortlist": shortlist},
-        scores={"items": 2, "neutral": 1, "bootstrap": 100},
+        scores=quick.SCORES | {"items": 2, "neutral": 1},
     )
 
 

@@ -18,6 +18,7 @@ from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS, TRAINED
 from tests import toy
 from tests.explorer import AGREE, ran_store
+from tests.groups import Groups, group_of, rank_of
 from tests.machine import new_machine
 from tests.s3 import s3_bucket
 from tests.tiny import save_tiny_model
@@ -29,11 +30,6 @@ REGISTRIES: tuple[dict[str, Any], ...] = (
 
 
 MACHINE = pytest.StashKey[contextlib.ExitStack]()
-LONGEST = (  # the groups that take longest, longest first
-    "prefect", "test_examples", "test_benchmarks", "test_memory", "test_at_once", "test_odd_specs", "test_pipeline",
-    "test_objects", "test_cli_concepts", "test_side_effects", "test_cli", "test_explorer_page", "test_packs",
-    "test_stability", "test_store", "test_store_places", "test_store_upkeep", "test_readme", "test_kills",
-)  # fmt: skip
 
 
 def needs_machine(item: pytest.Item) -> bool:
@@ -41,19 +37,17 @@ def needs_machine(item: pytest.Item) -> bool:
     return item.get_closest_marker("server") is not None and "machine" in getattr(item, "fixturenames", ())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal tests out by file, those that need Prefect's server as one group; the longest groups begin first.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the longest groups first. Raises UsageError for a test that needs the server and is not of its group."""
+    items.sort(key=lambda item: rank_of(item.nodeid))
+    if apart := [item.nodeid for item in items if needs_machine(item) and group_of(item.nodeid) != "prefect"]:
+        raise pytest.UsageError(f"these need Prefect's server: name them in PREFECT of tests/groups.py: {apart}")
 
-    A worker that gets a long group when the others have run out of tests keeps all waiting. There is one server for the
-    whole suite, whatever the number of workers.
-    """
-    groups = {item: "prefect" if needs_machine(item) else item.path.stem for item in items}
-    ranks = {group: rank for rank, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(groups[item], len(ranks)))
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(groups[item]))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Groups are dealt out whole; `--no-loadscope-reorder` keeps their order."""
+    return Groups(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def quickstart(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     cheap = {"layers": (1, 2), "doses": (0.5,), "prompts": 1, "max_tokens": 3}
     given = spec.model_dump() | {"models": (str(tiny_folder),), "generations": cheap}
     store = Store(tmp_path_factory.mktemp("readme") / "store")
-    run(Spec.model_validate(given | {"scores": {"items": 8, **quick.SCORES}}), store)
+    run(Spec.model_validate(given | {"scores": quick.SCORES | {"items": 8, "side_effects": "auto"}}), store)
     return store.root
 
 

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import scipy.optimize  # (both are imported before the fork)
+import scipy.stats  # noqa: F401
+
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.pipeline import discover
 from steering_core.spec import load_spec
