@@ -122,7 +122,7 @@ BY_CHANCE = Chance.of(0.5, [0.6, -0.6] * 3 + [0.1, -0.1] * 16 + [-0.5])
         (evidence(None), WEAK, "nothing was measured"),
         (evidence(Chance.of(0.5, [0.1] * 9)), TOO_FEW, "null effects"),
         (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 items"),
-        (evidence(GOOD, odd_effect=score(-0.5, -0.7, -0.3)), CHANCE, "its way"),
+        (evidence(GOOD, odd_effect=score(-0.5, -0.7, -0.3)), CHANCE, "the wanted direction"),
         (evidence(GOOD, odd_effect=score(0.5, -0.1, 1.1)), CHANCE, "not surely above 0"),
         (evidence(GOOD, perplexity_ratio=score(2.4, 2.2, 2.6, 8)), WEAK, "times as perplexing"),
         (evidence(GOOD, kl=score(1.2, 1.0, 1.4)), WEAK, "neutral next tokens"),

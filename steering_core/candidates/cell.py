@@ -82,7 +82,7 @@ class Cell:
     def dose(self) -> float | None:
         """Length of what is added, relative to the layer's mean residual norm; over several layers their sum.
 
-        Negative for a cell that shall move the items the other way; None where more than adding is done.
+        Negative for a cell whose `sign` is -1; None where more than adding is done.
         """
         added: dict[int, np.ndarray] = {}
         for change in self.intervention.changes:
@@ -106,7 +106,7 @@ class Cell:
 
     @property
     def alpha(self) -> float | None:
-        """The multiplier of that one vector; 0 for no vector at all, None for several."""
+        """The multiplier of the cell's one `vector`; 0 for no vector at all, None for several."""
         if self.steering is None:
             return 0.0
         return self.intervention.changes[0].amount if self.vector else None
@@ -208,7 +208,7 @@ def with_prompt(cell: Cell, prompts: Sequence[Cell]) -> list[Cell]:
 
 
 def mirrored(cell: Cell) -> list[Cell]:
-    """The same as hard the other way; none where something else than adding is done, which has no other way.
+    """The cell at the opposite dose; none where something else than adding is done, which has no opposite.
 
     A candidate's mirror image is a control of it; a control's is of its own kind.
     """

@@ -1,4 +1,4 @@
-"""Chance: what a candidate is compared with, the same done along directions that mean nothing."""
+"""Chance controls: a candidate's intervention along directions that mean nothing."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def turned_controls(cell: Cell, n: int) -> list[Cell]:
 
 
 def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
-    """The cell with other vectors in the place of its own, as strong as it is."""
+    """The cell with other vectors in the place of its own, at the same strengths."""
     assert cell.steering is not None, "only vectors have stand-ins"
     exchanged = replace(
         cell,

@@ -236,7 +236,7 @@ def _moves(request: Request) -> bool:
 
 
 def _following(model: Model, request: Request) -> Following:
-    """Whose tokens a row's new ones are."""
+    """The phase of a row's new tokens: response, thinking or tool."""
     labels = next(change.where.labels for change in request.intervention.changes if change.where.moves)
     assert labels is not None, "changes that move are labelled"
     return model.turns.following(labels.phases[-1])

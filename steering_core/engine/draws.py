@@ -38,7 +38,7 @@ class _Row:
 
     @property
     def plain(self) -> bool:
-        """Whether its logits stay as they are."""
+        """Whether nothing changes the row's logits: no processors and no grammar."""
         return not self.processors and self.grammar is None
 
     def processed(self, logits: mx.array) -> mx.array:
@@ -91,7 +91,7 @@ class Draws:
         self._rows = [self._rows[row] for row in rows]
 
     def join(self, other: "Draws") -> None:
-        """Have the rows of `other` stand behind these."""
+        """Append the rows of `other` to these rows."""
         self._rows += other._rows
 
     def __call__(self, logits: mx.array) -> DrawnTokens:

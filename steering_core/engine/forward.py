@@ -146,7 +146,7 @@ class Batch:
         return Batch(fork(self.cache, kept), self.last[index], self.lengths[kept], self.steering.keep(kept))
 
     def steered(self, interventions: Sequence[Intervention]) -> "Batch":
-        """The same rows, with what they have read, under other interventions from here on ."""
+        """The same rows, with what they have read, under other interventions from here on."""
         return Batch(fork(self.cache, range(len(self))), self.last, self.lengths, Steering(interventions, self.lengths))
 
 
@@ -162,7 +162,10 @@ def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Interve
 
 
 def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Intervention:
-    """The intervention without conditions on the whole prompt: what they let act acts always, the rest is left out."""
+    """The intervention with its conditions on the whole prompt decided.
+
+    A change whose condition holds acts always; one whose condition does not hold is left out.
+    """
     asked = {id(c.condition): c.condition for c in intervention.changes if c.condition and c.condition.over == "prompt"}
     if not asked:
         return intervention

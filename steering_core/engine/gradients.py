@@ -130,7 +130,7 @@ class GivenAnswers:
     def _grouped(self) -> Iterator[list[int]]:
         """Answers that are read together: those to one prompt, which is read once, and others of like length.
 
-        Of prompts of one length where the model wants that.
+        Where the model's caches take rows of one length only, their prompts have one length.
         """
         longest: dict[tuple[int, ...], int] = {}  # of the answers to each prompt
         for a in self.answers:
@@ -268,7 +268,7 @@ def _wanted(group: _Group, rows: np.ndarray) -> np.ndarray:
 
 
 def _means(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The mean of each row's values, (N,) of rows behind one another -> (b,)."""
+    """The mean of each row's values; (N,), row after row, -> (b,)."""
     return np.array([part.mean(dtype=np.float64) for part in np.split(values, np.cumsum(lengths)[:-1])])
 
 

@@ -1,4 +1,4 @@
-"""Rows that join a running batch: their caches, tokens and steering behind those that are there.
+"""Rows that join a running batch: their caches, tokens and steering are appended to those of the batch.
 
 mlx-lm's own batch caches hold rows of different lengths, right-justified; a batch whose rows all have one length keeps
 the plain form until another row comes.

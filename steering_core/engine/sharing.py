@@ -1,6 +1,6 @@
 """Rows that share work: where prompts agree and nothing steers them apart yet, one row stands for many.
 
-Interventions of one prompt differ only from the first block that one of them touches. So the pass over the prompt
+Rows of one prompt are equal up to the first block that an intervention of one row touches. So the pass over the prompt
 starts with one row a prompt and lets the stream grow, block by block, when an intervention begins: a row of its own for
 every text that is changed there. Afterwards each block's cache holds as many rows as the stream had at it, and is
 spread to the whole batch.

@@ -122,7 +122,7 @@ def _joining(trunk: Trunk, layer: int, rows: Sequence[tuple[int, Intervention]])
 
 
 def _grown(groups: Sequence[_Joining], layer: int) -> Edit:
-    """At a block's output: what is done to the rows that are in the stream, and those that join it, behind them."""
+    """The edit at a block's output: it changes the rows in the stream, and appends the rows that join there."""
 
     def edit(h: mx.array) -> mx.array:
         """The stream of all rows that have joined, each after its own edits at this layer."""
@@ -157,7 +157,7 @@ def _finite(h: mx.array) -> mx.array:
 
 
 def _after(first: Edit | None, then: Edit | None) -> Edit:
-    """`then` of `first`, where either may be nothing."""
+    """`first` and then `then`, where either may be None."""
 
     def edit(h: mx.array) -> mx.array:
         """Both edits in turn; the stream as it came where there is neither."""

@@ -110,7 +110,7 @@ class Calibration:
         return found
 
     def cells(self, doses: Sequence[float]) -> list[Cell]:
-        """Every direction at its own dose, each its own way."""
+        """Every direction at its dose of `doses`, with its own sign."""
         return [cell.at(cell.sign * dose) for cell, dose in zip(self.directions, doses, strict=True)]
 
     def _log_ratios(self, cells: Sequence[Cell]) -> list[np.ndarray]:

@@ -52,7 +52,7 @@ Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 
 @dataclass(frozen=True)
 class Chance:
-    """Null effects in nats on test items, positive where they go the candidate's way, and the candidate's p-value.
+    """Null effects in nats on test items, positive in the direction of the candidate's sign, and its p-value.
 
     `least_p` is the smallest p-value that so many null effects allow.
     """
@@ -63,12 +63,12 @@ class Chance:
 
     @classmethod
     def of(cls, effect: float, effects: Sequence[float]) -> "Chance":
-        """The p-value of an effect the candidate's way: its rank."""
+        """The p-value of an effect in the direction of the candidate's sign: its rank among the null effects."""
         return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)))
 
     @classmethod
     def of_few(cls, effect: float, effects: Sequence[float], draws: int) -> "Chance":
-        """The same by Student's t, where draws are too dear for a rank, as those are that must be trained."""
+        """The p-value by Student's t, for methods that must be trained: their draws are too few for a rank."""
         return cls(_descending(effects), prediction_p(effect, effects, draws), 0.0 if draws > 1 else 1.0)
 
 
@@ -130,10 +130,10 @@ class ChanceSearch:
         return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
 
     def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[VectorPlace]]:
-        """The places of each (draw, sign) by their effect on validation items that way, best first.
+        """The places of each (draw, sign), ordered by their effect on validation items times the sign, best first.
 
-        Effects are to first order, all items' at once, or measured where a model has no gradient or something else than
-        generation is steered.
+        Effects are first-order estimates of all items at once. Where a model has no gradient, or another phase than
+        `generation` is steered, they are measured.
         """
         singles = {
             (i, (layer, at)): self._adding([vector], doses[layer])
@@ -155,7 +155,7 @@ class ChanceSearch:
     def _ranked_by_measuring(
         self, singles: Mapping[tuple[int, VectorPlace], Cell], signs: Sequence[tuple[int, int]]
     ) -> dict[tuple[int, int], list[VectorPlace]]:
-        """The same from measured effects: all places on a few items, the best of them on more."""
+        """The same order from measured effects: all places on a few items, then the best places on more items."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
         first = {key: _in_order(effects, *key) for key in signs}
@@ -179,7 +179,7 @@ class ChanceSearch:
         return self._adding(vectors, abs(self.chosen.dose or 1.0))
 
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
-        """The vectors in equal shares, as strong together as `dose`, in the chosen candidate's phase."""
+        """The vectors in equal shares of `dose`, added in the chosen candidate's phase."""
         of, equal = self.chosen, [Amount.of_dose(1.0)] * len(vectors)
         unit = Cell.as_strong(of.model_id, of.concept_id, self._phase, vectors, equal)
         return replace(unit, control=PERMUTED).at(dose)

@@ -20,7 +20,7 @@ from steering_core.vectors.vector import Vector
 
 @dataclass(frozen=True)
 class Rated:
-    """A candidate at its dose: its effects by item, positive where they go its way, and what its damage predicts.
+    """A candidate at its dose: its effects by item, positive in the direction of its sign, and its predicted damage.
 
     `excess` is its damage in units of what is allowed, the worst of its measures; inf where something diverged.
     """
@@ -32,7 +32,7 @@ class Rated:
 
     @property
     def surely(self) -> float:
-        """Lower end of the one-sided 95 % interval of the effect: what counts, since the best of many was lucky."""
+        """Lower end of the effect's one-sided 95 % interval: it ranks candidates, since the best of many was lucky."""
         return lower_end(np.array(list(self.effects.values())))
 
 
@@ -81,8 +81,8 @@ def rated(
 def choose(candidates: Sequence[Rated]) -> tuple[Rated, list[Rated]]:
     """The best candidate within the bounds, and all that are as good; where none is within, the least damaging.
 
-    Best is what surely moves the items furthest. Candidates are as good where the paired difference is not surely above
-    0; among those, the one of fewest vectors is chosen.
+    The best has the greatest lower end of its effect's interval (`Rated.surely`). A candidate is as good where the
+    paired difference to the best is not surely above 0; of all that are as good the one of fewest vectors is chosen.
     """
     within = [one for one in candidates if one.excess <= 1 and one.effects]
     if not within:

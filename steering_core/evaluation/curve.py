@@ -55,7 +55,7 @@ class Curve:
         return math.copysign(root**2, root)
 
     def nearest(self, damage: float) -> float:
-        """How far the measured damages stay from one, as a logarithm; inf where none is above 0 and finite."""
+        """How far the nearest measurement is from `damage`, as a logarithm; inf where none is above 0 and finite."""
         finite = [found for found in self.damages if math.isfinite(found) and found > 0]
         return min((abs(math.log(found / damage)) for found in finite), default=math.inf)
 
@@ -75,7 +75,7 @@ class Curve:
 
 
 def curves_to(damages: Damages, first: Sequence[float], wanted: float, rounds: int) -> list[Curve]:
-    """The curve of every direction, measured where its damage comes close to `wanted`: `first` doses, then the curve's.
+    """Every direction's curve around the dose of damage `wanted`: measured at `first`, then where the curve says.
 
     At most `rounds` doses of each are measured.
     """

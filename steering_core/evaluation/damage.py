@@ -29,7 +29,7 @@ FEW_ANSWERS = 8  # answers on which directions are screened
 
 @dataclass
 class Damage:
-    """Measures the damage of directions at doses; every measurement stays in the store."""
+    """Measures the damage of directions at doses, and keeps every measurement in the store."""
 
     setup: Setup
     store: Store
@@ -106,8 +106,8 @@ USUAL = Uncertain(USUAL_SLOPE, SLOPE_SPREAD)
 def slopes(measured: Sequence[tuple[float, np.ndarray]]) -> list[Uncertain]:
     """Each cell's slope from its damage, in nats per token (nan: not measured), and its prompts' log ratios (P,).
 
-    What the cells have in common is taken from all of them, beginning with the usual slope; what one differs by, from
-    its own texts. Either counts by its precision.
+    The mean slope is estimated from all cells, beginning with the usual slope; a cell's deviation from it is estimated
+    from the cell's own texts. Each estimate counts by its precision.
     """
     slopes = [_slope(damage, ratios) for damage, ratios in measured]
     spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in slopes if slope]
@@ -118,7 +118,8 @@ def slopes(measured: Sequence[tuple[float, np.ndarray]]) -> list[Uncertain]:
 def expected_ratio(damage: float, slope: Uncertain, texts: Uncertain | None) -> float:
     """The perplexity ratio to expect: from texts, as the estimate of its logarithm, and from damage and slope.
 
-    The two are weighted by their precision: sixteen texts of 40 tokens say a logarithm to 0.12 alone.
+    The two estimates are weighted by their precision: sixteen texts of 40 tokens give the logarithm with a standard
+    error of 0.12.
     """
     foreseen = Uncertain(slope.value * damage, math.hypot(slope.error * damage, OTHER_PROMPTS))
     return math.exp(weighted([foreseen, *([texts] if texts else [])]).value)

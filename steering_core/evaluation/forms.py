@@ -1,7 +1,7 @@
 """Forms of answers: whether an effect holds for every answer that items have in common, such as Yes and No.
 
-On items that are answered by one word a direction may move the word, whichever side it stands for. Then the effect is
-positive where that word matches, and negative where the other one does.
+Where items are answered by one word, such as Yes, a direction may make that word likelier whichever side it stands for.
+Then the effect is positive on items that the word matches, and negative on items that the other word matches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ MIN_OF_FORM = 3  # items of one form that say something about it
 
 @dataclass(frozen=True)
 class Forms:
-    """Effects of items by the answer that matches, where few answers serve them all; positive: the candidate's way."""
+    """Effects of items grouped by the matching answer, where few answers serve all items; signs are the candidate's."""
 
     effects: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class Forms:
         return cls(common if answers_differ else {})
 
     def conflict(self) -> str | None:
-        """Why the effect hangs on the form, where it is surely above 0 for one answer and below 0 for another."""
+        """A sentence that says so, where the effect is surely above 0 for one answer and surely below 0 for another."""
         ends = {answer: mean_interval(np.array(found)) for answer, found in self.effects.items()}
         up = [answer for answer, (_, low, _) in ends.items() if low > 0]
         down = [answer for answer, (_, _, high) in ends.items() if high < 0]

@@ -73,13 +73,13 @@ class Evidence:
 
     @property
     def effect(self) -> Row | None:
-        """The effect that decides: the odd one, positive where it goes the candidate's way."""
+        """The effect that decides the verdict: the odd effect, times the candidate's sign."""
         row = self.of(self.chosen, ODD) or self.of(self.chosen, "effect")
         return _along(row, self.chosen.sign) if row else None
 
     @property
     def rivals(self) -> list[Row]:
-        """Effects of the chance controls that stand beside the candidate, positive where they go its way."""
+        """Effects of the candidate's chance controls, times the candidate's sign."""
         cells = [cell for cell in self.choice.trial.cells if cell.control in CHANCE_CONTROLS]
         return [_along(row, self.chosen.sign) for cell in cells if (row := self.of(cell, "effect"))]
 
@@ -90,13 +90,13 @@ class Evidence:
 
     @property
     def missing(self) -> int:
-        """How many items, answers, prompts or texts gave nothing finite, where most did; a judge's replies apart."""
+        """The most subjects of one metric that gave no finite value; a judge's missing ratings do not count."""
         scored = self.scores.get(self.chosen.intervention_id, {})
         return max((row["n_missing"] for metric, row in scored.items() if metric not in JUDGED), default=0)
 
     @property
     def expected_ratio(self) -> float | None:
-        """The perplexity ratio to expect: from its texts on test, and what its damage there predicts of them."""
+        """The perplexity ratio to expect of the candidate's texts, from its texts on test and from its damage there."""
         texts, damage = self.of(self.chosen, "perplexity_ratio"), self.value("damage")
         if damage is None:
             return self.value("perplexity_ratio")
@@ -120,7 +120,7 @@ class Evidence:
 def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]:
     """The recommendation's row, stored: effect and damage on test, what chance does, and the verdict.
 
-    *works*: its odd effect is further than what all but 5 % of searches among permuted labels find, and surely above 0;
+    *works*: its odd effect exceeds what 95 % of the searches among permuted labels find, and is surely above 0;
     its texts do not show less of the concept; it stays within the damage bounds. *no better than random*: chance does
     as much. *weak*: in between.
     """
@@ -186,7 +186,7 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     if chance.least_p > 1 - LEVEL:
         return TOO_FEW, f"{len(chance.effects)} null effects allow no p-value below {chance.least_p:.2g}: add pairs"
     if effect["value"] <= 0:
-        return CHANCE, f"it does not move the items its way ({effect['value']:+.3f} nats)"
+        return CHANCE, f"it does not move the items in the wanted direction ({effect['value']:+.3f} nats)"
     if chance.p_value > 1 - LEVEL:
         best = f"the best of {len(chance.effects)} does {chance.effects[0]:+.3f} nats" if chance.effects else "no draws"
         return CHANCE, f"searches among permuted labels find as much ({best}; p = {chance.p_value:.2g})"
@@ -228,7 +228,7 @@ def _works(evidence: Evidence) -> tuple[str, str]:
 
 
 def _along(row: Row, sign: int) -> Row:
-    """The row as a candidate sees it that shall move the items that way."""
+    """The score's row with its value and interval times `sign`."""
     low, high = row["ci_low"], row["ci_high"]
     if sign < 0:
         low, high = (None if end is None else -end for end in (high, low))

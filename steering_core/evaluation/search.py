@@ -80,7 +80,7 @@ class Search:
         return self._with_controls(vectors, len(self.data.items))
 
     def halving(self, cells: Sequence[Cell], vectors: Sequence[Vector], keep: int) -> Shortlist:
-        """The `keep` best of `cells`, of which the first is the unsteered one, and of what the best combine to."""
+        """The `keep` best of `cells`, whose first is the unsteered one, and of the combinations of the best."""
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.data.items)
         seen = min(SCREEN_ITEMS, everything)
@@ -124,7 +124,7 @@ class Search:
     def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
         """Those of `cells` that keep within the bound on neutral next tokens, with their first effects.
 
-        Where none does, the one that is least beyond it.
+        Where no cell does, the one that exceeds the bound least.
         """
         if not cells:
             return []
@@ -143,7 +143,7 @@ class Search:
         self.measure([unsteered, *grid], items, SCREEN_NEUTRAL, mirrors=False)
 
     def _combinations(self, singles: Sequence[Cell]) -> list[Cell]:
-        """What the best single vectors combine to, at the dose of the best of them."""
+        """Combinations of the best single vectors, at the dose of the best one."""
         best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
         return (
             combined([cell for cell in best if cell.sign == best[0].sign], [abs(best[0].dose or 1.0)]) if best else []
@@ -178,7 +178,7 @@ class Search:
     def measure(
         self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True, mirrors: bool = True
     ) -> None:
-        """Measure `cells`, and on items what mirrors them, on the first `items` and `neutral` prompts of the ground.
+        """Measure `cells`, and their mirror images on items, on the first `items` and `neutral` prompts of the data.
 
         Answers are measured where all neutral prompts are.
         """
@@ -204,7 +204,7 @@ class Search:
         return [mean_of(values[places[c.intervention_id, c.control]], metric) for c in cells]
 
     def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
-        """The `n` cells that move the items furthest their own way, best first; diverged ones last.
+        """The `n` cells that move the items furthest in the direction of their sign, best first; diverged ones last.
 
         A cell is ranked by its odd effect, or by its effect where it has no mirror image.
         """

@@ -73,7 +73,7 @@ class Matrix:
         return sorted(found, key=lambda row: -abs(row.effect or 0.0))
 
     def selectivity(self, cell: Cell) -> float | None:
-        """How many times as far an intervention moves its own concept as the one that it moves most besides."""
+        """The effect on the intervention's own concept over the greatest on another concept, without signs."""
         own = next((row.effect for row in self.of(cell) if row.own), None)
         others = self.others(cell)
         if own is None or not others or not others[0].effect:
@@ -81,7 +81,7 @@ class Matrix:
         return abs(own) / abs(others[0].effect)
 
     def said(self, cell: Cell) -> str:
-        """The surest side effects in words, to stand behind a verdict's reason; empty where there is none."""
+        """The surest side effects as words that follow a verdict's reason; empty where nothing is sure."""
         sure = [row for row in self.others(cell) if row.p_corrected is not None and row.p_corrected <= 1 - LEVEL]
         moved = [f"{row.measured.name} by {row.effect:+.2f}" for row in sure[:_MOST_NAMED]]
         more = f", and {len(sure) - _MOST_NAMED} more concepts" if len(sure) > _MOST_NAMED else ""

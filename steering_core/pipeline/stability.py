@@ -93,5 +93,5 @@ def _shown(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def swing(doses: Sequence[float]) -> float:
-    """The largest dose over the smallest; 1 is no swing at all."""
+    """The largest dose over the smallest; 1 where all doses are equal."""
     return max(doses) / min(doses)

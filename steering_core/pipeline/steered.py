@@ -38,7 +38,7 @@ def _concept_of(vectors: Sequence[Vector]) -> str | None:
 
 
 def _as_recommended(store: Store, cell: Cell) -> Cell:
-    """The cell in the words of a recommendation that does the same, where there is one."""
+    """The cell of a recommendation that does the same, where there is one; else the cell itself."""
     ids = [vector.vector_id for vector in cell.vectors]
     rows = store.rows(
         "SELECT DISTINCT intervention, concept_id, dose FROM raw.recommendations "

@@ -1,9 +1,9 @@
-"""Planted texts: what a judge makes of texts whose ratings are known, before its word counts on any other.
+"""Planted texts: what a judge makes of texts whose ratings are known, before its ratings of other texts count.
 
 Four kinds come from a concept's own pairs. `shown` is the positive side of a pair: the concept shows, the text replies
 to its prompt and is well written. `not shown` is the negative side: the same without the concept. `another reply` is
 the positive side of a pair with another prompt: it replies to nothing. `gibberish` is words of positive sides in no
-order, or one of them over and over: whatever it names, it is no language.
+order, or one word repeated: it names the concept, perhaps, but is no language.
 """
 
 import logging
@@ -68,7 +68,7 @@ def planted_texts(concept: Concept, n: int = PER_KIND) -> list[Planted]:
 
 
 def _gibberish(concept: Concept, pairs: Sequence[Pair], i: int) -> str:
-    """Words of positive sides in no order; for every other text one of them, repeated."""
+    """Words of positive sides in no order; every second text is one such word, repeated."""
     draw = random.Random(seed_from("gibberish", concept.concept_id))
     words = list(dict.fromkeys(word for pair in pairs for word in pair.positive.split()))
     if i % 2:

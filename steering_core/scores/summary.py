@@ -2,7 +2,7 @@
 
 Four scores compare interventions on the same subjects, so they are paired: `effect`, the mean change in propensity
 against the unsteered model; `odd_effect`, half the difference between a candidate's effect and that of its mirror image
-(as hard the other way), which leaves out whatever both do, such as flattening the distribution; `over_controls`, a
+(the opposite dose), which leaves out whatever both do, such as flattening the distribution; `over_controls`, a
 candidate's effect minus that of its best control (random direction or shuffled labels, at its layers), with a p-value;
 `perplexity_ratio`, the geometric mean of the texts' perplexity ratios. Intervals are Student's t, those of perplexities
 on logarithms. All texts that answer one prompt are one subject, whose value is their mean. A subject without a finite
@@ -69,7 +69,7 @@ def _by_subject(values: Mapping[str, float]) -> np.ndarray:
 
 
 def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
-    """Mean and interval of the finite ones of `values` (N,), null where none is, and how many are and are not.
+    """Mean and interval of the finite `values` (N,), null where there is none, and how many are finite and not.
 
     One value has no interval: null ends.
     """
@@ -149,8 +149,8 @@ def _scaled(row: Mapping[str, Any]) -> float:
 def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> dict[str, float]:
     """A candidate's effect minus its best control's, by item, on the items that both answered; empty without controls.
 
-    "Best" is the control that moves the items furthest the candidate's way; a positive difference always means that the
-    candidate moved them further.
+    "Best" is the control that moves the items furthest in the direction of the candidate's sign; a positive difference
+    always means that the candidate moved them further.
     """
     effects = [{s: x for s, x in v.get("effect", {}).items() if np.isfinite(x)} for v in values]
     effect = next((found for c, found in zip(cells, effects, strict=True) if c is cell), {})
