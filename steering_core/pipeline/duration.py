@@ -53,7 +53,7 @@ def duration(model: Model, ahead: Outlook, prompts: Sequence[Prompt]) -> Duratio
     at = {part: known.get(_PACES[part][0]) or known.get(_PACES[part][1]) for part in tokens}
     seconds = {part: tokens[part] / pace.tokens_per_second if pace else 0.0 for part, pace in at.items()}
     ran = all(_PACES[part][0] in known for part in tokens)
-    return Duration(**(dict.fromkeys(_PACES, 0.0) | seconds), pace=_told(ran, list(filter(None, at.values()))))
+    return Duration(**(dict.fromkeys(_PACES, 0.0) | seconds), pace=_pace_in_words(ran, list(filter(None, at.values()))))
 
 
 def done_before(spec: Spec, store: Store, model: Model, concepts: Sequence[Concept]) -> bool:
@@ -68,7 +68,7 @@ def done_before(spec: Spec, store: Store, model: Model, concepts: Sequence[Conce
     )
 
 
-def _told(ran: bool, paces: Sequence[Pace]) -> str:
+def _pace_in_words(ran: bool, paces: Sequence[Pace]) -> str:
     if not paces:
         return "nothing to compute"
     day = max(pace.day for pace in paces)
