@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
-    from steering_core.foundation.errors import SteerflowError
+    from steering_core.foundation.errors import SteerflowError, SteeringWarning
     from steering_core.interventions.change import Change, Condition, Intervention
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
@@ -92,13 +92,13 @@ _HOMES = {
     ),
     "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
-    "api.library": ("find_vector", "find_vectors", "save_vector"),
+    "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
     "api.rows": ("Rows",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
-    "foundation.errors": ("SteerflowError",),
+    "foundation.errors": ("SteerflowError", "SteeringWarning"),
     "interventions.change": ("Change", "Condition", "Intervention"),
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
@@ -129,6 +129,7 @@ __all__ = [
     "Spec",
     "Steered",
     "SteerflowError",
+    "SteeringWarning",
     "Store",
     "Vector",
     "Where",
