@@ -107,8 +107,10 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
     text = [
         f"# Sweep {markdown_text(sweep)}",
         headline(cells, len(spec.models) * len(spec.concepts)),
-        markdown_table(cells),
+        markdown_table([line(cell) for cell in cells]),
     ]
+    if failed := [{name: cell[name] for name in ("model", "concept", "error")} for cell in cells if cell["error"]]:
+        text += ["## What failed", markdown_table(failed)]
     if lost:
         rows = [{"flow run": run.name, "state": run.state_name, "message": _message(run)} for run in lost]
         text += ["## Flow runs that did not complete", markdown_table(rows)]
@@ -124,6 +126,19 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
 
 def _message(run: FlowRun) -> str:
     return (run.state.message or "") if run.state else ""
+
+
+def line(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell in six columns, which fit beside the page's menu; `steer runs last --wide` has all."""
+    effect = "" if cell["effect"] is None else f"{cell['effect']:.3f} {cell['interval'] or ''}"
+    return {
+        "model": cell["model"],
+        "concept": cell["concept"],
+        "outcome": cell["verdict"] or cell["outcome"],
+        "effect": effect,
+        "change": cell["change"],
+        "regression": cell["regression"],
+    }
 
 
 def headline(cells: list[dict[str, Any]], wanted: int) -> str:

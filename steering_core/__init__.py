@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from steering_core.api.words import explain
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
-    from steering_core.foundation.errors import SteerflowError
+    from steering_core.foundation.errors import SteerflowError, SteeringWarning
     from steering_core.interventions.change import Change, Condition, Intervention
     from steering_core.interventions.parsing import parse
     from steering_core.interventions.where import Schedule, Where
@@ -100,7 +100,7 @@ _HOMES = {
     "api.words": ("explain",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
-    "foundation.errors": ("SteerflowError",),
+    "foundation.errors": ("SteerflowError", "SteeringWarning"),
     "interventions.change": ("Change", "Condition", "Intervention"),
     "interventions.parsing": ("parse",),
     "interventions.where": ("Schedule", "Where"),
@@ -131,6 +131,7 @@ __all__ = [
     "Spec",
     "Steered",
     "SteerflowError",
+    "SteeringWarning",
     "Store",
     "Vector",
     "Where",

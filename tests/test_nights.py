@@ -5,7 +5,6 @@ it needs a C compiler on Linux: `pytest -m slow tests/test_nights.py`.
 """
 
 import datetime
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -50,16 +49,20 @@ SPEC = {
 }
 NIGHT = datetime.datetime(2026, 12, 1, 2, 0, tzinfo=ZoneInfo("Europe/Berlin"))
 BEFORE = datetime.timedelta(minutes=float(os.environ.get("STEERFLOW_NIGHT_MINUTES", "3")))  # for a server to start
-TABLES = {"activations": None, "vectors": "vector_id", "generations": "generation_id", "measurements": "measurement_id"}
+TABLES = {
+    "activations": "(prompt_id, layer)",
+    "vectors": "vector_id",
+    "generations": "generation_id",
+    "measurements": "measurement_id",
+}
 
 
 def mood(folder: Path, changed: bool) -> None:
-    """A concept that somebody edits between the nights: sentiment, and then with every second pair turned about."""
+    """A concept that somebody edits between the nights: sentiment, and then by mistake without its pairs."""
     content = yaml.safe_load(data_files("concepts")["sentiment"].read_text())
     content = {key: content[key] for key in ("chat", "pairs", "prompts", "items")} | {"name": "mood"}
     if changed:
-        for pair in content["pairs"][::2]:
-            pair["positive"], pair["negative"] = pair["negative"], pair["positive"]
+        content["pairs"] = []
     (folder / "concepts" / "mood.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -102,8 +105,8 @@ def counted(store: Store) -> dict[str, int]:
     """Rows of every table, of which none is there twice."""
     found = {}
     for table, key in TABLES.items():
-        (row,) = store.rows(f"SELECT count(*) AS n, count(DISTINCT {key or '(*)'}) AS kinds FROM raw.{table}")
-        assert key is None or row["n"] == row["kinds"], table
+        (row,) = store.rows(f"SELECT count(*) AS n, count(DISTINCT {key}) AS kinds FROM raw.{table}")
+        assert row["n"] == row["kinds"], table
         found[table] = row["n"]
     return found
 
@@ -131,10 +134,8 @@ def test_two_nights_mark_a_regression_and_compute_nothing_twice(tmp_path: Path) 
         until("the second night", lambda: ended(here, 2), limit)
     told = {(cell["model"], cell["concept"]): cell for cell in store.rows("FROM sweep_summary")}
     for model in MODELS:
-        same, changed = told[model, "sentiment"], told[model, "mood"]
+        same, edited = told[model, "sentiment"], told[model, "mood"]
         assert (same["computed"], same["change"], same["regression"]) == (0, 0, False)
-        assert changed["regression"], changed
-        assert changed["computed"] > 0
-    after = counted(store)
-    assert after["vectors"] > before["vectors"]
-    (tmp_path / "nights.json").write_text(json.dumps([before, after]))
+        assert (edited["outcome"], edited["regression"]) == ("failed", True), edited
+        assert "mood" in edited["error"]
+    assert counted(store) == before

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.sweep import line
 from steering_core.spec import load_spec
 from steering_core.store import Store
 
@@ -43,3 +44,14 @@ def test_the_pages_sql_answers(store: Store, query: str) -> None:
 
 def test_the_nightly_spec_loads() -> None:
     assert len(load_spec("nightly").models) == 2
+
+
+def test_a_sweep_s_table_fits_beside_the_page_s_menu() -> None:
+    """Six columns, with what changed among them, whatever became of a cell."""
+    worked = {"effect": 0.654321, "interval": "[0.086, 1.222]", "verdict": "works", "change": 0.1, "regression": None}
+    failed = {"effect": None, "interval": None, "verdict": None, "change": None, "regression": "REGRESSION"}
+    names = {"model": "m", "concept": "c", "computed": 1, "reused": 2, "seconds": 3.0, "error": None}
+    assert list(line({**names, **worked, "outcome": "completed"}).values()) == [
+        *("m", "c", "works", "0.654 [0.086, 1.222]", 0.1, None)
+    ]
+    assert list(line({**names, **failed, "outcome": "failed"}).values()) == ["m", "c", "failed", "", None, "REGRESSION"]
