@@ -26,7 +26,7 @@ from steering_core.foundation.errors import NotBakeable, OutputError
 from steering_core.interventions.change import UNTOUCHED, Change, Intervention
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
-from steering_core.models.mlx_lm import quantise_folder
+from steering_core.models.mlx_lm import named_weights, quantise_folder, stored_network, write_config, write_weights
 from steering_core.pipeline.rows import concept_row
 from steering_core.pipeline.wanted import answered
 from steering_core.scores.metrics import Setup, damage, propensity
@@ -168,12 +168,41 @@ def test_four_bits_are_kept_and_their_error_is_stated(tmp_path: Path) -> None:
     assert added.requantised is None  # a bias beside a quantised matrix changes no matrix
     assert np.abs(found[places[0]] - expected).max() < 1e-3
     assert less.requantised is not None
-    assert 0.01 < less.requantised < 0.2
+    assert 0.001 < less.requantised < 0.01  # of 8 bits, where 4 would be off by a tenth
+    assert less.difference.largest < 0.1 * less.difference.effect
+    assert "have 8 bits" in less.says
     cost = np.abs(found[places[1]] - removed).max()
     assert 0.2 * less.difference.largest < cost < 5 * less.difference.largest  # on other tokens than the stated ones
     assert np.abs(found[places[2]] - removed).max() < 1e-3  # an adapter quantises nothing
     kept = json.loads((tmp_path / "less" / "config.json").read_text())["quantization"]
     assert (kept["bits"], kept["group_size"]) == (4, 64)
+    changed = {f"model.layers.{i}.{name}" for i in range(3) for name in ("self_attn.o_proj", "mlp.down_proj")}
+    assert {name for name in kept if name.startswith("model.")} == changed
+    assert kept["model.layers.0.mlp.down_proj"] == {"bits": 8, "group_size": 64, "mode": "affine"}
+
+
+def test_a_matrix_that_is_changed_has_8_bits_whatever_its_mode_was(tmp_path: Path) -> None:
+    from mlx_lm.utils import quantize_model  # after the backend
+
+    wide = saved(tmp_path / "wide", "llama", hidden_size=64, intermediate_size=160)
+    source, store = tmp_path / "four", tmp_path / "store"
+    network, config = stored_network(wide)
+    network, config = quantize_model(network, config, group_size=32, bits=4, mode="mxfp4")
+    for file in wide.iterdir():
+        (source / file.name).parent.mkdir(exist_ok=True)
+        (source / file.name).write_bytes(file.read_bytes())
+    write_weights(source, named_weights(network), {})
+    write_config(source, config)
+    with open_model(str(source)) as model:
+        vectors = keep_vectors(model, store)
+    baked = bake(str(source), TAKEN_OUT, tmp_path / "less", store=store)
+    found = plain(tmp_path / "logits.npz", str(baked.folder))[str(baked.folder)]
+    removed = taken_out(source, vectors["pull"].direction, blocks=3)
+    assert np.abs(found - removed).max() < 0.1 * baked.difference.effect
+    kept = json.loads((baked.folder / "config.json").read_text())["quantization"]
+    assert kept["mode"] == "mxfp4"
+    groups = {kept[f"model.layers.0.{name}"]["group_size"] for name in ("self_attn.o_proj", "mlp.down_proj")}
+    assert groups == {64, 32}  # 64 inputs, and 160
 
 
 def test_the_readme_has_no_path_of_this_machine_and_says_what_is_not_measured(tiny: Model, tmp_path: Path) -> None:

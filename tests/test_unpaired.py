@@ -240,6 +240,8 @@ def test_lists_of_different_lengths_are_a_contrast(toy_model: Model) -> None:
     )
     np.testing.assert_allclose(found.direction, one - other, atol=1e-5)
     assert found.n_pairs == 0
+    assert repr(found).endswith(", 3 and 2 unpaired texts>")
+    assert repr(steer.contrast(toy_model, "AB", "gh", 1)).endswith(", 1 pair>")
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ _BIASES: tuple[dict[str, Any], ...] = (
     {"attention_bias": True, "mlp_bias": True},
 )
 _LIKE_LLAMA = ("qwen2",)  # computes what Llama with biases does, and has no bias at its last projection
+_FINE = 8  # bits of a matrix that is changed: 4 round a change away, which is small in each of its numbers
+_GROUPS = (64, 32)
 _QUANTISED = (".scales", ".biases", ".global_scale")  # parameters that quantising adds
 
 
@@ -45,14 +47,17 @@ def forms(network: nn.Module, config: dict[str, Any], wanted: Bakeable, embeddin
     Raises NotBakeable where the architecture has no matrices for it.
     """
     width = len(wanted.removals[0].unit if wanted.removals else next(iter(wanted.additions.values())))
-    said, weights = "", named_weights(network)
-    errors: dict[str, mx.array] = {}
+    said, weights, anew = "", named_weights(network), _Anew(isinstance(config.get("quantization"), dict))
     if wanted.removals:
-        weights, errors = _without_directions(network, width, wanted)
+        _remove_directions(network, width, wanted, weights, anew)
         said = f"{len(writers_of(network, wanted))} matrices that write into the stream lost the direction"
     if embeddings:
-        config = _embeddings_removed(network, config, wanted, weights, errors)
+        config = _embeddings_removed(network, config, wanted, weights, anew)
         said += ", the embeddings as well"
+    if anew.how:
+        config = {**config, "quantization": {**config["quantization"], **anew.how}}
+        said += f", and have {_FINE} bits"
+    errors = anew.errors
     if not wanted.additions:
         yield BakedForm(said, config, weights, requantised=errors)
         return
@@ -72,21 +77,40 @@ def stream_dtype(network: nn.Module) -> mx.Dtype:
 # -- matrices that lose a direction ------------------------------------------------------------------------------------
 
 
-def _without_directions(
-    network: nn.Module, width: int, wanted: Bakeable
-) -> tuple[dict[str, mx.array], dict[str, mx.array]]:
-    """All weights, those of the writers changed, and the relative error of each that was quantised anew."""
-    weights = named_weights(network)
-    errors: dict[str, mx.array] = {}
+@dataclass
+class _Anew:
+    """Matrices that are quantised anew: the relative error of each, to be evaluated, and `how`, where that is finer.
+
+    `may_refine` says whether the model's configuration can give a matrix a quantisation of its own.
+    """
+
+    may_refine: bool
+    errors: dict[str, mx.array] = field(default_factory=dict)
+    how: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def quantisation(self, name: str, module: nn.Module) -> dict[str, Any]:
+        """How the matrix is quantised now: as it was, or with more bits where it had few."""
+        own = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
+        inputs = module["scales"].shape[-1] * module.group_size
+        group = own["group_size"] if own["mode"] == "affine" else next((g for g in _GROUPS if inputs % g == 0), None)
+        if not self.may_refine or own["bits"] >= _FINE or group is None:
+            return own
+        self.how[name] = {"group_size": group, "bits": _FINE, "mode": "affine"}
+        return self.how[name]
+
+
+def _remove_directions(
+    network: nn.Module, width: int, wanted: Bakeable, weights: dict[str, mx.array], anew: _Anew
+) -> None:
+    """Have the writers in `weights` lose the directions."""
     for writer in writers(network, width):
         left, right = (mx.array(side, mx.float32) for side in writer.removed(wanted.removals))
         if left.shape[1]:
             matrix = matrix_of(writer.module)  # (…, D, in)
-            _put(weights, errors, writer.name, writer.module, matrix + left @ (right @ matrix))
+            _put(weights, anew, writer.name, writer.module, matrix + left @ (right @ matrix))
             if (bias := writer.module.get("bias")) is not None:
                 changed = bias.astype(mx.float32)
                 weights[f"{writer.name}.bias"] = (changed + (changed @ right.T) @ left.T).astype(bias.dtype)
-    return weights, errors
 
 
 def matrix_of(module: nn.Module) -> mx.array:
@@ -98,22 +122,21 @@ def matrix_of(module: nn.Module) -> mx.array:
     return weight.astype(mx.float32)
 
 
-def _put(
-    weights: dict[str, mx.array], errors: dict[str, mx.array], name: str, module: nn.Module, matrix: mx.array
-) -> None:
-    """Have `weights` hold `matrix` as the module holds its own: in its type, or quantised as it is."""
+def _put(weights: dict[str, mx.array], anew: _Anew, name: str, module: nn.Module, matrix: mx.array) -> None:
+    """Have `weights` hold `matrix` as the module holds its own: in its type, or quantised."""
     if "scales" not in module:
         weights[f"{name}.weight"] = matrix.astype(module["weight"].dtype)
         return
-    how = {"group_size": module.group_size, "bits": module.bits, "mode": module.mode}
-    scales = module["scales"]
+    how, scales = anew.quantisation(name, module), module["scales"]
+    if name in anew.how:
+        weights.pop(f"{name}.global_scale", None)  # of a mode that it no longer has
     exact = matrix.astype(scales.dtype) if mx.issubdtype(scales.dtype, mx.floating) else matrix.astype(mx.bfloat16)
     weight, *rest = mx.quantize(exact, **how)
     kept = dict(zip(("scales", "biases"), rest, strict=False))
     weights[f"{name}.weight"] = weight
     weights.update({f"{name}.{part}": value for part, value in kept.items()})
     back = mx.dequantize(weight, kept["scales"], kept.get("biases"), **how).astype(mx.float32)
-    errors[name] = mx.linalg.norm(back - matrix) / mx.linalg.norm(matrix)
+    anew.errors[name] = mx.linalg.norm(back - matrix) / mx.linalg.norm(matrix)
 
 
 def _embeddings_removed(
@@ -121,7 +144,7 @@ def _embeddings_removed(
     config: dict[str, Any],
     wanted: Bakeable,
     weights: dict[str, mx.array],
-    errors: dict[str, mx.array],
+    anew: _Anew,
 ) -> dict[str, Any]:
     """Have the embeddings in `weights` lose the directions too, and the head keep its own; the configuration for that.
 
@@ -135,9 +158,7 @@ def _embeddings_removed(
         config = _untied(network, config, name, weights)
     left, right = removed_from_rows(wanted.removals)
     matrix = matrix_of(module)  # (V, D)
-    _put(
-        weights, errors, name, module, matrix + (matrix @ mx.array(right.T, mx.float32)) @ mx.array(left.T, mx.float32)
-    )
+    _put(weights, anew, name, module, matrix + (matrix @ mx.array(right.T, mx.float32)) @ mx.array(left.T, mx.float32))
     return config
 
 

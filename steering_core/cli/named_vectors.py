@@ -1,4 +1,6 @@
-"""What the sub-verbs of `steer vectors` take: the vectors that a name stands for, among those of a model."""
+"""What the sub-verbs of `steer vectors` take and tell: the vectors that a name stands for, among those of a model."""
+
+from collections.abc import Sequence
 
 from steering_core.foundation.errors import VectorError
 from steering_core.models import ModelIdentity
@@ -23,3 +25,10 @@ def identity_of(store: Store, model: str | None) -> ModelIdentity | None:
             f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
         )
     return ModelIdentity(**rows[-1])
+
+
+def told(vectors: Sequence[Vector]) -> str:
+    """Which vectors they are, in words."""
+    if len(vectors) == 1:
+        return f"vector {vectors[0].vector_id}, layer {vectors[0].layer}, norm {vectors[0].norm:.4g}"
+    return f"{len(vectors)} vectors, layers {', '.join(str(v.layer) for v in vectors)}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.named_vectors import one_a_layer
+from steering_core.cli.named_vectors import one_a_layer, told
 from steering_core.cli.options import StoreOption
 from steering_core.models import Model
 from steering_core.packs.pack import pack
@@ -35,7 +35,7 @@ def pack_vectors(
     opened = Store.existing(store or default_store())
     vectors = one_a_layer(opened, text, model)
     called = pack(opened, vectors, out, name, licence)
-    typer.echo(f"{out}: {called}, layers {', '.join(str(vector.layer) for vector in vectors)}")
+    typer.echo(f"{out}: {called}, {told(vectors)}")
 
 
 def unpack_vectors(
@@ -53,4 +53,4 @@ def unpack_vectors(
         if loaded:
             loaded.close()
     called = opened.rows("SELECT name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])[0]["name"]
-    typer.echo(f"{called}: {len(vectors)} from {source}, layers {', '.join(str(v.layer) for v in vectors)}")
+    typer.echo(f"{called}: {told(vectors)}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
-from steering_core.cli.named_vectors import identity_of, one_a_layer
+from steering_core.cli.named_vectors import identity_of, one_a_layer, told
 from steering_core.cli.options import FormatOption, JsonOption, StoreOption, layers_asked_for
 from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading
@@ -234,7 +234,7 @@ def export_file(
     check_purpose(vectors, to, operation)  # what is scaled is a vector of its own, which may be added
     scaled = [v if a == 1.0 else algebra.scaled(v, a) for v, a in zip(vectors, alphas, strict=True)]
     written = export_vectors(opened, scaled, to, operation)
-    typer.echo(f"{to}: {_layers(written)}")
+    typer.echo(f"{to}: {told(written)}")
     if alpha is None and any(a != 1.0 for a in alphas):
         by = ", ".join(f"{a:.4g}" for a in alphas)
         typer.echo(
@@ -325,10 +325,4 @@ def rm(
 
 
 def _print_made(vectors: Sequence[Vector], name: str | None) -> None:
-    typer.echo(f"{name or vectors[0].vector_id}: {_layers(vectors)}")
-
-
-def _layers(vectors: Sequence[Vector]) -> str:
-    if len(vectors) == 1:
-        return f"vector {vectors[0].vector_id}, layer {vectors[0].layer}, norm {vectors[0].norm:.4g}"
-    return f"{len(vectors)} vectors, layers {', '.join(str(v.layer) for v in vectors)}"
+    typer.echo(f"{name or vectors[0].vector_id}: {told(vectors)}")

@@ -82,7 +82,7 @@ def _measured(found: PackEvidence) -> Iterator[str]:
         yield "they are not moved, or that a meaningless direction at the same damage moves them as far."
         yield from ("", *_table(found.side_effects), "")
     else:
-        yield from ("Side effects beyond these figures have not been measured.", "")
+        yield from ("What it does to other concepts has not been measured.", "")
 
 
 def _picture(chart: tuple[str, str] | None) -> Iterator[str]:

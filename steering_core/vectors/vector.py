@@ -13,6 +13,7 @@ from steering_core.activations.in_memory import activations_of
 from steering_core.concepts import neutral_prompts
 from steering_core.foundation.errors import InterventionError, VectorError, VectorMismatch, VectorNotFound
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import counted
 from steering_core.interventions.change import Change, Intervention, Phase, Where
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.safe_range import SafeRange
@@ -157,9 +158,11 @@ class Vector:
             )
 
     def __repr__(self) -> str:
+        sides = self.lineage.get("unpaired")
+        of = f"{sides['positive']} and {sides['negative']} unpaired texts" if sides else counted(self.n_pairs, "pair")
         return (
             f"<Vector {self.vector_id}: {self.method} at layer {self.layer}, width {len(self.direction)}, norm "
-            f"{self.norm:.4g}, alpha 1 is dose {self.dose(1.0):.3g}, {self.n_pairs} pairs>"
+            f"{self.norm:.4g}, alpha 1 is dose {self.dose(1.0):.3g}, {of}>"
         )
 
     def __mul__(self, factor: float) -> "Vector":
