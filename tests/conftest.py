@@ -115,7 +115,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def concept() -> Concept:
     """A small concept: 10 pairs, 3 prompts, 8 items."""
     return Concept(
@@ -137,9 +137,9 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Stop Prefect's server after the last test that needs it: it takes CPU as long as it is up."""
+    """Stop Prefect's server after the last test of its group: it takes CPU as long as it is up."""
     yield
-    if needs_machine(item) and not (nextitem and needs_machine(nextitem)):
+    if group_of(item.nodeid) == "prefect" and not (nextitem and group_of(nextitem.nodeid) == "prefect"):
         item.session.stash.get(MACHINE, contextlib.ExitStack()).close()
 
 

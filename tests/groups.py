@@ -15,11 +15,13 @@ PREFECT = (
     "tests/test_benchmarks.py::test_a_tiny_round_beside_a_prefect_server",
 )
 LONGEST = (
-    "prefect", "tests/test_examples.py", "tests/test_benchmarks.py", "tests/test_memory.py", "tests/test_at_once.py",
-    "tests/test_odd_specs.py", "tests/test_pipeline.py", "tests/test_objects.py", "tests/test_cli_concepts.py",
-    "tests/test_side_effects.py", "tests/test_cli.py", "tests/test_explorer_page.py", "tests/test_packs.py",
-    "tests/test_stability.py", "tests/test_store.py", "tests/test_store_places.py", "tests/test_store_upkeep.py",
-    "tests/test_readme.py", "tests/test_kills.py",
+    "prefect", "tests/test_examples.py", "tests/test_notebooks.py", "tests/test_benchmarks.py", "tests/test_memory.py",
+    "tests/test_architectures.py", "tests/test_bake.py", "tests/test_at_once.py", "tests/test_odd_specs.py",
+    "tests/test_pipeline.py", "tests/test_objects.py", "tests/test_cli_concepts.py", "tests/test_side_effects.py",
+    "tests/test_cli.py", "tests/test_explorer_page.py", "tests/test_tables.py", "tests/test_packs.py",
+    "tests/test_stability.py",
+    "tests/test_store.py", "tests/test_store_places.py", "tests/test_store_upkeep.py", "tests/test_readme.py",
+    "tests/test_kills.py",
 )  # fmt: skip
 
 

@@ -21,7 +21,11 @@ from tests import quick
 
 @pytest.fixture
 def spec(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Spec:
-    path = tmp_path / "loud.yaml"
+    return spec_in(tmp_path, tiny_folder, concept)
+
+
+def spec_in(folder: Path, tiny_folder: Path, concept: Concept) -> Spec:
+    path = folder / "loud.yaml"
     path.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
     return Spec(
         name="test",
@@ -32,12 +36,24 @@ def spec(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Spec:
     )
 
 
+Ran = tuple[Spec, Store, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def ran(tiny_folder: Path, concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The spec, a store in which it ran, and what that run reported, for tests that only look."""
+    folder = tmp_path_factory.mktemp("ran")
+    spec, store = spec_in(folder, tiny_folder, concept), Store(folder / "store")
+    return spec, store, run(spec, store)
+
+
 def counts(report: dict[str, Any], what: str) -> dict[str, int]:
     return {stage: row[what] for stage, row in report["stages"].items()}
 
 
-def test_the_second_run_computes_nothing_and_says_the_same(spec: Spec, store: Store) -> None:
-    first, second = run(spec, store), run(spec, store)
+def test_the_second_run_computes_nothing_and_says_the_same(ran: Ran) -> None:
+    spec, store, first = ran
+    second = run(spec, store)
     assert counts(first, "computed")["activations"] == 20
     assert [stage for stage, n in counts(first, "computed").items() if not n] == ["side_effects"]  # there is no other
     assert not any(counts(second, "computed").values())
@@ -69,8 +85,8 @@ def test_a_lost_file_is_made_again(spec: Spec, store: Store) -> None:
     assert again["recommendations"] == first["recommendations"]
 
 
-def test_every_view_answers_and_carries_its_columns(spec: Spec, store: Store) -> None:
-    run(spec, store)
+def test_every_view_answers_and_carries_its_columns(ran: Ran) -> None:
+    _, store, _ = ran
     columns = {
         "models": {"name", "model_id"},
         "concepts": {"name", "concept_id"},
@@ -94,8 +110,8 @@ def test_every_view_answers_and_carries_its_columns(spec: Spec, store: Store) ->
         assert sides == 10
 
 
-def test_vectors_in_the_store_are_the_mean_difference_of_its_activations(spec: Spec, store: Store) -> None:
-    run(spec, store)
+def test_vectors_in_the_store_are_the_mean_difference_of_its_activations(ran: Ran) -> None:
+    _, store, _ = ran
     (row,) = store.rows(
         """
         WITH sides AS (
@@ -112,8 +128,8 @@ def test_vectors_in_the_store_are_the_mean_difference_of_its_activations(spec: S
     assert row["error"] < 1e-5
 
 
-def test_the_report_is_plain_json(spec: Spec, store: Store) -> None:
-    report = json.loads(json.dumps(run(spec, store), default=str))
+def test_the_report_is_plain_json(ran: Ran) -> None:
+    report = json.loads(json.dumps(ran[2], default=str))
     assert set(report) == {"run", "stages", "recommendations"}
     assert set(report["stages"]) == {"activations", "vectors", "generations", "scores", "side_effects"}
     for row in report["stages"].values():

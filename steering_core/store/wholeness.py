@@ -1,6 +1,7 @@
 """Wholeness: every file of a store is what it says, and files are exchanged for others at once or not at all."""
 
 import errno
+import functools
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -75,8 +76,13 @@ def pin(folder: Folder, tables: Iterable[str]) -> None:
 
 def pin_content(table: str) -> bytes:
     """A Parquet file of no rows, with the table's schema."""
+    return _no_rows(TABLES[table].schema)
+
+
+@functools.cache  # it is the same for every store
+def _no_rows(schema: pa.Schema) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(TABLES[table].schema.empty_table(), sink)
+    pq.write_table(schema.empty_table(), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
