@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli.runs import app
 from steering_core.foundation.errors import QueryError, StoreError
+from steering_core.pipeline.cells import each_cell
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import CELL, Store
@@ -142,3 +144,22 @@ def test_steer_runs_lists_sweeps_and_the_cells_of_one(nights: Store) -> None:
     assert cells[0]["error"] == "DiskFull: no room"
     with pytest.raises(QueryError, match="did you mean 'night2'"):
         runs(nights, "nigt2")
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_concept_that_can_no_longer_be_read_is_a_regression_under_its_own_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    file = tmp_path / "concepts" / "mood.yaml"
+    file.parent.mkdir()
+    file.write_text("name: mood\npairs: []\n")
+    if gone:
+        file.unlink()
+    monkeypatch.setenv("STEERFLOW_DATA", str(tmp_path))
+    yesterday = {**dict.fromkeys(store.query("SELECT * FROM raw.outcomes LIMIT 0").column_names), "run_id": "1"}
+    yesterday |= {"sweep": "1", "model": "m", "concept": "mood", "outcome": "completed", "finished_at": EVENING}
+    store.append("outcomes", [yesterday])
+    with Run(Spec(models=("m",), concepts=("mood",)), store) as run:
+        each_cell(run, lambda *_: None)
+    (row,) = store.rows("SELECT concept, outcome, regression FROM sweep_summary")
+    assert row == {"concept": "mood", "outcome": "failed", "regression": True}

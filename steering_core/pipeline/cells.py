@@ -1,6 +1,7 @@
 """Every (model, concept) cell of a run in turn; a cell that fails fails alone."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from steering_core.pipeline.wanted import capability_sets, side_concepts
 from steering_core.runs import Run
 
 log = logging.getLogger(__name__)
+_PLAIN = re.compile(r"[\w.-]{1,80}")
 
 
 def each_cell(run: Run, do: Callable[[Run, Model, Concept], None], stages: Stages = PLAIN) -> None:
@@ -44,11 +46,18 @@ def _read_concepts(run: Run) -> list[Concept]:
             concepts.append(load_concept(name))
         except ConceptError as error:
             for model in run.spec.models:
-                with run.guard(model, [Path(name).stem if is_file(name) else shown(name)]):
+                with run.guard(model, [_called(name)]):
                     raise error
     refuse_namesakes(concepts)
     run.side_concepts = side_concepts(run.spec, concepts)  # what cannot be read is told before anything is computed
     return concepts
+
+
+def _called(name: str) -> str:
+    """What a concept that cannot be read goes by in `outcomes`: as it does when it can, so that sweeps tell both."""
+    if is_file(name):
+        return Path(name).stem
+    return name if _PLAIN.fullmatch(name) else shown(name)
 
 
 def _extracted(run: Run, model: Model, concepts: Sequence[Concept], stages: Stages) -> Sequence[Concept]:
