@@ -183,8 +183,13 @@ class _Bench:
         items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
         sides = [a for item in items for a in _sides(model, concept, item)]
         self._items = GivenAnswers(model, sides, [here.layer], Work())
-        self._neutral = _Neutral(GivenAnswers(model, answers, [here.layer], Work()), here)
-        self.dose_of = self._neutral.dose_of
+        self._neutral = NeutralAnswers(
+            GivenAnswers(model, answers, [here.layer], Work()), here.layer, model.identity.width
+        )
+
+    def dose_of(self, direction: np.ndarray, gap: float) -> float:
+        """The dose at which a direction's damage is `gap`."""
+        return self._neutral.dose_of(direction * (self.here.residual_norm / np.linalg.norm(direction)), gap)
 
     def say(self, name: str, direction: np.ndarray, gap: float) -> None:
         """Print a direction's dose at that damage, and its effect there: half of that there minus that back."""
@@ -237,23 +242,22 @@ def _effect(items: GivenAnswers, here: Ground, vector: np.ndarray) -> np.ndarray
     return np.asarray((propensity[0] - propensity[1]) / 2)
 
 
-class _Neutral:
-    """The untouched model's own answers to neutral prompts, on which damage is measured."""
+class NeutralAnswers:
+    """The untouched model's own answers to neutral prompts, on which the damage of vectors at a layer is measured."""
 
-    def __init__(self, answers: GivenAnswers, here: Ground) -> None:
-        self._answers, self._layer, self._norm = answers, here.layer, here.residual_norm
-        self._zero = np.zeros((len(answers), here.model.identity.width), np.float32)
-        self._base = answers.distributions({here.layer: self._zero})
+    def __init__(self, answers: GivenAnswers, layer: int, width: int) -> None:
+        self._answers, self._layer = answers, layer
+        self._zero = np.zeros((len(answers), width), np.float32)
+        self._base = answers.distributions({layer: self._zero})
         self._entropy = _crossed(self._base, self._base)
 
-    def dose_of(self, direction: np.ndarray, gap: float) -> float:
-        """The dose at which a direction's damage is `gap`, as a power of the dose through those at `DOSES`."""
-        unit = self._norm * direction / np.linalg.norm(direction)
-        gaps = [max(self._gap(dose * unit), 1e-6) for dose in DOSES]
+    def dose_of(self, unit: np.ndarray, gap: float) -> float:
+        """The multiple of a vector (D,) whose damage is `gap`, by a power of the dose through those at `DOSES`."""
+        gaps = [max(self.gap(dose * unit), 1e-6) for dose in DOSES]
         power = np.log(gaps[1] / gaps[0]) / np.log(DOSES[1] / DOSES[0])
         return float(DOSES[0] * (gap / gaps[0]) ** (1 / max(power, 0.5)))
 
-    def _gap(self, vector: np.ndarray) -> float:
+    def gap(self, vector: np.ndarray) -> float:
         """Mean over tokens of the sum over the vocabulary of (p_v - p) (-log p), in nats."""
         steered = self._answers.distributions({self._layer: (self._zero + vector).astype(np.float32)})
         return _crossed(steered, self._base) - self._entropy
