@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from steering_core.cli.options import SteeringOptions, StoreOption, grouped
+from steering_core.cli.options import StoreOption
+from steering_core.cli.steering_options import SteeringOptions, grouped
 from steering_core.foundation.errors import InterventionError, VectorError
 
 

@@ -34,8 +34,9 @@ def test_the_pipeline_never_loads_prefect_and_scipys_statistics_only_when_it_com
     assert not {"prefect", "scipy.stats", "scipy.optimize"} & loaded_by("import steering_core.pipeline.discover")
 
 
-def test_reading_the_store_needs_no_mlx() -> None:
-    assert not {"mlx", "mlx_lm"} & loaded_by("import steering_core.store")
+@pytest.mark.parametrize("module", ["store", "cli.sql", "cli.runs", "cli.store", "cli.explain"])
+def test_reading_the_store_needs_no_mlx(module: str) -> None:
+    assert not {"mlx", "mlx_lm", "transformers"} & loaded_by(f"import steering_core.{module}")
 
 
 def test_loading_mlx_lm_keeps_the_open_file_limit() -> None:

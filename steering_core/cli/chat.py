@@ -12,14 +12,13 @@ from steering_core.api.options import StorePath
 from steering_core.cli.options import (
     SameFamily,
     SeedOption,
-    SteeringOptions,
     StoreOption,
     SystemOption,
     TemperatureOption,
     TemplateOption,
-    grouped,
     template_arguments,
 )
+from steering_core.cli.steering_options import SteeringOptions, grouped
 from steering_core.engine.sampling import Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.errors import SteerflowError

@@ -11,14 +11,13 @@ from steering_core.cli.options import (
     ModelArgument,
     SameFamily,
     SeedOption,
-    SteeringOptions,
     StoreOption,
     SystemOption,
     TemperatureOption,
     TemplateOption,
-    grouped,
     template_arguments,
 )
+from steering_core.cli.steering_options import SteeringOptions, grouped
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.counting import Work

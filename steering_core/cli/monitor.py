@@ -15,13 +15,12 @@ from steering_core.cli.options import (
     FormatOption,
     ModelArgument,
     SeedOption,
-    SteeringOptions,
-    SteerOption,
     StoreOption,
     TemperatureOption,
     TemplateOption,
     template_arguments,
 )
+from steering_core.cli.steering_options import SteeringOptions, SteerOption
 from steering_core.engine.sampling import Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.errors import PromptError, SteerflowError

@@ -10,7 +10,8 @@ import typer
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import identity_of, one_a_layer, told
-from steering_core.cli.options import FormatOption, JsonOption, StoreOption, layers_asked_for
+from steering_core.cli.options import FormatOption, JsonOption, StoreOption
+from steering_core.cli.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention
