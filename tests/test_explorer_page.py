@@ -122,9 +122,9 @@ def test_a_click_on_the_heat_map_shows_the_cells_texts(page: Page) -> None:
         cells.nth(i).click()
         expect(texts).to_be_visible()
         expect(texts).not_to_have_attribute("aria-busy", "true")
-        if texts.locator("tbody tr").count() == 4:
+        if texts.locator("tbody tr").count():
             break
-    expect(texts.locator("tbody tr")).to_have_count(4)  # two prompts, each answered twice
+    assert texts.locator("tbody tr").count() in (4, 8)  # two prompts, each answered twice, of one split or of both
     expect(texts).to_contain_text("<img src=x onerror=alert(1)>")  # shown, not run
     page.get_by_role("button", name="Steer with it").click()
     expect(page.locator("#steer .vector h2")).to_have_text("loud")

@@ -137,7 +137,7 @@ def digest(direction: np.ndarray) -> str:
 
 
 def _about(entry: Entry) -> dict[str, Any]:
-    left_out = ("direction", "model_id", "architecture", "recommended")
+    left_out = ("direction", "model_id", "architecture", "recommended", "safe")  # the last two are a store's to say
     known = {f.name: getattr(entry.vector, f.name) for f in dataclasses.fields(Vector) if f.name not in left_out}
     more = {"concept": entry.concept, "name": entry.name, "tags": entry.tags, "prompt_ids": entry.prompt_ids}
     return {**known, **more, "digest": digest(entry.vector.direction)}
