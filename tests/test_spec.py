@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from steering_core.concepts import Concept, Pair
 from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import SpecError
 from steering_core.spec import Spec, load_spec
@@ -78,3 +79,12 @@ def test_the_key_follows_the_content() -> None:
 @pytest.mark.parametrize("name", sorted(data_files("specs")))
 def test_shipped_specs_load(name: str) -> None:
     assert load_spec(name).models
+
+
+def test_a_changed_copy_forgets_what_was_computed_from_the_old_values() -> None:
+    whole = Concept(name="loud", pairs=tuple(Pair(positive=f"{i} YES", negative=f"{i} no") for i in range(10)))
+    known = whole.concept_id, whole.splits
+    few = whole.model_copy(update={"pairs": whole.pairs[:4]})
+    assert few.splits.keys() == {pair.pair_id for pair in whole.pairs[:4]}
+    assert few.concept_id != whole.concept_id
+    assert (whole.concept_id, whole.splits) == known

@@ -2,8 +2,9 @@
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +23,13 @@ class Strict(BaseModel):
     """A model that refuses unknown keys and never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values of some fields; cached properties are computed anew from them."""
+        found = super().model_copy(update=update, deep=deep)
+        for name in found.__dict__.keys() - type(self).model_fields.keys() if update else ():
+            del found.__dict__[name]
+        return found
 
 
 Checked = TypeVar("Checked", bound=Strict)

@@ -34,7 +34,8 @@ export class Card {
     this.element = h("article.card.vector", {}, this.head(), given.contrast ? this.contrastFields(given) : "", strength, this.range);
     this.slider.addEventListener("input", () => this.set(Number(this.slider.value), "slider"));
     this.slider.addEventListener("change", () => hooks.settled());
-    this.number.addEventListener("change", () => (this.set(Number(this.number.value), "number"), hooks.settled()));
+    this.number.addEventListener("input", () => this.set(Number(this.number.value), "number")); // what is said of it moves nothing later
+    this.number.addEventListener("change", () => hooks.settled());
     this.choice.addEventListener("change", () => (this.operate(this.choice.value), hooks.settled()));
     this.operate(OPERATIONS[given.operation] ? given.operation : "add", given.dose ?? this.vector?.recommended_dose);
   }
