@@ -52,7 +52,7 @@ def in_own_buffer(x: mx.array) -> mx.array:
     NumPy's reading moves a CUDA buffer into the host's part of managed memory. MLX would then reuse that buffer for the
     next array of the same size, and the device would compute on it page by page.
     """
-    if not mx.cuda.is_available():
+    if not _on_cuda():
         return x
     return mx.concatenate([x.reshape(-1), mx.zeros(_SPACE, x.dtype)])[: x.size].reshape(x.shape)
 
@@ -63,7 +63,12 @@ def _norms(h: mx.array) -> mx.array:
 
 
 def _in_kernels(h: mx.array) -> bool:
-    return mx.cuda.is_available() and h.shape[-1] % 2 == 0
+    return _on_cuda() and h.shape[-1] % 2 == 0
+
+
+def _on_cuda() -> bool:
+    """Whether MLX computes on a CUDA device: one may be there, and a CPU be chosen."""
+    return not on_cpu() and mx.cuda.is_available()
 
 
 @cache
