@@ -15,7 +15,7 @@ from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_M
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
 from steering_core.vectors.discovery import DISCOVERIES
-from steering_core.vectors.methods import METHODS, TRAINED
+from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED
 from tests import toy
 from tests.explorer import AGREE, ran_store
 from tests.groups import Groups, group_of, rank_of
@@ -23,9 +23,9 @@ from tests.machine import new_machine
 from tests.s3 import s3_bucket
 from tests.tiny import save_tiny_model
 
-REGISTRIES: tuple[dict[str, Any], ...] = (
-    METHODS, TRAINED, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS, OPERATIONS,
-    FUNCTIONS,
+REGISTRIES: tuple[Any, ...] = (  # dictionaries and sets
+    METHODS, TRAINED, UNPAIRED, DISCOVERIES, METRICS, ITEM_METRICS, NEUTRAL_METRICS, ANSWER_METRICS, TEXT_METRICS,
+    OPERATIONS, FUNCTIONS,
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
 @pytest.fixture(autouse=True)
 def _registries() -> Iterator[None]:
     """What a test registers under a decorator is gone after it, so that no test sees another's method or metric."""
-    before = [dict(registry) for registry in REGISTRIES]
+    before = [registry.copy() for registry in REGISTRIES]
     yield
     for registry, kept in zip(REGISTRIES, before, strict=True):
         registry.clear()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from steering_core.foundation import errors
+from tools.figures import circle, module_name, sources
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in (ROOT / "steering_core").rglob("__init__.py"))
@@ -18,6 +19,29 @@ def test_each_package_imports_only_what_stands_below_it() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for types alone count too: they hide a circle and do not break it."""
+    trees = {module_name(path): ast.parse(path.read_text()) for path in sources("steering_core", "flows", "tests")}
+    assert len(trees) > 500
+    assert not circle(trees)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("from p.b import x", "", []),
+        ("from p.b import x", "def f():\n    from p import a", ["p.a", "p.b", "p.a"]),
+        ("import p.b", "if TYPE_CHECKING:\n    from p.a import x", ["p.a", "p.b", "p.a"]),
+        ("from p import b", "from p import x", ["p", "p.b", "p"]),
+    ],
+)
+def test_a_circle_is_found_wherever_it_hides(first: str, second: str, expected: list[str]) -> None:
+    trees = {"p": ast.parse("from p.b import x"), "p.a": ast.parse(first), "p.b": ast.parse(second)}
+    found = circle(trees)
+    assert set(found) == set(expected)
+    assert not found or found[0] == found[-1]
 
 
 def test_every_package_has_its_layer_and_its_line_in_the_map() -> None:

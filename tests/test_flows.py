@@ -27,7 +27,6 @@ from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
-from steering_core.vectors.methods import METHODS
 from tests import quick
 from tests.machine import address_of
 
@@ -135,7 +134,6 @@ def test_files_of_methods_run_where_the_service_allows_their_folder(
     inside.write_text(source.format("allowed_method"))
     outside.write_text(source.format("outside_method"))
     (inside.parent / "link.py").symlink_to(outside)
-    monkeypatch.setattr("steering_core.vectors.methods.METHODS", dict(METHODS))
     monkeypatch.setattr(asked, "is_deployed", lambda: True)
 
     def load(method: str) -> None:

@@ -247,7 +247,7 @@ def test_killed_while_it_trains_it_keeps_what_was_finished_alone(
             raise KeyboardInterrupt
         return trained(training, how)
 
-    monkeypatch.setattr("steering_core.vectors.descent.trained", dies)
+    monkeypatch.setattr("steering_core.vectors.methods.trained.trained", dies)
     with pytest.raises(KeyboardInterrupt):
         vectors_of(spec, store)
     methods = store.rows("SELECT control FROM raw.vectors WHERE method = 'preference' ORDER BY control")

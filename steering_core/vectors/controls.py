@@ -3,6 +3,7 @@
 import numpy as np
 
 from steering_core.vectors.methods import METHODS
+from steering_core.vectors.shuffling import mixed_sides, n_moved
 
 SAME = 0.99  # |cosine| from which a shuffled direction is the vector itself
 
@@ -36,17 +37,9 @@ def shuffled_direction(
     return found * (np.linalg.norm(like) / np.linalg.norm(found))
 
 
-def n_moved(n: int, m: int) -> int:
-    """How many rows of either side, n and m, have to change sides so that both hold the same share of either."""
-    return (2 * n * m + n + m - 1) // (2 * (n + m))
-
-
 def _shuffled(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two sides as long as they were, each with the same share of positive rows, in random order, float64."""
     n, m = len(positive), len(negative)
     rows = np.concatenate([positive, negative]).astype(np.float64)
-    first, second = random.permutation(n), n + random.permutation(m)
-    moved = n_moved(n, m)
-    one = random.permutation(np.concatenate([first[: n - moved], second[m - moved :]]))
-    other = random.permutation(np.concatenate([first[n - moved :], second[: m - moved]]))
+    one, other = mixed_sides(n, m, n_moved(n, m), random)
     return rows[one], rows[other]

@@ -1,10 +1,12 @@
 """Descent: a vector of fixed length, trained on preferences under it and, mirrored, under its opposite."""
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from steering_core.vectors.training import Training
+if TYPE_CHECKING:
+    from steering_core.vectors.training import Training  # passes need MLX, which names of methods do not
 
 _DECAYS = 0.9, 0.99  # of Adam's running means
 _LOSS_DIGITS = 5
@@ -28,7 +30,7 @@ class Descent:
     patience: int = 2
 
 
-def trained(training: Training, how: Descent | None = None) -> np.ndarray:
+def trained(training: "Training", how: Descent | None = None) -> np.ndarray:
     """The vector of least loss on validation pairs, or the last one where there are none, (D,).
 
     A pair's loss is that of BiPO (Cao et al. 2024) per token: log(1 + exp(-s w c)), where c is the change of its
@@ -63,13 +65,13 @@ def trained(training: Training, how: Descent | None = None) -> np.ndarray:
     return best
 
 
-def _gain(training: Training, vector: np.ndarray) -> float:
+def _gain(training: "Training", vector: np.ndarray) -> float:
     """The mean preference that the validation pairs gain under the vector, in nats."""
     return round(float(training.validation(vector).mean()), _LOSS_DIGITS)
 
 
 def _loss(
-    training: Training, vector: np.ndarray, pairs: np.ndarray, ways: np.ndarray, base: np.ndarray, sharpness: float
+    training: "Training", vector: np.ndarray, pairs: np.ndarray, ways: np.ndarray, base: np.ndarray, sharpness: float
 ) -> tuple[float, np.ndarray]:
     """The mean loss of some pairs, each under its way of the vector, and its gradient by the vector, (D,)."""
     found = training.preferences(vector, pairs, ways)

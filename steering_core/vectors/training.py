@@ -19,7 +19,7 @@ from steering_core.foundation.errors import Diverged
 from steering_core.foundation.keys import seed_from
 from steering_core.models import Model
 from steering_core.prompts import Prompt
-from steering_core.vectors.controls import n_moved
+from steering_core.vectors.shuffling import mixed_sides, n_moved
 
 AnswerPair = tuple[GivenAnswer, GivenAnswer]
 """A pair's positive and negative answer, to one prompt as a rule."""
@@ -61,14 +61,11 @@ def answer_pairs(answered: SplitAnswers, seed: int | None = None) -> np.ndarray:
 
 def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
     """Pairs of n positive and, behind them, m negative rows, (max(n, m), 2); with a seed their labels are shuffled."""
-    random = np.random.default_rng(0 if seed is None else seed)
-    first, second = random.permutation(n), n + random.permutation(m)
     if n == 0 or m == 0:
         return np.empty((0, 2), int)
-    moved = 0 if seed is None else n_moved(n, m)
-    one = random.permutation(np.concatenate([first[: n - moved], second[m - moved :]]))
-    other = random.permutation(np.concatenate([first[n - moved :], second[: m - moved]]))
-    return np.stack([np.resize(side, max(n, m)) for side in (one, other)], axis=1)
+    random = np.random.default_rng(0 if seed is None else seed)
+    sides = mixed_sides(n, m, 0 if seed is None else n_moved(n, m), random)
+    return np.stack([np.resize(side, max(n, m)) for side in sides], axis=1)
 
 
 @dataclass(frozen=True)

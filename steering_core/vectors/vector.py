@@ -24,6 +24,7 @@ from steering_core.store import Store
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
+ALGEBRA_VERSION = 1
 NEUTRAL = 16  # prompts on which a layer's mean residual norm is measured, for vectors that come without one
 
 
@@ -57,9 +58,14 @@ class Vector:
     safe: SafeRange | None = field(default=None, repr=False, compare=False)
 
     @property
+    def in_float64(self) -> np.ndarray:
+        """The direction for arithmetic, (D,) float64."""
+        return self.direction.astype(np.float64)
+
+    @property
     def norm(self) -> float:
         """Length of the direction."""
-        return float(np.linalg.norm(self.direction.astype(np.float64)))
+        return float(np.linalg.norm(self.in_float64))
 
     @property
     def derived(self) -> bool:
@@ -166,9 +172,9 @@ class Vector:
         )
 
     def __mul__(self, factor: float) -> "Vector":
-        from steering_core.vectors.algebra import scaled  # algebra stands on vectors; operators alone look up to it
-
-        return scaled(self, float(factor)) if isinstance(factor, int | float | np.number) else NotImplemented
+        if not isinstance(factor, int | float | np.number):
+            return NotImplemented
+        return combined("scaled", [self], float(factor) * self.in_float64, factor=float(factor))
 
     __rmul__ = __mul__
 
@@ -179,9 +185,9 @@ class Vector:
         return self * -1.0
 
     def __add__(self, other: "Vector") -> "Vector":
-        from steering_core.vectors.algebra import added  # as above
-
-        return added(self, other) if isinstance(other, Vector) else NotImplemented
+        if not isinstance(other, Vector):
+            return NotImplemented
+        return combined("blended", [self, other], self.in_float64 + other.in_float64, weights=[1.0, 1.0])
 
     def __sub__(self, other: "Vector") -> "Vector":
         return self + -other if isinstance(other, Vector) else NotImplemented
@@ -212,6 +218,39 @@ class Vector:
             "lineage": json.dumps(self.lineage),
             "vector": self.direction,
         }
+
+
+def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how: Any) -> Vector:
+    """The vector of `direction` (D,) that the operation `made` has of its `parents`, which its lineage names.
+
+    Raises VectorMismatch where they are not of one model, site and layer, VectorError where the direction is zero.
+    """
+    first = parents[0]
+    for other in parents[1:]:
+        if (other.model_id, other.site, other.layer) != (first.model_id, first.site, first.layer):
+            raise VectorMismatch(
+                f"vectors {first.vector_id} (model {first.model_id}, layer {first.layer}) and {other.vector_id} (model "
+                f"{other.model_id}, layer {other.layer}) cannot be {made}: take vectors of one model and layer"
+            )
+    if not np.isfinite(direction).all() or not np.linalg.norm(direction) > 0:
+        raise VectorError(f"{made} {', '.join(p.vector_id for p in parents)} leaves no direction: the result is zero")
+    of = [parent.vector_id for parent in parents]
+    lineage = {"made": made, "of": of, **how, "version": ALGEBRA_VERSION}
+    positions = {parent.position for parent in parents}
+    return Vector(
+        vector_id=content_key("vector", lineage),
+        model_id=first.model_id,
+        concept_id=None,
+        method=made,
+        layer=first.layer,
+        residual_norm=float(np.mean([parent.residual_norm for parent in parents])),
+        direction=direction.astype(np.float32),
+        architecture=first.architecture,
+        site=first.site,
+        position=first.position if len(positions) == 1 else "mixed",
+        n_pairs=sum(parent.n_pairs for parent in parents),
+        lineage=lineage,
+    )
 
 
 def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
@@ -261,5 +300,5 @@ def cosine(one: Vector, other: Vector) -> float:
             f"vectors {one.vector_id} and {other.vector_id} have widths {len(one.direction)} and "
             f"{len(other.direction)}: only vectors of one width can be compared"
         )
-    product = float(one.direction.astype(np.float64) @ other.direction.astype(np.float64))
+    product = float(one.in_float64 @ other.in_float64)
     return product / (one.norm * other.norm)

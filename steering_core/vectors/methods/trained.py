@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.linear import ridged
-from steering_core.vectors.methods import method
+from steering_core.vectors.methods.registry import method
 
 if TYPE_CHECKING:
     from steering_core.vectors.training import Training
@@ -49,16 +50,12 @@ def preference(training: "Training") -> np.ndarray:
     for Language Models"). It is as long as a dose of 0.2, and the best of its epochs on validation pairs
     (`steering_core.vectors.descent`).
     """
-    from steering_core.vectors.descent import Descent, trained  # with MLX behind it, which names do not need
-
     return trained(training, Descent(epochs=EPOCHS))
 
 
 @method(passes=1, shared=1)
 def one_shot(training: "Training") -> np.ndarray:
     """The same trained on the first pair alone, from its own difference on, -> (D,). Dunefsky and Cohan 2025."""
-    from steering_core.vectors.descent import Descent, trained
-
     alone = training.first_pair()
     found = trained(alone, Descent(epochs=3 * EPOCHS, batch=1))
     training.notes.update(alone.notes)

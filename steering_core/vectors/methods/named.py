@@ -1,0 +1,130 @@
+"""Methods by name: which function a spec means, run from a user's file where it lies in one, and what it finds."""
+
+import inspect
+import os
+import runpy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+
+from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key
+from steering_core.foundation.user_files import MAX_CODE, checked_file
+from steering_core.vectors.methods.registry import METHODS, TRAINED, UNPAIRED, check_unpaired, is_trained, known_methods
+
+_FOLDERS: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of methods", default=None)
+
+
+@contextmanager
+def methods_only_from(folders: Iterable[Path]) -> Iterator[None]:
+    """Within it, FILE.py:FUNCTION names a method only where the file lies in one of these folders, links followed."""
+    token = _FOLDERS.set(tuple(folder.resolve() for folder in folders))
+    try:
+        yield
+    finally:
+        _FOLDERS.reset(token)
+
+
+def method_name(name: str) -> str:
+    """The registered name of the method `name`, which may be FILE.py:FUNCTION: then the file is run.
+
+    Raises VectorError for a name that nothing is registered under, for a file that may not be run
+    (`methods_only_from`), that cannot be run or that has no such method.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon:
+        if name not in known_methods():
+            raise VectorError(f"there is no method {name!r}: {did_you_mean(name, known_methods())}")
+        return name
+    path = Path(os.path.realpath(checked_file(Path(file), VectorError, MAX_CODE)))
+    folders = _FOLDERS.get()
+    if folders is not None and not any(path.is_relative_to(folder) for folder in folders):
+        raise VectorError(
+            f"the method {name!r} would run a file, which this service refuses: name one of "
+            f"{', '.join(sorted(known_methods()))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where "
+            "workers start"
+        )
+    before = known_methods().get(function)
+    if before is None or Path(inspect.getfile(before)) != path:
+        _run(path, function)
+    return function
+
+
+def _run(file: Path, function: str) -> None:
+    """Run a user's file, which registers its methods. Raises VectorError where it does not register `function` anew."""
+    known, arrays, trained, unpaired = known_methods(), dict(METHODS), dict(TRAINED), set(UNPAIRED)
+    try:
+        runpy.run_path(str(file))
+    except (Exception, SystemExit) as error:
+        raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
+    if taken := [name for name, found in known_methods().items() if known.get(name, found) is not found]:
+        METHODS.clear()
+        METHODS.update(arrays)
+        TRAINED.clear()
+        TRAINED.update(trained)
+        UNPAIRED.clear()
+        UNPAIRED.update(unpaired)
+        raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
+    if function not in known_methods():
+        raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")
+
+
+def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, paired: bool = True) -> np.ndarray:
+    """What the method `name` finds, (N, D), (N, D) -> (D,) float64; of texts that are not `paired`, (N, D), (M, D).
+
+    Raises VectorError for an unknown method, unequal shapes, values that are not finite, or where the two sides differ
+    in nothing that the method could use, or are not paired and it needs pairs.
+    """
+    name = method_name(name)
+    if is_trained(name):
+        raise VectorError(f"{name} asks the model and not activations alone: `steer vectors derive` and specs train it")
+    if not paired:
+        check_unpaired(name, len(positive), len(negative))
+    shapes = positive.shape, negative.shape if paired else (len(positive), *negative.shape[1:])
+    if shapes[0] != shapes[1] or positive.ndim != 2 or not len(positive) or not len(negative):
+        raise VectorError(
+            f"{name} needs rows of equal width, one positive and one negative for each pair, not arrays of shape "
+            f"{positive.shape} and {negative.shape}"
+        )
+    if bad := _not_finite(positive, negative):
+        raise VectorError(
+            f"{name} was given activations that are not finite ({'pairs' if paired else 'rows'} {bad}): extract them "
+            "again with weights that do not overflow, such as float32 or bfloat16"
+        )
+    found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
+    return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")
+
+
+def checked_direction(name: str, found: np.ndarray, width: int, data: str) -> np.ndarray:
+    """What the method `name` found in its `data`, (D,), if it is a direction; otherwise VectorError."""
+    found = np.asarray(found)
+    if found.shape != (width,):
+        raise VectorError(f"{name} returned shape {found.shape} for activations of width {width}")
+    if not np.isfinite(found).all() or not np.linalg.norm(found) > 0:
+        raise VectorError(f"{name} finds no direction in {data}: their two sides differ in nothing it can use")
+    return found
+
+
+def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
+    sides = (np.flatnonzero(~np.isfinite(side).all(axis=1)) for side in (positive, negative))
+    rows = np.unique(np.concatenate(list(sides)))
+    return ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
+
+
+def method_key(name: str) -> str | None:
+    """None for a method of this package, whose numbers a version covers; for any other a key of its whole file.
+
+    So a constant or a helper that changes there makes another method of it; what the file imports does not count.
+    """
+    function = known_methods()[name]
+    file = Path(inspect.getfile(function))
+    if file.parent == Path(__file__).parent:
+        return None
+    if file.is_file():
+        return content_key("method", file.read_text())
+    code = function.__code__  # typed into a prompt: there is no file to read
+    return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
