@@ -154,7 +154,22 @@ def test_other_steering_shares_no_more_than_what_it_left_alone(tiny: Model) -> N
         assert prefixes.found(OPENING, other) is None
     known = prefixes.found(OPENING, push(tiny, 1, 1.0, "all"))
     assert known is not None
-    assert known[1] >= len(OPENING) - 2
+    assert known[1] == len(OPENING) - 1
+
+
+@pytest.mark.parametrize("phase", [None, "all", "generation"])
+@pytest.mark.parametrize("drawn_before", [1, 8])
+def test_a_prompt_that_is_known_whole_costs_no_pass(tiny: Model, phase: str | None, drawn_before: int) -> None:
+    """Its last token alone is read, in the pass that gives the first new token."""
+    intervention = push(tiny, 1, 1.0, phase) if phase else Intervention()
+    prefixes, work = Prefixes(tiny), Work()
+    first = Running(tiny, prefixes)
+    first.add({0: Request(OPENING, intervention, max_tokens=drawn_before)})
+    drawn(first)
+    again = Running(tiny, prefixes, work)
+    again.add({0: Request(OPENING, intervention, max_tokens=5)})
+    assert drawn(again) == {0: alone(tiny, Request(OPENING, intervention, max_tokens=5))}
+    assert (work.forward_passes, work.tokens) == (5, 5)
 
 
 def test_marks_tell_what_acts_where(tiny: Model) -> None:
