@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine import draws
+from steering_core.engine import decoding, draws
 from steering_core.engine.decoding import Decoding
 from steering_core.engine.grammar import json_grammar
 from steering_core.engine.recipes import Recipe
@@ -28,7 +28,8 @@ PENALTIES = (
 
 @pytest.fixture(params=["cpu", "gpu"], autouse=True)
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(draws, "on_cpu", lambda: request.param == "cpu")
+    for module in (draws, decoding):
+        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
     return request.param
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steering_core.engine import draws
+from steering_core.engine import decoding, draws
 from steering_core.engine.prefixes import Prefixes, marks
 from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
@@ -19,7 +19,8 @@ from tests.tiny import save_tiny_model
 
 @pytest.fixture(params=["cpu", "gpu"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(draws, "on_cpu", lambda: request.param == "cpu")
+    for module in (draws, decoding):
+        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
     return request.param
 
 
@@ -79,6 +80,24 @@ def test_each_row_reads_its_own_probes(tiny: Model) -> None:
         expected = [token.projections for _ in range(6) for token in single.step()]
         np.testing.assert_allclose(seen[row], expected, atol=1e-4)
     assert set(seen[2]) == {()}
+
+
+@pytest.mark.parametrize("heat", [0.0, 0.9])
+def test_a_cpu_hands_first_tokens_on_before_the_next_pass(tiny: Model, device: str, heat: float) -> None:
+    """Sampled tokens all are. Elsewhere the next pass is under way while a token is looked at."""
+    work, recipe = Work(), Recipe(heat, logit_bias=tuple((token, -100.0) for token in tiny.stop_tokens))
+    running = Running(tiny, work=work)
+    running.add({0: Request(PROMPTS[0], max_tokens=4, recipe=recipe)})
+    passes = []
+    while len(running):
+        running.step()
+        passes.append(work.forward_passes)
+    assert passes == {"gpu": [3, 4, 5, 5], "cpu": [2, 3, 4, 5] if heat else [2, 4, 5, 5]}[device]
+    running.add({1: Request(PROMPTS[0], max_tokens=4, recipe=recipe)})
+    running.step()
+    running.cancel(1)
+    running.step()
+    assert work.forward_passes == 5 + passes[0]  # nobody waits for a pass that was not begun
 
 
 def test_a_misfit_is_refused_and_the_others_go_on(tiny: Model) -> None:
@@ -154,7 +173,22 @@ def test_other_steering_shares_no_more_than_what_it_left_alone(tiny: Model) -> N
         assert prefixes.found(OPENING, other) is None
     known = prefixes.found(OPENING, push(tiny, 1, 1.0, "all"))
     assert known is not None
-    assert known[1] >= len(OPENING) - 2
+    assert known[1] == len(OPENING) - 1
+
+
+@pytest.mark.parametrize("phase", [None, "all", "generation"])
+@pytest.mark.parametrize("drawn_before", [1, 8])
+def test_a_prompt_that_is_known_whole_costs_no_pass(tiny: Model, phase: str | None, drawn_before: int) -> None:
+    """Its last token alone is read, in the pass that gives the first new token."""
+    intervention = push(tiny, 1, 1.0, phase) if phase else Intervention()
+    prefixes, work = Prefixes(tiny), Work()
+    first = Running(tiny, prefixes)
+    first.add({0: Request(OPENING, intervention, max_tokens=drawn_before)})
+    drawn(first)
+    again = Running(tiny, prefixes, work)
+    again.add({0: Request(OPENING, intervention, max_tokens=5)})
+    assert drawn(again) == {0: alone(tiny, Request(OPENING, intervention, max_tokens=5))}
+    assert (work.forward_passes, work.tokens) == (5, 5)
 
 
 def test_marks_tell_what_acts_where(tiny: Model) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine import draws
+from steering_core.engine import decoding, draws
 from steering_core.engine.decoding import Decoding
 from steering_core.engine.forward import checked, forward
 from steering_core.engine.prefixes import Prefixes
@@ -112,7 +112,8 @@ def test_logits_outside_a_phase_are_those_of_the_model_bit_for_bit(thinker: Mode
 @pytest.fixture(params=["cpu", "gpu"])
 def scripted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Have the model write a text, and tell its logits (T, V) on the way."""
-    monkeypatch.setattr(draws, "on_cpu", lambda: request.param == "cpu")
+    for module in (draws, decoding):
+        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
     script: list[int] = []
     seen: list[np.ndarray] = []
 

@@ -3,6 +3,7 @@
 Each row has its own steering, recipe, limits, probes and count of steps, so that what it draws depends on its own
 request alone, whenever it joined. Finished rows leave the batch when a quarter of it is done. Where tokens can be drawn
 without looking at logits, the next pass is under way while the tokens of a step are looked at, so that no device waits.
+Elsewhere, and for the first token of a text on a CPU, a step's tokens are handed on before the next pass is begun.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steering_core.backend.mlx import mx
+from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.draws import DrawnTokens, Draws
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
@@ -80,6 +81,7 @@ class Decoding:
         self._following = {row: _following(model, request) for row, request in requests.items() if _moves(request)}
         self._draws = Draws(recipes, seeds, [request.tokens for request in some], reports)
         self._ahead: _Ahead | None = None
+        self._newest: mx.array | None = None  # every place's token, where the pass over them is left to the next step
         self._batch: Batch | None = None
         self._watch_probes()
         longest = max(limits.end(model, request) for request in some)
@@ -103,6 +105,7 @@ class Decoding:
     def join(self, other: "Decoding") -> None:
         """Have the rows of `other`, which has begun, run in this batch from the next step on."""
         assert self._batch is not None and other._batch is not None, "both have begun"  # noqa: PT018
+        self._go_on()
         if self._ahead is None or other._ahead is None:
             raise ValueError("a decoding that has ended takes no rows")
         self._compact(0)
@@ -123,6 +126,7 @@ class Decoding:
         """The next token of every row that runs; none at the end."""
         if self._batch is None and self._running and any(self._ends.values()):
             self.begin()
+        self._go_on()
         if self._ahead is None or not self._running or self._batch is None:
             self._ahead = None
             return []
@@ -131,7 +135,7 @@ class Decoding:
         last = all(
             self._steps[place] + 1 >= self._ends[row] for place, row in enumerate(self._rows) if row in self._running
         )
-        looks_first = bool(self._following) or not self._draws.lazy  # or the next pass begins before tokens are known
+        looks_first = self._looks_first  # or the next pass begins before tokens are known
         if not (last or looks_first):
             mx.async_eval(
                 drawn.tokens
@@ -142,8 +146,28 @@ class Decoding:
         self._steps += 1
         staying = self._compact(0.75)
         if not last and looks_first and self._running:
-            self._forward(self._batch, drawn.tokens[staying], self._steps)
+            self._newest = drawn.tokens[staying]
+            if not on_cpu():  # a GPU is only told to begin
+                self._go_on()
         return tokens
+
+    @property
+    def _looks_first(self) -> bool:
+        """Whether a step hands its tokens on before the next pass is begun.
+
+        Beginning one takes a CPU about as long as the pass: whoever waits for a text's first token is not kept so long.
+        """
+        if self._following or not self._draws.lazy:
+            return True
+        return on_cpu() and any(
+            not step and row in self._running for row, step in zip(self._rows, self._steps, strict=True)
+        )
+
+    def _go_on(self) -> None:
+        """Start the pass over the newest tokens, where the step before left it."""
+        if self._newest is not None and self._batch is not None and self._running:
+            self._forward(self._batch, self._newest, self._steps)
+        self._newest = None
 
     def _forward(self, batch: Batch, tokens: mx.array, step: int | np.ndarray) -> None:
         """Start the pass over every row's newest token."""

@@ -25,6 +25,10 @@ MOST = 64  # texts
 Mark = Any  # int | tuple[int, tuple[tuple[bytes, float], ...]], which mlx-lm's trie takes, though it says int
 """A token, with the changes that act at its position where any do."""
 
+_TO_COME: Mark = (
+    "the last token"  # of no text that is kept: mlx-lm gives no more than all but the last of what it is asked
+)
+
 
 class Prefixes:
     """The caches of one model's latest texts, within a share of the model's memory. For the model's own thread."""
@@ -46,7 +50,7 @@ class Prefixes:
 
         None where nothing of the prompt is known.
         """
-        wanted = marks(tokens, len(tokens), intervention)[:-1]
+        wanted = [*marks(tokens, len(tokens), intervention)[:-1], _TO_COME]
         cache, rest = self._kept.fetch_nearest_cache(self._model.identity.model_id, wanted)
         known = len(wanted) - len(rest)
         return (cache, known) if cache is not None and known else None
