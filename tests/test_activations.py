@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steering_core.activations import capture as capture_module
 from steering_core.activations.capture import Capture, Reading
 from steering_core.activations.extract import extract
 from steering_core.activations.passes import Cost, plan_passes, total
@@ -108,6 +109,19 @@ def test_every_position_is_that_of_a_plain_pass(tiny: Model, prompts: list[Promp
             }[position]
             expected = stream[:, wanted].mean(axis=1)
         np.testing.assert_allclose(values[i], expected, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("position", ["mean", "all"])
+def test_a_gpus_thread_hands_out_the_same_in_the_same_order(
+    tiny: Model, prompts: list[Prompt], position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a GPU another thread looks at what passes found; here the one that ran them does."""
+    at_once = found(tiny, prompts, Reading(LAYERS, position), SHARED)
+    monkeypatch.setattr(capture_module, "on_cpu", lambda: False)
+    in_thread = found(tiny, prompts, Reading(LAYERS, position), SHARED)
+    assert list(in_thread) == list(at_once)
+    for row, values in at_once.items():
+        np.testing.assert_array_equal(in_thread[row], values)
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -275,11 +289,16 @@ def test_an_architecture_without_a_part_says_which_it_has(tmp_path: Path, store:
             extract(model, store, [prompt], [0], "last", site="mlp_out")
 
 
-def test_inf_and_nan_are_refused_with_layer_and_prompt(tmp_path: Path, store: Store) -> None:
+def test_inf_and_nan_are_refused_with_layer_and_prompt(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_model(str(save_tiny_model(tmp_path / "model"))) as model:
         block = model.network.layers[2]
         block.mlp.down_proj.weight = block.mlp.down_proj.weight * float("inf")
         prompts = prompts_that_share(model.identity.tokenizer_id)
+        with pytest.raises(Diverged, match="layer 2 for the prompt"):
+            extract(model, store, prompts, LAYERS, "last")
+        monkeypatch.setattr(capture_module, "on_cpu", lambda: False)  # and so does a GPU's thread
         with pytest.raises(Diverged, match="layer 2 for the prompt"):
             extract(model, store, prompts, LAYERS, "last")
         assert rows(store) == {}

@@ -8,6 +8,7 @@ lazy and nothing asks for their values.
 import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -39,10 +40,13 @@ class Reading:
 
     @property
     def streams(self) -> int:
-        """How many layers' streams a pass holds until its end: a CPU looks at all of them then, a GPU as they come."""
+        """How many layers' streams are held: a CPU's pass all of them until its end, a GPU's none but every token's.
+
+        Those of three passes then: one runs, one is looked at, and one is handed out.
+        """
         if on_cpu():
             return len(self.layers)
-        return 2 * len(self.layers) if self.position == "all" else 0
+        return 3 * len(self.layers) if self.position == "all" else 0
 
 
 def cost_here(model: Model, reading: Reading) -> Cost:
@@ -159,8 +163,27 @@ class Capture:
     def run(self, passes: Sequence[Pass]) -> Iterator[Captured]:
         """Activations of every prompt that the passes end, pass by pass. Raises Diverged for inf or nan.
 
-        Passes run side by side where there are lanes, depth first, so that few caches are held. On a GPU the next pass
-        is under way while the last one's results are looked at, so that the device never waits.
+        On a GPU a thread of its own looks at what a pass found, out of managed memory page by page, while this one
+        keeps the device's queue full: done in one thread, that took a fifth more time (docs/benchmarks.md).
+        """
+        if on_cpu():
+            for passed, path in self._run(passes):
+                yield from self._found(passed, path)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            looked_at: list[Future[list[Captured]]] = []
+            for passed, path in self._run(passes):
+                mx.eval([(part.lazy_sums, part.lazy_norms) for part in path])  # in the thread that built them
+                looked_at.append(thread.submit(lambda *ended: list(self._found(*ended)), passed, path))
+                while len(looked_at) > 1:
+                    yield from looked_at.pop(0).result()
+            for found in looked_at:
+                yield from found.result()
+
+    def _run(self, passes: Sequence[Pass]) -> Iterator[tuple[Pass, tuple[_Part, ...]]]:
+        """Run all passes; each that ends prompts, with the parts of the passes before it, once the next is under way.
+
+        Passes run side by side where there are lanes, depth first, so that few caches are held.
         """
         memory = self.model.memory
         ready = [_Ready(this) for this in reversed(passes)]
@@ -179,15 +202,14 @@ class Capture:
                     ended.append((one.passed, path))
             ready += reversed(children)
             while len(ended) > lanes():
-                yield from self._ended(*ended.popleft())
-        for passed, path in ended:
-            yield from self._ended(passed, path)
+                yield ended.popleft()
+        yield from ended
 
     def _foreseen(self, group: Sequence[_Ready]) -> int:
         """Bytes that passes side by side are going to take."""
         return peak_of(self.model, self.reading, [one.passed for one in group])
 
-    def _ended(self, passed: Pass, path: Sequence[_Part]) -> Iterator[Captured]:
+    def _found(self, passed: Pass, path: Sequence[_Part]) -> Iterator[Captured]:
         """Activations of the prompts that end with this pass."""
         if self._per_token:
             yield from (self._tokens_of(reader, path) for (reader,) in passed.readers)
