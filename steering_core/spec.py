@@ -138,7 +138,8 @@ class VectorsSpec(Strict):
     A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`).
 
     Trained methods (`preference`, …) are trained at `train_layers`: `auto` is the two of the grid's layers at which the
-    mean difference tells held-out pairs apart best.
+    mean difference tells held-out pairs apart best. A joint method (`joint_preference`) trains at all of
+    `train_layers` together: `auto` is at most five of the grid's.
 
     `controls` random directions stand beside each vector, and as many that the method finds with shuffled labels.
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.

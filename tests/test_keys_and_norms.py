@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steering_core.candidates.cell import Strengths, candidates
 from steering_core.candidates.combine import combined
+from steering_core.candidates.grid import Strengths, candidates
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.vectors.vector import Vector

@@ -12,16 +12,13 @@ from typer.testing import CliRunner
 
 from steering_core.api.quick_vectors import derive_vector
 from steering_core.cli.main import app
-from steering_core.concepts import SIDES, Concept, Pair, load_concept
+from steering_core.concepts import SIDES, Concept, load_concept
 from steering_core.engine.gradients import GivenAnswers, Gradients
 from steering_core.foundation.errors import LayerNotFound, VectorError
 from steering_core.models import Model, open_model
-from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.discover import run
-from steering_core.pipeline.stages import derive_vectors
 from steering_core.pipeline.wanted import training_passes
 from steering_core.prompts import pair_prompt, prompt
-from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.controls import SAME
@@ -29,8 +26,8 @@ from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.methods import METHODS, TRAINED, method, method_name
 from steering_core.vectors.train import trained_direction
 from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
-from steering_core.vectors.vector import Vector
 from tests import toy
+from tests.trained import answered, vectors_of
 
 LAYER = 1
 
@@ -39,13 +36,6 @@ LAYER = 1
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
         yield model
-
-
-def answered(n: int) -> Concept:
-    """Capital answers against small ones to questions without letters."""
-    words = ("AB", "CDE", "FG", "HIJK", "LM", "NO", "PQR", "ST", "UVW", "XY")
-    pairs = tuple(Pair(prompt=f"{i}?", positive=words[i % 10], negative=words[i % 10].lower()) for i in range(n))
-    return Concept(name="answers", pairs=pairs)
 
 
 def training(model: Model, n: int = 8, seed: int = 0, noise: float = 1.0, validation: int = 4) -> Training:
@@ -173,14 +163,6 @@ def spec_of(folder: Path, concept: Concept, tmp_path: Path, **vectors: object) -
         vectors={"methods": ("mean_difference", "gradient", "preference"), "controls": 2, **vectors},
         generations={"layers": "all"},
     )
-
-
-def vectors_of(spec: Spec, store: Store) -> tuple[list[Vector], Run]:
-    made: list[Vector] = []
-    with Run(spec, store, keeps_outcomes=False) as run:
-        each_cell(run, lambda run, model, concept: made.extend(derive_vectors(run, model, concept)))
-    run.raise_failures({})
-    return made, run
 
 
 def test_trained_vectors_stand_beside_the_others_with_controls_trained_as_long(

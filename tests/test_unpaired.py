@@ -229,7 +229,8 @@ def test_the_gradient_is_the_difference_of_the_sides_means(toy_model: Model) -> 
     assert found.lineage["unpaired"] == {"positive": 4, "negative": 2}
     with pytest.raises(VectorError, match="one_shot needs pairs"):
         steer.derive_vector(toy_model, steer.unpaired(positive, negative), 1, "one_shot")
-    assert {name for name in TRAINED if name in UNPAIRED} == {"gradient", "natural_gradient", "preference"}
+    trained = {"gradient", "natural_gradient", "preference", "joint_preference"}
+    assert {name for name in TRAINED if name in UNPAIRED} == trained
 
 
 def test_lists_of_different_lengths_are_a_contrast(toy_model: Model) -> None:

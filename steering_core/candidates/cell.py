@@ -34,7 +34,8 @@ class Cell:
 
     `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `sign` is 1 for a cell that
     shall move items towards the matching answer, -1 for one that shall move them away. `concept_id` is None where the
-    vectors are of no concept, or of several. `control_of` is the intervention_id of a chance control's candidate.
+    vectors are of no concept, or of several. `control_of` is the intervention_id of a chance control's candidate. The
+    strength of a cell that is `as_written` is somebody's own, and no search moves it.
     """
 
     model_id: str
@@ -45,6 +46,7 @@ class Cell:
     system: str | None = None
     sign: int = 1
     control_of: str | None = None
+    as_written: bool = False
 
     @classmethod
     def adding(
@@ -167,31 +169,6 @@ class Cell:
 def unsteered(model: ModelIdentity, concept: Concept) -> Cell:
     """The control that does nothing: alpha 0."""
     return Cell(model.model_id, concept.concept_id, control=NONE)
-
-
-def candidates(
-    model: ModelIdentity, concept: Concept, vectors: Sequence[Vector], strengths: "Strengths", phase: Phase
-) -> list[Cell]:
-    """Every vector that is no control, at every strength."""
-    return [
-        Cell.as_strong(model.model_id, concept.concept_id, phase, [vector], [amount])
-        for vector in vectors
-        if vector.control is None
-        for amount in strengths.amounts
-    ]
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """The grid's strengths, relative (`doses`) or absolute (`absolute`)."""
-
-    doses: tuple[float, ...] = ()
-    absolute: tuple[float, ...] = ()
-
-    @property
-    def amounts(self) -> list[Amount]:
-        """The strengths of every vector, as they were asked for."""
-        return [Amount(alpha) for alpha in self.absolute] or [Amount.of_dose(dose) for dose in self.doses]
 
 
 def prompted(model: ModelIdentity, concept: Concept, positive: bool = True) -> list[Cell]:

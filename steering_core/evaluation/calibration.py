@@ -41,15 +41,18 @@ class Calibrated:
     perplexity_ratio: float | None
 
     def row(self) -> dict[str, Any]:
-        """As a row for people: beside two rules of thumb, alpha = 300 / norm and 50 / norm, and how good they are."""
-        vector, alpha = self.cell.vector, self.cell.alpha
-        assert vector is not None, "the rules of thumb are about one vector"
-        assert alpha is not None, "a vector has a multiplier"
-        row: dict[str, Any] = {"method": vector.method, "layer": vector.layer, "norm": vector.norm}
-        row |= {"residual_norm": vector.residual_norm, "alpha": alpha, "dose": self.dose, "damage": self.damage}
+        """As a row for people: beside two rules of thumb, alpha = 300 / norm and 50 / norm, and how good they are.
+
+        The rules are about one vector; of several that act together a norm and an alpha are missing.
+        """
+        vector, alpha, told = self.cell.vector, self.cell.alpha, self.cell.columns()
+        row: dict[str, Any] = {name: told[name] for name in ("method", "layer", "layers")}
+        row |= {"norm": vector.norm if vector else None, "residual_norm": vector.residual_norm if vector else None}
+        row |= {"alpha": alpha, "dose": self.dose, "damage": self.damage}
         row |= {"kl": self.kl, "perplexity_ratio": self.perplexity_ratio}
         for name, numerator in RULES.items():
-            row |= {name: numerator / vector.norm, f"{name}_is": judged(numerator / vector.norm, alpha)}
+            rule = numerator / vector.norm if vector else None
+            row |= {name: rule, f"{name}_is": judged(rule, alpha) if rule is not None and alpha is not None else None}
         return row
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
 from steering_core.candidates.chance import turned_controls
+from steering_core.candidates.grid import proportions
 from steering_core.concepts import Item, Split
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import SCREEN_ITEMS
@@ -179,9 +180,9 @@ class ChanceSearch:
         return self._adding(vectors, abs(self.chosen.dose or 1.0))
 
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
-        """The vectors in equal shares of `dose`, added in the chosen candidate's phase."""
-        of, equal = self.chosen, [Amount.of_dose(1.0)] * len(vectors)
-        unit = Cell.as_strong(of.model_id, of.concept_id, self._phase, vectors, equal)
+        """The vectors in their proportions of `dose`, added in the chosen candidate's phase."""
+        of, parts = self.chosen, [Amount.of_dose(part) for part in proportions(vectors)]
+        unit = Cell.as_strong(of.model_id, of.concept_id, self._phase, vectors, parts)
         return replace(unit, control=PERMUTED).at(dose)
 
     def _damage_of(self, cells: Sequence[Cell]) -> list[float]:

@@ -84,7 +84,8 @@ class Search:
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.data.items)
         seen = min(SCREEN_ITEMS, everything)
-        grid, written = [c for c in candidates if c.vector], [c for c in candidates if not c.vector]
+        written = [c for c in candidates if c.as_written and not c.vector]
+        grid = [c for c in candidates if c not in written]
         self.as_written = {cell.intervention_id for cell in written}
         singles = self._screened(unsteered, [*self.at_allowed(_middles(grid), FEW_ANSWERS), *written], seen)
         best = self.best(singles, max(keep, math.ceil(len(singles) / KEPT)))

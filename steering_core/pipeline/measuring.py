@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from steering_core.candidates.cell import Strengths, candidates, mirrored
+from steering_core.candidates.cell import mirrored
+from steering_core.candidates.grid import Strengths, candidates
 from steering_core.concepts import Concept
 from steering_core.evaluation.calibration import Calibration
 from steering_core.evaluation.damage import Damage
@@ -69,7 +70,8 @@ def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
     for one in at:
         mine = found[one.cell.intervention_id]
         effect, over = mine[ODD], mine.get("over_controls")
-        row = {"model": model.name, "concept": concept.name, "method": effect["method"], "layer": effect["layer"]}
+        row = {"model": model.name, "concept": concept.name}
+        row |= {name: effect[name] for name in ("method", "layer", "layers")}
         row |= {"alpha": one.cell.alpha, "dose": one.dose, "damage": one.damage, "kl": one.kl}
         row |= {"odd_effect": effect["value"], "effect_low": effect["ci_low"], "effect_high": effect["ci_high"]}
         row |= {"over_controls": over["value"] if over else None, "p_value": over["p_value"] if over else None}

@@ -30,7 +30,7 @@ from steering_core.prompts import item_prompts, open_prompt, sided_prompt
 from steering_core.scores.capabilities import tokens_of
 from steering_core.scores.letters import counterbalanced
 from steering_core.spec import Spec
-from steering_core.vectors.methods import is_trained, method_name
+from steering_core.vectors.methods import is_joint, is_trained, method_name
 
 BACKWARD = 3  # a pass forwards and back takes the time of so many forwards
 SCREENINGS = 3  # rounds on a few items: single vectors, the grid's strengths, combinations
@@ -73,11 +73,16 @@ class _Cell:
 
     @property
     def directions(self) -> int:
-        """How many vectors the grid has: methods times layers, trained methods at the layers that they train."""
+        """How many directions the grid has: methods times layers, trained methods at the layers that they train.
+
+        The vectors of a joint method are one direction.
+        """
         methods = [method_name(name) for name in self.spec.vectors.methods]
-        trained = sum(is_trained(name) for name in methods)
+        joint = sum(map(is_joint, methods))
+        alone = sum(map(is_trained, methods)) - joint
         layers, at = len(grid_layers(self.spec, self.model)), self.spec.vectors.train_layers
-        return layers * (len(methods) - trained) + trained * (TRAINED_LAYERS if at == "auto" else len(set(at)))
+        trained = joint + alone * (TRAINED_LAYERS if at == "auto" else len(set(at)))
+        return layers * (len(methods) - joint - alone) + trained
 
     @property
     def grid(self) -> int:

@@ -88,8 +88,8 @@ def derive_vectors(run: Run, model: Model, concept: Concept) -> list[Vector]:
     read, trained = ([m for m in methods if is_trained(m) == asks] for asks in (False, True))
     did = derive(run.store, model.identity, concept, read, layers, position, wanted.controls)
     if trained:
-        at = trained_layers(spec, run.store, model, concept)
-        did += train(run.store, model, concept, trained, at, position, wanted.controls, run.progress("train vectors"))
+        at = trained_layers(spec, run.store, model, concept, trained)
+        did += train(run.store, model, concept, at, position, wanted.controls, run.progress("train vectors"))
     if wanted.quality_draws:
         assess(run.store, model.identity, did.ids, Resampling(wanted.quality_draws))
         assess_lens(run.store, model, concept, did.ids)

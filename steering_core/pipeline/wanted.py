@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from steering_core.candidates.cell import Cell, Strengths, candidates, unsteered
+from steering_core.candidates.cell import Cell, unsteered
+from steering_core.candidates.grid import Strengths, candidates
 from steering_core.capabilities import CapabilitySet, available_sets, load_sets
 from steering_core.concepts import Concept, Item, Split, load_concept
 from steering_core.concepts.neutral import neutral_prompts
@@ -15,7 +16,7 @@ from steering_core.prompts import item_prompts
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.library import own_first
-from steering_core.vectors.methods import TRAINED, is_trained, method_name
+from steering_core.vectors.methods import TRAINED, is_joint, is_trained, method_name
 from steering_core.vectors.resolve import by_key
 from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
@@ -24,6 +25,7 @@ AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
 ALONE: Literal["shipped"] | tuple[str, ...] = "shipped"  # what a spec's one concept is measured on besides itself
 TRAINED_LAYERS = 2  # at most, where the spec does not say which
+JOINT_LAYERS = 5  # of a joint method, likewise
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
@@ -51,12 +53,27 @@ def grid_layers(spec: Spec, model: Model) -> list[int]:
     return model.checked_layers(list(wanted))
 
 
-def trained_layers(spec: Spec, store: Store, model: Model, concept: Concept) -> list[int]:
-    """The layers that trained methods train at: those asked for, or the grid's best by its pairs' separation."""
-    wanted = spec.vectors.train_layers
+def trained_layers(
+    spec: Spec, store: Store, model: Model, concept: Concept, methods: Sequence[str]
+) -> dict[str, list[int]]:
+    """The layers that each of those trained methods trains at: those asked for, or some of the grid's.
+
+    Then a method of one layer trains at the best by its pairs' separation, and a joint one at `JOINT_LAYERS` together.
+    """
+    wanted, grid = spec.vectors.train_layers, grid_layers(spec, model)
     if wanted != "auto":
-        return model.checked_layers(list(wanted))
-    return best_layers(store, model, concept, grid_layers(spec, model), spec.activations.position, TRAINED_LAYERS)
+        return dict.fromkeys(methods, model.checked_layers(list(wanted)))
+    best, position = list[int](), spec.activations.position
+    if not all(map(is_joint, methods)):
+        best = best_layers(store, model, concept, grid, position, TRAINED_LAYERS)
+    return {method: _spread(grid, JOINT_LAYERS) if is_joint(method) else best for method in methods}
+
+
+def _spread(layers: Sequence[int], n: int) -> list[int]:
+    """At most `n` of the layers, ascending, as evenly over all as can be."""
+    if len(layers) <= n:
+        return list(layers)
+    return [layers[round(i * (len(layers) - 1) / (n - 1))] for i in range(n)]
 
 
 def training_passes(spec: Spec) -> int:
@@ -64,8 +81,8 @@ def training_passes(spec: Spec) -> int:
     wanted = spec.vectors
     layers = TRAINED_LAYERS if wanted.train_layers == "auto" else len(set(wanted.train_layers))
     methods = [TRAINED[name] for name in map(method_name, wanted.methods) if is_trained(name)]
-    vectors = layers * (1 + wanted.controls)  # the shuffled ones are trained, the random ones are not
-    return len(spec.concepts) * sum(m.shared + vectors * m.passes for m in methods)
+    each = 1 + wanted.controls  # the shuffled ones are trained, the random ones are not
+    return len(spec.concepts) * sum(m.shared + (1 if m.joint else layers) * each * m.passes for m in methods)
 
 
 def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) -> int:
@@ -96,7 +113,7 @@ def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, ve
     cells = candidates(identity, concept, vectors, strengths, grid.phase)
     find = own_first(store, identity, concept.name, vectors)
     said = [by_key(expression, find, identity.n_layers) for expression in grid.expressions]
-    cells += [Cell(identity.model_id, concept.concept_id, steering, found) for steering, found in said]
+    cells += [Cell(identity.model_id, concept.concept_id, steering, found, as_written=True) for steering, found in said]
     return [unsteered(identity, concept), *cells]
 
 

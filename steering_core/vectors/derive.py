@@ -17,7 +17,7 @@ from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides,
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
-from steering_core.vectors.methods import derived_direction, method_key, refuse_unpaired
+from steering_core.vectors.methods import derived_direction, is_joint, method_key, refuse_unpaired
 from steering_core.vectors.vector import Vector
 
 VECTORS_VERSION = 2
@@ -33,6 +33,7 @@ class Wanted:
     layer: int
     control: str | None
     seed: int | None
+    draw: int = 0  # which of its kind of controls
 
 
 @one_thread()
@@ -80,10 +81,10 @@ def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods
     return sides
 
 
-def _variants(concept: Concept, method: str, layer: int, n: int) -> list[tuple[str | None, int | None]]:
-    """The vector itself, then `n` controls of each kind, each with its seed."""
-    kinds = [(kind, seed_from(kind, concept.concept_id, method, layer, i)) for kind in CONTROLS for i in range(n)]
-    return [(None, None), *kinds]
+def _variants(concept: Concept, method: str, layers: Sequence[int], n: int) -> list[tuple[str | None, int | None, int]]:
+    """The vector itself, then `n` controls of each kind, each with its seed and which of its kind it is."""
+    kinds = [(kind, seed_from(kind, concept.concept_id, method, *layers, i), i) for kind in CONTROLS for i in range(n)]
+    return [(None, None, 0), *kinds]
 
 
 def wanted_vectors(
@@ -95,18 +96,22 @@ def wanted_vectors(
     pairs_key: str,
     controls: int,
 ) -> list[Wanted]:
-    """Every method's vector at every layer, and the controls beside it, each with its key."""
+    """Every method's vector at every layer, and the controls beside it, each with its key.
+
+    Vectors of a joint method belong together, so that their keys tell all of their layers.
+    """
+    together = {method: list(layers) for method in methods if is_joint(method)}
     return [
         Wanted(
             content_key(
                 *("vector", VECTORS_VERSION, model.model_id, concept.concept_id, method, method_key(method)),
-                *(layer, SITE, position, pairs_key, control, seed),
+                *(layer, SITE, position, pairs_key, control, seed, *together.get(method, ())),
             ),
-            *(method, layer, control, seed),
+            *(method, layer, control, seed, draw),
         )
         for method in methods
         for layer in layers
-        for control, seed in _variants(concept, method, layer, controls)
+        for control, seed, draw in _variants(concept, method, together.get(method, [layer]), controls)
     ]
 
 

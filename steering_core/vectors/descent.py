@@ -1,4 +1,7 @@
-"""Descent: a vector of fixed length, trained on preferences under it and, mirrored, under its opposite."""
+"""Descent: a vector of fixed length, trained on preferences under it and, mirrored, under its opposite.
+
+Vectors of several layers are trained as one, (L, D), whose length is that of all together.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from steering_core.vectors.training import Training  # passes need MLX, which names of methods do not
+    from steering_core.vectors.joint import JointTraining  # passes need MLX, which names of methods do not
+    from steering_core.vectors.training import Training
 
 _DECAYS = 0.9, 0.99  # of Adam's running means
 _LOSS_DIGITS = 5
@@ -30,8 +34,8 @@ class Descent:
     patience: int = 2
 
 
-def trained(training: "Training", how: Descent | None = None) -> np.ndarray:
-    """The vector of least loss on validation pairs, or the last one where there are none, (D,).
+def trained(training: "Training | JointTraining", how: Descent | None = None) -> np.ndarray:
+    """The vector (D,), or vectors (L, D), of least loss on validation pairs; without such pairs the last ones.
 
     A pair's loss is that of BiPO (Cao et al. 2024) per token: log(1 + exp(-s w c)), where c is the change of its
     preference, w the way (1, or -1 under the mirrored vector) and s the sharpness. Adam (Kingma and Ba 2015) turns the
@@ -44,7 +48,7 @@ def trained(training: "Training", how: Descent | None = None) -> np.ndarray:
     vector = length * training.start / np.linalg.norm(training.start)
     base, best, held_out = training.unsteered.values, vector, len(training.validation_pairs) > 0
     gains = [_gain(training, vector)] if held_out else []
-    means, steps, losses = np.zeros((2, len(vector))), 0, list[float]()
+    means, steps, losses = np.zeros((2, *vector.shape)), 0, list[float]()
     batch = max(1, min(how.batch, training.n_pairs // _LEAST_STEPS))
     ways = np.where(random.permutation(training.n_pairs) % 2, 1.0, -1.0)
     for _ in range(how.epochs):
@@ -65,28 +69,35 @@ def trained(training: "Training", how: Descent | None = None) -> np.ndarray:
     return best
 
 
-def _gain(training: "Training", vector: np.ndarray) -> float:
+def _gain(training: "Training | JointTraining", vector: np.ndarray) -> float:
     """The mean preference that the validation pairs gain under the vector, in nats."""
     return round(float(training.validation(vector).mean()), _LOSS_DIGITS)
 
 
 def _loss(
-    training: "Training", vector: np.ndarray, pairs: np.ndarray, ways: np.ndarray, base: np.ndarray, sharpness: float
+    training: "Training | JointTraining",
+    vector: np.ndarray,
+    pairs: np.ndarray,
+    ways: np.ndarray,
+    base: np.ndarray,
+    sharpness: float,
 ) -> tuple[float, np.ndarray]:
-    """The mean loss of some pairs, each under its way of the vector, and its gradient by the vector, (D,)."""
+    """The mean loss of some pairs, each under its way of the vector, and its gradient by the vector, of its shape."""
     found = training.preferences(vector, pairs, ways)
     gained = sharpness * ways * (found.values - base)
     slopes = -sharpness * ways / (1 + np.exp(gained))  # of each pair's loss by its preference
-    return float(np.logaddexp(0, -gained).mean()), (slopes[:, None] * found.gradients).mean(axis=0)
+    return float(np.logaddexp(0, -gained).mean()), (slopes.reshape(-1, *[1] * vector.ndim) * found.gradients).mean(
+        axis=0
+    )
 
 
 def _turned(vector: np.ndarray, slope: np.ndarray, means: np.ndarray, step: int, rate: float) -> np.ndarray:
-    """The vector after one step of Adam along the sphere of its length; `means` (2, D) are Adam's, changed in place."""
+    """The vector after one step of Adam along the sphere of its length; `means` (2, …) are Adam's, changed in place."""
     length = np.linalg.norm(vector)
-    along = slope - vector * (slope @ vector) / length**2
+    along = slope - vector * np.vdot(slope, vector) / length**2
     for mean, decay, new in zip(means, _DECAYS, (along, along**2), strict=True):
         mean += (1 - decay) * (new - mean)
     first, second = (mean / (1 - decay**step) for mean, decay in zip(means, _DECAYS, strict=True))
-    size = rate * length / np.sqrt(len(vector))
+    size = rate * length / np.sqrt(vector.size)
     moved = vector - size * first / (np.sqrt(second) + 1e-12)
     return np.asarray(moved * (length / np.linalg.norm(moved)))

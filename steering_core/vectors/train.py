@@ -3,7 +3,8 @@
 What the store holds is not trained again; a process that dies while it trains leaves nothing of that vector behind.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +14,16 @@ from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import SteerflowError, StoreDamaged, VectorError
 from steering_core.foundation.keys import content_key, seed_from
 from steering_core.foundation.progress import Progress, silent
-from steering_core.models import Model
+from steering_core.models import Model, ModelIdentity
 from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
+from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.library import restore
-from steering_core.vectors.methods import TRAINED, checked_direction, mean_difference
+from steering_core.vectors.methods import TRAINED, checked_direction, is_joint, mean_difference
 from steering_core.vectors.training import (
     AnswerSides,
     PairPasses,
@@ -34,6 +36,8 @@ from steering_core.vectors.training import (
 from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
+Notes = dict[str, Any]
+"""What a trained method tells of how it found a vector; part of the vector's lineage."""
 TRAINED_ON: tuple[Split, Split] = ("train", "validation")
 
 
@@ -41,33 +45,46 @@ def train(
     store: Store,
     model: Model,
     concept: Concept,
-    methods: Sequence[str],
-    layers: Sequence[int],
+    layers: Mapping[str, Sequence[int]],
     position: str,
     controls: int,
     progress: Progress = silent,
 ) -> Done:
-    """Have the store hold every trained method's vector at every layer, each with so many controls of either kind.
+    """Have the store hold each trained method's vector at each of its layers, with so many controls of either kind.
 
-    A `shuffled` control is trained as long as its vector, on pairs of which half exchanged their sides, or on texts of
-    which as many changed sides. Activations at those layers are in the store. Raises VectorError where a method finds
-    no direction, or needs pairs and has unpaired texts.
+    `layers` are those of every method, by its name. A `shuffled` control is trained as long as its vector, on pairs of
+    which half exchanged their sides, or on texts of which as many changed sides. Activations at those layers are in the
+    store. Raises VectorError where a method finds no direction, or needs pairs and has unpaired texts.
     """
     identity = model.identity
-    sides = training_sides(store, identity, concept, methods)
+    sides = training_sides(store, identity, concept, list(layers))
     validation = concept_sides(store, identity, concept.concept_id, "validation")
     kind = () if sides.paired else ("unpaired",)
     pairs_key = content_key("trained on", TRAINING_VERSION, *kind, sides.rows, validation.rows)
-    wanted = wanted_vectors(identity, concept, methods, layers, position, pairs_key, controls)
+    wanted = [
+        w
+        for method, at in layers.items()
+        for w in wanted_vectors(identity, concept, [method], at, position, pairs_key, controls)
+    ]
     missing = store.absent("vectors", [w.vector_id for w in wanted])
-    todo = [w for w in wanted if w.vector_id in missing]
-    done = Done([w.vector_id for w in wanted], Work(len(todo), len(wanted) - len(todo)))
+    fits = [fit for fit in _fits(wanted) if any(w.vector_id in missing for w in fit)]
+    done = Done([w.vector_id for w in wanted], Work(len(missing), len(wanted) - len(missing)))
     with done.work.timed():
-        if todo:
+        if fits:
             prompts = _prompts(store, {*sides.prompt_ids, *validation.prompt_ids})
             learnt, held_out = (_answered(prompts, some) for some in (sides, validation))
-            passes = PairPasses(model, learnt, held_out, sorted({w.layer for w in todo}))
-            _store_each(store, concept, passes, wanted, todo, sides, position, progress)
+            passes = PairPasses(model, learnt, held_out, sorted({w.layer for fit in fits for w in fit}))
+            own = {(w.method, w.layer): w.vector_id for w in wanted if w.control is None}
+            finished = 0
+            for fit, contrasts in _with_contrasts(store, identity, sides, fits, position):
+                progress(finished, len(fits))
+                likes = [own[w.method, w.layer] for w in fit]
+                directions, notes = _directions(store, concept, passes, contrasts, fit[0], likes)
+                both = zip(fit, contrasts, directions, strict=True)
+                vectors = [vector_of(identity, concept, c, position, w, found, notes) for w, c, found in both]
+                store.append("vectors", [v.row(sides.prompt_ids) for v in vectors if v.vector_id in missing])
+                finished += 1
+            progress(finished, len(fits))
             done.work.forward_passes += passes.work.forward_passes
             done.work.tokens += passes.work.tokens
         restore(store, done.ids)
@@ -82,73 +99,109 @@ def _answered(prompts: Mapping[str, Prompt], sides: PromptSides) -> SplitAnswers
     return AnswerSides(tuple(map(lone_answer, positive)), tuple(map(lone_answer, negative)))
 
 
-def _store_each(
+def _fits(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+    """Vectors that belong to one run of a method, by ascending layer: one each, or a joint method's of all layers."""
+    found: dict[tuple[Any, ...], list[Wanted]] = {}
+    for w in wanted:
+        layer = None if is_joint(w.method) else w.layer
+        found.setdefault((w.method, w.control, w.draw, layer), []).append(w)
+    return list(found.values())
+
+
+def _with_contrasts(
+    store: Store, model: ModelIdentity, sides: PromptSides, fits: Sequence[list[Wanted]], position: str
+) -> Iterator[tuple[list[Wanted], list[Contrast]]]:
+    """Each fit with the contrasts of its layers, as soon as the last of them is read; one that none waits for goes."""
+    read: dict[int, Contrast] = {}
+    for contrast in read_contrasts(store, model, sides, sorted({w.layer for fit in fits for w in fit}), position):
+        read[contrast.layer] = contrast
+        yield from ((fit, [read[w.layer] for w in fit]) for fit in fits if fit[-1].layer == contrast.layer)
+        waited_for = {w.layer for fit in fits for w in fit if fit[-1].layer > contrast.layer}
+        read = {layer: kept for layer, kept in read.items() if layer in waited_for}
+
+
+def _directions(
     store: Store,
     concept: Concept,
     passes: PairPasses,
-    wanted: Sequence[Wanted],
-    todo: Sequence[Wanted],
-    sides: PromptSides,
-    position: str,
-    progress: Progress,
-) -> None:
-    """Train the vectors `todo` and store each at once; controls that are random need theirs of `wanted`."""
-    identity, finished = passes.model.identity, 0
-    for contrast in read_contrasts(store, identity, sides, passes.layers, position):
-        for w in (w for w in todo if w.layer == contrast.layer):
-            progress(finished, len(todo))
-            if w.control is None or w.seed is None:
-                direction, notes = _trained(concept, passes, contrast, w.method, None)
-            else:
-                (own,) = (o for o in wanted if (o.method, o.layer, o.control) == (w.method, w.layer, None))
-                (like,) = (v.direction.astype(np.float64) for v in vectors_by_id(store, [own.vector_id]))
-                direction, notes = random_direction(like, w.seed), None
-                if w.control == "shuffled":
-                    direction, notes = _shuffled(concept, passes, contrast, w.method, like, w.seed)
-            vector = vector_of(identity, concept, contrast, position, w, direction, notes)
-            store.append("vectors", [vector.row(sides.prompt_ids)])
-            finished += 1
-    progress(finished, len(todo))
+    contrasts: Sequence[Contrast],
+    wanted: Wanted,
+    own: Sequence[str],
+) -> tuple[list[np.ndarray], Notes | None]:
+    """The directions (D,) of one fit at its layers, of which `wanted` is the first, and what is told of how.
+
+    `own` are the keys of the vectors that the method found in the pairs as they are; controls are as long as those.
+    """
+    if wanted.control is None or wanted.seed is None:
+        return _trained(concept, passes, contrasts, wanted.method, None)
+    likes = [vector.direction.astype(np.float64) for vector in vectors_by_id(store, list(own))]
+    if wanted.control == "random":
+        return [random_direction(like, wanted.seed) for like in likes], None
+    return _shuffled(concept, passes, contrasts, wanted.method, likes, wanted.seed)
 
 
 def _shuffled(
-    concept: Concept, passes: PairPasses, contrast: Contrast, method: str, like: np.ndarray, seed: int
-) -> tuple[np.ndarray, dict[str, object] | None]:
-    """What the method finds in shuffled labels, at the length of `like`, and how.
+    concept: Concept,
+    passes: PairPasses,
+    contrasts: Sequence[Contrast],
+    method: str,
+    likes: Sequence[np.ndarray],
+    seed: int,
+) -> tuple[list[np.ndarray], Notes | None]:
+    """What the method finds in shuffled labels, together as long as `likes`, and how.
 
-    A random direction where they cancel and leave nothing to find, or it finds `like` itself.
+    Random directions where the labels cancel and leave nothing to find, or it finds `likes` themselves.
     """
+    instead = [random_direction(like, seed) for like in likes]
     try:
-        found, notes = _trained(concept, passes, contrast, method, seed)
+        found, notes = _trained(concept, passes, contrasts, method, seed)
     except VectorError:  # of the labels: the method found a direction in the pairs as they are
-        return random_direction(like, seed), None
-    norms = np.linalg.norm(found) * np.linalg.norm(like)
-    if abs(found @ like) > SAME * norms:
-        return random_direction(like, seed), None
-    return found * (np.linalg.norm(like) / np.linalg.norm(found)), notes
+        return instead, None
+    units = [contrasts[0].residual_norm / contrast.residual_norm for contrast in contrasts]
+    new, old = (np.concatenate([u * one for u, one in zip(units, some, strict=True)]) for some in (found, likes))
+    if abs(new @ old) > SAME * np.linalg.norm(new) * np.linalg.norm(old):
+        return instead, None
+    return [one * (np.linalg.norm(old) / np.linalg.norm(new)) for one in found], notes
 
 
 def _trained(
-    concept: Concept, passes: PairPasses, contrast: Contrast, method: str, shuffled: int | None
-) -> tuple[np.ndarray, dict[str, object]]:
-    """A trained method's direction at one layer, and what it says about how; with a seed, of shuffled labels."""
-    seed = seed_from("trained", concept.concept_id, method, contrast.layer, shuffled)
-    sides = contrast.positive, contrast.negative
-    training = training_at(passes, contrast.layer, *sides, contrast.residual_norm, seed, shuffled)
+    concept: Concept, passes: PairPasses, contrasts: Sequence[Contrast], method: str, shuffled: int | None
+) -> tuple[list[np.ndarray], Notes]:
+    """A trained method's directions at the layers of its fit, and how; with a seed, those of shuffled labels."""
+    first = contrasts[0].layer
+    seed = seed_from("trained", concept.concept_id, method, first, shuffled)
+    each = [training_at(passes, c.layer, c.positive, c.negative, c.residual_norm, seed, shuffled) for c in contrasts]
     try:
-        return trained_direction(method, training), training.notes
+        return trained_directions(method, each)
     except SteerflowError as error:
-        raise type(error)(f"{concept.name} at layer {contrast.layer}: {error}") from None
+        raise type(error)(f"{concept.name} at layer {first}: {error}") from None
+
+
+def trained_directions(method: str, each: Sequence[Training]) -> tuple[list[np.ndarray], Notes]:
+    """What the trained method finds, (D,) float64 for each layer's training, and what it tells of how.
+
+    A method of one layer is given one. Raises VectorError where it finds no direction.
+    """
+    training = JointTraining(tuple(each)) if is_joint(method) else each[0]
+    found = np.asarray(TRAINED[method].function(training))
+    rows = list(found) if is_joint(method) else [found]
+    notes = {**training.notes, "seed": training.seed, "version": TRAINING_VERSION}
+    if is_joint(method):
+        notes |= {"layers": [one.layer for one in each]}
+    if len(rows) != len(each):
+        raise VectorError(f"{method} returned shape {found.shape} for {len(each)} layers: give one row for each")
+    width, data = each[0].activations.shape[1], f"{each[0].n_pairs} pairs"
+    return [checked_direction(method, row, width, data) for row in rows], notes
 
 
 def trained_direction(method: str, training: Training) -> np.ndarray:
-    """What the trained method finds, (D,) float64; notes of its seed and version are among the training's.
+    """What the trained method finds at one layer, (D,) float64; how goes into the training's notes.
 
     Raises VectorError where it finds no direction.
     """
-    found = TRAINED[method].function(training)
-    training.notes.update(seed=training.seed, version=TRAINING_VERSION)
-    return checked_direction(method, found, training.activations.shape[1], f"{training.n_pairs} pairs")
+    (found,), notes = trained_directions(method, [training])
+    training.notes.update(notes)
+    return found
 
 
 def _prompts(store: Store, prompt_ids: Collection[str]) -> dict[str, Prompt]:

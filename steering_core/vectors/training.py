@@ -6,7 +6,7 @@ metric propensity has it for held-out items. An addition acts from the prompt's 
 Unpaired texts are put together at random: each text of the larger side once, those of the smaller as evenly as can be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -70,7 +70,7 @@ def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Preferences:
-    """The preference of n pairs under a vector, (n,) in nats, and its gradients by the vector, (n, D)."""
+    """The preference of n pairs under a vector, (n,) in nats, and its gradients by it, (n, D), or (n, L, D)."""
 
     values: np.ndarray
     gradients: np.ndarray
@@ -136,6 +136,34 @@ class PairPasses:
             self._drawn[draws] = {layer: np.concatenate([each[layer] for each in found]) for layer in self.layers}
         return self._drawn[draws]
 
+    def preferences(
+        self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray, ways: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """The preferences (n,) in nats of pairs of answers (n, 2) under vectors (D,) at their layers together.
+
+        With each layer's gradients by its vector, (n, D). With `ways` (n,) each pair is run under so many times the
+        vectors. Raises Diverged where anything is not finite.
+        """
+        ways = np.ones(len(pairs)) if ways is None else ways
+        both = np.repeat(ways, 2)[:, None]
+        added = {layer: (both * vector).astype(np.float32) for layer, vector in vectors.items()}
+        found = self.answers.gradients(pairs.reshape(-1).tolist(), added)
+        values = _differences(_by_pair(found.values))
+        gradients = {layer: _differences(_by_pair(found.by_layer[layer])) * ways[:, None] for layer in vectors}
+        for layer, vector in vectors.items():
+            if not (np.isfinite(values).all() and np.isfinite(gradients[layer]).all()):
+                raise Diverged(f"a vector {np.linalg.norm(vector):.3g} long at layer {layer} makes logits overflow")
+        return values, gradients
+
+    def odd_preferences(self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray) -> np.ndarray:
+        """Half of the preference under the vectors minus that under their opposites, of pairs of answers, (n,)."""
+        rows = pairs.reshape(-1).tolist()
+        both = np.repeat([1.0, -1.0], len(rows))[:, None]
+        added = {layer: (both * vector).astype(np.float32) for layer, vector in vectors.items()}
+        found = self.answers.log_probabilities(rows * 2, added)
+        up, down = np.split(_differences(_by_pair(found)), 2)
+        return np.asarray((up - down) / 2)
+
     def _zeros(self, n: int) -> dict[int, np.ndarray]:
         return {layer: np.zeros((n, self.model.identity.width), np.float32) for layer in self.layers}
 
@@ -182,24 +210,13 @@ class Training:
 
         The gradients are by the vector. Raises Diverged where they are not finite.
         """
-        places = np.arange(self.n_pairs) if pairs is None else np.asarray(pairs)
-        ways = np.ones(len(places)) if ways is None else ways
-        sides = self.pairs[places].reshape(-1)
-        added = np.repeat(ways, 2)[:, None] * vector
-        found = self.passes.answers.gradients(sides.tolist(), {self.layer: added.astype(np.float32)})
-        values, gradients = (_differences(_by_pair(each)) for each in (found.values, found.by_layer[self.layer]))
-        kept = Preferences(values, gradients * ways[:, None])
-        if not (np.isfinite(kept.values).all() and np.isfinite(kept.gradients).all()):
-            raise Diverged(f"a vector {np.linalg.norm(vector):.3g} long at layer {self.layer} makes logits overflow")
-        return kept
+        chosen = self.pairs if pairs is None else self.pairs[np.asarray(pairs)]
+        values, gradients = self.passes.preferences({self.layer: vector}, chosen, ways)
+        return Preferences(values, gradients[self.layer])
 
     def validation(self, vector: np.ndarray) -> np.ndarray:
         """Half of the preference under the vector minus that under its opposite, of each validation pair, (n,)."""
-        rows = (len(self.passes.rows) + self.validation_pairs).reshape(-1).tolist()
-        added = np.repeat([1.0, -1.0], len(rows))[:, None] * vector
-        found = self.passes.answers.log_probabilities(rows * 2, {self.layer: added.astype(np.float32)})
-        up, down = np.split(_differences(_by_pair(found)), 2)
-        return np.asarray((up - down) / 2)
+        return self.passes.odd_preferences({self.layer: vector}, len(self.passes.rows) + self.validation_pairs)
 
     def drawn_gradients(self, draws: int) -> np.ndarray:
         """Gradients (R draws, D) of answers that the model draws itself (`PairPasses.drawn_gradients`)."""

@@ -16,6 +16,9 @@ layer, and what passes through the model say of a vector there. It declares how 
     def steepest(training: Training) -> np.ndarray:
         return training.preferences(np.zeros_like(training.start)).gradients.mean(axis=0)
 
+With `joint=True` it takes a `steering_core.vectors.joint.JointTraining`, the same at several layers at once, and
+returns a direction for each of them, (L, D), which act together.
+
 Where that lies in a file of your own, a spec or `--method` names it as `FILE.py:median_difference`.
 
 `derived` and `trained` are steerflow's own of either kind, `registry` holds every method by name, and `named` finds and
@@ -37,6 +40,7 @@ from steering_core.vectors.methods.registry import (
     UNPAIRED,
     TrainedMethod,
     check_unpaired,
+    is_joint,
     is_trained,
     known_methods,
     method,
@@ -51,6 +55,7 @@ __all__ = [
     "check_unpaired",
     "checked_direction",
     "derived_direction",
+    "is_joint",
     "is_trained",
     "known_methods",
     "mean_difference",

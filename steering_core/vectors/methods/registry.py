@@ -10,10 +10,11 @@ from steering_core.concepts import Concept
 from steering_core.foundation.errors import VectorError
 
 if TYPE_CHECKING:
-    from steering_core.vectors.training import Training  # passes need MLX, which names of methods do not
+    from steering_core.vectors.joint import JointTraining  # passes need MLX, which names of methods do not
+    from steering_core.vectors.training import Training
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
-TrainedFunction = Callable[["Training"], np.ndarray]
+TrainedFunction = Callable[["Training"], np.ndarray] | Callable[["JointTraining"], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class TrainedMethod:
     """A method that asks the model, and how many passes over the training pairs it takes at most.
 
     `passes` are for every vector and every control that is trained, `shared` for all layers and controls together.
+    A `joint` one trains the vectors of several layers at once: its passes are for all of them.
     """
 
-    function: TrainedFunction
+    function: Callable[..., np.ndarray]
     passes: int
     shared: int
+    joint: bool = False
 
 
 METHODS: dict[str, Method] = {}
@@ -45,17 +48,24 @@ def method(*, unpaired: bool) -> Callable[[Method], Method]:
 
 
 @overload
-def method(*, passes: int, shared: int = 0, unpaired: bool = False) -> Callable[[TrainedFunction], TrainedFunction]:
+def method(
+    *, passes: int, shared: int = 0, unpaired: bool = False, joint: bool = False
+) -> Callable[[TrainedFunction], TrainedFunction]:
     """A method that asks the model: `passes` over its training pairs at most, and `shared` ones for all layers."""
 
 
 def method(
-    function: Method | None = None, *, passes: int | None = None, shared: int = 0, unpaired: bool = False
+    function: Method | None = None,
+    *,
+    passes: int | None = None,
+    shared: int = 0,
+    unpaired: bool = False,
+    joint: bool = False,
 ) -> Method | Callable[[Method], Method] | Callable[[TrainedFunction], TrainedFunction]:
     """Register a method under its function's name; specs and the CLI then know it.
 
-    With `passes` it is a trained one (`TrainedMethod`), with `unpaired` one that takes texts without partners as well.
-    A name is one method's: the last that took it.
+    With `passes` it is a trained one (`TrainedMethod`), with `joint` one of several layers at once, and with `unpaired`
+    one that takes texts without partners as well. A name is one method's: the last that took it.
     """
 
     def _register(read: Method) -> Method:
@@ -65,7 +75,7 @@ def method(
 
     def _register_trained(trained: TrainedFunction) -> TrainedFunction:
         _forget(trained.__name__, unpaired)
-        TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared)
+        TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared, joint)
         return trained
 
     if function is not None:
@@ -90,6 +100,11 @@ def known_methods() -> dict[str, Callable[..., np.ndarray]]:
 def is_trained(name: str) -> bool:
     """Whether the registered method `name` asks the model, where others read activations alone."""
     return name in TRAINED
+
+
+def is_joint(name: str) -> bool:
+    """Whether the method `name` is a trained one whose vectors of several layers belong together."""
+    return name in TRAINED and TRAINED[name].joint
 
 
 def refuse_unpaired(concept: Concept, names: Iterable[str]) -> None:

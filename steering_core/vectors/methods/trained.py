@@ -1,7 +1,8 @@
 """Trained methods: what passes through the model, forwards and back, find in a concept's pairs. One function each.
 
-Each takes a `Training` (`steering_core.vectors.training`) and returns a direction (D,). What has no length of its own,
-a gradient, gets the mean difference's; a vector that was trained at a dose keeps it.
+Each takes a `Training` (`steering_core.vectors.training`) and returns a direction (D,), or a `JointTraining` and
+returns one for each of its layers (L, D). What has no length of its own, a gradient, gets the mean difference's; a
+vector that was trained at a dose keeps it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from steering_core.vectors.linear import ridged
 from steering_core.vectors.methods.registry import method
 
 if TYPE_CHECKING:
+    from steering_core.vectors.joint import JointTraining
     from steering_core.vectors.training import Training
 
 DRAWS = 2  # answers that the model draws itself for each side of a pair
@@ -51,6 +53,16 @@ def preference(training: "Training") -> np.ndarray:
     (`steering_core.vectors.descent`).
     """
     return trained(training, Descent(epochs=EPOCHS))
+
+
+@method(passes=EPOCHS, shared=1, unpaired=True, joint=True)
+def joint_preference(training: "JointTraining") -> np.ndarray:
+    """The same for vectors at several layers at once, -> (L, D): how much of the dose each has is learned as well.
+
+    They begin as the mean differences in equal shares. The length of all doses together, the root of the sum of their
+    squares, is held at 0.2, so that a layer gains what the others lose.
+    """
+    return training.vectors(trained(training, Descent(epochs=EPOCHS)))
 
 
 @method(passes=1, shared=1)
