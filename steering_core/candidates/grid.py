@@ -46,6 +46,11 @@ def _shared(vectors: Sequence[Vector], amount: Amount) -> list[Amount]:
     return [Amount(amount.value * share, percent=True).rounded(DIGITS) for share in proportions(vectors)]
 
 
+def independent(vectors: Sequence[Vector]) -> int:
+    """How many of the vectors were found by themselves; those that one joint fit gave are one."""
+    return len({vector.method if is_joint(vector.method) else vector.vector_id for vector in vectors})
+
+
 def proportions(vectors: Sequence[Vector]) -> list[float]:
     """What part of a dose each vector has: its own, summing to 1, where all were trained together; else 1 each."""
     if not all(is_joint(vector.method) for vector in vectors):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from steering_core.candidates.cell import Cell, Trial, mirrored
+from steering_core.candidates.grid import independent
 from steering_core.evaluation.bounds import TOLERATED, Bounds, allowed_damage
 from steering_core.evaluation.curve import Curve, rounded
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, slopes
@@ -82,14 +83,15 @@ def choose(candidates: Sequence[Rated]) -> tuple[Rated, list[Rated]]:
     """The best candidate within the bounds, and all that are as good; where none is within, the least damaging.
 
     The best has the greatest lower end of its effect's interval (`Rated.surely`). A candidate is as good where the
-    paired difference to the best is not surely above 0; of all that are as good the one of fewest vectors is chosen.
+    paired difference to the best is not surely above 0; of all that are as good the one of fewest vectors is chosen,
+    where those of one joint fit count as one.
     """
     within = [one for one in candidates if one.excess <= 1 and one.effects]
     if not within:
         return min(candidates, key=lambda one: one.excess), []
     best = max(within, key=lambda one: one.surely)
     ties = [one for one in within if one is best or not _surely_better(best, one)]
-    chosen = min(ties, key=lambda one: (len(one.cell.vectors), -one.surely))
+    chosen = min(ties, key=lambda one: (independent(one.cell.vectors), -one.surely))
     return chosen, [one for one in ties if one is not chosen]
 
 

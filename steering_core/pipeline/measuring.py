@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from steering_core.candidates.cell import mirrored
 from steering_core.candidates.grid import Strengths, candidates
@@ -70,7 +70,7 @@ def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
     for one in at:
         mine = found[one.cell.intervention_id]
         effect, over = mine[ODD], mine.get("over_controls")
-        row = {"model": model.name, "concept": concept.name}
+        row: dict[str, Any] = {"model": model.name, "concept": concept.name}
         row |= {name: effect[name] for name in ("method", "layer", "layers")}
         row |= {"alpha": one.cell.alpha, "dose": one.dose, "damage": one.damage, "kl": one.kl}
         row |= {"odd_effect": effect["value"], "effect_low": effect["ci_low"], "effect_high": effect["ci_high"]}
