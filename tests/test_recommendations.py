@@ -71,6 +71,18 @@ def test_among_candidates_that_are_as_good_the_simplest_is_chosen_and_the_others
     assert [one.cell for one in ties] == [cells[0]]
 
 
+def test_vectors_of_one_joint_fit_are_as_simple_as_one_vector() -> None:
+    joint = replace(
+        cell(1, 0.3, 2, 3), vectors=tuple(replace(v, method="joint_preference") for v in cell(1, 0.3, 2, 3).vectors)
+    )
+    cells = [joint, cell(2, 0.3)]
+    values = [measured(0.72), measured(0.70)]
+    values[1]["odd_effect"] = {k: v + (0.2 if k < "i06" else -0.17) for k, v in values[1]["odd_effect"].items()}
+    chosen, ties = choose(rated(cells, values, BOUNDS, {}, adjust=False))
+    assert chosen.cell is joint
+    assert [one.cell for one in ties] == [cells[1]]
+
+
 def test_a_dose_whose_texts_are_too_perplexing_is_lowered_along_the_curve() -> None:
     curve = Curve((0.2, 0.4), (0.15, 0.6))
     one, values = cell(1, 0.2), measured(0.6, ratios=0.6)
