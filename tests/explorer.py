@@ -28,6 +28,8 @@ AGREE = Concept(
     prompts=("Well,",),
     items=tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4)),
 )
+MODEL = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}
+SLOW = "SELECT count(*) AS n FROM models WHERE model_id > (SELECT min(md5(range::VARCHAR)) FROM range(6_000_000))"
 
 
 def ran_store(folder: Path, model: Path, concept: Concept, **changes: Any) -> Store:
@@ -82,3 +84,7 @@ def served_app(app: FastAPI) -> Iterator[str]:
         finally:
             serving.should_exit = True
             thread.join()
+
+
+def named(i: int) -> dict[str, object]:
+    return {**MODEL, "model_id": f"m{i}", "name": f"tiny {i}"}

@@ -11,7 +11,7 @@ from steering_core.activations.extract import extract
 from steering_core.models import open_model
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.store import Store
-from tests.test_activations import prompts_that_share
+from tests.shards import prompts_that_share
 
 
 def run(folder: str, store: str, n: int) -> None:

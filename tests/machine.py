@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,6 +17,7 @@ from flows.service.clone import Address
 from flows.service.deployments import client_of
 
 ROOT = Path(__file__).parent.parent
+PREFECT = Path(sys.executable).with_name("prefect")
 
 
 def free_port() -> int:
@@ -73,3 +76,30 @@ def new_machine(folder: Path, **changed: str) -> Iterator[dict[str, str]]:
     assert "worker" in stopped
     assert "server" in stopped
     assert "nothing" in service("down", environment)
+
+
+def until(what: str, ready: Callable[[], Any], seconds: float = 240) -> Any:
+    """What `ready` returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := ready():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def completed(here: dict[str, str]) -> bool:
+    """Whether the sweep and the last flow run that it waited for have ended well."""
+    try:
+        runs = flow_runs(here)
+    except httpx.HTTPError:
+        return False
+    return any(run["name"].startswith("nightly-sweep") and run["state_type"] == "COMPLETED" for run in runs)
+
+
+def flow_runs(here: dict[str, str]) -> list[dict[str, Any]]:
+    """Flow runs that have begun, the oldest first."""
+    with client(here) as asked:
+        answer = asked.post("/flow_runs/filter", json={"sort": "START_TIME_ASC"})
+    found: list[dict[str, Any]] = answer.raise_for_status().json()
+    return [run for run in found if run["state_type"] != "SCHEDULED" or run["start_time"]]

@@ -1,7 +1,9 @@
-"""A store with made-up activations: what derives from rows needs no network."""
+"""What stores hold: made-up activations, from which vectors derive without a network, rows, and all that is there."""
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +14,12 @@ from steering_core.models import ModelIdentity
 from steering_core.pipeline.rows import concept_row, pair_row, prompt_row
 from steering_core.prompts import Prompt
 from steering_core.store import Store
+from steering_core.store.tables import TABLES
+from steering_core.vectors.vector import Vector
 
 LAYERS = (0, 1, 2, 3)
 WIDTH = 16
+OF_THE_HOUR = ("runs", "outcomes")  # what says when something was done: as many rows as there were runs
 
 
 def identity(name: str = "made-up", **changes: object) -> ModelIdentity:
@@ -32,6 +37,9 @@ def identity(name: str = "made-up", **changes: object) -> ModelIdentity:
         "context": 512,
     }
     return ModelIdentity(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+MODEL = identity()
 
 
 def made_up_concept(name: str, n: int = 20) -> Concept:
@@ -88,3 +96,37 @@ def planted_directions(seed: int = 0, norm: float = 1.0, width: int = WIDTH) -> 
     """A direction a layer, (L, D) float32, of that norm."""
     drawn = np.random.default_rng(seed).standard_normal((len(LAYERS), width))
     return (norm * drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+
+
+def concept_rows(*names: str) -> list[dict[str, Any]]:
+    """Rows of concepts without anything in them."""
+    empty = dict.fromkeys(TABLES["concepts"].schema.names)
+    return [{**empty, "concept_id": name, "name": name, "chat": False} for name in names]
+
+
+def held(root: Path) -> dict[str, set[tuple[Any, ...]]]:
+    """The keys of each table's rows, each there once."""
+    found, store = {}, Store(root)
+    for name, table in TABLES.items():
+        rows = store.query(f'SELECT {", ".join(table.key)} FROM raw."{name}"')
+        keys = list(zip(*(rows[key].to_pylist() for key in table.key), strict=True))
+        assert len(keys) == len(set(keys)), f"rows of {name} are there twice"
+        found[name] = set(keys)
+    return found
+
+
+def contents(root: Path) -> dict[str, list[Any]]:
+    """Every row of every table, without the hour."""
+    found, store = {}, Store(root)
+    for name, table in TABLES.items():
+        if name not in OF_THE_HOUR:
+            columns = [f.name for f in table.schema if not pa.types.is_timestamp(f.type)]
+            order = ", ".join(table.key)
+            found[name] = store.rows(f'SELECT {", ".join(columns)} FROM raw."{name}" ORDER BY {order}')
+    return found
+
+
+def vector(seed: int = 0, layer: int = 1, norm: float = 2.0, model_id: str = MODEL.model_id) -> Vector:
+    """A vector without a concept, of the made-up model."""
+    direction = planted_directions(seed, norm)[layer]
+    return Vector(f"{seed:020x}", model_id, None, "made up", layer, 10.0, direction=direction, architecture="llama")

@@ -27,31 +27,13 @@ from steering_core.foundation.errors import (
 from steering_core.models import Model, open_model
 from steering_core.prompts import Prompt
 from steering_core.store import Store
+from tests.shards import SPECIAL, prompts_that_share
 from tests.tiny import save_tiny_model
 
 LAYERS = (0, 1, 2, 3)
-SPECIAL = 3  # a special token of the tiny tokenizer
 SHARED = Cost(tokens=64, cached=400, overhead=1)
 MIXED = Cost(tokens=64, cached=400, overhead=1, mixed=True)
 ALONE = Cost(tokens=64, overhead=10**6)
-
-
-def prompts_that_share(tokenizer_id: str, n: int = 24, seed: int = 0) -> list[Prompt]:
-    """A common beginning, stems of several lengths, two or three ends each; and some that share nothing."""
-    drawn = np.random.default_rng(seed)
-
-    def some(low: int, high: int) -> tuple[int, ...]:
-        return tuple(int(t) for t in drawn.integers(4, 200, int(drawn.integers(low, high))))
-
-    common, made = (SPECIAL, *some(6, 7)), []
-    for _ in range(n // 3):
-        stem = common + some(3, 14) + (SPECIAL,)
-        for _ in range(int(drawn.integers(2, 4))):
-            end = some(1, 6)
-            made.append(Prompt(stem + end, "shared", len(stem), tokenizer_id))
-    alone = [some(1, 20) for _ in range(n // 4)]
-    made += [Prompt(tokens, "alone", len(tokens), tokenizer_id) for tokens in alone]
-    return list({p.prompt_id: p for p in made}.values())
 
 
 def plain(model: Model, prompt: Prompt, site: str = "resid_post") -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steering_core.foundation import errors
-from tools.figures import circle, module_name, sources
+from tools.figures import circle, imported, module_name, sources
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in (ROOT / "steering_core").rglob("__init__.py"))
@@ -26,6 +26,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     trees = {module_name(path): ast.parse(path.read_text()) for path in sources("steering_core", "flows", "tests")}
     assert len(trees) > 500
     assert not circle(trees)
+
+
+def test_no_test_imports_another() -> None:
+    """What two of them need is in a module of its own, so that a test file can be moved, renamed or run alone."""
+    trees = {module_name(path): ast.parse(path.read_text()) for path in sources("tests")}
+    tests = [name for name in trees if name.startswith("tests.test_")]
+    assert len(tests) > 100
+    assert not {name: found for name, tree in trees.items() if (found := imported(name, tree, tests))}
 
 
 @pytest.mark.parametrize(

@@ -8,52 +8,30 @@ alone), prism_hadamard_qwen35 (packed weights alone). plamo3 has a wide window, 
 itself reads one token more of it in a prompt than in decoding.
 """
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+# ruff: noqa: F401, F811  (fixtures of tests/networks.py)
 
+import re
+from pathlib import Path
+
+import mlx_lm.models
 import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
 from steering_core.engine.forward import advance, read
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import ModelUnsupported, TapNotFired
+from steering_core.foundation.errors import ModelUnsupported
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models.abilities import GROWING, MIXED, Abilities
 from steering_core.models.mlx_lm import architecture
-from steering_core.models.model import Model
 from steering_core.models.taps import Taps
+from tests.networks import CONFIGS, REFUSED, Unsaved, built
 from tests.tiny import random_network
 
-CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())
-REFUSED = {"iquestloopcoder": TapNotFired, "deepseek_v41": ModelUnsupported, "gemma3n": ModelUnsupported}
+ROOT = Path(__file__).parent.parent
 LONG = tuple(range(1, 13))  # beyond the sliding windows of 8
 LENGTHS = (12, 4, 12, 7, 9, 12, 5, 10)
 SIZES = (1, 2, 3, 4, 5, 8)  # rows of a batch: as many as there are heads or key-value heads of some kind, and others
-
-
-class Unsaved(Model):
-    """A model around a network that lies in no folder."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.name = config["model_type"]
-        self.network = random_network(config)
-        self.network.eval()
-        self.able = Abilities(mixed=False, grows=False)
-
-    @property
-    def abilities(self) -> Abilities:
-        return self.able
-
-
-@pytest.fixture(params=sorted(CONFIGS.keys() - REFUSED.keys()))
-def built(request: pytest.FixtureRequest) -> Iterator[Unsaved]:
-    model = Unsaved(CONFIGS[request.param])
-    yield model
-    model.close()
-    mx.clear_cache()
 
 
 def logits(model: Unsaved, tokens: tuple[int, ...]) -> np.ndarray:
@@ -111,12 +89,16 @@ def test_a_rows_logits_do_not_depend_on_its_neighbours(built: Unsaved) -> None:
     assert agrees(continued(built, prompts, rows[:4], alone), apart)
     name = architecture(built.network)
     grown = _attempt(built, prompts, rows[:4], Abilities(mixed=False, grows=True), apart)
-    assert grown == (name in GROWING), f"{name} {'gains' if grown else 'does not gain'} rows between blocks"
+    told = f"{name} {'gains' if grown else 'does not gain'} rows between blocks"
+    there = "it is in GROWING where it does (_MEASURED without _FIXED_ROWS of models/abilities.py)"
+    assert grown == (name in GROWING), f"{told}; {there}"
     prompts = [LONG[:length] for length in LENGTHS]
     apart = _apart(built, prompts, rows)
     mixing = Abilities(mixed=True, grows=False)
     mixed = [n for n in SIZES if _attempt(built, prompts[:n], rows[:n], mixing, apart[:n])]
-    assert (mixed == list(SIZES)) == (name in MIXED), f"{name} takes prompts of different lengths in batches of {mixed}"
+    told = f"{name} takes prompts of different lengths in batches of {mixed} rows, of {SIZES} that were tried"
+    there = "it is in MIXED where all do (_MEASURED without _ONE_LENGTH of models/abilities.py)"
+    assert (mixed == list(SIZES)) == (name in MIXED), f"{told}; {there}"
 
 
 def _apart(model: Unsaved, prompts: list[tuple[int, ...]], rows: list[Intervention]) -> np.ndarray:
@@ -151,6 +133,20 @@ def test_what_cannot_be_steered_is_refused(name: str) -> None:
     """iquestloopcoder calls its blocks' parts itself; the others hand on several streams at once."""
     with pytest.raises(REFUSED[name], match=r"never called block 0, 1|one residual stream"):
         Unsaved(CONFIGS[name]).dimensions()
+
+
+def test_the_pages_name_every_architecture_that_is_not_tested_and_count_the_others() -> None:
+    files = Path(mlx_lm.models.__path__[0]).glob("*.py")
+    modules = {path.stem for path in files if "class ModelArgs" in path.read_text()}
+    page = (ROOT / "docs" / "engine.md").read_text().partition("## Architectures")[2]
+    assert f"each of {len(modules & CONFIGS.keys())}." in page
+    assert f"the {len(MIXED)} architectures" in page
+    assert (
+        f"({len(modules & CONFIGS.keys() - REFUSED.keys())} of\nmlx-lm's are steered"
+        in (ROOT / "README.md").read_text()
+    )
+    untested = page.partition("Not tested: ")[2].partition(", which cannot")[0]
+    assert set(re.findall(r"\w+", untested)) - {"and"} == modules - CONFIGS.keys()
 
 
 def test_blocks_must_be_there_and_stand_at_one_layer_each() -> None:

@@ -19,7 +19,7 @@ from steering_core.concepts import Concept
 from steering_core.store import TABLES, Store, upkeep, wholeness
 from tests import quick
 from tests.crowd import litter_and_collect, run
-from tests.test_kills import contents, held
+from tests.stored import contents, held
 
 GRIDS = (  # each shares vectors, texts and scores with the next
     {"layers": [1, 2], "doses": [0.5]},

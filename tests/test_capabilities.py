@@ -30,7 +30,7 @@ from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.library import save
 from steering_core.vectors.vector import Vector
-from tests import test_known_answer, toy
+from tests import capitals, toy
 
 LETTERS = "bcdfghjklmnpqrstvwxz"
 # After a small letter the toy favours small letters; more than 0.5 along v turns that round. Digits read nothing along
@@ -177,7 +177,7 @@ def ran(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Spe
     for one in (SMALL, NUMBERS):
         named[one.name].write_text(yaml.safe_dump(one.model_dump(mode="json")))
     concept = folder / "capitals.yaml"
-    concept.write_text(yaml.safe_dump(test_known_answer.CONCEPT.model_dump(mode="json", exclude_none=True)))
+    concept.write_text(yaml.safe_dump(capitals.CONCEPT.model_dump(mode="json", exclude_none=True)))
     spec = Spec(
         models=(str(toy_folder),),
         concepts=(str(concept),),

@@ -13,8 +13,7 @@ from steering_core.cli.concepts import app
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import ConceptError, SteerflowError
 from steering_core.foundation.validation import counted
-from tests.test_concept_lint import sound_concept
-from tests.test_concept_making import QUESTION
+from tests.concepts import QUESTION, sound_concept
 
 
 @pytest.fixture

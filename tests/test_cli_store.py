@@ -13,12 +13,7 @@ from steering_core.pipeline.discover import run
 from steering_core.spec import load_spec
 from steering_core.store import Store
 from tests import quick
-
-
-def typed(app: object, *arguments: str) -> list[dict[str, object]]:
-    """The rows that a verb prints as JSON; what it raises is raised."""
-    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False, standalone_mode=False)  # type: ignore[arg-type]
-    return json.loads(done.stdout)
+from tests.verbs import typed
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from flows.service.deployments import client_of, online
 from steering_core.concepts import Concept
 from steering_core.store import Store
 from tests.machine import ROOT, address_of, clean_environment
-from tests.test_deployment import spec_file
+from tests.quick import spec_file
 
 NAMES = ("a folder", "Jörg's zweite Übung")
 COPIED = ("Makefile", "pyproject.toml", "constraints.txt", "prefect.yaml")

@@ -1,6 +1,5 @@
 """Lint: each fault is planted once and found in its rows; sound data gives nothing."""
 
-import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,36 +13,9 @@ from steering_core.authoring.lint.items import matching_first
 from steering_core.authoring.lint.shallow_probe import baseline_auc, probe_accuracy
 from steering_core.authoring.lint.wording import alike, bag, surface, words
 from steering_core.concepts import Concept, Item, Pair, available_concepts, load_concept
-from steering_core.concepts.concept import Card, Sides, Words
+from steering_core.concepts.concept import Words
 from steering_core.models import Model
-
-SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "aeiou"]
-CARD = Card(what="a", made="b", biases="c", licence="d")
-
-
-def gibberish(seed: int, n: int = 9) -> str:
-    """A sentence of made-up words: no two are alike, and none is on one side more often than by chance."""
-    drawn = random.Random(seed)
-    return " ".join("".join(drawn.choices(SYLLABLES, k=3)) for _ in range(n)).capitalize() + "."
-
-
-def sound_concept(**changes: object) -> Concept:
-    """A concept without a fault: 64 pairs, 44 items, 12 open prompts, all of made-up words."""
-    given = {
-        "name": "sound",
-        "description": "made up",
-        "card": CARD,
-        "instructions": Sides(positive="do", negative="do not"),
-        "pairs": [
-            Pair(prompt=gibberish(i), positive=gibberish(i + 1000), negative=gibberish(i + 2000)) for i in range(64)
-        ],
-        "items": [
-            Item(prompt=gibberish(i + 3000), matching=gibberish(i + 4000), not_matching=gibberish(i + 5000))
-            for i in range(44)
-        ],
-        "prompts": [gibberish(i + 6000) for i in range(12)],
-    }
-    return Concept.model_validate(given | changes)
+from tests.concepts import CARD, gibberish, sound_concept
 
 
 def with_pairs(change: object, rows: Sequence[int]) -> Concept:

@@ -18,9 +18,9 @@ from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.progress import Progress, silent
 from steering_core.models import Model
 from tests.chat_server import chat_server, said
+from tests.concepts import QUESTION
 
 ASKED = ("How are you?", "What is rain?", "Why sleep?")
-QUESTION = "Shall we?\n\nChoices:\n (A) Yes, let us\n (B) No"
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40)
 
 

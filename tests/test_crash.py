@@ -6,23 +6,20 @@ Minutes long: `pytest -m slow tests/test_crash.py`.
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from flows.service.background import Background
 from steering_core.concepts import Concept
 from steering_core.store import Store
-from tests.machine import ROOT, client, new_machine, service
+from tests.machine import PREFECT, ROOT, completed, flow_runs, new_machine, service, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
-PREFECT = Path(sys.executable).with_name("prefect")
 CONCEPTS = ("loud", "soft", "odd", "even")
 
 
@@ -46,26 +43,9 @@ def spec(tmp_path: Path, tiny_folder: Path, concept: Concept) -> Path:
     return tmp_path / "spec.yaml"
 
 
-def until(what: str, ready: Callable[[], Any], seconds: float = 240) -> Any:
-    """What `ready` returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := ready():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited {seconds} s for {what}")
-
-
 def start_sweep(here: dict[str, str], spec: Path) -> None:
     command = [str(PREFECT), "deployment", "run", "nightly-sweep", "--param", f"spec={spec}"]
     subprocess.run(command, cwd=ROOT, env=here, check=True, capture_output=True)
-
-
-def flow_runs(here: dict[str, str]) -> list[dict[str, Any]]:
-    with client(here) as asked:
-        answer = asked.post("/flow_runs/filter", json={"sort": "START_TIME_ASC"})
-    found: list[dict[str, Any]] = answer.raise_for_status().json()
-    return [run for run in found if run["state_type"] != "SCHEDULED" or run["start_time"]]
 
 
 def half_done(here: dict[str, str]) -> bool:
@@ -77,15 +57,6 @@ def half_done(here: dict[str, str]) -> bool:
 
 def finished(here: dict[str, str]) -> list[dict[str, Any]]:
     return Store(here["STEERFLOW_STORE"]).rows("SELECT * FROM raw.outcomes")
-
-
-def completed(here: dict[str, str]) -> bool:
-    """Whether the sweep and the last flow run that it waited for have ended well."""
-    try:
-        runs = flow_runs(here)
-    except httpx.HTTPError:
-        return False
-    return any(run["name"].startswith("nightly-sweep") and run["state_type"] == "COMPLETED" for run in runs)
 
 
 def check(here: dict[str, str]) -> None:

@@ -15,20 +15,12 @@ from websockets.typing import Subprotocol
 
 from steering_core.concepts import Concept
 from steering_core.store import connect
-from tests import quick
 from tests.machine import ROOT, address_of, client, service
+from tests.quick import spec_file
 
 PREFECT = Path(sys.executable).with_name("prefect")
 
 pytestmark = pytest.mark.server
-
-
-def spec_file(folder: Path, tiny_folder: Path, concept: Concept) -> Path:
-    (folder / "loud.yaml").write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
-    grid = {"layers": [1], "doses": [0.5], "prompts": 1, "max_tokens": 3}
-    spec = {"models": [str(tiny_folder)], "concepts": [str(folder / "loud.yaml")], "generations": grid, **quick.SPEC}
-    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    return folder / "spec.yaml"
 
 
 def test_a_deployment_runs_by_its_bare_name_and_its_results_are_in_duckdb(

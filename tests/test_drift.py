@@ -25,9 +25,8 @@ from steering_core.scores.texts import text_setup
 from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.store import Store
 from tests import toy
-from tests.test_known_answer import CONCEPT, cells
-from tests.test_scorers import ran
-from tests.test_teacher_forcing import ANSWERS, PROMPT, interventions, plain_log_softmax
+from tests.capitals import CONCEPT, cells, ran
+from tests.steered import ANSWERS, PROMPT, interventions, plain_log_softmax
 
 TOKENS = tuple(toy.byte_tokenizer().encode("Nine! so"))
 

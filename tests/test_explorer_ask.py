@@ -11,8 +11,8 @@ from steering_core.explorer.ask import Ask
 from steering_core.explorer.box import lock
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
+from tests.explorer import MODEL
 
-MODEL = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}
 MODEL |= {"dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512}
 MODEL |= {"template": None, "system_role": None}
 

@@ -10,10 +10,9 @@ import pytest
 from steering_core.explorer.ask import Ask
 from steering_core.store import Store, upkeep
 from steering_core.store.merging import MANY
-from tests.test_explorer_ask import MODEL
+from tests.explorer import SLOW, named
 
 N = MANY - 1  # files: the next append merges them
-SLOW = "SELECT count(*) AS n FROM models WHERE model_id > (SELECT min(md5(range::VARCHAR)) FROM range(6_000_000))"
 """A second or two of counting before the first of the store's files is opened: they are listed, and then read."""
 
 
@@ -32,10 +31,6 @@ def ask(store: Store) -> Iterator[Ask]:
     ask.answer("SELECT 1")  # the process is ready
     yield ask
     ask.close()
-
-
-def named(i: int) -> dict[str, object]:
-    return {**MODEL, "model_id": f"m{i}", "name": f"tiny {i}"}
 
 
 def counted_by_the_box(ask: Ask) -> int:

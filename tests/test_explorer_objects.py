@@ -20,9 +20,8 @@ from steering_core.store import Store, upkeep
 from steering_core.store.export import export_query
 from steering_core.store.listing import SECONDS
 from tests import quick
-from tests.explorer import AGREE, serving
+from tests.explorer import AGREE, SLOW, named, serving
 from tests.flaky import flaky
-from tests.test_explorer_merging import SLOW, named
 
 COUNT = "SELECT count(*) AS n FROM models"
 

@@ -16,7 +16,7 @@ from steering_core.explorer.box import lock
 from steering_core.explorer.statement import REFUSED_FUNCTIONS, TABLE_FUNCTIONS
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
-from tests.test_explorer_ask import MODEL
+from tests.explorer import MODEL
 from tests.watchdog import watchdog
 
 SECRET = "the secret of this test"

@@ -13,9 +13,8 @@ from steering_core.exports import pytorch
 from steering_core.exports.files import FORMS
 from steering_core.exports.foreign import ForeignReading, Tensors, layers_of
 from steering_core.exports.tensor_names import Convention
-from tests.test_glp import GLP, UNIT, written
-from tests.test_mutants import MODEL, MUTANTS, WIDTH, check
-from tests.test_vectors_of_other_tools import RANDOM, archive
+from tests.foreign_files import GLP, RANDOM, UNIT, archive, written
+from tests.mutants import MODEL, MUTANTS, WIDTH, check
 
 ROWS = RANDOM[0, : MODEL.n_layers]
 

@@ -21,7 +21,7 @@ from steering_core.exports.files import FORMS
 from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store
 from steering_core.store.tables import TABLES
-from tests.test_mutants import mutants, whole
+from tests.mutants import mutants, whole
 
 SEED = 2207
 EACH = 110  # inputs of each of the five kinds

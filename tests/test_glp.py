@@ -19,28 +19,9 @@ from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors import algebra, library
 from steering_core.vectors.resolve import resolved
+from tests.foreign_files import GLP, UNIT, written
 
-UNIT = np.eye(32, dtype=np.float32)
 PROJECT = ForeignReading(operation=FileOperation.PROJECT)
-GLP: dict[str, Any] = {
-    "glp.mode": "project",
-    "glp.spec_version": 1,
-    "glp.hook_point": "residual_stream_post_layer",
-    "glp.alpha_default": 4.0,
-}
-
-
-def written(path: Path, tensors: dict[str, np.ndarray], fields: dict[str, Any] | None = None) -> Path:
-    """A control vector with more metadata."""
-    types = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.UINT32, float: gguf.GGUFValueType.FLOAT32}
-    writer = gguf.GGUFWriter(path, "controlvector")
-    for name, value in (fields or {}).items():
-        writer.add_key_value(name, value, types[type(value)])
-    for name, values in tensors.items():
-        writer.add_tensor(name, values)
-    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
-        step()
-    return path
 
 
 def test_a_projection_never_comes_in_as_an_addition(

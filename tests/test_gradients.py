@@ -16,7 +16,7 @@ from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model, cpu, open_model
-from tests.test_architectures import CONFIGS
+from tests.networks import CONFIGS
 from tests.tiny import byte_tokenizer, save_network
 
 SHAPES = ((12, 5), (9, 3), (15, 10), (7, 1), (12, 5))  # tokens, and where the answer begins

@@ -22,8 +22,8 @@ from steering_core.scores.planted import checks_of, planted_texts, require_trust
 from steering_core.scores.rubric import harmonic_mean
 from steering_core.statistics.metric_names import RATINGS, RUBRIC
 from steering_core.store import Store
+from tests.capitals import ran
 from tests.chat_server import Reply, chat_server, said
-from tests.test_scorers import ran
 
 NAN = math.nan
 Answer = Callable[[dict[str, Any], int], Reply]

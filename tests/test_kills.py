@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 import yaml
 
 from steering_core.concepts import Concept
 from steering_core.store import Store, wholeness
-from steering_core.store.tables import TABLES
 from tests import quick
-from tests.stored import fill, identity, made_up_concept, planted_directions
+from tests.stored import contents, fill, held, identity, made_up_concept, planted_directions
 
 ROUND = {"run": 9, "compact": 4, "gc": 4, "export": 1, "verify": 2}  # kills of each verb, in their order
-OF_THE_HOUR = ("runs", "outcomes")  # what says when something was done: as many rows as there were runs
 MOST = 12  # times a verb is begun for one kill: the later a kill is meant to be, the less is left to be done
 
 
@@ -64,28 +61,6 @@ def worker(tiny_folder: Path, concept: Concept, tmp_path: Path) -> Iterator[Work
 def litter(root: Path) -> None:
     """Rows that nothing refers to, for gc to drop."""
     fill(Store(root), identity(), made_up_concept("unused", 4), planted_directions())
-
-
-def held(root: Path) -> dict[str, set[tuple[Any, ...]]]:
-    """The keys of each table's rows, each there once."""
-    found, store = {}, Store(root)
-    for name, table in TABLES.items():
-        rows = store.query(f'SELECT {", ".join(table.key)} FROM raw."{name}"')
-        keys = list(zip(*(rows[key].to_pylist() for key in table.key), strict=True))
-        assert len(keys) == len(set(keys)), f"rows of {name} are there twice"
-        found[name] = set(keys)
-    return found
-
-
-def contents(root: Path) -> dict[str, list[Any]]:
-    """Every row of every table, without the hour."""
-    found, store = {}, Store(root)
-    for name, table in TABLES.items():
-        if name not in OF_THE_HOUR:
-            columns = [f.name for f in table.schema if not pa.types.is_timestamp(f.type)]
-            order = ", ".join(table.key)
-            found[name] = store.rows(f'SELECT {", ".join(columns)} FROM raw."{name}" ORDER BY {order}')
-    return found
 
 
 def undisturbed(worker: Worker, root: Path) -> tuple[dict[str, list[Any]], dict[str, int]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from steering_core.candidates.cell import Cell, unsteered
-from steering_core.concepts import Concept, Item, Pair
+from steering_core.candidates.cell import Cell
+from steering_core.concepts import Concept, Item
 from steering_core.models import Model, open_model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
@@ -18,14 +18,7 @@ from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 from tests import toy
-
-WORDS = ("apple", "bread", "cloud", "dance", "eagle", "flame", "grape", "house", "igloo", "jelly", "knife", "lemon")
-CONCEPT = Concept(
-    name="capitals",
-    pairs=tuple(Pair(positive=f"{a.upper()} {b.upper()}", negative=f"{a} {b}") for a, b in zip(WORDS, WORDS[3:])),  # noqa: B905
-    prompts=("1, 2, 3:", "4 + 5 =", "6: 7,", "8!", "9; 10;", "11.", "(12)", "13 - 1"),
-    items=tuple(Item(prompt=f"{i}?", matching=WORDS[i % 12].upper(), not_matching=WORDS[i % 12]) for i in range(40)),
-)
+from tests.capitals import CONCEPT, cells
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +30,6 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def setup(toy_folder: Path) -> Iterator[Setup]:
     with open_model(str(toy_folder)) as model:
         yield Setup(model, CONCEPT)
-
-
-def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
-    _, v = toy.axes()
-    vector = Vector("v", model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0, direction=np.float32(v))
-    of = (model.identity.model_id, CONCEPT.concept_id, "generation")
-    return [unsteered(model.identity, CONCEPT), *(Cell.adding(*of, [vector], [a]) for a in alphas)]
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])

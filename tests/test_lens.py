@@ -11,7 +11,7 @@ from steering_core.concepts import Concept, Item
 from steering_core.models import Model, open_model
 from steering_core.vectors.lens import YARDSTICKS, assess_lens, lens_scores
 from tests import toy
-from tests.test_scorers import CAPITALS, ran
+from tests.capitals import CAPITALS, ran
 
 ITEMS = (Item(prompt="1?", matching="YES", not_matching="no"), Item(prompt="2?", matching="Aa", not_matching="11"))
 

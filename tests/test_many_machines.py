@@ -21,8 +21,7 @@ from flows.service.background import Background
 from flows.service.deployments import online
 from steering_core.concepts import Concept
 from steering_core.store import Store
-from tests.machine import ROOT, client, free_port, new_machine
-from tests.test_crash import PREFECT, completed, until
+from tests.machine import PREFECT, ROOT, client, completed, free_port, new_machine, until
 from tests.tiny import save_tiny_model
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -16,7 +16,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.errors import ConceptError
 from steering_core.pipeline.stages import PLAIN
 from steering_core.store import Store
-from tests.test_deployment import spec_file
+from tests.quick import spec_file
 
 AWAY = httpx.ConnectError("All connection attempts failed")
 NO_SLOT = ConcurrencySlotAcquisitionError("Unable to acquire concurrency slots on ['tag:model:m']")

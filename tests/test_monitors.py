@@ -1,8 +1,9 @@
 """Gates and monitors: thresholds with their false alarms, and projections that are those of a pass of their own."""
 
+# ruff: noqa: F401, F811  (fixtures of tests/watched.py)
+
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 import steering_core as steer
 from steering_core.cli.main import app
-from steering_core.concepts import Concept, load_concept
+from steering_core.concepts import Concept
 from steering_core.engine.probes import Probe, projections
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
@@ -27,6 +28,7 @@ from steering_core.vectors import library
 from steering_core.vectors.resolve import by_key, resolved
 from steering_core.vectors.vector import Vector
 from tests.explorer import events, serving
+from tests.watched import sentiment, vector, watched_store
 
 TALK = [
     {"role": "user", "content": "How was your day?"},
@@ -34,38 +36,6 @@ TALK = [
     {"role": "user", "content": "And the evening?"},
     {"role": "assistant", "content": "It was awful, I hated every terrible minute of it."},
 ]
-
-
-@pytest.fixture(scope="module")
-def sentiment() -> Concept:
-    return load_concept("sentiment")
-
-
-@pytest.fixture(scope="module")
-def vector(real: Model, sentiment: Concept) -> Vector:
-    """Glad against sad at a middle layer, from the concept's training pairs."""
-    pairs = sentiment.pairs_in("train")
-    streams = []
-    for side in ("positive", "negative"):
-        read = [pair_prompt(real, sentiment, pair, side) for pair in pairs[:24]]
-        from steering_core.activations.in_memory import activations_of
-
-        values, norms = activations_of(real, read, [15], "response")
-        streams.append(values[:, 0].mean(axis=0))
-    return Vector(
-        "0" * 19 + "1", real.identity.model_id, None, "mean_difference", 15, float(norms.mean()),
-        direction=(streams[0] - streams[1]).astype(np.float32), architecture=real.identity.architecture,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def watched_store(tmp_path_factory: pytest.TempPathFactory, real: Model, vector: Vector, sentiment: Concept) -> Store:
-    """A store with the vector under a name, and its gates."""
-    store = Store(tmp_path_factory.mktemp("monitors") / "store")
-    store.append("models", [asdict(real.identity)])
-    library.save(store, [vector], "glad")
-    fit_gates(real, store, library.find(store, "glad"), sentiment, Work())
-    return store
 
 
 # -- gates --------------------------------------------------------------------------------------------------------

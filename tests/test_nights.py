@@ -20,9 +20,8 @@ import yaml
 from steering_core.foundation.cache import cache_folder
 from steering_core.foundation.data_files import data_files
 from steering_core.store import Store
-from tests.machine import clean_environment, client, free_port, service
+from tests.machine import clean_environment, client, free_port, service, until
 from tests.moved_clock import COMPILER, moved_clock
-from tests.test_crash import until
 
 pytestmark = [
     pytest.mark.slow,

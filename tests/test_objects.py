@@ -23,8 +23,8 @@ from steering_core.spec import Spec
 from steering_core.store import Store, connect, upkeep, wholeness
 from tests import quick
 from tests.flaky import Fault, flaky
-from tests.test_activations import prompts_that_share
-from tests.test_store import concept_rows, count
+from tests.shards import count, prompts_that_share
+from tests.stored import concept_rows
 
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")

@@ -27,8 +27,7 @@ from steering_core.spec import load_spec
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.methods import method_name
-from tests.stored import identity
-from tests.test_vector_files import vector
+from tests.stored import identity, vector
 
 SECONDS = 3.0
 NAMES = ("long", "longer", "zero byte", "nobody", "pipe", "folder", "device", "loop", "absent", "proc", "broken text")

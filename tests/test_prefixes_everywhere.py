@@ -1,5 +1,7 @@
 """On every architecture of mlx-lm that can be tapped, shared prefixes and padded batches change no activation."""
 
+# ruff: noqa: F401, F811  (fixtures of tests/networks.py)
+
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from steering_core.foundation.counting import Work
 from steering_core.models.abilities import MIXED
 from steering_core.models.mlx_lm import architecture
 from steering_core.prompts import Prompt
-from tests.test_architectures import Unsaved, built  # noqa: F401  (a fixture)
+from tests.networks import Unsaved, built
 
 STEMS = [tuple(range(1, 12)), tuple(range(19, 10, -1))]  # beyond the sliding windows of 8
 ENDS = [(20,), (21, 22, 23), (24, 25), (26, 27, 28, 29), (26, 27, 1), (26, 27, 2)]  # some share a stem of their own
@@ -38,7 +40,7 @@ def _captured(model: Unsaved, cost: Cost) -> tuple[np.ndarray, int]:
     )
 
 
-def test_shared_prefixes_change_no_activation(built: Unsaved) -> None:  # noqa: F811
+def test_shared_prefixes_change_no_activation(built: Unsaved) -> None:
     built.tokenizer = _NoSpecialTokens()  # type: ignore[assignment]
     built.identity = _Layers(len(built.taps))  # type: ignore[assignment]
     alone, none = _captured(built, Cost(tokens=1, overhead=10**6))

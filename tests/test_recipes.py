@@ -16,7 +16,7 @@ from steering_core.engine.sampling import Request, Sample, sample, stream
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import GrammarError
 from steering_core.models import Model
-from tests.test_sampling import PROMPTS, push
+from tests.steered import PROMPTS, push
 
 PENALTIES = (
     Recipe(repetition_penalty=1.8, repetition_context=6),

@@ -13,7 +13,7 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.change import Change, Intervention
 from steering_core.models import Model, open_model
-from tests.test_sampling import PROMPTS, push
+from tests.steered import PROMPTS, push
 from tests.tiny import save_tiny_model
 
 

@@ -16,13 +16,7 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
-
-PROMPTS = ((5, 17, 40, 99, 120, 7), (9, 8, 7), (5, 17, 40, 99, 1, 1, 2, 3, 4, 4, 5))
-
-
-def push(model: Model, layer: int, amount: float = 3.0, phase: str = "generation") -> Intervention:
-    direction = np.random.default_rng(layer).standard_normal(model.identity.width).astype(np.float32)
-    return Intervention((Change(layer, direction, amount, "add", Where(phase)),))
+from tests.steered import PROMPTS, push
 
 
 def grid(model: Model, n: int = 32) -> list[Request]:

@@ -6,36 +6,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from steering_core.concepts import Concept, Item, Pair
+from steering_core.concepts import Concept, Pair
 from steering_core.foundation.counting import Work
 from steering_core.foundation.endpoint import Endpoint
 from steering_core.foundation.errors import EndpointError, SettingError, SpecError
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.models import Model
-from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
 from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in
 from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
 from steering_core.scores.scorers import ScoredText
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import load_spec
 from steering_core.store import Store
-from tests import toy
+from tests.capitals import ran
 from tests.chat_server import Reply, chat_server, said
 from tests.explorer import served
-from tests.test_known_answer import WORDS
-
-CAPITALS = Concept(
-    name="capitals",
-    pairs=tuple(Pair(positive=f"{a} {b}".upper(), negative=f"{a} {b}") for a in WORDS[:4] for b in WORDS),
-    prompts=("1, 2, 3:", "4 + 5 ="),
-    items=tuple(Item(prompt=f"{i}?", matching=WORDS[i % 12].upper(), not_matching=WORDS[i % 12]) for i in range(20)),
-)
 
 
 def text(model: Model, concept: Concept, answer: str) -> ScoredText:
@@ -121,22 +111,6 @@ def test_a_planted_direction_shows_in_texts_as_the_probe_reads_them(tmp_path: Pa
 # -- the judge, asked a question of the spec's own (its rubric: tests/test_judge.py) -------------------------------
 
 OWN = "Look for {concept}, from 0 to 10.\nQuestion: {prompt}\nAnswer: {text}"
-
-
-def ran(folder: Path, judge: dict[str, Any] | None = None, **scores: Any) -> Store:
-    """The store of a small run on the toy model, layer 1 steered."""
-    if not (folder / "capitals.yaml").exists():
-        toy.save_toy_model(folder / "toy")
-        (folder / "capitals.yaml").write_text(yaml.safe_dump(CAPITALS.model_dump(mode="json", exclude_none=True)))
-    spec = Spec(
-        models=(str(folder / "toy"),),
-        concepts=(str(folder / "capitals.yaml"),),
-        generations={"layers": (1,), "doses": (0.2,), "prompts": 2, "max_tokens": 8},
-        scores={"bootstrap": 100, "max_kl": 9.0, "judge": judge, **scores},
-    )
-    store = Store(folder / "store")
-    run(spec, store)
-    return store
 
 
 def capitals(body: dict[str, Any], n: int) -> Reply:

@@ -1,5 +1,7 @@
 """Screens of data sets: planted rows are found, in any form that people have, once each."""
 
+# ruff: noqa: F401, F811  (fixtures of tests/watched.py)
+
 import json
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from steering_core.statistics.separation import auc
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
-from tests.test_monitors import sentiment, vector, watched_store  # noqa: F401  (fixtures)
+from tests.watched import sentiment, vector, watched_store
 
 NEUTRAL = [
     ("How do I boil an egg?", "Put it into boiling water for seven minutes, then cool it in cold water."),
@@ -54,7 +56,7 @@ def lines(path: Path, records: list[dict[str, object]]) -> Path:
 @pytest.mark.real
 def test_planted_rows_are_found_and_nothing_is_measured_twice(
     real: Model,
-    watched_store: Store,  # noqa: F811
+    watched_store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -128,7 +130,7 @@ def test_projections_are_those_of_the_answers_tokens(tiny: Model, store: Store) 
     from steering_core.prompts import prompt
 
     direction = np.random.default_rng(2).standard_normal(32).astype(np.float32)
-    vector = Vector("1" * 20, tiny.identity.model_id, None, "random", 2, 1.0, direction=direction)  # noqa: F811
+    vector = Vector("1" * 20, tiny.identity.model_id, None, "random", 2, 1.0, direction=direction)
     data = Answers("mine", read_rows(), 0)
     done = screen(tiny, store, data, [vector], 0)
     found = store.rows("SELECT * FROM raw.screens ORDER BY ordinal")

@@ -1,5 +1,7 @@
 """The store: whole or not there at all, whatever happens to it."""
 
+# ruff: noqa: F401, F811  (fixtures of tests/shards.py)
+
 import contextlib
 import json
 import logging
@@ -20,34 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from steering_core.activations.extract import extract
 from steering_core.foundation.errors import DiskFull, QueryError, StoreError, StoreTooNew
 from steering_core.models import Model
 from steering_core.store import Store, connect, wholeness
 from steering_core.store.tables import TABLES
-from tests.test_activations import prompts_that_share
-
-PROMPTS = 30
-
-
-def concept_rows(*names: str) -> list[dict[str, Any]]:
-    empty = dict.fromkeys(TABLES["concepts"].schema.names)
-    return [{**empty, "concept_id": name, "name": name, "chat": False} for name in names]
-
-
-def extracted(model: Model, store: Store, n: int = PROMPTS) -> int:
-    return extract(model, store, prompts_that_share(model.identity.tokenizer_id, n), range(4), "last").work.computed
-
-
-def count(store: Store) -> tuple[int, int]:
-    """Rows of activations, and different ones."""
-    (row,) = store.rows("SELECT count(*) AS n, count(DISTINCT (prompt_id, layer)) AS k FROM raw.activations")
-    return row["n"], row["k"]
-
-
-def shard_paths(store: Store) -> list[Path]:
-    return sorted(Path(store.root, "activations").glob("*/*.parquet"))
-
+from tests.shards import count, extracted, prompts_that_share, shard_paths, small_disk
+from tests.stored import concept_rows
 
 # -- opening and appending -------------------------------------------------------------------------------------------
 
@@ -57,6 +37,27 @@ def test_rows_are_appended_once(store: Store) -> None:
     assert store.append("concepts", concept_rows("b", "c", "c")) == 1
     assert [row["name"] for row in store.rows("SELECT name FROM concepts ORDER BY name")] == ["a", "b", "c"]
     assert store.absent("concepts", ["a", "d"]) == {"d"}
+
+
+def test_what_was_absent_when_asked_is_not_asked_again_unless_files_changed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    query = Store.query
+    monkeypatch.setattr(Store, "query", lambda self, sql, *a, **kw: asked.append(sql) or query(self, sql, *a, **kw))
+    store.append("concepts", concept_rows("a"))
+    assert store.absent("models", ["m"]) == {"m"}
+    assert asked == []  # neither table had a file
+    assert store.absent("concepts", ["a", "b", "c"]) == {"b", "c"}
+    store.append("concepts", concept_rows("b"))
+    assert len(asked) == 1
+    assert store.absent("concepts", ["b", "c"]) == {"c"}
+    Store(store.root).append("concepts", concept_rows("c"))  # another process, in between
+    assert store.append("concepts", concept_rows("c", "d")) == 1
+    assert store.append("concepts", concept_rows("e")) == 1  # nobody asked whether it is absent
+    assert store.append("concepts", concept_rows("d", "e")) == 0
+    names = store.rows("SELECT name FROM concepts ORDER BY name")
+    assert [row["name"] for row in names] == ["a", "b", "c", "d", "e"]
 
 
 def test_a_row_without_a_column_is_refused(store: Store) -> None:
@@ -272,17 +273,6 @@ def test_two_processes_do_the_work_once(tiny: Model, children: list[Child], stor
     computed, reused = zip(*(child.counts() for child in children), strict=True)
     assert sum(computed) == sum(reused) == expected
     assert count(store) == (4 * expected, 4 * expected)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 2 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def leave(disk: Path, store: Store, size: int) -> None:

@@ -1,5 +1,7 @@
 """A first creation: cut short by a kill or a full disk, or begun by several at once, it leaves a store or nothing."""
 
+# ruff: noqa: F401, F811  (fixtures of tests/shards.py)
+
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,8 @@ import pytest
 from steering_core.foundation.errors import DiskFull, StoreError
 from steering_core.store import Store, wholeness
 from steering_core.store.tables import TABLES
-from tests.test_store import concept_rows, small_disk  # noqa: F401  (a fixture)
+from tests.shards import small_disk
+from tests.stored import concept_rows
 
 Open = Callable[[int, Path], int]
 
@@ -80,7 +83,7 @@ def test_processes_that_open_one_new_folder_at_once_all_have_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("left", [0, 4096, 20_000, 60_000])
-def test_a_disk_that_is_full_at_first_and_then_is_not(small_disk: Path, left: int) -> None:  # noqa: F811
+def test_a_disk_that_is_full_at_first_and_then_is_not(small_disk: Path, left: int) -> None:
     root = small_disk / "store"
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - left))

@@ -14,8 +14,8 @@ from steering_core.cli.store import app
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.names import checked, checked_table_file
-from tests.test_cli_store import typed
-from tests.test_store import concept_rows
+from tests.stored import concept_rows
+from tests.verbs import typed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from steering_core.store import TABLES, Store, merging, wholeness
-from tests.test_store import concept_rows
+from tests.stored import concept_rows
 
 NAMES = [f"c{i:03}" for i in range(100)]
 

@@ -16,8 +16,7 @@ from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import find
-from tests.stored import fill, identity, made_up_concept, planted_directions
-from tests.test_store import concept_rows
+from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
 
 
 def refused(*arguments: object, **named: object) -> NoReturn:

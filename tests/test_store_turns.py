@@ -12,7 +12,7 @@ import pytest
 
 from steering_core.foundation.errors import StoreBusy
 from steering_core.store import Store, upkeep
-from tests.test_store import concept_rows
+from tests.stored import concept_rows
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def test_two_appends_at_once_are_one_after_the_other(store: Store, monkeypatch: 
 APPENDER = """
 import sys
 from steering_core.store import Store
-from tests.test_store import concept_rows
+from tests.stored import concept_rows
 
 store = Store(sys.argv[1])
 print("ready", flush=True)

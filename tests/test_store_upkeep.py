@@ -17,8 +17,8 @@ from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.tables import TABLES
-from tests.stored import fill, identity, made_up_concept, planted_directions
-from tests.test_store import concept_rows, count, extracted, shard_paths
+from tests.shards import count, extracted, shard_paths
+from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
 
 
 def values(store: Store) -> dict[tuple[str, int], np.ndarray]:

@@ -23,7 +23,7 @@ from steering_core.interventions.change import Intervention
 from steering_core.interventions.where import TURNS
 from steering_core.models import Model, open_model
 from tests.real_tokenizers import FAMILIES, save_family
-from tests.test_sampling import push
+from tests.steered import push
 from tests.tiny import SPECIAL, byte_tokenizer, save_tiny_model
 
 TALK = [

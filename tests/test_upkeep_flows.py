@@ -12,7 +12,7 @@ from flows.store_maintenance import store_maintenance
 from steering_core.concepts import Concept
 from steering_core.store import Store
 from tests.machine import address_of
-from tests.test_deployment import spec_file
+from tests.quick import spec_file
 
 pytestmark = pytest.mark.server
 

@@ -24,15 +24,7 @@ from steering_core.store import Store
 from steering_core.vectors import algebra, library
 from steering_core.vectors.derive import derive
 from steering_core.vectors.vector import Vector, cosine, vectors_by_id
-from tests.stored import LAYERS, fill, identity, made_up_concept, planted_directions
-
-MODEL = identity()
-
-
-def vector(seed: int = 0, layer: int = 1, norm: float = 2.0, model_id: str = MODEL.model_id) -> Vector:
-    direction = planted_directions(seed, norm)[layer]
-    return Vector(f"{seed:020x}", model_id, None, "made up", layer, 10.0, direction=direction, architecture="llama")
-
+from tests.stored import LAYERS, MODEL, fill, made_up_concept, planted_directions, vector
 
 # -- algebra ---------------------------------------------------------------------------------------------------------
 

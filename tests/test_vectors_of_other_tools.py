@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.errors import VectorFileError
 from steering_core.models import Model
 from steering_core.store import Store
-from tests.test_mutants import MODEL, WIDTH
+from tests.foreign_files import LAYERS, RANDOM, archive
+from tests.mutants import MODEL, WIDTH
 
-LAYERS = MODEL.n_layers  # 4
-RANDOM = np.random.default_rng(3).standard_normal((3, LAYERS + 1, WIDTH)).astype(np.float32)
 ROW = RANDOM[0, 0]
 PRE, POST, HIDDEN = Convention.RESID_PRE, Convention.RESID_POST, Convention.HIDDEN_STATES
 
@@ -226,14 +224,6 @@ def test_a_bomb_of_zeros_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.savez_compressed(tmp_path / "v.npz", zeros=np.zeros((LAYERS, 1 << 18), np.float32))
     with pytest.raises(VectorFileError, match="unpacks to far more than its size"):
         FORMS[".npz"].read(tmp_path / "v.npz")
-
-
-def archive(path: Path, body: bytes, storage: bytes) -> Path:
-    """A PyTorch file of a pickle and one storage of float32."""
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("v/data.pkl", b"\x80\x02" + body + b".")
-        made.writestr("v/data/0", storage)
-    return path
 
 
 def test_pytorch_files_of_a_tensor_a_list_and_a_dict_are_read(tmp_path: Path) -> None:

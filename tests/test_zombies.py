@@ -19,8 +19,7 @@ from prefect.client.orchestration import get_client
 
 from flows.service.automations import apply, automations
 from flows.service.clone import speaking_to
-from tests.machine import ROOT, address_of, client, new_machine
-from tests.test_crash import until
+from tests.machine import ROOT, address_of, client, new_machine, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 SILENCE, CLAIMED = timedelta(seconds=60), timedelta(seconds=15)

@@ -105,7 +105,8 @@ def peculiarities(model: Model) -> str:
 def rows() -> list[str]:
     """The table in Markdown, a line each."""
     lines = [
-        "| model | tokenizer tested | its chat template | stop tokens | 4 bits | fits a Mac of | 8 bits | fits |",
+        "| model | tokenizer tested | chat template | stop tokens | weights, 4 bits | smallest Mac "
+        "| weights, 8 bits | smallest Mac |",
         "|---|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from steering_core.models import Model
 from steering_core.models.taps import Look, looking
 
 _NAMES = {
-    "attn_out": ("self_attn", "attention", "attn", "linear_attn", "temporal_block", "mixer", "mamba"),
+    "attn_out": ("self_attn", "attention", "attn", "linear_attn", "temporal_block", "mixer", "local_mixer", "mamba"),
     "mlp_out": ("mlp", "feed_forward", "block_sparse_moe", "moe", "ffn", "mlp_block"),
 }
 

@@ -7,7 +7,7 @@ connection may define those alone that a query names (`define_named`).
 import re
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def define_views(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
 
 def every_view() -> list[str]:
     """The names of all views, each after those that it names."""
-    return [*(f"{_RAW}{table}" for table in TABLES), *_named_views()]
+    return _every(_views_sql())
 
 
 def views_in(sql: str) -> list[str]:
@@ -61,18 +61,27 @@ def views_in(sql: str) -> list[str]:
 
     A word counts as a name wherever it stands. All views where `sql` asks DuckDB which there are.
     """
+    return list(_named_in(sql, _views_sql()))
+
+
+def _every(views_sql: str) -> list[str]:
+    return [*(f"{_RAW}{table}" for table in TABLES), *_statements(views_sql)]
+
+
+@lru_cache(maxsize=1024)  # a run asks the same forty questions hundreds of times
+def _named_in(sql: str, views_sql: str) -> tuple[str, ...]:
+    every = _every(views_sql)
     if _CATALOGUE.search(sql):
-        return every_view()
-    wanted = _names_in(sql)
-    for name, text in reversed(_named_views().items()):
+        return tuple(every)
+    wanted = _words_of(sql)
+    for name, text in reversed(_statements(views_sql).items()):
         if name in wanted:
-            wanted |= _names_in(text)
-    return [name for name in every_view() if name in wanted]
+            wanted |= _words_of(text)
+    return tuple(name for name in every if name in wanted)
 
 
-def _names_in(sql: str) -> set[str]:
-    words = {f"{_RAW}{word}" if raw else word for raw, word in _NAME.findall(sql.lower())}
-    return words & set(every_view())
+def _words_of(sql: str) -> set[str]:
+    return {f"{_RAW}{word}" if raw else word for raw, word in _NAME.findall(sql.lower())}
 
 
 def define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str]) -> None:
@@ -169,8 +178,13 @@ def views_key(folder: Folder) -> str:
 
 def _views_sql() -> str:
     """The views' SQL, with a column of the leaderboard for each score that it does not name itself."""
+    return _with_columns(tuple(score for score in scores() if score != "effect"))
+
+
+@cache
+def _with_columns(wanted: tuple[str, ...]) -> str:
     written = (package_files("steering_core.store") / "sql" / "views.sql").read_text()
-    columns = [f"max(value) FILTER (metric = {quoted(score)}) AS {score}," for score in scores() if score != "effect"]
+    columns = [f"max(value) FILTER (metric = {quoted(score)}) AS {score}," for score in wanted]
     return written.replace("/* every other metric's column */", "\n    ".join(columns))
 
 
