@@ -16,6 +16,12 @@ PROMPT = (5, 17, 40, 99, 120, 7)
 ANSWERS = ((30, 31, 32), (33,), (30, 40, 41, 42, 43))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_kept(tiny: Model) -> None:
+    """No test finds what another one computed."""
+    tiny.kept.clear()
+
+
 def change(model: Model, layer: int, amount: float = 2.0, phase: str = "generation", operation: str = "add") -> Change:
     direction = np.random.default_rng(layer).standard_normal(model.identity.width).astype(np.float32)
     return Change(layer, direction, amount, operation, Where(phase))
@@ -131,3 +137,41 @@ def test_work_counts_the_tokens_that_were_run(tiny: Model) -> None:
     work = Work()
     log_probabilities(tiny, [Scored((*PROMPT, 30, 31), len(PROMPT), i) for i in interventions(tiny)[1:4]], work)
     assert (work.forward_passes, work.tokens) == (3, 5 + 2 + 3 * 2)  # the prefix, the trunk, and all rows in one pass
+
+
+def test_other_interventions_restart_from_the_trunk_that_is_there(tiny: Model) -> None:
+    def sequences(amount: float) -> list[Scored]:
+        what = [Intervention((change(tiny, layer, amount),)) for layer in (1, 2)]
+        return [Scored(PROMPT + a, len(PROMPT), one) for a in ANSWERS for one in what]
+
+    log_probabilities(tiny, sequences(2.0), Work())
+    again, anew = Work(), Work()
+    found = log_probabilities(tiny, sequences(-1.0), again)
+    tiny.kept.clear()
+    for one, other in zip(found, log_probabilities(tiny, sequences(-1.0), anew), strict=True):
+        np.testing.assert_array_equal(one, other)
+    prefix, trunk = 5, 3 * 5  # the prompt but its last token; three answers but their last one, behind that
+    assert (anew.forward_passes - again.forward_passes, anew.tokens - again.tokens) == (2, prefix + trunk)
+
+
+def test_a_trunk_without_a_wanted_layer_is_grown_again_behind_its_prefix(tiny: Model) -> None:
+    first, second, both = (
+        [Scored((*PROMPT, 30, 31), len(PROMPT), Intervention((change(tiny, layer),))) for layer in layers]
+        for layers in ([1], [2], [1, 2])
+    )
+    for sequences, tokens in ((first, 5 + 2 + 2), (second, 2 + 2), (both, 2 * 2)):
+        work = Work()
+        found = log_probabilities(tiny, sequences, work)
+        assert work.tokens == tokens
+        for values, sequence in zip(found, sequences, strict=True):
+            full = plain_log_softmax(tiny, sequence.tokens, sequence.start, sequence.intervention)
+            np.testing.assert_allclose(values, full[[5, 6], [30, 31]], atol=2e-4)
+
+
+def test_a_phase_that_steers_the_prompt_has_a_trunk_of_its_own(tiny: Model) -> None:
+    everywhere, answer = (Intervention((change(tiny, 1, phase=phase),)) for phase in ("all", "generation"))
+    for what in (answer, everywhere, answer):
+        sequence = Scored((*PROMPT, 30, 31), len(PROMPT), what)
+        full = plain_log_softmax(tiny, sequence.tokens, sequence.start, what)
+        (found,) = log_probabilities(tiny, [sequence], Work())
+        np.testing.assert_allclose(found, full[[5, 6], [30, 31]], atol=2e-4)

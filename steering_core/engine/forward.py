@@ -97,8 +97,8 @@ def _rows_in(entry: Any) -> int:
 
 
 def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
-    """A cache of one row after `prefix`, unsteered."""
-    cache = model.new_cache()
+    """A cache of one row after `prefix`, unsteered, without room for more."""
+    cache = growing_by(len(prefix), model.new_cache())
     _read_into(model, cache, np.array([list(prefix)], np.int32), lambda *_: {}, work)
     return cache
 

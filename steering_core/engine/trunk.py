@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, fork, prefill
+from steering_core.engine.forward import Cache, cache_arrays, fork, prefill
 from steering_core.engine.pace import paced
 from steering_core.engine.steering import Steering
 from steering_core.foundation.counting import Work
@@ -69,22 +69,50 @@ def grow(
     interventions: Sequence[Intervention],
     work: Work,
 ) -> Trunk:
-    """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins."""
+    """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins.
+
+    The model keeps it, as far as it has room: the same continuations under other interventions restart from it as well.
+    """
     for intervention in interventions:
         intervention.check(model.identity.n_layers, model.identity.width)
     offset = shared_prefix(prompt, interventions)
-    cache = prefill(model, prompt[:offset], work) if offset else None
-    suffixes = [(prompt + continuation)[offset:] for continuation in continuations]
-    tokens = np.zeros((len(suffixes), max(map(len, suffixes))), np.int32)
-    for row, suffix in enumerate(suffixes):
-        tokens[row, : len(suffix)] = suffix
     layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
+    cache = _prefix(model, prompt[:offset], work) if offset else None
+    key = ("trunk", prompt, tuple(continuations), offset)
+    tokens, streams = model.kept.found(key) or (None, {})
+    if tokens is None or not layers <= streams.keys():
+        tokens = _padded([(prompt + continuation)[offset:] for continuation in continuations])
+        streams = _streams(model, tokens, offset, cache, layers | streams.keys(), work)
+        model.kept.keep(key, (tokens, streams), sum(stream.nbytes for stream in streams.values()))
+    return Trunk(model, tokens, offset, len(prompt), cache, streams)
+
+
+def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
+    """The cache of one row after `tokens`, which nothing changes: those of a prompt serve all that goes on from it."""
+    cache: Cache | None = model.kept.found(("prefix", tokens))
+    if cache is None:
+        cache = prefill(model, tokens, work)
+        model.kept.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
+    return cache
+
+
+def _padded(rows: Sequence[tuple[int, ...]]) -> mx.array:
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, some in enumerate(rows):
+        tokens[row, : len(some)] = some
+    return mx.array(tokens)
+
+
+def _streams(
+    model: Model, tokens: mx.array, offset: int, cache: Cache | None, layers: set[int], work: Work
+) -> dict[int, mx.array]:
+    """The unsteered streams (S, T, D) of tokens (S, T) behind a prefix of `offset` tokens, at `layers`."""
     pace = paced(model, tokens.size, offset + tokens.shape[1], range(max(layers)))
     with pace, model.taps.observed(layers) as streams:
-        model.network(mx.array(tokens), cache=_branched(cache, [len(suffixes)] * model.identity.n_layers))
+        model.network(tokens, cache=_branched(cache, [len(tokens)] * model.identity.n_layers))
     mx.eval(streams)
     work.add(*tokens.shape)
-    return Trunk(model, mx.array(tokens), offset, len(prompt), cache, streams)
+    return streams
 
 
 def restart(
