@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.teacher_forcing import Scored, divergences, log_probabilities, log_sum_exp
+from steering_core.engine import restarts
+from steering_core.engine.teacher_forcing import (
+    Scored,
+    cross_entropy_gaps,
+    divergences,
+    log_probabilities,
+    log_sum_exp,
+)
 from steering_core.engine.trunk import grow, restart
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
@@ -79,6 +86,24 @@ def test_scores_do_not_depend_on_how_rows_are_batched(
     monkeypatch.setattr(tiny.memory, "habits", replace(tiny.memory.habits, scoring=budget, trunk=max(1, budget // 2)))
     for a, b in zip(log_probabilities(tiny, sequences, Work()), together, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "passes"), [(1, 1), (2, 2), (4, 2)])
+def test_scores_are_the_same_in_one_lane_and_in_several(
+    tiny: Model, n: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = [Scored(PROMPT + a, len(PROMPT), i) for i in interventions(tiny)[:6] for a in ANSWERS]
+    alone = log_probabilities(tiny, sequences, Work())
+    monkeypatch.setattr(restarts, "lanes", lambda: n)
+    monkeypatch.setattr(restarts, "_LANE", 70)  # of 6 x 3 rows of 10 tokens
+    work = Work()
+    for a, b in zip(log_probabilities(tiny, sequences, work), alone, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert work.forward_passes == passes
+    gaps = interventions(tiny)[1:6]
+    found = cross_entropy_gaps(tiny, PROMPT, ANSWERS[2] * 4, gaps, 0.7, Work())
+    monkeypatch.undo()
+    np.testing.assert_allclose(found, cross_entropy_gaps(tiny, PROMPT, ANSWERS[2] * 4, gaps, 0.7, Work()), atol=1e-5)
 
 
 def test_blocks_before_the_restart_are_not_computed(tiny: Model) -> None:
