@@ -14,7 +14,7 @@ from steering_core.engine.teacher_forcing import (
     log_probabilities,
     log_sum_exp,
 )
-from steering_core.engine.trunk import grow, restart
+from steering_core.engine.trunk import grow, read_ahead, restart
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention, Where
 from steering_core.models import Model
@@ -200,3 +200,20 @@ def test_a_phase_that_steers_the_prompt_has_a_trunk_of_its_own(tiny: Model) -> N
         full = plain_log_softmax(tiny, sequence.tokens, sequence.start, what)
         (found,) = log_probabilities(tiny, [sequence], Work())
         np.testing.assert_allclose(found, full[[5, 6], [30, 31]], atol=2e-4)
+
+
+def test_prompts_that_are_read_ahead_are_read_together_and_not_again(tiny: Model) -> None:
+    prompts = [PROMPT, PROMPT[:3], (*PROMPT, 8, 9), PROMPT]
+    what = Intervention((change(tiny, 1),))
+    sequences = [Scored((*prompt, 30, 31), len(prompt), what) for prompt in prompts]
+    alone = log_probabilities(tiny, sequences, Work())
+    tiny.kept.clear()
+    ahead, then, none = Work(), Work(), Work()
+    read_ahead(tiny, prompts, ahead)
+    assert (ahead.forward_passes, ahead.tokens) == (1, 3 * 7)  # padded to the longest
+    for one, other in zip(log_probabilities(tiny, sequences, then), alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert then.tokens == 3 * 2 + 3 * 2  # a trunk and a restart of two tokens each: no prompt
+    read_ahead(tiny, prompts, none)
+    read_ahead(tiny, [(5,), (5, 6)], none)
+    assert none.tokens == 0  # known, too short, or only one

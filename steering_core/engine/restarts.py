@@ -18,14 +18,16 @@ from steering_core.interventions.change import Intervention
 
 _LANE = 96  # tokens from which a pass of its own costs less than it saves by running beside another
 
-Row = tuple[int, Intervention]
+TrunkRow = tuple[int, Intervention]
 """The index of a trunk's continuation, and what is done to it."""
 Read = TypeVar("Read")
 Reader = Callable[[Sequence[int], mx.array], list[Read]]
 """What is made of some rows' logits (N, V) float32: row after row, each at the places that are kept of it."""
 
 
-def restarted(trunk: Trunk, rows: Sequence[Row], kept: Sequence[int], read: Reader[Read], work: Work) -> Iterator[Read]:
+def restarted(
+    trunk: Trunk, rows: Sequence[TrunkRow], kept: Sequence[int], read: Reader[Read], work: Work
+) -> Iterator[Read]:
     """What `read` finds in the logits at each row's first kept[row] answer tokens, pass by pass."""
     memory, length = trunk.model.memory, trunk.tokens.shape[1]
     passes = _passes(trunk, rows, max(kept, default=0))
@@ -39,7 +41,7 @@ def restarted(trunk: Trunk, rows: Sequence[Row], kept: Sequence[int], read: Read
 
 
 def each_restarted(
-    trunk: Trunk, rows: Sequence[Row], kept: int, read: Callable[[mx.array], list[Read]], work: Work
+    trunk: Trunk, rows: Sequence[TrunkRow], kept: int, read: Callable[[mx.array], list[Read]], work: Work
 ) -> list[Read]:
     """The same for a reader that makes one value of each row, in the order of `rows`; `kept` places of every row."""
 
@@ -57,7 +59,7 @@ def answer_places(trunk: Trunk, counts: Sequence[int]) -> list[tuple[int, int]]:
     return [(row, first + i) for row, count in enumerate(counts) for i in range(count)]
 
 
-def _logits(trunk: Trunk, rows: Sequence[Row], kept: Sequence[int], work: Work) -> mx.array:
+def _logits(trunk: Trunk, rows: Sequence[TrunkRow], kept: Sequence[int], work: Work) -> mx.array:
     return restart(trunk, rows, answer_places(trunk, kept), work).astype(mx.float32)
 
 
@@ -69,7 +71,7 @@ def _in_threads(read: Reader[Read], some: Sequence[Sequence[int]], logits: Seque
         return list(threads.map(read, some, logits))
 
 
-def _passes(trunk: Trunk, rows: Sequence[Row], kept: int) -> list[list[int]]:
+def _passes(trunk: Trunk, rows: Sequence[TrunkRow], kept: int) -> list[list[int]]:
     """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
 
     As many passes as lanes fit into memory at once. They are about equally large, and have rows of all layers, so that

@@ -6,14 +6,15 @@ computed. That is exact, and on average half the work (docs/evaluation.md). Rows
 share a pass: each joins the stream at its own layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, cache_arrays, fork, prefill
+from steering_core.engine.forward import Cache, cache_arrays, fork, prefill, prefill_together
 from steering_core.engine.pace import paced
+from steering_core.engine.prefixes import row_of
 from steering_core.engine.steering import Steering
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention, first_position
@@ -92,8 +93,30 @@ def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
     cache: Cache | None = model.kept.found(("prefix", tokens))
     if cache is None:
         cache = prefill(model, tokens, work)
-        model.kept.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
+        _keep_prefix(model, tokens, cache)
     return cache
+
+
+def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> None:
+    """Read prompts up to their last tokens, all together, and have the model keep what it read.
+
+    One row alone is too little for a processor: its tokens cost twice as much. Where the model's caches take rows of
+    one length only, nothing is read: each prompt is when it is asked.
+    """
+    prefixes = list(dict.fromkeys(prompt[:-1] for prompt in prompts if len(prompt) > 1))
+    missing = [prefix for prefix in prefixes if model.kept.found(("prefix", prefix)) is None]
+    if len(missing) < 2 or not model.abilities.mixed:
+        return
+    size = max(1, model.memory.habits.extraction // max(map(len, missing)))
+    for begin in range(0, len(missing), size):
+        some = missing[begin : begin + size]
+        cache = prefill_together(model, some, work)
+        for row, prefix in enumerate(some):
+            _keep_prefix(model, prefix, row_of(cache, row))
+
+
+def _keep_prefix(model: Model, tokens: tuple[int, ...], cache: Cache) -> None:
+    model.kept.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
 
 
 def _padded(rows: Sequence[tuple[int, ...]]) -> mx.array:
