@@ -18,6 +18,7 @@ from steering_core.backend.blas import candidates as found
 from steering_core.backend.blas import choice, timings, trial
 from steering_core.backend.blas.candidates import Candidate, candidates
 from steering_core.backend.blas.choice import BlasChoice, chosen, load_blas
+from steering_core.backend.blas.threads import BlasThreads
 from steering_core.backend.blas.trial import ODD, TIMED, Product, ProductShape
 
 GOOD = {"right": True, "seconds": 0.002, "kernels": "Good"}
@@ -276,11 +277,63 @@ def test_what_cannot_be_loaded_after_all_gives_way_to_the_next(monkeypatch: pyte
         return object()
 
     monkeypatch.setattr(choice.ctypes, "CDLL", load)
-    monkeypatch.setattr(choice, "_set_threads", lambda *_: None)
+    monkeypatch.setattr(choice, "remember", lambda *_: None)
     loaded = load_blas()
     assert loaded == chosen().ranking[1]
     assert seen == [c.core_type for c in chosen().ranking[:2]]
     assert "OPENBLAS_CORETYPE" not in os.environ
+
+
+# -- threads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setter", ["openblas_set_num_threads", "MKL_Set_Num_Threads"])
+def test_threads_are_limited_and_then_as_before(setter: str) -> None:
+    asked: list[int] = []
+    getter = {"openblas_set_num_threads": "openblas_get_num_threads"}.get(setter, "MKL_Get_Max_Threads")
+    library = type("", (), {setter: lambda _, n: asked.append(n), getter: lambda _: 8})()
+    found = BlasThreads(library)
+    with found.limited(2):
+        assert asked == [2]
+    with found.limited(16):  # never more than usual
+        pass
+    found.use(4)
+    with found.limited(6):
+        pass
+    assert asked == [2, 8, 8, 8, 4, 4, 4]
+
+
+def test_a_library_that_tells_no_threads_is_left_as_it_is() -> None:
+    found = BlasThreads(type("", (), {})())
+    found.use(2)
+    with found.limited(1):
+        assert found.usual is None
+
+
+LIMITED = """
+import threading
+import steering_core.backend.mlx
+from steering_core.backend.blas import limited_threads, threads
+def seen():
+    found = []
+    other = threading.Thread(target=lambda: found.append(threads._loaded[0].now()))
+    other.start()
+    other.join()
+    return found[0]
+if threads._loaded and threads._loaded[0].usual:
+    threads._loaded[0].use(2)
+    before = seen()
+    with limited_threads(1):
+        print(before, seen(), end=" ")
+    print(seen())
+"""
+
+
+@LINUX
+def test_a_limit_holds_in_threads_that_did_not_set_it() -> None:
+    own = {name: value for name, value in os.environ.items() if name != "STEERFLOW_CACHE"}
+    done = subprocess.run([sys.executable, "-c", LIMITED], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() in ([], ["2", "1", "2"])
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

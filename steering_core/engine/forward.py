@@ -97,9 +97,22 @@ def _rows_in(entry: Any) -> int:
 
 
 def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
-    """A cache of one row after `prefix`, unsteered."""
-    cache = model.new_cache()
+    """A cache of one row after `prefix`, unsteered, without room for more."""
+    cache = growing_by(len(prefix), model.new_cache())
     _read_into(model, cache, np.array([list(prefix)], np.int32), lambda *_: {}, work)
+    return cache
+
+
+def prefill_together(model: Model, prefixes: Sequence[Sequence[int]], work: Work) -> Cache:
+    """A cache of one row after each of `prefixes`, unsteered, whose lengths may differ."""
+    lengths = [len(prefix) for prefix in prefixes]
+    padded = np.zeros((len(prefixes), max(lengths)), np.int32)
+    for row, prefix in enumerate(prefixes):
+        padded[row, : len(prefix)] = prefix
+    cache = growing_by(max(lengths), model.new_mixed_cache(lengths))
+    _read_into(model, cache, padded, lambda *_: {}, work)
+    for entry in cache:
+        entry.finalize()
     return cache
 
 

@@ -8,12 +8,9 @@ shares (docs/log.md). MLX takes their operations in turns only where it walks gr
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
-
-from steering_core.backend.blas import usable_cores
+from steering_core.backend.blas import limited_threads, usable_cores
 from steering_core.backend.mlx import mx, on_cpu
 
 Built = TypeVar("Built")
@@ -37,7 +34,7 @@ def together(starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], An
     for start, stream in zip(starts, _streams(len(starts)), strict=True):
         with mx.stream(stream):
             found.append(start())
-    with _blas().limit(limits=max(1, usable_cores() // len(starts)), user_api="blas"):
+    with limited_threads(max(1, usable_cores() // len(starts))):
         mx.eval([arrays(one) for one in found])
     return found
 
@@ -48,8 +45,3 @@ def _streams(n: int) -> list[mx.Stream]:
     while len(made) < n:
         made.append(mx.new_stream(mx.default_device()))
     return made[:n]
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()

@@ -11,7 +11,8 @@ import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import checked
-from steering_core.engine.trunk import Trunk, first_layer, grow, restart, shared_prefix
+from steering_core.engine.restarts import answer_places, each_restarted, restarted
+from steering_core.engine.trunk import first_layer, grow, restart, shared_prefix
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
@@ -82,20 +83,20 @@ def _of_one_prompt(
     asked: list[list[int]] = [[] for _ in order]  # the sequences that a row answers
     for i, key in enumerate(keys):
         asked[of_row[key]].append(i)
-    results = [np.empty(0, np.float32)] * len(sequences)
-    for chunk in _chunks(trunk, order, max(map(len, stems)) + 1):
-        counts = [len(stems[order[r][0]]) + 1 for r in chunk]
-        starts = dict(zip(chunk, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
-        owners = [(i, starts[r]) for r in chunk for i in asked[r]]
+    counts = [len(stems[stem]) + 1 for stem, _ in order]
+
+    def values(some: Sequence[int], logits: mx.array) -> list[tuple[int, np.ndarray]]:
+        """What is read for each sequence that some rows answer, by its index."""
+        starts = dict(zip(some, np.cumsum([0, *(counts[r] for r in some[:-1])]).tolist(), strict=True))
+        owners = [(i, starts[r]) for r in some for i in asked[r]]
         lengths = [len(sequences[i].answer) for i, _ in owners]
         places = np.concatenate([start + np.arange(n) for (_, start), n in zip(owners, lengths, strict=True)])
         targets = np.array([token for i, _ in owners for token in sequences[i].answer], int)
-        with model.memory.learning("score", _foreseen(trunk, len(chunk), max(counts))):
-            found = read(restart(trunk, [order[r] for r in chunk], _places(trunk, counts), work), places, targets)
-        parts = np.split(found, np.cumsum(lengths)[:-1])
-        for (i, _), values in zip(owners, parts, strict=True):
-            results[i] = values
-    return results
+        parts = np.split(read(logits, places, targets), np.cumsum(lengths)[:-1])
+        return [(i, part) for (i, _), part in zip(owners, parts, strict=True)]
+
+    found = dict(restarted(trunk, order, counts, values, work))
+    return [found[i] for i in range(len(sequences))]
 
 
 def _groups(
@@ -126,14 +127,16 @@ def divergences(
     rows = [(0, checked(model, prompt, intervention)) for intervention in interventions]
     unsteered = (0, Intervention())
     trunk = grow(model, prompt, [()], [intervention for _, intervention in (unsteered, *rows)], work)
-    base = log_softmax(restart(trunk, [unsteered], _places(trunk, [1]), work))[0]  # (V,)
+    base = log_softmax(restart(trunk, [unsteered], answer_places(trunk, [1]), work))[0]  # (V,)
     found = [0.0 if np.isfinite(base).all() else float("nan")] * len(rows)
     changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
-    for places in _chunks(trunk, [rows[r] for r in changing], 1):
-        chunk = [changing[place] for place in places]
-        logits = log_softmax(restart(trunk, [rows[r] for r in chunk], _places(trunk, [1] * len(chunk)), work))
-        for r, steered in zip(chunk, logits, strict=True):
-            found[r] = float((np.exp(base) * (base - steered)).sum(dtype=np.float64))
+
+    def nats(logits: mx.array) -> list[float]:
+        """Each row's divergence."""
+        return [float((np.exp(base) * (base - row)).sum(dtype=np.float64)) for row in log_softmax(logits)]
+
+    for r, value in zip(changing, each_restarted(trunk, [rows[r] for r in changing], 1, nats, work), strict=True):
+        found[r] = value
     return found
 
 
@@ -157,48 +160,20 @@ def cross_entropy_gaps(
     unsteered = (0, Intervention())
     trunk = grow(model, prompt, [answer[:-1]], [intervention for _, intervention in (unsteered, *rows)], work)
     n = len(answer)
-    logits = restart(trunk, [unsteered], _places(trunk, [n]), work)
+    logits = restart(trunk, [unsteered], answer_places(trunk, [n]), work)
     surprisal, usual = -log_softmax(logits), expectations(logits, temperature or 1.0)  # (n, V)
     before = (usual * surprisal).sum(axis=-1, dtype=np.float64)
     found = [0.0 if np.isfinite(before).all() else float("nan")] * len(rows)
     changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
-    for places in _chunks(trunk, [rows[r] for r in changing], n):
-        chunk = [changing[place] for place in places]
-        with model.memory.learning("score", _foreseen(trunk, len(chunk), n)):
-            logits = restart(trunk, [rows[r] for r in chunk], _places(trunk, [n] * len(chunk)), work)
-            steered = mean_under(logits, surprisal, temperature or 1.0).reshape(len(chunk), n)
-        for r, after in zip(chunk, steered, strict=True):
-            found[r] = float((after - before).mean())
+
+    def gaps(logits: mx.array) -> list[float]:
+        """Each row's mean gap."""
+        after = mean_under(logits, surprisal, temperature or 1.0).reshape(-1, n)
+        return [float((row - before).mean()) for row in after]
+
+    for r, value in zip(changing, each_restarted(trunk, [rows[r] for r in changing], n, gaps, work), strict=True):
+        found[r] = value
     return found
-
-
-def _chunks(trunk: Trunk, rows: Sequence[tuple[int, Intervention]], kept: int) -> Iterator[list[int]]:
-    """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
-
-    They fit into memory, and change the same layer first where the trunk does not grow.
-    """
-    memory, length = trunk.model.memory, trunk.tokens.shape[1]
-    fitting = memory.rows("score", length, trunk.offset + length, logits=kept)
-    size = max(1, min(memory.habits.scoring // length, fitting))
-    by_layer: dict[int, list[int]] = {}
-    for r, (_, intervention) in enumerate(rows):
-        by_layer.setdefault(first_layer(intervention, trunk.model.identity.n_layers), []).append(r)
-    groups = [by_layer[layer] for layer in sorted(by_layer)]
-    for members in [[r for group in groups for r in group]] if trunk.grows else groups:
-        for begin in range(0, len(members), size):
-            yield members[begin : begin + size]
-
-
-def _foreseen(trunk: Trunk, rows: int, kept: int) -> int:
-    """Bytes that a restart of so many rows takes."""
-    length = trunk.tokens.shape[1]
-    return trunk.model.memory.peak(rows, length, trunk.offset + length, logits=kept)
-
-
-def _places(trunk: Trunk, counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Where each row's first counts[row] answer tokens are predicted, as (row, position from the trunk's offset)."""
-    first = trunk.prompt_length - 1 - trunk.offset
-    return [(row, first + i) for row, count in enumerate(counts) for i in range(count)]
 
 
 def log_softmax_at(logits: mx.array, places: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -235,15 +210,16 @@ def mean_under(logits: mx.array, values: np.ndarray, temperature: float) -> np.n
 
     Row i meets row i % n of the values. nan where logits are not finite.
     """
-    logits, n = logits.astype(mx.float32) / temperature, len(values)
+    logits, n = logits.astype(mx.float32), len(values)
     if not on_cpu():
-        weights = mx.softmax(logits, axis=-1).reshape(-1, n, logits.shape[-1])
+        weights = mx.softmax(logits / temperature, axis=-1).reshape(-1, n, logits.shape[-1])
         return np.array((weights * mx.array(values)).sum(axis=-1)).reshape(-1).astype(np.float64)
     found, rows = np.array(logits, copy=False), np.empty(len(logits), np.float64)
     room = np.empty(logits.shape[-1], np.float32)
-    with np.errstate(invalid="ignore"):  # a diverged row is nan
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverged row is nan
         for i, row in enumerate(found):
-            np.exp(np.subtract(row, row.max(), out=room), out=room)
+            np.divide(row, np.float32(temperature), out=room)
+            np.exp(np.subtract(room, room.max(), out=room), out=room)
             rows[i] = (room @ values[i % n]) / room.sum()
     return rows
 

@@ -6,14 +6,15 @@ computed. That is exact, and on average half the work (docs/evaluation.md). Rows
 share a pass: each joins the stream at its own layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, fork, prefill
+from steering_core.engine.forward import Cache, cache_arrays, fork, prefill, prefill_together
 from steering_core.engine.pace import paced
+from steering_core.engine.prefixes import row_of
 from steering_core.engine.steering import Steering
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention, first_position
@@ -69,22 +70,72 @@ def grow(
     interventions: Sequence[Intervention],
     work: Work,
 ) -> Trunk:
-    """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins."""
+    """The trunk of `continuations` of `prompt`, with a stream at every layer where one of `interventions` begins.
+
+    The model keeps it, as far as it has room: the same continuations under other interventions restart from it as well.
+    """
     for intervention in interventions:
         intervention.check(model.identity.n_layers, model.identity.width)
     offset = shared_prefix(prompt, interventions)
-    cache = prefill(model, prompt[:offset], work) if offset else None
-    suffixes = [(prompt + continuation)[offset:] for continuation in continuations]
-    tokens = np.zeros((len(suffixes), max(map(len, suffixes))), np.int32)
-    for row, suffix in enumerate(suffixes):
-        tokens[row, : len(suffix)] = suffix
     layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
+    cache = _prefix(model, prompt[:offset], work) if offset else None
+    key = ("trunk", prompt, tuple(continuations), offset)
+    tokens, streams = model.kept.found(key) or (None, {})
+    if tokens is None or not layers <= streams.keys():
+        tokens = _padded([(prompt + continuation)[offset:] for continuation in continuations])
+        streams = _streams(model, tokens, offset, cache, layers | streams.keys(), work)
+        model.kept.keep(key, (tokens, streams), sum(stream.nbytes for stream in streams.values()))
+    return Trunk(model, tokens, offset, len(prompt), cache, streams)
+
+
+def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
+    """The cache of one row after `tokens`, which nothing changes: those of a prompt serve all that goes on from it."""
+    cache: Cache | None = model.kept.found(("prefix", tokens))
+    if cache is None:
+        cache = prefill(model, tokens, work)
+        _keep_prefix(model, tokens, cache)
+    return cache
+
+
+def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> None:
+    """Read prompts up to their last tokens, all together, and have the model keep what it read.
+
+    One row alone is too little for a processor: its tokens cost twice as much. Where the model's caches take rows of
+    one length only, nothing is read: each prompt is when it is asked.
+    """
+    prefixes = list(dict.fromkeys(prompt[:-1] for prompt in prompts if len(prompt) > 1))
+    missing = [prefix for prefix in prefixes if model.kept.found(("prefix", prefix)) is None]
+    if len(missing) < 2 or not model.abilities.mixed:
+        return
+    size = max(1, model.memory.habits.extraction // max(map(len, missing)))
+    for begin in range(0, len(missing), size):
+        some = missing[begin : begin + size]
+        cache = prefill_together(model, some, work)
+        for row, prefix in enumerate(some):
+            _keep_prefix(model, prefix, row_of(cache, row))
+
+
+def _keep_prefix(model: Model, tokens: tuple[int, ...], cache: Cache) -> None:
+    model.kept.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
+
+
+def _padded(rows: Sequence[tuple[int, ...]]) -> mx.array:
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, some in enumerate(rows):
+        tokens[row, : len(some)] = some
+    return mx.array(tokens)
+
+
+def _streams(
+    model: Model, tokens: mx.array, offset: int, cache: Cache | None, layers: set[int], work: Work
+) -> dict[int, mx.array]:
+    """The unsteered streams (S, T, D) of tokens (S, T) behind a prefix of `offset` tokens, at `layers`."""
     pace = paced(model, tokens.size, offset + tokens.shape[1], range(max(layers)))
     with pace, model.taps.observed(layers) as streams:
-        model.network(mx.array(tokens), cache=_branched(cache, [len(suffixes)] * model.identity.n_layers))
+        model.network(tokens, cache=_branched(cache, [len(tokens)] * model.identity.n_layers))
     mx.eval(streams)
     work.add(*tokens.shape)
-    return Trunk(model, mx.array(tokens), offset, len(prompt), cache, streams)
+    return streams
 
 
 def restart(

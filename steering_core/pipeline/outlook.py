@@ -14,7 +14,7 @@ from steering_core.candidates.generations import asked
 from steering_core.concepts import SIDES, Concept, Item, Split
 from steering_core.evaluation.chance import DAMAGE_ANSWERS
 from steering_core.evaluation.damage import FEW_ANSWERS
-from steering_core.evaluation.search import FEW_ROUNDS, KEPT, SCREEN_ITEMS, SCREEN_NEUTRAL
+from steering_core.evaluation.search import FEW_ROUNDS, KEPT, SCREEN_ITEMS
 from steering_core.models import Model
 from steering_core.pipeline.wanted import (
     AUTO_DOSES,
@@ -33,8 +33,7 @@ from steering_core.spec import Spec
 from steering_core.vectors.methods import is_joint, is_trained, method_name
 
 BACKWARD = 3  # a pass forwards and back takes the time of so many forwards
-SCREENINGS = 3  # rounds on a few items: single vectors, the grid's strengths, combinations
-ROUNDS = 3  # on more of them and on all; doses of a shortlisted direction on all answers
+ROUNDS = 3  # doses of a shortlisted direction on all answers
 READ_AGAIN = 2  # passes over a text that scores it: by the untouched model, and by the probe or the steered one
 COMBINED = 2  # combinations of the best vectors
 
@@ -126,15 +125,13 @@ class _Cell:
         """Tokens that measuring takes: items and answers in search, trial and chance, and the texts."""
         validation, test = (held_out(self.concept, split, self.spec.scores) for split in ("validation", "test"))
         few = min(SCREEN_ITEMS, len(validation)) / max(len(validation), 1)
-        tokens = self._items(validation, self._searched(few), SCREENINGS * few + ROUNDS + 1)
-        tokens += self._items(test, self._tried(), ROUNDS)
-        tokens += BACKWARD * self._items(validation, 1, 1)  # first-order effects of the permuted labels
-        tokens += self._neutral_prompt * (SCREENINGS * SCREEN_NEUTRAL + ROUNDS * self.spec.scores.neutral)
+        tokens = self._items(validation, self._searched(few)) + self._items(test, self._tried())
+        tokens += BACKWARD * self._items(validation, 1)  # first-order effects of the permuted labels
+        neutral = self.spec.scores.neutral
         if "damage" in self.spec.scores.metrics:
             tokens += self._damaged() * self.spec.generations.max_tokens
-            tokens += self._neutral_prompt * (
-                2 * SCREENINGS * FEW_ANSWERS + (ROUNDS + 2) * self.spec.scores.answers + 2 * DAMAGE_ANSWERS
-            )
+            neutral = max(neutral, self.spec.scores.answers)
+        tokens += 2 * neutral * self._neutral_prompt  # of validation and of test
         for split, cells in self._shown():
             for text in asked(self.concept, split, self.spec.generations.prompts):
                 read = len(open_prompt(self.model, self.concept, text).tokens) + self.spec.generations.max_tokens
@@ -147,14 +144,14 @@ class _Cell:
         texts = answered("validation", self.spec.scores)
         return fmean(len(open_prompt(self.model, self.concept, text).tokens) for text in texts)
 
-    def _items(self, items: Sequence[Item], cells: float, rounds: float) -> float:
-        """Tokens of measuring so many cells on items: a prompt is read once a round, its answers once a cell."""
+    def _items(self, items: Sequence[Item], cells: float) -> float:
+        """Tokens of measuring so many cells on items: a prompt is read once, its answers once, and once a cell."""
         total = 0.0
         for item in items:
             for version in counterbalanced(item):
                 sides = item_prompts(self.model, self.concept, version)
                 start = sides[0].response_start
-                total += rounds * start + cells * sum(len(side.tokens) - start for side in sides)
+                total += start + (1 + cells) * sum(len(side.tokens) - start for side in sides)
         return total
 
     def _searched(self, few: float) -> float:

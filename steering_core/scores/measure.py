@@ -13,7 +13,14 @@ from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
-from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup
+from steering_core.scores.metrics import (
+    ANSWER_METRICS,
+    ITEM_METRICS,
+    NEUTRAL_METRICS,
+    TEXT_METRICS,
+    Setup,
+    read_ahead,
+)
 from steering_core.scores.rubric import HARMONIC, combined, ratings_of
 from steering_core.scores.scorers import Rating, ScoredBy, ScoredText
 from steering_core.statistics.metric_names import RATINGS
@@ -21,6 +28,7 @@ from steering_core.store import CELL, Store
 
 MEASUREMENTS_VERSION = 2
 _PER_FILE = 4096
+_READ_AHEAD = 24  # subjects whose prompts are read together: what is kept of them must still be there when they come
 _ANSWERS_PER_FILE = 32  # of scorers: a judge's answers are dear, so few are lost to a kill
 Subject = TypeVar("Subject")
 
@@ -119,7 +127,10 @@ def _measure_cells(
         for i in (i for i in wanted if i in missing):
             together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
         before, rows = setup.work + Work(), []
-        for (metric, subject_id), ids in together.items():
+        for at, ((metric, subject_id), ids) in enumerate(together.items()):
+            if at % _READ_AHEAD == 0:
+                some = list(together.items())[at : at + _READ_AHEAD]
+                _read_ahead(setup, [(m, subjects[s], [wanted[i].cell for i in its]) for (m, s), its in some])
             values = metrics[metric](setup, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
                 rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, Rating(value)))
@@ -131,6 +142,12 @@ def _measure_cells(
         store.append("measurements", rows)
     done.work += setup.work - before
     return done
+
+
+def _read_ahead(setup: Setup, asked: Sequence[tuple[str, Subject, Sequence[Cell]]]) -> None:
+    """Have the prompts of some measurements read together, metric by metric."""
+    for metric in dict.fromkeys(metric for metric, _, _ in asked):
+        read_ahead(setup, metric, [(subject, cells) for name, subject, cells in asked if name == metric])
 
 
 def measure_texts(

@@ -6,14 +6,16 @@ the `Setup` has.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
+from steering_core.engine import trunk
 from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.sampling import DIVERGED
 from steering_core.engine.teacher_forcing import Scored, cross_entropy_gaps, divergences, log_probabilities
@@ -39,10 +41,28 @@ ItemMetric = Callable[[Setup, Item, Sequence[Cell]], list[float]]
 NeutralMetric = Callable[[Setup, str, Sequence[Cell]], list[float]]
 AnswerMetric = Callable[[Setup, NeutralAnswer, Sequence[Cell]], list[float]]
 TextMetric = Callable[[Setup, Sequence[ScoredText]], list[float]]
+PromptsAhead = Iterator[tuple[int, ...]]
+"""Tokens of the prompts that a metric is going to read for one subject."""
 ITEM_METRICS: dict[str, ItemMetric] = {}
 NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
 ANSWER_METRICS: dict[str, AnswerMetric] = {}
 TEXT_METRICS: dict[str, TextMetric] = {}
+READ_FIRST: dict[str, Callable[[Setup, Any, Sequence[Cell]], PromptsAhead]] = {}  # of metrics that restart behind them
+
+
+def read_ahead(setup: Setup, metric: str, asked: Sequence[tuple[Any, Sequence[Cell]]]) -> None:
+    """Read the prompts that a metric needs for these subjects and their cells together, where it restarts behind them.
+
+    A subject with a cell that changes its prompt is left out: what is read there is the cell's own.
+    """
+    if metric in READ_FIRST:
+        wanted = [one for one in asked if all(_steers_answers_alone(cell) for cell in one[1])]
+        prompts = [tokens for subject, cells in wanted for tokens in READ_FIRST[metric](setup, subject, cells)]
+        trunk.read_ahead(setup.model, prompts, setup.work)
+
+
+def _steers_answers_alone(cell: Cell) -> bool:
+    return all(change.where.phase == "generation" for change in cell.intervention.changes)
 
 
 def item_metric(function: ItemMetric) -> ItemMetric:
@@ -80,13 +100,31 @@ def propensity(setup: Setup, item: Item, cells: Sequence[Cell]) -> list[float]:
     sequences = []
     for version in versions:
         for cell in cells:
-            intervention = cell.intervention
+            intervention = cell.intervention  # one object, so that both sides are known to be under the same
             for prompt in item_prompts(setup.model, setup.concept, version, cell.system):
                 sequences.append(Scored(prompt.tokens, prompt.response_start, intervention))
     found = [s.mean(dtype=np.float64) for s in log_probabilities(setup.model, sequences, setup.work)]
     sides = np.array(found).reshape(len(versions), len(cells), 2)
     values: list[float] = (sides[..., 0] - sides[..., 1]).mean(axis=0).tolist()
     return values
+
+
+def _item_prompts(setup: Setup, item: Item, cells: Sequence[Cell]) -> PromptsAhead:
+    for version in counterbalanced(item):
+        for system in dict.fromkeys(cell.system for cell in cells):
+            matching, _ = item_prompts(setup.model, setup.concept, version, system)
+            yield matching.tokens[: matching.response_start]
+
+
+def _neutral_prompts(setup: Setup, text: str, _: Sequence[Cell]) -> PromptsAhead:
+    yield open_prompt(setup.model, setup.concept, text).tokens
+
+
+def _answered_prompts(_: Setup, answer: NeutralAnswer, __: Sequence[Cell]) -> PromptsAhead:
+    yield answer.prompt
+
+
+READ_FIRST |= {"propensity": _item_prompts, "kl": _neutral_prompts, "damage": _answered_prompts}
 
 
 @item_metric

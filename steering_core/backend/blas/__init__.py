@@ -8,5 +8,6 @@ and then the number of threads. `STEERFLOW_BLAS` narrows the choice and OPENBLAS
 
 from steering_core.backend.blas.candidates import Candidate, usable_cores
 from steering_core.backend.blas.choice import BlasChoice, chosen, described, load_blas
+from steering_core.backend.blas.threads import limited_threads
 
-__all__ = ["BlasChoice", "Candidate", "chosen", "described", "load_blas", "usable_cores"]
+__all__ = ["BlasChoice", "Candidate", "chosen", "described", "limited_threads", "load_blas", "usable_cores"]

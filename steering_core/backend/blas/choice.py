@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from steering_core.backend.blas.candidates import (
     stamps,
     usable_cores,
 )
+from steering_core.backend.blas.threads import remember
 from steering_core.backend.blas.timings import THREAD_VARIABLES, best_threads, idle, measured
 from steering_core.foundation.cache import cache_folder
 from steering_core.foundation.keys import content_key
@@ -153,18 +154,9 @@ def _load(candidate: Candidate, threads: int) -> bool:
             os.environ.pop(CORE_TYPE, None)
         else:
             os.environ[CORE_TYPE] = before
-    if not any(os.environ.get(name) for name in THREAD_VARIABLES):
-        _set_threads(library, threads)
+    said = any(os.environ.get(name) for name in THREAD_VARIABLES)
+    remember(library, None if said else threads)
     return True
-
-
-def _set_threads(library: ctypes.CDLL, threads: int) -> None:
-    """Have the library multiply on that many threads."""
-    for name in ("openblas_set_num_threads", "MKL_Set_Num_Threads"):
-        setter: Callable[[int], None] | None = getattr(library, name, None)
-        if setter:
-            setter(threads)
-            return
 
 
 def described(choice: BlasChoice) -> str:
