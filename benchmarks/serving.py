@@ -4,10 +4,11 @@
 
 Turns: seconds to the first token of turns 2, 5 and 10 of one conversation, with the prefix cache and without it.
 Throughput: new tokens a second of so many clients that ask at once over HTTP, each steered in its own way, beside
-mlx-lm's own server, unsteered, which reads the same weights as float32 with the same BLAS; the two take turns. Probes:
-a step of 8 rows with four probes against the same step without, in pairs.
+mlx-lm's own server, unsteered, which reads the same weights as float32 with the same BLAS; the two take turns, each
+in a process of its own. First token: what one client waits for it in a stream, behind a prompt that is new and behind
+one that was read before. Probes: a step of 8 rows with four probes against the same step without, in pairs.
 
-Beside seconds stand CPU seconds (of all threads; ours with the clients'): where other work shares the cores, they alone
+Beside seconds stand CPU seconds (of all the server's threads): where other work shares the cores, they alone
 say what a token costs. A short run, three minutes on an idle machine: `--tokens 16 --rounds 2`.
 """
 
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,12 @@ from steering_core.models import Model, open_model
 from steering_core.models.model import model_folder
 from steering_core.prompts import conversation
 from steering_core.store import Store
-from tests.explorer import served
 from tests.tiny import save_tiny_model
 
 TURNS = (2, 5, 10)
 QUESTIONS = ("How was your day?", "What did you like best about it?", "And the weather there?", "Who was with you?")
 WORDS = " It was a long story, told slowly, and every word of it was weighed twice before it was said." * 2
+OURS = "from steering_core.cli import main; import sys; sys.argv[:1] = ['steer', 'explore']; main()"
 MLX_LM = "import sys; import steering_core.backend.mlx; from mlx_lm.server import main; sys.argv[0] = 'server'; main()"
 
 
@@ -100,8 +101,6 @@ def rate(server: Server, bodies: Sequence[dict[str, Any]]) -> Rate:
 
 def cpu_seconds(pid: int) -> float:
     """What a process has used of the CPU in all its threads; nan where only Linux would tell."""
-    if pid == os.getpid():
-        return time.process_time()
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -122,25 +121,48 @@ def bodies(model: str, clients: int, tokens: int, stop: int, steered: bool) -> l
     return found
 
 
-@contextmanager
-def mlx_lm_server(folder: Path) -> Iterator[Server]:
+def first_token(server: Server, body: dict[str, Any]) -> tuple[float, float]:
+    """Seconds, and the server's CPU seconds, until the first piece of a text comes in a stream of one token."""
+    with httpx.Client(base_url=server.address, timeout=600) as client:
+        cpu, started = cpu_seconds(server.pid), time.perf_counter()
+        whole = {**body, "stream": True, "max_tokens": 1}
+        with client.stream("POST", "/v1/chat/completions", json=whole) as answer:
+            came = [time.perf_counter() for line in answer.iter_lines() if line.startswith("data:")]
+        found = came[0] - started
+        return found, cpu_seconds(server.pid) - cpu
+
+
+def mlx_lm_server(folder: Path) -> AbstractContextManager[Server]:
     """mlx-lm's server for the model in `folder`."""
+    return _process(MLX_LM, ["--model", str(folder), "--log-level", "ERROR"], "/health", "default_model")
+
+
+def own_server(store: Store, model: str) -> AbstractContextManager[Server]:
+    """`steer explore` over `store`."""
+    options = ["--store", str(store.root), "--model", model, "--no-browser"]
+    return _process(OURS, options, "/v1/models", model)
+
+
+@contextmanager
+def _process(code: str, options: Sequence[str], ready: str, model: str) -> Iterator[Server]:
+    """The server that `code` runs, from the time when it answers at `ready`."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", MLX_LM, "--model", str(folder), "--port", str(port), "--log-level", "ERROR"]
-    running = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code, *options, "--port", str(port)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
         while True:
             try:
-                httpx.get(f"{address}/health", timeout=5)
+                httpx.get(f"{address}{ready}", timeout=5)
                 break
             except httpx.TransportError:
                 if running.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError("mlx-lm's server did not start") from None
+                    raise RuntimeError(f"the server of {model} did not start") from None
                 time.sleep(0.2)
-        yield Server(address, "default_model", running.pid)
+        yield Server(address, model, running.pid)
     finally:
         running.terminate()
         running.wait()
@@ -239,12 +261,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             left_out("throughput beside mlx-lm's server", str(error))
 
 
+def first_tokens_of_both(ours: Server, theirs: Server, stop: int, rounds: int) -> None:
+    """Print what one client waits for the first token of a stream."""
+    for known in (False, True):
+        found: dict[Server, list[tuple[float, float]]] = {ours: [], theirs: []}
+        for turn in range(rounds + 1):
+            for server in (ours, theirs):
+                (body,) = bodies(server.model, 1, 1, stop, server is ours)
+                new = "" if known else f"{turn}: "
+                body["messages"][0]["content"] = f"{new}{QUESTIONS[0]} {WORDS}"
+                found[server].append(first_token(server, body))
+        mine, its = (_medians(found[server][1:]) for server in (ours, theirs))
+        say(f"first token of a stream behind a {'known' if known else 'new'} prompt: {mine}; mlx-lm's server {its}")
+
+
+def _medians(found: Sequence[tuple[float, float]]) -> str:
+    clock, cpu = (statistics.median(each) * 1000 for each in zip(*found, strict=True))
+    return f"{clock:.0f} ms ({cpu:.0f} of CPU)"
+
+
 def throughput(given: Any, store: Store, folder: Path, stop: int) -> None:
     """Print tokens a second of both servers at each number of clients."""
-    with served(store, models=[given.model]) as address, mlx_lm_server(folder) as theirs:
-        ours = Server(address, given.model, os.getpid())
+    with own_server(store, given.model) as ours, mlx_lm_server(folder) as theirs:
         for server in (ours, theirs):
             rate(server, bodies(server.model, 1, 2, stop, server is ours))  # loads the weights
+        first_tokens_of_both(ours, theirs, stop, given.rounds)
         for clients in map(int, given.clients.split(",")):
             asked = {
                 server: bodies(server.model, clients, given.tokens, stop, server is ours) for server in (ours, theirs)

@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811  (fixtures of tests/watched.py)
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from steering_core.concepts import Concept
 from steering_core.engine.probes import Probe, projections
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import InterventionError, VectorError
+from steering_core.foundation.errors import InterventionError, PromptError, VectorError
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
+from steering_core.monitors.conversation import read_conversation
 from steering_core.monitors.gates import fit_gates, of_answer
 from steering_core.prompts import conversation, pair_prompt
 from steering_core.store import Store
@@ -157,7 +159,14 @@ def test_the_servers_probes_are_an_offline_projection(client: Any, real: Model, 
     sequence, probe = tokens + drawn.tokens, Probe(15, vector.direction)
     (offline,) = projections(real, sequence, [probe], Work(), intervention, len(tokens))
     np.testing.assert_allclose(values, offline[len(tokens) - 1 : -1], atol=1e-3)
-    assert client.post("/v1/chat/completions", json={**body, "probes": ["no"]}).status_code == 400
+    assert client.post("/v1/chat/completions", json={**body, "probes": ["no"]}).status_code == 404
+
+
+def test_a_file_that_is_no_conversation_is_shown_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text('{"turns": [1, 2]}')
+    with pytest.raises(PromptError, match=re.escape("no conversation, but {'turns': [1, 2]}")):
+        read_conversation(path)
 
 
 @pytest.mark.real

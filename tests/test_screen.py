@@ -180,7 +180,22 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConceptError, match=words):
             read_answers(lines(tmp_path / "data.jsonl", records))
+    (tmp_path / "torn.jsonl").write_text("not JSON {")
+    with pytest.raises(ConceptError, match="holds bare texts, beginning 'not JSON"):
+        read_answers(tmp_path / "torn.jsonl")
     with pytest.raises(ConceptError, match="no column 'said'; there are: prompt, answer"):
         read_answers(lines(tmp_path / "data.jsonl", rows(10)), answer="said")  # type: ignore[arg-type]
     part = read_answers(lines(tmp_path / "data.jsonl", [*rows(10), {"prompt": "x", "answer": " "}]))  # type: ignore[list-item]
     assert (len(part.rows), part.left_out) == (10, 1)
+
+
+def test_rows_of_several_forms_are_read_each_in_its_own(tmp_path: Path) -> None:
+    talk = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}
+    found = read_answers(
+        lines(tmp_path / "data.jsonl", [talk, {"prompt": "Who?", "completion": "Me."}, {"prompt": "x"}])
+    )
+    assert [(row.messages, row.answer) for row in found.rows] == [
+        ((("user", "Why?"),), "So."),
+        ((("user", "Who?"),), "Me."),
+    ]
+    assert found.left_out == 1

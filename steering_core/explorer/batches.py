@@ -12,13 +12,14 @@ from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
 from steering_core.engine.requests import Request, Token
 from steering_core.engine.running import Running
+from steering_core.explorer.faults import status_of
 from steering_core.foundation.errors import SteerflowError
 from steering_core.models import Model
 
 log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-"""queued (position), start (about), token (row, text, projections, finish, …), done (seconds), or error (message)."""
+"""queued (position), start (about), token (row, text, projections, finish, …), done (seconds), error (message, …)."""
 
 
 @dataclass(frozen=True)
@@ -170,5 +171,6 @@ class _errors_to:  # noqa: N801  (reads as the statement that it is)
         if not isinstance(error, SteerflowError):
             log.error("a request failed", exc_info=error)
             message = "something went wrong here; the server's log has the details"
-        self._texts.tell({"event": "error", "message": message, "type": type(error).__name__})
+        told = {"event": "error", "message": message, "type": type(error).__name__, "status": status_of(error)}
+        self._texts.tell(told)
         return True

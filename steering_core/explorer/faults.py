@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from steering_core.explorer.queue import Busy
 from steering_core.foundation.errors import ModelNotFound, SteerflowError, VectorNotFound
-from steering_core.foundation.validation import MAX_FAULTS, shown
+from steering_core.foundation.validation import MAX_FAULTS, names_a_branch, of_likeliest_branches, shown
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +32,32 @@ def _answer(status: int, message: str, code: str, headers: Mapping[str, str] | N
     text = "\n".join(line for line in message.splitlines() if line.strip())
     text = text.encode(errors="replace").decode()  # half of a surrogate pair is no UTF-8
     text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
-    body = {"message": text, "type": "invalid_request_error", "code": code}
-    return JSONResponse({"error": body}, status_code=status, headers=headers)
+    return JSONResponse(told(text, code, status), status_code=status, headers=headers)
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status of an error: whose fault it is, and of what kind."""
+    if not isinstance(error, SteerflowError):
+        return 500
+    return next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+
+
+def told(message: str, code: str, status: int) -> dict[str, Any]:
+    """An error as OpenAI's API tells it."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "code": code}}
 
 
 def _mistake(request: Request, error: Exception) -> JSONResponse:
     """A mistake as the command line tells it."""
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    status = status_of(error)
     return _answer(status, str(error), type(error).__name__, {"retry-after": "1"} if status == 429 else None)
 
 
 def _misfits(request: Request, error: Exception) -> JSONResponse:
     """Every fault of a request at once, each with its place and its value."""
     assert isinstance(error, RequestValidationError)
-    faults = error.errors()
+    faults = of_likeliest_branches(error.errors())
     lines = [_fault(fault) for fault in faults[:MAX_FAULTS]]
     lines += [f"and {len(faults) - MAX_FAULTS} faults more"] * (len(faults) > MAX_FAULTS)
     return _answer(422, "; ".join(lines), "InvalidRequest")
@@ -54,7 +66,8 @@ def _misfits(request: Request, error: Exception) -> JSONResponse:
 def _fault(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "json_invalid":
         return f"the body is no JSON, from letter {fault['loc'][-1]} on: {fault.get('ctx', {}).get('error', '')}"
-    where = ".".join(f"{part:.60}" if isinstance(part, str) else str(part) for part in fault["loc"][1:])
+    parts = [part for part in fault["loc"][1:] if not names_a_branch(part)]
+    where = ".".join(f"{part:.60}" if isinstance(part, str) else str(part) for part in parts)
     said = fault["msg"].removeprefix("Value error, ")
     got = "" if fault["type"] in _SAYS_ENOUGH or not where else f" (got {shown(fault['input'])})"
     return f"{where or 'the request'}: {said}{got}"

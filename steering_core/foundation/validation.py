@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -87,6 +87,40 @@ def _own_faults(faults: list[ErrorDetails]) -> list[ErrorDetails]:
     return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]
 
 
+_OTHER_KIND = ("string_type", "list_type", "tuple_type", "dict_type", "int_type", "float_type", "bool_type")
+
+
+def of_likeliest_branches(faults: Sequence[ErrorDetails], depth: int = 0) -> list[ErrorDetails]:
+    """The faults of values that may be of several kinds, told of the kind that each value likely is meant for.
+
+    pydantic tells a fault for each kind, so that a list with one wrong entry is also told to be no text. A value that
+    is of no kind at all has one fault that names them all. `depth` is how much of each place is settled.
+    """
+    kept: list[ErrorDetails] = []
+    unions: dict[tuple[int | str, ...], dict[int | str, list[ErrorDetails]]] = {}
+    for fault in faults:
+        place = fault["loc"]
+        at = next((n for n in range(depth, len(place)) if names_a_branch(place[n])), None)
+        if at is None:
+            kept.append(fault)
+        else:
+            unions.setdefault(place[:at], {}).setdefault(place[at], []).append(fault)
+    for place, branches in unions.items():
+        meant = [found for found in branches.values() if not _is_of_another_kind(found, len(place) + 1)]
+        if meant:
+            kept += of_likeliest_branches(min(meant, key=len), len(place) + 1)
+        else:
+            first, *others = [found[0] for found in branches.values()]
+            kinds = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
+            kept.append({**first, "loc": place, "msg": " or ".join(dict.fromkeys(kinds))})
+    return kept
+
+
+def _is_of_another_kind(faults: Sequence[ErrorDetails], root: int) -> bool:
+    """Whether the value itself, and nothing inside it, is what a branch does not take."""
+    return any(len(fault["loc"]) == root and fault["type"] in _OTHER_KIND for fault in faults)
+
+
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +154,7 @@ def shortened(text: str, letters: int) -> str:
 
 
 def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in fault["loc"] if not _names_a_branch(part))
+    where = ".".join(str(part) for part in fault["loc"] if not names_a_branch(part))
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
         meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
@@ -131,7 +165,7 @@ def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
     return f"  {where}: {said}{given}"
 
 
-def _names_a_branch(part: int | str) -> bool:
+def names_a_branch(part: int | str) -> bool:
     """Whether a part of a fault's place is pydantic's name for one branch of a union, and no key of the file."""
     return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
 

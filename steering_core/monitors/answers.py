@@ -10,6 +10,7 @@ from steering_core.concepts.formats.messages import SYSTEM, turns_of
 from steering_core.concepts.formats.shapes import as_rows
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import shown
 
 PROMPTS = ("prompt", "question", "instruction", "input", "query", "user")
 ANSWERS = ("answer", "response", "completion", "output", "chosen", "assistant", "text")
@@ -58,19 +59,28 @@ def read_answers(path: Path, prompt: str | None = None, answer: str | None = Non
     talk = None if answer else next((name for name in TALKS if name in columns), None)
     asked = prompt or next((name for name in PROMPTS if name in columns), None)
     said = answer or next((name for name in ANSWERS if name in columns and name != asked), None)
+    if talk is None and said is None and contents.strings:
+        begins = f"{path} holds bare texts, beginning {shown(contents.strings[0])}"
+        raise ConceptError(f'{begins}: write each as JSON, {{"text": …}}, or with the prompt that it answers')
     if talk is None and said is None:
         raise ConceptError(
             f"{path} has no column of answers: there are {', '.join(columns) or 'none'}, and it is looked for "
             f"{', '.join(TALKS)}, or {', '.join(ANSWERS)}; name yours with --answer-column"
         )
-    found = [
-        _of_talk(i, row.values.get(talk)) if talk else _of_columns(i, row.values, asked, said or "")
-        for i, row in enumerate(contents.rows)
-    ]
+    found = [_answer_row(i, row.values, talk, asked, said) for i, row in enumerate(contents.rows)]
     rows = tuple(row for row in found if row is not None)
     if not rows:
         raise ConceptError(f"none of the {len(found)} rows of {path} holds an answer: an assistant's words, not empty")
     return Answers(path.name, rows, len(found) - len(rows))
+
+
+def _answer_row(
+    ordinal: int, values: dict[str, Any], talk: str | None, asked: str | None, said: str | None
+) -> AnswerRow | None:
+    """A row by its messages where it has some, else by its columns: a data set of several sources has both."""
+    if talk and values.get(talk) is not None:
+        return _of_talk(ordinal, values[talk])
+    return _of_columns(ordinal, values, asked, said) if said else None
 
 
 def _of_talk(ordinal: int, value: Any) -> AnswerRow | None:

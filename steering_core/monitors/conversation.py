@@ -125,15 +125,13 @@ def read_conversation(path: Path) -> list[dict[str, str]]:
     """
     text = file_text(path, PromptError, MAX_BYTES)
     try:
-        found = json.loads(text)
+        held = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PromptError(f"{path} is no JSON ({error}): write a list of messages with role and content") from error
-    if isinstance(found, dict):
-        found = found.get("messages", found.get("conversations"))
-    turns = turns_of(found)
+    turns = turns_of(held.get("messages", held.get("conversations")) if isinstance(held, dict) else held)
     if turns is None:
         raise PromptError(
-            f"{path} holds no conversation, but {shown(found)}: write a list of messages, each "
+            f"{path} holds no conversation, but {shown(held)}: write a list of messages, each "
             '{"role": "user", "content": "Hello"}'
         )
     roles = {True: "assistant", False: "user"}

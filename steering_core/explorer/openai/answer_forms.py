@@ -69,8 +69,3 @@ def _content(token: Event) -> dict[str, Any]:
 def _bytes(text: str) -> list[int] | None:
     """A token's bytes; None where it is a piece of a character."""
     return None if "�" in text else list(text.encode())
-
-
-def error(event: Event) -> dict[str, Any]:
-    """What went wrong."""
-    return {"error": {"message": event["message"], "type": "invalid_request_error", "code": event["type"]}}

@@ -13,13 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from steering_core.engine.recipes import CONTEXT, Recipe
 from steering_core.explorer.batches import BatchSampling
 from steering_core.explorer.fields import Flag, ModelField, Real, VectorField, Whole
-from steering_core.explorer.planned import MAX_TEXT, PlannedSteering
+from steering_core.explorer.planned import PlannedSteering
 from steering_core.spec import TemplateArguments
 
 MAX_CHOICES = 16
 MAX_MESSAGES = 1_000
 MAX_PROMPTS = 64
 MAX_TOKENS = 1_000_000  # a model's context ends a text before
+MAX_TEXT = 1_000_000  # letters; a request of that size is refused before
+NARROWEST = 1e-6  # a top-p that leaves the likeliest token alone: mlx-lm takes 0 as no filter, OpenAI as this
 MAX_PROBES = 8
 MAX_TOOLS = 128
 MAX_BIASES = 1_024
@@ -189,6 +191,17 @@ class Completion(Open):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
 
+    def unread(self, here: str = "") -> Iterator[str]:
+        """See Open; and known fields that do nothing beside the others."""
+        yield from super().unread(here)
+        if self.stream_options and not self.stream:
+            yield "stream_options"
+        if self.max_tokens and self.max_completion_tokens:
+            yield "max_tokens"
+        for name in ("repetition", "presence", "frequency"):
+            if f"{name}_context_size" in self.model_fields_set and not getattr(self, f"{name}_penalty"):
+                yield f"{name}_context_size"
+
     @property
     def sampling(self) -> BatchSampling:
         """How the texts are drawn; temperature 1 where none is given, as OpenAI has it."""
@@ -206,7 +219,7 @@ class Completion(Open):
         """How each token is chosen, but for a grammar, which needs the model."""
         return Recipe(
             temperature=self.heat,
-            top_p=1.0 if self.top_p is None else self.top_p,
+            top_p=1.0 if self.top_p is None else self.top_p or NARROWEST,
             top_k=max(self.top_k or 0, 0),
             min_p=self.min_p or 0.0,
             repetition_penalty=self.repetition_penalty or 1.0,  # 0 is off in mlx-lm's server
@@ -233,6 +246,12 @@ class ChatCompletion(Completion):
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
+
+    def unread(self, here: str = "") -> Iterator[str]:
+        """See Completion."""
+        yield from super().unread(here)
+        if self.top_logprobs and not self.logprobs:
+            yield "top_logprobs"
 
     @property
     def likeliest(self) -> int | None:

@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse, Response
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
+from steering_core.explorer.faults import told
 from steering_core.explorer.openai.answer import Answer
-from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain, error
+from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
 from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
@@ -128,25 +129,35 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
     sampling: BatchSampling = replace(wanted.sampling, model=name)
     events = await sampled(here, request, sampling, rows)
     headers = _unread(wanted)
+    start = await _beginning(events)
+    if start["event"] == "error":
+        return JSONResponse(_error(start), start["status"], headers)
+    read = start["prompt_tokens"]
+    head |= _about(start)
+    headers |= _named(WARNED, start["warnings"])
     if wanted.stream:
         head["object"] = asked.form.part
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-        return event_stream(_chunks(events, head, answers, usage), headers)
-    return await _whole(events, {**head, "object": asked.form.whole}, answers, headers)
+        return event_stream(_chunks(events, head, answers, read, usage), headers)
+    return await _whole(events, {**head, "object": asked.form.whole}, answers, read, headers)
+
+
+async def _beginning(events: AsyncIterator[Event]) -> Event:
+    """The event with which texts begin, or with which they are refused: a stream's status tells it as any answer's."""
+    async for event in events:
+        if event["event"] in ("start", "error"):
+            return event
+    return {"event": "error", "message": "the client has gone", "type": "ClientDisconnect", "status": 499}
 
 
 async def _whole(
-    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], headers: dict[str, str]
+    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], read: int, headers: dict[str, str]
 ) -> Response:
     counted = {}
     async for event in events:
         if event["event"] == "error":
-            return JSONResponse(error(event), status_code=400, headers=headers)
-        if event["event"] == "start":
-            read = event["prompt_tokens"]
-            head |= _about(event)
-            headers |= _named(WARNED, event["warnings"])
-        elif event["event"] == "token":
+            return JSONResponse(_error(event), event["status"], headers)
+        if event["event"] == "token":
             answers[event["row"]].add(event)
         elif event["event"] == "done":
             counted = _usage(read, sum(event["tokens"]))
@@ -155,20 +166,20 @@ async def _whole(
 
 
 async def _chunks(
-    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], usage: bool
+    events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], read: int, usage: bool
 ) -> AsyncIterator[Any]:
-    read = 0
     async for event in events:
         if event["event"] == "error":
-            yield error(event)
-        elif event["event"] == "start":
-            read = event["prompt_tokens"]
-            head |= _about(event)
+            yield _error(event)
         elif event["event"] == "token":
             yield {**head, "choices": [answers[event["row"]].add(event)]}
         elif event["event"] == "done" and usage:
             yield {**head, "choices": [], "usage": _usage(read, sum(event["tokens"]))}
     yield "[DONE]"
+
+
+def _error(event: Event) -> dict[str, Any]:
+    return told(event["message"], event["type"], event["status"])
 
 
 def _usage(prompt: int, completion: int) -> dict[str, int]:
