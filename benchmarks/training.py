@@ -62,7 +62,7 @@ class Ground:
 
 def ground(model: Model, concept: Concept, layer: int) -> Ground:
     """The concept's training and validation pairs on that model, activations read at the answers."""
-    train, validation = (_pairs(model, concept, split) for split in ("train", "validation"))
+    train, validation = (pairs_of(model, concept, split) for split in ("train", "validation"))
     prompts = [
         pair_prompt(model, concept, pair, side)
         for side in SIDES
@@ -76,7 +76,8 @@ def ground(model: Model, concept: Concept, layer: int) -> Ground:
     )
 
 
-def _pairs(model: Model, concept: Concept, split: Split) -> list[AnswerPair]:
+def pairs_of(model: Model, concept: Concept, split: Split) -> list[AnswerPair]:
+    """A split's pairs as answers."""
     pairs = [pair for pair in concept.pairs if concept.splits[pair.pair_id] == split]
     return [answer_pair(*(pair_prompt(model, concept, pair, side) for side in SIDES)) for pair in pairs]
 
@@ -181,7 +182,7 @@ class _Bench:
     def __init__(self, here: Ground, answers: Sequence[GivenAnswer]) -> None:
         self.here, (model, concept) = here, (here.model, here.concept)
         items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
-        sides = [a for item in items for a in _sides(model, concept, item)]
+        sides = [a for item in items for a in sides_of(model, concept, item)]
         self._items = GivenAnswers(model, sides, [here.layer], Work())
         self._neutral = NeutralAnswers(
             GivenAnswers(model, answers, [here.layer], Work()), here.layer, model.identity.width
@@ -229,7 +230,8 @@ def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]
     say(f"    {training.notes['steps']} steps, validation {training.notes['validation']}")
 
 
-def _sides(model: Model, concept: Concept, item: Item) -> list[GivenAnswer]:
+def sides_of(model: Model, concept: Concept, item: Item) -> list[GivenAnswer]:
+    """Both answers of an item."""
     return [GivenAnswer(side.tokens, side.response_start) for side in item_prompts(model, concept, item)]
 
 
@@ -249,7 +251,7 @@ class NeutralAnswers:
         self._answers, self._layer = answers, layer
         self._zero = np.zeros((len(answers), width), np.float32)
         self._base = answers.distributions({layer: self._zero})
-        self._entropy = _crossed(self._base, self._base)
+        self._entropy = crossed(self._base, self._base)
 
     def dose_of(self, unit: np.ndarray, gap: float) -> float:
         """The multiple of a vector (D,) whose damage is `gap`, by a power of the dose through those at `DOSES`."""
@@ -260,10 +262,10 @@ class NeutralAnswers:
     def gap(self, vector: np.ndarray) -> float:
         """Mean over tokens of the sum over the vocabulary of (p_v - p) (-log p), in nats."""
         steered = self._answers.distributions({self._layer: (self._zero + vector).astype(np.float32)})
-        return _crossed(steered, self._base) - self._entropy
+        return crossed(steered, self._base) - self._entropy
 
 
-def _crossed(of: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> float:
+def crossed(of: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> float:
     """The mean cross-entropy of log-probabilities `of` to those of `to`, (T, V) for each answer, in nats a token."""
     return float(np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(of, to, strict=True)]).mean())
 
