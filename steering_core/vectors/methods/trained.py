@@ -67,7 +67,10 @@ def joint_preference(training: "JointTraining") -> np.ndarray:
 
 @method(passes=1, shared=1)
 def one_shot(training: "Training") -> np.ndarray:
-    """The same trained on the first pair alone, from its own difference on, -> (D,). Dunefsky and Cohan 2025."""
+    """A vector trained as `preference` on the first pair alone, from its own difference on, -> (D,).
+
+    Dunefsky and Cohan 2025.
+    """
     alone = training.first_pair()
     found = trained(alone, Descent(epochs=3 * EPOCHS, batch=1))
     training.notes.update(alone.notes)
