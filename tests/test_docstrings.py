@@ -20,7 +20,7 @@ def silent(source: str) -> list[str]:
 
 
 SUBJECTLESS = re.compile(
-    r"The same(?=[,:;.]| (as|at|done|for|in|lazily|trained|where|with|without)\b)|(As|That of|Those of) "
+    r"The same(?=[,:;.]| (as|at|done|for|in|lazily|trained|where|with|without)\b)|(As(?! many)|That of|Those of) "
 )
 
 
