@@ -231,7 +231,7 @@ def searching(
 
 def verdicts(model: str, concept: str, size: Size) -> None:
     """Print the verdicts of search and whole grid, texts and test included, on a concept and on nonsense."""
-    for name in (concept, size.nonsense):
+    for name in dict.fromkeys((concept, size.nonsense)):
         said = []
         for shortlist in (6, "all"):
             with tempfile.TemporaryDirectory() as folder:
@@ -297,8 +297,9 @@ def tiny() -> None:
         size = Size(tiny_spec, tiny_spec, nonsense=str(concept))
         full(model, str(concept), size)
         savings(model, str(concept), 1, size)
-        nonsense(range(1), True, ("mean_difference",))
-        nonsense_real(range(1), ("mean_difference", "logistic"), model, str(concept))
+        few = {"draws": 2, "bootstrap": 100}
+        nonsense(range(1), True, ("mean_difference",), few)
+        nonsense_real(range(1), ("mean_difference", "logistic"), model, str(concept), few)
 
 
 if __name__ == "__main__":

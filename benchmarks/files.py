@@ -10,7 +10,7 @@ store of the same rows in one file.
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import TABLES, Store
 from steering_core.store.wholeness import file_key
+from tests import quick
 from tests.tiny import save_tiny_model
 
 QUESTION = "SELECT count(*), max(value) FROM scores"
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.tiny or not given.run:
         small_files(20 if given.tiny else given.files)
     if given.tiny or given.run:
-        run_again(5 if given.tiny else 1000)
+        run_again(*((5, quick.SPEC) if given.tiny else (1000, {})))
 
 
 def small_files(n: int) -> None:
@@ -63,8 +64,11 @@ def small_files(n: int) -> None:
         line(f"written in {n // 10:,} appends, {count(written):,} files", opened_and_asked(written), least)
 
 
-def run_again(n: int) -> None:
-    """Print seconds of a run whose results are all there, before and after `n` files more lie beside them."""
+def run_again(n: int, more: Mapping[str, Any]) -> None:
+    """Print seconds of a run whose results are all there, before and after `n` files more lie beside them.
+
+    `more` are further sections of its spec.
+    """
     with tempfile.TemporaryDirectory() as folder:
         model = save_tiny_model(Path(folder) / "tiny")
         path = Path(folder) / "yes.yaml"
@@ -72,7 +76,7 @@ def run_again(n: int) -> None:
         items = [{"prompt": f"So {i}?", "matching": "yes", "not_matching": "no"} for i in range(8)]
         path.write_text(json.dumps({"name": "yes", "pairs": pairs, "prompts": ["Well,"], "items": items}))
         grid = {"layers": [1, 2], "doses": [0.5], "prompts": 1, "max_tokens": 4}
-        spec = Spec.model_validate({"models": [str(model)], "concepts": [str(path)], "generations": grid})
+        spec = Spec.model_validate({"models": [str(model)], "concepts": [str(path)], "generations": grid, **more})
         root = Path(folder) / "store"
         for name in ("first", "again", f"with {n:,} files more", "again"):
             if name.startswith("with"):

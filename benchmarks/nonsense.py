@@ -3,8 +3,9 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,10 +24,11 @@ ENOUGH = 0.95
 Verdict = tuple[str, float | None]
 
 
-def nonsense(seeds: range, flip_items: bool, methods: Sequence[str]) -> bool:
+def nonsense(seeds: range, flip_items: bool, methods: Sequence[str], scores: Mapping[str, Any] | None = None) -> bool:
     """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass.
 
     So few runs may also show a side effect on the shipped concepts of `BESIDE`, and as few of their random controls.
+    `scores` are further settings of the spec's section.
     """
     shown: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +40,7 @@ def nonsense(seeds: range, flip_items: bool, methods: Sequence[str]) -> bool:
                 concepts=(str(save_nonsense(Path(folder), seed, flip_items)),),
                 vectors={"methods": methods},
                 generations={"layers": "all", "doses": (0.3,), "prompts": 1, "max_tokens": 2, "shortlist": 2},
-                scores={"bootstrap": 500, "metrics": ("propensity",), "side_effects": BESIDE},
+                scores={"bootstrap": 500, "metrics": ("propensity",), "side_effects": BESIDE, **(scores or {})},
             )
             store = Store(Path(folder) / f"store-{seed // 10}")
             (row,) = run(spec, store)["recommendations"]
@@ -63,8 +65,16 @@ def showing(store: Store, candidate: str) -> list[str]:
     return sorted({row["what"] for row in found})
 
 
-def nonsense_real(seeds: range, methods: Sequence[str], model: str, concept: str = "nonsense") -> bool:
-    """The same for a concept's pairs and items, of the shipped nonsense by default, dealt anew, on a real model.
+def nonsense_real(
+    seeds: range,
+    methods: Sequence[str],
+    model: str,
+    concept: str = "nonsense",
+    scores: Mapping[str, Any] | None = None,
+) -> bool:
+    """Print how often each verdict comes out for a concept's pairs and items dealt anew; whether few enough pass.
+
+    The concept is the shipped nonsense by default, the model a real one; `scores` are as for `nonsense`.
 
     Five layers, two doses, all items; damage, which would bar some candidates, is not measured.
     """
@@ -81,7 +91,7 @@ def nonsense_real(seeds: range, methods: Sequence[str], model: str, concept: str
                 concepts=(str(path),),
                 vectors={"methods": methods, "quality_draws": 0},
                 generations={"doses": DOSES, "prompts": 1, "samples": 1, "max_tokens": 2},
-                scores={"metrics": ("propensity",)},
+                scores={"metrics": ("propensity",), **(scores or {})},
             )
             seconds, report = timed(lambda: run(spec, store, told()))
             (row,) = report["recommendations"]

@@ -9,6 +9,7 @@ from typing import Any
 from steering_core.concepts import Concept, Item, Pair, Side, SidedText
 from steering_core.foundation.errors import PromptError, TemplateError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.sequences import common_length
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages
 
@@ -36,7 +37,7 @@ class Prompt:
 
 
 def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, system: str | None = None) -> Prompt:
-    """`text` as `model` reads it, with the answer's tokens behind it where one is given.
+    """`text` as `model` reads it, followed by the answer's tokens where one is given.
 
     With `chat` it is the user's message in the model's chat template, ready for an answer, and an answer's tokens are
     those of the whole conversation (`steering_core.models.chat_template`). Otherwise it is raw text, to which the
@@ -53,7 +54,7 @@ def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, sy
         return _checked(model, stem, stem_text, len(stem))
     shown = stem_text + _joint(stem_text, answer) + answer
     tokens = model.raw_text.encoded(shown)
-    return _checked(model, tokens, shown, _common_length(stem, tokens))
+    return _checked(model, tokens, shown, common_length(stem, tokens))
 
 
 def _chat_prompt(
@@ -205,7 +206,3 @@ def given_tokens(model: Model, tokens: Sequence[int]) -> Prompt:
 def _joint(stem: str, answer: str | None) -> str:
     """The space between a raw prompt and its answer, where neither brings one and the answer begins with a word."""
     return " " if answer and stem and not stem[-1].isspace() and answer[0].isalnum() else ""
-
-
-def _common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

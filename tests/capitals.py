@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from steering_core.candidates.cell import Cell, unsteered
+from steering_core.candidates.cell import RANDOM, Cell, unsteered
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
+from steering_core.scores.metrics import Setup
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
@@ -52,3 +53,19 @@ def ran(folder: Path, judge: dict[str, Any] | None = None, **scores: Any) -> Sto
     store = Store(folder / "store")
     run(spec, store)
     return store
+
+
+def vectors(setup: Setup) -> list[Vector]:
+    """Two methods' directions at three layers, the later the closer to the planted one, each with two random ones."""
+    u, v = toy.axes()
+    noise = np.random.default_rng(3).standard_normal((6, toy.WIDTH))
+    made = []
+    for layer in range(3):
+        for m, method in enumerate(("planted", "bent")):
+            close = (layer + 1 - 0.2 * m) / 3
+            mixed = (3 - m) * (close * v + np.sqrt(1 - close**2) * u)
+            for control, direction in ((None, mixed), (RANDOM, noise[2 * m]), (RANDOM, noise[2 * m + 1])):
+                scaled = direction * np.linalg.norm(mixed) / np.linalg.norm(direction)
+                of = (setup.model.identity.model_id, setup.concept.concept_id, method, layer, 10.0 + layer)
+                made.append(Vector(f"{len(made):020x}", *of, control=control, direction=np.float32(scaled)))
+    return made

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from steering_core.concepts import Concept, Item, Pair
+from steering_core.engine import decoding, draws
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.models import Model, open_model
 from steering_core.scores.metrics import ANSWER_METRICS, ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup
 from steering_core.statistics.metric_names import METRICS
 from steering_core.store import Store
+from steering_core.store.views import write_catalog
 from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED
 from tests import toy
@@ -69,6 +71,25 @@ def _unflushed() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _no_catalogues() -> Iterator[None]:
+    """A store that a test makes has no catalog.duckdb: binding its views is 95 % of what making a store costs.
+
+    Tests of the catalogue itself ask for the fixture `catalogues`; children of tests write it as ever.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steering_core.store.opening.write_catalog", lambda folder: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def catalogues() -> Iterator[None]:
+    """Stores have their catalogue in this module's tests, as they do outside of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steering_core.store.opening.write_catalog", write_catalog)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _few_side_effects() -> Iterator[None]:
     """A run of one concept measures no side effects on the fifteen shipped ones; test_side_effects has runs that do."""
     with pytest.MonkeyPatch.context() as patch:
@@ -89,11 +110,31 @@ def tiny(tiny_folder: Path) -> Iterator[Model]:
         yield model
 
 
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy, whose answers are known, as an mlx-lm folder."""
+    return toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy")
+
+
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
-    """The toy model, whose answers are known, with its concept."""
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield Setup(model, toy.CONCEPT)
+def toy_model(toy_folder: Path) -> Iterator[Model]:
+    """The toy, open."""
+    with open_model(str(toy_folder)) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def setup(toy_model: Model) -> Setup:
+    """The toy with its concept."""
+    return Setup(toy_model, toy.CONCEPT)
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of taking steps with sampling: tokens looked at first (CPU), or the next pass under way (GPU)."""
+    for module in (draws, decoding):
+        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -21,19 +21,23 @@ def test_each_package_imports_only_what_stands_below_it() -> None:
     assert found.returncode == 0, found.stdout
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """The syntax tree of every module, by its dotted name."""
+    return {module_name(path): ast.parse(path.read_text()) for path in sources("steering_core", "flows", "tests")}
+
+
+def test_no_modules_import_each_other_in_a_circle(trees: dict[str, ast.Module]) -> None:
     """Imports inside functions and for types alone count too: they hide a circle and do not break it."""
-    trees = {module_name(path): ast.parse(path.read_text()) for path in sources("steering_core", "flows", "tests")}
     assert len(trees) > 500
     assert not circle(trees)
 
 
-def test_no_test_imports_another() -> None:
+def test_no_test_imports_another(trees: dict[str, ast.Module]) -> None:
     """What two of them need is in a module of its own, so that a test file can be moved, renamed or run alone."""
-    trees = {module_name(path): ast.parse(path.read_text()) for path in sources("tests")}
     tests = [name for name in trees if name.startswith("tests.test_")]
     assert len(tests) > 100
-    assert not {name: found for name, tree in trees.items() if (found := imported(name, tree, tests))}
+    assert not {name: found for name in trees if (found := imported(name, trees[name], tests))}
 
 
 @pytest.mark.parametrize(

@@ -27,26 +27,10 @@ from steering_core.spec import GenerationsSpec, Spec, load_spec
 from steering_core.store import Store
 from steering_core.vectors.resolve import by_key
 from steering_core.vectors.vector import Vector, cosine
-from tests import toy
+from tests.capitals import vectors
 from tests.toy import CONCEPT, NEUTRAL
 
 KEYS = [f"{i:020x}" for i in range(10)]
-
-
-def vectors(setup: Setup) -> list[Vector]:
-    """Two methods' directions at three layers, the later the closer to the planted one, each with two random ones."""
-    u, v = toy.axes()
-    noise = np.random.default_rng(3).standard_normal((6, toy.WIDTH))
-    made = []
-    for layer in range(3):
-        for m, method in enumerate(("planted", "bent")):
-            close = (layer + 1 - 0.2 * m) / 3
-            mixed = (3 - m) * (close * v + np.sqrt(1 - close**2) * u)
-            for control, direction in ((None, mixed), (RANDOM, noise[2 * m]), (RANDOM, noise[2 * m + 1])):
-                scaled = direction * np.linalg.norm(mixed) / np.linalg.norm(direction)
-                of = (setup.model.identity.model_id, CONCEPT.concept_id, method, layer, 10.0 + layer)
-                made.append(Vector(f"{len(made):020x}", *of, control=control, direction=np.float32(scaled)))
-    return made
 
 
 def single(setup: Setup, vector: Vector, dose: float) -> Cell:

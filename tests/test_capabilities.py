@@ -62,11 +62,6 @@ TASKS = CapabilitySet(
 
 
 @pytest.fixture(scope="module")
-def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy")
-
-
-@pytest.fixture(scope="module")
 def model(toy_folder: Path) -> Iterator[Model]:
     with open_model(str(toy_folder)) as opened:
         yield opened

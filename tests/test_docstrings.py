@@ -1,6 +1,7 @@
 """Every public function, method and class says what it is, nested ones among them; `...` bodies of protocols too."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,27 @@ def silent(source: str) -> list[str]:
     public = [n for n in ast.walk(tree) if isinstance(n, Documented) and not n.name.startswith("_")]
     unsaid = [node.name for node in public if not ast.get_docstring(node)]
     return unsaid if ast.get_docstring(tree) else ["the module", *unsaid]
+
+
+SUBJECTLESS = re.compile(
+    r"The same(?=[,:;.]| (as|at|done|for|in|lazily|trained|where|with|without)\b)|(As(?! many)|That of|Those of) "
+)
+
+
+def subjectless(source: str) -> list[str]:
+    """Docstrings that begin without saying what they are of, so that one has to read those around them first."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, Documented))
+    return [told for node in nodes if SUBJECTLESS.match(told := ast.get_docstring(node) or "")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_docstring_names_its_subject(path: Path) -> None:
+    assert not subjectless(path.read_text())
+
+
+def test_a_docstring_without_a_subject_is_found() -> None:
+    source = """def f(): "The same for many."\ndef g(): "The same vector, longer."\ndef _h(): "As a shell takes it." """
+    assert subjectless(source) == ["The same for many.", "As a shell takes it."]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -1,7 +1,6 @@
 """KL along steered texts is the closed form on the toy, and what plain passes give with a system prompt."""
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from steering_core.concepts.concept import Sides
 from steering_core.engine.teacher_forcing import Scored, log_probabilities, next_token_distributions
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
-from steering_core.models import Model, open_model
+from steering_core.models import Model
 from steering_core.prompts import open_prompt
 from steering_core.scores.drift import Drift
 from steering_core.scores.measure import measure_texts
@@ -29,12 +28,6 @@ from tests.capitals import CONCEPT, cells, ran
 from tests.steered import ANSWERS, PROMPT, interventions, plain_log_softmax
 
 TOKENS = tuple(toy.byte_tokenizer().encode("Nine! so"))
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield model
 
 
 def written(model: Model, cell: Cell, tokens: tuple[int, ...] = TOKENS) -> ScoredText:

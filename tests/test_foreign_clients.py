@@ -10,15 +10,15 @@ import pytest
 
 from steering_core.explorer.routes.openai import UNREAD
 from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, served
+from tests.explorer import copied, served
 from tests.foreign_clients import run_with_clients
 
 FORMS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "open_webui_requests.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    return ran_store(tmp_path_factory.mktemp("clients"), tiny_folder, AGREE)
+def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
+    return copied(agree_run, tmp_path_factory.mktemp("clients"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import transformers
 from packaging.requirements import Requirement
+from transformers.utils import import_utils
+
+from steering_core.models.quick_transformers import keeping
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +51,50 @@ def test_loading_mlx_lm_keeps_the_open_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     subprocess.run([sys.executable, "-c", code], check=True)
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
+
+
+OPENED = """
+import sys
+seen = []
+sys.addaudithook(lambda event, given: seen.append(str(given[0])) if event == "open" else None)
+import steering_core.models.mlx_lm
+print(sum("/transformers/models/" in name and name.endswith(".py") for name in seen))
+"""
+
+
+def test_transformers_files_are_read_through_once_and_never_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes half of the CPU seconds of an import, and every process imports it that has a model."""
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+
+    def opened() -> int:
+        done = subprocess.run([sys.executable, "-c", OPENED], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert opened() > 1000
+    (file,) = (tmp_path / "transformers").iterdir()
+    kept = file.read_bytes()
+    assert opened() < 100
+    file.write_bytes(kept[:1000])
+    assert opened() > 1000
+    assert file.read_bytes() == kept
+
+
+@pytest.mark.parametrize("prefix", [None, "models"])
+@pytest.mark.parametrize("inside", ["", "__init__.py", "auto/__init__.py"])
+def test_what_is_kept_of_transformers_is_what_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str | None, inside: str
+) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    define = import_utils.define_import_structure
+    scans = getattr(define, "__wrapped__", define)
+    defined = keeping(scans)
+    path = Path(transformers.__file__).parent / "models" / inside
+    for _ in range(2):
+        assert defined(str(path), prefix) == scans(str(path), prefix)
+    monkeypatch.setenv("STEERFLOW_CACHE", "/proc/nowhere")
+    assert defined(str(path), prefix) == scans(str(path), prefix)
 
 
 def required() -> set[str]:

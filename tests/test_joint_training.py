@@ -29,12 +29,6 @@ NORMS = (1.0, 2.0, 4.0)
 
 
 @pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     with open_model(str(save_tiny_model(tmp_path_factory.mktemp("models") / "tiny"))) as model:
         yield model

@@ -1,7 +1,6 @@
 """Propensity, KL and perplexity of the toy model are what pencil and paper give; its vector is found and *works*."""
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import yaml
 
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Concept, Item
-from steering_core.models import Model, open_model
+from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.prompts import open_prompt
 from steering_core.scores.metrics import ScoredText, Setup, first_order, kl, perplexity, propensity
@@ -22,14 +21,8 @@ from tests.capitals import CONCEPT, cells
 
 
 @pytest.fixture(scope="module")
-def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy")
-
-
-@pytest.fixture(scope="module")
-def setup(toy_folder: Path) -> Iterator[Setup]:
-    with open_model(str(toy_folder)) as model:
-        yield Setup(model, CONCEPT)
+def setup(toy_model: Model) -> Setup:
+    return Setup(toy_model, CONCEPT)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])

@@ -1,6 +1,5 @@
 """The logit lens of a vector against answers: the closed form on the toy, chance among random directions, the store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,6 @@ from tests import toy
 from tests.capitals import CAPITALS, ran
 
 ITEMS = (Item(prompt="1?", matching="YES", not_matching="no"), Item(prompt="2?", matching="Aa", not_matching="11"))
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield model
 
 
 def test_it_is_the_closed_form_in_units_of_random_directions(toy_model: Model) -> None:

@@ -20,7 +20,7 @@ from steering_core.foundation.errors import ModelNotFound
 from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
-from tests.explorer import AGREE, ran_store, served
+from tests.explorer import copied, served
 from tests.tiny import CHAT_TEMPLATE, save_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -43,8 +43,8 @@ TOOLS_TEMPLATE = (
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
-    return ran_store(tmp_path_factory.mktemp("api"), tiny_folder, AGREE)
+def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
+    return copied(agree_run, tmp_path_factory.mktemp("api"))
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from steering_core.foundation.errors import (
     VectorFileError,
     VectorMismatch,
 )
-from steering_core.foundation.keys import content_key
+from steering_core.foundation.keys import content_key, file_sha256
 from steering_core.models import Model
-from steering_core.packs.pack import pack, sha256_of
+from steering_core.packs.pack import pack
 from steering_core.packs.unpack import unpack
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
@@ -137,7 +137,7 @@ def renamed_model(folder: Path) -> None:
         (lambda f: (f / "pack.json").write_text("{"), "cannot be read as a pack's"),
         (lambda f: (f / "pack.json").write_text("[" * 100_000), "cannot be read as a pack's"),
         (lambda f: about(f, files={"../../etc/passwd": "0" * 64, "vectors.safetensors": "0"}), "no file of its own"),
-        (lambda f: about(f, files={"card.md": sha256_of(f / "card.md")}), "lists no vectors.safetensors"),
+        (lambda f: about(f, files={"card.md": file_sha256(f / "card.md")}), "lists no vectors.safetensors"),
         (lambda f: about(f, format="zip"), "of the format"),
         (lambda f: about(f, format_version=2), "later steerflow"),
         (renamed_model, "not of the model that pack.json names"),

@@ -16,7 +16,7 @@ from steering_core.scores.measure import measure_answers, measure_items, measure
 from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import cell_values
 from steering_core.store import Store
-from tests.test_candidates import vectors
+from tests.capitals import vectors
 from tests.toy import NEUTRAL
 
 Measure = Callable[[Setup, Store, list[Cell]], Done]

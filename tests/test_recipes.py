@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine import decoding, draws
 from steering_core.engine.decoding import Decoding
 from steering_core.engine.grammar import json_grammar
 from steering_core.engine.recipes import Recipe
@@ -26,11 +25,7 @@ PENALTIES = (
 )
 
 
-@pytest.fixture(params=["cpu", "gpu"], autouse=True)
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for module in (draws, decoding):
-        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
-    return request.param
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def texts(model: Model, requests: list[Request], most: int = 10) -> list[Sample]:

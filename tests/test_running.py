@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from steering_core.engine import decoding, draws
 from steering_core.engine.prefixes import Prefixes, marks
 from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
@@ -15,13 +14,6 @@ from steering_core.interventions.change import Change, Intervention
 from steering_core.models import Model, open_model
 from tests.steered import PROMPTS, push
 from tests.tiny import save_tiny_model
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for module in (draws, decoding):
-        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
-    return request.param
 
 
 def drawn(running: Running) -> dict[int, tuple[int, ...]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.engine import decoding, draws
+from steering_core.engine import draws
 from steering_core.engine.forward import advance, read
 from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.probes import Probe, projections
@@ -30,14 +30,6 @@ def grid(model: Model, n: int = 32) -> list[Request]:
 def sampled(model: Model, requests: list[Request], temperature: float = 0.9, **more: object) -> list[Sample]:
     found = dict(sample(model, requests, 12, temperature, Work(), **more))
     return [found[i] for i in range(len(requests))]
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of taking steps with sampling: tokens looked at first (CPU), or the next pass under way (GPU)."""
-    for module in (draws, decoding):
-        monkeypatch.setattr(module, "on_cpu", lambda: request.param == "cpu")
-    return request.param
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])

@@ -29,6 +29,8 @@ from steering_core.store.tables import TABLES
 from tests.shards import count, extracted, prompts_that_share, shard_paths, small_disk
 from tests.stored import concept_rows
 
+pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
+
 # -- opening and appending -------------------------------------------------------------------------------------------
 
 

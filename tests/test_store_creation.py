@@ -16,6 +16,8 @@ from steering_core.store.tables import TABLES
 from tests.shards import small_disk
 from tests.stored import concept_rows
 
+pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
+
 Open = Callable[[int, Path], int]
 
 

@@ -18,6 +18,8 @@ from steering_core.vectors.derive import derive
 from steering_core.vectors.library import find
 from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
 
+pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
+
 
 def refused(*arguments: object, **named: object) -> NoReturn:
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))

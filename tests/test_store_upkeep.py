@@ -20,6 +20,8 @@ from steering_core.store.tables import TABLES
 from tests.shards import count, extracted, shard_paths
 from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
 
+pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
+
 
 def values(store: Store) -> dict[tuple[str, int], np.ndarray]:
     rows = store.rows("SELECT prompt_id, layer, activation FROM raw.activations")

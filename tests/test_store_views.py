@@ -9,6 +9,8 @@ from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 from steering_core.store.views import every_view, views_in
 
+pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

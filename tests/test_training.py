@@ -1,7 +1,7 @@
 """Trained methods: a planted direction is found, gradients are right, the same seed gives the same vector."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,6 @@ from tests import toy
 from tests.trained import answered, vectors_of
 
 LAYER = 1
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    with open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield model
 
 
 def training(model: Model, n: int = 8, seed: int = 0, noise: float = 1.0, validation: int = 4) -> Training:

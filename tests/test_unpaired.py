@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +31,8 @@ from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED, derived_di
 from steering_core.vectors.permuted import permuted_direction
 from steering_core.vectors.stability import SideSizes, fit_of, influences, split_half
 from steering_core.vectors.training import AnswerSides, answer_pairs
-from tests import toy
 
 WIDTH = 12
-
-
-@pytest.fixture(scope="module")
-def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
-    with steer.open_model(str(toy.save_toy_model(tmp_path_factory.mktemp("models") / "toy"))) as model:
-        yield model
 
 
 def lone(n: int, m: int, **more: object) -> Concept:

@@ -29,7 +29,7 @@ def _end_threads() -> None:
 
 
 def _end_fsspec() -> None:
-    """The same for the event loop with which fsspec reads object stores, where it was used."""
+    """End the event loop with which fsspec reads object stores, where it was used."""
     asyn = sys.modules.get("fsspec.asyn")
     if asyn is not None and asyn.loop[0] is not None and asyn.iothread[0] is not None:
         asyn.loop[0].call_soon_threadsafe(asyn.loop[0].stop)

@@ -75,7 +75,7 @@ def peak_of_all(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
 
 
 def _peak(passes: Sequence[tuple[int, int, int]], model: Model, reading: Reading) -> int:
-    """The same for passes as rows, tokens of each and where they end.
+    """Bytes that passes side by side take, each given as its rows, tokens of a row, and the token where it ends.
 
     Behind a stem a pass has a cache of its own beside the stem's. Operations under way are those of one pass: MLX
     begins no more of them for several.

@@ -2,7 +2,7 @@
 
 A pass continues rows of its parent's cache. Where the architecture's caches take rows of different lengths, each row
 stands at its own offset; elsewhere all rows stand at one, and stems that share a pass are cut to the shortest of them,
-what was cut being run again behind it. Padding is on the right, so the numbers are those of one sequence at a time.
+and what was cut is run again after it. Padding is on the right, so the numbers are those of one sequence at a time.
 """
 
 import math
@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
+
+from steering_core.foundation.sequences import common_length
 
 TokenSequence = Sequence[int]
 Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
@@ -71,7 +73,7 @@ class Pass:
 
     @property
     def padding(self) -> list[int]:
-        """Tokens behind the end of each row; nothing where all are of one length."""
+        """Tokens after the end of each row; nothing where all are of one length."""
         padding = [self.length - length for length in self.lengths]
         return padding if any(padding) else []
 
@@ -270,5 +272,4 @@ def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:
 
 def _common(a: TokenSequence, b: TokenSequence) -> int:
     """Tokens that both begin with, at least one short of the shorter one: every sequence ends in a pass of its own."""
-    most = min(len(a), len(b)) - 1
-    return next((i for i in range(most) if a[i] != b[i]), most)
+    return min(common_length(a, b), len(a) - 1, len(b) - 1)

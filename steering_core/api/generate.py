@@ -216,7 +216,7 @@ class Steered:
         return self.vector.layer
 
     def at(self, alpha: float) -> "Steered":
-        """The same at another strength."""
+        """The model steered along the same vector at another strength."""
         return replace(self, alpha=alpha)
 
     def generate(self, text: TextOrMessages, system: str | None = None) -> str:

@@ -58,7 +58,7 @@ class SamplingOptions(TypedDict, total=False):
 
 
 class Options(SamplingOptions, total=False):
-    """The same, with the strength of a vector: alpha times it, or a dose; and the phase in which it acts."""
+    """Options of sampling, the strength of a vector (alpha times it, or a dose), and the phase in which it acts."""
 
     alpha: float | None
     dose: float | None

@@ -33,12 +33,12 @@ class Rows:
         return f"<{type(self).__name__}: {len(self)} rows of {', '.join(self.table.column_names)}>"
 
     def pandas(self) -> "pandas.DataFrame":
-        """The same as pandas' frame. Raises PackageMissing where pandas is not installed."""
+        """The rows as pandas' frame. Raises PackageMissing where pandas is not installed."""
         _needed("pandas", ".pandas()")
         return self.table.to_pandas()
 
     def polars(self) -> "polars.DataFrame":
-        """The same as polars' frame. Raises PackageMissing where polars is not installed."""
+        """The rows as polars' frame. Raises PackageMissing where polars is not installed."""
         frame: polars.DataFrame = _needed("polars", ".polars()").from_arrow(self.table)
         return frame
 

@@ -59,7 +59,7 @@ class FormMeasurement:
     """What a form does against the untouched model: effect in nats per token with its interval over `n` items.
 
     `damage` (nats per token) is along the untouched model's own answers to neutral prompts, `kl` (nats) is
-    KL(untouched || form) behind neutral prompts, and `perplexity_ratio` that of texts that answer the concept's open
+    KL(untouched || form) after neutral prompts, and `perplexity_ratio` that of texts that answer the concept's open
     prompts; None where it has none.
     """
 
@@ -100,7 +100,7 @@ class Measuring:
     runtime: FormTexts
     prompts: list[Prompt]
     answers: list[NeutralAnswer]
-    next_token_logs: np.ndarray  # (N, V) log-probabilities of the untouched model behind neutral prompts
+    next_token_logs: np.ndarray  # (N, V) log-probabilities of the untouched model after neutral prompts
     surprisals: list[np.ndarray]  # (T, V) each, -log p along its answers
     usual: list[float]  # the mean surprisal of its own next tokens along each of them
     work: Work = field(default_factory=Work)
@@ -170,7 +170,7 @@ def _texts(model: Model, prompts: Sequence[Prompt], cell: Cell) -> list[ScoredTe
 
 
 def _next_token_logs(model: Model, concept: Concept, texts: Sequence[str]) -> np.ndarray:
-    """Log-probabilities (N, V) of the next token behind each neutral text."""
+    """Log-probabilities (N, V) of the next token after each neutral text."""
     rows = []
     for text in texts:
         tokens = open_prompt(model, concept, text).tokens

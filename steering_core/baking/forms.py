@@ -213,7 +213,7 @@ def _biased(
 
 
 def _last_projections(network: nn.Module, width: int) -> dict[int, WriterMatrix]:
-    """A matrix of each block whose output is added to the stream as it is, behind the attention where there is one."""
+    """A matrix of each block whose output is added to the stream as it is, after the attention where there is one."""
     plain = [
         w for w in writers(network, width) if w.gain is None and isinstance(w.module, nn.Linear | nn.QuantizedLinear)
     ]
@@ -264,7 +264,7 @@ def _module(network: nn.Module, config: dict[str, Any], wanted: Bakeable, weight
     layers = tuple(sorted(wanted.additions))
     width = len(next(iter(wanted.additions.values())))
     source = _SOURCE.format(architecture=architecture(network), layers=layers, width=width)
-    said = f"vectors added by {MODULE_FILE}, because {architecture(network)} has no bias behind its last projections"
+    said = f"vectors added by {MODULE_FILE}, because {architecture(network)} has no bias after its last projections"
     return BakedForm(said, {**config, "model_file": MODULE_FILE}, {**weights, **steering}, module=source)
 
 

@@ -48,7 +48,7 @@ class Difference:
 
 
 def runtime_logits(model: Model, wanted: Bakeable, embedding: str | None = None) -> Logits:
-    """What the runtime gives: vectors added behind blocks, directions taken out of what each matrix writes.
+    """What the runtime gives: vectors added after blocks, directions taken out of what each matrix writes.
 
     `embedding` names the table of embeddings that loses them too. Raises NotBakeable where a block goes on writing a
     direction that was taken out of all matrices that are known to write.

@@ -26,7 +26,7 @@ _ATTENTION = ("attn", "attention", "self_attn", "self_attention", "temporal_bloc
 class WriterMatrix:
     """A matrix (out, in), or one for each expert, whose output the block adds to the stream.
 
-    `name` is its parameters' prefix in the network. `gain` (D,) is what a norm behind it multiplies each component of
+    `name` is its parameters' prefix in the network. `gain` (D,) is what a norm after it multiplies each component of
     its output by, up to one common factor; None where its output is added as it is.
     """
 
@@ -80,7 +80,7 @@ def _outputs(module: nn.Module) -> int:
 
 
 def _gain(block: nn.Module, name: str, norms: tuple[str, str] | None, width: int) -> np.ndarray | None:
-    """What the norm behind a writer multiplies by: it is seen on a vector of ones, whose norm is known."""
+    """What the norm after a writer multiplies by: it is seen on a vector of ones, whose norm is known."""
     if norms is None:
         return None
     norm = block[norms[0] if name.split(".")[0] in _ATTENTION else norms[1]]

@@ -41,7 +41,7 @@ def generate(
     """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
 
     The unsteered model answers as often as a candidate, the system prompt once. Chance controls have no texts, nor has
-    the candidate behind a system prompt: nothing is decided by them. Other processes that sample the model's texts are
+    the candidate after a system prompt: nothing is decided by them. Other processes that sample the model's texts are
     waited for, unless `waits` is False: a text that two processes sampled at once is stored once.
     """
     read = [cell for cell in cells if cell.control not in (*CHANCE_CONTROLS, WITH_PROMPT)]

@@ -167,6 +167,6 @@ def main() -> None:
 
 
 def _say(console: Console, head: str, text: str) -> None:
-    """Print a sentence behind its head: no markup, no emoji and no line breaks of its own, so that it can be copied."""
+    """Print a sentence after its head: no markup, no emoji and no line breaks of its own, so that it can be copied."""
     console.print(head, end=" ")
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -44,7 +44,7 @@ def plan(
 
 
 def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
-    """What a run of one model costs: its extraction, what is ahead behind that, and how long both take."""
+    """What a run of one model costs: its extraction, the stages after it, and how long both take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
         prompts = [sided_prompt(model, concept, text) for concept in concepts for text in concept.texts]

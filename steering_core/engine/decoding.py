@@ -34,7 +34,7 @@ class _Ahead:
     seen: ProbeValues
 
     def keep(self, rows: Sequence[int]) -> "_Ahead":
-        """The same pass, of some of its rows."""
+        """What the pass gives for some of its rows."""
         index = mx.array(np.array(rows, np.int32))
         return _Ahead(self.logits[index], self.sum[index], {p: reading[index] for p, reading in self.seen.items()})
 

@@ -52,7 +52,7 @@ class _Row:
         return logits
 
     def saw(self, token: mx.array) -> None:
-        """Go on behind `token` (1,)."""
+        """Count `token` (1,) among what was drawn."""
         self.last = token
         if self.processors:
             self.recent = mx.concatenate([self.recent, token.astype(mx.int32)])[-self.recipe.context :]
@@ -153,7 +153,7 @@ def sampled(logits: np.ndarray, temperature: float | np.ndarray, uniform: np.nda
 
 
 def sampled_on_device(logits: mx.array, temperature: float | mx.array, uniform: mx.array) -> mx.array:
-    """The same, lazily, (B, V), (B,), (B,) -> (B,)."""
+    """What `sampled` computes, lazily and in MLX: (B, V), (B,), (B,) -> (B,)."""
     scale = mx.broadcast_to(mx.array(temperature, mx.float32), (logits.shape[0],))[:, None]
     cumulative = mx.cumsum(mx.softmax(logits.astype(mx.float32) / scale, axis=-1), axis=-1)
     drawn = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=-1)

@@ -119,7 +119,7 @@ def prefill_together(model: Model, prefixes: Sequence[Sequence[int]], work: Work
 def _read_into(
     model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work, start: int = 0
 ) -> None:
-    """Have a cache that holds `start` tokens hold `tokens` (B, T) behind them; edits by offset and length.
+    """Have a cache that holds `start` tokens hold `tokens` (B, T) after them; edits by offset and length.
 
     As many are read at once as memory has room for.
     """
@@ -153,7 +153,7 @@ class Batch:
         return len(self.lengths)
 
     def keep(self, rows: Sequence[int]) -> "Batch":
-        """Those rows alone."""
+        """The batch of those rows alone."""
         index = mx.array(np.array(rows, np.int32))
         kept = list(rows)
         return Batch(fork(self.cache, kept), self.last[index], self.lengths[kept], self.steering.keep(kept))
@@ -257,7 +257,7 @@ def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Ste
 def _fill_mixed(
     model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work, step: int
 ) -> Cache:
-    """The same for stems of different lengths: padded on the right while they are read, then moved to end together."""
+    """A cache after stems of different lengths: padded on the right while they are read, then moved to end together."""
     lengths = [len(stem) for stem in stems]
     longest = max(lengths)
     padded = np.zeros((len(stems), longest), np.int32)
@@ -290,7 +290,7 @@ def advance(
     watch: Edits | None = None,
     turns: RowTurns | None = None,
 ) -> mx.array:
-    """Logits (B, V) after `tokens` (B,), which stand `step` positions behind each row's last prompt token, lazily.
+    """Logits (B, V) after `tokens` (B,), which stand `step` positions after each row's last prompt token, lazily.
 
     `step` is one number for all rows, or one each (B,).
 

@@ -64,7 +64,7 @@ class _Group:
     places: tuple[int, ...]  # among all answers
     cache: Cache
     tokens: mx.array  # (B, T)
-    targets: np.ndarray  # (B, T) the token after each; 0 behind an answer's end
+    targets: np.ndarray  # (B, T) the token after each; 0 after an answer's end
     lengths: np.ndarray  # (B,)
     depth: int
     streams: dict[int, mx.array]  # (B, T, D)
@@ -110,7 +110,7 @@ class GivenAnswers:
         return found
 
     def gradients(self, places: Sequence[int], additions: Additions, drawn: int | None = None) -> Gradients:
-        """The same with gradients, all layers' from one backward pass.
+        """Mean log-probabilities and their gradients by the additions, all layers' from one backward pass.
 
         With a seed in `drawn` each token of the answers is exchanged for one drawn from the model's own distribution at
         that place: gradients of such tokens have mean zero, and their covariance is the Fisher information.
@@ -314,7 +314,7 @@ def _slopes(
 def _slopes_on_gpu(
     logits: mx.array, wanted: np.ndarray, lengths: np.ndarray, seeds: list[tuple[int, int]] | None
 ) -> tuple[np.ndarray, mx.array]:
-    """The same without handing all of the vocabulary to NumPy."""
+    """What `_slopes` computes, without handing all of the vocabulary to NumPy."""
     found = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     likely = mx.exp(found)
     tokens = mx.array(wanted)[:, None]

@@ -43,7 +43,7 @@ def restarted(
 def each_restarted(
     trunk: Trunk, rows: Sequence[TrunkRow], kept: int, read: Callable[[mx.array], list[Read]], work: Work
 ) -> list[Read]:
-    """The same for a reader that makes one value of each row, in the order of `rows`; `kept` places of every row."""
+    """The value that `read` makes of each row, in the order of `rows`, from the logits at `kept` places of each."""
 
     def numbered(some: Sequence[int], logits: mx.array) -> list[tuple[int, Read]]:
         """Each value with its row."""

@@ -81,7 +81,7 @@ class Steering:
         return edits
 
     def _attach(self, edits: Edits, place: int, slot: "_Slot", edit: Edit) -> None:
-        """Put `edit` behind what the layer does already, and have its conditions read first."""
+        """Put `edit` after what the layer does already, and have its conditions read first."""
         for layer, rows in slot.conditions_by_layer().items():
             look = self._look(
                 place, layer, [slot.condition(row) if row in rows else None for row in range(len(self._interventions))]

@@ -74,7 +74,7 @@ def _read_sequences(model: Model, sequences: Sequence[Scored], read: Readout, wo
 def _of_one_prompt(
     model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], read: Readout, work: Work
 ) -> list[np.ndarray]:
-    """The same for answers to one prompt. Those that differ in their last token alone are one row."""
+    """What `read` makes of answers to one prompt; those that differ in their last token alone share a row."""
     stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
     trunk = grow(model, prompt, stems, [sequence.intervention for sequence in sequences], work)
     keys = [(stems.index(sequence.answer[:-1]), id(sequence.intervention)) for sequence in sequences]

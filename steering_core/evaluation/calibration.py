@@ -41,7 +41,7 @@ class Calibrated:
     perplexity_ratio: float | None
 
     def row(self) -> dict[str, Any]:
-        """As a row for people: beside two rules of thumb, alpha = 300 / norm and 50 / norm, and how good they are.
+        """The calibration as a row for people, and what two rules of thumb (alpha = 300 / norm, 50 / norm) would be.
 
         The rules are about one vector; of several that act together a norm and an alpha are missing.
         """

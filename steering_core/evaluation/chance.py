@@ -48,7 +48,7 @@ VectorPlace = tuple[int, int]
 """A layer, and which of its vectors."""
 
 Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
-"""So many draws of permuted labels' vectors of the methods."""
+"""Draws of the methods' vectors of permuted labels: of which methods, and how many."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ChanceSearch:
     def _ranked_by_measuring(
         self, singles: Mapping[tuple[int, VectorPlace], Cell], signs: Sequence[tuple[int, int]]
     ) -> dict[tuple[int, int], list[VectorPlace]]:
-        """The same order from measured effects: all places on a few items, then the best places on more items."""
+        """Places in the order of their measured effects: all on a few items, then the best of them on more items."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
         first = {key: _in_order(effects, *key) for key in signs}

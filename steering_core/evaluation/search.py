@@ -123,7 +123,7 @@ class Search:
         return list({c.intervention_id: c for c in (at.get(cell.intervention_id, cell) for cell in cells)}.values())
 
     def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
-        """Those of `cells` that keep within the bound on neutral next tokens, with their first effects.
+        """The cells that keep within the bound on neutral next tokens, with their first effects.
 
         Where no cell does, the one that exceeds the bound least.
         """

@@ -62,7 +62,7 @@ class Ask:
         return SqlAnswer(pa.ipc.open_stream(content).read_all(), cut)
 
     def written(self, sql: str, form: TableForm, max_rows: int) -> bytes:
-        """The same in a form that can be handed on as it is."""
+        """At most `max_rows` rows of one SELECT as a file of that form. Raises as `answer` does."""
         return self._children.ask(sql, max_rows, form)[1]
 
     def own(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:

@@ -22,7 +22,7 @@ class Command:
 
     @property
     def line(self) -> str:
-        """As a shell takes it."""
+        """The command as a shell takes it, with quotes where they are needed."""
         return shlex.join(self.words)
 
 

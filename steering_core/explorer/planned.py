@@ -220,7 +220,7 @@ def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[C
 
 
 def _strength(use: VectorUse, vector: Vector) -> Amount:
-    """The strength of a use at one of its vectors; a dose of several layers is what each of them has."""
+    """The strength of a use at one of its vectors; a dose given for several layers holds for each layer."""
     if use.dose is not None:
         return Amount.of_dose(use.dose)
     if use.alpha is not None:
@@ -258,7 +258,7 @@ def _asked(model: Model, wanted: SteerRequest) -> Prompt:
 
 
 def _talk(model: Model, wanted: SteerRequest, row: str) -> Prompt:
-    """The conversation as it went in that row, and the prompt behind it."""
+    """The conversation as it went in that row, and the prompt after it."""
     messages = [{"role": "system", "content": wanted.system}] if wanted.system else []
     for turn in wanted.history:
         answer = turn.steered if row == STEERED else turn.base or ""

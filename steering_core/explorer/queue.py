@@ -40,7 +40,7 @@ class FairQueue(Generic[T]):
         return True
 
     def take(self, fits: Callable[[T], bool]) -> T | None:
-        """The first thing that `fits`, in the order of turns; its client goes behind the others."""
+        """The first thing that `fits`, in the order of turns; its client goes to the end of the queue."""
         thing = next((thing for thing in self if fits(thing)), None)
         if thing is not None:
             self.remove(thing)

@@ -1,4 +1,4 @@
-"""Work and what it was done for, counted alike in every stage. Known without MLX."""
+"""`Work` and `Done`: what a stage computed, and for what, counted alike in every stage. Needs no MLX."""
 
 import contextlib
 import dataclasses

@@ -188,7 +188,7 @@ class JudgeUntrusted(SteerflowError):
 
 
 class WordUnknown(SteerflowError):
-    """A verb of the command line, or a word of the glossary, that there is not."""
+    """A verb of the command line, or a word of the glossary, that does not exist."""
 
 
 class RunIncomplete(SteerflowError):

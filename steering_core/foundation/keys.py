@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 KEY_LENGTH = 20  # hexadecimal digits, 80 bits
@@ -15,6 +16,12 @@ def content_key(*parts: Any) -> str:
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=KEY_LENGTH // 2).hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def content_fraction(*parts: Any) -> float:

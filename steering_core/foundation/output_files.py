@@ -73,7 +73,7 @@ def _alive(pid: str) -> bool:
 
 
 def writable_path(path: Path, error: type[SteerflowError]) -> Path:
-    """The path behind all links of `path`. Raises `error` where something else than a regular file is there."""
+    """The path to which all links of `path` lead. Raises `error` where something else than a regular file is there."""
     try:
         os.fsencode(path)
         str(path).encode()

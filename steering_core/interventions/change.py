@@ -75,7 +75,7 @@ class Change:
             _check_direction("the condition", self.condition.layer, self.condition.direction, n_layers, width)
             if self.condition.layer > self.layer:
                 raise InterventionError(
-                    f"a change at layer {self.layer} cannot depend on layer {self.condition.layer}, behind it"
+                    f"a change at layer {self.layer} cannot depend on layer {self.condition.layer}, which is later"
                 )
             if not abs(self.condition.threshold) <= LARGEST:
                 raise InterventionError(

@@ -109,7 +109,7 @@ class Term:
         return replace(self, strength=Amount(self.strength.value * factor, self.strength.percent))
 
     def rounded(self, digits: int) -> "Term":
-        """The same vector, its strength with so many digits."""
+        """The same vector, its strength rounded to so many significant digits."""
         return replace(self, strength=self.strength and self.strength.rounded(digits))
 
     def negated(self) -> "Term":
@@ -117,7 +117,7 @@ class Term:
         return replace(self, minus=not self.minus) if self.strength is None else self.times(-1)
 
     def renamed(self, names: Mapping[str, str]) -> "Term":
-        """The same with other vectors, by name."""
+        """The term with other vectors, by name."""
         return replace(self, vector=_renamed(self.vector, names))
 
 
@@ -211,11 +211,11 @@ class Expression:
         return list(dict.fromkeys([*self.acting, *(c.when.vector.name for c in self.clauses if c.when)]))
 
     def times(self, factor: float) -> "Expression":
-        """The same with every addition `factor` times as strong; other operations stay as they are."""
+        """The expression with every addition `factor` times as strong; other operations stay as they are."""
         return self._added(lambda term: term.times(factor))
 
     def rounded(self, digits: int) -> "Expression":
-        """The same with so many digits of the strength of every addition."""
+        """The expression with the strength of every addition rounded to so many significant digits."""
         return self._added(lambda term: term.rounded(digits))
 
     def _added(self, changed: Callable[[Term], Term]) -> "Expression":
@@ -229,7 +229,7 @@ class Expression:
         )
 
     def renamed(self, names: Mapping[str, str]) -> "Expression":
-        """The same done with other vectors, by name; what its conditions look at stays."""
+        """The expression with other vectors, by name; those that its conditions look at stay."""
         return Expression(tuple(replace(c, terms=tuple(t.renamed(names) for t in c.terms)) for c in self.clauses))
 
 

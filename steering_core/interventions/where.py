@@ -54,7 +54,7 @@ CONSTANT = Schedule()
 class Labels:
     """The phase of `TURNS`, or None, of each of a conversation's first positions.
 
-    Where the model writes on, positions behind them are in the last one's phase, unless whoever draws tokens knows
+    Where the model writes on, positions after them are in the last one's phase, unless whoever draws tokens knows
     better: `move` says whether that can change.
     """
 
@@ -90,7 +90,7 @@ class Where:
     def gate(self, positions: np.ndarray, prompt_length: int, turn: str | None = None) -> np.ndarray:
         """The strength at absolute `positions`, (T,) -> (T,) float32: 0 where the change does not act.
 
-        `turn` is the phase of positions behind the labelled ones, where it is known.
+        `turn` is the phase of positions after the labelled ones, where it is known.
         """
         if self.span is not None:
             raise InterventionError(f"the span {self.span!r} is not located yet: see spans.located")
@@ -151,8 +151,8 @@ class Where:
         if self.labels is None:
             raise InterventionError(f"the phase {self.phase} is not labelled yet: see turns.labelled")
         phases = self.labels.phases
-        behind = phases[-1] if turn is None else turn
-        return np.array([(phases[p] if p < len(phases) else behind) == self.phase for p in positions.tolist()], bool)
+        after = phases[-1] if turn is None else turn
+        return np.array([(phases[p] if p < len(phases) else after) == self.phase for p in positions.tolist()], bool)
 
     def _absolute(self, prompt_length: int) -> list[int]:
         return [p if p >= 0 else p + prompt_length for p in self.positions or ()]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from steering_core.foundation.deadline import DeadlinePassed, deadline
 from steering_core.foundation.errors import PromptError, TemplateError
+from steering_core.foundation.sequences import common_length
 from steering_core.models.raw_text import Tokens
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class ChatTemplate:
     def open_text(self, messages: Messages) -> str:
         """The text up to where an answer begins.
 
-        It is the template's prompt for an answer; with a channel's name behind it where the whole conversation has one
+        It is the template's prompt for an answer, followed by a channel's name where the whole conversation has one
         there, and with the thought closed that it opens.
         """
         messages = self._placed(messages)
@@ -113,8 +114,8 @@ class ChatTemplate:
         mark = next(mark for mark in _MARKS if mark not in (answer.strip()[:1], answer.strip()[-1:]))
         before, behind = self._around(messages, mark)
         whole = self.rendered([*messages, {"role": "assistant", "content": answer}], answered=True)
-        begin = _common(whole, before + mark + behind)
-        end = len(whole) - _common(whole[begin:][::-1], (mark + behind)[::-1])
+        begin = common_length(whole, before + mark + behind)
+        end = len(whole) - common_length(whole[begin:][::-1], (mark + behind)[::-1])
         if begin >= end:
             raise PromptError(
                 f"the chat template of {self._name} leaves nothing of the answer {answer!r}: write a word"
@@ -147,7 +148,7 @@ class ChatTemplate:
         """What ends a thought that the template's prompt for an answer leaves open; nothing where it leaves none."""
         if not any(begins in prompt for begins, _ in _THOUGHTS):
             return ""
-        asking = prompt[_common(prompt, self.rendered(messages, answered=True)) :]
+        asking = prompt[common_length(prompt, self.rendered(messages, answered=True)) :]
         for begins, ends in _THOUGHTS:
             opened = asking.rfind(begins)
             if opened >= 0 and ends.strip() not in asking[opened:]:
@@ -155,7 +156,7 @@ class ChatTemplate:
         return ""
 
     def _around(self, messages: Messages, mark: str = _MARKS[0]) -> tuple[str, str]:
-        """The whole conversation's text before and behind the answer to `messages`, for which `mark` stands."""
+        """The whole conversation's text before and after the answer to `messages`, for which `mark` stands."""
         whole = self.rendered([*messages, {"role": "assistant", "content": mark}], answered=True)
         before, found, behind = whole.rpartition(mark)
         if not found:
@@ -218,8 +219,8 @@ class ChatTemplate:
         tokens = self._encoded(text)
         spans = self._spans(text, tokens)
         if spans is None:
-            start = _common(tokens, self._encoded(text[:begin]))
-            stop = max(start + 1, _common(tokens, self._encoded(text[:end])))
+            start = common_length(tokens, self._encoded(text[:begin]))
+            stop = max(start + 1, common_length(tokens, self._encoded(text[:end])))
         else:
             start = next(i for i, (_, stops) in enumerate(spans) if stops > begin)
             stop = next((i for i in range(start + 1, len(spans)) if spans[i][0] >= end), len(spans))
@@ -254,8 +255,3 @@ def checked_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         ) from None
     usual = {**_DEFAULTS, DATE: str(TEMPLATE_DATE)}
     return {name: value for name, value in found.items() if name not in usual or usual[name] != value}
-
-
-def _common(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """The length of what both begin with."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

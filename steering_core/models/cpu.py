@@ -73,7 +73,7 @@ def _polynomial_exp(x: mx.array) -> mx.array:
 
 
 def _exp_or_zero(x: mx.array) -> mx.array:
-    """The same with a gradient, and 0 where it is below 2e-18.
+    """e^x that has a gradient, and 0 where it is below 2e-18.
 
     Behind a masked place it would be so small that gradients of it have no normal form, and products of such numbers
     take a hundred times as long.

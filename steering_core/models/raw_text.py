@@ -1,6 +1,6 @@
 """`RawText`: raw text as tokens, and tokens as text, for tokenizers that add to either.
 
-Some tokenizers put a beginning-of-sequence token before a text, some an end-of-sequence token behind it, and
+Some tokenizers put a beginning-of-sequence token before a text, some an end-of-sequence token after it, and
 SentencePiece drops a text's first space when it decodes. Texts that are read begin as the tokenizer has them begin, end
 with their own last token, and continuations keep their first space.
 """
@@ -32,7 +32,7 @@ class RawText:
         return text
 
     def continued(self, tokens: Sequence[int]) -> str:
-        """What `tokens` say behind other tokens: SentencePiece's first space is kept."""
+        """What `tokens` say after other tokens: SentencePiece's first space is kept."""
         before, length = self._anchor
         return self.decoded((*before, *tokens))[length:]
 
@@ -48,6 +48,6 @@ class RawText:
 
     @cached_property
     def _anchor(self) -> tuple[Tokens, int]:
-        """Some tokens that text may stand behind, and the length of what they say."""
+        """Some tokens that text may follow, and the length of what they say."""
         tokens = self._plain("a")
         return tokens, len(self.decoded(tokens))

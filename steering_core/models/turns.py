@@ -66,7 +66,7 @@ class Turns:
         return tuple(found)
 
     def following(self, label: Label) -> "Following":
-        """Whose tokens come behind a position with that label, as the model writes them."""
+        """Whose tokens come after a position with that label, as the model writes them."""
         return Following(self._inside, label, self._text)
 
     # -- text -------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Turns:
             label = label if found is None else found[2]
 
     def _after(self, text: str) -> Label:
-        """What comes behind the text: what its end has begun."""
+        """The phase that the end of the text has begun."""
         role, place = None, 0
         for _, end, following in self._boundaries(text):
             role, place = following, end
@@ -106,7 +106,7 @@ class Turns:
         return written.label
 
     def _boundaries(self, text: str) -> list[tuple[int, int, str | None]]:
-        """What stands between turns in `text`: where each begins and ends, and the role of the turn behind it."""
+        """What stands between turns in `text`: where each begins and ends, and the role of the turn after it."""
         found: list[tuple[int, int, str | None]] = []
         place = 0
         if head := self._head(text):
@@ -146,7 +146,7 @@ class Turns:
 
     @cached_property
     def _samples(self) -> list[tuple[str | None, str | None, str]]:
-        """What the template writes between two contents: the roles before and behind it, and the text."""
+        """What the template writes between two contents: the roles before and after it, and the text."""
         samples: list[tuple[str | None, str | None, str]] = []
         for roles in _TALKS:
             if roles[0] == "system" and not self._template.takes_system:
@@ -171,7 +171,7 @@ class Turns:
 
     @cached_property
     def _between(self) -> list[tuple[str, str | None]]:
-        """Each string that stands behind a turn, and the role of the turn behind it; None at the end."""
+        """Each string that stands after a turn, and the role of the turn after it; None at the end."""
         pairs = dict.fromkeys((one, other) for one, other, _ in self._samples if one is not None)
         found: dict[str, str | None] = {}
         for one, other in sorted(pairs, key=lambda pair: pair[1] is None):  # a template may ask for an answer unasked
@@ -186,7 +186,7 @@ class Turns:
 
 
 class Following:
-    """The label of a position, as text comes behind it. `hear` takes letters, `add` a token."""
+    """The label of a position, as text comes after it. `hear` takes letters, `add` a token."""
 
     def __init__(self, inside: dict[str, list[tuple[str, str]]], label: Label, text: TextOf) -> None:
         self._inside, self._text = inside, text
@@ -200,7 +200,7 @@ class Following:
         return any(self._inside.values()) and self.label in WRITTEN
 
     def add(self, token: int) -> Label:
-        """The label behind one more token."""
+        """The label after one more token."""
         before = self._text(self._tokens[-_WINDOW:])
         self._tokens.append(token)
         both = self._text(self._tokens[-_WINDOW - 1 :])
@@ -208,7 +208,7 @@ class Following:
         return self.label
 
     def hear(self, text: str) -> None:
-        """Go on behind `text`."""
+        """Go on after `text`."""
         self._tail += text
         while self.label in self._inside:
             nexts = [(self._tail.find(mark), mark, to) for mark, to in self._inside[str(self.label)]]

@@ -57,7 +57,7 @@ class PackEvidence:
     quality: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The evidence as JSON has it."""
         return dataclasses.asdict(self)
 
 

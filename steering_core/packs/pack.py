@@ -1,6 +1,5 @@
 """`pack`: vectors as a folder to share, with a card, a chart and the hash of every file."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from steering_core.exports.files import export_vectors
 from steering_core.exports.vector_file import CONVENTION
 from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.foundation.json_values import plain
+from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.output_files import new_folder
 from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
@@ -62,7 +62,7 @@ def pack(
             "layers": CONVENTION,
             "licence": licence,
             "evidence": found.as_json(),
-            "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+            "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
         }
         (folder / ABOUT).write_text(json.dumps(plain(about), ensure_ascii=False, indent=1), encoding="utf-8")
     return name
@@ -79,9 +79,3 @@ def _identity(store: Store, vector: Vector) -> ModelIdentity:
     if not rows:
         raise VectorError(f"the store does not know the model of {vector.vector_id}: save the vector there first")
     return ModelIdentity(**rows[0])
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

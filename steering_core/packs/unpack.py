@@ -13,12 +13,13 @@ from steering_core.exports.files import import_vectors
 from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.bounds import MAX_NAME, Within
 from steering_core.foundation.errors import VectorFileError, VectorMismatch
+from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file, file_text, home_expanded, is_folder
 from steering_core.foundation.validation import shown
 from steering_core.models import Model
 from steering_core.models.hub import hub_model, some_files
 from steering_core.models.identity import weights_of
-from steering_core.packs.pack import ABOUT, CARD, CHART, FORMAT, FORMAT_VERSION, README, VECTORS, sha256_of
+from steering_core.packs.pack import ABOUT, CARD, CHART, FORMAT, FORMAT_VERSION, README, VECTORS
 from steering_core.store import Store
 from steering_core.vectors.vector import Vector
 
@@ -94,7 +95,7 @@ def checked_pack(folder: Path) -> About:
     for name, sha256 in about.files.items():
         if not _FILE.fullmatch(name):
             raise VectorFileError(f"{folder / ABOUT} lists {shown(name)}, which is no file of its own folder")
-        if sha256_of(checked_file(folder / name, VectorFileError, MAX_VECTORS_FILE)) != sha256:
+        if file_sha256(checked_file(folder / name, VectorFileError, MAX_VECTORS_FILE)) != sha256:
             raise VectorFileError(f"{folder / name} was changed since it was packed: get the pack again")
     return about
 

@@ -28,7 +28,7 @@ TEXTS, TOKENS = 32, 16  # that are drawn to measure the pace of drawing
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds of each part of a run behind its extraction, and where the pace that they follow from is known."""
+    """Seconds of each part of a run after its extraction, and where the pace that they follow from is known."""
 
     training: float
     texts: float

@@ -88,7 +88,7 @@ class Judge:
         return self.rated([(text.prompt.text, text.text) for text in texts], work)
 
     def rated(self, asked: Sequence[tuple[str, str]], work: Work) -> Iterator[Rating]:
-        """The same for texts that are each given as the prompt and what answers it."""
+        """A rating for each text, which is given as the prompt and what answers it. Raises as `ratings` does."""
         unread = 0
         questions: list[PlainMessages] = [[{"role": "user", "content": self.question(*one)}] for one in asked]
         with self._open(work) as (ask, together):

@@ -50,7 +50,7 @@ class Planted:
 def planted_texts(concept: Concept, n: int = PER_KIND) -> list[Planted]:
     """`n` texts of each kind from a concept's pairs, those that vectors are not made from first.
 
-    Pairs without a prompt are bare texts: nothing is asked of them about a prompt, and there is no other reply.
+    Pairs without a prompt are bare texts: there is no prompt to ask about, and no other reply.
     """
     order = {"test": 0, "validation": 1, "train": 2}
     pairs = sorted(concept.pairs, key=lambda pair: (order[concept.splits[pair.pair_id]], pair.pair_id))

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PROBE_VERSION = 1
 SPLITS: tuple[Split, ...] = ("validation", "test")  # of the pairs that it is trained on: vectors are made of the others
 POSITION = "response"  # whatever the vectors read: a text is judged as a whole
-DEPTH = 2 / 3  # of the model: behind the usual steered layers, where sides are still told apart well
+DEPTH = 2 / 3  # of the model: after the usual steered layers, where sides are still told apart well
 MIN_PAIRS = 4
 MIN_AUC = 0.8  # on the vector's own pairs, which the probe has not seen; below it the probe says little
 

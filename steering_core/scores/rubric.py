@@ -30,7 +30,7 @@ def combined(rows: Sequence[Mapping[str, Any]]) -> Rating:
 
 
 def ratings_of(store: Store, measurement_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Those measurements by the text that they are of, each with its scorer's model and version."""
+    """The measurements of those ids by the text that they rate, each with its scorer's model and version."""
     wanted = pa.table({"measurement_id": pa.array(list(measurement_ids), pa.string())})
     rows = store.rows(
         "SELECT m.*, s.model, s.version FROM wanted JOIN raw.measurements m USING (measurement_id) "

@@ -46,7 +46,7 @@ def above_zero_p(values: np.ndarray) -> float:
 
 
 def rank_p(value: float, nulls: Sequence[float]) -> float:
-    """One-sided p-value of `value` among the values of as good as equal draws that mean nothing: its rank.
+    """One-sided p-value of `value`: its rank among null values, draws that mean nothing and are otherwise alike.
 
     (1 + how many of `nulls` reach it) / (1 + N), so that it is never 0 (Phipson and Smyth 2010). A null value that is
     not finite counts as reaching it.
@@ -56,11 +56,11 @@ def rank_p(value: float, nulls: Sequence[float]) -> float:
 
 
 def prediction_p(value: float, nulls: Sequence[float], independent: int) -> float:
-    """One-sided p-value of `value` as one more draw of what `nulls` are draws of, where those are too few to rank.
+    """One-sided p-value of `value` under the distribution that `nulls` are drawn from, where they are too few to rank.
 
-    Student's t, for null values of mean 0 and roughly normal spread, as directions have that are as likely as their
-    opposites; `independent` of them count, since a draw and its opposite are one. 1 where there are none, or one is not
-    finite.
+    Student's t for null values that are roughly normal with mean 0, which they are where each direction is as likely as
+    its opposite. `independent` is the number of degrees of freedom: a draw and its opposite count once. 1 where there
+    are no null values, or one is not finite.
     """
     if not nulls or not np.isfinite(nulls).all():
         return 1.0
@@ -69,7 +69,7 @@ def prediction_p(value: float, nulls: Sequence[float], independent: int) -> floa
 
 
 def unlike_p(value: float, others: Sequence[float]) -> float:
-    """Two-sided p-value of `value` as one more draw of what `others` are draws of, whose mean is not known.
+    """Two-sided p-value of `value` under the distribution that `others` are drawn from, whose mean is not known.
 
     Student's t of a prediction, exact for a normal spread. 1 for fewer than two others, or a number that is not finite.
     """
@@ -83,7 +83,7 @@ def unlike_p(value: float, others: Sequence[float]) -> float:
 
 
 def not_zero_p(values: Sequence[float]) -> float:
-    """Two-sided p-value of Student's t test that the mean of `values` is not 0; 1 where it cannot be told."""
+    """Two-sided p-value of Student's t test that the mean of `values` is not 0; 1 for fewer than two values."""
     if len(values) < 2 or not np.isfinite(values).all():
         return 1.0
     if np.ptp(values) == 0:

@@ -76,7 +76,7 @@ class Store:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def absent(self, table: str, ids: Iterable[str]) -> set[str]:
-        """Those of `ids` (the table's single key column) for which the table has no row."""
+        """Which of `ids`, values of the table's single key column, the table has no row for."""
         (_,) = TABLES[table].key
         listed, asked = self._listed(table), set(ids)
         found = asked if listed == [] else {i for (i,) in self._absent_keys(table, [(i,) for i in asked])}
@@ -105,7 +105,7 @@ class Store:
         return len(fresh)
 
     def _absent_keys(self, table: str, keys: Iterable[RowKey]) -> set[RowKey]:
-        """Those of `keys` for which the table has no row."""
+        """Which of `keys` the table has no row for."""
         names = TABLES[table].key
         columns = list(zip(*keys, strict=True)) or [()] * len(names)
         wanted = pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
@@ -149,7 +149,7 @@ class Store:
     def time_after_all(self, table: str, column: str) -> datetime.datetime:
         """Now; where the table has a later time in `column`, a moment after the latest.
 
-        What came last counts, so a clock that was set back must not put it behind what was there. The moment is drawn,
+        What came last counts, so a clock that was set back must not put it before what was there. The moment is drawn,
         up to a second, so that two processes that ask at once do not get one time.
         """
         (found,) = self.rows(f'SELECT max("{column}") AS latest FROM raw."{table}"')
@@ -265,7 +265,7 @@ class Store:
                 self._defined.update(missing)
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> list[dict[str, Any]]:
-        """The same, as a list of dicts."""
+        """The rows that `query` gives, as a list of dicts."""
         rows: list[dict[str, Any]] = self.query(sql, parameters, **tables).to_pylist()
         return rows
 

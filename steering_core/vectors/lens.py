@@ -3,7 +3,7 @@
 The final norm and the unembedding are applied to the direction as if it were the residual stream (`meaning`). The score
 is the logit of the tokens of matching answers minus that of not matching ones, averaged over held-out items, in units
 of what random directions score: 0 is chance, 3 is three standard deviations. No text and no pass over any block is
-needed for it, only the weights behind the last block.
+needed for it, only the weights after the last block.
 """
 
 from collections.abc import Sequence

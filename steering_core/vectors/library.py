@@ -121,7 +121,7 @@ def _name_and_layer(text: str) -> tuple[str, int | None]:
 def _kept(
     rows: list[dict[str, Any]], chosen: Mapping[str, Amount | None], layers: WantedLayers, text: str
 ) -> list[dict[str, Any]]:
-    """Those of `rows` that are meant; of several methods the one that was recommended, where one was."""
+    """The rows of `rows` that a name means: of several methods the one that was recommended, where one was."""
     if layers is None:
         return [row for row in rows if row["vector_id"] in chosen] if chosen else rows
     methods = {row["method"] for row in rows if row["vector_id"] in chosen}

@@ -69,7 +69,7 @@ def logistic_regression(positive: np.ndarray, negative: np.ndarray, *, intercept
     system[:m, :m] = gram
     if intercept:
         system[m, :m] = system[:m, m] = 1.0
-    found, loss = np.zeros(m + intercept), np.inf  # coefficients, and the intercept behind them
+    found, loss = np.zeros(m + intercept), np.inf  # coefficients, and the intercept after them
     for _ in range(MAX_STEPS):
         scores = system[:m] @ found
         likely = 1 / (1 + np.exp(-scores))

@@ -93,7 +93,7 @@ class _Lookup:
         ]
 
     def keyed(self, clause: Clause) -> list[Clause]:
-        """The same clause with its vectors by key: one for add, else one for each layer of the blend."""
+        """The clause with its vectors by key: one clause for add, else one for each layer of the blend."""
         adds = clause.operation == ADD.name
         columns = [self._keys(term) if adds else self._unit_keys(term) for term in clause.terms]
         when = clause.when and self._keyed_condition(clause.when)
@@ -102,7 +102,7 @@ class _Lookup:
         return [replace(clause, terms=row, when=when) for row in zip(*columns, strict=True)]
 
     def _keyed_condition(self, when: When) -> When:
-        """The same with the vector's key, and with a gate's threshold as it is now: it may be fitted anew."""
+        """The condition with the vector's key, and the gate's threshold as it is now: a gate may be fitted anew."""
         threshold = Amount(self._gate(when)) if when.threshold is None else when.threshold
         return replace(when, vector=self._key(when.vector), threshold=threshold)
 
@@ -119,7 +119,7 @@ class _Lookup:
         ]
 
     def _unit_keys(self, term: Term) -> list[Term]:
-        """The same where a name has no strength of its own: a blend of directions, of which an operation makes use."""
+        """The term of each of its vectors where they have no strength of their own: in a blend of directions."""
         strength = term.strength or (Amount(-1.0) if term.minus else ONE)
         if isinstance(term.vector, Between):
             ends = (self._key(term.vector.start), self._key(term.vector.end))

@@ -78,7 +78,7 @@ def _part(order: Places, half: int) -> Places:
 
 
 def bootstrap(fit: Fit, whole: np.ndarray, rows: SideSizes, draws: int, random: np.random.Generator) -> Estimate | None:
-    """Cosine of the direction of rows drawn with replacement with the direction of all of them."""
+    """Cosine between the direction of rows drawn with replacement and the direction of all rows."""
     drawn = (rows.chosen(lambda n: random.integers(n, size=n)) for _ in range(draws))
     return _estimate([fit(places) @ whole for places in drawn], rows.n)
 

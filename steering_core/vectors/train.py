@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from steering_core.concepts import Concept, Split
+from steering_core.concepts import Concept
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.errors import SteerflowError, StoreDamaged, VectorError
 from steering_core.foundation.keys import content_key, seed_from
@@ -38,7 +38,6 @@ from steering_core.vectors.vector import vectors_by_id
 TRAINING_VERSION = 1
 Notes = dict[str, Any]
 """What a trained method tells of how it found a vector; part of the vector's lineage."""
-TRAINED_ON: tuple[Split, Split] = ("train", "validation")
 
 
 def train(
@@ -220,7 +219,7 @@ def _prompts(store: Store, prompt_ids: Collection[str]) -> dict[str, Prompt]:
 def best_layers(
     store: Store, model: Model, concept: Concept, layers: Sequence[int], position: str, n: int
 ) -> list[int]:
-    """Those n of `layers` at which the mean difference tells held-out pairs apart best, ascending.
+    """The n of `layers` at which the mean difference tells held-out pairs apart best, ascending.
 
     By d' of the validation pairs' projections; of the training pairs' where there are none.
     """

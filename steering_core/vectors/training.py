@@ -17,6 +17,7 @@ from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import Diverged
 from steering_core.foundation.keys import seed_from
+from steering_core.foundation.sequences import common_length
 from steering_core.models import Model
 from steering_core.prompts import Prompt
 from steering_core.vectors.shuffling import mixed_sides, n_moved
@@ -60,7 +61,7 @@ def answer_pairs(answered: SplitAnswers, seed: int | None = None) -> np.ndarray:
 
 
 def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
-    """Pairs of n positive and, behind them, m negative rows, (max(n, m), 2); with a seed their labels are shuffled."""
+    """Pairs of n positive and, after them, m negative rows, (max(n, m), 2); with a seed their labels are shuffled."""
     if n == 0 or m == 0:
         return np.empty((0, 2), int)
     random = np.random.default_rng(0 if seed is None else seed)
@@ -84,7 +85,7 @@ def answer_pair(positive: Prompt, negative: Prompt) -> AnswerPair:
     sides = positive.tokens, negative.tokens
     start, shortest = min(positive.response_start, negative.response_start), min(map(len, sides))
     if start >= shortest:
-        shared = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), shortest)
+        shared = common_length(*sides)
         start = shared if shared < shortest else 1
     one, other = (GivenAnswer(tokens, max(1, start)) for tokens in sides)
     return one, other

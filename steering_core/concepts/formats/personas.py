@@ -31,7 +31,7 @@ class RepengFile(Strict):
 
 
 def repeng_concept(contents: Contents, name: str) -> Concept:
-    """The concept of a repeng-style file: every suffix behind the template of either persona, as raw text.
+    """The concept of a repeng-style file: every suffix after the template of either persona, as raw text.
 
     The persona stands in the text, so the sides share no prompt; read it at position `last`, as repeng does.
     """

@@ -19,7 +19,7 @@ class ChatRequest:
         return {"message": {**message, "tool_calls": calls} if calls else message}
 
     def delta(self, text: str, calls: list[WrittenCall], before: int, first: bool) -> dict[str, Any]:
-        """A piece of an answer, behind `before` calls."""
+        """A piece of an answer, after `before` calls."""
         delta: dict[str, Any] = {"role": "assistant"} if first else {}
         if text or not calls:
             delta["content"] = text

@@ -1,6 +1,6 @@
 """Models by name, steered: `smollm2-135m+formality:30%` for clients that can set nothing but the model.
 
-Behind each plus stands a vector of the library, with its strength behind a colon: a share of the layer's residual norm
+After each plus stands a vector of the library, with its strength after a colon: a share of the layer's residual norm
 (`30%`) or a multiple of the vector (`1.5`). Several are added: `smollm2-135m+formality:30%+sentiment:-0.5`.
 """
 
@@ -26,7 +26,7 @@ def steered_name(name: str, known: Container[str], steering: PlannedSteering) ->
 
 
 def _split(name: str, known: Container[str]) -> tuple[str, list[str]]:
-    """The longest beginning of `name` that is a model's, and what stands behind it, plus by plus."""
+    """The longest beginning of `name` that is a model's, and what follows it, plus by plus."""
     parts = name.split("+")
     for end in range(len(parts) - 1, 0, -1):
         if (model := "+".join(parts[:end])) in known:

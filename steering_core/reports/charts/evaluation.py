@@ -126,9 +126,9 @@ def token_projection(rows: TableRows) -> Drawing:
 
 
 def _laid_out(rows: TableRows) -> list[dict[str, Any]]:
-    """The rows with the line and the columns that each token takes, behind a heading (place -1) for each text.
+    """The rows with the line and the columns that each token takes, after a heading (place -1) for each text.
 
-    `word` is where it begins behind its spaces, which an SVG would swallow.
+    `word` is where it begins after its spaces, which an SVG would swallow.
     """
     placed: list[dict[str, Any]] = []
     line, column, kind = -1, 0, None

@@ -55,7 +55,7 @@ class Picture:
         return f"<figure>{picture}<figcaption>{said}</figcaption></figure>" if said else picture
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The same in every form in which a front end may want it."""
+        """The picture in every form that a notebook's front end may want: HTML, PNG and text."""
         return {"text/html": self._repr_html_(), "image/png": _data(self.png()), "text/plain": repr(self)}
 
 

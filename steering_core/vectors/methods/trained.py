@@ -57,7 +57,7 @@ def preference(training: "Training") -> np.ndarray:
 
 @method(passes=EPOCHS, shared=1, unpaired=True, joint=True)
 def joint_preference(training: "JointTraining") -> np.ndarray:
-    """The same for vectors at several layers at once, -> (L, D): how much of the dose each has is learned as well.
+    """Vectors at several layers, trained at once as `preference` is, -> (L, D); the share of each is learned.
 
     They begin as the mean differences in equal shares. The length of all doses together, the root of the sum of their
     squares, is held at 0.2, so that a layer gains what the others lose.
@@ -67,7 +67,10 @@ def joint_preference(training: "JointTraining") -> np.ndarray:
 
 @method(passes=1, shared=1)
 def one_shot(training: "Training") -> np.ndarray:
-    """The same trained on the first pair alone, from its own difference on, -> (D,). Dunefsky and Cohan 2025."""
+    """A vector trained as `preference` on the first pair alone, from its own difference on, -> (D,).
+
+    Dunefsky and Cohan 2025.
+    """
     alone = training.first_pair()
     found = trained(alone, Descent(epochs=3 * EPOCHS, batch=1))
     training.notes.update(alone.notes)
