@@ -55,7 +55,7 @@ def test_what_is_read_ahead_changes_no_value_and_saves_passes(
     for ahead in (True, False):
         if not ahead:
             monkeypatch.setattr(metrics, "READ_FIRST", {})
-        setup.model.kept.clear()
+        setup.model.remembered.clear()
         store = Store(tmp_path / str(ahead))
         did = measure(setup, store, cells)
         found.append(cell_values(store, cells, did.ids))

@@ -24,7 +24,7 @@ from tests.steered import ANSWERS, PROMPT, change, interventions, plain_log_soft
 @pytest.fixture(autouse=True)
 def _nothing_kept(tiny: Model) -> None:
     """No test finds what another one computed."""
-    tiny.kept.clear()
+    tiny.remembered.clear()
 
 
 def test_restarts_give_what_plain_passes_give(tiny: Model) -> None:
@@ -130,7 +130,7 @@ def test_other_interventions_restart_from_the_trunk_that_is_there(tiny: Model) -
     log_probabilities(tiny, sequences(2.0), Work())
     again, anew = Work(), Work()
     found = log_probabilities(tiny, sequences(-1.0), again)
-    tiny.kept.clear()
+    tiny.remembered.clear()
     for one, other in zip(found, log_probabilities(tiny, sequences(-1.0), anew), strict=True):
         np.testing.assert_array_equal(one, other)
     prefix, trunk = 5, 3 * 5  # the prompt but its last token; three answers but their last one, behind that
@@ -165,7 +165,7 @@ def test_prompts_that_are_read_ahead_are_read_together_and_not_again(tiny: Model
     what = Intervention((change(tiny, 1),))
     sequences = [Scored((*prompt, 30, 31), len(prompt), what) for prompt in prompts]
     alone = log_probabilities(tiny, sequences, Work())
-    tiny.kept.clear()
+    tiny.remembered.clear()
     ahead, then, none = Work(), Work(), Work()
     read_ahead(tiny, prompts, ahead)
     assert (ahead.forward_passes, ahead.tokens) == (1, 3 * 7)  # padded to the longest

@@ -80,17 +80,17 @@ def grow(
     layers = {first_layer(intervention, model.identity.n_layers) for intervention in interventions}
     cache = _prefix(model, prompt[:offset], work) if offset else None
     key = ("trunk", prompt, tuple(continuations), offset)
-    tokens, streams = model.kept.found(key) or (None, {})
+    tokens, streams = model.remembered.found(key) or (None, {})
     if tokens is None or not layers <= streams.keys():
         tokens = _padded([(prompt + continuation)[offset:] for continuation in continuations])
         streams = _streams(model, tokens, offset, cache, layers | streams.keys(), work)
-        model.kept.keep(key, (tokens, streams), sum(stream.nbytes for stream in streams.values()))
+        model.remembered.keep(key, (tokens, streams), sum(stream.nbytes for stream in streams.values()))
     return Trunk(model, tokens, offset, len(prompt), cache, streams)
 
 
 def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
     """The cache of one row after `tokens`, which nothing changes: those of a prompt serve all that goes on from it."""
-    cache: Cache | None = model.kept.found(("prefix", tokens))
+    cache: Cache | None = model.remembered.found(("prefix", tokens))
     if cache is None:
         cache = prefill(model, tokens, work)
         _keep_prefix(model, tokens, cache)
@@ -104,7 +104,7 @@ def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> 
     one length only, nothing is read: each prompt is when it is asked.
     """
     prefixes = list(dict.fromkeys(prompt[:-1] for prompt in prompts if len(prompt) > 1))
-    missing = [prefix for prefix in prefixes if model.kept.found(("prefix", prefix)) is None]
+    missing = [prefix for prefix in prefixes if model.remembered.found(("prefix", prefix)) is None]
     if len(missing) < 2 or not model.abilities.mixed:
         return
     size = max(1, model.memory.habits.extraction // max(map(len, missing)))
@@ -116,7 +116,7 @@ def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> 
 
 
 def _keep_prefix(model: Model, tokens: tuple[int, ...], cache: Cache) -> None:
-    model.kept.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
+    model.remembered.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
 
 
 def _padded(rows: Sequence[tuple[int, ...]]) -> mx.array:

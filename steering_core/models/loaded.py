@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class LoadedModel(Model):
     """A model that somebody else loaded and keeps: `close` takes its taps away and leaves the network."""
 
-    _given_back = ("kept", "memory", "taps")
+    _given_back = ("remembered", "memory", "taps")
 
     def __init__(
         self,

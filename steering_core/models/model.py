@@ -20,9 +20,9 @@ from steering_core.models.code import refuse_model_code
 from steering_core.models.embedded import EMBEDDED, embedded_model
 from steering_core.models.folders import checked_folder
 from steering_core.models.identity import ModelIdentity, Shape, identify
-from steering_core.models.kept import Kept
 from steering_core.models.raw_text import RawText
 from steering_core.models.reading import reading_key, tokenizer_key
+from steering_core.models.remembered import Remembered
 from steering_core.models.taps import Taps
 from steering_core.models.turns import Turns
 
@@ -70,7 +70,7 @@ class Model:
     """
 
     memory_limit: int | None = None
-    _given_back: tuple[str, ...] = ("kept", "memory", "taps", "network")  # what `close` gives back
+    _given_back: tuple[str, ...] = ("remembered", "memory", "taps", "network")  # what `close` gives back
 
     def __init__(self, name: str, template: Mapping[str, Any] | None = None, memory_limit: int | None = None) -> None:
         warn_if_slow()
@@ -113,9 +113,9 @@ class Model:
         )
 
     @cached_property
-    def kept(self) -> Kept:
+    def remembered(self) -> Remembered:
         """What passes computed and later ones want again: it is valid while the weights stay as they are."""
-        return Kept.beside(self.memory.footprint.weights, self.memory.limit)
+        return Remembered.beside(self.memory.footprint.weights, self.memory.limit)
 
     @cached_property
     def taps(self) -> Taps:

@@ -1,4 +1,4 @@
-"""`Kept`: what passes of a model computed and later passes want again, within a share of the model's memory."""
+"""`Remembered`: what passes of a model computed and later passes want again, within a share of the model's memory."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -9,7 +9,7 @@ SHARE = 1 / 16  # of the memory beside the weights, at most
 MOST = 512 << 20  # bytes: with more, a run of one concept computes nothing less
 
 
-class Kept:
+class Remembered:
     """Values by key, of at most `most` bytes together; what was used longest ago goes first.
 
     A value must follow from its key and the model's weights alone, so that asking is as good as computing.
@@ -19,7 +19,7 @@ class Kept:
         self._sized: LRUCache[Hashable, tuple[Any, int]] = LRUCache(max(1, most), getsizeof=lambda kept: kept[1])
 
     @classmethod
-    def beside(cls, weights: int, limit: int) -> "Kept":
+    def beside(cls, weights: int, limit: int) -> "Remembered":
         """What may be kept where a process holds at most `limit` bytes, of which so many are weights."""
         return cls(min(MOST, int(SHARE * (limit - weights))))
 
