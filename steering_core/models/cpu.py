@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 from steering_core.backend.mlx import mx
@@ -38,6 +38,7 @@ def keep_freed_memory() -> None:
             library.mallopt(option, value)
 
 
+_FEW = 8_192  # scores of which MLX's scalar exp costs less than the calls of a polynomial's parts (docs/log.md)
 _NEGLIGIBLE = -40.0  # the power of e beside which 1 is all that counts
 _WITH_GRADIENTS: ContextVar[bool] = ContextVar("passes with gradients", default=False)
 
@@ -115,8 +116,16 @@ def norms(x: mx.array) -> mx.array:
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """x over its root mean square, times weight, (..., D) float32."""
-    mean = x.square() @ mx.full((x.shape[-1], 1), 1 / x.shape[-1])  # (..., 1)
+    mean = x.square() @ _mean_of(x.shape[-1])  # (..., 1)
     return x * mx.rsqrt(mean + eps) * weight
+
+
+@cache
+def _mean_of(width: int) -> mx.array:
+    """A column (D, 1) with which a product is the mean; computed, so that every thread can use it."""
+    column = mx.full((width, 1), 1 / width)
+    mx.eval(column)
+    return column
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: Any) -> mx.array:
@@ -129,6 +138,9 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float,
         mask = None if length == 1 else mx.arange(total) <= mx.arange(total - length, total)[:, None]
     if mask is not None:
         scores = mx.where(mask, scores, -1e30) if mask.dtype == mx.bool_ else scores + mask
+    if length == 1 and scores.size <= _FEW and not _WITH_GRADIENTS.get():
+        weights = mx.softmax(scores, axis=-1)
+        return (weights.reshape(batch, groups, -1, total) @ values).reshape(batch, heads, length, -1)
     above = _exp_of_difference if length > 1 else _difference_exp  # decoding meets a new shape at every step
     weights = above(scores, scores.max(axis=-1, keepdims=True))
     read = weights.reshape(batch, groups, -1, total) @ values
