@@ -97,6 +97,19 @@ def test_what_is_kept_of_transformers_is_what_it_finds(
     assert defined(str(path), prefix) == scans(str(path), prefix)
 
 
+def test_a_version_of_transformers_that_names_things_otherwise_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def otherwise(path: str | Path, prefix: str | None = None) -> dict[frozenset[str], dict[str, set[str]]]:
+        return {frozenset(): {f"{prefix or 'none'}/models": {"Model"}}}
+
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    path = Path(transformers.__file__).parent / "models"
+    for _ in range(2):
+        assert keeping(otherwise)(str(path), "transformers") == otherwise(path, "transformers")
+    assert not any(tmp_path.rglob("*.json"))
+
+
 def required() -> set[str]:
     """The distributions that steerflow needs, those that its extras for users name, and all that they need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -83,13 +83,20 @@ def keeping(define: Define) -> Define:
         if file is None:
             return define(module_path, prefix)
         found = _kept(file)
-        if found is None:
-            found = define(str(folder))
+        if found is not None:
+            return _prefixed(found, prefix)
+        own, found = define(module_path, prefix), define(str(folder))
+        if _prefixed(found, prefix) == own:  # a version that means something else by a prefix keeps its own ways
             _keep(file, found)
-        front = f"{prefix}." if prefix else ""
-        return {needed: {front + name: set(names) for name, names in of.items()} for needed, of in found.items()}
+        return own
 
     return defined
+
+
+def _prefixed(found: Structure, prefix: str | None) -> Structure:
+    """The names with a prefix in front of each module's."""
+    front = f"{prefix}." if prefix else ""
+    return {needed: {front + name: set(names) for name, names in of.items()} for needed, of in found.items()}
 
 
 def _file(folder: Path) -> Path | None:
