@@ -29,10 +29,7 @@ def tell_faults(app: FastAPI) -> None:
 
 
 def _answer(status: int, message: str, code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    text = "\n".join(line for line in message.splitlines() if line.strip())
-    text = text.encode(errors="replace").decode()  # half of a surrogate pair is no UTF-8
-    text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
-    return JSONResponse(told(text, code, status), status_code=status, headers=headers)
+    return JSONResponse(told(message, code, status), status_code=status, headers=headers)
 
 
 def status_of(error: Exception) -> int:
@@ -43,9 +40,12 @@ def status_of(error: Exception) -> int:
 
 
 def told(message: str, code: str, status: int) -> dict[str, Any]:
-    """An error as OpenAI's API tells it."""
+    """An error as OpenAI's API tells it, in one paragraph of bounded length."""
+    text = "\n".join(line for line in message.splitlines() if line.strip())
+    text = text.encode(errors="replace").decode()  # half of a surrogate pair is no UTF-8
+    text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "code": code}}
+    return {"error": {"message": text, "type": kind, "code": code}}
 
 
 def _mistake(request: Request, error: Exception) -> JSONResponse:
