@@ -66,7 +66,7 @@ def derive(
 ) -> None:
     """Vectors of a concept and their qualities, without generating a text: what the store lacks is extracted.
 
-    Methods that ask the model (gradient, natural_gradient, preference, one_shot) are trained.
+    Methods that ask the model (gradient, natural_gradient, preference, joint_preference, one_shot) are trained.
     """
     wanted = "all" if layers == "all" else layers.split(",")
     options = {
