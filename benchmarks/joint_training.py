@@ -67,8 +67,8 @@ class Measures:
     def effect(self, split: str, vectors: Vectors, times: float) -> np.ndarray:
         """Half of the items' propensity under so many times the vectors minus that under their opposites, (n,)."""
         items = self.items[split]
-        ways = np.repeat([times, -times], len(items))[:, None]
-        added = {layer: (ways * vector).astype(np.float32) for layer, vector in vectors.items()}
+        signs = np.repeat([times, -times], len(items))[:, None]
+        added = {layer: (signs * vector).astype(np.float32) for layer, vector in vectors.items()}
         found = items.log_probabilities([*range(len(items))] * 2, added).reshape(2, -1, 2)
         there, back = found[..., 0] - found[..., 1]
         return np.asarray((there - back) / 2)

@@ -51,10 +51,10 @@ def test_gradients_by_the_doses_agree_with_finite_differences(tiny_model: Model)
     doses = 0.05 * np.random.default_rng(1).standard_normal((3, tiny_model.identity.width))
     found, step = given.preferences(doses, [2]), 1e-3
     for layer in range(3):
-        way = np.zeros_like(doses)
-        way[layer] = np.random.default_rng(layer).standard_normal(doses.shape[1])
-        up, down = (given.preferences(doses + sign * step * way, [2]).values[0] for sign in (1, -1))
-        assert (found.gradients[0] * way).sum() == pytest.approx((up - down) / (2 * step), rel=0.02, abs=1e-4)
+        turn = np.zeros_like(doses)
+        turn[layer] = np.random.default_rng(layer).standard_normal(doses.shape[1])
+        up, down = (given.preferences(doses + sign * step * turn, [2]).values[0] for sign in (1, -1))
+        assert (found.gradients[0] * turn).sum() == pytest.approx((up - down) / (2 * step), rel=0.02, abs=1e-4)
 
 
 def test_doses_at_several_layers_act_together(toy_model: Model) -> None:

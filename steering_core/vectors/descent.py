@@ -38,7 +38,7 @@ def trained(training: "Training | JointTraining", how: Descent | None = None) ->
     """The vector (D,), or vectors (L, D), of least loss on validation pairs; without such pairs the last ones.
 
     A pair's loss is that of BiPO (Cao et al. 2024) per token: log(1 + exp(-s w c)), where c is the change of its
-    preference, w the way (1, or -1 under the mirrored vector) and s the sharpness. Adam (Kingma and Ba 2015) turns the
+    preference, w the sign (1, or -1 under the mirrored vector) and s the sharpness. Adam (Kingma and Ba 2015) turns the
     vector from the mean difference on. The loss curve goes into the training's notes.
     """
     how = how or Descent()
@@ -50,15 +50,15 @@ def trained(training: "Training | JointTraining", how: Descent | None = None) ->
     gains = [_gain(training, vector)] if held_out else []
     means, steps, losses = np.zeros((2, *vector.shape)), 0, list[float]()
     batch = max(1, min(how.batch, training.n_pairs // _LEAST_STEPS))
-    ways = np.where(random.permutation(training.n_pairs) % 2, 1.0, -1.0)
+    signs = np.where(random.permutation(training.n_pairs) % 2, 1.0, -1.0)
     for _ in range(how.epochs):
         order, total = random.permutation(training.n_pairs), 0.0
         for pairs in np.split(order, range(batch, len(order), batch)):
             steps += 1
-            loss, slope = _loss(training, vector, pairs, ways[pairs], base[pairs], how.sharpness)
+            loss, slope = _loss(training, vector, pairs, signs[pairs], base[pairs], how.sharpness)
             vector = _turned(vector, slope, means, steps, how.rate)
             total += loss * len(pairs)
-        ways = -ways  # each pair sees the vector and its opposite in turn
+        signs = -signs  # each pair sees the vector and its opposite in turn
         losses.append(round(total / len(order), _LOSS_DIGITS))
         gains += [_gain(training, vector)] if held_out else []
         if not gains or gains[-1] >= max(gains):
@@ -78,14 +78,14 @@ def _loss(
     training: "Training | JointTraining",
     vector: np.ndarray,
     pairs: np.ndarray,
-    ways: np.ndarray,
+    signs: np.ndarray,
     base: np.ndarray,
     sharpness: float,
 ) -> tuple[float, np.ndarray]:
-    """The mean loss of some pairs, each under its way of the vector, and its gradient by the vector, of its shape."""
-    found = training.preferences(vector, pairs, ways)
-    gained = sharpness * ways * (found.values - base)
-    slopes = -sharpness * ways / (1 + np.exp(gained))  # of each pair's loss by its preference
+    """The mean loss of some pairs, each under the vector with its sign, and its gradient by the vector, of its shape."""
+    found = training.preferences(vector, pairs, signs)
+    gained = sharpness * signs * (found.values - base)
+    slopes = -sharpness * signs / (1 + np.exp(gained))  # of each pair's loss by its preference
     return float(np.logaddexp(0, -gained).mean()), (slopes.reshape(-1, *[1] * vector.ndim) * found.gradients).mean(
         axis=0
     )

@@ -76,14 +76,14 @@ class JointTraining:
         return np.asarray(doses * self.residual_norms)
 
     def preferences(
-        self, doses: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, ways: np.ndarray | None = None
+        self, doses: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, signs: np.ndarray | None = None
     ) -> Preferences:
-        """Preferences of the pairs at those places (all) under all vectors together, or under `ways` (n,) times them.
+        """Preferences of the pairs at those places (all) under all vectors together, or under `signs` (n,) times them.
 
         The gradients are by the doses, (n, L, D). Raises Diverged where they are not finite.
         """
         chosen = self.pairs if pairs is None else self.pairs[np.asarray(pairs)]
-        values, gradients = self.at[0].passes.preferences(self._by_layer(doses), chosen, ways)
+        values, gradients = self.at[0].passes.preferences(self._by_layer(doses), chosen, signs)
         return Preferences(values, self._by_dose([gradients[layer] for layer in self.layers]))
 
     def validation(self, doses: np.ndarray) -> np.ndarray:

@@ -138,19 +138,19 @@ class PairPasses:
         return self._drawn[draws]
 
     def preferences(
-        self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray, ways: np.ndarray | None = None
+        self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray, signs: np.ndarray | None = None
     ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """The preferences (n,) in nats of pairs of answers (n, 2) under vectors (D,) at their layers together.
 
-        With each layer's gradients by its vector, (n, D). With `ways` (n,) each pair is run under so many times the
+        With each layer's gradients by its vector, (n, D). With `signs` (n,) each pair is run under so many times the
         vectors. Raises Diverged where anything is not finite.
         """
-        ways = np.ones(len(pairs)) if ways is None else ways
-        both = np.repeat(ways, 2)[:, None]
+        signs = np.ones(len(pairs)) if signs is None else signs
+        both = np.repeat(signs, 2)[:, None]
         added = {layer: (both * vector).astype(np.float32) for layer, vector in vectors.items()}
         found = self.answers.gradients(pairs.reshape(-1).tolist(), added)
         values = _differences(_by_pair(found.values))
-        gradients = {layer: _differences(_by_pair(found.by_layer[layer])) * ways[:, None] for layer in vectors}
+        gradients = {layer: _differences(_by_pair(found.by_layer[layer])) * signs[:, None] for layer in vectors}
         for layer, vector in vectors.items():
             if not (np.isfinite(values).all() and np.isfinite(gradients[layer]).all()):
                 raise Diverged(f"a vector {np.linalg.norm(vector):.3g} long at layer {layer} makes logits overflow")
@@ -205,14 +205,14 @@ class Training:
         return Preferences(_differences(values[self.pairs]), _differences(gradients[self.layer][self.pairs]))
 
     def preferences(
-        self, vector: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, ways: np.ndarray | None = None
+        self, vector: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, signs: np.ndarray | None = None
     ) -> Preferences:
-        """Preferences of the pairs at those places (all) under the vector, or under `ways` (n,) times it.
+        """Preferences of the pairs at those places (all) under the vector, or under `signs` (n,) times it.
 
         The gradients are by the vector. Raises Diverged where they are not finite.
         """
         chosen = self.pairs if pairs is None else self.pairs[np.asarray(pairs)]
-        values, gradients = self.passes.preferences({self.layer: vector}, chosen, ways)
+        values, gradients = self.passes.preferences({self.layer: vector}, chosen, signs)
         return Preferences(values, gradients[self.layer])
 
     def validation(self, vector: np.ndarray) -> np.ndarray:
