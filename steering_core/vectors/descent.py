@@ -82,7 +82,7 @@ def _loss(
     base: np.ndarray,
     sharpness: float,
 ) -> tuple[float, np.ndarray]:
-    """The mean loss of some pairs, each under the vector with its sign, and its gradient by the vector, of its shape."""
+    """The mean loss of some pairs, each under its sign times the vector, and its gradient, of the shape of that."""
     found = training.preferences(vector, pairs, signs)
     gained = sharpness * signs * (found.values - base)
     slopes = -sharpness * signs / (1 + np.exp(gained))  # of each pair's loss by its preference
