@@ -124,7 +124,7 @@ def test_exchanged_sides_turn_the_direction_round(name: str, seed: int) -> None:
 def test_one_pair_gives_its_difference_or_a_named_error(name: str) -> None:
     _, positive, negative = planted(1, 0.1)
     if name == "pca_centred":
-        with pytest.raises(VectorError, match="pca_centred finds no direction in 1 pairs"):
+        with pytest.raises(VectorError, match="pca_centred finds no direction in one pair: give it two or more"):
             derived_direction(name, positive, negative)
         return
     found = derived_direction(name, positive, negative)
@@ -283,3 +283,44 @@ def test_a_file_without_the_method_is_refused_and_changes_nothing(
     with pytest.raises(VectorError, match=says):
         method_name(f"{tmp_path}/mine.py:median_difference")
     assert before == METHODS
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_file_that_was_edited_is_run_again_and_keyed_by_what_was_run(tmp_path: Path) -> None:
+    file, (_, positive, negative) = tmp_path / "mine.py", planted(20, 0.1)
+    file.write_text(MEDIAN)
+    name = f"{file}:median_difference"
+    first, key = derived_direction(name, positive, negative), method_key("median_difference")
+    file.write_text(MEDIAN.replace("np.median(", "7 * np.median("))
+    assert method_key("median_difference") == key, "the key is of the code that was run, not of the file as it is now"
+    np.testing.assert_allclose(derived_direction(name, positive, negative), 7 * first)
+    assert method_key("median_difference") != key
+    file.write_text(MEDIAN)
+    np.testing.assert_array_equal(derived_direction(name, positive, negative), first)
+    assert method_key("median_difference") == key
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_function_that_a_known_file_lacks_is_named_and_one_that_it_lost_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MEDIAN)
+    method_name(f"{file}:median_difference")
+    before = dict(METHODS)
+    with pytest.raises(VectorError, match=r"mine\.py has no method 'nope': it has median_difference"):
+        method_name(f"{file}:nope")
+    assert before == METHODS
+    file.write_text(MEDIAN.replace("median_difference", "renamed"))
+    with pytest.raises(VectorError, match=r"mine\.py has no method 'median_difference': it has renamed"):
+        method_name(f"{file}:median_difference")
+    assert method_name(f"{file}:renamed") == "renamed"
+    assert "median_difference" not in METHODS
+    METHODS.pop("renamed")
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_method_that_fails_is_named_with_its_file(tmp_path: Path) -> None:
+    file, (_, positive, negative) = tmp_path / "mine.py", planted(20, 0.1)
+    file.write_text(MEDIAN.replace("np.median(", "np.mediann("))
+    with pytest.raises(VectorError, match=r"of .*mine.py failed: AttributeError: .*mediann") as caught:
+        derived_direction(f"{file}:median_difference", positive, negative)
+    assert isinstance(caught.value.__cause__, AttributeError)

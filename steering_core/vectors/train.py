@@ -23,7 +23,7 @@ from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
 from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.library import restore
-from steering_core.vectors.methods import TRAINED, checked_direction, is_joint, mean_difference
+from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
 from steering_core.vectors.training import (
     AnswerSides,
     PairPasses,
@@ -182,7 +182,8 @@ def trained_directions(method: str, each: Sequence[Training]) -> tuple[list[np.n
     A method of one layer is given one. Raises VectorError where it finds no direction.
     """
     training = JointTraining(tuple(each)) if is_joint(method) else each[0]
-    found = np.asarray(TRAINED[method].function(training))
+    with faults_named(method):
+        found = np.asarray(TRAINED[method].function(training))
     rows = list(found) if is_joint(method) else [found]
     notes = {**training.notes, "seed": training.seed, "version": TRAINING_VERSION}
     if is_joint(method):

@@ -30,6 +30,7 @@ from steering_core.vectors.methods.derived import mean_difference
 from steering_core.vectors.methods.named import (
     checked_direction,
     derived_direction,
+    faults_named,
     method_key,
     method_name,
     methods_only_from,
@@ -55,6 +56,7 @@ __all__ = [
     "check_unpaired",
     "checked_direction",
     "derived_direction",
+    "faults_named",
     "is_joint",
     "is_trained",
     "known_methods",

@@ -1,20 +1,30 @@
 """Methods by name: which function a spec means, run from a user's file where it lies in one, and what it finds."""
 
-import inspect
 import os
-import runpy
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from steering_core.foundation.data_files import did_you_mean
-from steering_core.foundation.errors import VectorError
-from steering_core.foundation.keys import content_key
-from steering_core.foundation.user_files import MAX_CODE, checked_file
-from steering_core.vectors.methods.registry import METHODS, TRAINED, UNPAIRED, check_unpaired, is_trained, known_methods
+from steering_core.foundation.errors import SteerflowError, VectorError
+from steering_core.foundation.user_files import MAX_CODE, checked_file, file_bytes
+from steering_core.vectors.methods.registry import (
+    METHODS,
+    SOURCES,
+    TRAINED,
+    UNPAIRED,
+    check_unpaired,
+    file_of,
+    forget,
+    is_trained,
+    known_methods,
+    text_key,
+)
 
 _FOLDERS: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of methods", default=None)
 
@@ -32,8 +42,8 @@ def methods_only_from(folders: Iterable[Path]) -> Iterator[None]:
 def method_name(name: str) -> str:
     """The registered name of the method `name`, which may be FILE.py:FUNCTION: then the file is run.
 
-    Raises VectorError for a name that nothing is registered under, for a file that may not be run
-    (`methods_only_from`), that cannot be run or that has no such method.
+    A file that has changed since is run again. Raises VectorError for a name that nothing is registered under, for a
+    file that may not be run (`methods_only_from`), that cannot be run or that has no such method.
     """
     file, colon, function = name.rpartition(":")
     if not colon:
@@ -48,29 +58,50 @@ def method_name(name: str) -> str:
             f"{', '.join(sorted(known_methods()))}, or add the file's folder to STEERFLOW_METHOD_FOLDERS where "
             "workers start"
         )
-    before = known_methods().get(function)
-    if before is None or Path(inspect.getfile(before)) != path:
-        _run(path, function)
+    before, source = known_methods().get(function), file_bytes(path, VectorError, MAX_CODE)
+    if before is None or file_of(before) != path or SOURCES.get(before) != text_key(source):
+        _run(path, source, function)
     return function
 
 
-def _run(file: Path, function: str) -> None:
-    """Run a user's file, which registers its methods. Raises VectorError where it does not register `function` anew."""
-    known, arrays, trained, unpaired = known_methods(), dict(METHODS), dict(TRAINED), set(UNPAIRED)
+def _run(file: Path, source: bytes, function: str) -> None:
+    """Run the `source` of a user's file, which registers its methods in place of those that it registered before.
+
+    Raises VectorError, and leaves the methods as they were, where the file cannot be run, registers no `function`, or
+    takes the name of another file's method.
+    """
+    snapshot = dict(METHODS), dict(TRAINED), set(UNPAIRED)
+    others = {name: found for name, found in known_methods().items() if file_of(found) != file}
+    for name in known_methods().keys() - others:
+        forget(name)
     try:
-        runpy.run_path(str(file))
+        _execute(file, source)
+        found = known_methods()
+        if taken := [name for name, other in others.items() if found.get(name) is not other]:
+            raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
+        own = sorted(found.keys() - others)
+        if function not in own:
+            has = f"it has {', '.join(own)}; another one needs the decorator" if own else "decorate it with"
+            raise VectorError(f"{file} has no method {function!r}: {has} steering_core.vectors.methods.method")
+    except VectorError:
+        for registered, before in zip((METHODS, TRAINED), snapshot, strict=False):
+            registered.clear()
+            registered.update(before)
+        UNPAIRED.clear()
+        UNPAIRED.update(snapshot[2])
+        raise
+    SOURCES.update({found[name]: text_key(source) for name in own})
+
+
+def _execute(file: Path, source: bytes) -> None:
+    """Run `source` as a module of its own, which stays among Python's modules. Raises VectorError where it fails."""
+    module = ModuleType(f"_methods_{text_key(source)}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # where dataclasses look up the names of a class's module
+    try:
+        exec(compile(source, str(file), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise VectorError(f"the file of methods {file} cannot be run: {type(error).__name__}: {error}") from error
-    if taken := [name for name, found in known_methods().items() if known.get(name, found) is not found]:
-        METHODS.clear()
-        METHODS.update(arrays)
-        TRAINED.clear()
-        TRAINED.update(trained)
-        UNPAIRED.clear()
-        UNPAIRED.update(unpaired)
-        raise VectorError(f"{file} has a method {taken[0]!r}, which there is already: give it another name")
-    if function not in known_methods():
-        raise VectorError(f"{file} has no method {function!r}: decorate it with steering_core.vectors.methods.method")
 
 
 def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, paired: bool = True) -> np.ndarray:
@@ -95,8 +126,23 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, 
             f"{name} was given activations that are not finite ({'pairs' if paired else 'rows'} {bad}): extract them "
             "again with weights that do not overflow, such as float32 or bfloat16"
         )
-    found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
+    with faults_named(name):
+        found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
     return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")
+
+
+@contextmanager
+def faults_named(name: str) -> Iterator[None]:
+    """Within it, what a method of a user's own raises becomes a VectorError that names the method and its file."""
+    try:
+        yield
+    except SteerflowError:
+        raise
+    except Exception as error:
+        if method_key(name) is None:
+            raise
+        file = file_of(known_methods()[name])
+        raise VectorError(f"the method {name} of {file} failed: {type(error).__name__}: {error}") from error
 
 
 def checked_direction(name: str, found: np.ndarray, width: int, data: str) -> np.ndarray:
@@ -118,13 +164,7 @@ def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
 def method_key(name: str) -> str | None:
     """None for a method of this package, whose numbers a version covers; for any other a key of its whole file.
 
-    So a constant or a helper that changes there makes another method of it; what the file imports does not count.
+    So a constant or a helper that changes there makes another method of it; what the file imports does not count. It
+    is the key of the code that was run, also where the file was edited since.
     """
-    function = known_methods()[name]
-    file = Path(inspect.getfile(function))
-    if file.parent == Path(__file__).parent:
-        return None
-    if file.is_file():
-        return content_key("method", file.read_text())
-    code = function.__code__  # typed into a prompt: there is no file to read
-    return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
+    return SOURCES[known_methods()[name]]

@@ -1,13 +1,19 @@
 """The registry of methods: each by its name, under one decorator, with what it asks for."""
 
+import inspect
+import io
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import VectorError
+from steering_core.foundation.keys import content_key
 
 if TYPE_CHECKING:
     from steering_core.vectors.joint import JointTraining  # passes need MLX, which names of methods do not
@@ -35,6 +41,8 @@ METHODS: dict[str, Method] = {}
 TRAINED: dict[str, TrainedMethod] = {}
 UNPAIRED: set[str] = set()
 """Names of the methods that take unpaired texts; the others need pairs."""
+SOURCES: WeakKeyDictionary[Callable[..., np.ndarray], str | None] = WeakKeyDictionary()
+"""The key of the code that each registered function was made from (`method_key`)."""
 
 
 @overload
@@ -69,12 +77,14 @@ def method(
     """
 
     def _register(read: Method) -> Method:
-        _forget(read.__name__, unpaired)
+        forget(read.__name__, unpaired)
+        SOURCES[read] = _source_key(read)
         METHODS[read.__name__] = read
         return read
 
     def _register_trained(trained: TrainedFunction) -> TrainedFunction:
-        _forget(trained.__name__, unpaired)
+        forget(trained.__name__, unpaired)
+        SOURCES[trained] = _source_key(trained)
         TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared, joint)
         return trained
 
@@ -83,13 +93,34 @@ def method(
     return _register if passes is None else _register_trained
 
 
-def _forget(name: str, unpaired: bool) -> None:
-    """Leave the name to a new method, which takes unpaired texts or does not."""
+def forget(name: str, unpaired: bool = False) -> None:
+    """Leave the name of a method to a new one, which takes unpaired texts or does not."""
     METHODS.pop(name, None)
     TRAINED.pop(name, None)
     UNPAIRED.discard(name)
     if unpaired:
         UNPAIRED.add(name)
+
+
+def file_of(function: Callable[..., np.ndarray]) -> Path:
+    """The file that a method's function was written in, links followed; of a prompt's, a name that no file has."""
+    return Path(os.path.realpath(inspect.getfile(function)))
+
+
+def text_key(source: bytes) -> str:
+    """The key of a file of methods with these contents, whatever ends its lines."""
+    return content_key("method", io.StringIO(source.decode(errors="replace"), newline=None).getvalue())
+
+
+def _source_key(function: Callable[..., np.ndarray]) -> str | None:
+    """None for a method of this package; otherwise the key of its file as it is now, or of what was typed."""
+    file = file_of(function)
+    if file.parent == Path(__file__).resolve().parent:
+        return None
+    if file.is_file():
+        return text_key(file.read_bytes())
+    code = function.__code__  # typed into a prompt: there is no file to read
+    return content_key("method", code.co_code.hex(), repr(code.co_consts), code.co_names)
 
 
 def known_methods() -> dict[str, Callable[..., np.ndarray]]:
