@@ -5,6 +5,8 @@ loaded when they are first used (PEP 562).
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from steering_core.foundation.version import VERSION
@@ -31,16 +33,7 @@ if TYPE_CHECKING:
         token_projection,
         variants,
     )
-    from steering_core.api.data import (
-        Activations,
-        DoseSweep,
-        LayerSweep,
-        Report,
-        activations,
-        dose_sweep,
-        layer_sweep,
-        run,
-    )
+    from steering_core.api.data import DoseSweep, LayerSweep, Report, dose_sweep, layer_sweep, run
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.monitor import monitor
     from steering_core.api.options import Sampling
@@ -52,6 +45,7 @@ if TYPE_CHECKING:
         unpaired,
     )
     from steering_core.api.row_table import Rows
+    from steering_core.api.stored_activations import Activations, activations
     from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
     from steering_core.api.words import explain
     from steering_core.baking.bake import bake
@@ -91,8 +85,9 @@ _HOMES = {
         "token_projection",
         "variants",
     ),
-    "api.data": ("Activations", "DoseSweep", "LayerSweep", "Report", "activations", "dose_sweep", "layer_sweep", "run"),
+    "api.data": ("DoseSweep", "LayerSweep", "Report", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
+    "api.stored_activations": ("Activations", "activations"),
     "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
     "api.options": ("Sampling",),
@@ -184,11 +179,23 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(_HOME[name])
-    if name not in globals():  # a package of that name became it while its home was imported, and can be called
-        globals()[name] = getattr(home, name)
-    return globals()[name]
+    found = getattr(importlib.import_module(_HOME[name]), name)
+    if package := sys.modules.get(f"{__name__}.{name}"):
+        found.__dict__ = vars(package)  # steering_core.activations.extract is found in the function as in the package
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+class _ThisPackage(ModuleType):
+    """This package: what it exports under a name is not hidden by a package of that name, which imports would set."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _HOME or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _ThisPackage

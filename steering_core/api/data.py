@@ -1,35 +1,29 @@
-"""The store's data in Python: whole runs, layer sweeps, and activations as arrays and frames."""
+"""Measurements in Python: whole runs, layer sweeps and dose sweeps."""
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
-from steering_core.activations.extract import extract
-from steering_core.activations.sites import checked_position
 from steering_core.api.options import StorePath
 from steering_core.api.row_table import Rows
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import MAX_KL, checked_dose
-from steering_core.foundation.errors import InterventionError, QueryError, SpecError
+from steering_core.foundation.errors import InterventionError, SpecError
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
 from steering_core.pipeline.doses import dose_rows
 from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, over_layers
-from steering_core.pipeline.rows import store_pairs
-from steering_core.pipeline.stages import registered
 from steering_core.reports.charts.evaluation import layer_profile
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.terminal import verdict_in_words
 from steering_core.runs import Run
-from steering_core.spec import ActivationsSpec, ScoresSpec, Spec, load_spec
+from steering_core.spec import ScoresSpec, Spec, load_spec
 from steering_core.store import Store, default_store
 from steering_core.vectors.vector import Vector
 
@@ -138,64 +132,3 @@ def _spec(spec: SpecLike) -> Spec:
     if isinstance(spec, Spec):
         return spec
     return checked(Spec, dict(spec), "the spec", SpecError) if isinstance(spec, Mapping) else load_spec(spec)
-
-
-@dataclass(frozen=True, repr=False)
-class Activations(Rows):
-    """Activations with the pair and side that each belongs to: columns of the view `activations`."""
-
-    _shown: ClassVar[int] = 4
-
-    def __repr__(self) -> str:
-        values, positive = self.numpy()
-        layers = ", ".join(map(str, sorted(set(self.table["layer"].to_pylist()))))
-        sides = f"{positive.sum()} positive and {(~positive).sum()} negative"
-        return f"<Activations: {sides}, layer {layers}, width {values.shape[1]}>"
-
-    def numpy(self) -> tuple[np.ndarray, np.ndarray]:
-        """The activations (N, D) float32, and whether each is of a positive side, (N,) bool, for classifiers."""
-        values = np.array(self.table["activation"].to_pylist(), np.float32)
-        return values, np.array([side == "positive" for side in self.table["side"].to_pylist()])
-
-
-def activations(
-    concept: str,
-    layer: int,
-    model: str | Model | None = None,
-    split: str | None = None,
-    store: StorePath = None,
-    position: str | None = None,
-) -> Activations:
-    """The activations of a concept's pairs at one layer, in a fixed order; of one `split` where it is given.
-
-    They are the store's; an open `Model` reads what is missing first, over the answers' tokens unless `position` says
-    otherwise, and `concept` may then be a file as well. Raises QueryError where the store has none, or those of several
-    models and none is named; ConceptError, LayerNotFound, PositionUnknown.
-    """
-    opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
-    if isinstance(model, Model):
-        position = position or ActivationsSpec().position
-        concept, model = _extracted(model, concept, layer, position, opened), model.identity.model_id
-    found = opened.query(
-        "SELECT model, concept, pair_id, side, split, position, layer, residual_norm, activation FROM activations "
-        "WHERE concept = $1 AND layer = $2 AND site = 'resid_post' AND side IS NOT NULL "
-        "AND ($3 IS NULL OR $3 IN (model, model_id)) AND ($4 IS NULL OR split = $4) "
-        "AND ($5 IS NULL OR position = $5) ORDER BY model, position, pair_id, side",
-        [concept, layer, model, split, position],
-    )
-    if not len(found):
-        raise QueryError(
-            f"the store {opened.root} has no activations of {concept!r} at layer {layer}: run a spec first"
-        )
-    if len(models := set(found["model"].to_pylist())) > 1:
-        raise QueryError(f"{concept!r} was read by {', '.join(sorted(models))}: name one with model=")
-    return Activations(found)
-
-
-def _extracted(model: Model, name: str, layer: int, position: str, store: Store) -> str:
-    """Have the store hold what `model` reads of a concept's pairs at a layer; the concept's own name."""
-    concept, layers = load_concept(name), model.checked_layers([layer])
-    with store.in_use():
-        registered(store, model)
-        extract(model, store, store_pairs(store, model, [concept]), layers, checked_position(position))
-    return concept.name

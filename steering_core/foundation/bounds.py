@@ -4,13 +4,14 @@ They lie well beyond what anybody has found useful. What lies outside is a slip,
 """
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from steering_core.foundation.errors import InterventionError
+from steering_core.foundation.errors import InterventionError, LayerNotFound
 from steering_core.foundation.keys import MAX_SEED
 
 MAX_LAYER = 9_999
@@ -48,6 +49,16 @@ class Within:
         else:
             number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
         return core_schema.no_info_before_validator_function(no_boolean, number)
+
+
+def checked_layer(layer: Any) -> int:
+    """A layer's number; NumPy's integers count. Raises LayerNotFound for a fraction, a text or a truth value."""
+    try:
+        if not isinstance(layer, bool):
+            return operator.index(layer)
+    except TypeError:
+        pass
+    raise LayerNotFound(f"layer {layer!r} is no whole number: give 0 for the first block, 1 for the next, …")
 
 
 def checked_dose(dose: float) -> float:

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from steering_core.backend.mlx import mx, nn, on_cpu, warn_if_slow
+from steering_core.foundation.bounds import checked_layer
 from steering_core.foundation.errors import LayerNotFound, ModelNotFound, ModelUnsupported
 from steering_core.foundation.user_files import home_expanded
 from steering_core.foundation.validation import shown
@@ -186,10 +185,11 @@ class Model:
     def checked_layers(self, layers: list[int] | None) -> list[int]:
         """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
         n = self.identity.n_layers
-        for layer in layers or []:
-            if not isinstance(layer, int | np.integer) or not 0 <= layer < n:
+        wanted = list(range(n)) if layers is None else [checked_layer(layer) for layer in layers]
+        for layer in wanted:
+            if not 0 <= layer < n:
                 raise LayerNotFound(f"layer {layer}: {self.name} has layers 0..{n - 1}")
-        return sorted(set(range(n) if layers is None else layers))
+        return sorted(set(wanted))
 
     def close(self) -> None:
         """Give the network's memory back; a later use loads it again."""

@@ -70,7 +70,7 @@ def _run(file: Path, source: bytes, function: str) -> None:
     Raises VectorError, and leaves the methods as they were, where the file cannot be run, registers no `function`, or
     takes the name of another file's method.
     """
-    snapshot = dict(METHODS), dict(TRAINED), set(UNPAIRED)
+    arrays, trained, unpaired = dict(METHODS), dict(TRAINED), set(UNPAIRED)
     others = {name: found for name, found in known_methods().items() if file_of(found) != file}
     for name in known_methods().keys() - others:
         forget(name)
@@ -84,11 +84,11 @@ def _run(file: Path, source: bytes, function: str) -> None:
             has = f"it has {', '.join(own)}; another one needs the decorator" if own else "decorate it with"
             raise VectorError(f"{file} has no method {function!r}: {has} steering_core.vectors.methods.method")
     except VectorError:
-        for registered, before in zip((METHODS, TRAINED), snapshot, strict=False):
-            registered.clear()
-            registered.update(before)
-        UNPAIRED.clear()
-        UNPAIRED.update(snapshot[2])
+        for name in list(known_methods()):
+            forget(name)
+        METHODS.update(arrays)
+        TRAINED.update(trained)
+        UNPAIRED.update(unpaired)
         raise
     SOURCES.update({found[name]: text_key(source) for name in own})
 

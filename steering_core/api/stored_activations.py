@@ -1,0 +1,155 @@
+"""Activations of a concept's pairs in Python, as arrays and frames: the store's, or read by an open model first."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from steering_core.activations.extract import extract
+from steering_core.activations.sites import SITE, checked_position
+from steering_core.api.options import StorePath
+from steering_core.api.row_table import Rows
+from steering_core.concepts import Concept, Split, load_concept
+from steering_core.foundation.bounds import checked_layer
+from steering_core.foundation.errors import ConceptError, LayerNotFound, QueryError
+from steering_core.models import Model
+from steering_core.pipeline.rows import store_pairs
+from steering_core.pipeline.stages import registered
+from steering_core.store import Store, default_store
+
+RESPONSE, EVERY_TOKEN = "response", "all"  # positions
+
+
+@dataclass(frozen=True, repr=False)
+class Activations(Rows):
+    """Activations at one position, with the pair and side that each belongs to: columns of the view `activations`.
+
+    `layers` are in the order in which they were asked for; `several` says that they were a list.
+    """
+
+    layers: tuple[int, ...]
+    position: str
+    several: bool = False
+    _shown: ClassVar[int] = 4
+
+    def __repr__(self) -> str:
+        values, positive = self.numpy()
+        layers = f"layer{'s' * self.several} {', '.join(map(str, self.layers))}"
+        sides = f"{positive.sum()} positive and {(~positive).sum()} negative"
+        return f"<Activations: {sides}, {layers}, position {self.position}, width {values.shape[-1]}>"
+
+    def numpy(self) -> tuple[np.ndarray, np.ndarray]:
+        """The activations (N, D) float32, and whether each is of a positive side, (N,) bool, for classifiers.
+
+        Of a list of layers they are (N, L, D), in that list's order.
+        """
+        flat = pa.concat_arrays([chunk.flatten() for chunk in self.table["activation"].chunks]).to_numpy()
+        there, place = np.unique(self.layers, return_inverse=True)  # the table goes by layer
+        rows = len(self) // len(there)
+        values = flat.astype(np.float32).reshape(len(there), rows, -1)[place].swapaxes(0, 1)  # (N, L, D)
+        positive = np.array([side == "positive" for side in self.table["side"].slice(0, rows).to_pylist()], bool)
+        return np.ascontiguousarray(values if self.several else values[:, 0]), positive
+
+
+def activations(
+    concept: str | Path | Concept,
+    layer: int | Sequence[int],
+    model: str | Model | None = None,
+    split: Split | None = None,
+    store: StorePath = None,
+    position: str = RESPONSE,
+) -> Activations:
+    """The activations of a concept's pairs at a layer or several, in a fixed order; of one `split` where it is given.
+
+    They are the store's; an open `Model` reads what is missing first, all layers in one pass, and `concept` may then be
+    a file as well. `position` says over which tokens each is the mean: `response`, the answer's, as in runs, unless it
+    is another one. Raises QueryError where the store has none, says which positions, layers and splits there are, and
+    where it has those of several models and none is named; ConceptError, LayerNotFound, PositionUnknown.
+    """
+    opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
+    several = isinstance(layer, Sequence | np.ndarray) and not isinstance(layer, str)
+    asked: Iterable[Any] = layer if isinstance(layer, Sequence | np.ndarray) and several else [layer]
+    if not (layers := [checked_layer(one) for one in asked]):
+        raise LayerNotFound("no layer is named: give one, or a list of them")
+    checked_position(position)
+    if split not in (None, *get_args(Split)):
+        raise QueryError(f"there is no split {split!r}: name one of {', '.join(get_args(Split))}")
+    wanted: str | Concept = concept if isinstance(concept, Concept) else str(concept)
+    if isinstance(model, Model) or isinstance(concept, Path):
+        wanted = wanted if isinstance(wanted, Concept) else load_concept(wanted)
+    if isinstance(model, Model) and isinstance(wanted, Concept):
+        _extract(model, wanted, layers, position, opened)
+        model = model.identity.model_id
+    whose = _whose(opened, wanted, model, {"position": [position], "layer": layers, "split": [split]})
+    return Activations(_rows(opened, whose, layers, position, split), tuple(layers), position, several)
+
+
+def _extract(model: Model, concept: Concept, layers: Sequence[int], position: str, store: Store) -> None:
+    """Have the store hold what `model` reads of a concept's pairs at those layers."""
+    model.checked_layers(list(layers))
+    with store.in_use():
+        registered(store, model)
+        extract(model, store, store_pairs(store, model, [concept]), layers, position)
+
+
+def _whose(store: Store, concept: str | Concept, model: Any, wanted: Mapping[str, Sequence[Any]]) -> tuple[str, str]:
+    """The model and the concept whose activations are meant, by their ids.
+
+    Raises QueryError where there are none or several, or none of the position, a layer or the split that is `wanted`.
+    """
+    called, concept_id = (concept.name, concept.concept_id) if isinstance(concept, Concept) else (concept, None)
+    rows = store.rows(
+        "SELECT DISTINCT model, model_id, concept_id, position, layer, split FROM activations WHERE concept = $1 "
+        "AND site = $2 AND side IS NOT NULL AND ($3 IS NULL OR $3 IN (model, model_id)) "
+        "AND ($4 IS NULL OR concept_id = $4)",
+        [called, SITE, model, concept_id],
+    )
+    has_none = f"the store {store.root} has no activations of {called!r}"
+    if not rows:
+        raise QueryError(f"{has_none}: run a spec first, or give an open model, which reads them: model=open_model(…)")
+    if len(models := sorted({row["model"] for row in rows})) > 1:
+        raise QueryError(f"{called!r} was read by {', '.join(models)}: name one with model=")
+    if len({row["model_id"] for row in rows}) > 1:
+        ids = ", ".join(sorted({row["model_id"] for row in rows}))
+        raise QueryError(f"{called!r} was read by several models called {models[0]} ({ids}): name one with model=")
+    if len({row["concept_id"] for row in rows}) > 1:
+        return _whose(store, _newest(called, store), model, wanted)
+    for column, values in wanted.items():
+        for value in values:
+            there = sorted({row[column] for row in rows})
+            if value is not None and value not in there:
+                others = ", ".join(map(str, there))
+                raise QueryError(f"{has_none} at {column} {value}, but at {others}: name one with {column}=")
+        rows = [row for row in rows if row[column] in values or None in values]
+    return rows[0]["model_id"], rows[0]["concept_id"]
+
+
+def _newest(name: str, store: Store) -> Concept:
+    """What a name means now, where the store has several concepts that went by it. Raises QueryError."""
+    try:
+        return load_concept(name)
+    except ConceptError:
+        raise QueryError(
+            f"the store {store.root} has activations of several concepts called {name!r}: give the one that you mean, "
+            "load_concept(FILE), in place of its name"
+        ) from None
+
+
+def _rows(store: Store, whose: tuple[str, str], layers: Sequence[int], position: str, split: str | None) -> pa.Table:
+    """The rows of the view by layer, pair, side and token, as many at each layer. Raises QueryError."""
+    token = "token, " if position == EVERY_TOKEN else ""
+    found = store.query(
+        f"SELECT model, concept, pair_id, side, split, position, layer, {token}residual_norm, activation "
+        "FROM activations WHERE model_id = $1 AND concept_id = $2 AND list_contains($3, layer) AND position = $4 "
+        "AND ($5 IS NULL OR split = $5) AND site = $6 AND side IS NOT NULL ORDER BY layer, pair_id, side, token",
+        [*whose, sorted(set(layers)), position, split, SITE],
+    )
+    counts = Counter(found["layer"].to_pylist())
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{n} at layer {layer}" for layer, n in sorted(counts.items()))
+        raise QueryError(f"the store {store.root} has activations of {each}: an open model= reads what is missing")
+    return found
