@@ -183,6 +183,24 @@ def test_what_is_saved_is_what_is_found(tiny: Model, shelf: Store) -> None:
         library.save(shelf, [other])
 
 
+def test_no_vector_takes_the_name_of_a_recommendation(tiny: Model, shelf: Store, tmp_path: Path) -> None:
+    joy = steer.contrast(tiny, "I love it", "I hate it", layer=2)
+    before = library.named(shelf, "sailor", tiny.identity)
+    says = "'sailor' means what was recommended for that concept on .*tiny, .*take another name, such as sailor-2"
+    with pytest.raises(VectorError, match=says):
+        steer.save_vector(tiny, joy, "sailor", shelf.root)
+    with pytest.raises(VectorError, match=says):
+        library.rename(shelf, [library.find(shelf, "sailor/3", tiny.identity)], "sailor")
+    steer.save_vector(tiny, joy, "sailor-2", shelf.root)
+    run(vectors.app, "export", "sailor-2", "--to", str(tmp_path / "v.safetensors"), "--store", str(shelf.root))
+    given = ["import", str(tmp_path / "v.safetensors"), "--name", "sailor", "--store", str(shelf.root)]
+    refused = CliRunner().invoke(vectors.app, given)
+    assert isinstance(refused.exception, VectorError)
+    assert library.named(shelf, "sailor", tiny.identity) == before
+    steer.save_vector(tiny, joy, "sailor", tmp_path / "other")  # a store without that recommendation
+    assert steer.find_vector(tiny, "sailor", tmp_path / "other") == joy
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

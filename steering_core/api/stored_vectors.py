@@ -49,7 +49,8 @@ def save_vector(model: Model, vector: Vector, name: str | None = None, store: St
 
     What was kept is returned: the vector itself, under the key of its content where it has another one's. A vector that
     goes by another name already keeps that name, and a copy goes by this one. Raises VectorMismatch for another model's
-    vector, VectorError for one that does not fit the model, and for a name that is taken or none.
+    vector, VectorError for one that does not fit the model, and for a name that is taken, means a recommendation, or is
+    none.
     """
     vector.check(model.identity)
     if (name := name or vector.lineage.get("name")) is None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -319,6 +319,18 @@ def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
         raise VectorError(f"{len(own)} vectors cannot all be {name!r}: one a layer and model can, so name fewer")
     if clash := [row["vector_id"] for row in taken if (row["model_id"], row["layer"]) in own]:
         raise VectorError(f"{name!r} is vector {clash[0]} of that layer already: take another name, or remove that one")
+    if set(_names_of(store, vectors).values()) != {name} and (hidden := _recommended_for(store, name, vectors)):
+        raise VectorError(
+            f"{name!r} means what was recommended for that concept on {hidden}, and a vector of that name would hide it: "
+            f"take another name, such as {name}-2"
+        )
+
+
+def _recommended_for(store: Store, concept: str, vectors: Sequence[Vector]) -> str | None:
+    """The model of one of the vectors on which some vector is recommended for the concept, if there is one."""
+    sql = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0 ORDER BY model"
+    own = {weights_of(vector.model_id) for vector in vectors}
+    return next((row["model"] for row in store.rows(sql, [concept]) if weights_of(row["model_id"]) in own), None)
 
 
 def _label(store: Store, vector_ids: Sequence[str], kind: str, label: str, *, holds: bool = True) -> None:
