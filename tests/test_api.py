@@ -122,13 +122,116 @@ def test_position_deltas_are_one_delta_a_position(tiny: Model, vector: steer.Vec
     done = steer.position_deltas(2, {1: vector.direction, -1: -vector.direction}, alpha=3)
     assert [(c.layer, c.amount, c.where.positions) for c in done.changes] == [(2, 3, (1,)), (2, 3, (-1,))]
     added = steer.activation_addition(tiny, "Love", "Hat", layer=1, alpha=2)
-    assert [c.where.positions for c in added.changes] == [(1,), (2,), (3,)]
+    assert [c.where.positions for c in added.changes] == [
+        (0,),
+        (1,),
+        (2,),
+        (3,),
+    ]  # there is no BOS token
     np.testing.assert_array_equal(
         added.changes[-1].direction, residual_stream(tiny, tuple(tiny.tokenizer.encode("Love")), 1)[3]
     )
     assert steer.generate(tiny, "Hello", added, sampling=SHORT, chat=False) != steer.generate(
         tiny, "Hello", sampling=SHORT, chat=False
     )
+
+
+def test_an_activation_addition_leaves_alone_what_both_texts_begin_with_and_nothing_else(tiny: Model) -> None:
+    one_token = steer.activation_addition(tiny, "c", "d", 1, 3.0)
+    streams = [residual_stream(tiny, tuple(tiny.tokenizer.encode(text)), 1) for text in "cd"]
+    np.testing.assert_array_equal(one_token.changes[0].direction, streams[0][0] - streams[1][0])
+    shared = steer.activation_addition(tiny, "so cat", "so dog", 1, 3.0)
+    assert [c.where.positions for c in shared.changes] == [(3,), (4,), (5,)]
+    with pytest.raises(VectorError, match="'cat' and 'cat' are the same tokens, so nothing is left to add"):
+        steer.activation_addition(tiny, "cat", "cat", 1, 3.0)
+
+
+def test_a_direction_cannot_be_changed_behind_its_key(tiny: Model, vector: steer.Vector) -> None:
+    given = np.ones(32, np.float32)
+    mine = steer.Vector.from_numpy(tiny, given, layer=np.int64(1), name="mine")
+    assert type(mine.layer) is int
+    given[:] = 7
+    np.testing.assert_array_equal(mine.direction, np.ones(32))
+    for one in (mine, vector, 2 * vector, mine.keyed()):
+        with pytest.raises(ValueError, match="read-only"):
+            one.direction[0] = 1
+    assert steer.generate(tiny, "Hi", mine, dose=0.3, sampling=SHORT)
+
+
+def test_vectors_are_summed_read_as_arrays_and_shown_with_name_and_position(
+    tiny: Model, vector: steer.Vector, tmp_path: Path
+) -> None:
+    assert sum([vector, vector]).vector_id == (vector + vector).vector_id  # type: ignore[union-attr]
+    np.testing.assert_array_equal(np.asarray(vector), vector.direction)
+    assert np.asarray(vector, np.float64).dtype == np.float64
+    mine = steer.Vector.from_numpy(tiny, np.ones(32), layer=1)
+    assert repr(mine).startswith(f"<Vector {mine.vector_id}: given at layer 1, position unknown, width 32")
+    for named in (steer.save_vector(tiny, mine, "my-own", tmp_path), steer.find_vector(tiny, "my-own", tmp_path)):
+        assert repr(named).startswith(f"<Vector my-own {mine.vector_id}: given at layer 1, position unknown")
+
+
+@pytest.mark.parametrize(
+    ("what", "strength", "says"),
+    [
+        (np.ones(32), {"dose": 0.1}, r"ndarray cannot steer: make a vector of a direction, Vector\.from_numpy"),
+        ([0.5] * 32, {}, r"list cannot steer: make a vector of a direction, Vector\.from_numpy"),
+        (7, {"dose": 0.1}, "int cannot steer: give a Vector, several"),
+        ("vector", {"dose": "30%"}, r"a dose of '30%' is no number: .* 0\.3 for 30%"),
+        ("vector", {"alpha": "2"}, "alpha is '2', which is no number"),
+    ],
+)
+def test_what_is_no_vector_and_no_strength_is_one_named_error(
+    tiny: Model, vector: steer.Vector, what: Any, strength: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InterventionError, match=says):
+        steer.generate(tiny, "Hi", vector if isinstance(what, str) else what, **strength)
+
+
+def test_a_direction_that_is_no_array_is_named(tiny: Model) -> None:
+    for wrong in ("north", [[1.0], [1.0, 2.0]]):
+        with pytest.raises(VectorError, match="is no list of numbers"):
+            steer.Vector.from_numpy(tiny, wrong, layer=1)
+
+
+@pytest.mark.parametrize("layer", ["1", 1.0])
+def test_a_layer_of_a_vector_is_a_whole_number(tiny: Model, layer: Any) -> None:
+    with pytest.raises(LayerNotFound, match="is no whole number"):
+        steer.Vector.from_numpy(tiny, np.ones(32), layer=layer)
+    with pytest.raises(LayerNotFound, match="is no whole number"):
+        steer.contrast(tiny, "a", "b", layer=layer)
+
+
+def test_a_concept_gives_the_vector_that_a_run_derives(tiny: Model, agree_run: Path) -> None:
+    concept = steer.load_concept(str(agree_run.parent / "agree.yaml"))
+    found = steer.derive_vector(tiny, concept, 1)
+    (stored,) = Store(agree_run).rows(
+        "SELECT vector, n_pairs, residual_norm FROM vectors WHERE layer = 1 AND control IS NULL AND method = ?",
+        ["mean_difference"],
+    )
+    assert (found.position, found.n_pairs, found.lineage["concept"]) == ("response", stored["n_pairs"], "agree")
+    np.testing.assert_allclose(found.direction, stored["vector"], rtol=1e-3, atol=1e-4)
+    assert found.residual_norm == pytest.approx(stored["residual_norm"], rel=1e-3)
+    pairs = concept.pairs_in("train")
+    for same in (pairs, [pair.model_dump() for pair in pairs]):
+        again = steer.derive_vector(tiny, same, 1)
+        assert again.position == "response"
+        np.testing.assert_allclose(again.direction, found.direction, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("text", "not from a str: give"),
+        (7, "not from a int: give"),
+        ([], "there are none"),
+        ([("a", "b"), "cd"], "pair 1 is 'cd'"),
+        ([{"positive": "a"}], "negative"),
+        ([(1, 2)], "pair 0"),
+    ],
+)
+def test_what_are_no_pairs_is_one_named_error(tiny: Model, wrong: Any, says: str) -> None:
+    with pytest.raises(VectorError, match=says):
+        steer.derive_vector(tiny, wrong, 1)
 
 
 def test_nothing_is_no_intervention(tiny: Model) -> None:

@@ -239,7 +239,7 @@ def test_vectors_are_added_and_multiplied(tiny: Model) -> None:
     np.testing.assert_allclose(made.direction, 2 * joy.direction - 0.75 * calm.direction, rtol=1e-5, atol=1e-5)
     with pytest.raises(TypeError):
         joy * "two"  # type: ignore[operator]
-    assert "contrast at layer 2, width 32" in repr(joy)
+    assert "contrast at layer 2, position last, width 32" in repr(joy)
 
 
 def test_a_strength_is_alpha_or_dose(tiny: Model) -> None:

@@ -13,9 +13,12 @@ on), several vectors (all of them together), an expression whose vectors the sto
 or an `Intervention` made by hand. A vector without a strength has its recommended one, and alpha 1 where it has none.
 """
 
+import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Unpack
+
+import numpy as np
 
 from steering_core.api.options import (
     DEFAULT,
@@ -86,25 +89,29 @@ def _intervention(
         for vector in vectors:
             vector.check(model.identity, same_family=same_family)
         return sum((v.intervention(_alpha(v, alpha, dose), phase) for v in vectors), Intervention())
+    if what is not None and not isinstance(what, str | Expression | Intervention):
+        raise InterventionError(_cannot_steer(what))
     if (strength := alpha if dose is None else dose) is not None:
         name = "alpha" if dose is None else "dose"
-        raise InterventionError(
-            f"{name} = {strength:g} is for a vector alone: say how strong in the expression, 2*name"
-        )
+        raise InterventionError(f"{name} = {strength} is for a vector alone: say how strong in the expression, 2*name")
     if what is None:
         return Intervention()
     if isinstance(what, Intervention):
         return what
-    if not isinstance(what, str | Expression):
-        raise InterventionError(
-            f"a {type(what).__name__} cannot steer: give a Vector, an Intervention, an expression, or None"
-        )
 
     def find(name: str) -> tuple[Vector, ...]:
         """A name's vectors in the store, at the layers that are wanted."""
         return find_vectors(model, name, store, layers=layers, same_family=same_family)
 
     return resolved(what, find, model.identity.n_layers)
+
+
+def _cannot_steer(what: object) -> str:
+    if isinstance(what, np.ndarray | list | tuple) or hasattr(what, "__array__"):
+        remedy = "make a vector of a direction, Vector.from_numpy(model, direction, layer=15)"
+    else:
+        remedy = "give a Vector, several, an Intervention, an expression, or None"
+    return f"a {type(what).__name__} cannot steer: {remedy}"
 
 
 def _vectors(what: AnyIntervention) -> Sequence[Vector] | None:
@@ -117,6 +124,8 @@ def _vectors(what: AnyIntervention) -> Sequence[Vector] | None:
 def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float:
     if dose is not None:
         return vector.alpha(checked_dose(dose))
+    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, numbers.Real)):
+        raise InterventionError(f"alpha is {alpha!r}, which is no number: give a multiplier, such as 2, or a dose")
     return alpha if alpha is not None else 1.0 if vector.recommended is None else vector.recommended
 
 

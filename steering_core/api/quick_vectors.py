@@ -5,6 +5,7 @@ which steering was first described.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,23 @@ import numpy as np
 from steering_core.activations.in_memory import activations_of
 from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
-from steering_core.concepts.concept import SIDES, Unpaired
+from steering_core.concepts.concept import SIDES, Concept, Pair, Unpaired
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model
-from steering_core.prompts import Prompt, example, prompt
-from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_name
+from steering_core.prompts import Prompt, example, prompt, sided_prompt
+from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_key, method_name
 from steering_core.vectors.train import trained_direction
 from steering_core.vectors.training import AnswerSides, PairPasses, SplitAnswers, answer_pair, lone_answer, training_at
 from steering_core.vectors.vector import Vector
 
 Pairs = Sequence[tuple[str, str]]
 """(positive text, negative text) of each pair."""
+PairsLike = Pairs | Sequence[Pair | Mapping[str, str]] | Unpaired | Concept
+"""What a vector is derived from: pairs, with prompts of their own or without, texts without partners, or a concept."""
 
 
 def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.ndarray:
@@ -90,60 +93,101 @@ def unpaired(positive: Sequence[str], negative: Sequence[str]) -> Unpaired:
 
 def derive_vector(
     model: Model,
-    pairs: Pairs | Unpaired,
+    pairs: PairsLike,
     layer: int,
     method: str = "mean_difference",
-    position: str = "last",
+    position: str | None = None,
     question: str | None = None,
 ) -> Vector:
-    """A vector for `layer` from pairs of a positive and a negative text, by any method; no pair is held out.
+    """A vector for `layer` from pairs of a positive and a negative text, by any method.
 
-    Texts without partners are given as `unpaired(positive, negative)`, to methods that take them. A trained method
-    (`preference`, …) trains it here and now. With a `question` the texts are answers to it, in the model's chat
-    template. Raises VectorError where the method finds no direction or needs pairs, LayerNotFound, PositionUnknown,
-    PromptError.
+    Pairs are (positive, negative), or `Pair`s and dictionaries that may have a `prompt` of their own; texts without
+    partners are `unpaired(positive, negative)`, for methods that take them. None is held out but of a `Concept`, of
+    which the training split is read, as runs do. `position` is `response` for a concept, `Pair`s, dictionaries and
+    texts with a prompt, as in runs, and otherwise `last`. With a `question` texts without a prompt are answers to it, in the model's chat
+    template. A trained method (`preference`, …) trains the vector here and now. Raises VectorError where the method
+    finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown, PromptError.
     """
-    sides, paired = _sides(pairs), not isinstance(pairs, Unpaired)
-    model.checked_layers([layer])
-    prompts = [[_read(model, text, question) for text in side] for side in sides]
-    values, norms = activations_of(model, [*prompts[0], *prompts[1]], [layer], checked_position(position))  # (R, 1, D)
-    positive, negative = np.split(values[:, 0], [len(prompts[0])])
-    residual_norm, how = float(norms.mean(dtype=np.float64)), dict[str, Any]()
-    if is_trained(method_name(method)):
-        if not paired:
-            check_unpaired(method_name(method), len(positive), len(negative))
-        passes = PairPasses(model, _answered(prompts, paired), [], [layer])
+    sides, name, how = _sides(model, pairs, question), method_name(method), dict[str, Any]()
+    (layer,) = model.checked_layers([layer])
+    place = checked_position(position or ("response" if sides.as_in_runs else "last"))
+    values, norms = activations_of(model, [*sides.positive, *sides.negative], [layer], place)  # (R, 1, D)
+    positive, negative = np.split(values[:, 0], [len(sides.positive)])
+    residual_norm = float(norms.mean(dtype=np.float64))
+    if is_trained(name):
+        if not sides.paired:
+            check_unpaired(name, len(positive), len(negative))
+        passes = PairPasses(model, _answered((sides.positive, sides.negative), sides.paired), [], [layer])
         training = training_at(passes, layer, positive, negative, residual_norm, seed=0)
-        direction, how = trained_direction(method_name(method), training), {"trained": training.notes}
+        direction, how = trained_direction(name, training), {"trained": training.notes}
     else:
-        direction = derived_direction(method, positive, negative, paired=paired)
+        direction = derived_direction(name, positive, negative, paired=sides.paired)
     return Vector(
         vector_id="",
         model_id=model.identity.model_id,
         concept_id=None,
-        method=method_name(method),
+        method=name,
         layer=layer,
         residual_norm=residual_norm,
         direction=direction.astype(np.float32),
         architecture=model.identity.architecture,
-        position=position,
-        n_pairs=len(positive) if paired else 0,
-        lineage={**_made(sides, paired), "question": question, **how},
+        position=place,
+        n_pairs=len(positive) if sides.paired else 0,
+        lineage={**sides.made, "question": question, "source": method_key(name), **how},
     ).keyed()
 
 
-def _sides(pairs: Pairs | Unpaired) -> tuple[list[str], list[str]]:
-    """The positive and the negative texts. Raises VectorError for what is neither pairs nor unpaired texts."""
+@dataclass(frozen=True)
+class _Sides:
+    """The prompts of either side, whether they are pairs, whether they are given as runs have them, and the lineage."""
+
+    positive: list[Prompt]
+    negative: list[Prompt]
+    paired: bool
+    as_in_runs: bool
+    made: dict[str, Any]
+
+
+def _sides(model: Model, pairs: PairsLike, question: str | None) -> _Sides:
+    """The two sides as the model reads them. Raises VectorError for what are neither pairs nor other texts."""
+    if isinstance(pairs, Concept):
+        texts = [pairs.texts_in("train", side) for side in SIDES]
+        prompts = [[sided_prompt(model, pairs, text) for text in side] for side in texts]
+        made = _made([[text.text for text in side] for side in texts], pairs.unpaired is None)
+        return _Sides(prompts[0], prompts[1], pairs.unpaired is None, True, {**made, "concept": pairs.name})
     if isinstance(pairs, Unpaired):
-        return [example.text for example in pairs.positive], [example.text for example in pairs.negative]
-    if not pairs or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
-        raise VectorError(
-            "a vector is derived from pairs: give [(positive text, negative text), …], or unpaired(positive, negative)"
-        )
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        examples = [[(e.text, e.prompt) for e in side] for side in (pairs.positive, pairs.negative)]
+        as_in_runs = any(e.prompt for side in (pairs.positive, pairs.negative) for e in side)
+    else:
+        read = _pairs(pairs)
+        as_in_runs = any(isinstance(pair, Pair | Mapping) for pair in pairs)
+        examples = [[(pair.positive, pair.prompt) for pair in read], [(pair.negative, pair.prompt) for pair in read]]
+    paired = not isinstance(pairs, Unpaired)
+    prompts = [[_read(model, text, prompt or question) for text, prompt in side] for side in examples]
+    made = _made([[text for text, _ in side] for side in examples], paired)
+    if as_in_runs:
+        made["prompts"] = [[prompt for _, prompt in side] for side in examples]
+    return _Sides(prompts[0], prompts[1], paired, as_in_runs, made)
 
 
-def _made(sides: tuple[list[str], list[str]], paired: bool) -> dict[str, Any]:
+def _pairs(given: Any) -> list[Pair]:
+    """Pairs in any form. Raises VectorError for none, and for what is no pair, with its place."""
+    remedy = "give [(positive text, negative text), …], [{positive, negative, prompt}, …], a Concept, or unpaired(…)"
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise VectorError(f"a vector is derived from pairs, not from a {type(given).__name__}: {remedy}")
+    pairs = []
+    for i, one in enumerate(given):
+        if isinstance(one, list | tuple) and len(one) == 2:
+            one = {"positive": one[0], "negative": one[1]}
+        if not isinstance(one, Pair | Mapping):
+            raise VectorError(f"a vector is derived from pairs, and pair {i} is {one!r}: {remedy}")
+        pairs.append(one if isinstance(one, Pair) else checked(Pair, dict(one), f"pair {i}", VectorError))
+    if not pairs:
+        raise VectorError(f"a vector is derived from pairs, and there are none: {remedy}")
+    return pairs
+
+
+def _made(sides: Sequence[Sequence[str]], paired: bool) -> dict[str, Any]:
     """What a vector's lineage says of the texts that it comes from."""
     if paired:
         return {"made": "pairs", "pairs": list(map(list, zip(*sides, strict=True)))}
@@ -172,9 +216,19 @@ def position_deltas(layer: int, deltas: Mapping[int, np.ndarray], alpha: float =
 def activation_addition(model: Model, positive: str, negative: str, layer: int, alpha: float) -> Intervention:
     """The difference of two texts' streams, position by position, added at a prompt's first tokens. Turner et al. 2023.
 
-    The shorter text counts as padded with zeros; the first token, which both share as a rule, is left alone.
+    The shorter text counts as padded with zeros. The tokens that both begin with, such as the tokenizer's
+    beginning-of-sequence token, have the same streams, and are left alone. Raises VectorError where the texts have the
+    same tokens.
     """
-    streams = [residual_stream(model, prompt(model, text, chat=False).tokens, layer) for text in (positive, negative)]
+    tokens = [prompt(model, text, chat=False).tokens for text in (positive, negative)]
+    if tokens[0] == tokens[1]:
+        raise VectorError(f"{positive!r} and {negative!r} are the same tokens, so nothing is left to add: change one")
+    streams = [residual_stream(model, sequence, layer) for sequence in tokens]
     length = max(map(len, streams))
     padded = [np.pad(stream, ((0, length - len(stream)), (0, 0))) for stream in streams]
-    return position_deltas(layer, {i: padded[0][i] - padded[1][i] for i in range(1, length)}, alpha)
+    return position_deltas(layer, {i: padded[0][i] - padded[1][i] for i in range(_alike(*tokens), length)}, alpha)
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -1,6 +1,6 @@
 """Vectors of the store by their names, and vectors of one's own kept there."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from steering_core.api.options import StorePath
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
@@ -58,4 +58,4 @@ def save_vector(model: Model, vector: Vector, name: str | None = None, store: St
     kept = Store(store or default_store())
     kept.append("models", [asdict(model.identity)])
     (saved,) = save(kept, [vector if stored_alike(kept, vector) else vector.keyed()], name)
-    return saved
+    return replace(saved, name=name)

@@ -4,6 +4,7 @@ They lie well beyond what anybody has found useful. What lies outside is a slip,
 """
 
 import math
+import numbers
 import operator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -63,6 +64,8 @@ def checked_layer(layer: Any) -> int:
 
 def checked_dose(dose: float) -> float:
     """The dose, unless it is beyond `MAX_DOSE`. Raises InterventionError, which asks whether percent were meant."""
+    if isinstance(dose, bool) or not isinstance(dose, numbers.Real):
+        raise InterventionError(f"a dose of {dose!r} is no number: give the share of the stream's norm, 0.3 for 30%")
     if abs(dose) <= MAX_DOSE:
         return dose
     if not math.isfinite(dose):

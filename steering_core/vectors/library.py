@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ WHERE starts_with(v.vector_id, asked.key) OR (
 )
 ORDER BY v.model, v.method, v.layer, v.vector_id
 """
+_WITH_VECTORS = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0"
 _SHOWN = 6  # candidates that an error lists
 WantedLayers = Sequence[int] | Literal["all"] | None
 """Which of a name's layers: None for those recommended, or those of the name."""
@@ -314,23 +315,21 @@ def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
     taken = store.rows(
         "SELECT vector_id, model_id, layer FROM vectors WHERE name = ? AND NOT list_contains(?, vector_id)", [name, ids]
     )
-    own = [(vector.model_id, vector.layer) for vector in vectors]
-    if len(set(own)) < len(own):
+    if len(set(own := [(vector.model_id, vector.layer) for vector in vectors])) < len(own):
         raise VectorError(f"{len(own)} vectors cannot all be {name!r}: one a layer and model can, so name fewer")
     if clash := [row["vector_id"] for row in taken if (row["model_id"], row["layer"]) in own]:
         raise VectorError(f"{name!r} is vector {clash[0]} of that layer already: take another name, or remove that one")
     if set(_names_of(store, vectors).values()) != {name} and (hidden := _recommended_for(store, name, vectors)):
         raise VectorError(
-            f"{name!r} means what was recommended for that concept on {hidden}, and a vector of that name would hide it: "
-            f"take another name, such as {name}-2"
+            f"{name!r} means what was recommended for that concept on {hidden}, and a vector of that name would hide "
+            f"it: take another name, such as {name}-2"
         )
 
 
 def _recommended_for(store: Store, concept: str, vectors: Sequence[Vector]) -> str | None:
     """The model of one of the vectors on which some vector is recommended for the concept, if there is one."""
-    sql = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0 ORDER BY model"
-    own = {weights_of(vector.model_id) for vector in vectors}
-    return next((row["model"] for row in store.rows(sql, [concept]) if weights_of(row["model_id"]) in own), None)
+    own, rows = {weights_of(vector.model_id) for vector in vectors}, store.rows(_WITH_VECTORS, [concept])
+    return next((row["model"] for row in rows if weights_of(row["model_id"]) in own), None)
 
 
 def _label(store: Store, vector_ids: Sequence[str], kind: str, label: str, *, holds: bool = True) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from steering_core.activations.in_memory import activations_of
 from steering_core.concepts import neutral_prompts
+from steering_core.foundation.bounds import checked_layer
 from steering_core.foundation.errors import InterventionError, VectorError, VectorMismatch, VectorNotFound
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import counted
@@ -36,7 +37,8 @@ class Vector:
     `position` says at which tokens the activations were read, `n_pairs` how many pairs it comes from, and `lineage`
     what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import. `recommended` is
     the alpha that it was recommended at, where it was looked up by a name that has a recommendation, and `safe` the
-    range of doses that was measured as safe of the latest recommendation with it.
+    range of doses that was measured as safe of the latest recommendation with it. `name` is what somebody called it, or
+    its concept. The direction is a copy that cannot be written to, since the key stands for it.
     """
 
     vector_id: str
@@ -56,6 +58,13 @@ class Vector:
     gates: dict[str, float] = field(default_factory=dict, repr=False, compare=False)  # threshold over mean, over token
     recommended: float | None = field(default=None, repr=False, compare=False)
     safe: SafeRange | None = field(default=None, repr=False, compare=False)
+    name: str | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        direction = np.array(self.direction, np.float32)
+        direction.flags.writeable = False
+        object.__setattr__(self, "direction", direction)
+        object.__setattr__(self, "layer", checked_layer(self.layer))
 
     @property
     def in_float64(self) -> np.ndarray:
@@ -82,7 +91,7 @@ class Vector:
         prompts unless it is given. Raises VectorError for what does not fit the model: another width, a layer that is
         not there, nan, zero.
         """
-        values = np.asarray(direction, np.float32)
+        values = _numbers(direction)
         found = cls(
             vector_id="",
             model_id=model.identity.model_id,
@@ -94,6 +103,7 @@ class Vector:
             architecture=model.identity.architecture,
             position="unknown",
             lineage={"made": "given", "name": name},
+            name=name,
         ).keyed()
         found.check_fit(model.name, model.identity.n_layers, model.identity.width)
         if residual_norm is not None:
@@ -167,8 +177,9 @@ class Vector:
         sides = self.lineage.get("unpaired")
         of = f"{sides['positive']} and {sides['negative']} unpaired texts" if sides else counted(self.n_pairs, "pair")
         return (
-            f"<Vector {self.vector_id}: {self.method} at layer {self.layer}, width {len(self.direction)}, norm "
-            f"{self.norm:.4g}, alpha 1 is dose {self.dose(1.0):.3g}, {of}>"
+            f"<Vector {f'{self.name} ' if self.name else ''}{self.vector_id}: {self.method} at layer {self.layer}, "
+            f"position {self.position}, width {len(self.direction)}, norm {self.norm:.4g}, alpha 1 is dose "
+            f"{self.dose(1.0):.3g}, {of}>"
         )
 
     def __mul__(self, factor: float) -> "Vector":
@@ -189,8 +200,15 @@ class Vector:
             return NotImplemented
         return combined("blended", [self, other], self.in_float64 + other.in_float64, weights=[1.0, 1.0])
 
+    def __radd__(self, other: Any) -> "Vector":
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # where `sum` begins
+
     def __sub__(self, other: "Vector") -> "Vector":
         return self + -other if isinstance(other, Vector) else NotImplemented
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The direction, (D,), for `numpy.asarray`."""
+        return np.array(self.direction, dtype) if copy else np.asarray(self.direction, dtype)
 
     __array_ufunc__ = None  # so that a NumPy number times a vector asks the vector
 
@@ -218,6 +236,14 @@ class Vector:
             "lineage": json.dumps(self.lineage),
             "vector": self.direction,
         }
+
+
+def _numbers(direction: Any) -> np.ndarray:
+    """A direction that was given, float32. Raises VectorError for what is no array of numbers."""
+    try:
+        return np.asarray(direction, np.float32)
+    except (TypeError, ValueError) as error:
+        raise VectorError(f"a direction of type {type(direction).__name__} is no list of numbers: {error}") from None
 
 
 def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how: Any) -> Vector:
@@ -257,8 +283,10 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
     """The stored vectors of those ids, in that order. Raises VectorNotFound for one that is not there."""
     wanted = pa.table({"vector_id": pa.array(sorted(set(vector_ids)), pa.string())})
     rows = store.rows(
-        "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture FROM wanted JOIN raw.vectors v USING (vector_id) "
-        "LEFT JOIN raw.models m USING (model_id)",
+        "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture, coalesce(l.label, c.name) AS name FROM wanted "
+        "JOIN raw.vectors v USING (vector_id) LEFT JOIN raw.models m USING (model_id) "
+        "LEFT JOIN raw.concepts c USING (concept_id) "
+        "LEFT JOIN labels l ON l.vector_id = v.vector_id AND l.kind = 'name'",
         wanted=wanted,
     )
     gates = store.rows("SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)", wanted=wanted)
