@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,9 @@ class Run:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    for package in ("steerflow", "mlx", "mlx-lm", "duckdb", "pyarrow", "prefect"):
+    yield "python", platform.python_version()
+    yield "platform", platform.platform()
+    for package in ("steerflow", "mlx", "mlx-lm", "numpy", "scipy", "transformers", "duckdb", "pyarrow", "prefect"):
         yield package, version(package)
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import platform
 import pydoc
 import subprocess
 import sys
@@ -249,7 +251,10 @@ def test_a_dose_sweep_measures_what_a_run_does(tiny: Model, place: Path, agree_r
     (base,) = (row for row in found if row["kind"] == "none")
     assert (base["dose"], base["effect"], base["kl"]) == (0, 0, 0)
     assert sum(row["kind"] == "random" for row in found) == len(board)
-    assert [row["dose"] for row in found] == sorted(row["dose"] for row in found)
+    order = [(round(row["dose"], 4), row["kind"]) for row in found]
+    assert order == sorted(order)
+    assert {(row["layer"], row["split"]) for row in found} == {(1, "validation")}
+    assert found.pandas()["layer"].dtype.kind == "i"
     assert all(row["kl"] > 0 for row in mine.values())
     assert found.chart().png().startswith(PNG)
 
@@ -296,6 +301,8 @@ import IPython
 shell = IPython.InteractiveShell.instance(config=Config({"IPKernelApp": {"connection_file": "here"}}))
 import importlib
 import inspect
+import json
+import platform
 import pydoc
 import subprocess
 import sys
@@ -318,3 +325,29 @@ def test_a_notebook_without_ipywidgets_has_a_store_and_no_warning(tmp_path: Path
     done = subprocess.run([sys.executable, "-c", IN_JUPYTER], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("True <Store ")
+
+
+def test_concepts_and_expressions_show_themselves_in_a_line(agree_run: Path) -> None:
+    concept = steer.load_concept(str(agree_run.parent / "agree.yaml"))
+    assert repr(concept).startswith("<Concept agree: 5 pairs, ")
+    assert repr(steer.parse("30%*agree + 2*calm @all")) == "<Expression 30%*agree + 2*calm @all>"
+
+
+def test_a_run_says_on_what_it_ran(place: Path) -> None:
+    versions = json.loads(Store(place).rows("SELECT versions FROM runs")[0]["versions"])
+    assert versions["python"] == platform.python_version()
+    assert {"platform", "numpy", "mlx", "transformers"} <= versions.keys()
+
+
+def test_readme_s_question_for_the_most_moved_items_names_each_once(place: Path, tmp_path: Path) -> None:
+    """Two runs may recommend the same intervention."""
+    store = Store(copied(place, tmp_path).root)
+    query = next(block for block in Path("README.md").read_text().split("```sql") if "AS moved" in block).split("```")[
+        0
+    ]
+    query = query.replace("'sentiment'", "'agree'").replace("LIMIT 5", "")
+    once = store.rows(query)
+    (chosen,) = store.rows("SELECT * FROM raw.recommendations")
+    store.append("recommendations", [{**chosen, "recommendation_id": "again"}])
+    assert once
+    assert store.rows(query) == once

@@ -17,8 +17,9 @@ from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import data_uri, png, svg
 from steering_core.reports.page import charts, report_page
+from steering_core.reports.terminal import verdict_in_words
 from steering_core.spec import Spec
-from steering_core.store import Store
+from steering_core.store import Row, Store
 from steering_core.store.queries import description, named_query
 from tests import toy
 
@@ -49,6 +50,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def page(store: Store) -> str:
     return report_page(store)
+
+
+def a_recommendation(store: Store) -> Row:
+    return store.rows("SELECT * FROM recommendations LIMIT 1")[0]
 
 
 def test_the_page_is_one_file_with_every_picture(page: str) -> None:
@@ -134,13 +139,29 @@ def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_beside(store
     assert any(best["control_effect"] is not None for best in everything)
 
 
+def test_the_dose_response_of_a_concept_is_of_one_split(store: Store, tmp_path: Path) -> None:
+    row = a_recommendation(store)
+    query = named_query("dose_response_of_concept")
+    rows = store.rows(query, [row["model_id"], row["concept_id"]])
+    assert {found["split"] for found in rows} == {"validation"}
+    assert {found["kind"] for found in rows} >= {"candidate", "random", "none"}
+
+
+def test_a_ratio_of_few_texts_far_from_the_expected_one_is_explained(store: Store) -> None:
+    row = a_recommendation(store)
+    far = verdict_in_words({**row, "perplexity_ratio": 1.72, "expected_ratio": 1.13}).plain
+    assert "1.72 times as perplexing to the untouched model. By its damage 1.13 times is to be expected" in far
+    assert "expected" not in verdict_in_words({**row, "perplexity_ratio": 1.2, "expected_ratio": 1.13}).plain
+
+
 def test_the_controls_band_is_how_far_their_intervals_reach_at_each_dose() -> None:
     """Doses of one strength differ in a digit behind: they are one place of the band."""
-    at = {"layer": 1, "method": "planted"}
+    at = {"layer": 1, "method": "planted", "split": "test"}
     rows = [{"kind": kind, **at, "dose": dose, "effect": e, "effect_low": e - 0.1, "effect_high": e + 0.1}
             for kind, dose, e in (("none", 0.0, 0.0), ("candidate", 0.5, 1.0), ("random", 0.5, 0.2),
                                   ("random", 0.4997, -0.3), ("shuffled", 0.25, 0.1))]  # fmt: skip
     drawn = explorer.dose_response(rows).to_dict()
+    assert "on test items" in str(drawn)
     band = drawn["datasets"][drawn["layer"][0]["data"]["name"]]
     assert [place["dose"] for place in band] == [0.0, 0.25, 0.5]
     assert [place["low"] for place in band] == pytest.approx([0.0, 0.0, -0.4])

@@ -104,9 +104,10 @@ def derive_vector(
     Pairs are (positive, negative), or `Pair`s and dictionaries that may have a `prompt` of their own; texts without
     partners are `unpaired(positive, negative)`, for methods that take them. None is held out but of a `Concept`, of
     which the training split is read, as runs do. `position` is `response` for a concept, `Pair`s, dictionaries and
-    texts with a prompt, as in runs, and otherwise `last`. With a `question` texts without a prompt are answers to it, in the model's chat
-    template. A trained method (`preference`, …) trains the vector here and now. Raises VectorError where the method
-    finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown, PromptError.
+    texts with a prompt, as in runs, and otherwise `last`. With a `question` texts without a prompt are answers to it,
+    in the model's chat template. A trained method (`preference`, …) trains the vector here and now. Raises VectorError
+    where the method finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown,
+    PromptError.
     """
     sides, name, how = _sides(model, pairs, question), method_name(method), dict[str, Any]()
     (layer,) = model.checked_layers([layer])

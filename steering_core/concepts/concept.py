@@ -204,6 +204,12 @@ class Concept(Strict):
                 raise ValueError(f"item {i} repeats item {j}")
         return items
 
+    def __repr__(self) -> str:
+        of = f"{len(self.pairs)} pairs"
+        if self.unpaired is not None:
+            of = f"{len(self.unpaired.positive)} and {len(self.unpaired.negative)} unpaired texts"
+        return f"<Concept {self.name}: {of}, {len(self.items)} items, {len(self.prompts)} prompts>"
+
     @cached_property
     def concept_id(self) -> str:
         """Content key of all that a run depends on: everything but description and card."""

@@ -190,7 +190,7 @@ class Clause:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Expression:
     """An intervention in words; `str` prints it back, and what it prints means the same."""
 
@@ -199,6 +199,9 @@ class Expression:
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.clauses))
+
+    def __repr__(self) -> str:
+        return f"<Expression {self}>"
 
     @property
     def acting(self) -> list[str]:

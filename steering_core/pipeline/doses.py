@@ -49,16 +49,17 @@ def dose_rows(
         did = measure_items(setup, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
         did += measure_neutral(setup, store, cells, neutral(split, scores), split, ["kl"], progress)
         found = summarise(store, cells, did.ids, split)
-    rows = [_row(cell, found[cell.intervention_id]) for cell in cells]
-    return sorted(rows, key=lambda row: (row["dose"], row["kind"]))
+    rows = [_row(cell, vector, split, found[cell.intervention_id]) for cell in cells]
+    return sorted(rows, key=lambda row: (round(row["dose"], 4), row["kind"]))  # norms differ in their last digits
 
 
-def _row(cell: Cell, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _row(cell: Cell, vector: Vector, split: Split, scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     effect, over = scores["effect"], scores.get("over_controls")
     return {
         "kind": _KINDS[cell.control],
         "method": "+".join(vector.method for vector in cell.vectors) or None,
-        "layer": cell.layers[0] if cell.layers else None,
+        "layer": vector.layer,
+        "split": split,
         "dose": cell.dose or 0.0,
         "alpha": cell.alpha,
         "effect": effect["value"],

@@ -44,6 +44,9 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     )
 
 
+FAR = 1.2  # times the expected perplexity ratio, from where that of a few texts is a surprise
+
+
 def verdict_in_words(row: Row) -> Text:
     """A recommendation in two sentences, the verdict first."""
     if row["effect"] is None:
@@ -61,6 +64,11 @@ def _costs(row: Row) -> str:
     said = ""
     if row["perplexity_ratio"] is not None:
         said += f" Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model."
+        if row.get("expected_ratio") and row["perplexity_ratio"] > FAR * row["expected_ratio"]:
+            said += (
+                f" By its damage {row['expected_ratio']:.2f} times is to be expected of other texts, which is what the "
+                "verdict goes by (expected_ratio)."
+            )
     if row.get("safe_dose") is not None:
         said += f" Up to a dose of {row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}] it is safe."
     if row.get("ties"):

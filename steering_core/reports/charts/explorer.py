@@ -73,8 +73,9 @@ def dose_response(rows: TableRows) -> Drawing:
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = alt.Chart(_data(lines)).encode(x=x)
     colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
+    title = f"{EFFECT}, on {rows[0]['split']} items"
     interval = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("effect_low:Q", title=EFFECT), y2="effect_high:Q", color=colour, detail="method:N"
+        y=alt.Y("effect_low:Q", title=title), y2="effect_high:Q", color=colour, detail="method:N"
     )
     tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
     line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail="method:N", tooltip=tooltip)

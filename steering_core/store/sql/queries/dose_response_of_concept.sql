@@ -1,4 +1,4 @@
--- Effect over dose of what steers one layer: candidates on validation, where they were all tried, and every control.
+-- Effect over dose of what steers one layer, and of its controls, on validation, where all were tried.
 -- Parameters: model_id, concept_id.
 WITH mine AS (
     SELECT *, coalesce(control, 'candidate') AS kind
@@ -8,5 +8,5 @@ WITH mine AS (
 )
 SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind
 FROM mine
-WHERE kind IN ('random', 'shuffled') OR split = (SELECT max(split) FROM mine WHERE kind = 'candidate')
+WHERE split = (SELECT max(split) FROM mine WHERE kind = 'candidate')
 ORDER BY kind, method, layer, dose;
