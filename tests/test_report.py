@@ -16,6 +16,7 @@ from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import data_uri, png, svg
+from steering_core.reports.markdown import markdown_text
 from steering_core.reports.page import charts, report_page
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -91,9 +92,29 @@ def test_prefects_artifact_begins_with_verdict_pictures_and_texts(store: Store) 
     assert places == sorted(places)
     assert text.count("](data:image/png;base64,") == 3
     heading = text[text.index("### On held") :].splitlines()[2]
-    assert heading == r"| what | dose | effect | interval | kl | perplexity\_ratio |"
+    assert heading == "| what | effect | dose | kl | perplexity |"
     only_stages = markdown_report(store, report | {"recommendations": []})
     assert only_stages.startswith("## What was computed")
+
+
+def test_texts_and_errors_are_paragraphs_of_an_artifact_and_its_tables_are_narrow(store: Store) -> None:
+    """At a window of 1280 pixels the page has 690 for a table, some 95 letters, and cuts off the rest."""
+    said = "the model answers this. " * 20
+    report = {
+        "recommendations": store.rows("SELECT * FROM recommendations"),
+        "failures": [{"model": "m", "concept": "c", "error": said}],
+        "stages": {"score": {"computed": 1}},
+    }
+    texts = store.rows(named_query("side_by_side"), [report["recommendations"][0]["recommendation_id"]])[0]
+    text = markdown_report(store, report)
+    lines = text.splitlines()
+    assert f"> {markdown_text(said)}" in lines
+    base, steered = (lines.index(f"> {markdown_text(texts[kind])}") for kind in ("base", "steered"))
+    assert lines[base - 2] == "Unsteered"
+    assert lines[steered - 2].startswith("Steered, dose +")
+    cells = [line for line in lines if line.startswith("| ") and "---" not in line]
+    assert cells
+    assert all(len(re.sub(r"[|\\]", "", line)) < 95 for line in cells)
 
 
 def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
@@ -105,7 +126,7 @@ def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
         "model": "[x](https://evil.example)",
         "reason": "`",
     }
-    failures = [{"concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
+    failures = [{"model": "m", "concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
     report = {"recommendations": [named], "failures": failures, "stages": {"score": {"computed": 1}}}
     text = markdown_report(store, report)
     page = MarkdownIt("commonmark", {"html": True}).enable("table")
