@@ -12,7 +12,7 @@ from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.markdown import markdown_code, markdown_quote, markdown_table, markdown_text
 from steering_core.reports.page import charts
 from steering_core.reports.printing import shown
-from steering_core.reports.terminal import command, verdict_in_words
+from steering_core.reports.terminal import next_command, verdict_in_words
 from steering_core.store import Row, Store
 from steering_core.store.queries import named_query
 
@@ -35,7 +35,7 @@ def _recommendation(store: Store, row: Row) -> list[str]:
     return [
         f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}",
         f"**{markdown_text(verdict_in_words(row).plain)}**",
-        markdown_code(command(row)),
+        markdown_code(next_command(store, row)),
         *map(markdown_text, untrusted_judges(store, row["concept_id"])),
         *_pictures(store, row),
         "### Base and steered text",
