@@ -14,6 +14,7 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
 from flows.asked import chosen_spec, flow_run_name
+from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
@@ -44,6 +45,7 @@ def nightly_sweep(
         concepts: Concepts to use instead of the spec's.
         store: The store; STEERFLOW_STORE or data/store of each worker where it is left out.
     """
+    tell_faults_in_one_line()
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
     sweep = f"{wanted.name}-{str(flow_run.id)[:8]}"  # the same when this flow run is resumed
