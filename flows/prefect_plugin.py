@@ -18,7 +18,7 @@ import httpx
 from prefect.plugins import HookContext, SetupResult, register_hook
 from prefect.settings import get_current_settings
 
-from flows.service.clone import LOOPBACK
+from flows.service.loopback import LOOPBACK
 from steering_core.foundation.data_files import data_files, did_you_mean
 
 UP = "`make up` starts this clone's server"

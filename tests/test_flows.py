@@ -1,6 +1,8 @@
 """The flow: its stages are tasks, a second run is cached, and bare deployment names are completed."""
 
 import asyncio
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,7 @@ from flows.service.faults import LOGGERS, tell_faults_in_one_line
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
 from tests import quick
-from tests.machine import address_of
+from tests.machine import ROOT, address_of
 
 
 @pytest.fixture
@@ -92,6 +94,14 @@ def test_a_bare_name_is_completed_where_one_deployment_has_it(monkeypatch: pytes
         named(monkeypatch, "deployment run twice", names)
     with pytest.raises(SystemExit, match="no deployment 'xyz': there are: discover-vectors, twice, twice"):
         named(monkeypatch, "deployment run xyz", names)
+
+
+def test_the_plugin_loads_while_prefect_is_imported_for_the_service() -> None:
+    """Prefect loads it in the midst of its own import, when a module of the service may be half there."""
+    command = [sys.executable, "-c", "import flows.service.clone"]
+    environment = os.environ | {"PREFECT_PLUGINS_ENABLED": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_mistyped_full_name_is_told_as_a_bare_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
