@@ -21,6 +21,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "steerflow needs Python 3.11 or later on the PATH"; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "installing into $(VENV): some minutes where packages are downloaded"
 	$(PIP_INSTALL) -e .
 	@touch $@
 
@@ -46,6 +47,11 @@ lint: install  ## linter, formatter and type checker
 	$(BIN)/lint-imports
 
 NIGHTLY ?= on
+ifneq ($(filter up,$(MAKECMDGOALS)),)
+ifeq ($(filter on off,$(NIGHTLY)),)
+$(error NIGHTLY is '$(NIGHTLY)': say NIGHTLY=on, or NIGHTLY=off for no sweep at night)
+endif
+endif
 
 up: $(VENV)/ready | $(STATE)  ## start server, deployments and workers in the background; NIGHTLY=off: no sweep at night
 	@$(BIN)/python -m flows.service up --nightly "$(NIGHTLY)"

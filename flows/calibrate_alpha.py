@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
+from flows.service.faults import tell_faults_in_one_line
 from flows.tasks import ProgressReporter
 from steering_core.pipeline.measuring import calibration_rows
 from steering_core.runs import Run
@@ -32,6 +33,7 @@ def calibrate_alpha(
         texts: Let sampled texts say which damage each direction may do.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
+    tell_faults_in_one_line()
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
     run = Run(wanted, opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "calibrate", partial(calibration_rows, texts=texts))

@@ -10,6 +10,7 @@ from prefect import flow, tags
 from prefect.runtime import flow_run
 
 from flows.asked import chosen_spec, flow_run_name
+from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import accelerator, in_hand
 from flows.service.patience import publish
 from flows.service.threads import end_threads_at_exit
@@ -40,6 +41,7 @@ def discover_vectors(
         store: The store; STEERFLOW_STORE or data/store where it is left out.
         sweep: The sweep that this run is part of, where it is part of one.
     """
+    tell_faults_in_one_line()
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
     run = Run(wanted, Store(store or default_store()), ProgressReporter(), sweep)

@@ -13,9 +13,9 @@ from flows.tasks import STAGE_SECONDS, TASKS
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline.measuring import Measure, measured_rows
-from steering_core.reports.markdown import markdown_table
+from steering_core.reports.markdown import markdown_table, markdown_text
 from steering_core.runs import Run
-from steering_core.store import TableRows
+from steering_core.store import Row, TableRows
 from steering_core.vectors.vector import Vector
 
 
@@ -32,6 +32,15 @@ def measure_cell(
     return measure(run, model, concept, vectors)
 
 
+def measured_tables(rows: TableRows) -> str:
+    """Rows as a table for each cell, whose names stand above it: the page cuts off what a wide table has at its end."""
+    cells: dict[str, list[Row]] = {}
+    for row in rows:
+        heading = f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}"
+        cells.setdefault(heading, []).append({k: v for k, v in row.items() if k not in ("concept", "model")})
+    return "\n\n".join(part for heading, own in cells.items() for part in (heading, markdown_table(own)))
+
+
 def measure_cells(run: Run, what: str, measure: Measure) -> TableRows:
     """Rows of every cell of a run, one model at a time, published as an artifact. Raises what went wrong at the end."""
     end_threads_at_exit()
@@ -42,6 +51,6 @@ def measure_cells(run: Run, what: str, measure: Measure) -> TableRows:
 
     with run, in_hand(flow_run.id), accelerator():
         rows = measured_rows(run, measure_one, TASKS)
-    publish(markdown_table(rows), what.replace(" ", "-"), f"{run.spec.name}: {what}")
+    publish(measured_tables(rows), what.replace(" ", "-"), f"{run.spec.name}: {what}")
     run.raise_failures({"measured": rows})
     return rows

@@ -3,47 +3,89 @@
 Prefect wants FLOW/DEPLOYMENT. This plug-in (entry point group `prefect.plugins`, switched on by `[tool.prefect]` in
 pyproject.toml, elsewhere by PREFECT_PLUGINS_ENABLED=1) runs when the `prefect` command starts, and writes the full name
 in place of a bare one that exactly one deployment carries. A name that no deployment carries ends the command with what
-was probably meant. Every other command is left as it is.
+was probably meant, and so does a spec or a concept that this clone has not, which a worker would find out minutes
+later. Every other command is left as it is.
 """
 
+import itertools
+import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 from prefect.plugins import HookContext, SetupResult, register_hook
 from prefect.settings import get_current_settings
 
-from steering_core.foundation.data_files import did_you_mean
+from flows.service.loopback import LOOPBACK
+from steering_core.foundation.data_files import data_files, did_you_mean
 
 UP = "`make up` starts this clone's server"
 
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
-    """Complete the name in `prefect deployment run NAME`; SystemExit unless it names exactly one."""
-    place = _bare_name(sys.argv)
-    if place is not None:
-        sys.argv[place] = _full_name(ctx.api_url, sys.argv[place])
+    """Complete the name in `prefect deployment run NAME`; SystemExit unless it names exactly one, of what is there."""
+    if _runs_by_name(sys.argv):
+        sys.argv[3] = _full_name(ctx.api_url, sys.argv[3])
+        if httpx.URL(str(ctx.api_url)).host in LOOPBACK:  # its workers have this machine's files
+            _refuse_what_is_not_there(dict(_parameters(sys.argv[4:])))
     return None
 
 
-def _bare_name(argv: list[str]) -> int | None:
-    """Where in `argv` the bare name of a deployment to run stands."""
+def _runs_by_name(argv: list[str]) -> bool:
+    """Whether the command is `prefect deployment run NAME …`."""
     words = argv[1:4]
-    if len(words) == 3 and words[0] in ("deployment", "deployments") and words[1] == "run":
-        return None if words[2].startswith("-") or "/" in words[2] else 3
-    return None
+    asked = len(words) == 3 and words[0] in ("deployment", "deployments") and words[1] == "run"
+    return asked and not words[2].startswith("-")
 
 
 def _full_name(api_url: str | None, name: str) -> str:
     """FLOW/DEPLOYMENT of the only deployment called `name`. SystemExit, with what to type, for any other number."""
     names = _known(api_url)
-    found = [full for full in names if full.partition("/")[2] == name]
+    found = [full for full in names if name in (full, full.partition("/")[2])]
     if len(found) > 1:
         raise SystemExit(f"Several deployments are called {name!r}: give one of {', '.join(found)}.")
     if not found:
-        known = [full.partition("/")[2] for full in names]
+        known = names if "/" in name else [full.partition("/")[2] for full in names]
         raise SystemExit(f"There is no deployment {name!r}: {did_you_mean(name, known)}")
     return found[0]
+
+
+def _parameters(words: list[str]) -> Iterator[tuple[str, Any]]:
+    """The parameters of a flow run on the command line, as `prefect` reads them: JSON, or else text."""
+    for word, following in itertools.pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option == "--params":
+            given = _read(value if equals else following)
+            yield from given.items() if isinstance(given, dict) else ()
+        elif option in ("--param", "-p"):
+            key, _, said = (value if equals else following).partition("=")
+            yield key, _read(said)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _refuse_what_is_not_there(given: dict[str, Any]) -> None:
+    """SystemExit for a spec or a concept that this clone has not. What is wrong within a file, its flow run says."""
+    concepts = given.get("concepts")
+    named = [("spec", given.get("spec")), *(("concept", name) for name in concepts or [] if isinstance(concepts, list))]
+    for kind, name in named:
+        if not isinstance(name, str):
+            continue
+        path = Path(name)
+        if "/" not in name and not path.suffix:
+            known = data_files(f"{kind}s")
+            if name not in known:
+                raise SystemExit(f"There is no {kind} {name!r}: {did_you_mean(name, known)}")
+        elif ":" not in name and not path.exists():
+            raise SystemExit(f"There is no {kind} {name!r}: no such file is seen from {Path.cwd()}.")
 
 
 def _known(api_url: str | None) -> list[str]:

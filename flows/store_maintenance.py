@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.service.faults import tell_faults_in_one_line
 from flows.service.patience import publish
 from flows.service.threads import end_threads_at_exit
 from steering_core.foundation.errors import StoreDamaged
@@ -49,6 +50,7 @@ def store_maintenance(store: str | None = None, drop: bool = False) -> dict[str,
         store: The store; STEERFLOW_STORE or data/store where it is left out.
         drop: Drop rows that nothing refers to; otherwise they are only listed.
     """
+    tell_faults_in_one_line()
     end_threads_at_exit()
     opened = Store.existing(store or default_store())
     whole, damaged = verify(opened)

@@ -14,11 +14,13 @@ from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
 from flows.asked import chosen_spec, flow_run_name
+from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
 from steering_core.foundation.errors import RunIncomplete
-from steering_core.reports.markdown import markdown_table, markdown_text
+from steering_core.reports.artifact import failed_cells
+from steering_core.reports.markdown import markdown_quote, markdown_table, markdown_text
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
@@ -43,6 +45,7 @@ def nightly_sweep(
         concepts: Concepts to use instead of the spec's.
         store: The store; STEERFLOW_STORE or data/store of each worker where it is left out.
     """
+    tell_faults_in_one_line()
     end_threads_at_exit()
     wanted = chosen_spec(spec, models, concepts)
     sweep = f"{wanted.name}-{str(flow_run.id)[:8]}"  # the same when this flow run is resumed
@@ -109,11 +112,12 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
         headline(cells, len(spec.models) * len(spec.concepts)),
         markdown_table([line(cell) for cell in cells]),
     ]
-    if failed := [{name: cell[name] for name in ("model", "concept", "error")} for cell in cells if cell["error"]]:
-        text += ["## What failed", markdown_table(failed)]
+    if failed := [cell for cell in cells if cell["error"]]:
+        text += ["## What failed", *failed_cells(failed)]
     if lost:
-        rows = [{"flow run": run.name, "state": run.state_name, "message": _message(run)} for run in lost]
-        text += ["## Flow runs that did not complete", markdown_table(rows)]
+        text += ["## Flow runs that did not complete"]
+        for run in lost:
+            text += [f"**{markdown_text(f'{run.name}: {run.state_name}')}**", markdown_quote(_message(run))]
     publish("\n\n".join(text), "sweep", f"Sweep {sweep}")
     report = {"sweep": sweep, "cells": cells}
     if lost:
@@ -129,15 +133,18 @@ def _message(run: FlowRun) -> str:
 
 
 def line(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell in six columns, which fit beside the page's menu; `steer runs last --wide` has all."""
+    """A cell in six columns; `steer runs last --wide` has all.
+
+    The page cuts off what does not fit beside its menu, so what says most comes first and the longest name last.
+    """
     effect = "" if cell["effect"] is None else f"{cell['effect']:.3f} {cell['interval'] or ''}"
     return {
-        "model": cell["model"],
+        "regression": cell["regression"],
         "concept": cell["concept"],
         "outcome": cell["verdict"] or cell["outcome"],
         "effect": effect,
         "change": cell["change"],
-        "regression": cell["regression"],
+        "model": cell["model"],
     }
 
 
@@ -148,6 +155,6 @@ def headline(cells: list[dict[str, Any]], wanted: int) -> str:
     worse = sum(cell["regression"] is not None for cell in cells)
     computed, reused = (sum(cell[what] for cell in cells) for what in ("computed", "reused"))
     return (
-        f"**{done} of {wanted} cells completed**; {work} work, {worse} regressed since the time before; "
-        f"{computed} results computed, {reused} reused."
+        f"**{done} of {wanted} cells completed**; {work} with the verdict *works*, {worse} regressed since the time "
+        f"before; {computed} results computed, {reused} reused."
     )

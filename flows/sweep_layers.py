@@ -11,6 +11,7 @@ from pydantic import Field
 
 from flows.asked import chosen_spec, flow_run_name
 from flows.measuring import measure_cells
+from flows.service.faults import tell_faults_in_one_line
 from flows.tasks import ProgressReporter
 from steering_core.pipeline.measuring import layer_sweep_rows, over_layers
 from steering_core.runs import Run
@@ -34,6 +35,7 @@ def sweep_layers(
         damage: The equal damage, in nats per token of neutral answers.
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
+    tell_faults_in_one_line()
     wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
     run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "sweep layers", partial(layer_sweep_rows, damage=damage))

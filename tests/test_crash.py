@@ -91,7 +91,7 @@ def kill_discovery(here: dict[str, str]) -> None:
 
 def computing(here: dict[str, str]) -> int:
     """The process that holds the accelerator."""
-    return int((Path(here["STEERFLOW_CACHE"]) / "locks" / "accelerator-0").read_text())
+    return int((Path(here["STEERFLOW_CACHE"]) / "locks" / "accelerator-0").read_text().split("\n")[0])
 
 
 def test_a_killed_flow_process_is_tried_again_by_its_sweep(here: dict[str, str], spec: Path) -> None:

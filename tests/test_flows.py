@@ -1,6 +1,8 @@
 """The flow: its stages are tasks, a second run is cached, and bare deployment names are completed."""
 
 import asyncio
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.logging import get_logger
 from prefect.server.api.server import create_app
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -25,10 +28,11 @@ from flows.__main__ import own_server
 from flows.asked import chosen_spec, described, was_drawn
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
+from flows.service.faults import LOGGERS, tell_faults_in_one_line
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
 from tests import quick
-from tests.machine import address_of
+from tests.machine import ROOT, address_of
 
 
 @pytest.fixture
@@ -92,7 +96,77 @@ def test_a_bare_name_is_completed_where_one_deployment_has_it(monkeypatch: pytes
         named(monkeypatch, "deployment run xyz", names)
 
 
-@pytest.mark.parametrize("typed", ["deployment ls", "deployment run a/b", "deployment run --id 7", "server start", ""])
+def test_the_plugin_loads_while_prefect_is_imported_for_the_service() -> None:
+    """Prefect loads it in the midst of its own import, when a module of the service may be half there."""
+    command = [sys.executable, "-c", "import flows.service.clone"]
+    environment = os.environ | {"PREFECT_PLUGINS_ENABLED": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mistyped_full_name_is_told_as_a_bare_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as Prefect tells it, with a traceback's worth of words and no suggestion."""
+    with pytest.raises(SystemExit, match="no deployment 'f/discover-vector': did you mean 'f/discover-vectors'"):
+        named(monkeypatch, "deployment run f/discover-vector", ["f/discover-vectors", "f/nightly-sweep"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--param spec=quickstat", "no spec 'quickstat': did you mean 'quickstart'"),
+        ('-p spec="nowhere.yaml"', "no spec 'nowhere.yaml': no such file is seen from"),
+        ('--param=concepts=["formalty"]', "no concept 'formalty': did you mean 'formality'"),
+        ('--params {"spec":"x","models":["m"]}', "no spec 'x': there are:"),
+    ],
+)
+def test_a_spec_or_concept_that_is_not_there_is_refused_before_it_is_queued(
+    monkeypatch: pytest.MonkeyPatch, typed: str, says: str
+) -> None:
+    with pytest.raises(SystemExit, match=says):
+        named(monkeypatch, f"deployment run x {typed}", ["f/x"])
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["-p spec=quickstart", '-p concepts=["formality","hub:a/b","tests"]', "--param damage=0.2", "--params [", "-p"],
+)
+def test_other_parameters_are_left_to_prefect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    known = typed.replace('"tests"', f'"{tmp_path}/mine.yaml"')
+    assert named(monkeypatch, f"deployment run x {known}", ["f/x"])[2:] == ["f/x", *known.split()]
+
+
+def test_another_machines_server_may_have_other_specs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["prefect", "deployment", "run", "x", "-p", "spec=theirs"])
+    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url: ["f/x"])
+    context = prefect_plugin.HookContext("3", "http://10.0.0.5:4200/api", lambda name: None)  # type: ignore[arg-type,return-value]
+    assert prefect_plugin.setup_environment(ctx=context) is None
+
+
+def test_a_users_mistake_is_one_line_of_the_log_and_any_other_error_keeps_its_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        tell_faults_in_one_line()
+    for name in LOGGERS:
+        logger = get_logger(name)
+        monkeypatch.setattr(logger, "propagate", True)
+        monkeypatch.setattr(logger, "disabled", False)
+        logger.addHandler(caplog.handler)
+        for error in (SpecError("there is no spec 'bad'"), ValueError("a defect")):
+            try:
+                raise error
+            except Exception:
+                logger.exception("it exited with unexpected exception")
+        logger.removeHandler(caplog.handler)
+    told = [caplog.handler.format(record) for record in caplog.records]
+    mistakes = [text for text in told if "there is no spec 'bad'" in text]
+    assert len(mistakes) >= len(LOGGERS)
+    assert all("Traceback" not in text and text.count("there is no spec") == 1 for text in mistakes)
+    assert all("Traceback" in text for text in told if "a defect" in text)
+
+
+@pytest.mark.parametrize("typed", ["deployment ls", "deployment run --id 7", "server start", ""])
 def test_other_commands_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     assert named(monkeypatch, typed, ["x/y"]) == typed.split()
 

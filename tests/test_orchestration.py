@@ -47,11 +47,11 @@ def test_the_nightly_spec_loads() -> None:
 
 
 def test_a_sweep_s_table_fits_beside_the_page_s_menu() -> None:
-    """Six columns, with what changed among them, whatever became of a cell."""
+    """Six columns, the regression first and the longest name last, whatever became of a cell."""
     worked = {"effect": 0.654321, "interval": "[0.086, 1.222]", "verdict": "works", "change": 0.1, "regression": None}
     failed = {"effect": None, "interval": None, "verdict": None, "change": None, "regression": "REGRESSION"}
     names = {"model": "m", "concept": "c", "computed": 1, "reused": 2, "seconds": 3.0, "error": None}
     assert list(line({**names, **worked, "outcome": "completed"}).values()) == [
-        *("m", "c", "works", "0.654 [0.086, 1.222]", 0.1, None)
+        *(None, "c", "works", "0.654 [0.086, 1.222]", 0.1, "m")
     ]
-    assert list(line({**names, **failed, "outcome": "failed"}).values()) == ["m", "c", "failed", "", None, "REGRESSION"]
+    assert list(line({**names, **failed, "outcome": "failed"}).values()) == ["REGRESSION", "c", "failed", "", None, "m"]

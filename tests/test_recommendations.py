@@ -17,8 +17,9 @@ from steering_core.evaluation.choice import Choice, Rated, choose, rated
 from steering_core.evaluation.curve import Curve
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain
 from steering_core.evaluation.forms import Forms
-from steering_core.evaluation.recommendations import CHANCE, TOO_FEW, WEAK, WORKS, Evidence, verdict_of
+from steering_core.evaluation.recommendations import Evidence, verdict_of
 from steering_core.evaluation.search import Search, SearchData, rivals_of
+from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.counting import Work
 from steering_core.models import Model
 from steering_core.scores.metrics import Setup

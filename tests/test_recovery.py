@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -113,8 +115,50 @@ def test_two_flow_runs_do_not_compute_on_one_accelerator(tmp_path: Path) -> None
     with machine.accelerator():
         lock = tmp_path / "locks" / "accelerator-0"
         assert machine.is_held(lock)
-        assert lock.read_text() == str(os.getpid())
+        assert lock.read_text().split("\n")[0] == str(os.getpid())
     assert not machine.is_held(lock)
+
+
+def test_who_waits_is_told_again_and_again_for_what_and_whom_and_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(machine, "get_run_logger", lambda: logging.getLogger("waiting"))
+    monkeypatch.setattr(machine, "SAID_EVERY", 0.02)
+    monkeypatch.setattr(machine, "POLL_SECONDS", 0.01)
+    monkeypatch.setenv("STEERFLOW_STATE", str(tmp_path / "a clone" / ".state"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("steering_core.backend.mlx.on_cpu", lambda: True)
+    caplog.set_level(logging.INFO, "waiting")
+    waiter = threading.Thread(target=lambda: machine.accelerator().__enter__())
+    with machine.accelerator():
+        waiter.start()
+        while len(caplog.messages) < 2:
+            assert waiter.is_alive()
+            time.sleep(0.01)
+    waiter.join(10)
+    assert not waiter.is_alive()
+    for part in ("waiting for this machine's processor", "a clone", f"process {os.getpid()}", "STEERFLOW_ACCELERATOR"):
+        assert part in caplog.messages[1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "cpu", "named"),
+    [
+        ({"STEERFLOW_ACCELERATOR": "left"}, True, "accelerator 'left'"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, False, "CUDA device 1"),
+        ({}, False, "this machine's GPU"),
+        ({}, True, "this machine's processor"),
+    ],
+)
+def test_what_is_waited_for_goes_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], cpu: bool, named: str
+) -> None:
+    for name in ("STEERFLOW_ACCELERATOR", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("steering_core.backend.mlx.on_cpu", lambda: cpu)
+    assert named in machine.device()
 
 
 @pytest.mark.parametrize(

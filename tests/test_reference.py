@@ -1,5 +1,6 @@
 """The reference pages are as they would be written, and every column, key and word is explained."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from steering_core.foundation.errors import InterventionError, WordUnknown
 from steering_core.foundation.words import columns, glossary, meaning
 from steering_core.interventions.parsing import parse
 from steering_core.store import Store
+from steering_core.store.views import every_view
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +29,28 @@ def test_every_column_is_explained_and_no_other(store: Store) -> None:
     rows = store.rows("SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main'")
     there = {c["column_name"] for row in rows for c in store.rows(f"DESCRIBE {row['view_name']}")}
     assert there == set(columns())
+
+
+NAMED_TABLE = re.compile(
+    r"(?:rows? of|tables?|views?) `((?:raw\.)?[a-z_]+)`|`((?:raw\.)?[a-z_]+)` (?:table|view)\b"
+    r"|\b(?:FROM|JOIN) ((?:raw\.)?[a-z_]+)\b"
+)
+NO_TABLES = {"layers"}  # of `steer layers`, which it prints
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_table_that_a_page_names_answers(store: Store, page: Path) -> None:
+    if page.stem in ("log", "views"):  # what was tried once; and the page that is written from the views
+        return
+    named = {next(filter(None, found)) for found in NAMED_TABLE.findall(page.read_text())} - NO_TABLES
+    assert named <= set(every_view())
+
+
+def test_pages_do_name_tables() -> None:
+    found = NAMED_TABLE.findall("its error is a row of `outcomes`; the view `runs`; FROM raw.planted JOIN items")
+    assert [next(filter(None, one)) for one in found] == ["outcomes", "runs", "raw.planted", "items"]
 
 
 def test_activations_say_token_and_how_many_were_read(store: Store) -> None:

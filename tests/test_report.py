@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import data_uri, png, svg
+from steering_core.reports.markdown import markdown_text
 from steering_core.reports.page import charts, report_page
-from steering_core.reports.terminal import verdict_in_words
+from steering_core.reports.terminal import next_command, verdict_in_words
 from steering_core.spec import Spec
 from steering_core.store import Row, Store
 from steering_core.store.queries import description, named_query
@@ -96,9 +98,57 @@ def test_prefects_artifact_begins_with_verdict_pictures_and_texts(store: Store) 
     assert places == sorted(places)
     assert text.count("](data:image/png;base64,") == 3
     heading = text[text.index("### On held") :].splitlines()[2]
-    assert heading == r"| what | dose | effect | interval | kl | perplexity\_ratio |"
+    assert heading == "| what | effect | dose | kl | perplexity |"
     only_stages = markdown_report(store, report | {"recommendations": []})
     assert only_stages.startswith("## What was computed")
+
+
+def test_texts_and_errors_are_paragraphs_of_an_artifact_and_its_tables_are_narrow(store: Store) -> None:
+    """At a window of 1280 pixels the page has 690 for a table, some 95 letters, and cuts off the rest."""
+    said = "the model answers this. " * 20
+    report = {
+        "recommendations": store.rows("SELECT * FROM recommendations"),
+        "failures": [{"model": "m", "concept": "c", "error": said}],
+        "stages": {"score": {"computed": 1}},
+    }
+    texts = store.rows(named_query("side_by_side"), [report["recommendations"][0]["recommendation_id"]])[0]
+    text = markdown_report(store, report)
+    lines = text.splitlines()
+    assert f"> {markdown_text(said)}" in lines
+    base, steered = (lines.index(f"> {markdown_text(texts[kind])}") for kind in ("base", "steered"))
+    assert lines[base - 2] == "Unsteered"
+    assert lines[steered - 2].startswith("Steered, dose +")
+    cells = [line for line in lines if line.startswith("| ") and "---" not in line]
+    assert cells
+    assert all(len(re.sub(r"[|\\]", "", line)) < 95 for line in cells)
+
+
+def test_what_to_type_next_names_the_store_and_steers_only_what_may_steer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    for verdict in ("works", "weak"):
+        assert next_command(store, row | {"verdict": verdict}).endswith(f" --store {store.root}")
+    for verdict in ("no better than random", "too few to tell"):
+        assert next_command(store, row | {"verdict": verdict}) == "steer concepts lint capitals"
+    monkeypatch.setenv("STEERFLOW_STORE", str(store.root))  # the worker's shell, not the reader's
+    assert "--store" in next_command(store, row | {"verdict": "works"})
+    folder = Path(store.root).parent
+    (folder / "data").mkdir()
+    moved = Store(shutil.copytree(store.root, folder / "data" / "store"))
+    monkeypatch.chdir(folder)
+    assert "--store" not in next_command(moved, row | {"verdict": "works"})
+
+
+def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -> None:
+    """A few test texts may be beyond a bound up to which the damage on validation lets expect it to hold."""
+    (row,) = store.rows("SELECT * FROM recommendations")
+    said = verdict_in_words(
+        row | {"perplexity_ratio": 2.23, "dose": 0.336, "safe_dose": 0.38, "dose_low": 0.3, "dose_high": 0.5}
+    ).plain
+    assert "Its test texts are 2.23 times as perplexing" in said
+    assert "damage on validation lets the spec's bound be expected up to a dose of 0.38 [0.30, 0.50]" in said
+    assert "is safe" not in said
 
 
 def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
@@ -110,7 +160,7 @@ def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
         "model": "[x](https://evil.example)",
         "reason": "`",
     }
-    failures = [{"concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
+    failures = [{"model": "m", "concept": "a|b", "error": "![x](https://evil.example/c.png)\n\n# big"}]
     report = {"recommendations": [named], "failures": failures, "stages": {"score": {"computed": 1}}}
     text = markdown_report(store, report)
     page = MarkdownIt("commonmark", {"html": True}).enable("table")

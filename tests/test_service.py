@@ -1,6 +1,7 @@
 """`make up` and `make down`: idempotent, and clear about what stands in their way."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,12 +16,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from flows.service import clone, deployments, server
 from flows.service.background import Background, stop_all
 from flows.service.processes import ServiceError, wait
 from flows.service.server import SeenServer
 
+ROOT = Path(__file__).parent.parent
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -220,3 +223,40 @@ def test_a_process_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Pat
     process.start([sys.executable, "-c", "print('no such table: flow_run')"], os.environ)
     with pytest.raises(ServiceError, match=r"ended by itself.*\n.*no such table"):
         wait(process, lambda: False)
+
+
+# -- what is typed wrong is told at once -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        ({"cron": "0 2 * *", "timezone": "Europe/Berlin"}, r"cron '0 2 \* \*'"),
+        ({"cron": "61 2 * * *"}, "cron '61"),
+        ({"cron": "0 2 * * *", "timezone": "Europe/Berln"}, "timezone 'Europe/Berln'"),
+    ],
+)
+def test_a_bad_schedule_is_one_line_that_names_file_and_deployment(
+    tmp_path: Path, schedule: dict[str, str], says: str
+) -> None:
+    file = tmp_path / "prefect.yaml"
+    file.write_text(yaml.safe_dump({"deployments": [{"name": "good"}, {"name": "nightly", "schedules": [schedule]}]}))
+    with pytest.raises(
+        ServiceError, match=rf"prefect.yaml: the deployment 'nightly' has a schedule .*{says}"
+    ) as caught:
+        deployments.check_schedules(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_schedules_that_are_shipped_are_good() -> None:
+    deployments.check_schedules(ROOT / "prefect.yaml")
+
+
+def test_a_misspelt_nightly_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for word, status in (("of", 2), ("", 2), ("off", 0)):
+        command = ["make", "-n", "up", f"NIGHTLY={word}", "PYTHON=python3"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert ("say NIGHTLY=on, or NIGHTLY=off" in done.stderr) == bool(status)

@@ -14,6 +14,7 @@ import pytest
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
+from steering_core.store.names import escaped, quoted
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import find
 from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
@@ -116,6 +117,41 @@ def test_any_letter_may_be_in_a_stores_path(tmp_path: Path, name: str) -> None:
     assert export_query(store, "SELECT name FROM concepts", tmp_path / f"{name}.csv") == 2
     assert upkeep.compact(store) == []
     assert wholeness.verify(store.folder)[1] == []
+
+
+# -- a catalogue that was copied or moved ----------------------------------------------------------------------------
+
+
+def test_a_copied_catalogue_never_answers_with_the_originals_rows(store: Store, tmp_path: Path) -> None:
+    """Before the copy is opened as a store it names itself, the way out works, and a store that opens it mends it."""
+    store.append("concepts", concept_rows("a"))
+    copy = shutil.copytree(store.root, tmp_path / "it's [a] copy")
+    store.append("concepts", concept_rows("only in the original"))
+    names = "SELECT name FROM {}concepts ORDER BY name"
+    with duckdb.connect(copy / "catalog.duckdb", read_only=True) as moved:
+        for view in ("", "raw."):
+            with pytest.raises(duckdb.Error, match=rf"copied or moved.*{store.root}.*steer store info --store"):
+                moved.sql(names.format(view)).fetchall()
+    with duckdb.connect() as another:
+        another.execute(f"ATTACH {quoted(str(copy / 'catalog.duckdb'))} AS copied (READ_ONLY)")
+        with pytest.raises(duckdb.Error, match="copied or moved"):
+            another.sql(names.format("copied.")).fetchall()
+        another.execute(f"SET VARIABLE steerflow_store = {quoted(escaped(str(copy)))}")
+        assert another.sql(names.format("copied.")).fetchall() == [("a",)]
+    Store.existing(copy)
+    with duckdb.connect(copy / "catalog.duckdb", read_only=True) as mended:
+        assert mended.sql(names.format("")).fetchall() == [("a",)]
+
+
+def test_a_catalogue_is_known_by_its_true_place_whatever_leads_there(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append("concepts", concept_rows("a"))
+    (tmp_path / "link").symlink_to(store.root)
+    monkeypatch.chdir(store.root)
+    for path in (tmp_path / "link" / "catalog.duckdb", "catalog.duckdb", "../store/catalog.duckdb"):
+        with duckdb.connect(path, read_only=True) as opened:
+            assert opened.sql("SELECT name FROM concepts").fetchall() == [("a",)]
 
 
 # -- addresses of no store -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ after the store that its flow runs write to. Address and password lie in a profi
 repository's root finds both.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,6 @@ import socket
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from steering_core.store import default_store
 
 PROFILE = "steerflow"
 FIRST_PORT = 4200
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +48,16 @@ class Address:
 def state_folder() -> Path:
     """Where process ids, logs, Prefect's database and the profile lie: STEERFLOW_STATE, or `.state`."""
     return Path(os.environ.get("STEERFLOW_STATE", ".state")).resolve()
+
+
+def keep_private() -> None:
+    """Have the folder of Prefect's database be its owner's alone: it holds what every flow run was asked and logged."""
+    folder = state_folder() / "prefect"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for name in ("prefect.db", "prefect.db-wal", "prefect.db-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).chmod(0o600)
 
 
 def profiles_file() -> Path:
@@ -106,7 +115,7 @@ def keep_address(address: Address) -> None:
     _write_privately(profiles_file(), _toml({"active": PROFILE} | content))
 
 
-@contextmanager
+@contextlib.contextmanager
 def speaking_to(address: Address) -> Iterator[None]:
     """Prefect's clients of this process speak to the server at `address`."""
     with temporary_settings({PREFECT_API_URL: address.api, PREFECT_API_AUTH_STRING: address.auth}):

@@ -4,11 +4,14 @@ import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.server.schemas.schedules import CronSchedule
+from pydantic import ValidationError
 
 from flows.service.automations import apply, automations
 from flows.service.clone import Address, pool_name, worker_name
@@ -16,6 +19,7 @@ from flows.service.processes import POOLS, ServiceError, environment_of
 
 TAG = "steerflow"
 NIGHTLY = "nightly-sweep"
+PREFECT_YAML = Path("prefect.yaml")
 
 
 def client_of(address: Address) -> httpx.Client:
@@ -25,6 +29,7 @@ def client_of(address: Address) -> httpx.Client:
 
 def deploy(address: Address, nightly: bool = True) -> None:
     """Have the server hold pools, automations and deployments, `nightly-sweep` with or without its schedule."""
+    check_schedules()
     with client_of(address) as client:
         _refuse_anothers(client, address)
         _make_pools(client)
@@ -35,6 +40,26 @@ def deploy(address: Address, nightly: bool = True) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServiceError(f"prefect deploy --all failed:\n{done.stdout}{done.stderr}")
+
+
+def check_schedules(file: Path = PREFECT_YAML) -> None:
+    """Raise ServiceError, of one line, for a schedule in prefect.yaml that Prefect would refuse."""
+    try:
+        deployments = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("deployments") or []
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise ServiceError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    for deployment in deployments:
+        for schedule in deployment.get("schedules") or []:
+            given = {key: schedule[key] for key in ("cron", "timezone") if key in schedule}
+            try:
+                CronSchedule.model_validate(given if "cron" in given else {"cron": "0 0 * * *"} | given)
+            except ValidationError as error:
+                why = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+                said = ", ".join(f"{key} {value!r}" for key, value in given.items())
+                raise ServiceError(
+                    f"{file}: the deployment {deployment.get('name')!r} has a schedule that is none ({said}): {why}. "
+                    "A cron is minute, hour, day, month and weekday, as in '0 2 * * *'"
+                ) from error
 
 
 def _make_pools(client: httpx.Client) -> None:

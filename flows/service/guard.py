@@ -16,7 +16,7 @@ from prefect.settings import get_current_settings
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.service.clone import LOOPBACK
+from flows.service.loopback import LOOPBACK
 
 POLICY_VIOLATION = 1008  # a websocket's code for "not allowed"; sent before the handshake, it becomes HTTP 403
 

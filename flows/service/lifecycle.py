@@ -5,9 +5,17 @@ import sys
 from typing import NoReturn
 
 from flows.service.background import stop_all
-from flows.service.clone import Address, pool_name, remembered_api, speaking_to, worker_name
-from flows.service.deployments import client_of, deploy, online, what_runs_when
-from flows.service.processes import POOL, SWEEPS, background, environment_of, wait
+from flows.service.clone import (
+    Address,
+    pool_name,
+    profiles_file,
+    remembered_api,
+    speaking_to,
+    state_folder,
+    worker_name,
+)
+from flows.service.deployments import check_schedules, client_of, deploy, online, what_runs_when
+from flows.service.processes import POOL, POOLS, SWEEPS, background, environment_of, wait
 from flows.service.recovery import recover, stop_flow_runs
 from flows.service.server import await_server, have_server
 
@@ -16,12 +24,17 @@ WORKERS = {"worker": POOL, "sweeper": SWEEPS}
 
 def up(address: Address, nightly: bool = True) -> None:
     """Start server, deployments and workers; returns when they answer. What already runs is left running."""
+    check_schedules()
     before = remembered_api()
+    step(f"server: looking for it, or starting it, at {address.api.removesuffix('/api')}")
     address = have_server(address)
+    step(f"server: answers at {address.api.removesuffix('/api')}; its password is kept in {profiles_file()}")
     if before not in (None, address.api):  # its port was taken meanwhile: workers still ask at the old one
         _stop_workers(str(before))
     with speaking_to(address):
+        step(f"deployments: work pools {' and '.join(map(pool_name, POOLS))}, automations and prefect.yaml")
         deploy(address, nightly)
+        step(f"workers: {' and '.join(WORKERS)}, logs in {state_folder()}")
         for name, kind in WORKERS.items():
             background(name).start([sys.executable, "-m", "flows.service", "worker", kind], environment_of(address))
         with client_of(address) as client:
@@ -30,11 +43,16 @@ def up(address: Address, nightly: bool = True) -> None:
     _say_what_is_up(address)
 
 
+def step(text: str) -> None:
+    """Say at once what is done next: a first start takes a minute or more."""
+    print(text, flush=True)  # noqa: T201
+
+
 def _say_what_is_up(address: Address) -> None:
     lines = [f"Prefect answers at {address.api.removesuffix('/api')}; its page asks for a password: `make password`."]
     if scheduled := what_runs_when(address):
         lines += ["By itself, while this runs:", *(f"  {line}" for line in scheduled)]
-    lines += ["Now: prefect deployment run discover-vectors"]
+    lines += ["Now: .venv/bin/prefect deployment run discover-vectors"]
     print("\n".join(lines))  # noqa: T201
 
 

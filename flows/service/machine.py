@@ -4,15 +4,20 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from prefect import get_run_logger
+from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
 from flows.service.clone import state_folder
 from steering_core.foundation.cache import cache_folder
+
+POLL_SECONDS = 1.0  # a lock that is waited for cannot say who waits
+SAID_EVERY = 300.0  # seconds
 
 
 def flow_runs_folder() -> Path:
@@ -58,17 +63,44 @@ def accelerator() -> Iterator[None]:
     path = cache_folder() / "locks" / f"accelerator-{name.replace('/', '_')}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as held:
-        _wait_for(held, name)
+        _wait_for(held)
         held.truncate(0)
-        held.write(str(os.getpid()))
+        held.write("\n".join((str(os.getpid()), str(flow_run.name or "a flow run"), str(state_folder().parent))))
         held.flush()
         yield
 
 
-def _wait_for(held: IO[str], name: str) -> None:
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.seek(0)
-        get_run_logger().info("waiting for accelerator %s, which process %s holds", name, held.read() or "?")
-        fcntl.flock(held, fcntl.LOCK_EX)
+def device() -> str:
+    """What flow runs take turns on here, in words: a name that was given, a CUDA device, a Mac's GPU, the processor."""
+    if name := os.environ.get("STEERFLOW_ACCELERATOR"):
+        return f"the accelerator {name!r} (STEERFLOW_ACCELERATOR)"
+    if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return f"CUDA device {devices}"
+    from steering_core.backend.mlx import on_cpu  # loads MLX, which `make up` does without
+
+    return "this machine's processor" if on_cpu() else "this machine's GPU"
+
+
+def _wait_for(held: IO[str]) -> None:
+    """Until nobody else holds the lock, saying every few minutes who does and what the way out is."""
+    said_at = -SAID_EVERY
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - said_at >= SAID_EVERY:
+                said_at = time.monotonic()
+                get_run_logger().info("%s", _waiting(held))
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _waiting(held: IO[str]) -> str:
+    held.seek(0)
+    process, run, clone = (*held.read().split("\n"), "", "", "")[:3]
+    who = f"{run!r} of the clone {clone} (process {process})" if clone else f"process {process or '?'}"
+    return (
+        f"waiting for {device()}: {who} computes on it, and flow runs take turns. For two that see different devices, "
+        "set CUDA_VISIBLE_DEVICES, or STEERFLOW_ACCELERATOR to a name of its own, where each worker is started"
+    )

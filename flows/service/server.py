@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 import httpx
 
-from flows.service.clone import LOOPBACK, Address, keep_address, remembered_api
+from flows.service.clone import Address, keep_address, keep_private, remembered_api
 from flows.service.guard import own_hosts
+from flows.service.loopback import LOOPBACK
 from flows.service.processes import ServiceError, background, environment_of, wait
 
 PORTS_TO_TRY = 50
@@ -155,8 +156,10 @@ def _is_ours(host: str) -> bool:
 
 
 def serve(address: Address) -> NoReturn:
-    """Become the server at this address: Prefect's, with a password, behind the guard."""
+    """Become the server at this address: Prefect's, with a password, behind the guard; its files are its owner's."""
     keep_address(address)
+    keep_private()
+    os.umask(0o077)
     url = httpx.URL(address.api)
     command: list[Any] = [sys.executable, "-m", "uvicorn", "--factory", "flows.service.guard:guarded_app"]
     command += ["--host", url.host, "--port", str(url.port or 80), "--timeout-keep-alive", "5"]

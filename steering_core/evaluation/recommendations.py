@@ -13,6 +13,7 @@ from steering_core.evaluation.costs import costs_of
 from steering_core.evaluation.damage import Uncertain, expected_ratio
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.side_effects import Matrix
+from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.keys import content_key
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
@@ -21,7 +22,6 @@ from steering_core.store import Row, Store
 
 RECOMMENDATIONS_VERSION = 7
 MIN_ITEMS = 8
-WORKS, WEAK, CHANCE, TOO_FEW = "works", "weak", "no better than random", "too few to tell"
 SHOWN_BY = (
     "judge",
     "judge_concept",

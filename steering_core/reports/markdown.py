@@ -35,6 +35,11 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
+def markdown_quote(text: str) -> str:
+    """`text` as a quoted paragraph, which wraps where a cell of a table would be cut off at the page's edge."""
+    return f"> {markdown_text(text)}" if text.strip() else "> *nothing*"
+
+
 def _cell(value: Any) -> str:
     """A value as the command line shows it, without the last bits' noise; numbers hold nothing to be escaped."""
     if isinstance(value, int | float):

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from steering_core.evaluation.costs import verdict_with_costs
+from steering_core.evaluation.verdicts import WEAK, WORKS
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.printing import console, table
-from steering_core.store import Row, Store, default_store
+from steering_core.store import Row, Store
+from steering_core.store.opening import DEFAULT_STORE
 from steering_core.store.queries import named_query
 
 NARROW = 110  # columns below which texts stand under each other
@@ -40,7 +42,7 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
         *([table(sets, list(sets[0]), f"Capabilities: {title}")] if sets else []),
         Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
         *map(Text, untrusted_judges(store, recommendation["concept_id"])),
-        Text(command(recommendation)),
+        Text(next_command(store, recommendation)),
     )
 
 
@@ -63,14 +65,17 @@ def _costs(row: Row) -> str:
     """What else a reader should know, each where it was measured: perplexity, how strong is safe, what is missing."""
     said = ""
     if row["perplexity_ratio"] is not None:
-        said += f" Its texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model."
+        said += f" Its test texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model."
         if row.get("expected_ratio") and row["perplexity_ratio"] > FAR * row["expected_ratio"]:
             said += (
                 f" By its damage {row['expected_ratio']:.2f} times is to be expected of other texts, which is what the "
                 "verdict goes by (expected_ratio)."
             )
     if row.get("safe_dose") is not None:
-        said += f" Up to a dose of {row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}] it is safe."
+        dose = f"{row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}]"
+        said += (
+            f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
+        )
     if row.get("ties"):
         said += f" As good on validation: {len(row['ties'])} more (column ties)."
     return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")
@@ -92,6 +97,18 @@ def command(row: Row) -> str:
     named = bool(keys) and len(terms) == len(keys) and all(t.endswith(k) for t, k in zip(terms, keys, strict=True))
     named = named and "(" not in row["intervention"] and row.get("concept") is not None
     return f"{head} --vector {row['concept']}" if named else f"{head} --steer {shlex.quote(row['intervention'])}"
+
+
+def next_command(store: Store, row: Row) -> str:
+    """What helps after a verdict: to steer, or, where nothing was found that steers, to see what the concept lacks."""
+    if row["verdict"] in (WORKS, WEAK):
+        return f"{command(row)}{_at(store)}"
+    return f"steer concepts lint {shlex.quote(row['concept'])}"
+
+
+def _at(store: Store) -> str:
+    """The option that names a store, but for the one that every command takes in this folder without any setting."""
+    return "" if str(store.root) == str(Path(DEFAULT_STORE).resolve()) else f" --store {shlex.quote(str(store.root))}"
 
 
 def _side_by_side(texts: list[dict[str, Any]], dose: float | None) -> RenderableType:
@@ -120,12 +137,13 @@ def _counts(stages: dict[str, dict[str, Any]]) -> RenderableType:
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:
     """What to type next, here: nothing that is not in this folder."""
     recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
-    at = "" if str(store.root) in (default_store(), str(Path(default_store()).resolve())) else f" --store {store.root}"
+    at = _at(store)
     lines = [
         f"  steer sql \"SELECT control, layer, dose, effect FROM leaderboard WHERE concept = '{recommended}'\"{at}",
         f"  steer report{at}                                # verdicts, pictures and texts as one page",
         "  steer explain dose effect control             # what the words mean",
     ]
     if Path("Makefile").is_file() and Path("prefect.yaml").is_file():
-        lines.append("  make up, then: prefect deployment run discover-vectors")
+        there = f"STEERFLOW_STORE={shlex.quote(str(store.root))} " if at else ""
+        lines.append(f"  {there}make up, then: .venv/bin/prefect deployment run discover-vectors")
     return Text(f"\nThe store is {store.root}. Next:\n" + "\n".join(lines) + "\n")

@@ -15,11 +15,12 @@ from steering_core.store.views import views_key, write_catalog
 from steering_core.store.wholeness import finish_exchange, pin
 
 STORE_VERSION = 1
+DEFAULT_STORE = "data/store"
 
 
 def default_store() -> str:
     """`STEERFLOW_STORE`, or `data/store` under the working directory."""
-    return os.environ.get("STEERFLOW_STORE", "data/store")
+    return os.environ.get("STEERFLOW_STORE", DEFAULT_STORE)
 
 
 def folder_at(address: str | os.PathLike[str] | None) -> Folder:

@@ -33,6 +33,7 @@ _TYPES = {
     pa.bool_(): "BOOLEAN",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
 }
+PLACE = "steerflow_store"  # the DuckDB variable by which a copied catalogue is told where its store lies
 _RAW = "raw."
 _VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS")
 _NAME = re.compile(r'(raw\s*\.\s*|"raw"\s*\.\s*)?"?(\w+)"?')
@@ -84,22 +85,27 @@ def _words_of(sql: str) -> set[str]:
     return {f"{_RAW}{word}" if raw else word for raw, word in _NAME.findall(sql.lower())}
 
 
-def define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str]) -> None:
-    """Have a connection see those views, which stand in an order that `every_view` has. Raises as `define_views`."""
+def define(
+    connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str], in_catalog: bool = False
+) -> None:
+    """Have a connection see those views, which stand in an order that `every_view` has. Raises as `define_views`.
+
+    `in_catalog`: as `catalog.duckdb` has them, which are refused where a copy of it lies elsewhere.
+    """
     try:
-        _define(connection, folder, views)
+        _define(connection, folder, views, in_catalog)
     except duckdb.Error as error:
         folder.raise_failure()
         if not folder.writable:
             raise StoreError(f"{folder.root} is read-only and cannot be read as it is ({error}): copy it") from error
         pin_again(folder)
         try:
-            _define(connection, folder, views)
+            _define(connection, folder, views, in_catalog)
         except duckdb.Error as again:
             raise StoreDamaged(f"{again}: run `steer store verify`, then run again") from again
 
 
-def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str]) -> None:
+def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str], in_catalog: bool) -> None:
     """Define those views, or none where DuckDB refuses one.
 
     A view is bound once for itself and once for each that names it, and binding a table's files is what costs: so the
@@ -115,7 +121,8 @@ def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequen
         for statement in [*empty, *named, *gone] if named else []:
             connection.execute(statement)
         for table in tables:
-            connection.execute(f'CREATE VIEW raw."{table.name}" AS {_rows_of(folder, table)}')
+            rows = _rows_in_place(folder, table) if in_catalog else _rows_of(folder, table)
+            connection.execute(f'CREATE VIEW raw."{table.name}" AS {rows}')
     except duckdb.Error:
         connection.execute("ROLLBACK")
         raise
@@ -129,20 +136,46 @@ def _rows_of(folder: Folder, table: Table) -> str:
     return f"SELECT * FROM {read_table(folder, table)}{'' if folder.exclusive else once}"
 
 
+def _rows_in_place(folder: Folder, table: Table) -> str:
+    """The rows of a table as `catalog.duckdb` reads them: those beside it, or an error.
+
+    DuckDB has no path that is relative to a catalogue: a table function takes no subquery, and a relative pattern
+    follows the reader's working directory. So the views name the store's place, a copy that lies elsewhere is refused
+    by them instead of read as the original, and a variable names another place.
+    """
+    return f"SELECT * FROM {read_table(folder, table, _place(folder))} WHERE {_in_place(folder)}"
+
+
+def _place(folder: Folder) -> str:
+    return f"coalesce(getvariable({quoted(PLACE)}), {quoted(folder.url('').rstrip('/'))})"
+
+
+def _in_place(folder: Folder) -> str:
+    """SQL that is true where one of the open databases is the catalogue of this very place; else it is an error."""
+    said = (
+        f"this catalogue was copied or moved, and its views read the store {folder.root}: open the copy once with "
+        f"`steer store info --store FOLDER`, or SET VARIABLE {PLACE} = the folder to read"
+    )
+    here = f"getvariable({quoted(PLACE)}) IS NOT NULL OR bool_or(path = {quoted(f'{folder.root}/{CATALOG}')})"
+    return f"(SELECT CASE WHEN {here} THEN true ELSE error({quoted(said)}) END FROM duckdb_databases())"
+
+
 def _columns(table: Table) -> str:
     return ", ".join(f'"{field.name}" {sql_type(field.type)}' for field in table.schema)
 
 
-def read_table(folder: Folder, table: Table) -> str:
+def read_table(folder: Folder, table: Table, place: str | None = None) -> str:
     """The files of a table, as SQL reads them: the table's own columns, null where a file lacks one.
 
-    The folders of the store's path are no columns (`layer=3/`), and their letters no pattern (`[b]`).
+    The folders of the store's path are no columns (`layer=3/`), and their letters no pattern (`[b]`). `place` is SQL
+    for another pattern of the store's own path.
     """
     columns = ", ".join(
         f"{field.name}={{'name': {field.name}, 'type': '{sql_type(field.type)}', 'default_value': NULL}}"
         for field in table.schema
     )
-    pattern = quoted(folder.url(f"{table.name}/**/*.parquet"))
+    files = f"{table.name}/**/*.parquet"
+    pattern = quoted(folder.url(files)) if place is None else f"{place} || {quoted(f'/{files}')}"
     schema = f"{quoted(f'{{{columns}}}')}::{_SCHEMA}"  # one constant: a MAP of many takes twice as long to bind
     return f"read_parquet({pattern}, hive_partitioning = false, schema = {schema})"
 
@@ -162,7 +195,7 @@ def write_catalog(folder: LocalFolder) -> Path:
         path = Path(elsewhere, CATALOG)
         try:
             with duckdb.connect(path, config={"storage_compatibility_version": "v1.5.0"}) as connection:
-                define_views(connection, folder)
+                define(connection, folder, every_view(), in_catalog=True)
         except duckdb.Error as error:
             raise StoreError(f"{path} cannot be written ({error}): free some space, or set TMPDIR") from error
         folder.write(CATALOG, path.read_bytes())
@@ -172,7 +205,7 @@ def write_catalog(folder: LocalFolder) -> Path:
 def views_key(folder: Folder) -> str:
     """A key of all that the views and the catalogue are made of; the folder's place too."""
     tables = [[t.name, *t.key, *(f"{column.name} {column.type}" for column in t.schema)] for t in TABLES.values()]
-    reading = read_table(folder, TABLES["models"])
+    reading = f"{read_table(folder, TABLES['models'])} {_rows_in_place(folder, TABLES['models'])}"
     return content_key(_views_sql(), str(folder.root), tables, reading, PIN)
 
 

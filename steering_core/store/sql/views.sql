@@ -341,6 +341,10 @@ JOIN vectors v ON v.vector_id = s.vector_id AND coalesce(v.concept_id, s.concept
 GROUP BY ALL
 ORDER BY model, concept, split, steerability DESC;
 
+-- One row per run, model and concept: what became of it, its error where it failed. sweep_history compares the newest of
+-- each sweep with the time before.
+CREATE OR REPLACE VIEW outcomes AS SELECT * FROM raw.outcomes ORDER BY finished_at DESC, model, concept;
+
 -- One row per sweep, model and concept: what became of it, and what changed since the sweep before. A run that is part
 -- of no sweep is one by itself. regression: it failed, lost its verdict, or its effect's interval fell below the effect
 -- of the time before. computed, reused and tokens count generations, vectors and scores; activations are the run's.
