@@ -69,8 +69,8 @@ def named(
     if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
         raise VectorAmbiguous(
             f"{text!r} is {len(kept)} vectors:{_choices(kept)}\n"
-            f"Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers and --all-layers "
-            f"take several, and `steer vectors rm {kept[0]['vector_id']}` takes one that is not wanted out of the library."
+            f"Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers and "
+            f"--all-layers take several, and `steer vectors rm {kept[0]['vector_id']}` takes one out of the library."
         )
     ids = [row["vector_id"] for row in sorted(kept, key=lambda row: row["layer"])]
     found = vectors_by_id(store, ids)
