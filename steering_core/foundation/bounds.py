@@ -21,7 +21,7 @@ MAX_STRENGTHS = 100  # in one grid
 MAX_DOSE = 10.0  # times the layer's mean residual norm
 MAX_ALPHA = 1e9
 DOSE_OF_SLIPS = 2.0  # from this on, a large alpha is taken for a percentage without its sign: no text survives it
-PERCENTAGES = 5.0  # from this on, an alpha may be such a percentage
+PERCENTAGES = 5.0  # from this on, an alpha that is a whole number may be such a percentage
 LEAST_STRENGTH = 1e-6  # what is smaller changes nothing in float32
 MAX_EXPRESSIONS = 100
 MAX_EXPRESSION = 2_000  # letters
@@ -63,13 +63,21 @@ def checked_dose(dose: float) -> float:
     raise InterventionError(f"{what}, and {MAX_DOSE:g} is the most{asks}")
 
 
+def dose_in(text: str) -> float:
+    """The dose that somebody wrote: `0.3`, or `30%`. Raises ValueError for no number, and as `checked_dose` does."""
+    number, percent, rest = text.strip().removeprefix("+").partition("%")
+    if rest:
+        raise ValueError(f"{text!r} is no dose: write 0.3 or 30%")
+    return checked_dose(float(number) / 100 if percent else float(number))
+
+
 def checked_alpha(alpha: float, dose: float) -> float:
     """The alpha, unless its `dose` is beyond `MAX_DOSE`, or it looks like a percentage that lost its sign.
 
     Raises InterventionError, which says the dose and how to write what was meant. A dose that is not finite, of a
     layer whose residual norm nobody measured, says nothing and passes.
     """
-    slip = abs(alpha) >= PERCENTAGES and abs(dose) > DOSE_OF_SLIPS
+    slip = abs(alpha) >= PERCENTAGES and alpha % 1 == 0 and abs(dose) > DOSE_OF_SLIPS
     if not math.isfinite(dose) or not (slip or abs(dose) > MAX_DOSE):
         return alpha
     what = f"alpha {alpha:g} is a dose of {dose:.3g}, {abs(dose):.3g} times the mean residual norm of its layer"
