@@ -40,7 +40,7 @@ class SteeringOptions:
             max=MAX_DOSE,
             parser=dose_in,
             metavar="DOSE",
-            help="Instead: strength relative to the layer's mean residual norm, 0.3 or 30%. Without either: as recommended.",
+            help="Instead: relative to the layer's mean residual norm, 0.3 or 30%. Without either: as recommended.",
         ),
     ] = None
     steer: SteerOption = None
