@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli.main import app
 from steering_core.concepts import Concept
-from steering_core.foundation.errors import QueryError
+from steering_core.foundation.errors import QueryError, SpecError
 from steering_core.reports.printing import shown
 from steering_core.store import Store
 from tests import quick
@@ -223,3 +223,9 @@ def test_a_text_in_the_wrong_quotes_is_told(ran: tuple[Path, subprocess.Complete
     with pytest.raises(QueryError) as caught:
         store.answer("SELECT laier FROM vectors")
     assert "single quotes" not in str(caught.value)
+
+
+def test_run_without_a_spec_names_the_quickstart() -> None:
+    done = CliRunner().invoke(app, ["run"])
+    assert isinstance(done.exception, SpecError)
+    assert "steer run quickstart" in str(done.exception)

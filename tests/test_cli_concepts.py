@@ -105,6 +105,14 @@ def test_lint_in_a_narrow_terminal_keeps_remedies_and_says_which_rows(
     assert "1 pair with the same on both sides" in steer("lint", "twice.json").stdout
 
 
+def test_import_names_a_concept_as_its_file_and_says_that_texts_are_raw(here: Path) -> None:
+    Path("excel.csv").write_text("positive,negative\n" + "\n".join(f"Lovely {i},Awful {i}" for i in range(9)))
+    said = steer("import", "excel.csv", "--out", "tr.yaml").stdout
+    assert "chat: false" in said
+    assert load_concept("tr.yaml").name == "tr"
+    assert "chat: false" not in steer("import", "excel.csv", "--out", "raw.yaml", "--raw").stdout
+
+
 def test_lint_names_what_a_card_accepts(here: Path) -> None:
     said = steer("lint", "french").stdout.splitlines()[-1]
     assert said.startswith("1 concept: ")

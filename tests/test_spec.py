@@ -34,6 +34,9 @@ def test_all_faults_are_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("models: [a\n", "is not YAML"),
+        ("models: [a]\nconcepts: [b]\nname: my run: the first\n", "line 3.*colon and a space stands in .quotes"),
+        ("models:\n  - a\n - b\nconcepts: [c]\n", "line 3.*begin in the same column"),
+        ("models: [a]\n  concepts: [b]\n", "line 2.*(begin in the same column|colon and a space)"),
         ("- a\n", "must be a mapping"),
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [1], alphas: [1]}\n", "doses or alphas, not both"),
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [0, 1]}\n", "leave out 0"),

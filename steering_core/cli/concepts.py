@@ -166,7 +166,7 @@ def import_concept(
     source: Annotated[
         str | None, typer.Argument(help="A file of any form that is read, or hf:owner/name[:split].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What the concept shall be called; the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the concept shall be called; as --out or the file is.")] = None,
     positive: Annotated[str | None, typer.Option(help="Column of the positive side; with --label its label.")] = None,
     negative: Annotated[str | None, typer.Option(help="Column of the negative side; with --label its label.")] = None,
     label: Annotated[str | None, typer.Option(help="Column that says which side a row's one text is.")] = None,
@@ -201,13 +201,18 @@ def import_concept(
     if items:
         concept = with_items(concept, read_concept(items, columns, chat))
     concept = balanced(concept) if balance else concept
-    update = {"name": name or concept.name, "prompts": open_questions(prompts) if prompts else concept.prompts}
+    update = {
+        "name": name or (out.stem if out else concept.name),
+        "prompts": open_questions(prompts) if prompts else concept.prompts,
+    }
     concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
     path = out or FOLDER / f"{concept.name}.yaml"
     write_concept(concept, path, force)
     typer.echo(f"{path}: {_size(concept)}, {_rest(concept)}")
     if concept.card.made:
         typer.echo(concept.card.made)
+    if chat is None and not concept.chat:
+        typer.echo("chat: false: its texts are read raw, as no prompt stands beside them; --chat makes them answers.")
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
 
 

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from steering_core.cli.options import JsonOption, StoreOption
 from steering_core.cli.specs_in import allowed_spec
-from steering_core.foundation.errors import RunIncomplete
+from steering_core.foundation.errors import RunIncomplete, SpecError
 from steering_core.foundation.json_values import plain
 from steering_core.pipeline.discover import run
 from steering_core.reports.printing import progress_bars
@@ -21,11 +20,15 @@ app = typer.Typer()
 
 @app.command()
 def run_spec(
-    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
+    spec: Annotated[str | None, typer.Argument(help="The spec: a YAML file, or a name in data/specs.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a spec: extract, derive, generate, score, recommend. What the store already holds is not computed again."""
+    if spec is None:
+        raise SpecError(
+            "name a spec: `steer run quickstart` runs the one of the quickstart, data/specs/quickstart.yaml"
+        )
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     failed: RunIncomplete | None = None
     try:

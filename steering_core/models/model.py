@@ -56,8 +56,8 @@ def _from_hub(name: str) -> Path:
         meant = f"did you mean {near[0]!r}? Else " if near else ""
         raise ModelNotFound(
             f"there is no model {shown(name)}: {meant}name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm "
-            "folder, or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you "
-            "like"
+            "folder, or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if "
+            "you like"
         )
     return snapshot(wanted)
 
