@@ -11,6 +11,7 @@ from steering_core.cli.specs_in import allowed_spec
 from steering_core.foundation.errors import RunIncomplete, SpecError
 from steering_core.foundation.json_values import plain
 from steering_core.pipeline.discover import run
+from steering_core.pipeline.steps import numbered, steps
 from steering_core.reports.printing import progress_bars
 from steering_core.reports.terminal import print_report
 from steering_core.store import Store, default_store
@@ -33,7 +34,7 @@ def run_spec(
     failed: RunIncomplete | None = None
     try:
         with progress_bars() as notify:
-            report = run(wanted, opened, notify)
+            report = run(wanted, opened, numbered(notify, steps(wanted)))
     except RunIncomplete as error:
         report, failed = error.report, error
     if as_json:
