@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from steering_core.activations.sites import checked_position
 from steering_core.concepts.concept import MAX_ROWS
+from steering_core.foundation.beside import found_beside
 from steering_core.foundation.bounds import (
     LEAST_STRENGTH,
     MAX_ALPHA,
@@ -268,6 +269,8 @@ class ScoresSpec(Strict):
 class Spec(Strict):
     """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
 
+    Paths in it are looked for beside the spec's file, then in the working directory.
+
     `memory` bounds what the run's process holds (12GiB); it changes no result, and so is no part of the key.
 
     `template` holds arguments for the models' chat templates: {enable_thinking: true}, {date: 2026-01-31}, ….
@@ -312,12 +315,22 @@ class Spec(Strict):
         return self
 
 
+PATHS = (
+    *(("models",), ("concepts",), ("allow_code",), ("vectors", "methods")),
+    *(("scores", "capabilities"), ("scores", "side_effects")),
+)
+
+
 def load_spec(name: str | Path) -> Spec:
-    """The spec in the YAML file `name`, or of that name. Raises SpecError with every fault at once."""
+    """The spec in the YAML file `name`, or of that name. Raises SpecError with every fault at once.
+
+    Paths in it are looked for beside the file, then in the working directory.
+    """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = data_files("specs")
         if str(name) not in known:
             raise SpecError(f"there is no spec {shown(str(name))}; {did_you_mean(str(name), known)}")
         path = known[str(name)]
-    return checked(Spec, read_yaml(path, SpecError), f"the spec {path}", SpecError)
+    data = found_beside(read_yaml(path, SpecError), PATHS, path)
+    return checked(Spec, data, f"the spec {path}", SpecError)

@@ -78,17 +78,17 @@ def test_a_contrast_is_the_difference_at_the_last_tokens(tiny: Model, vector: st
 
 
 def test_generate_stream_and_compare_agree(tiny: Model, vector: steer.Vector) -> None:
-    steered = steer.generate(tiny, "Hello", vector, alpha=20, sampling=SHORT)
+    steered = steer.generate(tiny, "Hello", vector, alpha=4, sampling=SHORT)
     plain = steer.generate(tiny, "Hello", sampling=SHORT)
     assert steered != plain
-    assert "".join(steer.stream(tiny, "Hello", vector, alpha=20, sampling=SHORT)) == steered
+    assert "".join(steer.stream(tiny, "Hello", vector, alpha=4, sampling=SHORT)) == steered
     strong = vector.intervention(20, "generation")
     assert steer.compare(tiny, "Hello", [None, strong, None], sampling=SHORT) == [plain, steered, plain]
     assert steer.generate(tiny, "Hello", vector, alpha=0, sampling=SHORT) == plain
 
 
 def test_a_steered_model_is_asked_like_a_model(tiny: Model, vector: steer.Vector) -> None:
-    formal = steer.Steered(tiny, vector, alpha=20, sampling=SHORT)
+    formal = steer.Steered(tiny, vector, alpha=4, sampling=SHORT)
     assert formal.layer == 1
     assert formal.compare("Hello") == (steer.generate(tiny, "Hello", sampling=SHORT), formal.generate("Hello"))
     assert "".join(formal.stream("Hello")) == formal.generate("Hello")
@@ -105,9 +105,14 @@ def test_a_vector_of_another_model_is_refused(tiny: Model, vector: steer.Vector)
 
 def test_divergence_names_layer_and_strength(tiny: Model, vector: steer.Vector) -> None:
     with pytest.raises(Diverged, match=r"add at layer 1 with 1e\+30"):
-        steer.generate(tiny, "Hello", vector, alpha=1e30)
+        steer.generate(tiny, "Hello", vector.intervention(1e30, "generation"))
     with pytest.raises(Diverged, match="lower the strength"):
-        list(steer.stream(tiny, "Hello", vector, alpha=1e30))
+        list(steer.stream(tiny, "Hello", vector.intervention(1e30, "generation")))
+
+
+def test_an_alpha_that_lost_its_percent_sign_is_asked_about(tiny: Model, vector: steer.Vector) -> None:
+    with pytest.raises(InterventionError, match="did you mean 30%"):
+        steer.generate(tiny, "Hello", vector, alpha=30)
 
 
 def test_an_expression_needs_its_vectors(tiny: Model, tmp_path_factory: pytest.TempPathFactory) -> None:

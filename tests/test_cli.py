@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli.main import app
 from steering_core.concepts import Concept
-from steering_core.foundation.errors import QueryError
+from steering_core.foundation.errors import QueryError, SpecError
 from steering_core.reports.printing import shown
 from steering_core.store import Store
 from tests import quick
@@ -201,3 +201,31 @@ def test_a_table_rounds_to_what_can_be_told_apart() -> None:
     values = [once, again, -0.0, 1e-5, -0.0004, 2.4586, 123456789.1234, float("nan"), [], None, [3]]
     seen = ["0.313", "0.313", "0.000", "1.0e-05", "-4.0e-04", "2.459", "123456789.123", "nan", "", "", "[3]"]
     assert [shown(value) for value in values] == seen
+
+
+def test_a_run_that_is_stopped_says_that_it_goes_on(
+    ran: tuple[Path, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steering_core.cli.run.run", stopped)
+    done = CliRunner().invoke(app, ["run", str(ran[0] / "spec.yaml"), "--store", str(ran[0] / "store")])
+    assert done.exit_code == 128 + signal.SIGINT
+    assert "the same command goes on from there" in done.stderr
+
+
+@pytest.mark.parametrize("where", ['concept = "yes"', "concept = yes", 'concept IN ("yes")', 'concept LIKE "yes"'])
+def test_a_text_in_the_wrong_quotes_is_told(ran: tuple[Path, subprocess.CompletedProcess[str]], where: str) -> None:
+    store = Store.existing(ran[0] / "store")
+    with pytest.raises(QueryError, match="a text takes single quotes, 'yes'"):
+        store.answer(f"SELECT layer FROM vectors WHERE {where}")
+    with pytest.raises(QueryError) as caught:
+        store.answer("SELECT laier FROM vectors")
+    assert "single quotes" not in str(caught.value)
+
+
+def test_run_without_a_spec_names_the_quickstart() -> None:
+    done = CliRunner().invoke(app, ["run"])
+    assert isinstance(done.exception, SpecError)
+    assert "steer run quickstart" in str(done.exception)

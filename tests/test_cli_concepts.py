@@ -77,7 +77,7 @@ def test_lint_passes_sound_data_and_fails_unreadable_files_as_findings(here: Pat
     Path("sound.json").write_text(sound_concept().model_dump_json())
     Path("torn.json").write_text('{"name": "torn", "pairs": [')
     good = steer("lint", "sound.json")
-    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "1 concept, 0 findings to mend")
+    assert (good.exit_code, good.stdout.splitlines()[-1]) == (0, "1 concept: nothing to mend")
     bad = steer("lint", "torn.json", "sound.json", "--format", "json")
     assert bad.exit_code == 1
     assert [(row["concept"], row["check"]) for row in json.loads(bad.stdout)] == [("torn.json", "unreadable")]
@@ -87,6 +87,36 @@ def test_lint_fails_on_warnings_only_when_strict(here: Path) -> None:
     Path("bare.json").write_text(sound_concept(instructions=None).model_dump_json())
     assert steer("lint", "bare.json").exit_code == 0
     assert steer("lint", "bare.json", "--strict").exit_code == 1
+
+
+def test_lint_in_a_narrow_terminal_keeps_remedies_and_says_which_rows(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = list(sound_concept().pairs)
+    pairs[7] = pairs[7].model_copy(update={"positive": pairs[7].negative})
+    Path("twice.json").write_text(sound_concept(pairs=pairs[:9], instructions=None, prompts=[]).model_dump_json())
+    monkeypatch.setenv("COLUMNS", "80")
+    said = steer("lint", "twice.json").stdout
+    assert "remedy" in said
+    assert "Left out for want of room: rows" in said
+    assert "1 concept: 2 errors to mend before vectors are worth anything, 2 warnings of what weakens" in said
+    monkeypatch.setenv("COLUMNS", "400")
+    assert f'pair 7 "{str(pairs[7].prompt)[:12]}' in steer("lint", "twice.json").stdout
+    assert "1 pair with the same on both sides" in steer("lint", "twice.json").stdout
+
+
+def test_import_names_a_concept_as_its_file_and_says_that_texts_are_raw(here: Path) -> None:
+    Path("excel.csv").write_text("positive,negative\n" + "\n".join(f"Lovely {i},Awful {i}" for i in range(9)))
+    said = steer("import", "excel.csv", "--out", "tr.yaml").stdout
+    assert "chat: false" in said
+    assert load_concept("tr.yaml").name == "tr"
+    assert "chat: false" not in steer("import", "excel.csv", "--out", "raw.yaml", "--raw").stdout
+
+
+def test_lint_names_what_a_card_accepts(here: Path) -> None:
+    said = steer("lint", "french").stdout.splitlines()[-1]
+    assert said.startswith("1 concept: ")
+    assert said.endswith("accepted in the card, which says why")
 
 
 def test_lint_reads_tokens_with_a_model(here: Path, tiny_folder: Path) -> None:

@@ -39,20 +39,21 @@ def run(app: object, folder: Path, *arguments: str, said: str | None = None) -> 
 
 
 def test_generate_prints_what_the_api_gives(tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str) -> None:
-    expected = steer.generate(tiny, "Hello", vector, alpha=20, sampling=SHORT)
+    expected = steer.generate(tiny, "Hello", vector, alpha=4, sampling=SHORT)
     options = ["Hello", "--max-tokens", "6", "--store", shelf]
-    for way in (["-v", "warm", "-a", "20"], ["-s", "20*warm"], ["-v", "warm", "-a", "20", "--stream"]):
+    for way in (["-v", "warm", "-a", "4"], ["-s", "4*warm"], ["-v", "warm", "-a", "4", "--stream"]):
         done = run(generate.app, tiny_folder, *options, *way)
         assert (done.exit_code, done.stdout) == (0, expected + "\n"), done.output
     milder = steer.generate(tiny, "Hello", vector, alpha=vector.alpha(5.0), sampling=SHORT)
-    assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", "5").stdout == milder + "\n"
+    for dose in ("5", "500%"):
+        assert run(generate.app, tiny_folder, *options, "-v", "warm", "--dose", dose).stdout == milder + "\n"
 
 
 def test_a_vector_of_a_sibling_model_is_taken_where_that_is_allowed(
     tiny: Model, vector: steer.Vector, shelf: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sibling = save_tiny_model(tmp_path / "sibling", seed=1)
-    options = ["Hello", "--max-tokens", "6", "--store", shelf, "-v", "warm", "-a", "20"]
+    options = ["Hello", "--max-tokens", "6", "--store", shelf, "-v", "warm", "-a", "4"]
     refused = run(generate.app, sibling, *options)
     assert isinstance(refused.exception, VectorNotFound)
     done = run(generate.app, sibling, *options, "--same-family")
@@ -66,16 +67,16 @@ def test_a_vector_of_a_sibling_model_is_taken_where_that_is_allowed(
 
 
 def test_compare_shows_both_texts(tiny: Model, tiny_folder: Path, vector: steer.Vector, shelf: str) -> None:
-    options = ["Hello", "Bye", "--max-tokens", "6", "--store", shelf, "--compare", "-v", "warm", "-a", "20"]
+    options = ["Hello", "Bye", "--max-tokens", "6", "--store", shelf, "--compare", "-v", "warm", "-a", "4"]
     rows = json.loads(run(generate.app, tiny_folder, *options, "--format", "json").stdout)
     assert [(row["prompt"], row["intervention"]) for row in rows] == [
-        (prompt, what) for prompt in ("Hello", "Bye") for what in ("unsteered", "20*warm @generation")
+        (prompt, what) for prompt in ("Hello", "Bye") for what in ("unsteered", "4*warm @generation")
     ]
     assert rows[2]["text"] == steer.generate(tiny, "Bye", sampling=SHORT)
-    assert rows[3]["text"] == steer.generate(tiny, "Bye", vector, alpha=20, sampling=SHORT)
+    assert rows[3]["text"] == steer.generate(tiny, "Bye", vector, alpha=4, sampling=SHORT)
     table = run(generate.app, tiny_folder, *options).stdout
     assert "unsteered" in table
-    assert "20*warm @generation" in table
+    assert "4*warm @generation" in table
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,9 @@ def test_a_strength_beyond_all_bounds_is_told(tiny_folder: Path, shelf: str, opt
     ("options", "asked"),
     [
         (["-v", "warm", "--dose", "30"], "did you mean 30%, which is a dose of 0.3?"),
+        (["-v", "warm", "-a", "30"], "did you mean 30%, which is a dose of 0.3?"),
+        (["-s", "30*warm"], "did you mean 30%, which is a dose of 0.3?"),
+        (["-v", "warm", "--dose", "3000%"], "did you mean 30%, which is a dose of 0.3?"),
         (["-v", "warm", "--dose", "1e307"], "10 is the most"),
         (["-v", "warm", "--dose", "nan"], "give a finite one"),
         (["-s", "3000%*warm"], "did you mean 30%, which is a dose of 0.3?"),
@@ -135,11 +139,15 @@ def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": plain.removesuffix("\n")}]
     assert this.messages == said
     assert "".join(this.hear("/vector warm")) == "steering: warm\n"
-    assert "".join(this.hear("/alpha 20")) == "steering: 20*warm\n"
+    assert "".join(this.hear("/alpha 4")) == "steering: 4*warm\n"
     steered = "".join(this.hear("/again"))
     assert steered != plain
     assert len(this.messages) == 2
     assert "".join(this.hear("/alpha 40%")) == "steering: 40%*warm\n"
+    by_alpha = "".join(this.hear("/again"))
+    assert "".join(this.hear("/dose 0.4")) == "".join(this.hear("/dose 40%")) == "steering: 40%*warm\n"
+    assert "".join(this.hear("/again")) == by_alpha
+    assert "".join(this.hear("/dose")) == "steering: warm\n"
     assert "".join(this.hear("/vector off")) == "steering: none\n"
     assert "".join(this.hear("/again")) == plain
     list(this.hear("More"))
@@ -151,6 +159,9 @@ def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf
 def test_chat_tells_mistakes_and_goes_on(tiny: Model, shelf: str) -> None:
     this = ChatSession(tiny, store=shelf, max_tokens=6)
     assert "no command /sing" in "".join(this.hear("/sing"))
+    assert "did you mean /temperature?" in "".join(this.hear("/temp 0"))
+    assert "did you mean /alpha?" in "".join(this.hear("/alhpa 1"))
+    assert "not a dose" in "".join(this.hear("/dose much"))
     assert "no command /answer" in "".join(this.hear("/answer x"))
     assert "nothing is steered" in "".join(this.hear("/alpha 2"))
     assert "nothing has been said" in "".join(this.hear("/again"))
@@ -161,6 +172,8 @@ def test_chat_tells_mistakes_and_goes_on(tiny: Model, shelf: str) -> None:
         ("/steer 2*wrm", VectorNotFound),
         ("/steer 2*", InterventionError),
         ("/alpha x", InterventionError),
+        ("/alpha 30", InterventionError),
+        ("/dose 30", InterventionError),
     ):
         with pytest.raises(error):
             list(this.hear(line))

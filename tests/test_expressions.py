@@ -167,6 +167,46 @@ def test_a_dose_is_a_percentage_of_the_residual_norm() -> None:
     assert changes("ablate(formal, 50%)") == [(2, "ablate", 0.5, [3, 4])]
 
 
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("30*formal", "alpha 30 is a dose of 15, .* did you mean 30%, which is a dose of 0.3"),
+        ("casual - 6*formal", "alpha -6 is a dose of -3, .* write it as a dose: -300%"),
+        ("1000*formal", "alpha 1000 is a dose of 500, .* A dose of 10 is the most"),
+    ],
+)
+def test_an_alpha_that_lost_its_percent_sign_is_asked_about(text: str, asked: str) -> None:
+    with pytest.raises(InterventionError, match=asked):
+        changes(text)
+
+
+def test_an_alpha_of_a_plausible_dose_passes_and_so_does_one_that_is_said_as_a_dose() -> None:
+    assert changes("4*formal") == [(2, "add", 4, [3, 4])]  # a dose of 2
+    assert changes("300%*formal") == [(2, "add", 6, [3, 4])]
+    assert changes("6.25*formal") == [(2, "add", 6.25, [3, 4])]  # nobody writes such a percentage: it was calculated
+    assert changes("rotate(30*formal, 20)")[0][:3] == (2, "rotate", 20)  # a direction has no dose
+
+
+@pytest.mark.parametrize(
+    ("text", "like"),
+    [
+        ("30% formal", "30%*name"),
+        ("30%formal", "30%*name"),
+        ("30 formal", "30*name"),
+        ("casual + 1e1 formal", "1e1*name"),
+    ],
+)
+def test_a_forgotten_star_is_shown_where_it_belongs(text: str, like: str) -> None:
+    with pytest.raises(InterventionError) as caught:
+        parse(text)
+    assert f"as in {like}\n" in str(caught.value)
+
+
+def test_a_layer_before_a_fault_is_no_strength() -> None:
+    with pytest.raises(InterventionError, match="expected"):
+        parse("formal[12")
+
+
 def test_layers_of_vectors_and_vectors_at_layers() -> None:
     assert changes("french[0,1]") == [(0, "add", 1, [5, 0]), (1, "add", 1, [1, 0])]
     assert changes("!french @layers(0..2)") == [(i, "ablate", 1, [1, 0]) for i in range(3)]
@@ -204,7 +244,7 @@ def test_what_cannot_be_resolved_is_refused() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "text", ["1e38*formal", "between(formal, casual, 1e38)", "clamp(3e38*formal + 3e38*formal, 2)"]
+    "text", ["clamp(3e38*formal, 2)", "between(formal, casual, 1e38)", "clamp(3e38*formal + 3e38*formal, 2)"]
 )
 def test_what_is_beyond_float32_is_refused_without_a_warning(text: str) -> None:
     with pytest.raises(InterventionError, match="beyond float32's range"):

@@ -144,12 +144,19 @@ def test_export_and_blend_take_what_is_recommended_and_the_blend_is_used_at_once
     run(vectors.app, "export", "sailor", "--all-layers", "--to", str(tmp_path / "all.npz"), *at)
     everything = import_vectors(Store(tmp_path / "all"), tmp_path / "all.npz", tiny)
     assert [v.layer for v in everything] == [0, 1, 2, 3]
-    run(vectors.app, "blend", "sailor", "0.5*sailor/3", "--name", "both", *at)
+    said = run(vectors.app, "blend", "sailor", "0.5*sailor/3", "--name", "both", *at).stdout
+    assert "Nothing was added up" in said
+    assert "sailor at layers 1, 2; 0.5*sailor/3 at layers 3" in said
+    said = run(vectors.app, "blend", "sailor", "0.5*sailor/2", "--name", "partly", *at).stdout
+    assert "All terms are added up at layers 2:" in said
+    assert "--layers 2 takes only these" in said
+    said = run(vectors.app, "blend", "sailor/2", "0.5*sailor/2", "--name", "wholly", *at).stdout
+    assert said.count("\n") == 1
     blended = steer.generate(tiny, "Hello", "both", max_tokens=8, store=shelf.root)
     apart = steer.generate(tiny, "Hello", "sailor + 0.5*sailor/3", max_tokens=8, store=shelf.root)
     assert blended == apart
-    said = run(generate.app, str(tiny_folder), "Hello", "-v", "both", "--stream", "--max-tokens", "8", *at)
-    assert said.stdout == apart + "\n"
+    done = run(generate.app, str(tiny_folder), "Hello", "-v", "both", "--stream", "--max-tokens", "8", *at)
+    assert done.stdout == apart + "\n"
 
 
 def test_an_expression_by_key_keeps_the_strengths(tiny: Model, shelf: Store, sailors: list[steer.Vector]) -> None:

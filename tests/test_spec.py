@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from steering_core.concepts import Concept, Pair
 from steering_core.foundation.data_files import data_files
@@ -33,6 +34,9 @@ def test_all_faults_are_told_at_once_with_a_suggestion(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("models: [a\n", "is not YAML"),
+        ("models: [a]\nconcepts: [b]\nname: my run: the first\n", "line 3.*colon and a space stands in .quotes"),
+        ("models:\n  - a\n - b\nconcepts: [c]\n", "line 3.*begin in the same column"),
+        ("models: [a]\n  concepts: [b]\n", "line 2.*(begin in the same column|colon and a space)"),
         ("- a\n", "must be a mapping"),
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [1], alphas: [1]}\n", "doses or alphas, not both"),
         ("models: [a]\nconcepts: [b]\ngenerations: {doses: [0, 1]}\n", "leave out 0"),
@@ -88,3 +92,28 @@ def test_a_changed_copy_forgets_what_was_computed_from_the_old_values() -> None:
     assert few.splits.keys() == {pair.pair_id for pair in whole.pairs[:4]}
     assert few.concept_id != whole.concept_id
     assert (whole.concept_id, whole.splits) == known
+
+
+def test_paths_in_a_spec_are_looked_for_beside_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder, files in ((there, ["tidy.yaml", "my model/config.json"]), (here, ["tidy.yaml", "loud.yaml"])):
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("")
+    names = ["tidy.yaml", "loud.yaml", "gone.yaml", "formality", "hf:owner/data", str(here / "tidy.yaml")]
+    spec = {"models": ["./my model", "owner/name"], "concepts": names}
+    (there / "spec.yaml").write_text(yaml.safe_dump(spec))
+    monkeypatch.chdir(here)
+
+    found = load_spec("../there/spec.yaml")
+    assert found.concepts == ("../there/tidy.yaml", *names[1:])  # loud.yaml lies in the working directory alone
+    assert found.models == ("../there/my model", "owner/name")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "'gone.yaml'" in said
+    assert str(there) in said
+    assert str(here) in said
+
+    monkeypatch.chdir(there)
+    assert load_spec("spec.yaml").concepts == load_spec(there / "spec.yaml").concepts == tuple(names)

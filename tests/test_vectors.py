@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import itertools
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,36 @@ def recommend(store: Store, vector: Vector, recommendation_id: str, at: int) -> 
     started = datetime.datetime(2026, 1, 1 + at, tzinfo=datetime.UTC)
     run = row("runs", run_id=str(at), started_at=started, recommendation_ids=[recommendation_id])
     store.append("runs", [run])
+
+
+def test_a_concept_that_grew_means_its_content_derived_last(filled: Store) -> None:
+    old = derived(filled, ("mean_difference", "lda"))
+    grown = made_up_concept("calm", 26)
+    fill(filled, MODEL, grown, DIRECTIONS)
+    new = vectors_by_id(filled, derive(filled, MODEL, grown, ["mean_difference"], LAYERS, "last", 0).ids)
+    assert {v.vector_id for v in old}.isdisjoint(v.vector_id for v in new)
+
+    assert library.named(filled, "calm/mean_difference", MODEL, several=True) == tuple(new)
+    assert library.find(filled, "calm/mean_difference/1", MODEL) == new[1]
+    assert library.find(filled, "calm/lda/1", MODEL).concept_id == CONCEPT.concept_id  # of which there is no newer
+    assert library.find(filled, old[1].vector_id) == old[1]  # a key means what it says
+    assert len(library.find_all(filled, "calm/mean_difference")) == 2 * len(LAYERS)  # to list and to remove
+
+    again = derived(filled)  # the pairs were taken back
+    assert library.named(filled, "calm/mean_difference", MODEL, several=True) == tuple(again)
+    labels = filled.rows("FROM raw.labels")
+    derived(filled)
+    assert filled.rows("FROM raw.labels") == labels  # what came last already is not noted again
+
+
+def test_an_ambiguous_name_shows_a_name_that_is_not(filled: Store) -> None:
+    derived(filled)
+    with pytest.raises(VectorAmbiguous, match="such as calm") as caught:
+        library.find(filled, "calm")
+    said = re.search("such as ([^;]+);.*`steer vectors rm ([0-9a-f]+)`", str(caught.value))
+    assert said
+    assert library.find(filled, said[1]).layer == LAYERS[0]
+    assert library.find(filled, said[2])
 
 
 def test_a_wrong_name_leads_to_the_right_one(filled: Store) -> None:

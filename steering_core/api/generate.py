@@ -33,7 +33,7 @@ from steering_core.api.options import (
 from steering_core.api.stored_vectors import StorePath, find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
-from steering_core.foundation.bounds import checked_dose
+from steering_core.foundation.bounds import checked_alpha, checked_dose
 from steering_core.foundation.cautions import warn
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import Diverged, InterventionError
@@ -126,7 +126,9 @@ def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float:
         return vector.alpha(checked_dose(dose))
     if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, numbers.Real)):
         raise InterventionError(f"alpha is {alpha!r}, which is no number: give a multiplier, such as 2, or a dose")
-    return alpha if alpha is not None else 1.0 if vector.recommended is None else vector.recommended
+    if alpha is not None:
+        return checked_alpha(alpha, vector.dose(alpha)) if vector.residual_norm > 0 else alpha
+    return 1.0 if vector.recommended is None else vector.recommended
 
 
 def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]) -> str:

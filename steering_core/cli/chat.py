@@ -1,5 +1,6 @@
 """`steer chat MODEL`: talk to a model, and change its steering between any two messages."""
 
+import difflib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ from steering_core.cli.options import (
 )
 from steering_core.cli.steering_options import SteeringOptions, grouped
 from steering_core.engine.sampling import Request, stream
-from steering_core.foundation.bounds import MAX_NEW_TOKENS
+from steering_core.foundation.bounds import MAX_NEW_TOKENS, dose_in
 from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.declarations import ADD
-from steering_core.interventions.expression import Clause, Expression, Term
+from steering_core.interventions.expression import Amount, Clause, Expression, Term
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
 from steering_core.prompts import conversation
@@ -32,9 +33,11 @@ from steering_core.vectors.library import WantedLayers
 
 app = typer.Typer()
 
+TEMPERATURE = 0.7  # as specs and the explorer have it: at 0 a small model soon repeats itself
 COMMANDS = {
     "/vector NAME": "steer with this vector, as it is recommended; /vector off for none",
     "/alpha A": "its strength: a multiplier, or a dose such as 30%; /alpha alone as recommended",
+    "/dose D": "its strength relative to the residual stream: 0.3, or 30%; /dose alone as recommended",
     "/steer EXPRESSION": "steer with an expression: 0.6*formality - french @all",
     "/show": "the steering as it is",
     "/system TEXT": "a system prompt, from a new conversation on",
@@ -61,7 +64,7 @@ class ChatSession:
     layers: WantedLayers = None
     same_family: bool = False
     max_tokens: int = 300
-    temperature: float = 0.0
+    temperature: float = TEMPERATURE
     seed: int = 0
     system: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -76,7 +79,9 @@ class ChatSession:
         word, _, rest = line.strip().partition(" ")
         command = getattr(self, f"_{word[1:]}", None) if any(c.split()[0] == word for c in COMMANDS) else None
         if command is None:
-            yield f"there is no command {word}: /help lists them\n"
+            known = [one.split()[0] for one in COMMANDS]
+            near = [one for one in known if one.startswith(word)] or difflib.get_close_matches(word, known, n=1)
+            yield f"there is no command {word}: {f'did you mean {near[0]}? ' if near else ''}/help lists them\n"
             return
         yield from command(rest.strip())
 
@@ -113,14 +118,25 @@ class ChatSession:
         yield from self._steer(name)
 
     def _alpha(self, text: str) -> Iterator[str]:
+        yield from self._strength(text.removeprefix("+"), "/alpha")
+
+    def _dose(self, text: str) -> Iterator[str]:
+        try:
+            written = str(Amount.of_dose(dose_in(text))) if text else ""
+        except ValueError:
+            yield f"{text!r} is not a dose: give a number or a percentage, as in /dose 0.3 or /dose 30%\n"
+            return
+        yield from self._strength(written, "/dose")
+
+    def _strength(self, written: str, command: str) -> Iterator[str]:
         if self.steering is None:
             yield "nothing is steered: choose a vector with /vector NAME\n"
             return
         if any(clause.operation != ADD.name for clause in self.steering.clauses) or self._terms() != 1:
-            yield "/alpha sets the strength of one vector: say what you want with /steer\n"
+            yield f"{command} sets the strength of one vector: say what you want with /steer\n"
             return
         (clause,) = self.steering.clauses
-        (term,) = parse(f"{text.removeprefix('+')}*x" if text else "x").clauses[0].terms
+        (term,) = parse(f"{written}*x" if written else "x").clauses[0].terms
         changed = Clause(**{**vars(clause), "terms": (Term(clause.terms[0].vector, term.strength),)})
         yield from self._steer(str(Expression((changed,))))
 
@@ -173,13 +189,17 @@ def chat(
     steering: SteeringOptions,
     system: SystemOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=MAX_NEW_TOKENS, help="The longest answer.")] = 300,
-    temperature: TemperatureOption = 0.0,
+    temperature: TemperatureOption = TEMPERATURE,
     seed: SeedOption = 0,
     template: TemplateOption = None,
     store: StoreOption = None,
     same_family: SameFamily = False,
 ) -> None:
-    """Chat with a model; /alpha 0.8 and /vector formality change the steering on the fly."""
+    """Chat with a model; /dose 30% and /vector formality change the steering on the fly.
+
+    Answers are sampled at temperature 0.7 from one seed, so the same conversation is answered alike; /temperature 0 is
+    greedy.
+    """
     expression, layers = steering.expression, steering.wanted_layers
     with open_model(model, template_arguments(template)) as opened:
         this = ChatSession(opened, expression, store, layers, same_family, max_tokens, temperature, seed, system)

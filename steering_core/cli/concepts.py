@@ -12,7 +12,7 @@ import typer
 
 from steering_core.authoring.draft import drafted, local_writer, served_writer
 from steering_core.authoring.lint.check import lint
-from steering_core.authoring.lint.finding import Finding, shown_rows
+from steering_core.authoring.lint.finding import SHOWN_ROWS, Finding, shown_rows, with_beginnings
 from steering_core.authoring.results import results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
@@ -110,27 +110,41 @@ def lint_concepts(
 ) -> None:
     """Find what ruins vectors: leakage, giveaways, imbalance, bias. Exit 1 where a concept has an error."""
     rows: list[dict[str, object]] = []
+    concept: Concept | None
     failed = ("error", "warning") if strict else ("error",)
     wanted = names or sorted(available_concepts())
     opened = open_model(model) if model else None
     with opened or contextlib.nullcontext() as loaded:
         for name in wanted:
             try:
-                found = lint(load_concept(name), loaded)
+                concept = load_concept(name)
+                found = lint(concept, loaded)
             except ConceptError as fault:
-                found = [Finding("unreadable", "error", str(fault), "mend the file")]
-            rows += [{"concept": name, **_finding(finding)} for finding in found]
+                concept, found = None, [Finding("unreadable", "error", str(fault), "mend the file")]
+            read = concept if form is Format.TABLE else None
+            rows += [{"concept": name, **_finding(finding, read)} for finding in found]
     columns = ["concept", "level", "check", "message", "rows", "remedy"]
     print_rows(rows, columns, form)
     if form is Format.TABLE:
-        n = sum(row["level"] in failed for row in rows)
-        typer.echo(f"{counted(len(wanted), 'concept')}, {counted(n, 'finding')} to mend")
+        typer.echo(f"{counted(len(wanted), 'concept')}: {_levels([str(row['level']) for row in rows])}")
     if any(row["level"] in failed for row in rows):
         raise typer.Exit(1)
 
 
-def _finding(finding: Finding) -> dict[str, object]:
-    return dataclasses.asdict(finding) | {"rows": shown_rows(finding.rows)}
+def _levels(levels: list[str]) -> str:
+    """How many findings there are of each level, and what a level means."""
+    n = Counter(levels)
+    said = [f"{counted(n['error'], 'error')} to mend before vectors are worth anything"] if n["error"] else []
+    said += [f"{counted(n['warning'], 'warning')} of what weakens vectors or verdicts"] if n["warning"] else []
+    said += [f"{n['accepted']} accepted in the card, which says why"] if n["accepted"] else []
+    return ", ".join(said) or "nothing to mend"
+
+
+def _finding(finding: Finding, concept: Concept | None) -> dict[str, object]:
+    """A finding as a row; for people, with the beginnings of the texts that it names."""
+    rows = with_beginnings(concept, finding.rows[:SHOWN_ROWS]) if concept else finding.rows
+    more = f", … {len(finding.rows) - SHOWN_ROWS} more" if concept and len(finding.rows) > SHOWN_ROWS else ""
+    return dataclasses.asdict(finding) | {"rows": shown_rows(rows) + more}
 
 
 @app.command()
@@ -152,7 +166,7 @@ def import_concept(
     source: Annotated[
         str | None, typer.Argument(help="A file of any form that is read, or hf:owner/name[:split].")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What the concept shall be called; the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the concept shall be called; as --out or the file is.")] = None,
     positive: Annotated[str | None, typer.Option(help="Column of the positive side; with --label its label.")] = None,
     negative: Annotated[str | None, typer.Option(help="Column of the negative side; with --label its label.")] = None,
     label: Annotated[str | None, typer.Option(help="Column that says which side a row's one text is.")] = None,
@@ -187,13 +201,18 @@ def import_concept(
     if items:
         concept = with_items(concept, read_concept(items, columns, chat))
     concept = balanced(concept) if balance else concept
-    update = {"name": name or concept.name, "prompts": open_questions(prompts) if prompts else concept.prompts}
+    update = {
+        "name": name or (out.stem if out else concept.name),
+        "prompts": open_questions(prompts) if prompts else concept.prompts,
+    }
     concept = checked(Concept, concept.model_dump() | update, f"the concept of {source or positive_file}", ConceptError)
     path = out or FOLDER / f"{concept.name}.yaml"
     write_concept(concept, path, force)
     typer.echo(f"{path}: {_size(concept)}, {_rest(concept)}")
     if concept.card.made:
         typer.echo(concept.card.made)
+    if chat is None and not concept.chat:
+        typer.echo("chat: false: its texts are read raw, as no prompt stands beside them; --chat makes them answers.")
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")
 
 

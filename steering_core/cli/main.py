@@ -41,6 +41,8 @@ VERBS = {
     "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
+GO_ON = ("run", "extract", "calibrate", "sweep-layers", "stability", "capabilities", "screen")
+"""Verbs that store what they compute as they go, so that a second call does what the first did not."""
 
 
 class Verbs(TyperGroup):
@@ -73,6 +75,11 @@ class Verbs(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
+        except KeyboardInterrupt:
+            if ctx.invoked_subcommand not in GO_ON:
+                raise
+            sys.stderr.write("Stopped. What was computed is kept in the store; the same command goes on from there.\n")
+            sys.exit(128 + signal.SIGINT)
         except BrokenPipeError:
             _print_nothing_more()
             sys.exit(128 + signal.SIGPIPE)  # as shells see a tool that the signal ended

@@ -1,12 +1,21 @@
 """What the sub-verbs of `steer vectors` take and tell: the vectors that a name stands for, among those of a model."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from steering_core.foundation.errors import VectorError
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
+
+ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
+OfLayers = Annotated[
+    str | None, typer.Option("--layers", help="The vectors of these layers, as in 12,15: not those recommended.")
+]
+EveryLayer = Annotated[bool, typer.Option("--all-layers", help="The vectors of all layers.")]
 
 
 def one_a_layer(store: Store, text: str, model: str | None, layers: library.WantedLayers = None) -> tuple[Vector, ...]:
@@ -32,3 +41,8 @@ def told(vectors: Sequence[Vector]) -> str:
     if len(vectors) == 1:
         return f"vector {vectors[0].vector_id}, layer {vectors[0].layer}, norm {vectors[0].norm:.4g}"
     return f"{len(vectors)} vectors, layers {', '.join(str(v.layer) for v in vectors)}"
+
+
+def print_made(vectors: Sequence[Vector], name: str | None) -> None:
+    """Say what was made, and what it goes by."""
+    typer.echo(f"{name or vectors[0].vector_id}: {told(vectors)}")

@@ -1,17 +1,17 @@
 """`steer plan SPEC.yaml`: what a spec's run would cost, and how long it would take, before anything runs."""
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import typer
 
 from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import forecast
-from steering_core.cli.options import FormatOption, StoreOption
+from steering_core.cli.options import FormatOption, SpecArgument, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
+from steering_core.foundation.sizes import shown
 from steering_core.models import Model, open_model
 from steering_core.pipeline.duration import done_before, duration
 from steering_core.pipeline.outlook import Outlook, outlook
@@ -26,7 +26,7 @@ app = typer.Typer()
 
 @app.command()
 def plan(
-    spec: Annotated[Path, typer.Argument(help="The spec, a YAML file.")],
+    spec: SpecArgument,
     store: StoreOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -39,8 +39,22 @@ def plan(
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     rows = [_row(wanted, name, opened) for name in wanted.models]
-    print_rows(rows, list(rows[0]), form)
+    if form is Format.TABLE:
+        print_rows([_for_people(row) for row in rows], [*FIRST, *(name for name in rows[0] if name not in FIRST)])
+    else:
+        print_rows(rows, list(rows[0]), form)
     opened.check_room(sum(row["bytes"] for row in rows))
+
+
+FIRST = ("takes", "pace", "bytes", "peak_memory")
+"""What a plan is read for, before what that is made of."""
+
+
+def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with sizes and durations as people say them."""
+    said = {name: shown(row[name]) for name in ("bytes", "peak_memory")}
+    said |= {name: _in_words(row[name]) for name in row if name.endswith("_seconds") and row[name]}
+    return {**row, **said, "seconds": round(row["seconds"])}
 
 
 def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:

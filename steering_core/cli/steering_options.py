@@ -10,17 +10,11 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from steering_core.foundation.bounds import MAX_ALPHA, MAX_DOSE, checked_dose
+from steering_core.foundation.bounds import MAX_ALPHA, MAX_DOSE, checked_dose, dose_in
 from steering_core.foundation.errors import InterventionError, VectorError
 from steering_core.interventions.expression import Amount, Expression
 from steering_core.interventions.parsing import parse
 from steering_core.vectors.library import WantedLayers
-
-
-def _dose(text: str) -> float:
-    """The dose that an option gives: one beyond bounds is asked about in the same words as everywhere."""
-    return checked_dose(float(text))
-
 
 SteerOption = Annotated[
     str | None, typer.Option("--steer", "-s", help="Instead: an expression, as in '0.6*formality - french @all'.")
@@ -44,9 +38,9 @@ class SteeringOptions:
             "--dose",
             min=-MAX_DOSE,
             max=MAX_DOSE,
-            parser=_dose,
-            metavar="FLOAT",
-            help="Instead: strength relative to the layer's mean residual norm. Without either: as recommended.",
+            parser=dose_in,
+            metavar="DOSE",
+            help="Instead: relative to the layer's mean residual norm, 0.3 or 30%. Without either: as recommended.",
         ),
     ] = None
     steer: SteerOption = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
-from steering_core.cli.named_vectors import identity_of, one_a_layer, told
+from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, identity_of, one_a_layer, print_made, told
 from steering_core.cli.options import FormatOption, JsonOption, StoreOption
 from steering_core.cli.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
@@ -31,11 +31,6 @@ app = typer.Typer(no_args_is_help=True, help="The library of vectors: quality, m
 for verbs in (vector_making, vector_gates, vector_packs):
     verbs.register(app)
 
-ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
-OfLayers = Annotated[
-    str | None, typer.Option("--layers", help="The vectors of these layers, as in 12,15: not those recommended.")
-]
-EveryLayer = Annotated[bool, typer.Option("--all-layers", help="The vectors of all layers.")]
 Called = Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")]
 _MAX_POSITION = 1_000_000
 _LISTED = [
@@ -169,45 +164,6 @@ def _met(mine: Sequence[Vector], theirs: Sequence[Vector]) -> list[tuple[Vector,
     return [(a, b) for a in mine for b in theirs if a.layer == b.layer]
 
 
-@app.command()
-def blend(
-    terms: Annotated[list[str], typer.Argument(help="WEIGHT*VECTOR or VECTOR; a weight may be negative.")],
-    name: Annotated[str, typer.Option(help="What the result goes by.")],
-    orthogonal_to: Annotated[list[str] | None, typer.Option(help="Take this vector's direction out of it.")] = None,
-    unit: Annotated[bool, typer.Option("--unit", help="Give the result length 1.")] = False,
-    model: ModelName = None,
-    layers: OfLayers = None,
-    all_layers: EveryLayer = False,
-    store: StoreOption = None,
-) -> None:
-    """Make a vector of others: the sum of the terms, layer by layer where they have several.
-
-    A name means what was recommended under it, at its layers and strength: the blend's own strength is then 1. One
-    term alone scales it; weights 1 and -1 subtract. Write `--` before a first term that begins with a minus.
-    """
-    opened = Store.existing(store or default_store())
-    of = layers_asked_for(layers, all_layers)
-    parsed = [_term(opened, term, model, of) for term in terms]
-    made = []
-    for layer in sorted({vector.layer for _, vectors in parsed for vector in vectors}):
-        here = [(weight, v) for weight, vectors in parsed for v in vectors if v.layer == layer]
-        alphas = [1.0 if v.recommended is None else v.recommended for _, v in here]
-        weights = [weight * alpha for (weight, _), alpha in zip(here, alphas, strict=True)]
-        vector = algebra.blended([v for _, v in here], weights)
-        if against := [one_a_layer(opened, text, model, [layer])[0] for text in orthogonal_to or []]:
-            vector = algebra.orthogonalised(vector, against)
-        made.append(algebra.normalised(vector) if unit else vector)
-    _print_made(library.save(opened, made, name), name)
-
-
-def _term(store: Store, text: str, model: str | None, of: library.WantedLayers) -> tuple[float, tuple[Vector, ...]]:
-    weight, star, called = text.rpartition("*")
-    try:
-        return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model, of)
-    except ValueError as error:
-        raise VectorError(f"{text!r} is no term: write WEIGHT*VECTOR, such as 0.7*french/mean_difference/14") from error
-
-
 @app.command("export")
 def export_file(
     text: Called,
@@ -275,7 +231,7 @@ def import_file(
         if loaded:
             loaded.close()
     called = opened.rows("SELECT any_value(name) AS name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])
-    _print_made(vectors, called[0]["name"])
+    print_made(vectors, called[0]["name"])
 
 
 @app.command()
@@ -291,7 +247,7 @@ def name(
     opened = Store.existing(store or default_store())
     vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
     library.rename(opened, vectors, new)
-    _print_made(vectors, new)
+    print_made(vectors, new)
 
 
 @app.command()
@@ -323,7 +279,3 @@ def rm(
         raise VectorAmbiguous(f"{text!r} is {len(vectors)} vectors: give --all to remove them all, or a key or a layer")
     library.remove(opened, vectors)
     typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")
-
-
-def _print_made(vectors: Sequence[Vector], name: str | None) -> None:
-    typer.echo(f"{name or vectors[0].vector_id}: {told(vectors)}")

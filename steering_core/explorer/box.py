@@ -24,6 +24,7 @@ from steering_core.explorer.statement import check, system_names, views_of
 from steering_core.explorer.table_forms import written
 from steering_core.foundation.errors import QueryError, SteerflowError, StoreError
 from steering_core.store import Store
+from steering_core.store.select import with_quotes_told
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Box:
         except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
             return _refused(f"the query needs more than {shown_size(self._memory)} of memory: {INSTEAD}")
         except (duckdb.Error, StoreError, pa.ArrowException, UnicodeError) as error:
-            return _refused(_paragraph(str(error)))
+            return _refused(_paragraph(with_quotes_told(str(asked["sql"]), str(error))))
         except Exception as error:  # noqa: BLE001  (it goes into the server's log, and the next question is answered)
             return BoxReply("fault", f"{type(error).__name__}: {error}"[:MAX_MESSAGE]), b""
 

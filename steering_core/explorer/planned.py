@@ -13,6 +13,7 @@ from steering_core.explorer import fields
 from steering_core.explorer.batches import BatchSampling, RequestedRows
 from steering_core.explorer.drafts import DraftContrast, Drafts
 from steering_core.explorer.fields import DoseField, Flag, ModelField, OperationName, Real, Strength, Whole
+from steering_core.foundation.bounds import checked_alpha
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.change import UNTOUCHED, Change, Intervention, Phase
@@ -224,7 +225,8 @@ def _strength(use: VectorUse, vector: Vector) -> Amount:
     if use.dose is not None:
         return Amount.of_dose(use.dose)
     if use.alpha is not None:
-        return Amount(use.alpha)
+        adds = use.operation == ADD.name and vector.residual_norm > 0
+        return Amount(checked_alpha(use.alpha, vector.dose(use.alpha)) if adds else use.alpha)
     return Amount(1.0 if vector.recommended is None else vector.recommended)
 
 

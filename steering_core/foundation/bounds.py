@@ -22,6 +22,8 @@ MAX_NAME = 4_096  # letters of a name or path; no file system takes more
 MAX_STRENGTHS = 100  # in one grid
 MAX_DOSE = 10.0  # times the layer's mean residual norm
 MAX_ALPHA = 1e9
+DOSE_OF_SLIPS = 2.0  # from this on, a large alpha is taken for a percentage without its sign: no text survives it
+PERCENTAGES = 5.0  # from this on, an alpha that is a whole number may be such a percentage
 LEAST_STRENGTH = 1e-6  # what is smaller changes nothing in float32
 MAX_EXPRESSIONS = 100
 MAX_EXPRESSION = 2_000  # letters
@@ -73,6 +75,31 @@ def checked_dose(dose: float) -> float:
     asks = f": did you mean {dose:g}%, which is a dose of {dose / 100:g}?" if abs(dose) <= 100 * MAX_DOSE else ""
     what = f"a dose of {dose:g} is {abs(dose):g} times the mean residual norm of a layer"
     raise InterventionError(f"{what}, and {MAX_DOSE:g} is the most{asks}")
+
+
+def dose_in(text: str) -> float:
+    """The dose that somebody wrote: `0.3`, or `30%`. Raises ValueError for no number, and as `checked_dose` does."""
+    number, percent, rest = text.strip().removeprefix("+").partition("%")
+    if rest:
+        raise ValueError(f"{text!r} is no dose: write 0.3 or 30%")
+    return checked_dose(float(number) / 100 if percent else float(number))
+
+
+def checked_alpha(alpha: float, dose: float) -> float:
+    """The alpha, unless its `dose` is beyond `MAX_DOSE`, or it looks like a percentage that lost its sign.
+
+    Raises InterventionError, which says the dose and how to write what was meant. A dose that is not finite, of a
+    layer whose residual norm nobody measured, says nothing and passes.
+    """
+    slip = abs(alpha) >= PERCENTAGES and alpha % 1 == 0 and abs(dose) > DOSE_OF_SLIPS
+    if not math.isfinite(dose) or not (slip or abs(dose) > MAX_DOSE):
+        return alpha
+    what = f"alpha {alpha:g} is a dose of {dose:.3g}, {abs(dose):.3g} times the mean residual norm of its layer"
+    asks = f"did you mean {alpha:g}%, which is a dose of {alpha / 100:g}?" if slip and abs(alpha) <= 100 else ""
+    meant = f"To have it so strong, write it as a dose: {100 * dose:.3g}%."
+    if abs(dose) > MAX_DOSE:
+        meant = f"A dose of {MAX_DOSE:g} is the most."
+    raise InterventionError(f"{what}: {asks} {meant}" if asks else f"{what}. {meant}")
 
 
 def possible_dose(value: Any) -> Any:

@@ -23,7 +23,7 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not shared:
-                log.info("waiting for another process that holds %s", path.name)
+                log.info("another process is using %s; waiting until it is done", path.parent.parent / path.name)
             fcntl.flock(handle, kind)
         yield
 

@@ -40,6 +40,16 @@ def read_yaml(path: Path, error: type[SteerflowError]) -> Any:
     return parsed_yaml(file_text(path, error, MAX_YAML), str(path), error)
 
 
+_YAML_REMEDIES = {
+    "mapping values are not allowed": 'a text that holds a colon and a space stands in "quotes"',
+    "expected <block end>": "lines that belong together begin in the same column, and a list's dashes stand in one",
+    "did not find expected": "lines that belong together begin in the same column, and a list's dashes stand in one",
+    "could not find expected ':'": "a key takes a colon and a space, and what belongs to it is indented further",
+    "that cannot start any token": 'indent with spaces, and put a text that begins with a mark in "quotes"',
+}
+"""What most often lies behind what the parser says, and how it is mended."""
+
+
 def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
     """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML.
 
@@ -53,7 +63,9 @@ def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise error(f"{source}{where} is not YAML: {getattr(fault, 'problem', fault)}") from fault
+        problem = str(getattr(fault, "problem", None) or fault)
+        remedy = next((f"; {said}" for part, said in _YAML_REMEDIES.items() if part in problem), "")
+        raise error(f"{source}{where} is not YAML: {problem}{remedy}") from fault
     except RecursionError as fault:
         raise error(f"{source} is nested too deeply") from fault
     except ValueError as fault:  # a date such as 2024-13-45, or a number of thousands of digits

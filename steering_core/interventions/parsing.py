@@ -255,13 +255,14 @@ _MODIFIERS = (*PHASES, "positions", "last", "span", "first", "decay", "layers", 
 
 def _unexpected(text: str, at: int, fault: UnexpectedInput) -> str:
     """What could have stood where the fault is."""
-    words = text[:at].split()
     if modifier := re.search(r"@\s*([a-z]*)$", text[: at + len(re.match(r"[a-z]*", text[at:])[0])]):  # type: ignore[index]
         meant = did_you_mean(modifier[1], _MODIFIERS)
         if meant.startswith("did"):
             return f"expected {', '.join(PHASES)}, or @layers(…) and its like; {meant}"
-    if words and re.fullmatch(r"(\d+(\.\d*)?|\.\d+)%?", words[-1]):
-        return f"a strength is joined to its vector by a star, as in {words[-1]}*name"
+    if strength := re.search(
+        r"(?:^|[\s+(;-])((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?%?)\s*$", text[:at] + "%" * text[at:].startswith("%")
+    ):
+        return f"a strength is joined to its vector by a star, as in {strength[1]}*name"
     terminals: Iterable[str] = (
         getattr(fault, "accepts", None) or getattr(fault, "expected", None) or getattr(fault, "allowed", None) or ()
     )

@@ -1,5 +1,6 @@
 """`Model`: a language model by name, identified at once, loaded when it is first used."""
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -50,9 +51,12 @@ def _from_hub(name: str) -> Path:
 
     wanted = hub_model(name)
     if wanted is None:
+        near = difflib.get_close_matches(name, EMBEDDED, n=1)
+        meant = f"did you mean {near[0]!r}? Else " if near else ""
         raise ModelNotFound(
-            f"there is no model {shown(name)}: name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm folder, "
-            "or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if you like"
+            f"there is no model {shown(name)}: {meant}name an embedded model ({', '.join(EMBEDDED)}), a local mlx-lm "
+            "folder, or a Hugging Face id such as mlx-community/gemma-2-2b-it-4bit, with @BRANCH, @TAG or @COMMIT if "
+            "you like"
         )
     return snapshot(wanted)
 

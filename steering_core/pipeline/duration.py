@@ -72,7 +72,9 @@ def _pace_in_words(ran: bool, paces: Sequence[Pace]) -> str:
     if not paces:
         return "nothing to compute"
     day = max(pace.day for pace in paces)
-    return f"as this machine's last run of the model, {day}" if ran else f"as a second of passes took here, {day}"
+    if ran:
+        return f"as this machine's last run of the model, {day}, whatever else it did then"
+    return f"as a second of passes took here, {day}"
 
 
 def _measure(model: Model, prompts: Sequence[Prompt]) -> None:

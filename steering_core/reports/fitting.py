@@ -15,7 +15,7 @@ from steering_core.store import TableRows
 
 # Columns in the order in which they matter; those that are not named here follow, as they come.
 FIRST = (
-    *("what", "quality", "value", "check", "level", "message", "name"),
+    *("what", "quality", "value", "check", "level", "message", "remedy", "name"),
     *("concept", "outcome", "verdict", "split", "method", "layers", "dose", "control", "effect"),
     *("vector_id", "one", "other", "cosine", "layer", "model"),
     *(

@@ -73,9 +73,7 @@ def _costs(row: Row) -> str:
             )
     if row.get("safe_dose") is not None:
         dose = f"{row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}]"
-        said += (
-            f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
-        )
+        said += f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
     if row.get("ties"):
         said += f" As good on validation: {len(row['ties'])} more (column ties)."
     return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")

@@ -1,6 +1,7 @@
 """SELECT: what somebody typed is one question to the store, and nothing else, by DuckDB's own parser."""
 
 import json
+import re
 from typing import Any
 
 import duckdb
@@ -27,3 +28,14 @@ def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, An
     if len(tree["statements"]) > 1:
         raise QueryError(f"these are {len(tree['statements'])} statements: give one SELECT")
     return tree
+
+
+_UNKNOWN_COLUMN = re.compile(r'Referenced column "([^"]+)"')
+
+
+def with_quotes_told(sql: str, message: str) -> str:
+    """DuckDB's message; where a text was taken for a column's name, with a sentence on quotes."""
+    found = _UNKNOWN_COLUMN.search(message)
+    if not found or not re.search(rf'(=|<>|[(,]|\blike\s|\bilike\s)\s*"?{re.escape(found[1])}"?', sql, re.IGNORECASE):
+        return message
+    return f"{message}\n{found[1]} was read as a column: a text takes single quotes, '{found[1]}'"

@@ -16,7 +16,7 @@ from steering_core.foundation.errors import DiskFull, QueryError, StoreDamaged, 
 from steering_core.store.merging import by_folder, merge_many
 from steering_core.store.names import MARKER
 from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare
-from steering_core.store.select import select_tree
+from steering_core.store.select import select_tree, with_quotes_told
 from steering_core.store.tables import TABLES
 from steering_core.store.views import DAMAGE, define, define_views, every_view, views_in
 from steering_core.store.wholeness import file_key, mend
@@ -68,8 +68,8 @@ class Store:
         folder = folder_at(url)
         if not folder.exists(MARKER):
             raise StoreError(
-                f"there is no store at {folder.root}: run a spec (`steer run SPEC.yaml`, steer.run), or name another "
-                "store (--store, store=)"
+                f"there is no store at {folder.root}: run a spec (`steer run SPEC.yaml`, steer.run), go to the folder "
+                "in which you ran one, or name another store (--store, store=)"
             )
         return cls(url)
 
@@ -236,7 +236,10 @@ class Store:
     def answer(self, sql: str) -> pa.Table:
         """Rows of one SELECT that somebody typed. Raises QueryError for anything else, and where DuckDB refuses it."""
         select_tree(self._own_connection(()), sql)
-        return self.query(sql)
+        try:
+            return self.query(sql)
+        except QueryError as error:
+            raise QueryError(with_quotes_told(sql, str(error))) from error
 
     def _rows_of(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> pa.Table:
         """The rows of a query; where DuckDB misses a name, once more with every view, and its advice on which it is."""

@@ -115,7 +115,8 @@ INPUTS = (
     ),
     table(
         "labels",
-        "what people called a vector, and when: a name, a tag, or removed; the latest of a kind holds",
+        "what people called a vector, and when: a name, a tag, or removed; the latest of a kind holds. derived says "
+        "when the content of its concept came last, where there are several",
         ("label_id",),
         label_id=text,
         vector_id=text,

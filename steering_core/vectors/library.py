@@ -1,7 +1,8 @@
 """The library: vectors by name, by key, or by what they are.
 
 A vector goes by its key (or its first six digits and more), by a name that somebody gave it (`name`, or `name/layer`
-where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`. `named` says
+where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`; of a concept
+whose content changed, the content that was derived last is meant (`vectors.labels`). `named` says
 what a name means, to every verb, to Python, the API and the explorer alike: what was recommended under it, at its
 layers and strength; else all that somebody gave that name, or the one vector that goes by it.
 """
@@ -9,7 +10,6 @@ layers and strength; else all that somebody gave that name, or the one vector th
 import dataclasses
 import difflib
 import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,14 +23,19 @@ from steering_core.interventions.parsing import parse
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
+from steering_core.vectors.labels import label, of_newest_content
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 KEY = re.compile(r"[0-9a-f]{6,20}")
 _MATCHES = """
 WITH asked AS (SELECT ? AS key, ? AS name, ?::INTEGER AS layer, ? AS concept, ? AS method)
-SELECT v.vector_id, v.model, v.concept, v.name, v.method, v.layer, v.position, v.n_pairs, v.model_id
-FROM vectors v, asked
+SELECT
+    v.vector_id, v.model, v.concept, v.name, v.method, v.layer, v.position, v.n_pairs, v.model_id, v.concept_id,
+    l.labelled_at AS derived_at
+FROM vectors v
+CROSS JOIN asked
+LEFT JOIN labels l ON l.vector_id = v.vector_id AND l.kind = 'derived'
 WHERE starts_with(v.vector_id, asked.key) OR (
     v.control IS NULL
     AND (asked.layer IS NULL OR v.layer = asked.layer)
@@ -56,6 +61,8 @@ def named(
     """
     rows = _matches(store, text, model)
     given = any(row["name"] == _name_and_layer(text)[0] for row in rows)
+    if not given and not any(row["vector_id"].startswith(text) for row in rows):
+        rows = of_newest_content(rows)
     chosen = _recommended(store, rows)
     if given and len(chosen) < len(rows):
         chosen = {}  # of a name that somebody gave, all is meant
@@ -63,7 +70,8 @@ def named(
     if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
         raise VectorAmbiguous(
             f"{text!r} is {len(kept)} vectors:{_choices(kept)}\n"
-            "Say which, by its layer or its key; on the command line --layers and --all-layers take several."
+            f"Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers and "
+            f"--all-layers take several, and `steer vectors rm {kept[0]['vector_id']}` takes one out of the library."
         )
     ids = [row["vector_id"] for row in sorted(kept, key=lambda row: row["layer"])]
     found = vectors_by_id(store, ids)
@@ -184,6 +192,14 @@ def _choices(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(lines) + (f"\n  … and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else "")
 
 
+def _example(rows: Sequence[dict[str, Any]]) -> str:
+    """What means one of `rows` alone: its name and layer, or its key where others share these."""
+    shown = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows[:_SHOWN]]
+    every = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows]
+    alone = [f"{name}/{layer}" for name, layer in shown if every.count((name, layer)) == 1]
+    return alone[0] if alone else str(rows[0]["vector_id"])
+
+
 def _not_found(store: Store, text: str, model: ModelIdentity | None, elsewhere: Sequence[dict[str, Any]]) -> str:
     if model and elsewhere:
         others = ", ".join(sorted({row["model"] for row in elsewhere}))
@@ -224,7 +240,7 @@ def save(
     ids = [vector.vector_id for vector in vectors]
     restore(store, ids)
     if name is not None:
-        _label(store, ids, "name", name)
+        label(store, ids, "name", name)
     return list(vectors)
 
 
@@ -286,23 +302,23 @@ def restore(store: Store, vector_ids: Sequence[str]) -> None:
     removed = store.rows(
         "SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [list(vector_ids)]
     )
-    _label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)
+    label(store, [row["vector_id"] for row in removed], "removed", "", holds=False)
 
 
 def rename(store: Store, vectors: Sequence[Vector], name: str) -> None:
     """Have `vectors`, one a layer, go by `name` from now on. Raises VectorError for a name that is taken or none."""
     _check_name(store, name, vectors)
-    _label(store, [vector.vector_id for vector in vectors], "name", name)
+    label(store, [vector.vector_id for vector in vectors], "name", name)
 
 
-def tag(store: Store, vectors: Sequence[Vector], label: str, *, holds: bool = True) -> None:
-    """Tag `vectors` with `label`, or take the tag away."""
-    _label(store, [vector.vector_id for vector in vectors], "tag", label, holds=holds)
+def tag(store: Store, vectors: Sequence[Vector], text: str, *, holds: bool = True) -> None:
+    """Tag `vectors` with `text`, or take the tag away."""
+    label(store, [vector.vector_id for vector in vectors], "tag", text, holds=holds)
 
 
 def remove(store: Store, vectors: Sequence[Vector]) -> None:
     """Take `vectors` out of the library. Their rows stay where results came from them (`steer store gc`)."""
-    _label(store, [vector.vector_id for vector in vectors], "removed", "")
+    label(store, [vector.vector_id for vector in vectors], "removed", "")
 
 
 def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
@@ -330,21 +346,3 @@ def _recommended_for(store: Store, concept: str, vectors: Sequence[Vector]) -> s
     """The model of one of the vectors on which some vector is recommended for the concept, if there is one."""
     own, rows = {weights_of(vector.model_id) for vector in vectors}, store.rows(_WITH_VECTORS, [concept])
     return next((row["model"] for row in rows if weights_of(row["model_id"]) in own), None)
-
-
-def _label(store: Store, vector_ids: Sequence[str], kind: str, label: str, *, holds: bool = True) -> None:
-    if not vector_ids:
-        return
-    at = store.time_after_all("labels", "labelled_at")
-    rows = [
-        {
-            "label_id": secrets.token_hex(10),
-            "vector_id": i,
-            "kind": kind,
-            "label": label,
-            "holds": holds,
-            "labelled_at": at,
-        }
-        for i in vector_ids
-    ]
-    store.append("labels", rows)

@@ -6,11 +6,21 @@ from itertools import chain
 
 import numpy as np
 
-from steering_core.foundation.bounds import checked_dose
+from steering_core.foundation.bounds import checked_alpha, checked_dose
 from steering_core.foundation.errors import InterventionError, LayerNotFound, VectorAmbiguous, VectorError
 from steering_core.interventions.change import Change, Condition, Intervention
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.expression import ONE, Amount, Between, Clause, Expression, Term, VectorName, When
+from steering_core.interventions.expression import (
+    KEY_IN_FULL,
+    ONE,
+    Amount,
+    Between,
+    Clause,
+    Expression,
+    Term,
+    VectorName,
+    When,
+)
 from steering_core.interventions.parsing import fault_at, parse
 from steering_core.interventions.safe_range import SafeRange
 from steering_core.interventions.where import Where
@@ -81,7 +91,7 @@ class _Lookup:
             for term in clause.terms:
                 self._check_added(term.vector)
             return [
-                Change(layer, d.values, _alpha(term, d), ADD.name, where, condition, d.safe)
+                Change(layer, d.values, self._checked_alpha(term, d), ADD.name, where, condition, d.safe)
                 for term in clause.terms
                 for d in self._directions(term)
                 for layer in self._layers(clause, d)
@@ -164,6 +174,22 @@ class _Lookup:
                     found.check_added(named.name)
                 except InterventionError as fault:
                     raise InterventionError(fault_at(self.text, named.column, str(fault))) from None
+
+    def _checked_alpha(self, term: Term, direction: _Direction) -> float:
+        """The multiplier of a term that is added. Raises InterventionError for one that somebody wrote as a slip.
+
+        A term by key is read as it is: so are strengths recorded, and so they are found again.
+        """
+        alpha = _alpha(term, direction)
+        if term.strength is None or term.strength.percent or isinstance(term.vector, Between):
+            return alpha
+        if KEY_IN_FULL.fullmatch(term.vector.name) or not direction.residual_norm > 0:
+            return alpha
+        norm = float(np.linalg.norm(direction.values.astype(np.float64)))
+        try:
+            return checked_alpha(alpha, alpha * norm / direction.residual_norm)
+        except InterventionError as fault:
+            raise InterventionError(fault_at(self.text, term.vector.column, str(fault))) from None
 
     def _only(self, named: VectorName) -> Vector:
         """The one vector of that name. Raises VectorAmbiguous."""

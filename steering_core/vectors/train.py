@@ -22,6 +22,7 @@ from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides,
 from steering_core.vectors.controls import SAME, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
 from steering_core.vectors.joint import JointTraining
+from steering_core.vectors.labels import note_derived
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
 from steering_core.vectors.training import (
@@ -87,6 +88,7 @@ def train(
             done.work.forward_passes += passes.work.forward_passes
             done.work.tokens += passes.work.tokens
         restore(store, done.ids)
+        note_derived(store, done.ids)
     return done
 
 

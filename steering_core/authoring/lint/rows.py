@@ -7,6 +7,7 @@ from steering_core.authoring.lint.sided import row_name, sided_pairs
 from steering_core.authoring.lint.sides import groups, prompt_texts
 from steering_core.authoring.lint.wording import alike, words
 from steering_core.concepts.concept import SIDES, Concept
+from steering_core.foundation.validation import counted
 
 PAIRS, FEWEST_PAIRS = 60, 16
 ITEMS, FEWEST_ITEMS = 40, 16  # half of the items are for the test, and a verdict needs 8 there
@@ -18,18 +19,19 @@ MAX_TEXTS = 20_000
 
 def enough(concept: Concept) -> Iterator[Finding]:
     """Too few pairs, items or open prompts for what is measured on them."""
-    n, what = len(sided_pairs(concept)), "texts on the smaller side" if concept.unpaired else "pairs"
+    n = len(sided_pairs(concept))
     if n < PAIRS:
         found = error if n < FEWEST_PAIRS else warning
-        message = f"{n} {what}, of which {len(sided_pairs(concept, 'train'))} train"
+        what = f"{counted(n, 'text')} on the smaller side" if concept.unpaired else counted(n, "pair")
+        message = f"{what}, of which {len(sided_pairs(concept, 'train'))} train"
         yield found("few", message, f"write at least {PAIRS}: a direction's noise falls with the root of their number")
     n = len(concept.items)
     if n < ITEMS:
         found = error if n < FEWEST_ITEMS else warning
-        message = f"{n} held-out items, of which {len(concept.items_in('test'))} test"
+        message = f"{counted(n, 'held-out item')}, of which {len(concept.items_in('test'))} test"
         yield found("few", message, f"write at least {ITEMS}; under {FEWEST_ITEMS} no verdict can be reached")
     if len(concept.prompts) < PROMPTS:
-        message = f"{len(concept.prompts)} open prompts"
+        message = counted(len(concept.prompts), "open prompt")
         yield warning("few", message, f"write at least {PROMPTS}: texts are sampled and damage is measured on them")
 
 
@@ -58,10 +60,10 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
                 found = leaks if apart else twins
                 found[name] = max(likeness, found.get(name, 0.0))
     if leaks:
-        message = f"{len(leaks)} rows nearly repeat one of another split"
+        message = f"{counted(len(leaks), 'row')} nearly repeat{'s' * (len(leaks) == 1)} one of another split"
         yield error("leakage", message, "rewrite one of each: held-out numbers would be too good", list(leaks))
     if twins:
-        message = f"{len(twins)} rows nearly repeat another of their split"
+        message = f"{counted(len(twins), 'row')} nearly repeat{'s' * (len(twins) == 1)} another of their split"
         yield warning("duplicates", message, "rewrite or drop one of each: they add no information", list(twins))
 
 

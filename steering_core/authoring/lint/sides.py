@@ -11,6 +11,7 @@ from steering_core.authoring.lint.shallow_probe import probe_accuracy
 from steering_core.authoring.lint.sided import pair_name, row_name, sided_pairs
 from steering_core.authoring.lint.wording import bag, surface, words
 from steering_core.concepts.concept import SIDES, Concept
+from steering_core.foundation.validation import counted
 
 MAX_LENGTH_GAP = 0.10  # of the geometric mean of the sides' word counts
 MAX_ONE_SIDED = 0.30  # share of the pairs by which a word may be on one side more often than on the other
@@ -42,12 +43,12 @@ def same_sides(concept: Concept) -> Iterator[Finding]:
             continue
         rows = [name for name, (a, b) in zip(names, sides, strict=True) if _plain(a) == _plain(b)]
         if rows:
-            message = f"{len(rows)} {kind}s say the same on both sides"
+            message = f"{counted(len(rows), kind)} with the same on both sides"
             yield error("same", message, "rewrite one side, or take the rows out", rows)
     if concept.unpaired is not None:
         one, other = ({(t.prompt, _plain(t.text)) for t in concept.texts if t.side == side} for side in SIDES)
         if rows := [row_name(t) for t in concept.texts if (t.prompt, _plain(t.text)) in one & other]:
-            yield error("same", f"{len(rows)} texts stand on both sides", "take them out of one, or of both", rows)
+            yield error("same", f"{counted(len(rows), 'text')} on both sides", "take them out of one, or of both", rows)
 
 
 def _plain(text: str) -> str:
@@ -62,7 +63,7 @@ def broken_text(concept: Concept) -> Iterator[Finding]:
         for name, (positive, negative) in zip(names, sides, strict=True) if kind != "text" else ():
             texts |= {f"{name} (positive)": positive, f"{name} (negative)": negative}
     if rows := [name for name, text in texts.items() if _BROKEN.search(text)]:
-        message = f"{len(rows)} texts hold characters of a wrong decoding"
+        message = f"{counted(len(rows), 'text')} with characters of a wrong decoding"
         yield error("encoding", message, "export them again as UTF-8, or mend the characters by hand", rows)
 
 

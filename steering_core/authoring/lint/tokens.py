@@ -7,6 +7,7 @@ from steering_core.authoring.lint.sided import pair_name, sided_pairs
 from steering_core.authoring.lint.sides import length_gap, longest_first
 from steering_core.concepts.concept import Concept
 from steering_core.foundation.errors import PromptError
+from steering_core.foundation.validation import counted
 from steering_core.models import Model
 from steering_core.prompts import Prompt, item_prompts, open_prompt, sided_prompt
 
@@ -17,15 +18,17 @@ def model_checks(concept: Concept, model: Model) -> Iterator[Finding]:
     """Prompts beyond the context, sides that are the same tokens, sides of different token counts, width and pairs."""
     pairs, too_long = _tokenised(concept, model)
     if too_long:
-        message = f"{len(too_long)} prompts are beyond {model.name}'s context of {model.identity.context:,} tokens"
+        message = (
+            f"{counted(len(too_long), 'prompt')} beyond {model.name}'s context of {model.identity.context:,} tokens"
+        )
         yield error("context", message, "shorten them, or use a model with a longer context", too_long)
     if same := [row for row, (a, b) in pairs.items() if a.tokens == b.tokens]:
-        message = f"{len(same)} pairs are the same tokens on both sides for {model.name}"
+        message = f"{counted(len(same), 'pair')} of the same tokens on both sides for {model.name}"
         yield error("same", message, "the tokenizer or chat template drops what tells them apart: rewrite them", same)
     yield from _token_counts(model, pairs)
     n, width = len(sided_pairs(concept, "train")), model.identity.width
     if n * WIDTH_PER_PAIR < width:
-        message = f"{n} training pairs for a residual stream of width {width:,}"
+        message = f"{counted(n, 'training pair')} for a residual stream of width {width:,}"
         remedy = f"write more: methods that estimate more than a mean need about {width // WIDTH_PER_PAIR}"
         yield warning("few", message, remedy)
 

@@ -6,11 +6,14 @@ import { fixed, h, signed, termed } from "./dom.js";
 
 let latest = 0;
 
+/** How a vector that no concept's run made is measured: `name` is what it goes by. */
+const measuring = (name) => `A spec measures it beside its own grid, on the items of its concept: generations: {expressions: ["30%*${name}"]}, then steer run SPEC.yaml.`;
+
 /** Fill `place` with what is known of the card's vector. */
 export async function evidence(place, card, page) {
   const turn = ++latest;
   const row = card.vector;
-  if (!row) return place.replaceChildren(h("p.small.soft.hint", {}, "A typed contrast is steered with at once. Save it under a name, and `steer run` measures it: effect, damage, controls."));
+  if (!row) return place.replaceChildren(h("p.small.soft.hint", {}, `A typed contrast is steered with at once. To have its effect and damage measured, save it under a name. ${measuring("NAME")}`));
   const parts = [response(row), meaning(row, page), prompts(row)];
   place.replaceChildren(h("div.evidence", {}, parts.map((part) => part.element)));
   for (const part of parts) {
@@ -27,8 +30,8 @@ function section(title, fill) {
 }
 
 function response(row) {
-  return section("Dose and effect", async (body, element) => {
-    if (!row.concept_id) return void element.remove();
+  return section("Dose and effect", async (body) => {
+    if (!row.concept_id) return void body.replaceChildren(h("p.small.soft", {}, `Not measured by itself. ${measuring(row.name ?? row.vector_id)}`));
     const found = await get("/api/charts/dose_response", { model_id: row.model_id, concept_id: row.concept_id });
     if (found.chart) await draw(body, found.chart);
     else body.replaceChildren(h("p.small.soft", {}, "Not measured yet: steer run measures it."));

@@ -18,13 +18,20 @@ async function fill() {
   const mine = found.filter((row) => row.model === page.model.name);
   const others = found.filter((row) => row.model !== page.model.name);
   if (!found.length) {
-    root.replaceChildren(h("p.empty", {}, "Nothing was measured yet. `make discover`, or `steer run SPEC.yaml`, fills this page."), runs.length ? history(runs) : "");
+    root.replaceChildren(h("p.empty", {}, none()), runs.length ? history(runs) : "");
     return;
   }
   const detail = h("div.stack", { id: "detail" });
   const tiles = h("div.tiles", { role: "list" }, [...mine, ...others].map((row) => tile(row, detail)));
   root.replaceChildren(h("div.stack.wide", {}, tiles, detail, history(runs)));
   await open([...mine, ...others][0], detail, first);
+}
+
+/** What there is before the first recommendation. */
+function none() {
+  if (!board.length) return "Nothing was measured yet. `make discover`, or `steer run SPEC.yaml`, fills this page.";
+  const so = board.length === 1 ? "One intervention is" : `${board.length} interventions are`;
+  return `Nothing is recommended yet: ${so} measured so far, and a run recommends at its end (one that was stopped goes on with the same command). Ask shows the numbers: SELECT * FROM leaderboard.`;
 }
 
 /** `layer 21, dose +0.30`, or `layers 15, 18, dose +0.30` where several are steered at once. */
