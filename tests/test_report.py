@@ -147,7 +147,7 @@ def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -
         row | {"perplexity_ratio": 2.23, "dose": 0.336, "safe_dose": 0.38, "dose_low": 0.3, "dose_high": 0.5}
     ).plain
     assert "Its test texts are 2.23 times as perplexing" in said
-    assert "damage on validation lets the spec's bound be expected up to a dose of 0.38 [0.30, 0.50]" in said
+    assert "on validation it is expected to stay within the spec's bound up to a dose of 0.38 [0.30, 0.50]" in said
     assert "is safe" not in said
 
 
@@ -201,7 +201,10 @@ def test_a_ratio_of_few_texts_far_from_the_expected_one_is_explained(store: Stor
     row = a_recommendation(store)
     far = verdict_in_words({**row, "perplexity_ratio": 1.72, "expected_ratio": 1.13}).plain
     assert "1.72 times as perplexing to the untouched model. By its damage 1.13 times is to be expected" in far
-    assert "expected" not in verdict_in_words({**row, "perplexity_ratio": 1.2, "expected_ratio": 1.13}).plain
+    assert (
+        "times is to be expected"
+        not in verdict_in_words({**row, "perplexity_ratio": 1.2, "expected_ratio": 1.13}).plain
+    )
 
 
 def test_the_controls_band_is_how_far_their_intervals_reach_at_each_dose() -> None:

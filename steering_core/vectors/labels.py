@@ -49,7 +49,7 @@ def note_derived(store: Store, vector_ids: Sequence[str]) -> None:
 
 
 def of_newest_content(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of `rows` that no newer content of the same model, concept and method stands before.
+    """The `rows` that no newer content of the same model, concept and method stands before.
 
     A row has the columns of the view `vectors`, and `derived_at` where that was noted. Rows of no concept stay.
     """
