@@ -55,11 +55,14 @@ def store_maintenance(store: str | None = None, drop: bool = False) -> dict[str,
     opened = Store.existing(store or default_store())
     whole, damaged = verify(opened)
     merged = compact(opened)
+    goes_on = not drop and garbage.run_goes_on(opened)
     unreferred = collect(opened) if drop else garbage.unreferred(opened)
     heading = f"# Maintenance of {markdown_text(str(opened.root))}"
     parts = [heading, f"{whole} files are whole, {len(damaged)} were damaged and set aside."]
     parts += [markdown_table(damaged), "## Merged", markdown_table(merged)]
-    parts += ["## Dropped" if drop else "## Nothing refers to", markdown_table(unreferred)]
+    parts += ["## Dropped" if drop else "## Nothing refers to"]
+    parts += ["A run goes on: it refers to its rows only at its end, so they may be among these."] if goes_on else []
+    parts += [markdown_table(unreferred)]
     publish("\n\n".join(parts), "maintenance", f"Maintenance of {opened.root}")
     if damaged:
         raise StoreDamaged(f"{len(damaged)} files were damaged and set aside; run your specs again to make them anew")

@@ -94,6 +94,13 @@ def test_verify_compact_and_gc(root: Path) -> None:
         typed(store.app, "verify", *at)
 
 
+def test_gc_says_that_a_run_goes_on(root: Path) -> None:
+    gc = ["gc", "--store", str(root)]
+    assert "a run goes on" not in CliRunner().invoke(store.app, gc, catch_exceptions=False).stderr
+    with Store(root).in_use():
+        assert "a run goes on in this store" in CliRunner().invoke(store.app, gc, catch_exceptions=False).stderr
+
+
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store"):
         typed(store.app, "info", "--store", str(tmp_path / "nowhere"))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
+from steering_core.store.listing import _failure
 from steering_core.store.names import escaped, quoted
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import find
@@ -199,6 +201,35 @@ def test_an_address_of_no_store_is_one_error(tmp_path: Path, monkeypatch: pytest
             opened(where).append("concepts", concept_rows("a"))
         assert len(str(caught.value)) < 1000
         assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("gs://bucket/x", "name a folder or s3://bucket/prefix"),
+        ("http://example.invalid/x", "name a folder or s3://bucket/prefix"),
+        ("memory://x", "name a folder or s3://bucket/prefix"),
+        ("s3://", "s3:// names no bucket"),
+        ("s3:///", "s3:// names no bucket"),
+        ("s3:/bucket/x", "did you mean 's3://bucket/x'"),
+        ("s3:bucket/x", "did you mean 's3://bucket/x'"),
+        ("file:///tmp/x", "is a local folder: name it without file://"),
+    ],
+)
+def test_an_address_that_was_meant_otherwise_is_told_what_to_type(address: str, says: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(says)) as caught:
+        Store(address)
+    assert "install" not in str(caught.value)
+
+
+def test_what_is_forbidden_is_told_from_wrong_credentials() -> None:
+    """s3fs raises PermissionError for both."""
+    denied = _failure("s3://b/x", PermissionError("Access Denied"))
+    assert "may not do that at s3://b/x (Access Denied)" in denied
+    assert "s3:PutObject" in denied
+    assert "AWS_ACCESS_KEY_ID" not in denied
+    unknown = _failure("s3://b/x", PermissionError("The AWS Access Key Id you provided does not exist in our records"))
+    assert "refuses these credentials" in unknown
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")

@@ -15,6 +15,10 @@ from steering_core.store.wholeness import verify as verify_files
 
 app = typer.Typer(no_args_is_help=True, help="Look at the store, check it, tidy it, take a slice of it.")
 
+BEFORE_ITS_END = (
+    "a run goes on in this store: what it has made so far may be listed here, since it refers to its rows at its end"
+)
+WAITING = "a run goes on in this store: waiting for its end"
 At = Annotated[str | None, typer.Option("--store", help="Folder or URL of the store; STEERFLOW_STORE or data/store.")]
 
 
@@ -50,6 +54,8 @@ def gc(
 ) -> None:
     """List the rows that nothing refers to and that can be made again; with --drop, drop them, once no run goes on."""
     opened = Store.existing(store or default_store())
+    if garbage.run_goes_on(opened):
+        typer.echo(WAITING if drop else BEFORE_ITS_END, err=True)
     if drop:
         _print_exchanged(garbage.collect(opened), form)
     else:

@@ -97,6 +97,17 @@ def unreferred(store: Store) -> list[dict[str, Any]]:
     return found
 
 
+def run_goes_on(store: Store) -> bool:
+    """Whether a run goes on in the store, to whose rows nothing may refer before its end; `collect` waits for it.
+
+    Runs of other machines in an object store are not seen.
+    """
+    if not store.folder.writable:
+        return False
+    with store.folder.try_lock(IN_USE) as alone:
+        return not alone
+
+
 def collect(store: Store) -> list[Exchanged]:
     """Drop what `unreferred` lists, file by file, once no run is under way."""
     done = []

@@ -8,6 +8,7 @@ import datetime
 import fnmatch
 import io
 import random
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -66,6 +67,9 @@ def _failure(root: str, error: Exception) -> str:
     """One sentence for what an object store said, and the way out."""
     said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     name = type(error).__name__
+    if isinstance(error, PermissionError) and re.search(r"access ?denied", said, re.IGNORECASE):
+        may = "s3:ListBucket on the bucket, s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
+        return f"these credentials may not do that at {root} ({said}): have them permitted {may}"
     if isinstance(error, PermissionError) or "Credentials" in name:
         return f"{root} refuses these credentials ({said}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if isinstance(error, FileNotFoundError):

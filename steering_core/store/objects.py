@@ -17,7 +17,6 @@ from typing import IO, Any
 import duckdb
 import fsspec
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from steering_core.foundation.errors import StoreError
 from steering_core.foundation.locks import locked, try_locked
@@ -27,6 +26,7 @@ from steering_core.store.names import LOCKS, PIN, checked, escaped
 from steering_core.store.tables import TABLES
 from steering_core.store.wholeness import pin_content
 
+PROTOCOLS = ("s3", "s3a")
 _TALKATIVE = ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3")
 
 
@@ -153,19 +153,20 @@ class ObjectFolder:
 
 def _file_system(protocol: str, url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, without retries and caches of its own, and the path there."""
+    if protocol in ("file", "local"):
+        raise StoreError(f"{url!r:.300} is a local folder: name it without {protocol}://")
+    if protocol not in PROTOCOLS:
+        raise StoreError(f"there can be no store at {url!r:.300}: name a folder or s3://bucket/prefix")
+    if not url.partition("://")[2].strip("/"):
+        raise StoreError(f"{protocol}:// names no bucket: name one, as in s3://bucket/prefix")
     options: dict[str, Any] = {"use_listings_cache": False}
-    if protocol in ("s3", "s3a"):
-        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
+    options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
     try:
         files, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError, TypeError) as error:
         raise StoreError(
             f"there can be no store at {url!r:.300} ({error!s:.200}): name a folder or s3://bucket/prefix"
         ) from error
-    if isinstance(files, LocalFileSystem):
-        raise StoreError(f"{url!r:.300} is a local folder: name it without {protocol}://")
-    if not path.strip("/"):
-        raise StoreError(f"{url!r:.300} names no bucket: name one, as in s3://bucket/prefix")
     if hasattr(files, "retries"):
         files.retries = 1
     return files, path.rstrip("/")

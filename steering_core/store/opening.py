@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from steering_core.store.wholeness import finish_exchange, pin
 
 STORE_VERSION = 1
 DEFAULT_STORE = "data/store"
+_ONE_SLASH = re.compile(r"(s3a?):/*(.+)")
 
 
 def default_store() -> str:
@@ -32,6 +34,8 @@ def folder_at(address: str | os.PathLike[str] | None) -> Folder:
         from steering_core.store.objects import ObjectFolder  # loads fsspec: only where it is needed
 
         return ObjectFolder(where)
+    if meant := _ONE_SLASH.match(where):
+        raise StoreError(f"there can be no store at {where!r:.300}: did you mean {f'{meant[1]}://{meant[2]}'!r:.300}?")
     if "\\" in where:
         raise StoreError(f"there can be no store at {where!r:.300}: DuckDB takes a backslash for a slash, name another")
     try:
