@@ -118,6 +118,8 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
         text += ["## Flow runs that did not complete"]
         for run in lost:
             text += [f"**{markdown_text(f'{run.name}: {run.state_name}')}**", markdown_quote(_message(run))]
+    if again := [one for one in map(restarted, ended) if one]:
+        text += ["## Begun again after a death", *map(markdown_text, again)]
     publish("\n\n".join(text), "sweep", f"Sweep {sweep}")
     report = {"sweep": sweep, "cells": cells}
     if lost:
@@ -126,6 +128,13 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
             f"sweep {sweep} is incomplete; running it again does only what is missing:\n{lines}", report
         )
     return report
+
+
+def restarted(run: FlowRun) -> str | None:
+    """What is said of a flow run that was begun more than once: its process, worker or machine had died."""
+    attempt = int((run.idempotency_key or "-0").rpartition("-")[2])
+    n = attempt + max(run.run_count, 1)
+    return f"{run.name} was begun {n} times; what was computed before each death was kept." if n > 1 else None
 
 
 def _message(run: FlowRun) -> str:

@@ -4,11 +4,13 @@ import importlib
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
+from prefect.client.schemas.objects import FlowRun
 
-from flows.sweep import line
+from flows.sweep import line, restarted
 from steering_core.spec import load_spec
 from steering_core.store import Store
 
@@ -55,3 +57,14 @@ def test_a_sweep_s_table_fits_beside_the_page_s_menu() -> None:
         *(None, "c", "works", "0.654 [0.086, 1.222]", 0.1, "m")
     ]
     assert list(line({**names, **failed, "outcome": "failed"}).values()) == ["REGRESSION", "c", "failed", "", None, "m"]
+
+
+def test_the_morning_s_report_says_what_was_begun_again_after_a_death() -> None:
+    def run(key: str | None, count: int) -> FlowRun:
+        return FlowRun(flow_id=uuid4(), name="discover m", idempotency_key=key, run_count=count)
+
+    assert restarted(run("nightly-1-m-0", 1)) is None
+    assert restarted(run(None, 1)) is None
+    assert "was begun 2 times" in str(restarted(run("nightly-1-m-1", 1)))  # the sweep began it again
+    assert "was begun 2 times" in str(restarted(run("nightly-1-m-0", 2)))  # its worker was started again
+    assert "was begun 4 times" in str(restarted(run("nightly-1-m-1", 3)))

@@ -137,7 +137,7 @@ def runs(store: Store, *arguments: str) -> Any:
 def test_steer_runs_lists_sweeps_and_the_cells_of_one(nights: Store) -> None:
     listed = runs(nights)
     assert [row["sweep"] for row in listed] == ["night2", "night1", "night0"]
-    assert (listed[0]["failed"], listed[0]["regressions"], listed[0]["work"]) == (1, 2, 3)
+    assert (listed[0]["failed"], listed[0]["regressions"], listed[0]["works"]) == (1, 2, 3)
     cells = runs(nights, "last")
     assert cells == runs(nights, "night2")
     assert [row["concept"] for row in cells] == ["fails", "worse", "better", "steady"]

@@ -3,7 +3,7 @@ SELECT
     h.sweep, any_value(r.name) AS spec, min(r.started_at) AS started, max(h.finished_at) AS finished,
     count(*) AS cells,
     count(*) FILTER (h.outcome = 'failed') AS failed,
-    count(*) FILTER (h.verdict = 'works') AS work,
+    count(*) FILTER (h.verdict = 'works') AS works,
     count(*) FILTER (h.regression) AS regressions,
     sum(h.computed)::BIGINT AS computed, sum(h.reused)::BIGINT AS reused, sum(h.seconds) AS seconds
 FROM sweep_history h
