@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import steering_core as steer
 from steering_core.api.generate import intervention
@@ -314,10 +315,15 @@ def test_kl_is_that_of_the_logits_last_rows(tiny: Model, vector: steer.Vector) -
     )
     assert steer.kl(tiny, "I love it", None, chat=False) == 0
     with pytest.raises(Diverged, match="lower the strength"):
-        steer.logits(tiny, "I love it", vector, alpha=1e38, chat=False)
+        steer.logits(tiny, "I love it", [vector] * 8, alpha=3e37, chat=False)
 
 
 @pytest.mark.parametrize("several", [[1], 7, None])
 def test_a_dose_sweep_says_what_it_takes(tiny: Model, several: Any, tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="a dose sweep is of one Vector or the name of one"):
         steer.dose_sweep(tiny, several, "sentiment", store=tmp_path)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load(Path("CITATION.cff").read_text())
+    assert (cited["version"], cited["license"]) == (steer.__version__, "MIT")
