@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from steering_core.api.data import DoseSweep, LayerSweep, Report, dose_sweep, layer_sweep, run
     from steering_core.api.generate import Steered, compare, generate, stream
     from steering_core.api.monitor import monitor
+    from steering_core.api.next_tokens import kl, logits
     from steering_core.api.options import Sampling
     from steering_core.api.quick_vectors import (
         activation_addition,
@@ -90,6 +91,7 @@ _HOMES = {
     "api.stored_activations": ("Activations", "activations"),
     "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
     "api.monitor": ("monitor",),
+    "api.next_tokens": ("kl", "logits"),
     "api.options": ("Sampling",),
     "api.row_table": ("Rows",),
     "api.words": ("explain",),
@@ -148,11 +150,13 @@ __all__ = [
     "frontier",
     "generate",
     "influence",
+    "kl",
     "layer_by_dose",
     "layer_profile",
     "layer_sweep",
     "load_concept",
     "load_spec",
+    "logits",
     "monitor",
     "open_model",
     "parse",

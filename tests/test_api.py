@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import steering_core as steer
 from steering_core.api.generate import intervention
 from steering_core.api.options import DEFAULT
 from steering_core.api.quick_vectors import residual_stream
+from steering_core.backend.mlx import mx
 from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.foundation.errors import (
     Diverged,
@@ -290,3 +292,38 @@ def test_an_open_model_may_be_kept_without_a_with(tiny_folder: Path) -> None:
     model = steer.open_model(str(tiny_folder))
     assert steer.generate(model, "Hello", sampling=steer.Sampling(max_tokens=3)) is not None
     model.close()
+
+
+def test_logits_are_the_network_s_own_and_a_vector_moves_them_where_it_acts(tiny: Model, vector: steer.Vector) -> None:
+    tokens = tiny.tokenizer.encode("I love it")
+    base = steer.logits(tiny, "I love it", chat=False)
+    assert (base.shape, base.dtype) == ((len(tokens), tiny.identity.vocab_size), np.float32)
+    own = np.array(tiny.network(mx.array([tokens]))[0].astype(mx.float32))
+    np.testing.assert_allclose(base, own, rtol=1e-4, atol=1e-4)
+    steered = steer.logits(tiny, "I love it", vector, dose=0.5, chat=False)
+    np.testing.assert_allclose(steered[:-1], base[:-1], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(steered[-1], base[-1], atol=1e-2)
+    everywhere = steer.logits(tiny, "I love it", vector, dose=0.5, chat=False, phase="all")
+    assert not np.allclose(everywhere[0], base[0], atol=1e-2)
+
+
+def test_kl_is_that_of_the_logits_last_rows(tiny: Model, vector: steer.Vector) -> None:
+    before, after = (steer.logits(tiny, "I love it", what, chat=False)[-1].astype(float) for what in (None, vector))
+    p, q = (row - np.logaddexp.reduce(row) for row in (before, after))
+    assert steer.kl(tiny, "I love it", vector, chat=False) == pytest.approx(
+        float((np.exp(p) * (p - q)).sum()), rel=1e-3
+    )
+    assert steer.kl(tiny, "I love it", None, chat=False) == 0
+    with pytest.raises(Diverged, match="lower the strength"):
+        steer.logits(tiny, "I love it", [vector] * 8, alpha=3e37, chat=False)
+
+
+@pytest.mark.parametrize("several", [[1], 7, None])
+def test_a_dose_sweep_says_what_it_takes(tiny: Model, several: Any, tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match="a dose sweep is of one Vector or the name of one"):
+        steer.dose_sweep(tiny, several, "sentiment", store=tmp_path)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load(Path("CITATION.cff").read_text())
+    assert (cited["version"], cited["license"]) == (steer.__version__, "MIT")

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from steering_core.api.options import StorePath
 from steering_core.api.row_table import Rows
+from steering_core.api.stored_vectors import find_vector
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import MAX_KL, checked_dose
-from steering_core.foundation.errors import InterventionError, SpecError
+from steering_core.foundation.errors import InterventionError, SpecError, VectorError
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
@@ -100,7 +101,7 @@ class DoseSweep(Rows):
 
 def dose_sweep(
     model: Model,
-    vector: Vector,
+    vector: Vector | str,
     concept: str | Path | Concept,
     doses: Sequence[float] = DOSES,
     split: Split = "validation",
@@ -108,13 +109,20 @@ def dose_sweep(
     items: int | None = None,
     store: StorePath = None,
 ) -> DoseSweep:
-    """What a vector, wherever it comes from, does to a concept's held-out items at each dose, in nats per token.
+    """What a vector, or the one of that name, does to a concept's held-out items at each dose, in nats per token.
 
     Beside it stand no steering (dose 0) and `controls` random directions as strong; `kl` is the damage to the next
     token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in the
     store and not measured again. Raises ConceptError, VectorMismatch, VectorError, and InterventionError for a dose
     that is 0, too large, or there twice.
     """
+    if isinstance(vector, str):
+        vector = find_vector(model, vector, store)
+    if not isinstance(vector, Vector):
+        raise VectorError(
+            f"a dose sweep is of one Vector or the name of one, not of a {type(vector).__name__}: sweep each by "
+            "itself, or give a sum, 0.5 * v + w, of vectors of one layer"
+        )
     vector.check(model.identity)
     vector.check_fit(model.name, model.identity.n_layers, model.identity.width)
     wanted = sorted(checked_dose(dose) for dose in doses)

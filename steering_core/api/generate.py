@@ -137,7 +137,7 @@ def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, *
     The options: `alpha` or `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of
     these as a `Sampling`; a `system` prompt; `chat=False` for raw text; the `store` that knows the vectors' names.
     """
-    return _texts(model, text, [_steered(model, what, options)], options)[0]
+    return _texts(model, text, [steered(model, what, options)], options)[0]
 
 
 def compare(
@@ -157,14 +157,15 @@ def stream(
     model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]
 ) -> Iterator[str]:
     """The answer of `generate` piece by piece, as it is drawn. Options and errors are the same."""
-    steering, drawn = _steered(model, what, options), sampling_of(options)
+    steering, drawn = steered(model, what, options), sampling_of(options)
     question = open_question(model, text, options.get("system"), options.get("chat"))
     requests = [Request(question.tokens, steering, drawn.seed)]
     with stream_tokens(model, requests, drawn.max_tokens, drawn.temperature, drawn.stop) as tokens:
         yield from pieces(model, tokens, steering)
 
 
-def _steered(model: Model, what: AnyIntervention, options: Options) -> Intervention:
+def steered(model: Model, what: AnyIntervention, options: Options) -> Intervention:
+    """`intervention` of `what` with the strength, phase and store among the options. Raises TypeError for others."""
     check_options(options, Options)
     alpha, phase = options.get("alpha"), options.get("phase", "generation")
     return intervention(model, what, alpha, phase, options.get("store"), dose=options.get("dose"))
