@@ -56,6 +56,7 @@ def test_run_prints_a_leaderboard_and_texts(ran: tuple[Path, subprocess.Complete
     assert done.returncode == 0, done.stderr
     for said in ("Leaderboard", "mean_difference", "Base and steered text", "Well,", "Recommendation", str(folder)):
         assert said in done.stdout
+    assert done.stdout.index("Recommendation") < done.stdout.index("Leaderboard")  # of a file the beginning is read
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])

@@ -77,8 +77,10 @@ def test_every_operation_can_be_chosen_and_steers(page: Page) -> None:
 def test_a_fault_is_told_in_words(page: Page) -> None:
     page.click("#type-contrast")
     page.click("#run")
-    expect(page.locator(".pane .error")).to_contain_text("as many lines on either side")
+    expect(page.locator(".pane .error")).to_contain_text("This contrast is empty")
     page.get_by_label("Towards").fill("yes")
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_contain_text("as many lines on either side")
     page.get_by_label("Away from").fill("no")
     page.get_by_label("Layers", exact=True).fill("99")
     page.click("#run")

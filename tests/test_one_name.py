@@ -159,6 +159,16 @@ def test_export_and_blend_take_what_is_recommended_and_the_blend_is_used_at_once
     assert done.stdout == apart + "\n"
 
 
+def test_an_import_of_what_is_there_says_what_it_is_called(shelf: Store, tmp_path: Path) -> None:
+    at = ("--store", str(shelf.root))
+    run(vectors.app, "export", "sailor/3", "--to", str(tmp_path / "one.safetensors"), "--alpha", "1", *at)
+    run(vectors.app, "name", "sailor/3", "seaman", *at)
+    said = run(vectors.app, "import", str(tmp_path / "one.safetensors"), "--name", "mate", *at).stdout
+    assert "The same direction as seaman, which keeps its name: what goes by mate is a copy." in said
+    again = run(vectors.app, "import", str(tmp_path / "one.safetensors"), "--name", "seaman", *at).stdout
+    assert "The same direction" not in again
+
+
 def test_an_expression_by_key_keeps_the_strengths(tiny: Model, shelf: Store, sailors: list[steer.Vector]) -> None:
     keyed, used = by_key("sailor", lambda name: library.named(shelf, name, tiny.identity), 4)
     assert [v.layer for v in used] == list(LAYERS)

@@ -232,6 +232,15 @@ def import_file(
             loaded.close()
     called = opened.rows("SELECT any_value(name) AS name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])
     print_made(vectors, called[0]["name"])
+    if known := _known_as(opened, vectors):
+        typer.echo(f"The same direction as {known}, which keeps its name: what goes by {called[0]['name']} is a copy.")
+
+
+def _known_as(store: Store, vectors: Sequence[Vector]) -> str:
+    """What the vectors went by of which these are copies; "" where they are none."""
+    copied = [i for vector in vectors if vector.lineage.get("made") == "copied" for i in vector.lineage["of"]]
+    rows = store.rows("SELECT DISTINCT name FROM vectors WHERE list_contains(?, vector_id) ORDER BY name", [copied])
+    return ", ".join(row["name"] for row in rows if row["name"])
 
 
 @app.command()

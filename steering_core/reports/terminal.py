@@ -36,11 +36,14 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
     title = f"{recommendation['concept']} on {recommendation['model']}"
     sets = store.rows(named_query("capabilities_of_recommendation"), [recommendation["recommendation_id"]])
+    verdict = Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left")
+    above = not console().is_terminal  # a terminal shows the end first, a file or a pager the beginning
     return Group(
+        *([verdict] if above else []),
         table(board, list(board[0]), f"Leaderboard: {title}"),
         _side_by_side(texts, recommendation["dose"]),
         *([table(sets, list(sets[0]), f"Capabilities: {title}")] if sets else []),
-        Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left"),
+        *([] if above else [verdict]),
         *map(Text, untrusted_judges(store, recommendation["concept_id"])),
         Text(next_command(store, recommendation)),
     )

@@ -84,7 +84,8 @@ export class Card {
   contrast() {
     const lines = (box) => box.value.split("\n").map((line) => line.trim()).filter(Boolean);
     const [positive, negative] = [lines(this.positive), lines(this.negative)];
-    if (!positive.length || positive.length !== negative.length) {
+    if (!positive.length && !negative.length) throw new Error("This contrast is empty: write what to steer towards and what away from, or remove its card.");
+    if (positive.length !== negative.length) {
       throw new Error(`A contrast needs as many lines on either side: there are ${positive.length} and ${negative.length}.`);
     }
     return { positive, negative, chat: this.chat.checked, position: this.position.value };
