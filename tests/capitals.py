@@ -31,10 +31,15 @@ CAPITALS = Concept(
 )
 
 
+VECTOR = "0123456789abcdef0123"  # a whole key: whoever writes one is not asked whether an alpha was meant so
+
+
 def cells(model: Model, layer: int, alphas: tuple[float, ...]) -> list[Cell]:
     """The model untouched, and steered along v at a layer, for these alphas."""
     _, v = toy.axes()
-    vector = Vector("v", model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0, direction=np.float32(v))
+    vector = Vector(
+        VECTOR, model.identity.model_id, CONCEPT.concept_id, "planted", layer, 10.0, direction=np.float32(v)
+    )
     of = (model.identity.model_id, CONCEPT.concept_id, "generation")
     return [unsteered(model.identity, CONCEPT), *(Cell.adding(*of, [vector], [a]) for a in alphas)]
 

@@ -64,16 +64,18 @@ def test_an_error_about_a_file_keeps_nothing_of_its_callers() -> None:
 
 
 def test_an_error_that_nobody_foresaw_ends_a_run_in_one_sentence(
-    tiny_folder: Path, tmp_path: Path, concept: Concept, caplog: pytest.LogCaptureFixture
+    tiny_folder: Path,
+    tmp_path: Path,
+    concept: Concept,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decorated = "from steering_core.vectors.methods import method\n@method\n"
-    (tmp_path / "odd.py").write_text(decorated + "def odd(p, n):\n    raise ZeroDivisionError('odd')\n")
+    def odd(*given: object) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr("steering_core.pipeline.stages.derive", odd)
     (tmp_path / "loud.yaml").write_text(concept.model_dump_json())
-    spec = Spec(
-        models=(str(tiny_folder),),
-        concepts=(str(tmp_path / "loud.yaml"),),
-        vectors={"methods": (f"{tmp_path / 'odd.py'}:odd",)},  # type: ignore[arg-type]
-    )
+    spec = Spec(models=(str(tiny_folder),), concepts=(str(tmp_path / "loud.yaml"),))
     with pytest.raises(RunIncomplete, match="ZeroDivisionError: odd"):
         run(spec, Store(tmp_path / "store"))
     assert "in odd" in caplog.text  # the place, for whoever mends it

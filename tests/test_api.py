@@ -314,8 +314,9 @@ def test_kl_is_that_of_the_logits_last_rows(tiny: Model, vector: steer.Vector) -
         float((np.exp(p) * (p - q)).sum()), rel=1e-3
     )
     assert steer.kl(tiny, "I love it", None, chat=False) == 0
+    far = steer.Intervention(tuple(steer.Change(vector.layer, vector.direction, 3e37) for _ in range(8)))
     with pytest.raises(Diverged, match="lower the strength"):
-        steer.logits(tiny, "I love it", [vector] * 8, alpha=3e37, chat=False)
+        steer.logits(tiny, "I love it", far, chat=False)
 
 
 @pytest.mark.parametrize("several", [[1], 7, None])

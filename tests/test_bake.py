@@ -381,7 +381,7 @@ def test_mlx_lm_generates_from_it_in_a_process_without_steerflow(tiny: Model, tm
 def test_the_real_model_is_baked(real: Model, tmp_path: Path) -> None:
     store, places = tmp_path / "store", []
     vectors = keep_vectors(real, store)
-    wanted = {"added": ["-s", "4*push @all"], "adapter": ["-s", "!pull @all @layers(0..29)", "--adapter"]}
+    wanted = {"added": ["-s", "2*push @all"], "adapter": ["-s", "!pull @all @layers(0..29)", "--adapter"]}
     for name, options in wanted.items():
         out = tmp_path / name
         done = CliRunner().invoke(app, [real.name, *options, "--out", str(out), "--store", str(store), "--json"])
@@ -391,7 +391,7 @@ def test_the_real_model_is_baked(real: Model, tmp_path: Path) -> None:
         places.append(str(out) if name == "added" else f"{real.folder}@{out}")
     found = plain(tmp_path / "logits.npz", *places, str(real.folder))
     rounding = np.abs(found[str(real.folder)] - runtime(real)).max()  # of the untouched model, in the two processes
-    added = runtime(real, Intervention((Change(1, vectors["push"].direction, 4.0),)))
+    added = runtime(real, Intervention((Change(1, vectors["push"].direction, 2.0),)))
     removed = taken_out(real.folder, vectors["pull"].direction, blocks=30)
     for place, expected in zip(places, (added, removed), strict=True):
         assert np.abs(found[place] - expected).max() < min(3 * rounding, 1e-4 * np.abs(expected).max())

@@ -77,7 +77,7 @@ def test_sql_prints_in_every_form(ran: tuple[Path, subprocess.CompletedProcess[s
     ("arguments", "said"),
     [
         (["run", "nowhere.yaml"], "SpecError"),
-        (["run"], "Missing argument"),
+        (["run"], "name a spec: `steer run quickstart`"),
         (["sql", "SELECT 1", "--store", "nowhere"], "there is no store"),
         (["rum"], "did you mean 'run'?"),
     ],

@@ -65,7 +65,7 @@ def test_make_up_takes_on_or_off_for_the_night(tmp_path: Path) -> None:
     command, clone = ["make", "up", "NIGHTLY=of"], new_clone(tmp_path / "x")
     done = subprocess.run(command, cwd=clone, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "invalid choice: 'of'" in done.stderr
+    assert "NIGHTLY is 'of': say NIGHTLY=on, or NIGHTLY=off" in done.stderr
 
 
 @pytest.mark.slow

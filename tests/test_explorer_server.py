@@ -76,7 +76,7 @@ def test_texts_are_completed_too(client: openai.OpenAI, tiny_folder: Path) -> No
 
 
 def test_openais_client_understands_our_refusals(client: openai.OpenAI, tiny_folder: Path) -> None:
-    with pytest.raises(openai.BadRequestError, match="no vector 'nowhere'"):
+    with pytest.raises(openai.NotFoundError, match="no vector 'nowhere'"):
         client.chat.completions.create(
             model=str(tiny_folder),
             messages=MESSAGES,
@@ -87,7 +87,7 @@ def test_openais_client_understands_our_refusals(client: openai.OpenAI, tiny_fol
             client.chat.completions.create(
                 model=str(tiny_folder), messages=MESSAGES, extra_body={"chat_template_kwargs": arguments}
             )
-    with pytest.raises(openai.BadRequestError, match="there is no model"):
+    with pytest.raises(openai.NotFoundError, match="there is no model"):
         client.chat.completions.create(model="gpt-9", messages=MESSAGES)
     with pytest.raises(openai.UnprocessableEntityError, match="top_p"):
         client.chat.completions.create(model=str(tiny_folder), messages=MESSAGES, top_p=1.5)

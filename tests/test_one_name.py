@@ -109,7 +109,7 @@ def test_python_the_command_line_chat_and_the_api_give_one_text(
     assert steer.generate(tiny, "Hello", found, max_tokens=8) == text
     at, model = ("--store", str(shelf.root), "--max-tokens", "8"), str(tiny_folder)
     assert run(generate.app, model, "Hello", "-v", "sailor", "--stream", *at).stdout == text + "\n"
-    said = run(chat.app, model, *at, said="/vector sailor\nHello\n").stdout
+    said = run(chat.app, model, *at, "--temperature", "0", said="/vector sailor\nHello\n").stdout
     assert said == f"steering: sailor\n{text}\n"
     with serving(shelf, models=[model]) as client:
         steering = {"vectors": [{"vector": "sailor"}]}

@@ -321,6 +321,6 @@ def test_a_function_that_a_known_file_lacks_is_named_and_one_that_it_lost_is_gon
 def test_a_method_that_fails_is_named_with_its_file(tmp_path: Path) -> None:
     file, (_, positive, negative) = tmp_path / "mine.py", planted(20, 0.1)
     file.write_text(MEDIAN.replace("np.median(", "np.mediann("))
-    with pytest.raises(VectorError, match=r"of .*mine.py failed: AttributeError: .*mediann") as caught:
+    with pytest.raises(VectorError, match=r"of .*mine.py failed in line \d+: AttributeError: .*mediann") as caught:
         derived_direction(f"{file}:median_difference", positive, negative)
     assert isinstance(caught.value.__cause__, AttributeError)

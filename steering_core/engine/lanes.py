@@ -24,8 +24,13 @@ def lanes() -> int:
     return min(usable_cores(), _MOST) if on_cpu() else 1
 
 
-def together(starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any]) -> list[Built]:
-    """What each of at most `lanes()` functions builds, in a lane of its own; their `arrays` are under way or done."""
+def together(
+    starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any], limit_mkl: bool = True
+) -> list[Built]:
+    """What each of at most `lanes()` functions builds, in a lane of its own; their `arrays` are under way or done.
+
+    Each lane multiplies on its share of the cores. Without `limit_mkl` an MKL multiplies on all of them for each.
+    """
     if len(starts) == 1:
         only = starts[0]()
         mx.async_eval(arrays(only))
@@ -34,7 +39,7 @@ def together(starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], An
     for start, stream in zip(starts, _streams(len(starts)), strict=True):
         with mx.stream(stream):
             found.append(start())
-    with limited_threads(max(1, usable_cores() // len(starts))):
+    with limited_threads(max(1, usable_cores() // len(starts)), limit_mkl):
         mx.eval([arrays(one) for one in found])
     return found
 

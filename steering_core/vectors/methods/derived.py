@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from steering_core.foundation.errors import VectorError
 from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
 from steering_core.vectors.methods.registry import method
 
@@ -48,8 +47,6 @@ def pca_centred(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
     It needs two pairs, and it is orthogonal to the mean difference where all pairs differ by the same amount.
     """
-    if len(positive) < 2:
-        raise VectorError("pca_centred finds no direction in one pair: give it two or more, or take another method")
     differences = positive - negative
     return _oriented(top_component(differences - differences.mean(axis=0)), positive, negative)
 

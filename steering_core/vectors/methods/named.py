@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -128,6 +129,8 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, 
         )
     with faults_named(name):
         found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
+    if paired and len(positive) == 1 and not np.any(found):
+        raise VectorError(f"{name} finds no direction in one pair: give it two or more, or take another method")
     return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")
 
 
@@ -142,7 +145,9 @@ def faults_named(name: str) -> Iterator[None]:
         if method_key(name) is None:
             raise
         file = file_of(known_methods()[name])
-        raise VectorError(f"the method {name} of {file} failed: {type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        at = f" in line {lines[-1]}" if lines else ""
+        raise VectorError(f"the method {name} of {file} failed{at}: {type(error).__name__}: {error}") from error
 
 
 def checked_direction(name: str, found: np.ndarray, width: int, data: str) -> np.ndarray:
