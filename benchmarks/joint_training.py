@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.telling import options, say, timed
-from benchmarks.training import crossed, own_answers, pairs_of, sides_of
+from benchmarks.training import crossed, loud, own_answers, pairs_of, sides_of
 from steering_core.activations.in_memory import activations_of
-from steering_core.concepts import SIDES, Concept, Item, Pair, Split, load_concept
+from steering_core.concepts import SIDES, Concept, Split, load_concept
 from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.foundation.counting import Work
 from steering_core.models import Model, open_model
@@ -135,15 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def tiny() -> None:
     """One concept at two layers of a tiny random model."""
-    concept = Concept(
-        name="loud",
-        chat=True,
-        prompts=("Say something.",),
-        pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
-        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(12)),
-    )
     with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
-        measure(model, concept, [1, 2], 0.05, own_answers(model, 2, 4))
+        measure(model, loud(), [1, 2], 0.05, own_answers(model, 2, 4))
 
 
 if __name__ == "__main__":

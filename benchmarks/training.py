@@ -312,15 +312,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 effects(grounds, given.gap, given.controls, own_answers(model, 12, 24))
 
 
-def tiny() -> None:
-    """Both parts once on a tiny random model."""
-    concept = Concept(
+def loud() -> Concept:
+    """A small concept for a round on a tiny model."""
+    return Concept(
         name="loud",
         chat=True,
         prompts=("Say something.",),
         pairs=tuple(Pair(prompt=f"Say {i}", positive=f"{i} LOUD!", negative=f"{i} quiet.") for i in range(10)),
-        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(6)),
+        items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(12)),
     )
+
+
+def tiny() -> None:
+    """Both parts once on a tiny random model."""
+    concept = loud()
     with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
         seconds(ground(model, concept, 2))
         here = ground(model, concept, 2)
