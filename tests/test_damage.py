@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import Cell
-from steering_core.evaluation.bounds import MARGIN, USUAL_SLOPE, Bounds, allowed_damage
+from steering_core.evaluation.bounds import MARGIN, SLOPE_SPREAD, USUAL_SLOPE, Bounds, allowed_damage
 from steering_core.evaluation.curve import MOST_DOSE, Curve, curves_to, rounded
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, expected_ratio, slopes
 from steering_core.foundation.counting import Work
@@ -106,6 +106,13 @@ def test_a_slope_is_shrunk_as_far_as_texts_are_few() -> None:
     assert abs(found["noisy"].value - found["none"].value) < 0.05  # what it adds to what is common
     assert USUAL_SLOPE < found["none"].value < 2.0
     assert slopes([(0.0, steep)])[0].value == pytest.approx(USUAL_SLOPE)
+
+
+def test_texts_that_agree_by_chance_do_not_tell_a_slope_for_certain() -> None:
+    agreeing, usual = slopes([(0.25, np.array([1.0, 1.0, 1.0])), (0.25, np.array([]))])
+    its_own = 0.41 * math.sqrt(4 / 6) / math.sqrt(3) / 0.25  # two squares of 0, pooled with four of 0.41
+    assert agreeing.error == pytest.approx((SLOPE_SPREAD**-2 + its_own**-2) ** -0.5)
+    assert usual.value < agreeing.value < 3.0  # the texts alone say 4.0
 
 
 def test_the_expected_ratio_lies_between_what_texts_and_damage_say() -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 USUAL_SLOPE, SLOPE_SPREAD = 1.4, 0.45  # log perplexity ratio over damage: ten concepts of SmolLM2 (docs/evaluation.md)
+TEXT_SPREAD, SPREAD_WEIGHT = 0.41, 4  # one text's log ratio deviates so much; known as if five texts had told it
 OTHER_PROMPTS = 0.08  # how far log perplexity ratios differ between halves of a concept's prompts (one deviation)
 MARGIN = 0.6  # the share of the allowed logarithm that a candidate is dosed to, since its slope is not known well
 TOLERATED = 0.85  # the share up to which a dose that was tried is kept

@@ -14,7 +14,14 @@ import numpy as np
 from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Split
-from steering_core.evaluation.bounds import OTHER_PROMPTS, SLOPE_SPREAD, USUAL_SLOPE, allowed_damage
+from steering_core.evaluation.bounds import (
+    OTHER_PROMPTS,
+    SLOPE_SPREAD,
+    SPREAD_WEIGHT,
+    TEXT_SPREAD,
+    USUAL_SLOPE,
+    allowed_damage,
+)
 from steering_core.evaluation.curve import Curve, curves_to, rounded
 from steering_core.foundation.counting import Done
 from steering_core.foundation.progress import Progress, silent
@@ -126,11 +133,17 @@ def expected_ratio(damage: float, slope: Uncertain, texts: Uncertain | None) -> 
 
 
 def _slope(damage: float, ratios: np.ndarray) -> Uncertain | None:
-    """Log ratio over damage; None for fewer than two prompts, or no damage."""
+    """Log ratio over damage; None for fewer than two prompts, or no damage.
+
+    The variance of log ratios is pooled with the usual one, so that a few texts that agree by chance do not count as
+    a slope that is surely known.
+    """
     finite = ratios[np.isfinite(ratios)]
     if len(finite) < 2 or not damage > 0:
         return None
-    return Uncertain(float(finite.mean()) / damage, float(finite.std(ddof=1)) / len(finite) ** 0.5 / damage)
+    squares = float(((finite - finite.mean()) ** 2).sum()) + SPREAD_WEIGHT * TEXT_SPREAD**2
+    deviation = math.sqrt(squares / (len(finite) - 1 + SPREAD_WEIGHT))
+    return Uncertain(float(finite.mean()) / damage, deviation / math.sqrt(len(finite)) / damage)
 
 
 def weighted(estimates: Sequence[Uncertain]) -> Uncertain:
