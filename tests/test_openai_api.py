@@ -300,7 +300,7 @@ def test_a_steered_model_goes_by_its_name(client: openai.OpenAI, asked: Any, ran
     assert said(asked(model=vector)), "each that is listed answers"
     assert client.models.retrieve(vector).id == vector
     for name, words in (
-        (f"{tiny_folder}+agree", "names no strength in 'agree'"), (f"{tiny_folder}+agree:much", "no strength"),
+        (f"{tiny_folder}+", "names no strength in ''"), (f"{tiny_folder}+agree:much", "no strength"),
         ("gpt-9+agree:30%", "there is no model 'gpt-9' here"), (f"{tiny_folder}+nowhere:1", "no vector 'nowhere'"),
     ):  # fmt: skip
         with pytest.raises((openai.NotFoundError, openai.BadRequestError), match=words):
@@ -315,5 +315,33 @@ def test_a_models_own_plus_is_no_vector() -> None:
         PlannedSteering(expression="1*c; x"),
     )
     assert steered_name("a+c/mean/3:-20%", known, PlannedSteering())[1].expression == "-20%*c/mean/3"
+    assert steered_name("a+c+d:1", ["a"], PlannedSteering())[1].expression == "c; 1*d"
     with pytest.raises(ModelNotFound, match="names no strength"):
-        steered_name("a+b:1+c", known, PlannedSteering())
+        steered_name("a+b:1+:2", known, PlannedSteering())
+
+
+def test_a_name_without_a_strength_is_as_strong_as_recommended(asked: Any, ran: Store, tiny_folder: Path) -> None:
+    (recommended,) = ran.rows("SELECT dose FROM recommendations WHERE concept = 'agree' AND vector_id IS NOT NULL")
+    by_name = asked(model=f"{tiny_folder}+agree")
+    by_field = asked(extra_body={"steering": {"vectors": [{"vector": "agree"}]}})
+    assert recommended["dose"]
+    assert said(by_name) == said(by_field) != said(asked())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("{}+unknown:30%", "has no vector 'unknown'"),
+        ("{}+unknown", "has no vector 'unknown'"),
+        ("{}+agree:30%+unknown:1", "has no vector 'unknown'"),
+        ("{}+agree/mean_difference/40:30%", "has no vector"),
+        ("smollm2-135m+agree:30%", "has no vector of smollm2-135m"),
+    ],
+)
+def test_a_model_with_a_vector_that_is_not_there_is_not_found(
+    client: openai.OpenAI, ran: Store, tiny_folder: Path, name: str, words: str
+) -> None:
+    with pytest.raises(openai.NotFoundError, match=words):
+        client.models.retrieve(name.format(tiny_folder))
+    for there in (f"{tiny_folder}+agree", f"{tiny_folder}+agree:30%", str(tiny_folder)):
+        assert client.models.retrieve(there).id == there

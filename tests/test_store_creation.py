@@ -100,8 +100,10 @@ def test_what_an_earlier_version_left_of_a_creation_is_finished(tmp_path: Path) 
     works(root)
     for path in [root / "store.json", *root.glob("concepts/[!s]*")]:
         path.unlink()
-    (root / ".catalog.duckdb.12345").write_bytes(b"half")
-    (root / "models" / ".tmp-12345-abcd").write_bytes(b"half")
+    died = subprocess.Popen([sys.executable, "-c", ""])
+    died.wait()
+    (root / f".catalog.duckdb.{died.pid}").write_bytes(b"half")
+    (root / "models" / f".tmp-{died.pid}-abcd").write_bytes(b"half")
     works(root)
 
 

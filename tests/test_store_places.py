@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -232,12 +234,21 @@ def test_what_is_forbidden_is_told_from_wrong_credentials() -> None:
     assert "refuses these credentials" in unknown
 
 
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A folder that every user may enter: pytest closes its own to others, again whenever another pytest begins."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 @pytest.mark.parametrize(
     ("mode", "said"), [(0o000, "cannot be"), (0o311, "can be read, not written"), (0o555, "can be read, not written")]
 )
-def test_a_folder_that_may_not_be_read_or_written_is_one_error(tmp_path: Path, mode: int, said: str) -> None:
-    root = Path(Store(tmp_path / "store").root)
+def test_a_folder_that_may_not_be_read_or_written_is_one_error(entered: Path, mode: int, said: str) -> None:
+    root = Path(Store(entered / "store").root)
     shutil.rmtree(root / "locks")
     program = (
         "import os, sys; from steering_core.store import TABLES, Store\n"
@@ -248,10 +259,8 @@ def test_a_folder_that_may_not_be_read_or_written_is_one_error(tmp_path: Path, m
         "try:\n    Store('store').append('scorers', rows)\n"
         "except StoreError as error: print(error)\n"
     )
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o755)
     root.chmod(mode)
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, str(entered)], capture_output=True, text=True)
     root.chmod(0o755)
     assert done.stderr == ""
     assert said in done.stdout

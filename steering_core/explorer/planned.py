@@ -20,7 +20,7 @@ from steering_core.interventions.change import UNTOUCHED, Change, Intervention, 
 from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.parsing import parse
-from steering_core.models import Model
+from steering_core.models import Model, ModelIdentity
 from steering_core.monitors.conversation import Watched
 from steering_core.prompts import Prompt, conversation, prompt
 from steering_core.store import Store
@@ -169,7 +169,7 @@ def planned(
 
     `named` looks vectors up, where somebody keeps them; otherwise the drafts and the store are asked.
     """
-    look = named or partial(named_vectors, model, store, drafts)
+    look = named or partial(named_vectors, model.identity, store, drafts)
 
     def find(name: str) -> tuple[Vector, ...]:
         """The vectors of a name, at the layers that were recommended."""
@@ -201,13 +201,13 @@ def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: FindVectors) ->
 
 
 def named_vectors(
-    model: Model, store: Store, drafts: Drafts, name: str, layers: library.WantedLayers = None
+    model: ModelIdentity, store: Store, drafts: Drafts, name: str, layers: library.WantedLayers = None
 ) -> tuple[Vector, ...]:
     """The draft of that key, or what `name` means in the library. Raises VectorNotFound, VectorMismatch and so on."""
     draft = drafts.find(name)
-    vectors = (draft,) if draft else library.named(store, name, model.identity, layers)
+    vectors = (draft,) if draft else library.named(store, name, model, layers)
     for vector in vectors:
-        vector.check(model.identity)
+        vector.check(model)
     return vectors
 
 

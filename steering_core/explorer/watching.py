@@ -17,7 +17,7 @@ def watched(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]
 
 
 def _with_gates(model: Model, here: Explorer, names: Sequence[str]) -> list[Watched]:
-    vectors = {name: named_vectors(model, here.store, here.drafts, name)[0] for name in names}
+    vectors = {name: named_vectors(model.identity, here.store, here.drafts, name)[0] for name in names}
     gates = gates_of(here.store, [vector.vector_id for vector in vectors.values()]) if vectors else {}
     return [Watched(name, v, gates.get(v.vector_id, {}).get("mean")) for name, v in vectors.items()]
 

@@ -1,7 +1,8 @@
 """Models by name, steered: `smollm2-135m+formality:30%` for clients that can set nothing but the model.
 
 After each plus stands a vector of the library, with its strength after a colon: a share of the layer's residual norm
-(`30%`) or a multiple of the vector (`1.5`). Several are added: `smollm2-135m+formality:30%+sentiment:-0.5`.
+(`30%`) or a multiple of the vector (`1.5`). Without one it is as strong as in an expression: as recommended, or 1 where
+nothing was. Several are added: `smollm2-135m+formality:30%+sentiment:-0.5`.
 """
 
 import re
@@ -16,7 +17,7 @@ _STRENGTH = re.compile(r"-?(\d+(\.\d*)?|\.\d+)%?")
 
 
 def steered_name(name: str, known: Container[str], steering: PlannedSteering) -> tuple[str, PlannedSteering]:
-    """The model in `name`, and `steering` with the vectors in it. Raises ModelNotFound for a name that says neither."""
+    """The model in `name`, and `steering` with the vectors in it. Raises ModelNotFound for a strength that is none."""
     if name in known or "+" not in name:
         return name, steering
     model, parts = _split(name, known)
@@ -36,10 +37,12 @@ def _split(name: str, known: Container[str]) -> tuple[str, list[str]]:
 
 def _term(name: str, part: str) -> str:
     vector, colon, strength = part.rpartition(":")
-    if not colon or not vector or not _STRENGTH.fullmatch(strength):
+    if part and not colon:
+        return part
+    if not vector or not _STRENGTH.fullmatch(strength):
         raise ModelNotFound(
             f"the model {name!r} names no strength in {part!r}: write MODEL+VECTOR:STRENGTH, as in "
-            "smollm2-135m+formality:30%"
+            "smollm2-135m+formality:30%, or MODEL+VECTOR for the recommended strength"
         )
     minus = strength.startswith("-")
     return f"{'-' if minus else ''}{strength.removeprefix('-')}*{vector}"

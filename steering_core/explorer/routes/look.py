@@ -158,7 +158,7 @@ async def promoted(model: ModelField, vector: VectorField, here: Here, request: 
 
     def found(opened: Model) -> PromotedTokens:
         """The promoted tokens, asked on the accelerator's thread."""
-        return promoted_tokens(opened, named_vectors(opened, here.store, here.drafts, vector)[:1], k=12)[0]
+        return promoted_tokens(opened, named_vectors(opened.identity, here.store, here.drafts, vector)[:1], k=12)[0]
 
     tokens = await called(here, request, model, found)
     sides = (("promoted", tokens.promoted), ("suppressed", tokens.suppressed))

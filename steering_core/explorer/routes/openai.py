@@ -29,11 +29,13 @@ from steering_core.explorer.planned import PlannedSteering, named_vectors, plann
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
 from steering_core.explorer.watching import watched
+from steering_core.foundation.errors import VectorNotFound
 from steering_core.interventions.change import Intervention
-from steering_core.models import Model
+from steering_core.models import Model, ModelIdentity
 from steering_core.prompts import Prompt, conversation, given_tokens, prompt
 from steering_core.store.queries import named_query
 from steering_core.vectors.library import WantedLayers
+from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 router = APIRouter(tags=["openai"])
@@ -52,10 +54,28 @@ def models(here: Here) -> dict[str, Any]:
 
 @router.get("/models/{name:path}")
 def model(name: str, here: Here) -> dict[str, Any]:
-    """One model; a client may ask whether it is there."""
-    found, _ = steered_name(name, here.accelerator.models.known(), PlannedSteering())
+    """One model, with the vectors in its name; a client may ask whether they are there. Loads nothing."""
+    known = here.accelerator.models.known()
+    found, steering = steered_name(name, known, PlannedSteering())
     here.accelerator.models.check(found)
+    if steering.expression:
+        _check_stored(here, known[found], steering.expression)
     return _model(name)
+
+
+def _check_stored(here: Explorer, row: dict[str, Any], expression: str) -> None:
+    """Raise for vectors that the library lacks for the model of that row, as the store knows it."""
+    if "model_id" not in row:
+        raise VectorNotFound(
+            f"the store {here.store.root} has no vector of {row['name']}: it knows nothing of that model"
+        )
+    identity = ModelIdentity(**row)
+
+    def find(name: str) -> tuple[Vector, ...]:
+        """The vectors of a name, at the layers that were recommended."""
+        return named_vectors(identity, here.store, here.drafts, name)
+
+    resolved(expression, find, identity.n_layers)
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -200,7 +220,7 @@ def _intervention(model: Model, here: Explorer, steering: PlannedSteering) -> In
     def named(name: str, layers: WantedLayers) -> tuple[Vector, ...]:
         """A name's vectors, kept between requests."""
         key = ("vector", model.identity.model_id, name, str(layers))
-        return here.kept.of(key, lambda: named_vectors(model, here.store, here.drafts, name, layers))
+        return here.kept.of(key, lambda: named_vectors(model.identity, here.store, here.drafts, name, layers))
 
     return planned(model, here.store, here.drafts, steering, named).intervention
 
