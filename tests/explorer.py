@@ -28,7 +28,11 @@ AGREE = Concept(
     prompts=("Well,",),
     items=tuple(Item(prompt=f"Is it {i}?", matching="yes", not_matching="no") for i in range(4)),
 )
-MODEL = {"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9}
+MODEL: dict[str, object] = {
+    **{"model_id": "m", "name": "tiny", "architecture": "llama", "n_layers": 4, "width": 32, "vocab_size": 9},
+    **{"dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512},
+    **{"template": None, "system_role": None},
+}
 SLOW = "SELECT count(*) AS n FROM models WHERE model_id > (SELECT min(md5(range::VARCHAR)) FROM range(6_000_000))"
 
 

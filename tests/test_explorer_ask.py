@@ -1,5 +1,6 @@
 """The SQL box: it answers what it should, and no statement reaches files, settings or anything else."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,10 @@ import pytest
 
 from steering_core.explorer.ask import Ask
 from steering_core.explorer.box import lock
+from steering_core.explorer.table_forms import written
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 from tests.explorer import MODEL
-
-MODEL |= {"dtype": "float32", "quantisation": "none", "tokenizer_id": "t", "context": 512}
-MODEL |= {"template": None, "system_role": None}
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +244,22 @@ def test_new_rows_are_seen_by_a_connection_that_was_open_before(tmp_path: Path) 
 def test_a_misspelt_name_is_met_with_the_nearest(asked: Ask, sql: str, meant: str) -> None:
     with pytest.raises(QueryError, match=f"(?i)(did you mean|candidate bindings:).*{meant}"):
         asked.answer(sql)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("'20000-01-01'::TIMESTAMP", "20000-01-01 00:00:00.000000"),
+        ("'20000-01-01'::TIMESTAMPTZ", "20000-01-01 00:00:00.000000"),
+        ("'0044-03-15 (BC)'::DATE", "-0043-03-15"),
+        ("'infinity'::DATE", f"<value out of range: {2**31 - 1}>"),
+        ("[{'when': 'infinity'::DATE}]", [{"when": f"<value out of range: {2**31 - 1}>"}]),
+        ("'2020-01-02'::DATE", "2020-01-02"),
+    ],
+)
+def test_times_that_python_has_no_value_for_go_out_as_text(value: str, shown: object) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        table = connection.sql(f"SELECT {value} AS x UNION ALL SELECT NULL").to_arrow_table()
+    assert sorted(json.loads(written(table, "json"))["rows"], key=str) == sorted([{"x": shown}, {"x": None}], key=str)
+    assert str(shown).split()[0] in written(table, "csv").decode()

@@ -2,7 +2,8 @@
 
 import io
 import json
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -30,7 +31,9 @@ def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
 
 def _json(rows: pa.Table, cut: bool) -> bytes:
     types = {field.name: str(field.type) for field in rows.schema}
-    table = {"columns": rows.column_names, "types": types, "rows": [plain(row) for row in rows.to_pylist()], "cut": cut}
+    columns = [[plain(value) for value in _values(column)] for column in rows.columns]
+    shown = [dict(zip(rows.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+    table = {"columns": rows.column_names, "types": types, "rows": shown, "cut": cut}
     return json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -38,6 +41,35 @@ def _without_lists(table: pa.Table) -> pa.Table:
     """CSV has no lists or structs: they go out as JSON-like text."""
     for i, column in enumerate(table.schema):
         if pa.types.is_nested(column.type):
-            shown = pa.array([None if value is None else str(value) for value in table[column.name].to_pylist()])
+            shown = pa.array([None if value is None else str(value) for value in _values(table.column(i))])
             table = table.set_column(i, column.name, shown)
     return table
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; its times as text where Python has no value for one, infinite or beyond its years."""
+    try:
+        found: list[Any] = column.to_pylist()
+    except OverflowError:
+        without_zone = column.cast(_mapped(column.type, _zoneless))  # Arrow counts years amiss with a zone
+        found = without_zone.cast(_mapped(column.type, lambda _: pa.string())).to_pylist()
+    return found
+
+
+def _zoneless(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+
+
+def _mapped(kind: pa.DataType, of_time: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """`kind` with `of_time` of each date or timestamp in it, at any depth."""
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return of_time(kind)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_mapped(field.type, of_time)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_mapped(kind.key_type, of_time), _mapped(kind.item_type, of_time))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_mapped(kind.value_type, of_time)), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_mapped(kind.value_type, of_time)))
+    return kind
