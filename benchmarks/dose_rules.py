@@ -1,4 +1,4 @@
-"""Doses by two rules, held against fresh texts: how often either does more damage than it may, and how well foreseen.
+"""Doses by three rules, held against fresh texts: how often either does more damage than it may, and how well foreseen.
 
 python -m benchmarks.dose_rules                     # 30 candidates of the shipped concepts on the embedded model
 python -m benchmarks.dose_rules --texts 16          # fewer fresh texts a candidate
@@ -6,9 +6,9 @@ python -m benchmarks.dose_rules --tiny              # once, small, on a tiny ran
 
 *By texts*, as in 0.1: from a dose of 0.625 on, the first of four halvings whose eight sampled texts are at most 1.5
 times as perplexing. *By damage* alone: the dose at which the damage on neutral answers foresees the share of that
-bound that `evaluation.bounds` doses to, by the usual slope, at most 0.625. A recommendation starts there, and its
-sampled texts then fit its own slope and may lower the dose; that step is not taken here. Truth is the perplexity ratio
-of fresh texts, whose seeds neither rule saw.
+bound that `evaluation.bounds` doses to, by the usual slope, at most 0.625. *By both*, as recommendations are dosed:
+the dose by damage, at which sixteen sampled texts a candidate fit its own slope; where that foretells more than is
+tolerated, the dose is lowered. Truth is the perplexity ratio of fresh texts, whose seeds no rule saw.
 """
 
 import math
@@ -27,7 +27,8 @@ from steering_core.activations.in_memory import activations_of
 from steering_core.concepts import SIDES, Concept, Pair, load_concept
 from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.engine.sampling import Request, sample
-from steering_core.evaluation.bounds import USUAL_SLOPE, Bounds
+from steering_core.evaluation.bounds import TOLERATED, USUAL_SLOPE, Bounds
+from steering_core.evaluation.damage import slopes
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention
 from steering_core.models import Model, open_model
@@ -38,7 +39,8 @@ from tests.tiny import save_tiny_model
 CONCEPTS = load_spec("shipped-concepts").concepts
 BOUND = Bounds(perplexity_ratio=1.5, kl=1.0)
 HALVINGS = tuple(0.625 / 2**i for i in range(4))
-PAIRS, SEEN, TEMPERATURE = 16, 8, 0.7  # pairs a direction, texts that the rule of texts looks at
+PAIRS, TEMPERATURE = 16, 0.7  # pairs a direction
+SEEN, FITTED = range(8), range(16)  # seeds of the texts that the rule of texts looks at, and that fit a slope
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,34 @@ class Texts:
     def __init__(self, model: Model, max_tokens: int) -> None:
         self._model, self._max_tokens = model, max_tokens
 
-    def log_perplexities(self, wanted: Mapping[int, tuple[Concept, Intervention]], seeds: range) -> dict[int, float]:
-        """For each key the mean over a text a seed, in nats per token; prompts are taken in turn."""
-        requests, keys = [], []
+    def each(self, wanted: Mapping[int, tuple[Concept, Intervention]], seeds: range) -> dict[int, dict[int, float]]:
+        """For each key the mean log perplexity of the text of each seed, in nats per token; prompts are taken in turn.
+
+        An empty text has none.
+        """
+        requests, places = [], []
         for key, (concept, intervention) in wanted.items():
             for seed in seeds:
                 asked = concept.prompts[seed % len(concept.prompts)]
                 tokens = prompt(self._model, asked, chat=concept.chat).tokens
                 requests.append(Request(tokens, intervention, seed=seed))
-                keys.append(key)
-        written: dict[int, list[float]] = {key: [] for key in wanted}
+                places.append((key, seed))
         drawn = [
             (i, one) for i, one in sample(self._model, requests, self._max_tokens, TEMPERATURE, Work()) if one.tokens
         ]
         texts = [GivenAnswer((*requests[i].tokens, *one.tokens), len(requests[i].tokens)) for i, one in drawn]
         given = GivenAnswers(self._model, texts, [0], Work())
         nothing = np.zeros((len(texts), self._model.identity.width), np.float32)
+        written: dict[int, dict[int, float]] = {key: {} for key in wanted}
         for (i, _), value in zip(drawn, given.log_probabilities(range(len(texts)), {0: nothing}), strict=True):
-            written[keys[i]].append(-float(value))
-        return {key: statistics.fmean(values) if values else math.nan for key, values in written.items()}
+            key, seed = places[i]
+            written[key][seed] = -float(value)
+        return written
+
+    def log_perplexities(self, wanted: Mapping[int, tuple[Concept, Intervention]], seeds: range) -> dict[int, float]:
+        """For each key the mean over a text a seed, in nats per token; nan where all are empty."""
+        found = self.each(wanted, seeds)
+        return {key: statistics.fmean(of.values()) if of else math.nan for key, of in found.items()}
 
 
 @dataclass(frozen=True)
@@ -113,10 +124,16 @@ def by_texts(texts: Texts, candidates: Sequence[Candidate], plain: Mapping[str, 
     return [found[i] for i in range(len(candidates))]
 
 
-def by_damage(model: Model, candidates: Sequence[Candidate], answers: Sequence[GivenAnswer]) -> list[Chosen]:
-    """The dose of the wanted damage, and what that damage usually makes of a perplexity."""
+def neutral_answers_of(
+    model: Model, candidates: Sequence[Candidate], answers: Sequence[GivenAnswer]
+) -> dict[int, NeutralAnswers]:
+    """For each layer the answers on which damage is measured."""
     given = GivenAnswers(model, answers, sorted({one.layer for one in candidates}), Work())
-    neutral = {one.layer: NeutralAnswers(given, one.layer, model.identity.width) for one in candidates}
+    return {one.layer: NeutralAnswers(given, one.layer, model.identity.width) for one in candidates}
+
+
+def by_damage(neutral: Mapping[int, NeutralAnswers], candidates: Sequence[Candidate]) -> list[Chosen]:
+    """The dose of the wanted damage, and what that damage usually makes of a perplexity."""
     wanted = BOUND.wanted_damage()
     doses = [min(neutral[one.layer].dose_of(one.unit, wanted), HALVINGS[0]) for one in candidates]
     return [
@@ -125,18 +142,44 @@ def by_damage(model: Model, candidates: Sequence[Candidate], answers: Sequence[G
     ]
 
 
+def by_both(
+    neutral: Mapping[int, NeutralAnswers], texts: Texts, candidates: Sequence[Candidate], started: Sequence[Chosen]
+) -> list[Chosen]:
+    """The doses by damage, lowered where the slope that a candidate's texts fit foretells more than is tolerated.
+
+    Slopes are fitted over the candidates of one concept, as over its shortlist.
+    """
+    found: dict[int, Chosen] = {}
+    for name in dict.fromkeys(one.concept.name for one in candidates):
+        mine = [i for i, one in enumerate(candidates) if one.concept.name == name]
+        steered = {i: (candidates[i].concept, candidates[i].at(started[i].dose)) for i in mine}
+        written = texts.each({**steered, -1: (candidates[mine[0]].concept, Intervention())}, FITTED)
+        plain = written.pop(-1)
+        damages = {i: neutral[candidates[i].layer].gap(started[i].dose * candidates[i].unit) for i in mine}
+        ratios = {i: np.array([value - plain[s] for s, value in written[i].items() if s in plain]) for i in mine}
+        for i, slope in zip(mine, slopes([(damages[i], ratios[i]) for i in mine]), strict=True):
+            dose, at, unit = started[i].dose, neutral[candidates[i].layer], candidates[i].unit
+            if BOUND.share(slope.value * damages[i]) > TOLERATED:
+                dose = min(dose, at.dose_of(unit, BOUND.wanted_damage(slope.value)))
+            found[i] = Chosen(dose, slope.value * at.gap(dose * unit))
+    return [found[i] for i in range(len(candidates))]
+
+
 def compare(model: Model, concepts: Sequence[Concept], layers: Sequence[int], n_texts: int, max_tokens: int) -> None:
-    """Print what either rule chooses for every candidate, what fresh texts say, and how often either errs."""
+    """Print what each rule chooses for every candidate, what fresh texts say, and how often it errs."""
     candidates = [one for concept in concepts for one in candidates_of(model, concept, layers)]
     texts, fresh = Texts(model, max_tokens), range(1000, 1000 + n_texts)
     unsteered = {i: (concept, Intervention()) for i, concept in enumerate(concepts)}
     plain, seen = (
         {concepts[i].name: value for i, value in texts.log_perplexities(unsteered, seeds).items()}
-        for seeds in (fresh, range(SEEN))
+        for seeds in (fresh, SEEN)
     )
+    neutral = neutral_answers_of(model, candidates, own_answers(model, 12, max_tokens))
+    damage = by_damage(neutral, candidates)
     rules = {
-        "by texts": by_texts(texts, candidates, seen, range(SEEN)),
-        "by damage": by_damage(model, candidates, own_answers(model, 12, max_tokens)),
+        "by texts": by_texts(texts, candidates, seen, SEEN),
+        "by damage": damage,
+        "by both": by_both(neutral, texts, candidates, damage),
     }
     for name, chosen in rules.items():
         steered = {i: (one.concept, one.at(chosen[i].dose)) for i, one in enumerate(candidates)}
