@@ -1,4 +1,4 @@
-"""Doses by three rules, held against fresh texts: how often either does more damage than it may, and how well foreseen.
+"""Doses by three rules, held against fresh texts: how often each does more damage than it may, and how well foreseen.
 
 python -m benchmarks.dose_rules                     # 30 candidates of the shipped concepts on the embedded model
 python -m benchmarks.dose_rules --texts 16          # fewer fresh texts a candidate
@@ -147,7 +147,8 @@ def by_both(
 ) -> list[Chosen]:
     """The doses by damage, lowered where the slope that a candidate's texts fit foretells more than is tolerated.
 
-    Slopes are fitted over the candidates of one concept, as over its shortlist.
+    The rule is that of `evaluation.choice.rated`, on this script's power law in place of a curve. Slopes are fitted
+    over the candidates of one concept, as over its shortlist.
     """
     found: dict[int, Chosen] = {}
     for name in dict.fromkeys(one.concept.name for one in candidates):

@@ -251,6 +251,7 @@ def test_a_misspelt_name_is_met_with_the_nearest(asked: Ask, sql: str, meant: st
     [
         ("'20000-01-01'::TIMESTAMP", "20000-01-01 00:00:00.000000"),
         ("'20000-01-01'::TIMESTAMPTZ", "20000-01-01 00:00:00.000000"),
+        ("'infinity'::TIMESTAMPTZ", f"<value out of range: {2**63 - 1}>"),
         ("'0044-03-15 (BC)'::DATE", "-0043-03-15"),
         ("'infinity'::DATE", f"<value out of range: {2**31 - 1}>"),
         ("[{'when': 'infinity'::DATE}]", [{"when": f"<value out of range: {2**31 - 1}>"}]),
@@ -262,4 +263,4 @@ def test_times_that_python_has_no_value_for_go_out_as_text(value: str, shown: ob
         connection.execute("SET TimeZone = 'UTC'")
         table = connection.sql(f"SELECT {value} AS x UNION ALL SELECT NULL").to_arrow_table()
     assert sorted(json.loads(written(table, "json"))["rows"], key=str) == sorted([{"x": shown}, {"x": None}], key=str)
-    assert str(shown).split()[0] in written(table, "csv").decode()
+    assert str(shown) in written(table, "csv").decode()

@@ -201,13 +201,13 @@ def _vectors(model: Model, drafts: Drafts, use: VectorUse, look: FindVectors) ->
 
 
 def named_vectors(
-    model: ModelIdentity, store: Store, drafts: Drafts, name: str, layers: library.WantedLayers = None
+    identity: ModelIdentity, store: Store, drafts: Drafts, name: str, layers: library.WantedLayers = None
 ) -> tuple[Vector, ...]:
     """The draft of that key, or what `name` means in the library. Raises VectorNotFound, VectorMismatch and so on."""
     draft = drafts.find(name)
-    vectors = (draft,) if draft else library.named(store, name, model, layers)
+    vectors = (draft,) if draft else library.named(store, name, identity, layers)
     for vector in vectors:
-        vector.check(model)
+        vector.check(identity)
     return vectors
 
 

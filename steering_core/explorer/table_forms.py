@@ -20,7 +20,7 @@ def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
     if form == "json":
         sink.write(_json(rows, cut))
     elif form == "csv":
-        pyarrow.csv.write_csv(_without_lists(rows), sink)
+        pyarrow.csv.write_csv(_for_csv(rows), sink)
     elif form == "parquet":
         pyarrow.parquet.write_table(rows, sink)
     else:
@@ -37,12 +37,16 @@ def _json(rows: pa.Table, cut: bool) -> bytes:
     return json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _without_lists(table: pa.Table) -> pa.Table:
-    """CSV has no lists or structs: they go out as JSON-like text."""
-    for i, column in enumerate(table.schema):
-        if pa.types.is_nested(column.type):
-            shown = pa.array([None if value is None else str(value) for value in _values(table.column(i))])
-            table = table.set_column(i, column.name, shown)
+def _for_csv(table: pa.Table) -> pa.Table:
+    """The table with text where CSV has no form (lists, structs) or Arrow writes a wrong year (far times in a zone)."""
+    for i, field in enumerate(table.schema):
+        nested, zoned = pa.types.is_nested(field.type), pa.types.is_timestamp(field.type) and field.type.tz
+        if not (nested or zoned):
+            continue
+        values = _values(table.column(i))
+        if nested or any(isinstance(value, str) for value in values):
+            shown = pa.array([None if value is None else str(value) for value in values], pa.string())
+            table = table.set_column(i, field.name, shown)
     return table
 
 
