@@ -17,13 +17,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
-from steering_core.evaluation.costs import verdict_with_costs
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
 from steering_core.pipeline import stages
 from steering_core.pipeline.stages import Stages
 from steering_core.reports.markdown import markdown_text
+from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.runs import Run
 
 PROGRESS_SECONDS = 3.0
@@ -121,9 +121,9 @@ def in_the_log(
 
     @functools.wraps(stage)
     def logged(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> dict[str, Any]:
-        """Recommend, and log the verdict with its reason."""
+        """Recommend, and log the verdict in words."""
         row = stage(run, *args, **kwargs)
-        get_run_logger().info("%s: %s", verdict_with_costs(row), row["reason"])
+        get_run_logger().info("%s", verdict_in_words(row).plain)
         return row
 
     return logged

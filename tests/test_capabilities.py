@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from steering_core.candidates.cell import Cell
 from steering_core.capabilities import CapabilitySet, Demand, Question, Task, load_set
 from steering_core.cli.main import app
-from steering_core.evaluation.costs import costs_of, verdict_with_costs
+from steering_core.evaluation.costs import costs_of
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import CapabilityError, InterventionError, VectorNotFound
 from steering_core.interventions.parsing import parse
@@ -24,7 +24,7 @@ from steering_core.models import Model, open_model
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.rows import concept_row
 from steering_core.reports.page import report_page
-from steering_core.reports.terminal import verdict_in_words
+from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.scores.capabilities import choice_log_probabilities, measure_sets, tokens_of
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -187,7 +187,10 @@ def test_what_works_says_at_what_cost(ran: tuple[Spec, Store, dict[str, Any]]) -
     _, store, report = ran
     (row,) = report["recommendations"]
     assert row["costs"] == ["small -100 points [-100, -72]"]
-    assert verdict_in_words(row).plain.startswith("works, at a cost (small -100 points [-100, -72]): mean_difference")
+    said = verdict_in_words(row).plain
+    assert said.startswith("capitals works at layer 1 with strength ")
+    assert ", at a cost: each token of answers that show it becomes " in said
+    assert "It costs: small -100 points [-100, -72]." in said
     sql = "SELECT concept, set, change, verdict, recommendation_id FROM capabilities ORDER BY set"
     assert [tuple(r.values())[:4] for r in store.rows(sql)] == [
         ("capitals", "numbers", 0.0, "works"),
@@ -196,7 +199,7 @@ def test_what_works_says_at_what_cost(ran: tuple[Spec, Store, dict[str, Any]]) -
     assert {r["recommendation_id"] for r in store.rows(sql)} == {row["recommendation_id"]}
     page = report_page(store)
     assert "Capabilities" in page
-    assert "at a cost (small -100 points" in page
+    assert "It costs: small -100 points" in page
 
 
 def test_a_second_run_asks_nothing(ran: tuple[Spec, Store, dict[str, Any]]) -> None:
@@ -211,7 +214,7 @@ def test_a_run_without_sets_has_no_costs_and_the_key_of_before(ran: tuple[Spec, 
     plain = spec.model_copy(update={"scores": spec.scores.model_copy(update={"capabilities": "none"})})
     (row,) = run(plain, store)["recommendations"]
     assert row["costs"] == []
-    assert verdict_with_costs(row) == "works"
+    assert "cost" not in verdict_in_words(row).plain
     assert plain.key != spec.key
     stricter = plain.scores.model_copy(update={"max_drop": 0.5})
     assert plain.model_copy(update={"scores": stricter}).key == plain.key

@@ -20,6 +20,7 @@ from steering_core.concepts import Concept
 from steering_core.foundation.errors import QueryError, SpecError
 from steering_core.reports.printing import shown
 from steering_core.store import Store
+from steering_core.store.commands import WITHOUT_STORE
 from tests import quick
 
 STEER = Path(sys.executable).with_name("steer")
@@ -87,6 +88,7 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(arguments: list[str], said: 
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Usage:" not in done.stderr
     assert done.stdout == ""
 
 
@@ -141,11 +143,15 @@ def test_help_is_printed_as_it_is_written() -> None:
     ("words", "said"),
     [
         (["genrate"], "did you mean 'generate'?"),
-        (["vectors", "lisst"], "Did you mean 'list'?"),
-        (["generate", "m", "hi", "--vectr", "x"], "--vector"),
+        (["vectors", "lisst"], "there is no verb 'lisst'; did you mean 'list'?"),
+        (["generate", "m", "hi", "--vectr", "x"], "there is no option '--vectr': did you mean '--vector'?"),
         (["explain", "dosse"], "did you mean 'dose'?"),
         (["generate", "smollm2-135m", "hi", "--steer", "x @generations"], "did you mean 'generation'?"),
-        (["report", "nosuch.yaml", "--format", "tabel"], "No such option"),
+        (["report", "nosuch.yaml", "--format", "tabel"], "there is no option '--format'"),
+        (["generate"], "model is missing"),
+        (["generate", "m", "hi", "--temperature", "warm"], "a wrong value for '--temperature'"),
+        (["generate", "m", "hi", "--vector"], "option '--vector' requires an argument"),
+        (["runs", "--store", "nosuch folder"], "`steer run SPEC.yaml --store 'nosuch folder'`"),
     ],
 )
 def test_a_mistake_is_told_once_with_the_nearest_word_and_nothing_behind_it(words: list[str], said: str) -> None:
@@ -153,7 +159,14 @@ def test_a_mistake_is_told_once_with_the_nearest_word_and_nothing_behind_it(word
     assert done.returncode == 2
     assert done.stderr.count(said) == 1, done.stderr
     assert "Traceback" not in done.stderr
+    assert "Usage:" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_verbs_without_a_store_are_those_whose_commands_are_printed_without_one() -> None:
+    found = {" ".join(path) for path, one in commands(typer.main.get_command(app)) if not isinstance(one, TyperGroup)
+             and not any("--store" in option.opts for option in one.params)}  # fmt: skip
+    assert found == set(WITHOUT_STORE)
 
 
 def asked(store: Store, sql: str, *options: str, to: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

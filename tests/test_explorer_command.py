@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from steering_core.cli.main import app
 from steering_core.explorer.command import Command
-from steering_core.store import Store
+from steering_core.store import Store, commands
 from tests.explorer import copied, events, serving
 
 CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}
@@ -98,7 +98,9 @@ def test_the_store_is_named_where_the_command_would_take_another(
     client: TestClient, ran: Store, wanted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert client.post("/api/command", json=wanted).json()["words"][-2:] == ["--store", str(ran.root)]
-    monkeypatch.setenv("STEERFLOW_STORE", str(ran.root))
+    monkeypatch.setenv("STEERFLOW_STORE", str(ran.root))  # the server's shell, not that of who copies the command
+    assert "--store" in client.post("/api/command", json=wanted).json()["words"]
+    monkeypatch.setattr(commands, "DEFAULT_STORE", str(ran.root))
     assert "--store" not in client.post("/api/command", json=wanted).json()["words"]
 
 

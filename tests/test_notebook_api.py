@@ -280,7 +280,7 @@ def test_doses_that_mean_nothing_are_refused(tiny: Model, place: Path, doses: li
 def test_a_run_s_report_says_its_verdicts(place: Path, agree_spec: dict[str, Any]) -> None:
     report = steer.run(agree_spec, place)
     (row,) = report["recommendations"]
-    assert f"agree on {row['model']}: {row['verdict']}" in repr(report)
+    assert f"{row['model']}: agree: {row['verdict']}" in repr(report)
     assert row["verdict"] in report._repr_html_()
     assert repr(Store(place)).startswith(f"<Store {place}: 1 models")
 

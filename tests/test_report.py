@@ -18,10 +18,12 @@ from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
+from steering_core.reports.next_steps import next_command
 from steering_core.reports.page import charts, report_page
-from steering_core.reports.terminal import next_command, verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
 from steering_core.spec import Spec
 from steering_core.store import Row, Store
+from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import description, named_query
 from tests import toy
 
@@ -138,6 +140,56 @@ def test_what_to_type_next_names_the_store_and_steers_only_what_may_steer(
     moved = Store(shutil.copytree(store.root, folder / "data" / "store"))
     monkeypatch.chdir(folder)
     assert "--store" not in next_command(moved, row | {"verdict": "works"})
+
+
+def test_a_verdict_begins_with_a_plain_sentence() -> None:
+    row = {
+        "concept": "sentiment", "verdict": "works", "method": "mean_difference", "layers": [21], "alpha": 2.557,
+        "dose": 0.26, "effect": 0.695, "effect_low": 0.521, "effect_high": 0.869, "odd_effect": 0.676, "n": 24,
+        "null_effects": [0.642, 0.62] + 37 * [0.1], "reason": "39 searches … (p = 0.025)", "perplexity_ratio": 1.272,
+        "n_missing": 0,
+    }  # fmt: skip
+    assert plain_verdict(row) == (
+        "sentiment works at layer 21 with strength 26 %: each token of answers that show it becomes 2 times as likely, "
+        "next to answers that do not; none of 39 vectors made by chance did as much."
+    )
+    assert verdict_in_words(row).plain == (
+        f"{plain_verdict(row)} In numbers: mean_difference, alpha 2.56 (dose 0.26) moves the propensity of 24 held-out "
+        "test items by +0.695 nats per token [0.521, 0.869]; 39 searches … (p = 0.025). Its test texts are 1.27 times "
+        "as perplexing to the untouched model."
+    )
+    away = {"dose": -0.034, "effect": -0.405, "odd_effect": -0.4, "null_effects": [0.5, 0.1], "layers": [18, 15]}
+    assert plain_verdict(row | away) == (
+        "sentiment works at layers 15 and 18 together with strength -3.4 %: each token of answers that do not show it "
+        "becomes 1.5 times as likely, next to answers that do; 1 of 2 vectors made by chance did as much."
+    )
+    assert "becomes over 1,000 times as likely" in plain_verdict(row | {"effect": 2000.0})
+    assert plain_verdict(row | {"costs": ["arithmetic -12 points"]}).startswith(
+        "sentiment works at layer 21 with strength 26 %, at a cost: "
+    )
+    for verdict, said in {
+        "weak": "sentiment is weak at layer 21 with strength 26 %: each token of answers that show it becomes 2 times "
+        "as likely, next to answers that do not, but something speaks against relying on it.",
+        "no better than random": "sentiment is no better than random at layer 21 with strength 26 %: chance may have "
+        "done all that was seen.",
+        "too few to tell": "sentiment: too few to tell whether a vector steers it.",
+    }.items():
+        assert plain_verdict(row | {"verdict": verdict}) == said
+
+
+def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert at_store("steer report", "/a b") == "steer report --store '/a b'"
+    assert at_store("steer report", "s3://bucket/x") == "steer report --store s3://bucket/x"
+    for usual in ("data/store", tmp_path / "data" / "store"):
+        assert at_store("steer report", usual) == "steer report"
+    for alone in ("steer concepts lint x", "steer explain dose", "steer VERB --help", "steer run x --store y"):
+        assert at_store(alone, "/s") == alone
+    assert commands_at_store("run `steer run x`, or `make up`", "/s") == "run `steer run x --store /s`, or `make up`"
+
+
+def test_the_page_of_another_store_names_it(store: Store, page: str) -> None:
+    assert f"--store {store.root}</code>" in page
 
 
 def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -> None:

@@ -22,7 +22,7 @@ from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, ov
 from steering_core.reports.charts.evaluation import layer_profile
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
-from steering_core.reports.terminal import verdict_in_words
+from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.runs import Run
 from steering_core.spec import ScoresSpec, Spec, load_spec
 from steering_core.store import Store, default_store
@@ -46,7 +46,7 @@ class Report(dict[str, Any]):
         return "".join(f"<p>{html.escape(verdict)}</p>" for verdict in self._verdicts())
 
     def _verdicts(self) -> list[str]:
-        return [f"{r['concept']} on {r['model']}: {verdict_in_words(r).plain}" for r in self["recommendations"]]
+        return [f"{r['model']}: {verdict_in_words(r).plain}" for r in self["recommendations"]]
 
 
 def run(spec: SpecLike, store: StorePath = None) -> Report:

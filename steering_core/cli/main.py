@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, misuse, store_given
 from steering_core.foundation.cautions import print_plainly
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.validation import shown
 from steering_core.reports.printing import WIDE
+from steering_core.store.commands import commands_at_store
 
 VERBS = {
     "run": "Run a spec: extract, derive, generate, score, recommend.",
@@ -167,13 +169,25 @@ def main() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     print_plainly(lambda said: _say(console, "[yellow]Warning[/]", said))
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except SteerflowError as error:
         _say(console, f"[bold red]{type(error).__name__}[/]", str(error))
-        sys.exit(2)
+    except NoArgsIsHelpError as error:
+        error.show()
+    except UsageError as error:
+        _say(console, "[bold red]UsageError[/]", misuse(error))
+    except Abort:
+        _say(console, "[bold red]Stopped[/]", "nothing was changed after this point")
+        sys.exit(1)
+    sys.exit(2)
 
 
 def _say(console: Console, head: str, text: str) -> None:
-    """Print a sentence after its head: no markup, no emoji and no line breaks of its own, so that it can be copied."""
+    """Print a sentence after its head: no markup, no emoji and no line breaks of its own, so that it can be copied.
+
+    Commands in it name the store that this one was given.
+    """
+    if given := store_given(sys.argv[1:]):
+        text = commands_at_store(text, given)
     console.print(head, end=" ")
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

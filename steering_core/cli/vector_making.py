@@ -28,6 +28,7 @@ from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
+from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library
 from steering_core.vectors.discovery import discover
@@ -102,9 +103,10 @@ def derive(
         rows, ["vector_id", "method", "layer", "norm", "auc_test", "d_prime_test", "split_half", "n_pairs"], form
     )
     if form is Format.TABLE:
-        typer.echo(_worth(load_concept(concept)))
+        typer.echo(commands_at_store(_worth(load_concept(concept)), opened.root))
         best = max(rows, key=lambda row: row["d_prime_test"] or 0.0)
-        typer.echo(f"Try one: steer generate {model} 'Tell me about your day.' -s '30%*{best['vector_id']}' --compare")
+        steered = f"steer generate {model} 'Tell me about your day.' -s '30%*{best['vector_id']}' --compare"
+        typer.echo(f"Try one: {at_store(steered, opened.root)}")
 
 
 FEW_HELD_OUT = 10  # test pairs, of which an AUC of 1 is no proof

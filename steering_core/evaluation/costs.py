@@ -14,12 +14,6 @@ def costs_of(rows: Sequence[Row], most: float) -> list[str]:
     return [_said(row) for row in sorted(beyond, key=lambda row: (row["change"], row["set"]))]
 
 
-def verdict_with_costs(row: Row) -> str:
-    """A recommendation's verdict: `works`, or `works, at a cost (arithmetic -12 points [-19, -5])`."""
-    costs = row.get("costs")
-    return f"{row['verdict']}, at a cost ({'; '.join(costs)})" if costs else str(row["verdict"])
-
-
 def _said(row: Row) -> str:
     change, low, high = (round(100 * row[name]) for name in ("change", "ci_low", "ci_high"))
     return f"{row['set']} {change:+d} points [{low:+d}, {high:+d}]"

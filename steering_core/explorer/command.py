@@ -2,14 +2,14 @@
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.planned import SteerRequest, planned
 from steering_core.foundation.errors import PromptError, VectorNotFound
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
-from steering_core.store import Store, default_store
+from steering_core.store import Store
+from steering_core.store.commands import store_option
 from steering_core.vectors import library
 
 
@@ -43,12 +43,12 @@ def command(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) ->
         *(["--system", wanted.system] if wanted.system else []),
         *([] if wanted.chat else ["--raw"]),
         *(word for text in wanted.stop for word in ("--stop", text)),
-        *_store_option(store),
     ]
+    options += store_option(store.root)
     asked = [wanted.model, wanted.prompt]
-    if any(text.startswith("-") for text in asked):  # else it would be read as an option
-        return Command(("steer", "generate", *options, "--", *asked), str(expression))
-    return Command(("steer", "generate", *asked, *options), str(expression))
+    dashed = any(text.startswith("-") for text in asked)  # else it would be read as an option
+    words = [*options, "--", *asked] if dashed else [*asked, *options]
+    return Command(("steer", "generate", *words), str(expression))
 
 
 def _check_saved(model: Model, store: Store, drafts: Drafts, expression: Expression) -> None:
@@ -58,10 +58,3 @@ def _check_saved(model: Model, store: Store, drafts: Drafts, expression: Express
                 library.find(store, name, model.identity)
             except VectorNotFound:
                 raise VectorNotFound("save the typed contrast first: a command names vectors of the library") from None
-
-
-def _store_option(store: Store) -> list[str]:
-    """Which store, where it is not the one that the command would take here."""
-    here = str(store.root)
-    default = default_store()
-    return [] if here in (default, str(Path(default).resolve())) else ["--store", here]

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from steering_core.explorer.queue import Busy
 from steering_core.foundation.errors import ModelNotFound, SteerflowError, VectorNotFound
 from steering_core.foundation.validation import MAX_FAULTS, names_a_branch, of_likeliest_branches, shown
+from steering_core.store.commands import commands_at_store
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def told(message: str, code: str, status: int) -> dict[str, Any]:
 def _mistake(request: Request, error: Exception) -> JSONResponse:
     """A mistake as the command line tells it."""
     status = status_of(error)
-    return _answer(status, str(error), type(error).__name__, {"retry-after": "1"} if status == 429 else None)
+    message = commands_at_store(str(error), request.app.state.explorer.store.root)
+    return _answer(status, message, type(error).__name__, {"retry-after": "1"} if status == 429 else None)
 
 
 def _misfits(request: Request, error: Exception) -> JSONResponse:

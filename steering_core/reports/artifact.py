@@ -10,9 +10,10 @@ from typing import Any
 from steering_core.reports.charts.render import data_uri
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.markdown import markdown_code, markdown_quote, markdown_table, markdown_text
+from steering_core.reports.next_steps import next_command
 from steering_core.reports.page import charts
 from steering_core.reports.printing import shown
-from steering_core.reports.terminal import next_command, verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.store import Row, Store
 from steering_core.store.queries import named_query
 
@@ -34,7 +35,8 @@ def _recommendation(store: Store, row: Row) -> list[str]:
     sets = store.rows(named_query("capabilities_of_recommendation"), [row["recommendation_id"]])
     return [
         f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}",
-        f"**{markdown_text(verdict_in_words(row).plain)}**",
+        f"**{markdown_text(plain_verdict(row))}**",
+        markdown_text(verdict_in_numbers(row)),
         markdown_code(next_command(store, row)),
         *map(markdown_text, untrusted_judges(store, row["concept_id"])),
         *_pictures(store, row),

@@ -9,10 +9,12 @@ import jinja2
 from steering_core.reports.charts.listed import charts_in, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.judges import untrusted_judges
+from steering_core.reports.next_steps import next_command
 from steering_core.reports.printing import shown
-from steering_core.reports.terminal import command, verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
 from steering_core.store import Row, Store
+from steering_core.store.commands import at_store
 from steering_core.store.queries import named_query
 
 
@@ -22,7 +24,11 @@ def report_page(store: Store, model: str | None = None, concept: str | None = No
     wanted = [r for r in found if model in (None, r["model"]) and concept in (None, r["concept"])]
     source = (package_files("steering_core.reports") / "page.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(source)
-    return template.render(title="Steering report", parts=[_part(store, row) for row in wanted])
+    return template.render(
+        title="Steering report",
+        first=at_store("steer run quickstart", store.root),
+        parts=[_part(store, row) for row in wanted],
+    )
 
 
 def _part(store: Store, latest: Row) -> Row:
@@ -40,8 +46,9 @@ def _part(store: Store, latest: Row) -> Row:
     return {
         "heading": f"{row['concept']} on {row['model']}",
         "verdict": row["verdict"],
-        "summary": verdict_in_words(row).plain.removeprefix(row["verdict"]).removeprefix(": ").removeprefix(", "),
-        "command": command(row),
+        "summary": plain_verdict(row),
+        "numbers": verdict_in_numbers(row),
+        "command": next_command(store, row),
         "warnings": untrusted_judges(store, row["concept_id"]),
         "charts": [{"svg": drawn.svg(), "caption": drawn.caption} for drawn in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],

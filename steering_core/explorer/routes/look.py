@@ -22,7 +22,9 @@ from steering_core.foundation.validation import Strict
 from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
+from steering_core.store.commands import at_store
 from steering_core.vectors.meaning import PromotedTokens, promoted_tokens
 
 router = APIRouter(tags=["look"])
@@ -58,11 +60,19 @@ def _at_once(here: Explorer, model: str) -> dict[str, Any]:
     first = next((row for row in recommended if row["model"] == model), recommended[0] if recommended else None)
     ids = {key: str(first[key]) for key in ("model_id", "concept_id")} if first else {}
     return {
-        "recommended": recommended,
+        "recommended": _in_words(here, recommended),
         "runs": _rows(here, "run_history", {}),
         "leaderboard": _rows(here, "leaderboard", {}),
         "first": {**ids, "layer_by_dose": _chart(here, "layer_by_dose", ids)} if ids else None,
     }
+
+
+def _in_words(here: Explorer, recommended: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each with what reports say of it: `says`, a plain sentence, and `numbers`."""
+    ids = [row["recommendation_id"] for row in recommended]
+    whole = here.ask.own("FROM recommendations WHERE list_contains(?, recommendation_id)", [ids]).to_pylist()
+    words = {r["recommendation_id"]: {"says": plain_verdict(r), "numbers": verdict_in_numbers(r)} for r in whole}
+    return [row | words[row["recommendation_id"]] for row in recommended]
 
 
 @router.get("/rows/{name}")
@@ -144,6 +154,13 @@ def _cell_texts(here: Explorer, wanted: HeatMapCell, model: Model) -> CellTexts:
 
 def _sample(here: Explorer, texts: CellTexts, prompts: Sequence[str], model: Model) -> int:
     return texts.sample(model, here.store, prompts)
+
+
+@router.get("/commands")
+async def commands(here: Here) -> dict[str, str]:
+    """The commands that the page names, each with the store that it shows, where that is not the usual one."""
+    named = {"run": "steer run SPEC.yaml", "gate": "steer vectors gate NAME"}
+    return {name: at_store(command, here.store.root) for name, command in named.items()}
 
 
 @router.get("/words")

@@ -22,6 +22,12 @@ let meanings = {}; // of the glossary's words and of the views' columns
 /** Take what words mean, as /api/words says it. */
 export const explain = (found) => (meanings = found);
 
+let commands = {};
+/** Take the server's commands, each with the store that the page shows. */
+export const commandsAre = (found) => (commands = found);
+/** The command of that name, as it is typed. */
+export const commandOf = (name) => commands[name];
+
 /** What a word or a column means, if anything. */
 export const meaning = (word) => meanings[word.toLowerCase()] ?? meanings[word.toLowerCase().replaceAll(" ", "_")];
 

@@ -2,12 +2,12 @@
 
 import { get } from "./api.js";
 import { draw } from "./charts.js";
-import { fixed, h, signed, termed } from "./dom.js";
+import { commandOf, fixed, h, signed, termed } from "./dom.js";
 
 let latest = 0;
 
 /** How a vector that no concept's run made is measured: `name` is what it goes by. */
-const measuring = (name) => `A spec measures it beside its own grid, on the items of its concept: generations: {expressions: ["30%*${name}"]}, then steer run SPEC.yaml.`;
+const measuring = (name) => `A spec measures it beside its own grid, on the items of its concept: generations: {expressions: ["30%*${name}"]}, then ${commandOf("run")}`;
 
 /** Fill `place` with what is known of the card's vector. */
 export async function evidence(place, card, page) {
@@ -34,7 +34,7 @@ function response(row) {
     if (!row.concept_id) return void body.replaceChildren(h("p.small.soft", {}, `Not measured by itself. ${measuring(row.name ?? row.vector_id)}`));
     const found = await get("/api/charts/dose_response", { model_id: row.model_id, concept_id: row.concept_id });
     if (found.chart) await draw(body, found.chart);
-    else body.replaceChildren(h("p.small.soft", {}, "Not measured yet: steer run measures it."));
+    else body.replaceChildren(h("p.small.soft", {}, "Not measured yet: a run measures it."));
   });
 }
 

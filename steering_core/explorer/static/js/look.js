@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { draw, whenSeen } from "./charts.js";
-import { fixed, h, meaning, signed, table, termed, verdict } from "./dom.js";
+import { commandOf, fixed, h, meaning, signed, table, termed, verdict } from "./dom.js";
 import { showTexts } from "./texts.js";
 
 let page, root, board;
@@ -29,7 +29,7 @@ async function fill() {
 
 /** What there is before the first recommendation. */
 function none() {
-  if (!board.length) return "Nothing was measured yet. `make discover`, or `steer run SPEC.yaml`, fills this page.";
+  if (!board.length) return `Nothing was measured yet: \`${commandOf("run")}\` fills this page.`;
   const so = board.length === 1 ? "One intervention is" : `${board.length} interventions are`;
   return `Nothing is recommended yet: ${so} measured so far, and a run recommends at its end (one that was stopped goes on with the same command). Ask shows the numbers: SELECT * FROM leaderboard.`;
 }
@@ -75,10 +75,8 @@ async function open(row, detail, first) {
 }
 
 function summary(row) {
-  const control = row.control_effect === null ? "" : ` Its best control reached ${signed(row.control_effect)}.`;
-  const says = row.effect === null ? row.reason : `${row.reason}. ${row.n} held-out items; texts ${fixed(row.perplexity_ratio)} times as perplexing.${control}`;
   const steer = h("button.button", { onclick: () => page.show("steer", { vector_id: row.vector_id, expression: row.intervention, dose: row.dose }) }, "Steer with it");
-  return h("section.row.summary", {}, h("h2", {}, row.concept), verdict(row.verdict), h("span.soft", {}, says), h("span.grow"), steer);
+  return h("section.row.summary", {}, h("h2", {}, row.concept), verdict(row.verdict), h("span.grow"), steer, h("p.said", {}, h("b", {}, row.says), " ", h("span.soft", {}, row.numbers)));
 }
 
 /** How the heat map and the numbers beside it are read. */

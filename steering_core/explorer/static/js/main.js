@@ -1,7 +1,7 @@
 // The page: views, the model that all of them speak of, light and dark.
 
 import { get } from "./api.js";
-import { $, explain, h, notice } from "./dom.js";
+import { $, commandsAre, explain, h, notice } from "./dom.js";
 
 const views = { steer: () => import("./steer.js"), look: () => import("./look.js"), ask: () => import("./ask.js") };
 const started = new Map(); // each view's module, from when it was first shown
@@ -91,6 +91,6 @@ function choose(name, by) {
 
 wireTheme();
 wireTabs();
-await Promise.all([chooseModel(), get("/api/words").then(explain)]).catch((error) => notice(error.message));
+await Promise.all([chooseModel(), get("/api/words").then(explain), get("/api/commands").then(commandsAre)]).catch((error) => notice(error.message));
 await show(views[viewed()] ? viewed() : "steer");
 document.documentElement.dataset.ready = "true";

@@ -1,7 +1,7 @@
 // Probes: vectors of the library that read along and change nothing.
 
 import { called } from "./cards.js";
-import { h, notice } from "./dom.js";
+import { commandOf, h, notice } from "./dom.js";
 import { Menu } from "./menu.js";
 
 const MOST = 8;
@@ -56,7 +56,7 @@ export class Probes {
   item(row) {
     const title = `${called(row)}, layer ${row.layer}`;
     const colour = h("input", { type: "radio", name: "colour", "aria-label": `Colour by ${title}`, title: "Colour the tokens by their projection on this vector", onchange: () => this.hooks.coloured(row.vector_id) });
-    const gate = h("span.small.soft", { title: row.gate_token === null ? "`steer vectors gate` fits the threshold from which a text counts as showing it" : `a text's mean counts from ${row.gate_mean.toFixed(2)} on` }, `layer ${row.layer} · ${gateOf(row)}`);
+    const gate = h("span.small.soft", { title: row.gate_token === null ? `\`${commandOf("gate")}\` fits the threshold from which a text counts as showing it` : `a text's mean counts from ${row.gate_mean.toFixed(2)} on` }, `layer ${row.layer} · ${gateOf(row)}`);
     const remove = h("button.icon", { "aria-label": `Stop reading along with ${title}`, title: "Remove", onclick: () => this.remove(row) }, "×");
     return h("li", {}, h("label.check.colour", {}, colour), h("span.title", {}, h("b", {}, called(row)), " ", gate), remove);
   }

@@ -1,6 +1,6 @@
 // Tracks: under a text, what each watching vector reads at each token, on the line that its gate draws.
 
-import { h, signed } from "./dom.js";
+import { commandOf, h, signed } from "./dom.js";
 
 const HEIGHT = 46; // points of a track
 const EDGE = 4; // of them above and below the farthest bar
@@ -40,7 +40,7 @@ class Track {
     this.says = h("span.reading.num");
     this.verdict = h("span.verdict.num");
     const gate = one.threshold === null ? "from the base text's mean" : `gate ${one.threshold.toFixed(2)}`;
-    const rule = one.threshold === null ? "No gate was fitted: bars stand on the base text's mean. `steer vectors gate` fits one." : "Bars stand on the gate: above it, a token shows the vector.";
+    const rule = one.threshold === null ? `No gate was fitted: bars stand on the base text's mean. \`${commandOf("gate")}\` fits one.` : "Bars stand on the gate: above it, a token shows the vector.";
     this.element = h("div.probe-track", { "data-probe": one.name }, h("header", {}, h("b", {}, one.called), h("span.soft", { title: rule }, `layer ${one.layer} · ${gate}`), this.says), this.box, this.verdict);
     this.box.addEventListener("pointermove", (event) => hooks.point(this.tokenAt(event)));
     this.box.addEventListener("pointerleave", () => hooks.point(null));

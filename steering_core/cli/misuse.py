@@ -1,0 +1,56 @@
+"""A command that was typed wrongly, in one paragraph: what is wrong with it, what was meant, and where help is.
+
+typer has the classes of these errors in a private module since it took click in: nothing else here names it.
+"""
+
+import re
+from collections.abc import Sequence
+
+from typer import Abort
+from typer._click.exceptions import (
+    BadParameter,
+    MissingParameter,
+    NoArgsIsHelpError,
+    NoSuchOption,
+    UsageError,
+)
+
+from steering_core.foundation.data_files import did_you_mean
+
+__all__ = ["Abort", "NoArgsIsHelpError", "UsageError", "misuse", "store_given"]
+
+_NO_COMMAND = re.compile(r"No such command ('.*?')\.")
+QUOTES = "'"
+
+
+def misuse(error: UsageError) -> str:
+    """What is wrong with a command, with a suggestion where a word is close to a known one, and where help is."""
+    where = error.ctx.command_path if error.ctx else "steer"
+    said = _fault(error).rstrip(".")
+    return f"{said}{'' if said.endswith('?') else ';'} `{where} --help` lists what it takes"
+
+
+def store_given(words: Sequence[str]) -> str | None:
+    """The store that a command names; None where it names none."""
+    for at, word in enumerate(words):
+        if word == "--store" and at + 1 < len(words):
+            return words[at + 1]
+        if word.startswith("--store="):
+            return word.removeprefix("--store=")
+    return None
+
+
+def _fault(error: UsageError) -> str:
+    if isinstance(error, NoSuchOption):
+        known = [name for one in error.ctx.command.params for name in one.opts if name.startswith("--")]  # type: ignore[union-attr]
+        return f"there is no option {error.option_name!r}: {did_you_mean(error.option_name, known)}"
+    if isinstance(error, MissingParameter):
+        named = error.param.name if error.param else error.param_hint
+        return f"{str(named).replace('_', ' ')} is missing"
+    if isinstance(error, BadParameter):
+        return error.format_message().replace("Value error, ", "").replace("Invalid value for ", "a wrong value for ")
+    if error.ctx and (found := _NO_COMMAND.match(error.format_message())):
+        verbs = getattr(error.ctx.command, "commands", {})
+        return f"there is no verb {found[1]}; {did_you_mean(found[1].strip(QUOTES), verbs)}"
+    said = error.format_message()
+    return f"{said[:1].lower()}{said[1:]}"

@@ -1,0 +1,99 @@
+"""What is said of a recommendation wherever it is shown: a plain sentence, then the numbers behind it."""
+
+import math
+
+from rich.text import Text
+
+from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK
+from steering_core.store import Row
+
+FAR = 1.2  # times the expected perplexity ratio, from where that of a few texts is a surprise
+_MOST_TIMES = 1000  # beyond which a factor says no more than that it is large
+_ROUND_FROM = 0.095  # a dose from which a whole number of percents says enough
+
+
+def verdict_in_words(row: Row) -> Text:
+    """All that is said of a recommendation: the plain sentence in bold, then the numbers and what to do next."""
+    return Text.assemble((plain_verdict(row), "bold"), f" {verdict_in_numbers(row)}")
+
+
+def plain_verdict(row: Row) -> str:
+    """A recommendation in one sentence that asks for no statistics: what, where, how strong, what it does."""
+    concept, verdict = row["concept"], row["verdict"]
+    if verdict == TOO_FEW or row["effect"] is None:
+        return f"{concept}: {verdict} whether a vector steers it."
+    if verdict == CHANCE:
+        return f"{concept} is {verdict} at {_place(row)}: chance may have done all that was seen."
+    if verdict == WEAK:
+        return f"{concept} is {verdict} at {_place(row)}: {_moved(row)}, but something speaks against relying on it."
+    costs = ", at a cost" if row.get("costs") else ""
+    return f"{concept} {verdict} at {_place(row)}{costs}: {_moved(row)}{_beside_chance(row)}."
+
+
+def verdict_in_numbers(row: Row) -> str:
+    """The numbers behind the plain sentence, the verdict's reason with what to do next, and what it costs."""
+    reason = row["reason"]
+    if row["effect"] is None:
+        return f"{reason[:1].upper()}{reason[1:]}."
+    interval = f" [{row['effect_low']:.3f}, {row['effect_high']:.3f}]" if row["effect_low"] is not None else ""
+    costs = f" It costs: {'; '.join(row['costs'])}." if row.get("costs") else ""
+    return (
+        f"In numbers: {_strength(row)} moves the propensity of {row['n']} held-out test items by "
+        f"{row['effect']:+.3f} nats per token{interval}; {reason}.{costs}{_measured(row)}"
+    )
+
+
+def _place(row: Row) -> str:
+    """`layer 21 with strength 26 %`, or `layers 15 and 18 together with strength 30 %`."""
+    layers = " and ".join(str(layer) for layer in sorted(row["layers"]))
+    several = len(row["layers"]) > 1
+    strength = f" with strength {_percent(row['dose'])}" if row["dose"] is not None else ""
+    return f"layer{'s' * several} {layers}{' together' * several}{strength}"
+
+
+def _percent(dose: float) -> str:
+    return f"{100 * dose:.0f} %" if abs(dose) >= _ROUND_FROM else f"{100 * dose:.2g} %"
+
+
+def _moved(row: Row) -> str:
+    """What an effect in nats per token does to the odds of an answer's tokens."""
+    of, beside = ("that show it", "that do not") if row["effect"] >= 0 else ("that do not show it", "that do")
+    large = abs(row["effect"]) > math.log(_MOST_TIMES)
+    times = 0.0 if large else math.exp(abs(row["effect"]))
+    said = f"over {_MOST_TIMES:,}" if large else f"{times:.0f}" if times >= 10 else f"{times:.2g}"
+    return f"each token of answers {of} becomes {said} times as likely, next to answers {beside}"
+
+
+def _beside_chance(row: Row) -> str:
+    """How many vectors that chance made do as much; nothing where they were not counted."""
+    found, odd = row.get("null_effects"), row.get("odd_effect")
+    if not found:
+        return ""
+    own = abs(row["effect"] if odd is None else odd)
+    as_good = sum(effect >= own for effect in found)
+    return f"; {as_good or 'none'} of {len(found)} vectors made by chance did as much"
+
+
+def _strength(row: Row) -> str:
+    """`mean_difference, alpha 2.56 (dose 0.26),`: what the numbers are of."""
+    alpha = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else ""
+    dose = f" (dose {row['dose']:.2f})" if row["dose"] is not None else ""
+    return f"{row['method']}{alpha}{dose}"
+
+
+def _measured(row: Row) -> str:
+    """What else a reader should know, each where it was measured: perplexity, how strong is safe, what is missing."""
+    said = ""
+    if row["perplexity_ratio"] is not None:
+        said += f" Its test texts are {row['perplexity_ratio']:.2f} times as perplexing to the untouched model."
+        if row.get("expected_ratio") and row["perplexity_ratio"] > FAR * row["expected_ratio"]:
+            said += (
+                f" By its damage {row['expected_ratio']:.2f} times is to be expected of other texts, which is what the "
+                "verdict goes by (expected_ratio)."
+            )
+    if row.get("safe_dose") is not None:
+        dose = f"{row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}]"
+        said += f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
+    if row.get("ties"):
+        said += f" As good on validation: {len(row['ties'])} more (column ties)."
+    return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")
