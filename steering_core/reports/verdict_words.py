@@ -45,7 +45,8 @@ def verdict_in_numbers(row: Row) -> str:
 
 def _place(row: Row) -> str:
     """`layer 21 with strength 26 %`, or `layers 15 and 18 together with strength 30 %`."""
-    layers = " and ".join(str(layer) for layer in sorted(row["layers"]))
+    *first, last = (str(layer) for layer in sorted(row["layers"]))
+    layers = f"{', '.join(first)} and {last}" if first else last
     several = len(row["layers"]) > 1
     strength = f" with strength {_percent(row['dose'])}" if row["dose"] is not None else ""
     return f"layer{'s' * several} {layers}{' together' * several}{strength}"
