@@ -64,3 +64,19 @@ def test_a_view_is_defined_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_name_that_is_mistyped_is_told_from_all_views(root: Path) -> None:
     with pytest.raises(QueryError, match='Did you mean "leaderboard"'):
         Store(root).query("SELECT * FROM leaderbord")
+
+
+def test_every_measurement_can_be_read_beside_what_was_measured(agree_run: Path) -> None:
+    rows = Store(agree_run).rows(
+        """
+        SELECT x.metric, count(*) AS n, count(coalesce(i.prompt, n.prompt, a.prompt, g.prompt)) AS told
+        FROM measurements x
+        LEFT JOIN items i ON i.item_id = x.subject_id AND i.concept_id = x.concept_id
+        LEFT JOIN neutral_prompts n ON n.neutral_prompt_id = x.subject_id
+        LEFT JOIN neutral_answers a ON a.answer_id = x.subject_id
+        LEFT JOIN generations g ON g.generation_id = x.subject_id
+        GROUP BY ALL
+        """
+    )
+    assert {"propensity", "kl", "damage", "perplexity"} <= {row["metric"] for row in rows}
+    assert all(row["n"] == row["told"] > 0 for row in rows)

@@ -9,6 +9,7 @@ from pydantic import Field
 from steering_core.concepts.concept import MAX_ROWS, Text
 from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict, checked, read_yaml
 
 
@@ -27,6 +28,11 @@ def neutral_prompts() -> tuple[str, ...]:
     if path is None:
         raise ConceptError("there is no neutral.yaml in any data folder: reinstall steerflow, or set STEERFLOW_DATA")
     return _prompts(path.resolve())
+
+
+def neutral_prompt_id(prompt: str, chat: bool) -> str:
+    """The id of a neutral prompt as it is asked: in a chat, or as raw text."""
+    return content_key("neutral", chat, prompt)
 
 
 @cache

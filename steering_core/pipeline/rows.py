@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steering_core.concepts import Concept, Item, SidedText
+from steering_core.concepts.neutral import neutral_prompt_id, neutral_prompts
 from steering_core.models import Model
 from steering_core.prompts import Prompt, sided_prompt
 from steering_core.store import Store
@@ -25,9 +26,11 @@ def store_pairs(store: Store, model: Model, concepts: Sequence[Concept]) -> list
 
 
 def store_items(store: Store, concepts: Sequence[Concept]) -> None:
-    """Have the store hold `concepts` with their items, which need no model."""
+    """Have the store hold `concepts` with their items and the neutral prompts of each, which need no model."""
     store.append("concepts", [concept_row(concept) for concept in concepts])
     store.append("items", [item_row(concept, item) for concept in concepts for item in concept.items])
+    chats = {concept.chat for concept in concepts}
+    store.append("neutral_prompts", [neutral_row(prompt, chat) for chat in chats for prompt in neutral_prompts()])
 
 
 def concept_row(concept: Concept) -> dict[str, Any]:
@@ -67,6 +70,11 @@ def item_row(concept: Concept, item: Item) -> dict[str, Any]:
         "matching": item.matching,
         "not_matching": item.not_matching,
     }
+
+
+def neutral_row(prompt: str, chat: bool) -> dict[str, Any]:
+    """A neutral prompt as a row of the store's table."""
+    return {"neutral_prompt_id": neutral_prompt_id(prompt, chat), "prompt": prompt, "chat": chat}
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:

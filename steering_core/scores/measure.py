@@ -9,6 +9,7 @@ import pyarrow as pa
 from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Item, Split
+from steering_core.concepts.neutral import neutral_prompt_id
 from steering_core.foundation.counting import Done, Work
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
@@ -71,7 +72,7 @@ def measure_neutral(
     A system prompt is left out: it changes the prompt itself.
     """
     cells = [cell for cell in cells if cell.system is None]
-    subjects = {content_key("neutral", setup.concept.chat, text): text for text in prompts}
+    subjects = {neutral_prompt_id(text, setup.concept.chat): text for text in prompts}
     return _measure_cells(setup, store, cells, subjects, split, _named(NEUTRAL_METRICS, metrics), progress)
 
 

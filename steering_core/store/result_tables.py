@@ -37,6 +37,14 @@ RESULTS = (
         max_tokens=whole,
     ),
     table(
+        "neutral_prompts",
+        "prompts that ask for nothing of a concept, after which `kl` reads the next token",
+        ("neutral_prompt_id",),
+        neutral_prompt_id=text,
+        prompt=text,
+        chat=pa.bool_(),
+    ),
+    table(
         "projections",
         "how far each token of a generation lies along a vector, as the untouched model reads the text",
         ("vector_id", "generation_id"),

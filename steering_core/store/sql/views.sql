@@ -171,6 +171,9 @@ CREATE OR REPLACE VIEW neutral_answers AS
 SELECT m.name AS model, a.prompt, a.text, a.temperature, a.max_tokens, a.tokens, a.answer_id, a.prompt_id, a.model_id
 FROM raw.neutral_answers a JOIN raw.models m USING (model_id);
 
+-- Prompts that ask for nothing of a concept; a measurement of kl names one as its subject_id.
+CREATE OR REPLACE VIEW neutral_prompts AS SELECT prompt, chat, neutral_prompt_id FROM raw.neutral_prompts;
+
 -- scored_by, its version and reply: the judge or probe that gave the value, where one did.
 CREATE OR REPLACE VIEW measurements AS
 SELECT m.name AS model, c.name AS concept, x.*, s.model AS scored_by, s.version AS scorer_version
