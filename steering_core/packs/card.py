@@ -10,6 +10,7 @@ from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
 from steering_core.models.hub import hub_model
 from steering_core.packs.evidence import PackEvidence
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.vectors.vector import Vector
 
 TAG = "control-vector"
@@ -60,8 +61,8 @@ def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Pack
     yield from ("## Use", "", "```sh", "steer vectors unpack THIS_FOLDER")
     yield from (f'steer generate {model.name} "Hello" --steer "{said}"', "```", "")
     if found.chosen:
-        dose = f", dose {found.chosen['dose']:.3g}" if found.chosen["dose"] is not None else ""
-        yield f"That is what a run recommended{dose} ({found.chosen['verdict']}): {found.chosen['reason']}."
+        yield "That is what a run recommended."
+        yield f"{plain_verdict(found.chosen)} {verdict_in_numbers(found.chosen)}"
     else:
         yield "No run has recommended a strength: that one is a place to begin, not a finding."
     yield ""

@@ -22,8 +22,8 @@ ORDER BY control, effect DESC
 """
 _CHOSEN = """
 WITH chosen AS (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs)
-SELECT r.intervention, r.intervention_id, r.verdict, r.reason, r.dose, r.alpha
-FROM raw.recommendations r LEFT JOIN chosen USING (recommendation_id)
+SELECT r.*
+FROM recommendations r LEFT JOIN chosen USING (recommendation_id)
 WHERE r.model_id = ? AND r.concept_id = ? AND list_has_any(r.vector_ids, ?)
 ORDER BY started_at DESC NULLS LAST LIMIT 1
 """
