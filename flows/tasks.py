@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.service.patience import patiently
+from steering_core.concepts import Concept
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import HubUnreachable
 from steering_core.models import Model
@@ -115,15 +116,17 @@ def load_model(run: Run, name: str) -> Model:
 
 
 def in_the_log(
-    stage: Callable[Concatenate[Run, Parameters], dict[str, Any]],
-) -> Callable[Concatenate[Run, Parameters], dict[str, Any]]:
+    stage: Callable[Concatenate[Run, Model, Concept, Parameters], dict[str, Any]],
+) -> Callable[Concatenate[Run, Model, Concept, Parameters], dict[str, Any]]:
     """The stage that recommends, with the verdict of its row in the flow run's log."""
 
     @functools.wraps(stage)
-    def logged(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> dict[str, Any]:
+    def logged(
+        run: Run, model: Model, concept: Concept, /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> dict[str, Any]:
         """Recommend, and log the verdict in words."""
-        row = stage(run, *args, **kwargs)
-        get_run_logger().info("%s", verdict_in_words(row).plain)
+        row = stage(run, model, concept, *args, **kwargs)
+        get_run_logger().info("%s", verdict_in_words({**row, "concept": concept.name}).plain)
         return row
 
     return logged
