@@ -89,15 +89,8 @@ def derive(
         "generations": {"layers": wanted},
     }
     spec = checked(Spec, options, "what was asked for", SpecError)
-    opened, made = Store(store or default_store()), set[str]()
-
-    def cell(run: Run, model: Model, concept: Concept) -> None:
-        """Derive one cell's vectors, and note the keys of those that are no controls."""
-        made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
-
-    with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
-        each_cell(run, cell)
-    run.raise_failures({"vectors": sorted(made)})
+    opened = Store(store or default_store())
+    made = _derived(spec, opened)
     rows = [row for row in opened.rows(named_query("vectors_in_library")) if row["vector_id"] in made]
     print_rows(
         rows, ["vector_id", "method", "layer", "norm", "auc_test", "d_prime_test", "split_half", "n_pairs"], form
@@ -107,6 +100,20 @@ def derive(
         best = max(rows, key=lambda row: row["d_prime_test"] or 0.0)
         steered = f"steer generate {model} 'Tell me about your day.' -s '30%*{best['vector_id']}' --compare"
         typer.echo(f"Try one: {at_store(steered, opened.root)}")
+
+
+def _derived(spec: Spec, store: Store) -> set[str]:
+    """Derive the vectors of every cell of `spec`; the keys of those that are no controls."""
+    made = set[str]()
+
+    def cell(run: Run, model: Model, concept: Concept) -> None:
+        """Derive one cell's vectors, and note the keys."""
+        made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
+
+    with progress_bars() as notify, Run(spec, store, notify, keeps_outcomes=False) as run:
+        each_cell(run, cell)
+    run.raise_failures({"vectors": sorted(made)})
+    return made
 
 
 FEW_HELD_OUT = 10  # test pairs, of which an AUC of 1 is no proof
