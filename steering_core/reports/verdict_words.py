@@ -20,8 +20,8 @@ def verdict_in_words(row: Row) -> Text:
 def plain_verdict(row: Row) -> str:
     """A recommendation in one sentence that asks for no statistics: what, where, how strong, what it does."""
     concept, verdict = row["concept"], row["verdict"]
-    if verdict == TOO_FEW or row["effect"] is None:
-        return f"{concept}: {verdict} whether a vector steers it."
+    if verdict in (None, TOO_FEW) or row["effect"] is None:
+        return f"{concept}: {TOO_FEW} whether a vector steers it."
     if verdict == CHANCE:
         return f"{concept} is {verdict} at {_place(row)}: chance may have done all that was seen."
     if verdict == WEAK:
@@ -32,7 +32,7 @@ def plain_verdict(row: Row) -> str:
 
 def verdict_in_numbers(row: Row) -> str:
     """The numbers behind the plain sentence, the verdict's reason with what to do next, and what it costs."""
-    reason = row["reason"]
+    reason = row["reason"] or "no reason is stored"
     if row["effect"] is None:
         return f"{reason[:1].upper()}{reason[1:]}."
     interval = f" [{row['effect_low']:.3f}, {row['effect_high']:.3f}]" if row["effect_low"] is not None else ""
