@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, Cell, mirrored
 from steering_core.concepts import Split
@@ -95,14 +94,14 @@ def mean_of(values: ValuesByScore, metric: str) -> float:
 
 
 def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
-    wanted = pa.table({"measurement_id": pa.array(sorted(set(ids)), pa.string())})
-    return store.rows(
-        "SELECT m.measurement_id, m.intervention_id, m.control, m.metric, m.value, "
-        "coalesce(g.prompt, m.subject_id) AS subject FROM wanted JOIN raw.measurements m "
-        "USING (measurement_id) LEFT JOIN raw.generations g ON g.generation_id = m.subject_id "
-        "ORDER BY m.measurement_id",
-        wanted=wanted,
-    )
+    """Those measurements, in the order of their ids; the subject of a text is the prompt that it answers."""
+    rows = store.recall("measurements", ids)
+    texts = store.recall("generations", (row["subject_id"] for row in rows.values()))
+    prompts = {i: text["prompt"] for i, text in texts.items()}
+    return [
+        {"measurement_id": i, **row, "subject": prompts.get(row["subject_id"], row["subject_id"])}
+        for i, row in rows.items()
+    ]
 
 
 def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[ValuesByScore]:

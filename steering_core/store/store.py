@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 
 from steering_core.foundation.errors import DiskFull, QueryError, StoreDamaged, StoreError
-from steering_core.store.merging import by_folder, merge_many
+from steering_core.store.known import RECALLED, KnownTables, RowKey
+from steering_core.store.merging import merge_many
 from steering_core.store.names import MARKER
 from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare
 from steering_core.store.select import select_tree, with_quotes_told
@@ -25,8 +26,6 @@ __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
 
 IN_USE = "in-use"
 _TIMES = 5  # that a query is asked while files go from under it
-RowKey = tuple[str, ...]
-"""A row's key: its columns' values, in the order of the table's key."""
 Row = Mapping[str, Any]
 """One row of a table or a query, by column."""
 TableRows = Sequence[Row]
@@ -45,7 +44,7 @@ class Store:
         self._defined: set[str] = set()
         self._defining = threading.Lock()
         self._thread = threading.local()
-        self._missed: dict[str, tuple[list[str], set[str]]] = {}  # by table: its files, and ids that none of them has
+        self._known = KnownTables(self.folder, lambda sql: self.query(sql))
         prepare(self.folder)
 
     def __repr__(self) -> str:
@@ -78,11 +77,23 @@ class Store:
     def absent(self, table: str, ids: Iterable[str]) -> set[str]:
         """Which of `ids`, values of the table's single key column, the table has no row for."""
         (_,) = TABLES[table].key
-        listed, asked = self._listed(table), set(ids)
-        found = asked if listed == [] else {i for (i,) in self._absent_keys(table, [(i,) for i in asked])}
-        if listed is not None:
-            self._missed[table] = listed, found
-        return set(found)
+        if (known := self._known.of(table)) is not None:
+            return {i for i in ids if (i,) not in known}
+        return {i for (i,) in self._absent_keys(table, [(i,) for i in set(ids)])}
+
+    def empty(self, table: str) -> bool:
+        """Whether a table is known to have no rows at all; False where that would take a question."""
+        return self._known.of(table) == {}
+
+    def recall(self, table: str, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The columns `RECALLED` of a table's rows, by their single key column; of those of `ids` that are there."""
+        (key,), names = TABLES[table].key, RECALLED[table]
+        wanted = sorted(set(ids))
+        if (known := self._known.of(table)) is not None:
+            return {i: dict(zip(names, known[(i,)], strict=True)) for i in wanted if (i,) in known}
+        sql = f'SELECT {key}, {", ".join(names)} FROM wanted JOIN raw."{table}" USING ({key}) ORDER BY {key}'
+        rows = self.rows(sql, wanted=pa.table({key: pa.array(wanted, pa.string())}))
+        return {row.pop(key): row for row in rows}
 
     def append(self, table: str, rows: Sequence[Row]) -> int:
         """Publish those rows whose key the table does not have, all or nothing; how many those were.
@@ -98,10 +109,12 @@ class Store:
             return 0
         with self.lock(table):
             fresh = {tuple(row[name] for name in key): dict(row) for row in rows}
-            if not self._has_none(table, fresh):
-                new = self._absent_keys(table, fresh)
-                fresh = {k: row for k, row in fresh.items() if k in new}
-            self.publish(table, pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema))
+            known = self._known.of(table)
+            new = self._absent_keys(table, fresh) if known is None else fresh.keys() - known.keys()
+            fresh = {k: row for k, row in fresh.items() if k in new}
+            rows_of_table = pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema)
+            if fresh:
+                self._known.appended(table, self.publish(table, rows_of_table), fresh)
         return len(fresh)
 
     def _absent_keys(self, table: str, keys: Iterable[RowKey]) -> set[RowKey]:
@@ -112,21 +125,6 @@ class Store:
         key = ", ".join(names)
         found = self.query(f'SELECT {key} FROM wanted ANTI JOIN raw."{table}" USING ({key})', wanted=wanted)
         return set(zip(*(found[name].to_pylist() for name in names), strict=True))
-
-    def _has_none(self, table: str, keys: Iterable[RowKey]) -> bool:
-        """Whether a table is known to have none of `keys`: it has no rows, or its files are those that `absent` saw."""
-        listed = self._listed(table)
-        seen, missed = self._missed.get(table, (None, set()))
-        return listed == [] or (listed is not None and listed == seen and all(key in missed for (key, *_) in keys))
-
-    def _listed(self, table: str) -> list[str] | None:
-        """Names of a table's files with rows; None in an object store, where a question lists them itself.
-
-        Listing a local folder costs a hundredth of a question.
-        """
-        if not self.folder.exclusive:
-            return None
-        return [name for names in by_folder(table, self.folder.names(table)).values() for name in names]
 
     def append_activations(self, model_id: str, rows: pa.Table, row_group_size: int) -> None:
         """Publish a shard of one model's activations, in row groups of that many rows (one a layer).

@@ -289,8 +289,9 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
         "LEFT JOIN labels l ON l.vector_id = v.vector_id AND l.kind = 'name'",
         wanted=wanted,
     )
-    gates = store.rows("SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)", wanted=wanted)
-    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)}
+    fitted, ranged = not store.empty("gates"), not store.empty("recommendations")
+    gates = store.rows(_GATES, wanted=wanted) if fitted else []
+    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)} if ranged else {}
     found = {row["vector_id"]: _vector(row, safe.get(row["vector_id"])) for row in rows}
     for gate in gates:
         if gate["vector_id"] in found:
@@ -306,6 +307,7 @@ def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
     return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction, safe=measured)
 
 
+_GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"
 _SAFE = """
 WITH measured AS (
     SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
