@@ -20,7 +20,7 @@ from steering_core.foundation.errors import StoreError
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
-from steering_core.store import Store, connect, upkeep, wholeness
+from steering_core.store import Store, connect, listing, upkeep, wholeness
 from tests import quick
 from tests.flaky import Fault, flaky
 from tests.shards import count, prompts_that_share
@@ -127,6 +127,7 @@ def test_opening_and_a_tiny_run_are_few_requests(
 @pytest.mark.parametrize("what", ["500", "reset", "cut"])
 def test_requests_that_fail_are_asked_again(bucket: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     drawn = random.Random(what)
+    monkeypatch.setattr(listing, "sleep", lambda seconds: None)
     with through(monkeypatch, lambda *_: what if drawn.random() < 0.3 else None) as seen:
         for name in "abcdef":
             store = Store(f"{bucket}/flaky-{what}")
@@ -148,6 +149,7 @@ def test_requests_that_go_on_failing_are_one_error(bucket: str, monkeypatch: pyt
             Store.existing(url)
         assert time.monotonic() - began < 20
         assert 3 < len(seen) < 15
+    monkeypatch.setattr(listing, "sleep", lambda seconds: None)  # how long it waits was seen
     with through(monkeypatch, lambda n, method, path: what if path.endswith(".parquet") else None):
         opened = Store.existing(url)
         for verb in (lambda: opened.rows("FROM concepts"), lambda: wholeness.verify(opened.folder)):
@@ -168,6 +170,7 @@ def test_no_credentials_a_dead_endpoint_and_a_missing_bucket_are_one_error_each_
         probe.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{probe.getsockname()[1]}"
     none = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_EC2_METADATA_DISABLED": "true"}
+    running = []
     for url, changed, said in (
         (f"{bucket}-missing/x", {}, "there is no bucket"),
         (f"{bucket}/x", {"AWS_ENDPOINT_URL": dead}, "does not answer"),
@@ -176,11 +179,13 @@ def test_no_credentials_a_dead_endpoint_and_a_missing_bucket_are_one_error_each_
         environment = {name: value for name, value in (os.environ | changed).items() if value is not None}
         for verb in (["sql", "SELECT 1"], ["store", "verify"]):
             command = [str(Path(sys.executable).with_name("steer")), *verb, "--store", url]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
-            assert done.returncode == 2, done.stderr
-            assert said in done.stderr
-            assert done.stderr.startswith("StoreError")
-            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+            running.append((said, subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)))
+    for said, process in running:  # side by side: most of their time is waiting before they ask again
+        told = process.communicate(timeout=100)[1]
+        assert process.returncode == 2, told
+        assert said in told
+        assert told.startswith("StoreError")
+        assert len(told.strip().splitlines()) == 1, told
 
 
 def test_an_object_that_another_machine_merged_meanwhile_is_looked_for_anew(bucket: str) -> None:

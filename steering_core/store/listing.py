@@ -10,10 +10,10 @@ import io
 import random
 import re
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import IO, Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -52,7 +52,7 @@ def asked(root: str, question: Callable[[], T]) -> T:
                 raise
             if attempt == ATTEMPTS - 1 or not _passes(error):
                 raise StoreError(_failure(root, error)) from error
-        time.sleep(0.1 * 2**attempt * random.uniform(0.8, 1.2))
+        sleep(0.1 * 2**attempt * random.uniform(0.8, 1.2))
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -94,7 +94,7 @@ class Listing:
     def objects(self) -> dict[str, ListedObject]:
         """Every object by its name below the prefix, as it was listed not long ago."""
         with self._lock:
-            if time.monotonic() >= self._until:
+            if monotonic() >= self._until:
                 listed = asked(self.root, lambda: self._files.find(self._path, detail=True))
                 skip = len(self._path) + 1
                 self._objects = {
@@ -102,7 +102,7 @@ class Listing:
                     for path, info in listed.items()
                     if path.startswith(f"{self._path}/")
                 }
-                self._until = time.monotonic() + SECONDS
+                self._until = monotonic() + SECONDS
             return self._objects
 
     def found(self, name: str) -> ListedObject:
