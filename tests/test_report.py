@@ -72,6 +72,12 @@ def test_scorers_that_were_not_asked_are_not_shown(page: str) -> None:
     assert "Who says so" not in page
 
 
+def test_a_column_without_a_value_is_left_out_and_an_interval_is_not_broken(page: str) -> None:
+    assert "<th>alpha</th>" in page or '<th class="number">alpha</th>' in page
+    assert "judge harmonic</th>" not in page  # nobody asked a judge
+    assert '<th class="number">interval</th>' in page
+
+
 def test_texts_are_shown_and_not_run(page: str) -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

@@ -74,8 +74,9 @@ def _bounds(store: Store, spec_key: str) -> ScoresSpec:
 
 
 def _table(heading: str, rows: Sequence[Row]) -> Row:
-    names = list(rows[0]) if rows else []
-    numbers = [name for name in names if any(isinstance(row[name], int | float) for row in rows)]
+    """A table as the page shows it: its columns are those in which some row has a value."""
+    names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    numbers = [name for name in names if name == "interval" or any(isinstance(r[name], int | float) for r in rows)]
     return {
         "heading": heading,
         "names": names,
