@@ -8,12 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from steering_core.cli.sql import app as sql
 from steering_core.cli.store import app
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.names import checked, checked_table_file
+from steering_core.store.tables import TABLES
+from steering_core.store.values import stored_object
 from tests.stored import concept_rows
 from tests.verbs import typed
 
@@ -179,3 +185,92 @@ def test_verify_opens_what_has_a_torn_file(store: Store, how: Callable[[Path], P
     with pytest.raises(StoreDamaged, match="1 files were damaged"):
         typed(app, "verify", "--store", str(root))
     assert (root / "damaged" / f"concepts-{victim.name}").read_bytes() == b"PAR1"
+
+
+# -- a store that another program wrote: columns of other types, and values that Python does not have -----------------
+
+
+def rewritten(store: Store, table: str, column: str, values: pa.Array) -> Path:
+    """A table's only file, with other values in one column and the name that they ask for."""
+    (path,) = [path for path in (Path(store.root) / table).glob("*.parquet") if path.stem != "schema"]
+    rows = pq.read_table(path)
+    rows = rows.set_column(rows.column_names.index(column), column, values)
+    path.unlink()
+    path = path.with_stem(wholeness.file_key(table, rows))
+    pq.write_table(rows, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("n_pairs", pa.array(["many"]), "the column n_pairs holds string, not int32"),
+        ("n_pairs", pa.array([1.5]), "the column n_pairs holds double, not int32"),
+        ("n_pairs", pa.array([2**40]), "not in range"),
+        ("name", pa.array([3]), "the column name holds int64, not string"),
+        ("name", pa.array([["a"]]), "the column name holds list"),
+        ("name", pa.array([b"\xff"]), "the column name holds binary, not string"),
+        ("chat", pa.array(["yes"]), "the column chat holds string, not bool"),
+    ],
+)
+def test_a_column_of_another_type_is_set_aside_by_verify_and_by_compaction(
+    store: Store, column: str, values: pa.Array, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.append("concepts", concept_rows("a"))
+    path = rewritten(store, "concepts", column, values)
+    store.append("concepts", concept_rows("b"))
+    assert said in str(wholeness.fault_in(store.folder, "concepts", f"concepts/{path.name}"))
+    upkeep.compact(store)
+    assert said in caplog.text
+    assert store.rows("SELECT name FROM concepts") == [{"name": "b"}]
+    assert wholeness.verify(store.folder)[1] == []
+
+
+def test_a_key_that_is_no_text_is_set_aside(store: Store) -> None:
+    store.append("concepts", concept_rows("a"))
+    path = Path(store.root) / "concepts" / "x.parquet"
+    pq.write_table(pa.table({"concept_id": [b"\xff\xfe"]}), path)
+    assert "holds binary" in str(wholeness.fault_in(store.folder, "concepts", "concepts/x.parquet"))
+
+
+def test_wider_numbers_and_other_texts_are_well_and_merged(store: Store) -> None:
+    store.append("concepts", concept_rows("a"))
+    rewritten(store, "concepts", "n_pairs", pa.array([7], pa.int64()))
+    rewritten(store, "concepts", "name", pa.array(["a"]).dictionary_encode())
+    rewritten(store, "concepts", "description", pa.array([None], pa.null()))
+    store.append("concepts", concept_rows("b"))
+    assert wholeness.verify(store.folder)[1] == []
+    upkeep.compact(store)
+    assert store.rows("SELECT name, n_pairs FROM raw.concepts ORDER BY name") == [
+        {"name": "a", "n_pairs": 7},
+        {"name": "b", "n_pairs": None},
+    ]
+
+
+def test_times_beyond_pythons_years_are_rows_like_any_other(store: Store) -> None:
+    store.append("labels", [dict.fromkeys(TABLES["labels"].schema.names) | {"label_id": "a"}])
+    far = pa.array([569_000_000 * 10**9], pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    rewritten(store, "labels", "labelled_at", far)
+    (row,) = store.rows("SELECT label_id, labelled_at FROM raw.labels")
+    assert row["label_id"] == "a"
+    assert row["labelled_at"].startswith("20000-")
+    assert typed(sql, "SELECT labelled_at FROM raw.labels", "--store", str(store.root), "--format", "json") == [
+        {"labelled_at": row["labelled_at"]}
+    ]
+
+
+@pytest.mark.parametrize("text", [None, "null", "[]", "{", "[" * 100_000, "\ud800", 3])
+def test_a_column_of_json_that_holds_none_is_one_error(text: object) -> None:
+    with pytest.raises(StoreDamaged, match=r"raw\.runs\.spec holds .* another program wrote this store"):
+        stored_object("raw.runs.spec", text)
+    assert stored_object("raw.runs.spec", '{"a": 1}') == {"a": 1}
+
+
+def test_a_very_long_value_is_cut_in_tables_alone(store: Store) -> None:
+    (row,) = concept_rows("a")
+    store.append("concepts", [{**row, "description": "x" * 300_000}])
+    words = ["SELECT description FROM raw.concepts", "--store", str(store.root)]
+    assert len(typed(sql, *words, "--format", "json")[0]["description"]) == 300_000
+    said = CliRunner().invoke(sql, words).stdout
+    assert said.count("x") == 20_000
+    assert "(300,000 letters)" in "".join(line.strip("│ ") for line in said.splitlines())

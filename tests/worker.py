@@ -2,9 +2,10 @@
 
 A line is `verb n spec path`: the child does the verb on the store at `path` and is killed with SIGKILL at the n-th
 thing that Python asks of the file system beside it (0: never). Its exit status (-9: killed, 0: done, 1: failed) and the
-number of things asked are printed.
+number of things asked are printed. `export`, `bake`, `adapter` and `pack` write beside the store, to `OUTPUTS`.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,20 +17,52 @@ from typing import Any
 import scipy.optimize  # (both are imported before the fork)
 import scipy.stats  # noqa: F401
 
+from steering_core.baking.bake import bake
+from steering_core.cli.vector_making import derive
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
+from steering_core.packs.pack import pack
 from steering_core.pipeline import discover
 from steering_core.spec import load_spec
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.export import export_query
+from steering_core.vectors.library import find_all
 
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.scandir", "os.utime")
+OUTPUTS = {"export": "out.parquet", "bake": "baked", "adapter": "adapter", "pack": "packed"}
+"""Verbs that write beside the store, and what."""
+VECTOR = "loud/mean_difference/1"
+
+
+def output(verb: str, store: Store) -> Path:
+    """What a verb writes beside a store."""
+    return Path(str(store.root)).parent / OUTPUTS[verb]
+
+
+def train(store: Store, spec: str) -> None:
+    """Derive vectors by a method that asks the model, as `steer vectors derive` does."""
+    wanted = load_spec(Path(spec))
+    with contextlib.redirect_stdout(sys.stderr):
+        derive(
+            wanted.models[0], wanted.concepts[0], method=["gradient"], layers="1,2", train_layers="1,2", controls=1,
+            draws=4, store=str(store.root),
+        )  # fmt: skip
+
+
+def baked(store: Store, spec: str, verb: str, steer: str) -> None:
+    """Bake the spec's model with a vector of the store inside it."""
+    out = output(verb, store)
+    bake(load_spec(Path(spec)).models[0], steer, out, store=str(store.root), adapter=verb == "adapter", measure=False)
+
+
 VERBS: dict[str, Callable[[Store, str], object]] = {
     "run": lambda store, spec: discover.run(load_spec(Path(spec)), store),
+    "train": train,
     "compact": lambda store, spec: upkeep.compact(store),
     "gc": lambda store, spec: garbage.collect(store),
-    "export": lambda store, spec: export_query(
-        store, "SELECT * FROM raw.vectors", Path(f"{store.root}/../out.parquet")
-    ),
+    "export": lambda store, spec: export_query(store, "SELECT * FROM raw.vectors", output("export", store)),
+    "bake": lambda store, spec: baked(store, spec, "bake", f"30%*{VECTOR} @all"),
+    "adapter": lambda store, spec: baked(store, spec, "adapter", f"!{VECTOR} @all"),
+    "pack": lambda store, spec: pack(store, find_all(store, VECTOR), output("pack", store)),
     "verify": lambda store, spec: wholeness.verify(store.folder),
 }
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from steering_core.foundation.errors import PackageMissing
 from steering_core.reports.fitting import shown
+from steering_core.store.values import rows_of
 
 if TYPE_CHECKING:
     import pandas
@@ -27,7 +28,7 @@ class Rows:
         return len(self.table)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.table.to_pylist())
+        return iter(rows_of(self.table))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self)} rows of {', '.join(self.table.column_names)}>"
@@ -47,7 +48,7 @@ class Rows:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.table.column_names)
         lines = "".join(
             f"<tr>{''.join(f'<td>{html.escape(shown(value))}</td>' for value in row.values())}</tr>"
-            for row in self.table.slice(0, self._shown).to_pylist()
+            for row in rows_of(self.table.slice(0, self._shown))
         )
         more = f"<p>… {len(self)} rows</p>" if len(self) > self._shown else ""
         return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>{more}"

@@ -10,7 +10,7 @@ from steering_core.authoring.lint.shallow_probe import bag, baseline_auc
 from steering_core.authoring.lint.sided import sided_pairs
 from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.output_files import write_text
+from steering_core.foundation.output_files import writable_path, write_text
 from steering_core.foundation.user_files import file_text, is_file
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
@@ -86,10 +86,19 @@ def _shown(value: Any) -> str:
 
 def write_results(page: Path, table: str, place: str = "results") -> None:
     """Put `table` between the marks of that name of a Markdown page. Raises ConceptError where the page has none."""
+    before, after = around_results(page, place)
+    write_text(page, f"{before}\n{table}\n{after}", ConceptError)
+
+
+def around_results(page: Path, place: str = "results") -> tuple[str, str]:
+    """What stands before and after the table of that name in a page, the marks included.
+
+    Raises ConceptError where the page cannot be written, or has no such marks.
+    """
     begin, end = BEGIN.format(place), END.format(place)
-    text = file_text(page, ConceptError, MAX_PAGE) if is_file(page) else ""
+    text = file_text(page, ConceptError, MAX_PAGE) if is_file(writable_path(page, ConceptError)) else ""
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ConceptError(f"{page} has no place for the table: it needs the lines {begin} and {end}")
-    write_text(page, f"{before}{begin}\n{table}\n{end}{after}", ConceptError)
+    return before + begin, end + after

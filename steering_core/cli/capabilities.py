@@ -62,7 +62,7 @@ def capabilities(
     if form is Format.TABLE:
         costs = "; ".join(costs_of(rows, ScoresSpec().max_drop)) or "no set surely loses more than 5 points"
         counts = f"{done.did.work.computed} answers asked, {done.did.work.reused} reused"
-        console().print(f"{cell.expression}: {costs}. {counts}.", markup=False, highlight=False)
+        console().print(f"{cell.expression}: {costs}. {counts}.", highlight=False)
 
 
 def _listed(names: list[str] | None) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from steering_core.authoring.draft import drafted, local_writer, served_writer
 from steering_core.authoring.lint.check import lint
 from steering_core.authoring.lint.finding import SHOWN_ROWS, Finding, shown_rows, with_beginnings
-from steering_core.authoring.results import results, results_table, write_results
+from steering_core.authoring.results import around_results, results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
 from steering_core.cli.options import FormatOption, StoreOption
@@ -73,14 +74,14 @@ def show(
         typer.echo(concept.model_dump_json(indent=1))
         return
     out = console()
-    out.print(f"[bold]{concept.name}[/]", concept.description, markup=True)
+    out.print(Text(concept.name, "bold"), concept.description)
     splits = Counter(text.split for text in concept.texts if text.side == "positive" or concept.unpaired)
     sizes = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
     out.print(f"{_size(concept)} ({sizes}), {_rest(concept)}")
     for key, value in concept.card.model_dump(exclude={"accepted"}).items():
         if value:
-            out.print(f"[bold]{key}[/] ", end="")
-            out.print(value, markup=False, highlight=False)
+            out.print(Text(key, "bold"), end=" ")
+            out.print(value, highlight=False)
     pairs = [{"prompt": p.prompt, "positive": p.positive, "negative": p.negative} for p in concept.pairs[:rows]]
     texts = [t for t in concept.texts if t.ordinal < rows] if concept.unpaired else []
     lone = [{"side": t.side, "prompt": t.prompt, "text": t.text} for t in texts]
@@ -282,7 +283,10 @@ def concept_results(
 ) -> None:
     """How well each concept's vector tells held-out sides apart, beside what shallow features tell."""
     asked = {"models": [model], "concepts": names or sorted(available_concepts())}
-    spec, opened = checked(Spec, asked, "what was asked for", SpecError), Store(store or default_store())
+    spec = checked(Spec, asked, "what was asked for", SpecError)
+    if write:
+        around_results(write)  # before minutes of extraction
+    opened = Store(store or default_store())
     with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
         rows = results(run)
     if write:

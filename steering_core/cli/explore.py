@@ -6,13 +6,13 @@ import webbrowser
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from steering_core.cli.options import StoreOption
 from steering_core.explorer.app import explorer_app
 from steering_core.explorer.server import server
 from steering_core.explorer.shield import LOOPBACK, new_token
 from steering_core.foundation.errors import SteerflowError
+from steering_core.reports.printing import SafeConsole
 from steering_core.store import Store, default_store
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ def explore(
         served = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{served}/" + (f"?token={token}" if token else "")
-        Console().print(f"The explorer is at {address}", highlight=False, soft_wrap=True)
+        SafeConsole().print(f"The explorer is at {address}", highlight=False, soft_wrap=True)
         if browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
         server(application, timeout_graceful_shutdown=2).run(sockets=[listener])

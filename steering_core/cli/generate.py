@@ -89,7 +89,7 @@ def _print(prompts: list[str], texts: list[str], expression: Expression | None, 
     name = str(expression) if expression else "unsteered"
     columns = {"unsteered": texts[: len(prompts)], name: texts[-len(prompts) :]} if compare else {name: texts}
     if form is Format.TABLE and len(prompts) == 1 and not compare:
-        console().print(texts[0], markup=False, emoji=False, highlight=False, soft_wrap=True)
+        console().print(texts[0], highlight=False, soft_wrap=True)
         return
     if form is Format.TABLE:
         shown: list[dict[str, Any]] = [

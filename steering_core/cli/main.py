@@ -1,6 +1,7 @@
 """`steer`: finds the verb's module, and turns a SteerflowError into one paragraph and exit code 2."""
 
 import errno
+import functools
 import importlib
 import logging
 import os
@@ -9,15 +10,16 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
-from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, misuse, store_given
+from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, checked_value, misuse, store_given
 from steering_core.foundation.cautions import print_plainly
 from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
+from steering_core.foundation.terminal import guard_stdout, harmless
 from steering_core.foundation.validation import shown
-from steering_core.reports.printing import WIDE
+from steering_core.reports.printing import WIDE, SafeConsole
 from steering_core.store.commands import commands_at_store
 
 VERBS = {
@@ -43,6 +45,8 @@ VERBS = {
     "explain": "What a word of the tables and reports means: dose, effect, nats, …",
     "explore": "Steer by hand in a browser, beside the evidence.",
 }
+MAY_BE_EMPTY = ("prompts", "stop", "system")  # texts: an empty system prompt is another one than none
+MOST_SAID = 4_000  # letters of an error
 GO_ON = ("run", "extract", "calibrate", "sweep-layers", "stability", "capabilities", "screen")
 """Verbs that store what they compute as they go, so that a second call does what the first did not."""
 
@@ -62,7 +66,7 @@ class Verbs(TyperGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         command.params = [p for p in command.params if not str(p.name).endswith("_completion")]  # of no verb
-        _speak_plainly(command)
+        _mended(command)
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -108,12 +112,18 @@ class Verbs(TyperGroup):
         formatter.write_text("`steer VERB --help` says more.")
 
 
-def _speak_plainly(command: Any) -> None:
-    """Have a verb and its sub-verbs print help and errors as they are written: rich reads emoji and markup in them."""
+def _mended(command: Any) -> None:
+    """Have a verb and its sub-verbs print help as it is written, and refuse values that are empty or no text.
+
+    rich reads emoji and markup in help. An empty value is a variable of the shell that was never set: --store "" would
+    be the usual store.
+    """
     command.rich_markup_mode = None
     command.short_help = (command.help or "").partition("\n\n")[0]  # whole, where click would cut it
+    for parameter in command.params:
+        parameter.process_value = functools.partial(checked_value, parameter, parameter.name in MAY_BE_EMPTY)
     for one in getattr(command, "commands", {}).values():
-        _speak_plainly(one)
+        _mended(one)
 
 
 def _refuse(error: OSError) -> None:
@@ -137,7 +147,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the message."""
         try:
-            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.write(f"{harmless(self.format(record))}\n")
         except OSError:
             self.handleError(record)
 
@@ -163,31 +173,34 @@ def _steer(
 
 def main() -> None:
     """Entry point of `steer`. Exit 0; 2 for a user's mistake, with one paragraph on standard error."""
-    console = Console(stderr=True)
+    guard_stdout()
+    console = SafeConsole(stderr=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Lines()])
     for noisy in ("gguf", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    print_plainly(lambda said: _say(console, "[yellow]Warning[/]", said))
+    print_plainly(lambda said: _say(console, Text("Warning", "yellow"), said))
     try:
         sys.exit(app(standalone_mode=False))
     except SteerflowError as error:
-        _say(console, f"[bold red]{type(error).__name__}[/]", str(error))
+        _say(console, Text(type(error).__name__, "bold red"), str(error))
     except NoArgsIsHelpError as error:
         error.show()
     except UsageError as error:
-        _say(console, "[bold red]UsageError[/]", misuse(error))
+        _say(console, Text("UsageError", "bold red"), misuse(error))
     except Abort:
-        _say(console, "[bold red]Stopped[/]", "nothing was changed after this point")
+        _say(console, Text("Stopped", "bold red"), "nothing was changed after this point")
         sys.exit(1)
     sys.exit(2)
 
 
-def _say(console: Console, head: str, text: str) -> None:
+def _say(console: SafeConsole, head: Text, text: str) -> None:
     """Print a sentence after its head: no markup, no emoji and no line breaks of its own, so that it can be copied.
 
     Commands in it name the store that this one was given.
     """
     if given := store_given(sys.argv[1:]):
         text = commands_at_store(text, given)
+    if len(text) > MOST_SAID:  # a name of a hundred thousand letters, say
+        text = f"{text[: MOST_SAID * 3 // 4]} … {text[-MOST_SAID // 4 :]}"
     console.print(head, end=" ")
-    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console.print(text, highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ typer has the classes of these errors in a private module since it took click in
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from typer import Abort
 from typer._click.exceptions import (
@@ -17,7 +18,7 @@ from typer._click.exceptions import (
 
 from steering_core.foundation.data_files import did_you_mean
 
-__all__ = ["Abort", "NoArgsIsHelpError", "UsageError", "misuse", "store_given"]
+__all__ = ["Abort", "NoArgsIsHelpError", "UsageError", "checked_value", "misuse", "store_given"]
 
 _NO_COMMAND = re.compile(r"No such command ('.*?')\.")
 QUOTES = "'"
@@ -28,6 +29,19 @@ def misuse(error: UsageError) -> str:
     where = error.ctx.command_path if error.ctx else "steer"
     said = _fault(error).rstrip(".")
     return f"{said}{'' if said.endswith('?') else ';'} `{where} --help` lists what it takes"
+
+
+def checked_value(param: Any, may_be_empty: bool, ctx: Any, value: Any) -> Any:
+    """What click makes of a value as it was typed. Raises BadParameter for an empty one, and for one that is no text.
+
+    Python takes bytes that are no UTF-8 for halves of surrogate pairs, which nothing can print or store.
+    """
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if one == "" and not may_be_empty:
+            raise BadParameter("it is empty; give a value, or leave it out", ctx=ctx, param=param)
+        if isinstance(one, str) and one != one.encode(errors="replace").decode():
+            raise BadParameter(f"{one!r:.100} is no UTF-8; write it as UTF-8", ctx=ctx, param=param)
+    return type(param).process_value(param, ctx, value)
 
 
 def store_given(words: Sequence[str]) -> str | None:

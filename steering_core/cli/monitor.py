@@ -145,7 +145,7 @@ def _talk(this: _Chat) -> None:
         try:
             line = input("> " if sys.stdin.isatty() else "")
             for piece in this.answer(line) if line.strip() else ():
-                out.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
+                out.print(piece, end="", highlight=False, soft_wrap=True)
         except EOFError:
             return
         except KeyboardInterrupt:

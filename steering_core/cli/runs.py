@@ -12,6 +12,7 @@ from steering_core.reports.fitting import LEAST_ID
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
+from steering_core.store.values import rows_of
 
 app = typer.Typer()
 
@@ -31,7 +32,7 @@ def runs(
         found = opened.query(named_query("sweeps"), [limit])
     else:
         found = opened.query(named_query("cells_of_sweep"), [_named(opened, sweep)])
-    print_rows(found.to_pylist(), found.column_names, form)
+    print_rows(rows_of(found), found.column_names, form)
 
 
 def _named(store: Store, sweep: str) -> str:

@@ -66,11 +66,11 @@ def _print(name: str, rows: list[dict[str, Any]], ends: int) -> None:
     """A histogram of the values by which rows are ranked, and the rows at its ends."""
     values = np.array([_value(row) for row in rows])
     what = "difference from the model's own answers" if rows and rows[0]["difference"] is not None else "projection"
-    console().print(f"\n{name}: {what}, {len(rows)} rows", markup=False)
+    console().print(f"\n{name}: {what}, {len(rows)} rows")
     counts, edges = np.histogram(values, bins=_BINS)
     for count, low, high in zip(counts, edges, edges[1:], strict=False):
         bar = "█" * round(_BAR * count / max(counts.max(), 1))
-        console().print(f"{low:9.2f} .. {high:9.2f} {bar} {count}", markup=False, highlight=False)
+        console().print(f"{low:9.2f} .. {high:9.2f} {bar} {count}", highlight=False)
     shown = rows[:ends] + rows[max(ends, len(rows) - ends) :]
     print_rows([{**row, **{key: _short(row[key]) for key in ("prompt", "answer")}} for row in shown], _SHOWN)
 

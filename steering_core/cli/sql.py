@@ -7,6 +7,7 @@ import typer
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
+from steering_core.store.values import rows_of
 
 app = typer.Typer()
 
@@ -19,4 +20,4 @@ def sql(
 ) -> None:
     """Ask the store anything, in SQL."""
     found = Store.existing(store or default_store()).answer(query)
-    print_rows(found.to_pylist(), found.column_names, form)
+    print_rows(rows_of(found), found.column_names, form)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
 from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, identity_of, one_a_layer, print_made, told
@@ -115,8 +116,8 @@ def _print_vector(found: dict[str, Any], vector: Vector) -> None:
     if found["quality"]:
         print_rows([{"quality": k, "value": v} for k, v in found["quality"].items()], ["quality", "value"])
     for kind, named in found["tokens"].items():
-        out.print(f"[bold]{kind}[/] ", end="")
-        out.print("  ".join(f"{token!r} {score:+.1f}" for token, score in named), markup=False, highlight=False)
+        out.print(Text(kind, "bold"), end=" ")
+        out.print("  ".join(f"{token!r} {score:+.1f}" for token, score in named), highlight=False)
     if found["prompts"]:
         print_rows(found["prompts"], ["projection", "text"])
 

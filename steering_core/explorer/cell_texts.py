@@ -1,6 +1,5 @@
 """Texts of a heat map's cell, sampled when somebody asks: a run samples them for its shortlist alone."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +9,13 @@ from pydantic import ValidationError
 from steering_core.candidates.cell import Cell, unsteered
 from steering_core.candidates.generations import asked, generate
 from steering_core.concepts import Concept
-from steering_core.foundation.errors import InterventionError, VectorMismatch
+from steering_core.foundation.errors import InterventionError, StoreDamaged, VectorMismatch
+from steering_core.foundation.validation import checked
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
+from steering_core.store.values import stored_object
 from steering_core.vectors.vector import vectors_by_id
 
 _AT_ONCE = 4  # prompts: a step of many rows takes little longer than one of few
@@ -74,7 +75,8 @@ def cell_texts(model: Model, store: Store, concept_id: str, intervention_id: str
     vectors = tuple(vectors_by_id(store, found["vector_ids"]))
     cell = Cell(model.identity.model_id, concept_id, parse(found["intervention"]), vectors)
     assert cell.intervention_id == intervention_id, "an expression reads as it was written"
-    concept = Concept.model_validate_json(concepts[0]["definition"])
+    column = "raw.concepts.definition"
+    concept = checked(Concept, stored_object(column, concepts[0]["definition"]), column, StoreDamaged)
     return CellTexts(cell, concept, _sampling(model, store, concept_id))
 
 
@@ -82,7 +84,8 @@ def _sampling(model: Model, store: Store, concept_id: str) -> GenerationsSpec:
     """How the latest run of the model and the concept sampled; the defaults where none says so as specs are today."""
     for row in store.rows(_SPECS, [model.identity.model_id, concept_id]):
         try:
-            return GenerationsSpec.model_validate(json.loads(row["spec"])["generations"], strict=False)
+            found = stored_object("raw.runs.spec", row["spec"]).get("generations")
+            return GenerationsSpec.model_validate(found, strict=False)
         except ValidationError:  # a spec of an older version
             continue
     return GenerationsSpec()

@@ -17,7 +17,7 @@ from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.kept import Kept
 from steering_core.foundation.json_values import plain
 from steering_core.models import Model
-from steering_core.store import Store
+from steering_core.store import Store, values
 
 TAB = "x-steerflow-tab"
 _LOOK_UP = 0.5  # seconds between two looks whether anybody still listens
@@ -98,4 +98,4 @@ async def called(explorer: Explorer, request: Request, model: str, function: Cal
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of an Arrow table as JSON has them."""
-    return [plain(row) for row in table.to_pylist()]
+    return [plain(row) for row in values.rows_of(table)]

@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from steering_core.foundation.json_values import plain
+from steering_core.store.values import values_of
 
 TableForm = Literal["json", "csv", "parquet", "arrow"]
 
@@ -31,7 +31,7 @@ def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
 
 def _json(rows: pa.Table, cut: bool) -> bytes:
     types = {field.name: str(field.type) for field in rows.schema}
-    columns = [[plain(value) for value in _values(column)] for column in rows.columns]
+    columns = [[plain(value) for value in values_of(column)] for column in rows.columns]
     shown = [dict(zip(rows.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
     table = {"columns": rows.column_names, "types": types, "rows": shown, "cut": cut}
     return json.dumps(table, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -43,37 +43,8 @@ def _for_csv(table: pa.Table) -> pa.Table:
         nested, zoned = pa.types.is_nested(field.type), pa.types.is_timestamp(field.type) and field.type.tz
         if not (nested or zoned):
             continue
-        values = _values(table.column(i))
+        values = values_of(table.column(i))
         if nested or any(isinstance(value, str) for value in values):
             shown = pa.array([None if value is None else str(value) for value in values], pa.string())
             table = table.set_column(i, field.name, shown)
     return table
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column; its times as text where Python has no value for one, infinite or beyond its years."""
-    try:
-        found: list[Any] = column.to_pylist()
-    except OverflowError:
-        without_zone = column.cast(_mapped(column.type, _zoneless))  # Arrow counts years amiss with a zone
-        found = without_zone.cast(_mapped(column.type, lambda _: pa.string())).to_pylist()
-    return found
-
-
-def _zoneless(kind: pa.DataType) -> pa.DataType:
-    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
-
-
-def _mapped(kind: pa.DataType, of_time: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """`kind` with `of_time` of each date or timestamp in it, at any depth."""
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return of_time(kind)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_mapped(field.type, of_time)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_mapped(kind.key_type, of_time), _mapped(kind.item_type, of_time))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_mapped(kind.value_type, of_time)), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_mapped(kind.value_type, of_time)))
-    return kind

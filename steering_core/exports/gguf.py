@@ -25,6 +25,7 @@ _TYPES = {
     int: gguf.GGUFValueType.UINT32,
     float: gguf.GGUFValueType.FLOAT32,
 }
+MAX_VALUES = 100_000  # of a header; each is read by itself
 _DIRECTION = re.compile(r"direction\.([0-9]{1,6})", re.IGNORECASE)
 _SUBSPACE = re.compile(r"direction\.[0-9]+\.[0-9]+", re.IGNORECASE)
 
@@ -76,10 +77,31 @@ def read(path: Path) -> VectorFile | Tensors:
     return Tensors(named, operation, glp.alpha(fields, path), notes)
 
 
+class _Reader(gguf.GGUFReader):
+    """gguf's reader, which takes a header's own word for how long its lists are: an array of 2**60 numbers is counted.
+
+    Here what reaches beyond the file's end is an error, and so are more values than files of vectors have.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._values = 0
+        super().__init__(path)
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> np.ndarray:
+        """Some values of the file. Raises ValueError where they are not there, or have become very many."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise ValueError(f"its header has more than {MAX_VALUES:,} values")
+        if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
+            raise ValueError("its header speaks of more bytes than there are")
+        found: np.ndarray = super()._get(offset, dtype, count, override_order)
+        return found
+
+
 def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The metadata that says what the vectors are for, and the tensors in float32. Raises VectorFileError."""
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _Reader(path)
         fields = {
             name: field.contents()
             for name, field in reader.fields.items()
@@ -92,7 +114,8 @@ def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except OSError as error:
         raise VectorFileError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever the reader meets in bytes that are not what they say
-        raise VectorFileError(f"{path} is damaged, or no GGUF file: export it again") from error
+        said = shortened(str(error), 200) or type(error).__name__
+        raise VectorFileError(f"{path} is damaged, or no GGUF file of vectors ({said}): export it again") from error
     if len(tensors) != len(reader.tensors):
         raise VectorFileError(f"{path} has two tensors of one name: it is no control vector")
     return fields, tensors

@@ -17,6 +17,7 @@ from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, file_bytes
 from steering_core.foundation.validation import shortened
 
+MAX_DIMENSIONS = 32  # NumPy has 64
 MAX_UNPACKED = 256 << 20  # bytes beyond four times the file that a compressed .npz may become
 
 
@@ -79,6 +80,8 @@ def _array(data: bytes, path: Path) -> np.ndarray:
             raise ValueError(f"its version {version} is unknown")
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = header(handle)
+        if len(shape) > MAX_DIMENSIONS:
+            raise ValueError(f"it has {len(shape)} dimensions")
         count = math.prod(shape)
         body = memoryview(data)[handle.tell() :]
     except Exception as error:  # whatever the header's reader meets in bytes that are not what they say

@@ -36,7 +36,7 @@ def read(path: Path) -> VectorFile | Tensors:
             metadata = handle.metadata() or {}
         if "BF16" in dtypes.values():
             tensors |= _bfloat16(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:  # ValueError: more dimensions than NumPy has
         raise VectorFileError(f"{path} cannot be read as safetensors: {error}") from error
     if FORMAT not in metadata:
         return Tensors({name: tensors[name] for name in names})

@@ -51,4 +51,9 @@ def _direction(layer: str, values: Any, path: Path) -> np.ndarray:
     numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
     if not numbers or not values:
         raise VectorFileError(f"{path}: the direction of layer {layer} must be a list of numbers, not {shown(values)}")
-    return np.array(values, np.float64)
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise VectorFileError(
+            f"{path}: the direction of layer {layer} has a number beyond float64: derive it again"
+        ) from None

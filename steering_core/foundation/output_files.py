@@ -1,11 +1,13 @@
 """Files that people name to be written: the one way in which reports, exports, charts and concepts are.
 
 A pipe without a reader would be waited for, a device would swallow what is written; each is one error instead, and so
-is a name that no file can have. A file or a folder appears when it is whole.
+is a name that no file can have. A file or a folder appears when it is whole; what a killed process left beside it goes
+with the next that is written there.
 """
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +24,10 @@ def new_file(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
     """
     try:
         target = writable_path(path, error)
-        temporary = target.with_name(f".{os.getpid()}-{target.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in _unfinished(target.parent, "", f"-{target.name}"):
+            left.unlink(missing_ok=True)
+        temporary = target.with_name(f".{os.getpid()}-{target.name}")
         try:
             yield temporary
             temporary.replace(target)
@@ -45,11 +49,9 @@ def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise error(f"{shown_path(path)} is there already: name a folder that does not exist, or is empty")
         target.parent.mkdir(parents=True, exist_ok=True)
-        beginning = f".{target.name}.unfinished-"
-        for left in [entry for entry in target.parent.iterdir() if entry.name.startswith(beginning)]:
-            if not _alive(left.name.removeprefix(beginning)):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = target.with_name(f"{beginning}{os.getpid()}")
+        for left in _unfinished(target.parent, f"{target.name}.unfinished-", ""):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
         folder.mkdir()
     except (OSError, ValueError) as fault:
         said = getattr(fault, "strerror", None) or "no name that a folder can have"
@@ -61,15 +63,29 @@ def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
-    """Whether a process of that number runs."""
+def _unfinished(folder: Path, before: str, after: str) -> list[Path]:
+    """What a process that has ended left in `folder`: names of a dot, `before`, the process's number and `after`.
+
+    A process of this one's own number that left something has ended too. A folder whose names may not be read has none
+    that could be removed.
+    """
+    name = re.compile(rf"\.{re.escape(before)}([0-9]+){re.escape(after)}")
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        found = [(entry, name.fullmatch(entry.name)) for entry in folder.iterdir()]
+    except PermissionError:
+        return []
+    return [entry for entry, match in found if match and not _another_runs(match[1])]
+
+
+def _another_runs(process: str) -> bool:
+    """Whether another process than this one has that number."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
-    return True
+    return int(process) != os.getpid()
 
 
 def writable_path(path: Path, error: type[SteerflowError]) -> Path:

@@ -68,7 +68,7 @@ def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
         raise error(f"{source}{where} is not YAML: {problem}{remedy}") from fault
     except RecursionError as fault:
         raise error(f"{source} is nested too deeply") from fault
-    except ValueError as fault:  # a date such as 2024-13-45, or a number of thousands of digits
+    except ValueError as fault:  # a letter beyond Unicode, where PyYAML comes without libyaml
         raise error(f"{source} is not usable YAML: {fault}") from fault
 
 

@@ -24,6 +24,18 @@ class _Bounds(SafeConstructor):
         self.merged = 0
         self.flat: set[int] = set()  # ids of the nodes that merge keys were taken out of
 
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        """The value of a node. Raises ConstructorError, with its line, for a text that its type cannot have.
+
+        PyYAML's constructors let through what Python raises for `!!bool x`, `!!int ""` or a date such as 2024-13-45.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError) as fault:
+            kind = str(node.tag).rpartition(":")[2]
+            problem = f'{str(node.value)[:50]!r} is no {kind}: put a text in "quotes"'
+            raise ConstructorError(None, None, problem, node.start_mark) from fault
+
     def flatten_mapping(self, node: MappingNode) -> None:
         """Put what merge keys name into the node itself. Raises ConstructorError for a key twice, and for too many."""
         if id(node) in self.flat:

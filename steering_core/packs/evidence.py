@@ -1,7 +1,6 @@
 """What a pack tells of its vectors: where they are from, how strong to use them, what was measured, a picture."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from steering_core.reports.charts import evaluation, explorer
 from steering_core.reports.charts.render import Drawing
 from steering_core.store import Store
 from steering_core.store.queries import named_query
+from steering_core.store.values import stored_object
 from steering_core.vectors.vector import Vector
 
 _TESTED = """
@@ -95,7 +95,7 @@ def picture(store: Store, vectors: Sequence[Vector]) -> tuple[Drawing, str] | No
 def _revision(store: Store, model_name: str) -> str | None:
     """The commit at which the latest run that names one loaded the model from the hub."""
     for row in store.rows("SELECT versions FROM raw.runs ORDER BY started_at DESC"):
-        found = json.loads(row["versions"]).get(model_name)
+        found = stored_object("raw.runs.versions", row["versions"]).get(model_name)
         if found:
             return str(found)
     return None

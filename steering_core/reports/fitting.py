@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from steering_core.foundation.terminal import harmless
 from steering_core.store import TableRows
 
 # Columns in the order in which they matter; those that are not named here follow, as they come.
@@ -32,6 +33,7 @@ FIRST = (
     ),
 )
 KEY = re.compile(r"[0-9a-f]{20}")
+MOST_SHOWN = 20_000  # letters of a value; rich takes a second for some 200,000
 PROSE = 32  # letters from which a value is wrapped, and its column may be narrow
 LEAST_PROSE = 24
 LEAST_ID = 6  # digits; the library takes no fewer
@@ -73,7 +75,10 @@ def shown(value: Any) -> str:
         return f"[{', '.join(shown(v) for v in value[:3])}, … {len(value)} values]"
     if isinstance(value, datetime.datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return str(value)
+    text = str(value)
+    if len(text) > MOST_SHOWN:
+        text = f"{text[:MOST_SHOWN]} … ({len(text):,} letters)"
+    return harmless(text)
 
 
 def _decimals(value: float) -> str:

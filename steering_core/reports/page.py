@@ -1,11 +1,12 @@
 """The report as one HTML file that needs nothing else: verdicts, pictures, leaderboards and texts."""
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 
 import jinja2
 
+from steering_core.foundation.errors import StoreDamaged
+from steering_core.foundation.validation import checked
 from steering_core.reports.charts.listed import charts_in, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.judges import untrusted_judges
@@ -16,6 +17,7 @@ from steering_core.spec import ScoresSpec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store
 from steering_core.store.queries import named_query
+from steering_core.store.values import stored_object
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -70,7 +72,10 @@ def chart_values(store: Store, row: Row) -> Row:
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:
     """The scores' part of the spec that a recommendation came from; the defaults where no run holds it."""
     found = store.rows("SELECT spec FROM runs WHERE spec_key = ? LIMIT 1", [spec_key])
-    return ScoresSpec.model_validate(json.loads(found[0]["spec"])["scores"]) if found else ScoresSpec()
+    if not found:
+        return ScoresSpec()
+    column = "raw.runs.spec"
+    return checked(ScoresSpec, stored_object(column, found[0]["spec"]).get("scores"), column, StoreDamaged)
 
 
 def _table(heading: str, rows: Sequence[Row]) -> Row:

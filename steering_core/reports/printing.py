@@ -10,15 +10,17 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 
 from steering_core.foundation.json_values import plain
 from steering_core.foundation.progress import Notify
+from steering_core.foundation.terminal import harmless, unguarded
 from steering_core.reports.fitting import fitted, shown
 from steering_core.store import TableRows
 
-__all__ = ["WIDE", "Format", "console", "print_rows", "progress_bars", "shown", "table"]
+__all__ = ["WIDE", "Format", "SafeConsole", "console", "print_rows", "progress_bars", "shown", "table"]
 
 
 class Format(StrEnum):
@@ -39,7 +41,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
         writer.writerow(names)
         writer.writerows([_csv_value(row[name]) for name in names] for row in rows)
     else:
-        out = _Console(width=UNBOUNDED) if WIDE.get() else console()
+        out = SafeConsole(width=UNBOUNDED) if WIDE.get() else console()
         out.print(table(rows, names))
 
 
@@ -51,13 +53,27 @@ NO_TERMINAL = 200
 
 def console() -> Console:
     """Standard output; 200 wide, or what COLUMNS says, where it is no terminal, and no less with --wide."""
-    out = _Console()
+    out = SafeConsole()
     if out.width < NO_TERMINAL and WIDE.get():
-        return _Console(width=NO_TERMINAL)
-    return out if out.is_terminal or "COLUMNS" in os.environ else _Console(width=NO_TERMINAL)
+        return SafeConsole(width=NO_TERMINAL)
+    return out if out.is_terminal or "COLUMNS" in os.environ else SafeConsole(width=NO_TERMINAL)
 
 
-class _Console(Console):
+class SafeConsole(Console):
+    """rich's console, whose only commands to a terminal are its own: texts are shown as they are, and take no effect.
+
+    Neither control characters nor rich's own markup (`[bold]`) and emoji (`:smile:`) are read in them.
+    """
+
+    def __init__(self, stderr: bool = False, width: int | None = None) -> None:
+        file = unguarded(sys.stderr if stderr else sys.stdout)
+        super().__init__(file=file, stderr=stderr, width=width, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of what is printed; controls that are not rich's own stand there as escapes."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.is_control else piece._replace(text=harmless(piece.text))
+
     def on_broken_pipe(self) -> None:
         """Leave it to `main`, as for everything else that is printed; rich would exit by itself."""
         raise
@@ -75,8 +91,13 @@ def _csv_value(value: Any) -> Any:
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Notify]:
     """A function (what, done, total) that draws one bar on standard error for each step it hears of."""
-    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    columns = (
+        TextColumn("{task.description:<22}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=SafeConsole(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def notify(what: str, done: int, total: int) -> None:

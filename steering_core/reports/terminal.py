@@ -36,7 +36,7 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     texts = store.rows(named_query("side_by_side"), [recommendation["recommendation_id"]])
     title = f"{recommendation['concept']} on {recommendation['model']}"
     sets = store.rows(named_query("capabilities_of_recommendation"), [recommendation["recommendation_id"]])
-    verdict = Panel(verdict_in_words(recommendation), title=f"Recommendation: {title}", title_align="left")
+    verdict = Panel(verdict_in_words(recommendation), title=Text(f"Recommendation: {title}"), title_align="left")
     above = not console().is_terminal  # a terminal shows the end first, a file or a pager the beginning
     return Group(
         *([verdict] if above else []),

@@ -19,6 +19,7 @@ from steering_core.store.names import MARKER
 from steering_core.store.opening import STORE_VERSION, default_store, folder_at, prepare
 from steering_core.store.select import select_tree, with_quotes_told
 from steering_core.store.tables import TABLES
+from steering_core.store.values import rows_of
 from steering_core.store.views import DAMAGE, define, define_views, every_view, views_in
 from steering_core.store.wholeness import file_key, mend
 
@@ -267,8 +268,7 @@ class Store:
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), **tables: pa.Table) -> list[dict[str, Any]]:
         """The rows that `query` gives, as a list of dicts."""
-        rows: list[dict[str, Any]] = self.query(sql, parameters, **tables).to_pylist()
-        return rows
+        return rows_of(self.query(sql, parameters, **tables))
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """An in-memory DuckDB connection with every view of the store. Raises StoreDamaged where they cannot be."""

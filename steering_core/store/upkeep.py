@@ -1,11 +1,11 @@
 """Upkeep: what a store holds, and many small files made into few. `garbage` drops what nothing refers to."""
 
-import json
 from typing import Any
 
 from steering_core.store.merging import SMALL, Exchanged, batches, by_folder, lock_name, lock_path, merge
 from steering_core.store.store import Store
 from steering_core.store.tables import TABLES
+from steering_core.store.values import stored_object
 
 __all__ = ["Exchanged", "compact", "file_names", "reuse", "tables"]
 
@@ -29,10 +29,16 @@ def reuse(store: Store) -> list[dict[str, Any]]:
             "run": run["name"],
             "started_at": run["started_at"],
             "seconds": run["seconds"],
-            **{stage: f"{did['computed']} + {did['reused']}" for stage, did in json.loads(run["stages"]).items()},
+            **_stages(run["stages"]),
         }
         for run in runs
     ]
+
+
+def _stages(text: str) -> dict[str, str]:
+    """What each stage of a run computed and reused."""
+    found = stored_object("raw.runs.stages", text).items()
+    return {stage: f"{did.get('computed')} + {did.get('reused')}" for stage, did in found if isinstance(did, dict)}
 
 
 def compact(store: Store) -> list[Exchanged]:

@@ -128,10 +128,42 @@ def read_whole(folder: Folder, table: str, name: str) -> tuple[pa.Table | None, 
         return None, f"columns that {table} does not have: {', '.join(sorted(strange))}"
     if lacking := set(TABLES[table].key) - set(rows.column_names):
         return None, f"no column {', '.join(sorted(lacking))}"
+    try:
+        rows = _in_types(rows, schema)
+    except (pa.ArrowException, TypeError) as error:
+        return None, str(error).splitlines()[0]
     path = PurePosixPath(name)
     if path.name != PIN and path.stem != file_key(table, rows):
         return None, "its rows are not those that its name says"
     return rows, None
+
+
+def _in_types(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows, each column in its table's own type, as other tools widen numbers; lists may have a fixed length.
+
+    Raises TypeError for a column of another kind, pa.ArrowException for values that its type cannot have.
+    """
+    for place, field in enumerate(rows.schema):
+        wanted = schema.field(field.name).type
+        if _kind(field.type) not in (_kind(wanted), "null"):
+            raise TypeError(f"the column {field.name} holds {field.type}, not {wanted}")
+        if field.type != wanted and not pa.types.is_list(wanted):
+            rows = rows.set_column(place, field.name, rows.column(place).cast(wanted))
+    return rows
+
+
+def _kind(column: pa.DataType) -> str:
+    """What a column holds, whatever its width or unit: text, whole, real, timestamp, …, or lists of them."""
+    types = pa.types
+    if types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column):
+        return f"list of {_kind(column.value_type)}"
+    if types.is_dictionary(column):
+        return _kind(column.value_type)
+    if types.is_integer(column):
+        return "whole"
+    if types.is_floating(column):
+        return "real"
+    return "text" if types.is_string(column) or types.is_large_string(column) else str(column).partition("[")[0]
 
 
 # -- exchange --------------------------------------------------------------------------------------------------------

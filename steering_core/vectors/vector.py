@@ -22,6 +22,7 @@ from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.prompts import prompt
 from steering_core.store import Store
+from steering_core.store.values import stored_object
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
@@ -304,7 +305,8 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
 def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
     direction = np.asarray(row.pop("vector"), np.float32)
     measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
-    return Vector(**{**row, "lineage": json.loads(row["lineage"])}, direction=direction, safe=measured)
+    lineage = stored_object("raw.vectors.lineage", row["lineage"])
+    return Vector(**{**row, "lineage": lineage}, direction=direction, safe=measured)
 
 
 _GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"

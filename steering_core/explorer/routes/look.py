@@ -24,6 +24,7 @@ from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
+from steering_core.store import values as stored
 from steering_core.store.commands import at_store
 from steering_core.vectors.meaning import PromotedTokens, promoted_tokens
 
@@ -70,7 +71,7 @@ def _at_once(here: Explorer, model: str) -> dict[str, Any]:
 def _in_words(here: Explorer, recommended: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows, each with what reports say of it: `says`, a plain sentence, and `numbers`."""
     ids = [row["recommendation_id"] for row in recommended]
-    whole = here.ask.own("FROM recommendations WHERE list_contains(?, recommendation_id)", [ids]).to_pylist()
+    whole = stored.rows_of(here.ask.own("FROM recommendations WHERE list_contains(?, recommendation_id)", [ids]))
     words = {r["recommendation_id"]: {"says": plain_verdict(r), "numbers": verdict_in_numbers(r)} for r in whole}
     return [row | words[row["recommendation_id"]] for row in recommended]
 

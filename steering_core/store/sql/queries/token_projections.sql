@@ -23,7 +23,7 @@ WITH chosen AS (
     SELECT *, unnest(range(len(tokens))) AS place FROM texts
 )
 SELECT
-    kind, prompt, place, tokens[place + 1] AS token,
+    kind, prompt, place, coalesce(tokens[place + 1], '') AS token,
     (projections[place + 1] - coalesce(base.mean, 0)) / residual_norm AS projection
 FROM places LEFT JOIN base ON true
 ORDER BY list_position(['unsteered', 'steered', 'mirrored'], kind), place;
