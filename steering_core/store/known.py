@@ -7,7 +7,7 @@ listed cheaply, nor of a table of more than `MOST` rows, which is not worth the 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,16 +57,15 @@ class KnownTables:
             learnt = self._read_whole(table, files)
         return None if learnt is None else learnt.rows
 
-    def appended(self, table: str, name: str, rows: Mapping[RowKey, Mapping[str, Any]]) -> None:
+    def appended(self, table: str, name: str, rows: pa.Table) -> None:
         """Note the rows that this process appended to a table as the file `name`, while it holds the table's lock."""
         learnt, files = self._learnt.get(table), self._files(table)
         if learnt is None or files is None:
             return
-        more = {key: tuple(row[column] for column in RECALLED.get(table, ())) for key, row in rows.items()}
-        if len(learnt.rows) + len(more) > MOST:
+        if len(learnt.rows) + rows.num_rows > MOST:
             self._forget(table, large=True)
         elif files == learnt.files | {name}:
-            learnt.rows.update(more)
+            learnt.rows.update(_by_key(table, rows))
             with self._lock:
                 self._learnt[table] = _Learnt(files, learnt.rows)
         else:
@@ -80,16 +79,14 @@ class KnownTables:
 
     def _read_whole(self, table: str, files: frozenset[str]) -> _Learnt | None:
         """Read a table whose files were listed before; None where it has too many rows, and from then on."""
-        key = TABLES[table].key
-        names = [*key, *RECALLED.get(table, ())]
         rows = TABLES[table].schema.empty_table()
         if files:
-            rows = self._read(f'SELECT {", ".join(names)} FROM raw."{table}" LIMIT {MOST + 1}')
+            columns = ", ".join((*TABLES[table].key, *RECALLED.get(table, ())))
+            rows = self._read(f'SELECT {columns} FROM raw."{table}" LIMIT {MOST + 1}')
         if rows.num_rows > MOST:
             self._forget(table, large=True)
             return None
-        values: Iterable[tuple[Any, ...]] = zip(*(rows[name].to_pylist() for name in names), strict=True)
-        learnt = _Learnt(files, {row[: len(key)]: row[len(key) :] for row in values})
+        learnt = _Learnt(files, _by_key(table, rows))
         with self._lock:
             self._learnt[table] = learnt
         return learnt
@@ -99,3 +96,10 @@ class KnownTables:
             self._learnt.pop(table, None)
             if large:
                 self._large.add(table)
+
+
+def _by_key(table: str, rows: pa.Table) -> dict[RowKey, tuple[Any, ...]]:
+    """The recalled columns of rows of a table, by their keys."""
+    key = TABLES[table].key
+    values = zip(*(rows[name].to_pylist() for name in (*key, *RECALLED.get(table, ()))), strict=True)
+    return {row[: len(key)]: row[len(key) :] for row in values}

@@ -113,9 +113,9 @@ class Store:
             known = self._known.of(table)
             new = self._absent_keys(table, fresh) if known is None else fresh.keys() - known.keys()
             fresh = {k: row for k, row in fresh.items() if k in new}
-            rows_of_table = pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema)
             if fresh:
-                self._known.appended(table, self.publish(table, rows_of_table), fresh)
+                made = pa.Table.from_pylist(list(fresh.values()), schema=TABLES[table].schema)
+                self._known.appended(table, self.publish(table, made), made)
         return len(fresh)
 
     def _absent_keys(self, table: str, keys: Iterable[RowKey]) -> set[RowKey]:
