@@ -58,5 +58,5 @@ def test_it_runs_anew(script: Path, tmp_path: Path) -> None:
 
 
 def test_what_they_promise_came_out() -> None:
-    assert "cheerful on smollm2-135m: works" in said(committed(FOLDER / "caa_to_vector.py"))
+    assert "smollm2-135m: cheerful works at layer 21" in said(committed(FOLDER / "caa_to_vector.py"))
     assert "dose 0.20 on test items: +0." in said(committed(FOLDER / "own_direction.py"))

@@ -189,7 +189,10 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
         return CHANCE, f"it does not move the items in the wanted direction ({effect['value']:+.3f} nats)"
     if chance.p_value > 1 - LEVEL:
         best = f"the best of {len(chance.effects)} does {chance.effects[0]:+.3f} nats" if chance.effects else "no draws"
-        return CHANCE, f"searches among permuted labels find as much ({best}; p = {chance.p_value:.2g})"
+        return CHANCE, (
+            f"its odd effect is {effect['value']:+.3f} nats, and searches among permuted labels find as much "
+            f"({best}; p = {chance.p_value:.2g})"
+        )
     if effect["ci_low"] is None or effect["ci_low"] <= 0:
         return CHANCE, f"its effect is not surely above 0 (from {_number(effect['ci_low'])} nats)"
     if conflict := evidence.forms.conflict():
@@ -217,7 +220,10 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     assert chance is not None, "decided before"
     assert effect is not None, "decided before"
     best = f"{chance.effects[0]:+.3f} nats" if chance.effects and math.isfinite(chance.effects[0]) else "nothing"
-    said = f"{len(chance.effects)} searches among permuted labels find at most {best} (p = {chance.p_value:.2g})"
+    said = (
+        f"its odd effect is {effect['value']:+.3f} nats, and {len(chance.effects)} searches among permuted labels find "
+        f"at most {best} (p = {chance.p_value:.2g})"
+    )
     prompt, both, sign = evidence.effect_of(PROMPT), evidence.effect_of(WITH_PROMPT), evidence.chosen.sign
     if prompt is not None and sign * prompt > effect["value"]:
         said += f"; the system prompt alone does more ({prompt:+.3f} nats)"
