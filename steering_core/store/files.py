@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from steering_core.foundation.errors import DiskFull, StoreBusy, StoreError
 from steering_core.foundation.locks import locked, locked_next, shared_in_turn, shared_lock, try_locked
+from steering_core.foundation.output_files import runs
 from steering_core.store.names import LOCKS, MARKER, TEMPORARY, checked, escaped, is_temporary, writer_of
 
 EXCHANGE_WAITS = 60.0  # seconds for a query that is under way; those that come later wait behind the exchange
@@ -284,12 +285,4 @@ def _flush(path: Path) -> None:
 def _alive(temporary: str) -> bool:
     """Whether the process that writes a temporary file is still there."""
     process = writer_of(temporary)
-    if process is None:
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return process is not None and runs(process)
