@@ -22,7 +22,7 @@ _EMPTY = "the prompt is empty, so there is nothing to answer: give it some text"
 class Prompt:
     """One token sequence, addressed by its content and its tokenizer.
 
-    `response_start` is the index of the first token of an answer; the number of tokens where there is none.
+    `response_start` is the index of the answer's first token; the number of tokens where there is no answer.
     """
 
     tokens: tuple[int, ...]
@@ -41,7 +41,7 @@ def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, sy
 
     With `chat` it is the user's message in the model's chat template, ready for an answer, and an answer's tokens are
     those of the whole conversation (`steering_core.models.chat_template`). Otherwise it is raw text, to which the
-    answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long one.
+    answer is joined by a space where neither side brings one. Raises PromptError for an empty or too long prompt.
     """
     if not text:
         raise PromptError(_EMPTY)
@@ -60,7 +60,7 @@ def prompt(model: Model, text: str, *, chat: bool, answer: str | None = None, sy
 def _chat_prompt(
     model: Model, messages: Messages, shown: str, answer: str | None, arguments: Mapping[str, Any] | None = None
 ) -> Prompt:
-    """Messages in the model's chat template, ready for an answer, or with one."""
+    """Messages in the model's chat template, ready for an answer, or followed by `answer`."""
     template = model.chat_template.with_arguments(arguments or {})
     if not template.exists:
         raise PromptError(f"{model.name} has no chat template: read the text raw, or use a chat model")
@@ -147,19 +147,19 @@ def open_prompt(model: Model, concept: Concept, text: str, system: str | None = 
 
 
 def chats(model: Model, chat: bool) -> bool:
-    """Whether texts that want it go through the model's chat template; a base model, which has none, reads raw text."""
+    """Whether texts go through the model's chat template: where `chat` asks for it and the model has one."""
     if chat and not model.chat_template.exists:
         _tell_raw(model.name)
         return False
     return chat
 
 
-@cache
+@cache  # once a model
 def _tell_raw(model: str) -> None:
     log.warning("%s has no chat template: prompts and answers are read as raw text", model)
 
 
-@cache
+@cache  # once a model
 def _tell_system_moved(model: str) -> None:
     log.warning("%s's chat template has no system role: instructions stand at the head of the user's turn", model)
 

@@ -161,7 +161,7 @@ def test_a_spec_sets_the_templates_arguments() -> None:
     assert plain.key == checked(Spec, {"models": ["m"], "concepts": ["c"]}, "it", SpecError).key != spec.key
     dated = {"models": ["m"], "concepts": ["c"], "template": {"date": datetime.date(2026, 1, 31)}}
     assert checked(Spec, dated, "it", SpecError).template == {"date": "2026-01-31"}
-    with pytest.raises(SpecError, match="'soon' is none: write YYYY-MM-DD"):
+    with pytest.raises(SpecError, match="'soon' is no date: write YYYY-MM-DD"):
         checked(Spec, {**dated, "template": {"date": "soon"}}, "it", SpecError)
 
 

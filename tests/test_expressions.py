@@ -90,6 +90,7 @@ def test_canonical_text_stays_as_it_is(text: str) -> None:
         ("a @last(0)", 8, "give 1 or more"),
         ('a @last(2) @span("x")', 17, "give one"),
         ("a @prompt @all", 11, "phase is given twice"),
+        ("a @layers(1) @layers(2)", 13, "layers is given twice"),
         ("a[5..3]", 2, "run backwards"),
         ("a ++ b", 3, "a vector's name"),
         ("", 0, "a vector's name"),

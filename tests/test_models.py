@@ -44,6 +44,20 @@ def test_the_fingerprint_follows_weights_configuration_and_template(
     assert (after.tokenizer_id != before.tokenizer_id) == (changed == "template")
 
 
+def test_a_kept_identity_that_cannot_be_read_or_written_is_made_again(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    identity = open_model(str(tiny_folder)).identity
+    (kept,) = (tmp_path / "identities").iterdir()
+    kept.write_text('{"files": [')
+    assert open_model(str(tiny_folder)).identity == identity
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("a file where the folder should be")
+    assert open_model(str(tiny_folder)).identity == identity
+
+
 def test_a_layer_that_is_not_there_is_refused(tiny: Model) -> None:
     assert tiny.checked_layers(None) == [0, 1, 2, 3]
     assert tiny.checked_layers([3, 1, 1]) == [1, 3]

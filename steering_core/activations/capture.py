@@ -40,9 +40,10 @@ class Reading:
 
     @property
     def streams(self) -> int:
-        """How many layers' streams are held: a CPU's pass all of them until its end, a GPU's none but every token's.
+        """How many layers' streams, of one pass's tokens, are held at once.
 
-        Those of three passes then: one runs, one is looked at, and one is handed out.
+        A CPU holds every layer's until the pass ends. A GPU holds none, but with position `all` those of three passes:
+        one runs, one is copied to NumPy, and one is handed out.
         """
         if on_cpu():
             return len(self.layers)
@@ -69,7 +70,7 @@ def peak_of(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
 
 
 def peak_of_all(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
-    """Bytes that the largest of these passes take, and of those that continue them: as many at once as lanes."""
+    """Bytes that the `lanes()` largest of these passes, and of those that continue them, take side by side."""
     every = [p for root in passes for p in root.walk()]
     return peak_of(model, reading, sorted(every, key=lambda p: peak_of(model, reading, [p]))[-lanes() :])
 
@@ -77,8 +78,8 @@ def peak_of_all(model: Model, reading: Reading, passes: Sequence[Pass]) -> int:
 def _peak(passes: Sequence[tuple[int, int, int]], model: Model, reading: Reading) -> int:
     """Bytes that passes side by side take, each given as its rows, tokens of a row, and the token where it ends.
 
-    Behind a stem a pass has a cache of its own beside the stem's. Operations under way are those of one pass: MLX
-    begins no more of them for several.
+    The sum of the passes' peaks, with two corrections. A pass that continues another also holds its own copy of the
+    parent's cache. Temporaries are counted once, as MLX has as many operations under way for several passes as for one.
     """
     memory = model.memory
     one_pass = memory.footprint.token * min(rows * length for rows, length, _ in passes)
@@ -104,10 +105,10 @@ class Captured:
 
 @dataclass(frozen=True)
 class _Part:
-    """What one pass finds, under way until NumPy asks: sums (B, K, L, D) for K choices of tokens a row, norms (B, L).
+    """What one pass finds, evaluated when NumPy asks: sums (B, K, L, D) for K choices of tokens a row, norms (B, L).
 
-    `places` tells each reader's row and choice, `lengths` the tokens of each row. With position `all` the choices are
-    the pass's tokens, and so are the norms' (B, T, L).
+    A choice is a set of a row's tokens that some reader sums over; `places` tells each reader's row and choice.
+    `lengths` are the tokens of each row. With position `all` the choices are the pass's tokens; norms are (B, T, L).
     """
 
     lazy_sums: mx.array
@@ -117,18 +118,18 @@ class _Part:
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """The sums, when they are there."""
+        """The sums; waits for them."""
         return np.asarray(self.lazy_sums)
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """The norm sums, when they are there."""
+        """The sums of norms; waits for them."""
         return np.asarray(self.lazy_norms)
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A pass whose parent was started: the parent's cache, and the parts of the passes before it."""
+    """A pass that can start: its parent's cache, and the parts of the passes before it."""
 
     passed: Pass
     parent: Cache | None = None
@@ -181,9 +182,10 @@ class Capture:
                 yield from found.result()
 
     def _run(self, passes: Sequence[Pass]) -> Iterator[tuple[Pass, tuple[_Part, ...]]]:
-        """Run all passes; each that ends prompts, with the parts of the passes before it, once the next is under way.
+        """Run all passes, and give each that ends prompts, with its own part and those of the passes before it.
 
-        Passes run side by side where there are lanes, depth first, so that few caches are held.
+        It is given once the next passes are under way. Passes run side by side where there are lanes, depth first, so
+        that few caches are held.
         """
         memory = self.model.memory
         ready = [_Ready(this) for this in reversed(passes)]
@@ -192,7 +194,7 @@ class Capture:
             group = [ready.pop() for _ in range(min(lanes(), len(ready)))]
             with memory.learning("capture", self._foreseen(group)) as watched:
                 starts = [partial(self._start, one) for one in group]
-                # one thread of MKL's moves a stream by up to 1.3e-5 with the rows of a product; the tests allow 1e-5
+                # on one thread, MKL's results depend on the number of rows by up to 1.3e-5; the tests allow 1e-5
                 started = together(starts, lambda underway: underway.arrays, limit_mkl=False)
                 if watched:
                     mx.eval([underway.arrays for underway in started])
@@ -230,10 +232,10 @@ class Capture:
             cache = self.model.new_cache()
         else:
             return None
-        return growing_by(this.length, cache)  # by what comes, not by 256 tokens
+        return growing_by(this.length, cache)  # by the pass's tokens, not by mlx-lm's 256
 
     def _start(self, one: _Ready) -> _Underway:
-        """One pass, lazily; what its readers want of it."""
+        """Build one pass lazily: what its readers want of it, and the cache for its children."""
         this, cache = one.passed, self._cache(one.passed, one.parent)
         tokens = np.zeros((len(this.parents), this.length), np.int32)
         normed = np.zeros(tokens.shape, np.float32)
@@ -249,7 +251,7 @@ class Capture:
         ):
             self.model.network(mx.array(tokens), cache=cache)
         for entry in cache if cache and this.mixed else ():
-            entry.finalize()  # what is padded ends with the others from here on
+            entry.finalize()  # moves padded rows to end together
         self.work.add(*tokens.shape)
         found = [found_at[layer] for layer in self.reading.layers]
         sums, norms = in_own_buffer(mx.stack([s for s, _ in found], axis=2)), mx.stack([n for _, n in found], axis=-1)
@@ -279,7 +281,7 @@ class Capture:
         norm_weights = mx.array(normed)
 
         def look(layer: int) -> Look:
-            """What to do with a layer's stream: keep its sums, or every token."""
+            """A look that keeps the layer's sums, or every token."""
 
             def see(h: mx.array) -> None:
                 """Leave what is read of the stream (B, T, D) in `found`."""

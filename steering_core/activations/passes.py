@@ -18,7 +18,7 @@ from steering_core.foundation.sequences import common_length
 TokenSequence = Sequence[int]
 Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
 _PIECE = 64  # tokens: a sequence is not cut into smaller pieces
-_FEW = 4  # passes a lane, below which it matters how evenly they are dealt out
+_FEW = 4  # passes a lane; with more, it does not matter how evenly they are dealt out
 
 Range = tuple[int, int]  # of places in the sequences' sorted order
 Stem = tuple[int, Range]  # the row of the cache that a node continues, and the node
@@ -31,8 +31,8 @@ class Cost:
     `tokens` bounds a pass, rows x length; `cached` bounds its cache, rows x the longest row's end. A single row may be
     longer than both. `lanes` passes run at once; `mixed` says that a stem's rows may be of different lengths.
 
-    `fits` tells whether so many rows, of so many tokens each, whose caches end at the third number, fit into memory. A
-    single row that does not is read in several passes.
+    `fits(rows, length, deepest)` tells whether a pass of `length` tokens a row, whose caches end at `deepest`, fits
+    into memory. A single row that does not fit is read in several passes.
     """
 
     tokens: int = 1536
@@ -43,7 +43,7 @@ class Cost:
     fits: Callable[[int, int, int], bool] = lambda rows, length, deepest: True
 
     def holds(self, rows: int, length: int, deepest: int) -> bool:
-        """Whether so many rows may share a pass."""
+        """Whether `rows` rows of `length` tokens, whose caches end at `deepest`, may share a pass."""
         return rows * length <= self.tokens and rows * deepest <= self.cached and self.fits(rows, length, deepest)
 
 
@@ -107,7 +107,7 @@ def total(passes: Sequence[Pass]) -> tuple[int, int]:
 def plan_passes(sequences: Sequence[TokenSequence], cost: Cost) -> tuple[Pass, ...]:
     """Passes that together read every sequence to its end, the costliest first. No sequence may be empty.
 
-    Where they are few, smaller ones are tried too, so that every lane gets as much.
+    Where they are few, plans of smaller passes are tried too, which may keep all lanes equally busy.
     """
     plans = [_Planner(sequences, cost).plan()]
     if cost.lanes > 1 and len(plans[0]) <= _FEW * cost.lanes:
@@ -168,7 +168,7 @@ class _Planner:
         return [(a, b) for a, b in zip([begin, *cuts], [*cuts, end], strict=True)]
 
     def _worthy(self, node: Range, depth: int) -> Iterator[Range]:
-        """The parts of a node beyond `depth`; what shares less than a sixteenth of its tokens is in parts again."""
+        """The parts of a node beyond `depth`. One that saves less than a sixteenth of its tokens is divided again."""
         for begin, end in self._parts(node, depth):
             flat = sum(self.lengths[begin:end]) - (end - begin) * depth
             if end - begin < 2 or 16 * (end - begin - 1) * (self.shared((begin, end)) - depth) >= flat:
@@ -180,7 +180,7 @@ class _Planner:
     def _stem(self, bucket: Sequence[Stem], offsets: Sequence[int]) -> Pass | None:
         """The pass that runs a bucket's stems once, with all that follows; None where it would not pay.
 
-        What follows a stem can no longer share a pass with other sequences, so each such pass must be paid for.
+        The passes that continue a stem can share none with other sequences, so their overhead counts too.
         """
         begins, depths = [offsets[row] for row, _ in bucket], [self.shared(node) for _, node in bucket]
         if not self.cost.mixed:
@@ -266,7 +266,7 @@ class _Planner:
 
 
 def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:
-    """Ranges of several sequences, and of one."""
+    """Stems that several sequences run through, and stems of one sequence."""
     return [s for s in stems if s[1][1] - s[1][0] > 1], [s for s in stems if s[1][1] - s[1][0] == 1]
 
 

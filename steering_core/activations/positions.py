@@ -1,4 +1,4 @@
-"""Places: at which tokens of a prompt activations are read."""
+"""Positions: at which tokens of a prompt activations are read."""
 
 import numpy as np
 

@@ -1,7 +1,8 @@
 """Reductions of a block's output, (B, T, D) of any float type, accumulated in float32.
 
 MLX's own reductions want the stream as float32 first, twice its size, written and read again: with every layer
-captured that is a twelfth of a forward pass on an H100. On CUDA a kernel each reads the stream once as it is.
+captured that is a twelfth of a forward pass on an H100. On CUDA each reduction is a kernel that reads the stream once,
+in its own type.
 """
 
 from functools import cache
@@ -10,8 +11,8 @@ from typing import Any
 from steering_core.backend.mlx import mx, on_cpu
 from steering_core.models import cpu
 
-_THREADS = 256
-_SPACE = 1 << 14  # MLX takes a buffer for one that is smaller by up to 32 KiB
+_THREADS = 256  # of a block
+_SPACE = 1 << 14  # elements of padding, 64 KiB: MLX reuses a free buffer that is up to 32 KiB larger than is asked for
 
 
 def norms_of(h: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""Shards: captured activations as tables, written behind the computation's back."""
+"""Shards: captured activations as tables, written in a thread of their own while the next are computed."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class ShardWriter:
         self._pending: Future[None] | None = None
 
     def write(self, rows: pa.Table, row_group_size: int) -> None:
-        """Have `rows` published; waits for the shard before it, and raises what went wrong with that one."""
+        """Have `rows` published. Waits for the shard before them, and raises what its publishing raised."""
         self.finish()
         self._pending = self._thread.submit(self._store.append_activations, self._model.model_id, rows, row_group_size)
 
@@ -66,7 +66,7 @@ def shards(prompts: Sequence[Prompt], bytes_each: Sequence[int]) -> Iterator[lis
 
 
 def shard_table(model: ModelIdentity, capture: Capture, captured: Sequence[Captured]) -> pa.Table:
-    """The rows of a shard, layer after layer, (layers x prompts) or (layers x tokens) of them."""
+    """The rows of a shard, layer after layer: layers x prompts, or layers x tokens."""
     reading = capture.reading
     owners = [row for found in captured for row in _owners(found)]
     tokens: list[int | None] = [

@@ -1,4 +1,4 @@
-"""Names of places: the sites of a block and the positions of a prompt, known without loading MLX."""
+"""Names of sites of a block and of positions of a prompt, known without loading MLX."""
 
 from steering_core.foundation.errors import PositionUnknown, SiteNotFound
 
@@ -15,7 +15,7 @@ def checked_site(site: str) -> str:
 
 
 def checked_position(position: str) -> str:
-    """`position` itself. Raises PositionUnknown for one that says nothing."""
+    """`position` itself. Raises PositionUnknown for one that names no tokens."""
     if position not in POSITIONS[:-1]:
         span(position)
     return position

@@ -58,7 +58,7 @@ def _part(model: Model, layer: int, site: str) -> nn.Module:
 
 @contextlib.contextmanager
 def _overheard(module: nn.Module, look: Look, before: bool) -> Iterator[None]:
-    """The module's class exchanged for one that shows what goes in (`before`) or comes out."""
+    """Exchange the module's class, inside the `with`, for one that shows `look` its input (`before`) or its output."""
     cls = type(module)
 
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from steering_core.candidates.cell import Cell
 from steering_core.candidates.generations import asked
 from steering_core.concepts import Concept
 from steering_core.engine.sampling import Request, sample
-from steering_core.engine.teacher_forcing import expectations, log_softmax, mean_under
+from steering_core.engine.teacher_forcing import log_softmax, mean_under, probabilities
 from steering_core.foundation.counting import Work
 from steering_core.foundation.keys import seed_from
 from steering_core.models import Model
@@ -191,7 +191,7 @@ def _surprisal(model: Model, answer: NeutralAnswer) -> tuple[np.ndarray, float]:
     """
     logits = _along(model, answer)
     surprisal = -log_softmax(logits)
-    own = (expectations(logits, answer.temperature) * surprisal).sum(axis=-1, dtype=np.float64)
+    own = (probabilities(logits, answer.temperature) * surprisal).sum(axis=-1, dtype=np.float64)
     with TemporaryFile() as file:
         kept = np.memmap(file, np.float32, "w+", shape=surprisal.shape)
     kept[:] = surprisal

@@ -11,7 +11,7 @@ from steering_core.activations.forecast import forecast
 from steering_core.cli.options import FormatOption, SpecArgument, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
-from steering_core.foundation.sizes import shown
+from steering_core.foundation.sizes import shown_size
 from steering_core.models import Model, open_model
 from steering_core.pipeline.duration import done_before, duration
 from steering_core.pipeline.outlook import Outlook, outlook
@@ -52,7 +52,7 @@ FIRST = ("takes", "pace", "bytes", "peak_memory")
 
 def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with sizes and durations as people say them."""
-    said = {name: shown(row[name]) for name in ("bytes", "peak_memory")}
+    said = {name: shown_size(row[name]) for name in ("bytes", "peak_memory")}
     said |= {name: _in_words(row[name]) for name in row if name.endswith("_seconds") and row[name]}
     return {**row, **said, "seconds": round(row["seconds"])}
 

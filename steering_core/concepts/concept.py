@@ -5,7 +5,7 @@ The contrast is `pairs`, or `unpaired` texts of either side, as many of each as 
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -30,6 +30,14 @@ def _not_a_number(value: object) -> object:
             "must be a text: put it in quotes (YAML takes an unquoted yes, no, on, off or 3 for something else)"
         )
     return value
+
+
+def _refuse_repeats(noun: str, keys: Sequence[Hashable]) -> None:
+    """Raise ValueError where two of a file's entries, each called a `noun`, have one key."""
+    first: dict[Hashable, int] = {}
+    for i, key in enumerate(keys):
+        if (j := first.setdefault(key, i)) != i:
+            raise ValueError(f"{noun} {i} repeats {noun} {j}")
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_not_a_number)]
@@ -84,10 +92,7 @@ class Unpaired(Strict):
     @field_validator("positive", "negative")
     @classmethod
     def _no_text_twice(cls, examples: tuple[Example, ...]) -> tuple[Example, ...]:
-        first: dict[tuple[str | None, str], int] = {}
-        for i, example in enumerate(examples):
-            if (j := first.setdefault((example.prompt, example.text), i)) != i:
-                raise ValueError(f"text {i} repeats text {j}")
+        _refuse_repeats("text", [(example.prompt, example.text) for example in examples])
         return examples
 
 
@@ -151,8 +156,8 @@ class Concept(Strict):
     """A behaviour to steer: contrastive pairs or unpaired texts, open prompts, held-out items.
 
     `chat` sends pairs, prompts and items through the model's chat template, where it has one; otherwise they are raw
-    text. Where it is not given, it is true for pairs or texts that have a prompt.
-    `instructions` are system prompts, the baseline that a vector is compared with.
+    text. Where `chat` is not given, it is true if any pair or text has a prompt. `instructions` are system prompts, the
+    baseline that a vector is compared with.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_CONCEPT_NAME)]
@@ -189,26 +194,20 @@ class Concept(Strict):
     @field_validator("pairs")
     @classmethod
     def _no_pair_twice(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-        first: dict[str, int] = {}
-        for i, pair in enumerate(pairs):
-            if (j := first.setdefault(pair.pair_id, i)) != i:
-                raise ValueError(f"pair {i} repeats pair {j}")
+        _refuse_repeats("pair", [pair.pair_id for pair in pairs])
         return pairs
 
     @field_validator("items")
     @classmethod
     def _no_item_twice(cls, items: tuple[Item, ...]) -> tuple[Item, ...]:
-        first: dict[str, int] = {}
-        for i, item in enumerate(items):
-            if (j := first.setdefault(item.item_id, i)) != i:
-                raise ValueError(f"item {i} repeats item {j}")
+        _refuse_repeats("item", [item.item_id for item in items])
         return items
 
     def __repr__(self) -> str:
-        of = f"{len(self.pairs)} pairs"
+        contrast = f"{len(self.pairs)} pairs"
         if self.unpaired is not None:
-            of = f"{len(self.unpaired.positive)} and {len(self.unpaired.negative)} unpaired texts"
-        return f"<Concept {self.name}: {of}, {len(self.items)} items, {len(self.prompts)} prompts>"
+            contrast = f"{len(self.unpaired.positive)} and {len(self.unpaired.negative)} unpaired texts"
+        return f"<Concept {self.name}: {contrast}, {len(self.items)} items, {len(self.prompts)} prompts>"
 
     @cached_property
     def concept_id(self) -> str:
@@ -275,8 +274,8 @@ def _unpaired_texts(unpaired: Unpaired) -> tuple[SidedText, ...]:
                 on.setdefault(_group(example), set()).add(side)
     given = {example.split for examples in sides.values() for example in examples if example.split}
     shares, dealt = _open_shares(PAIR_SHARES, given - {"train"}), dict[str, Split]()
-    for both in ({"positive"}, {"negative"}, set(SIDES)):  # each by itself, so that no split lacks a side by chance
-        dealt |= _by_rank([group for group, there in on.items() if there == both], shares)
+    for where in ({"positive"}, {"negative"}, set(SIDES)):  # each by itself, so that no split lacks a side by chance
+        dealt |= _by_rank([group for group, sides_of_group in on.items() if sides_of_group == where], shares)
     return tuple(
         SidedText(
             content_key("example", side, example.prompt, example.text),
@@ -302,14 +301,14 @@ def has_prompt(pair: object) -> bool:
 
 
 def _open_shares(shares: tuple[tuple[Split, float], ...], given: Collection[Split]) -> tuple[tuple[Split, float], ...]:
-    """The shares of the splits that are not given, which together are all; all of them where all are given."""
+    """The shares of the splits that no row names, scaled to add up to 1; all shares where every split is named."""
     left = tuple((split, share) for split, share in shares if split not in given) or shares
     total = sum(share for _, share in left)
     return tuple((split, share / total) for split, share in left) if len(left) < len(shares) else shares
 
 
 def _by_rank(names: Sequence[str], shares: Sequence[tuple[Split, float]]) -> dict[str, Split]:
-    """Names dealt to splits in the order of their content keys; the first split is never empty."""
+    """Names dealt to splits by the order of their content keys; shares are rounded so that the first is never empty."""
     ranked = sorted(names, key=lambda name: content_key("split", name))
     dealt: dict[str, Split] = {}
     start, share = 0, 0.0

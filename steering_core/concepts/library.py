@@ -38,7 +38,7 @@ def refuse_namesakes(concepts: Sequence[Concept]) -> None:
 def load_concept(name: str) -> Concept:
     """The concept of that name, or in the file `name`, of any form that is read (docs/concepts.md).
 
-    What of a table was left out, or taken for granted, is logged. Raises ConceptError with every fault of the file.
+    A warning says which columns and rows of a table were left out. Raises ConceptError with every fault of the file.
     """
     known = available_concepts()
     if name in known:

@@ -103,7 +103,7 @@ def expanded(template: Template, name: str) -> Concept:
     pairs = [pair.model_dump() for pair in expanded_pairs(template)]
     given |= {"name": template.name or name, "pairs": pairs}
     if template.chat is None:
-        del given["chat"]  # as the pairs say
+        del given["chat"]  # then the concept decides by its pairs
     return checked(Concept, given, f"the concept of the template {name}", ConceptError)
 
 

@@ -27,7 +27,10 @@ from steering_core.models.turns import Following
 
 @dataclass(frozen=True)
 class _Ahead:
-    """What a forward pass is going to give: logits (B, V), inf or nan in `sum` (B,) where they diverged, readings."""
+    """What the forward pass under way will give: logits (B, V), and what each probe reads.
+
+    `sum` (B,) is inf or nan in rows that diverged, and a meaningless number in all others.
+    """
 
     logits: mx.array
     sum: mx.array
@@ -52,9 +55,9 @@ def _reading(seen: ProbeValues, probe: Probe, rows: int) -> mx.array:
 
 
 class Decoding:
-    """Requests (checked ones), decoded together; `grow_texts` has each token bring its piece of text.
+    """Requests whose interventions were checked (`forward.checked`), decoded together.
 
-    What a row has read and drawn is kept in `prefixes`, where they are given, when it ends.
+    With `grow_texts` each token brings its piece of text. When a row ends, `prefixes`, where given, keep its cache.
     """
 
     def __init__(
@@ -75,17 +78,17 @@ class Decoding:
         self._running = set(requests)
         stops = {row: limits.stops(request) for row, request in requests.items()}
         self._texts = {row: GrowingText(model.continuation, stop) for row, stop in stops.items() if grow_texts or stop}
-        some = list(requests.values())
-        reports = [request.logprobs is not None for request in some]
-        recipes, seeds = [limits.recipe(request) for request in some], [request.seed for request in some]
+        members = list(requests.values())
+        reports = [request.logprobs is not None for request in members]
+        recipes, seeds = [limits.recipe(request) for request in members], [request.seed for request in members]
         self._following = {row: _following(model, request) for row, request in requests.items() if _moves(request)}
-        self._draws = Draws(recipes, seeds, [request.tokens for request in some], reports)
+        self._draws = Draws(recipes, seeds, [request.tokens for request in members], reports)
         self._ahead: _Ahead | None = None
         self._newest: mx.array | None = None  # every place's token, where the pass over them is left to the next step
         self._batch: Batch | None = None
         self._watch_probes()
-        longest = max(limits.end(model, request) for request in some)
-        self.foreseen = model.memory.sampled_bytes(len(some), longest)  # bytes
+        longest = max(limits.end(model, request) for request in members)
+        self.foreseen = model.memory.sampled_bytes(len(members), longest)  # bytes
 
     def __len__(self) -> int:
         return len(self._running)
@@ -135,11 +138,9 @@ class Decoding:
         last = all(
             self._steps[place] + 1 >= self._ends[row] for place, row in enumerate(self._rows) if row in self._running
         )
-        looks_first = self._looks_first  # or the next pass begins before tokens are known
+        looks_first = self._looks_first
         if not (last or looks_first):
-            mx.async_eval(
-                drawn.tokens
-            )  # in a batch of its own: waiting for it is then not waiting for the pass to come
+            mx.async_eval(drawn.tokens)  # by themselves, so that waiting for them is not waiting for the next pass
             self._forward(self._batch, drawn.tokens, self._steps + 1)
         mx.eval(drawn.tokens, ahead.sum, list(ahead.seen.values()))
         tokens = self._tokens(drawn, ahead)
@@ -155,7 +156,7 @@ class Decoding:
     def _looks_first(self) -> bool:
         """Whether a step hands its tokens on before the next pass is begun.
 
-        Beginning one takes a CPU about as long as the pass: whoever waits for a text's first token is not kept so long.
+        On a CPU beginning a pass takes about as long as the pass, and a text's first token should not wait for that.
         """
         if self._following or not self._draws.lazy:
             return True
@@ -164,7 +165,7 @@ class Decoding:
         )
 
     def _go_on(self) -> None:
-        """Start the pass over the newest tokens, where the step before left it."""
+        """Start the pass over the newest tokens, where the last step did not."""
         if self._newest is not None and self._batch is not None and self._running:
             self._forward(self._batch, self._newest, self._steps)
         self._newest = None
@@ -189,9 +190,9 @@ class Decoding:
         self._watch = Watch(self._model, probes) if probes else None
 
     def _compact(self, share: float) -> mx.array:
-        """Have rows that are done leave the batch, where no more than `share` of it stays (0: always).
+        """Take finished rows out of the batch, unless more than `share` of it would stay (0: always).
 
-        The places that stay, (B',), as they were before.
+        Returns the places that stay, (B',), as they were numbered before.
         """
         staying = [place for place, row in enumerate(self._rows) if row in self._running]
         enough = len(staying) == len(self._rows) or (share and len(staying) > share * len(self._rows))
@@ -230,11 +231,13 @@ class Decoding:
         return tokens
 
     def _keep(self, row: int, place: int) -> None:
-        """Have the prefixes hold what the row's cache holds: its prompt and what was drawn and read."""
+        """Have the prefixes keep a row's cache with the tokens in it: its prompt, and drawn tokens that were read."""
         if self._prefixes is None or self._batch is None:
             return
         request = self._requests[row]
-        read = len(request.tokens) + int(self._steps[place]) + (self._ahead is not None)  # the newest is under way
+        read = (
+            len(request.tokens) + int(self._steps[place]) + (self._ahead is not None)
+        )  # a pass over the newest token is under way
         tokens = (*request.tokens, *self._drawn[row])[:read]
         kept = row_of(self._batch.cache, place)
         self._prefixes.keep(tokens, len(request.tokens), request.intervention, kept)
@@ -255,12 +258,12 @@ class Decoding:
 
 
 def _moves(request: Request) -> bool:
-    """Whether what a row writes decides where it is steered."""
+    """Whether the tokens that a row draws decide where it is steered."""
     return any(change.where.moves for change in request.intervention.changes)
 
 
 def _following(model: Model, request: Request) -> Following:
-    """The phase of a row's new tokens: response, thinking or tool."""
+    """What tells the phase of a row's new tokens: response, thinking or tool."""
     labels = next(change.where.labels for change in request.intervention.changes if change.where.moves)
     assert labels is not None, "changes that move are labelled"
     return model.turns.following(labels.phases[-1])
@@ -281,7 +284,10 @@ def _log_probabilities(
 
 
 def _squared_into(squares: list[mx.array], h: mx.array) -> mx.array:
-    """Keep the stream's squared norm (B,): where it overflows, a norm layer makes harmless-looking zeros of it."""
+    """Append the squared norm (B,) of the stream at the last position to `squares`, and return the stream.
+
+    An infinite norm has to be seen here: the network's last norm layer divides by it, and gives ordinary-looking zeros.
+    """
     last = h[:, -1]
     squares.append(mx.square(last.astype(mx.float32) if last.dtype == mx.float16 else last).sum(axis=-1))
     return h

@@ -26,7 +26,7 @@ class DrawnTokens:
 
 @dataclass
 class _Row:
-    """One row's recipe, and what it has come to: its last tokens, its place in a grammar, its next random number."""
+    """One row's recipe and state: its last tokens, its place in a grammar, its stream of random numbers."""
 
     recipe: Recipe
     uniform: Iterator[float]
@@ -42,7 +42,7 @@ class _Row:
         return not self.processors and self.grammar is None
 
     def processed(self, logits: mx.array) -> mx.array:
-        """Its logits (1, V) after its processors and its grammar."""
+        """The row's logits (1, V) after its processors and its grammar."""
         for processor in self.processors:
             logits = processor(self.recent, logits)
         if self.grammar:
@@ -59,9 +59,9 @@ class _Row:
 
 
 class Draws:
-    """Next tokens for rows: each by its recipe, seed and prompt's tokens; `reports` says which tell log-probabilities.
+    """Next tokens of rows, each by its own recipe, seed and prompt.
 
-    Raises SamplingError for a recipe that a model's tokens do not fit.
+    `reports` marks the rows that want log-probabilities.
     """
 
     def __init__(

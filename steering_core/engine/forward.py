@@ -24,9 +24,9 @@ from steering_core.interventions.spans import located
 from steering_core.interventions.turns import labelled
 from steering_core.interventions.where import Labels
 from steering_core.models import Model
-from steering_core.models.memory import cache_step
+from steering_core.models.memory import arrays_in, cache_step
 from steering_core.models.raw_text import Tokens
-from steering_core.models.taps import Edits, merged, storing
+from steering_core.models.taps import Edits, merged
 
 Cache = list[Any]
 
@@ -72,28 +72,26 @@ def _taken(entry: Any, index: mx.array) -> Any:
 
 
 def growing_by(step: int, cache: Cache) -> Cache:
-    """`cache`, whose keys and values get room for `step` tokens at once, where they are kept in mlx-lm's plain form."""
+    """`cache`, whose keys and values get room for `step` tokens at once, where they have spare room at all."""
     for entry in cache:
-        if type(entry).__name__ in ("KVCache", "_OneOffset"):
+        if has_spare_room(entry):
             entry.step = step
     return cache
 
 
+def has_spare_room(entry: Any) -> bool:
+    """Whether a cache's entry keeps keys and values in arrays that are longer than what they hold."""
+    return type(entry).__name__ in ("KVCache", "_OneOffset")  # by name: mlx-lm is imported with a network alone
+
+
 def cache_arrays(cache: Cache) -> list[mx.array]:
     """The arrays of a cache, for evaluation."""
-    return [leaf for leaf in _leaves([entry.state for entry in cache]) if isinstance(leaf, mx.array)]
-
-
-def _leaves(tree: Any) -> list[Any]:
-    leaves: list[Any] = []
-    tree_map(leaves.append, tree)
-    return leaves
+    return arrays_in([entry.state for entry in cache])
 
 
 def _rows_in(entry: Any) -> int:
     """How many rows a cache's entry has; 0 where it is empty."""
-    arrays = [leaf for leaf in _leaves(entry.state) if isinstance(leaf, mx.array) and leaf.ndim > 1]
-    return arrays[0].shape[0] if arrays else 0
+    return next((array.shape[0] for array in arrays_in(entry.state) if array.ndim > 1), 0)
 
 
 def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
@@ -104,31 +102,45 @@ def prefill(model: Model, prefix: Sequence[int], work: Work) -> Cache:
 
 
 def prefill_together(model: Model, prefixes: Sequence[Sequence[int]], work: Work) -> Cache:
-    """A cache of one row after each of `prefixes`, unsteered, whose lengths may differ."""
-    lengths = [len(prefix) for prefix in prefixes]
-    padded = np.zeros((len(prefixes), max(lengths)), np.int32)
-    for row, prefix in enumerate(prefixes):
-        padded[row, : len(prefix)] = prefix
-    cache = growing_by(max(lengths), model.new_mixed_cache(lengths))
-    _read_into(model, cache, padded, lambda *_: {}, work)
+    """A cache with a row for each of `prefixes`, unsteered; their lengths may differ."""
+    return _read_mixed(model, prefixes, lambda *_: {}, work, step=max(map(len, prefixes)))
+
+
+def _read_mixed(
+    model: Model, rows: Sequence[Sequence[int]], edits: Callable[[int, int], Edits], work: Work, step: int
+) -> Cache:
+    """A cache after rows of different lengths: padded on the right while they are read, then moved to end together.
+
+    `edits` are by offset and length; the cache grows by `step` tokens.
+    """
+    cache = growing_by(step, model.new_mixed_cache([len(row) for row in rows]))
+    _read_into(model, cache, padded(rows), edits, work)
     for entry in cache:
         entry.finalize()
     return cache
 
 
+def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of tokens, padded on the right with 0 to the longest, (B, T) int32."""
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, own in enumerate(rows):
+        tokens[row, : len(own)] = own
+    return tokens
+
+
 def _read_into(
     model: Model, cache: Cache, tokens: np.ndarray, edits: Callable[[int, int], Edits], work: Work, start: int = 0
 ) -> None:
-    """Have a cache that holds `start` tokens hold `tokens` (B, T) after them; edits by offset and length.
+    """Read `tokens` (B, T) into a cache that holds `start` tokens already; `edits` are by offset and length.
 
-    As many are read at once as memory has room for.
+    As many tokens are read at once as memory has room for.
     """
     rows, length = tokens.shape
     step = model.memory.stretch(rows, start + length)
     for begin in range(0, length, step):
         part = tokens[:, begin : begin + step]
-        but_the_last = range(len(model.taps) - 1)  # of which only keys and values are wanted
-        with paced(model, part.size, start + begin + part.shape[1], but_the_last):
+        blocks = range(len(model.taps) - 1)  # not the last: only its keys and values are wanted, not its output
+        with paced(model, part.size, start + begin + part.shape[1], blocks):
             edited(model, mx.array(part), cache, edits(start + begin, part.shape[1]))
         mx.eval(cache_arrays(cache))
         work.add(*part.shape)
@@ -139,9 +151,9 @@ def _read_into(
 
 @dataclass
 class Batch:
-    """Rows that go on from a cache: the tokens in it, each row's last token, and what is done to each row.
+    """Rows that were read into one cache, ready for the next token: their last tokens, lengths and steering.
 
-    The cache holds all of a row's tokens but the last, so that the next pass gives logits.
+    The cache holds all of a row's tokens but the last, so that the pass over the last one gives logits.
     """
 
     cache: Cache
@@ -157,10 +169,6 @@ class Batch:
         index = mx.array(np.array(rows, np.int32))
         kept = list(rows)
         return Batch(fork(self.cache, kept), self.last[index], self.lengths[kept], self.steering.keep(kept))
-
-    def steered(self, interventions: Sequence[Intervention]) -> "Batch":
-        """The same rows, with what they have read, under other interventions from here on."""
-        return Batch(fork(self.cache, range(len(self))), self.last, self.lengths, Steering(interventions, self.lengths))
 
 
 def checked(model: Model, tokens: Tokens, intervention: Intervention) -> Intervention:
@@ -190,23 +198,22 @@ def _decided(model: Model, tokens: Tokens, intervention: Intervention) -> Interv
 
 
 def _hold(model: Model, tokens: Tokens, conditions: Sequence[Condition]) -> list[bool]:
-    """Whether each condition holds of the mean over what was asked, as the untouched model reads the prompt."""
-    streams: dict[int, mx.array] = {}
-    looks = storing(streams, {condition.layer for condition in conditions})
-    edited(model, mx.array([tokens]), model.new_cache(), looks)
+    """Whether each condition holds of the mean over the user's last turn, as the untouched model reads the prompt."""
+    with model.taps.observed({condition.layer for condition in conditions}) as streams:
+        model.network(mx.array([tokens]), cache=model.new_cache())
     seen = {layer: h[0].astype(mx.float32) for layer, h in streams.items()}  # (T, D)
     mx.eval(seen)
-    asked = _asked(model, tokens)
+    asked = _last_user_turn(model, tokens)
     means = {layer: np.array(stream)[asked].mean(axis=0) for layer, stream in seen.items()}
     found = []
     for c in conditions:
-        value = float(means[c.layer] @ (c.direction / max(float(np.linalg.norm(c.direction)), 1e-12)))
+        value = float(means[c.layer] @ c.unit)
         found.append(value > c.threshold if c.above else value < c.threshold)
     return found
 
 
-def _asked(model: Model, tokens: Tokens) -> list[int]:
-    """The positions of the user's last turn; without any turns all but the first, whose stream is like no other's."""
+def _last_user_turn(model: Model, tokens: Tokens) -> list[int]:
+    """The positions of the user's last turn; in a text without turns all but the first, an attention sink."""
     user: list[int] = []
     if model.chat_template.exists:
         user = [place for place, phase in enumerate(model.turns.labels(tokens)) if phase == "user"]
@@ -231,9 +238,8 @@ def read(
 ) -> Batch:
     """The batch of `prompts` (B), each read up to its last token under its own (checked) intervention.
 
-    Caches have room for `more` tokens of each row, and grow where more come.
-
-    Prompts of different lengths need a model whose caches take them (`Model.abilities`).
+    Caches have room for `more` tokens of each row, and grow where more come. Prompts of different
+    lengths need a model whose caches take them (`Model.abilities`).
     """
     lengths = np.array([len(tokens) for tokens in prompts])
     mixed = len(set(lengths.tolist())) > 1
@@ -257,16 +263,8 @@ def _fill(model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Ste
 def _fill_mixed(
     model: Model, stems: Sequence[Tokens], rows: SharedRows, steering: Steering, work: Work, step: int
 ) -> Cache:
-    """A cache after stems of different lengths: padded on the right while they are read, then moved to end together."""
-    lengths = [len(stem) for stem in stems]
-    longest = max(lengths)
-    padded = np.zeros((len(stems), longest), np.int32)
-    for row, stem in enumerate(stems):
-        padded[row, : len(stem)] = stem
-    cache = growing_by(step, model.new_mixed_cache(lengths))
-    _read_into(model, cache, padded, lambda *at: rows.edits(steering, *at), work)
-    for entry in cache:
-        entry.finalize()
+    """A cache after `stems`, whose lengths differ, spread to the whole batch; it grows by `step` tokens."""
+    cache = _read_mixed(model, stems, lambda *at: rows.edits(steering, *at), work, step)
     return fork(cache, rows.spread(len(stems)))
 
 
@@ -292,10 +290,8 @@ def advance(
 ) -> mx.array:
     """Logits (B, V) after `tokens` (B,), which stand `step` positions after each row's last prompt token, lazily.
 
-    `step` is one number for all rows, or one each (B,).
-
-    `watch` sees the stream at its layers after the steering there. `turns` is the phase of each row's position, where
-    it is known.
+    `step` is one number for all rows, or one each (B,). `watch` sees the stream at its layers after the steering there.
+    `turns` is the phase of each row's position, where it is known.
     """
     edits = batch.steering.edits(batch.lengths - 1 + step, 1, turns)
     if watch:

@@ -23,7 +23,7 @@ from steering_core.foundation.errors import PromptError
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.models.cpu import with_gradients
-from steering_core.models.taps import Edit, Edits, storing
+from steering_core.models.taps import Edit, Edits
 
 Additions = Mapping[int, np.ndarray]
 """What is added at each layer, one row an answer that is run, (n, D) float32."""
@@ -154,10 +154,10 @@ class GivenAnswers:
                 members = members[rows:]
 
     def _at_once(self, answers: Sequence[GivenAnswer]) -> int:
-        """How many of `answers`, from the first on, one pass with gradients holds: at least one."""
+        """How many of `answers`, from the first on, fit into one pass with gradients: at least one."""
         memory, n_layers = self._model.memory, self._model.identity.n_layers
         f, room = memory.footprint, memory.room("score")
-        kept = n_layers - min(self.layers)  # blocks whose temporaries a backward pass comes back to
+        kept = n_layers - min(self.layers)  # blocks whose temporaries are held for the backward pass
         length = depth = 0
         for rows, answer in enumerate(answers):
             length, depth = max(length, answer.length), max(depth, len(answer.tokens))
@@ -177,10 +177,8 @@ class GivenAnswers:
         for row, a in enumerate(answers):
             tokens[row, : a.length] = a.tokens[a.start - 1 : -1]
             targets[row, : a.length] = a.tokens[a.start :]
-        streams: dict[int, mx.array] = {}
-
         cache = growing_by(longest, fork(batch.cache, range(len(answers))))
-        with model.taps.applied(storing(streams, self.layers)):
+        with model.taps.observed(self.layers) as streams:
             model.network(mx.array(tokens), cache=cache)
         mx.eval(streams)
         self._work.add(*tokens.shape)
@@ -207,7 +205,7 @@ class GivenAnswers:
                 yield group, np.array([homes[m][1] for m in some]), some
 
     def _hidden(self, group: _Group, rows: np.ndarray, additions: Mapping[int, mx.array]) -> mx.array:
-        """The last block's output at every place that predicts a token of an answer, (N, D), lazily."""
+        """The last block's output at the N places that predict an answer's token, (N, D), row after row, lazily."""
         model, last = self._model, self._model.identity.n_layers - 1
         index = mx.array(rows.astype(np.int32))
         tokens, longest = group.tokens[index], group.tokens.shape[1]
@@ -244,7 +242,7 @@ class GivenAnswers:
         values: list[np.ndarray] = []
 
         def along(deltas: Sequence[mx.array]) -> mx.array:
-            """A number whose gradient is that of the answers' mean log-probabilities."""
+            """hidden . gradient, summed: by the chain rule its gradient is that of the mean log-probabilities."""
             hidden = self._hidden(group, rows, dict(zip(layers, deltas, strict=True)))
             chosen, gradient = _vocabulary(self._model, hidden, _wanted(group, rows), lengths, seeds)
             values.append(_means(chosen, lengths))
@@ -257,18 +255,18 @@ class GivenAnswers:
 
 
 def _places(group: _Group, rows: np.ndarray) -> np.ndarray:
-    """Where in b x T tokens those stand that predict an answer's, row by row, (N,)."""
+    """Indices, into the pass's b x T tokens, of those that predict an answer's token, row after row, (N,)."""
     longest = group.tokens.shape[1]
     return np.concatenate([b * longest + np.arange(group.lengths[row]) for b, row in enumerate(rows)]).astype(np.int32)
 
 
 def _wanted(group: _Group, rows: np.ndarray) -> np.ndarray:
-    """The answers' tokens, row by row, (N,)."""
+    """The answers' tokens, row after row, (N,)."""
     return np.concatenate([group.targets[row, : group.lengths[row]] for row in rows])
 
 
 def _means(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The mean of each row's values; (N,), row after row, -> (b,)."""
+    """The mean of each row's values, (N,) -> (b,), where the values stand row after row."""
     return np.array([part.mean(dtype=np.float64) for part in np.split(values, np.cumsum(lengths)[:-1])])
 
 
@@ -284,7 +282,7 @@ def _vocabulary(
 ) -> tuple[np.ndarray, mx.array]:
     """Log-probability of every wanted (or drawn) token, (N,), and the gradient of the rows' means by `hidden`, (N, D).
 
-    `hidden` is evaluated, as a traced array may be; nothing here is part of the trace.
+    MLX traces the pass that made `hidden`. Here `hidden` is evaluated and copied, so nothing that follows is traced.
     """
     mx.eval(hidden)
     there = mx.array(np.array(hidden.astype(mx.float32))).astype(hidden.dtype)

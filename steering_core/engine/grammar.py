@@ -54,9 +54,10 @@ class GrammarState:
 
 
 def json_grammar(model: Model, schema: Mapping[str, Any] | None = None) -> Grammar:
-    """JSON that fits `schema`, or any JSON object. Raises GrammarError for a schema that cannot be followed.
+    """The grammar of JSON that fits `schema`, or of any JSON object.
 
-    Raises it as well for a tokenizer that llguidance does not read: one that is not of the tokenizers library.
+    Raises GrammarError for a schema that cannot be followed, and for a tokenizer that llguidance does not read: one
+    that is not of the tokenizers library.
     """
     from llguidance import LLMatcher
 

@@ -15,8 +15,8 @@ class GrowingText:
     def __init__(self, text_of: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
         self._text_of, self._stop = text_of, [s for s in stop if s]
         self._tokens: list[int] = []
-        self._read_from = self._read_to = 0  # tokens whose text is the context of the next ones, and is known
-        self._given = 0
+        self._read_from = self._read_to = 0  # these tokens' text is known, and is decoded with the next ones as context
+        self._given = 0  # letters of `text` that were handed out
         self.text = ""
         self.stopped = False
 

@@ -13,7 +13,10 @@ from steering_core.engine.forward import Batch, Cache, fork
 
 
 def joined(batch: Batch, other: Batch) -> Batch:
-    """The rows of both, `batch`'s first, whose cache is used up. The model's caches must take rows of mixed lengths."""
+    """The rows of `batch`, then those of `other`. The result takes over `batch`'s cache.
+
+    The model's caches must take rows of different lengths.
+    """
     caches = zip(mixed(batch.cache, len(batch)), mixed(other.cache, len(other)), strict=True)
     cache = [_extended(mine, its) for mine, its in caches]
     lengths = np.concatenate([batch.lengths, other.lengths])
@@ -21,7 +24,7 @@ def joined(batch: Batch, other: Batch) -> Batch:
 
 
 def mixed(cache: Cache, rows: int) -> Cache:
-    """The cache of so many rows, in the form of mlx-lm's that takes rows of other lengths beside them."""
+    """A cache of `rows` rows in mlx-lm's batch form, which takes rows of other lengths beside them."""
     return [entry if hasattr(entry, "extend") else _merged(entry, rows) for entry in cache]
 
 

@@ -27,9 +27,9 @@ def lanes() -> int:
 def together(
     starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any], limit_mkl: bool = True
 ) -> list[Built]:
-    """What each of at most `lanes()` functions builds, in a lane of its own; their `arrays` are under way or done.
+    """What each of at most `lanes()` functions builds, in a lane of its own, with the evaluation of its `arrays` begun.
 
-    Each lane multiplies on its share of the cores. Without `limit_mkl` an MKL multiplies on all of them for each.
+    Each lane multiplies on its share of the cores. Without `limit_mkl`, MKL uses all cores in every lane.
     """
     if len(starts) == 1:
         only = starts[0]()

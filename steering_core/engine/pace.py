@@ -18,7 +18,8 @@ def paced(
 ) -> Iterator[None]:
     """Have a pass inside the `with`, over `tokens` tokens that see `depth` positions, computed block by block.
 
-    Only blocks in `blocks` are: the others may not be wanted at all. `along` names arrays that are computed with one.
+    Blocks outside of `blocks` are left lazy, as nobody may want them. `along` gives arrays that are evaluated together
+    with a block's output.
     """
     step = len(blocks) if on_cpu() else model.memory.blocks_at_once(tokens, depth)
     if step >= len(blocks):
@@ -28,7 +29,7 @@ def paced(
     noted: list[mx.array] = []
 
     def after(layer: int, stream: mx.array) -> None:
-        """Evaluate every `step` blocks, one step behind the one that is being queued."""
+        """Queue every `step` blocks, and wait for those that were queued one step before."""
         nonlocal begun, noted
         if layer not in blocks:
             return

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, cache_arrays, fork, labels
+from steering_core.engine.forward import Cache, cache_arrays, fork, has_spare_room, labels
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.turns import labelled
 from steering_core.models import Model
@@ -25,9 +25,8 @@ MOST = 64  # texts
 Mark = Any  # int | tuple[int, tuple[tuple[bytes, float], ...]], which mlx-lm's trie takes, though it says int
 """A token, with the changes that act at its position where any do."""
 
-_TO_COME: Mark = (
-    "the last token"  # of no text that is kept: mlx-lm gives no more than all but the last of what it is asked
-)
+_TO_COME: Mark = "the last token"
+"""Stands at the end of what is looked up. No kept text holds it, so that the last token is never found in a cache."""
 
 
 class Prefixes:
@@ -46,9 +45,9 @@ class Prefixes:
         return int(self._kept.nbytes)
 
     def found(self, tokens: Sequence[int], intervention: Intervention) -> tuple[Cache, int] | None:
-        """A cache, the caller's own, and how many of a prompt's tokens it holds: never the last one, which is to come.
+        """A cache of a prompt's first tokens, the caller's own, and how many they are; the last token is never in it.
 
-        None where nothing of the prompt is known.
+        None where no prefix of the prompt is kept.
         """
         wanted = [*marks(tokens, len(tokens), intervention)[:-1], _TO_COME]
         cache, rest = self._kept.fetch_nearest_cache(self._model.identity.model_id, wanted)
@@ -56,7 +55,7 @@ class Prefixes:
         return (cache, known) if cache is not None and known else None
 
     def keep(self, tokens: Sequence[int], prompt_length: int, intervention: Intervention, cache: Cache) -> None:
-        """Hold on to the cache (of one row) of `tokens`, of which the first so many were the prompt."""
+        """Keep the cache (of one row) of `tokens`, the first `prompt_length` of which were the prompt."""
         intervention = labelled(intervention, tokens, lambda some: labels(self._model, some))
         self._kept.insert_cache(
             self._model.identity.model_id, marks(tokens, prompt_length, intervention), cache, cache_type="assistant"
@@ -83,7 +82,7 @@ def marks(tokens: Sequence[int], prompt_length: int, intervention: Intervention)
 
 
 def _digest(change: Change) -> bytes:
-    """What a change does, wherever it does it."""
+    """A digest of what a change does, whatever its place."""
     condition = change.condition
     parts: list[Any] = [change.layer, change.direction.tobytes(), change.amount, change.operation]
     if condition:
@@ -106,7 +105,7 @@ def _single(entry: Any, place: int) -> Any:
         new.caches = [_single(inner, place) for inner in entry.caches]
         return new
     (row,) = fork([entry], [place])
-    if type(row).__name__ in ("KVCache", "_OneOffset") and row.keys is not None:
+    if has_spare_room(row) and row.keys is not None:
         keys, values = row.keys_and_values()
         row.state = (mx.contiguous(keys), mx.contiguous(values), row.offset)
     return row

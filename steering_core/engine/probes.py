@@ -17,9 +17,9 @@ from steering_core.models.taps import Edit, Edits, looking, merged
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """A direction (D,) at a layer; its projection of a token is the stream's component along it, after all changes.
+    """A direction (D,) at a layer. A token's projection is the stream's component along it, after all changes.
 
-    Each is itself alone: two probes of one direction are two.
+    Probes are equal only where they are the same object.
     """
 
     layer: int

@@ -16,9 +16,9 @@ DIVERGED, STOPPED, FULL = "diverged", "stop", "length"
 class Request:
     """One text to sample: a prompt's tokens, what is done to the residual stream, and the seed of its randomness.
 
-    `max_tokens` ends it before its neighbours' limit; the model's context ends it in any case. Its `recipe` and `stop`
-    stand in the place of its neighbours' where they are given. Each token brings the reading of every one of `probes`,
-    and, with `logprobs`, its log-probability and the so many likeliest tokens.
+    `max_tokens`, `recipe` and `stop` are the common ones (`Limits`) where they are not given. A `max_tokens` above the
+    common limit has no effect, and the model's context ends every text. Each token brings the reading of each of
+    `probes`. With `logprobs` it also brings its log-probability, and the `logprobs` likeliest tokens with theirs.
     """
 
     tokens: tuple[int, ...]
@@ -62,7 +62,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """How texts are drawn and where they end, unless a request says otherwise."""
+    """How the texts of all requests are drawn and where they end, unless a request says otherwise."""
 
     max_tokens: int
     temperature: float
@@ -77,7 +77,7 @@ class Limits:
         return self.stop if request.stop is None else request.stop
 
     def to_draw(self, model: Model, request: Request) -> int:
-        """How many tokens end a request: its own limit or all requests', or what the model's context has room for."""
+        """How many tokens are drawn at most: the least of both limits and the room left in the model's context."""
         wanted = self.max_tokens if request.max_tokens is None else min(request.max_tokens, self.max_tokens)
         context = model.identity.context
         return min(wanted, max(1, context - len(request.tokens))) if context else wanted
@@ -88,7 +88,10 @@ class Limits:
 
 
 def read_together(rows: Mapping[int, Request], mixed: bool) -> list[list[int]]:
-    """Rows whose prompts are read together: of similar lengths where caches take them (`mixed`), else of one."""
+    """Rows grouped by whose prompts are read together: of similar lengths with `mixed`, else of equal length.
+
+    Padding costs what it is long, so a group's longest prompt has at most twice its shortest and 64 tokens more.
+    """
     order = sorted(rows, key=lambda row: (len(rows[row].tokens), rows[row].tokens))
     groups: list[list[int]] = []
     for row in order:

@@ -1,7 +1,7 @@
 """Restarts: the rows of a trunk in passes of a good size, side by side where there are lanes.
 
-What is read of the logits is NumPy's work on a CPU, in one thread for each lane: the vocabulary costs as much as some
-blocks do. How rows are dealt out to passes changes no value but for its last digits.
+On a CPU NumPy reads the logits, in a thread for each lane: the vocabulary costs as much as some blocks do. How rows are
+dealt out to passes changes no value but in its last digits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from steering_core.engine.trunk import Trunk, first_layer, restart
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 
-_LANE = 96  # tokens from which a pass of its own costs less than it saves by running beside another
+_LANE = 96  # tokens that a pass must have for running beside another to save more than the extra pass costs
 
 TrunkRow = tuple[int, Intervention]
 """The index of a trunk's continuation, and what is done to it."""
@@ -74,8 +74,8 @@ def _in_threads(read: Reader[Read], some: Sequence[Sequence[int]], logits: Seque
 def _passes(trunk: Trunk, rows: Sequence[TrunkRow], kept: int) -> list[list[int]]:
     """Indices of rows that run together, in the order of the layers that they change first; `kept` places a row.
 
-    As many passes as lanes fit into memory at once. They are about equally large, and have rows of all layers, so that
-    those that run side by side end together; where the trunk does not grow, each has rows of one layer.
+    `lanes()` passes fit into memory at once. They are about equally large and have rows of all layers, so that passes
+    side by side end together. Where the trunk does not grow, a pass has rows of one layer.
     """
     memory, length = trunk.model.memory, trunk.tokens.shape[1]
     fitting = memory.rows("score", length, trunk.offset + length, logits=kept) // lanes()
@@ -90,7 +90,7 @@ def _passes(trunk: Trunk, rows: Sequence[TrunkRow], kept: int) -> list[list[int]
 
 
 def _number(rows: int, most: int, length: int) -> int:
-    """Over how many passes rows of a length are spread, `most` in each: as many as lanes at a time, where that pays."""
+    """Over how many passes `rows` rows are spread, at most `most` in each: a multiple of the lanes where that pays."""
     least, side_by_side = -(-rows // most), min(lanes(), rows * length // _LANE)
     if side_by_side < 2:
         return least

@@ -40,7 +40,7 @@ class Running:
         return len(self._waiting) + sum(map(len, self._decodings))
 
     def add(self, rows: Mapping[int, Request]) -> None:
-        """Have those rows begin when there is room; the numbers are the caller's, each used once.
+        """Have those rows begin when there is room. The caller numbers them, and uses each number once.
 
         Raises InterventionError, PromptError for one that does not fit the model.
         """
@@ -94,7 +94,7 @@ class Running:
         return starting
 
     def _begun(self, rows: Mapping[int, Request]) -> list[Decoding]:
-        """The rows with their prompts read: all together, except what goes on from a prefix where that saves work."""
+        """Decodings of `rows` with their prompts read: together, but for rows that resume from a kept prefix."""
         alike: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for row, request in rows.items():
             alike.setdefault((request.tokens, id(request.intervention)), []).append(row)
@@ -106,7 +106,7 @@ class Running:
             else:
                 fresh |= {row: rows[row] for row in members}
         mixed = self.model.abilities.mixed
-        begun = [self._decoding({row: rows[row] for row in members}, batch) for members, batch in _one(known, mixed)]
+        begun = [self._decoding({row: rows[row] for row in members}, batch) for members, batch in _as_one(known, mixed)]
         for members in read_together(fresh, mixed):
             begun.append(self._decoding({row: fresh[row] for row in members}))
         return begun
@@ -117,9 +117,10 @@ class Running:
         return decoding
 
     def _resumed(self, request: Request, rows: int, alone: bool) -> Batch | None:
-        """So many rows of one request, gone on from the longest prefix that was read before.
+        """A batch of `rows` rows of one request, resumed from the longest prefix that was read before.
 
-        None where there is none, or where reading the prompt anew, with others that are not `alone`, costs less.
+        None where no prefix is kept. A prompt that is read in one pass with others anyway (not `alone`) is read anew
+        where its prefix is shorter than what a pass of its own costs.
         """
         found = self._prefixes.found(request.tokens, request.intervention) if self._prefixes else None
         if found is None:
@@ -137,8 +138,8 @@ class Running:
             self._decodings.append(decoding)
 
 
-def _one(known: list[tuple[list[int], Batch]], mixed: bool) -> list[tuple[list[int], Batch]]:
-    """Rows and their batches as one, where caches take rows of different lengths: their next pass is one then."""
+def _as_one(known: list[tuple[list[int], Batch]], mixed: bool) -> list[tuple[list[int], Batch]]:
+    """Batches with their rows, joined to one where caches take rows of different lengths: one pass serves all."""
     if not mixed or len(known) < 2:
         return known
     return [([row for members, _ in known for row in members], reduce(joined, (batch for _, batch in known)))]

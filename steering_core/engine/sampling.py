@@ -42,8 +42,7 @@ def sample(
     """The index and the sample of each request, as they finish.
 
     At most `max_rows` are drawn together, or as many as memory has room for. A row's tokens depend on its own request
-    alone. Raises InterventionError, PromptError for one that does not fit the
-    model, before anything is computed.
+    alone. Raises InterventionError, PromptError for a request that does not fit the model, before anything is computed.
     """
     limits = Limits(max_tokens, temperature, tuple(stop))
     requests = _fitting(model, requests)

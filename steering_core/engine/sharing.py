@@ -70,13 +70,13 @@ class SharedRows:
 def share_rows(prompts: Sequence[Tokens], interventions: Sequence[Intervention], may_grow: bool) -> SharedRows:
     """How rows share the pass over all but the last token of `prompts` (B).
 
-    Where the stream may not grow (`may_grow`), every row that is touched before the last token has its own from the
-    start; so it is for conditions, which are read at several blocks.
+    Without `may_grow` every row that is changed before its last token is in the stream from the input on. So is every
+    row of a batch with conditions, which are read at several blocks.
     """
     begins = [_begins(i, len(p)) for p, i in zip(prompts, interventions, strict=True)]
     if not may_grow or any(c.condition for i in interventions for c in i.changes):
         begins = [-1 if begin < math.inf else begin for begin in begins]
-    firsts: dict[Tokens, int] = {}  # the row of each prompt that begins last stands for the others
+    firsts: dict[Tokens, int] = {}  # for each prompt the row that is changed last, or never
     for row, tokens in enumerate(prompts):
         if tokens not in firsts or begins[row] > begins[firsts[tokens]]:
             firsts[tokens] = row

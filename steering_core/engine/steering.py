@@ -16,9 +16,8 @@ from steering_core.models.taps import Edit, Edits, chained, looking
 Offsets = int | Sequence[int] | np.ndarray
 """The position at which a pass begins: one for all rows, or one each."""
 
-
 RowTurns = Sequence[str | None]
-"""The phase of each row's new position, one of `where.TURNS`; None where nobody knows better than its prompt says."""
+"""The phase of each row's new position, one of `where.TURNS`; None: the phase in which the row's prompt ends."""
 
 
 class Steering:
@@ -48,7 +47,7 @@ class Steering:
         return Steering([self._interventions[r] for r in rows], [int(self._lengths[r]) for r in rows])
 
     def __add__(self, other: "Steering") -> "Steering":
-        """The steering of both's rows."""
+        """The steering of these rows, then of those of `other`."""
         return Steering(self._interventions + other._interventions, np.concatenate([self._lengths, other._lengths]))
 
     @cached_property
@@ -59,7 +58,7 @@ class Steering:
 
     @cached_property
     def moves(self) -> bool:
-        """Whether what the model writes decides where anything acts."""
+        """Whether the tokens that the model draws decide where anything acts."""
         return any(slot.moves for slot in self._slots)
 
     def edits(self, offset: Offsets, length: int, turns: RowTurns | None = None) -> Edits:
@@ -81,11 +80,10 @@ class Steering:
         return edits
 
     def _attach(self, edits: Edits, place: int, slot: "_Slot", edit: Edit) -> None:
-        """Put `edit` after what the layer does already, and have its conditions read first."""
+        """Put `edit` after its layer's other edits. Its conditions are read before the changes of their own layers."""
         for layer, rows in slot.conditions_by_layer().items():
-            look = self._look(
-                place, layer, [slot.condition(row) if row in rows else None for row in range(len(self._interventions))]
-            )
+            conditions = [slot.condition(row) if row in rows else None for row in range(len(self._interventions))]
+            look = self._look(place, layer, conditions)
             edits[layer] = chained(look, edits[layer]) if layer in edits else look
         if slot.conditional:
             edit = self._conditional(place, slot, edit)
@@ -97,7 +95,7 @@ class Steering:
         units = np.zeros((len(conditions), 1, width), np.float32)
         for row, condition in enumerate(conditions):
             if condition:
-                units[row, 0] = condition.direction / max(float(np.linalg.norm(condition.direction)), 1e-12)
+                units[row, 0] = condition.unit
         unit = mx.array(units)
 
         def look(h: mx.array) -> None:
@@ -107,24 +105,23 @@ class Steering:
         return looking(look)
 
     def _conditional(self, place: int, slot: "_Slot", edit: Edit) -> Edit:
-        """`edit` at tokens where each row's condition holds, the stream as it came elsewhere."""
-        layers = slot.conditions_by_layer()
+        """`edit` at tokens where the row's condition holds; elsewhere the stream is handed on unchanged."""
         thresholds, signs = np.zeros((2, len(self._interventions), 1, 1), np.float32)
         for row in slot.changes:
             condition = slot.condition(row)
             thresholds[row], signs[row] = condition.threshold, 1 if condition.above else -1
-        masks = {
-            layer: np.isin(np.arange(len(self._interventions)), list(rows))[:, None, None]
-            for layer, rows in layers.items()
+        every = np.arange(len(self._interventions))
+        rows_at = {  # layer -> which rows have their condition there, (B, 1, 1)
+            layer: mx.array(np.isin(every, list(rows))[:, None, None])
+            for layer, rows in slot.conditions_by_layer().items()
         }
         threshold, sign = mx.array(thresholds), mx.array(signs)
-        belongs = {layer: mx.array(mask) for layer, mask in masks.items()}
 
         def conditional(h: mx.array) -> mx.array:
-            """The edited stream at tokens where a condition of the row holds."""
+            """The edited stream at tokens where the row's condition holds."""
             holds = mx.array(False)
-            for layer, mask in belongs.items():
-                holds = holds | (mask & (sign * (self._components[place, layer] - threshold) > 0))
+            for layer, there in rows_at.items():
+                holds = holds | (there & (sign * (self._components[place, layer] - threshold) > 0))
             return mx.where(holds, edit(h), h)
 
         return conditional
@@ -175,7 +172,7 @@ class _Slot:
 
     @cached_property
     def moves(self) -> bool:
-        """Whether what the model writes decides where its changes act."""
+        """Whether the tokens that the model draws decide where its changes act."""
         return any(change.where.moves for group in self.changes.values() for change in group)
 
     def edit_at(self, offsets: np.ndarray, length: int, step: float, turns: RowTurns | None) -> Edit | None:
@@ -183,9 +180,9 @@ class _Slot:
         weights = self._weights(offsets, length, turns)  # (B, T or 1, K)
         if not weights.any():
             return None
-        key = (weights.tobytes(), weights.shape[1])
-        if step < self.settled:  # a pass of its own kind: nothing to keep
+        if step < self.settled:  # the next pass has other weights, so this edit is not worth keeping
             return self._edit(weights)
+        key = (weights.tobytes(), weights.shape[1])
         if key not in self._made:
             self._made[key] = self._edit(weights)
         return self._made[key]
@@ -216,7 +213,7 @@ class _Slot:
         return lambda h: operation(h, direction, amount, gate)
 
     def _sum(self, weights: np.ndarray) -> Edit:
-        """h plus one delta, the weighted sum of every row's vectors: it depends on nothing that runs."""
+        """h + delta: the sum over a row's changes of weight * amount * direction, which is known before the pass."""
         directions = self._directions(weights.shape[2])
         for row, group in self.changes.items():
             for k, change in enumerate(group):
@@ -225,7 +222,7 @@ class _Slot:
         deltas: dict[mx.Dtype, mx.array] = {}
 
         def add(h: mx.array) -> mx.array:
-            """Add the delta, cast once to each precision that comes."""
+            """h + delta, with the delta cast once to each precision that the stream has."""
             if h.dtype not in deltas:
                 deltas[h.dtype] = delta.astype(h.dtype)
             return h + deltas[h.dtype]

@@ -11,14 +11,14 @@ import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.forward import checked
-from steering_core.engine.restarts import answer_places, each_restarted, restarted
-from steering_core.engine.trunk import first_layer, grow, restart, shared_prefix
+from steering_core.engine.restarts import TrunkRow, answer_places, each_restarted, restarted
+from steering_core.engine.trunk import Trunk, first_layer, grow, restart, shared_prefix
 from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 
 Readout = Callable[[mx.array, np.ndarray, np.ndarray], np.ndarray]
-"""What is read of logits (N, V) at places (M,) where tokens (M,) come next: one row a place."""
+"""From logits (N, V), M of their rows and the token that comes next at each, (M,) both, to one value or row of each."""
 _SOFTMAX_ROWS = 16  # rows of logits that NumPy works on at a time: they stay in the processor's cache
 
 
@@ -74,7 +74,7 @@ def _read_sequences(model: Model, sequences: Sequence[Scored], read: Readout, wo
 def _of_one_prompt(
     model: Model, prompt: tuple[int, ...], sequences: Sequence[Scored], read: Readout, work: Work
 ) -> list[np.ndarray]:
-    """What `read` makes of answers to one prompt; those that differ in their last token alone share a row."""
+    """What `read` makes of answers to one prompt; answers that differ in their last token alone share a trunk's row."""
     stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
     trunk = grow(model, prompt, stems, [sequence.intervention for sequence in sequences], work)
     keys = [(stems.index(sequence.answer[:-1]), id(sequence.intervention)) for sequence in sequences]
@@ -104,10 +104,8 @@ def _groups(
 ) -> Iterator[tuple[tuple[int, ...], list[int]]]:
     """Each prompt with its sequences, as many at once as one trunk has room for."""
     for prompt, members in by_prompt.items():
-        interventions, end = (
-            [sequences[i].intervention for i in members],
-            max(len(sequences[i].tokens) for i in members),
-        )
+        interventions = [sequences[i].intervention for i in members]
+        end = max(len(sequences[i].tokens) for i in members)
         layers = {first_layer(one, model.identity.n_layers) for one in interventions}
         length = end - shared_prefix(prompt, interventions)
         fitting = model.memory.rows("score", length, end, streams=len(layers))
@@ -128,16 +126,12 @@ def divergences(
     unsteered = (0, Intervention())
     trunk = grow(model, prompt, [()], [intervention for _, intervention in (unsteered, *rows)], work)
     base = log_softmax(restart(trunk, [unsteered], answer_places(trunk, [1]), work))[0]  # (V,)
-    found = [0.0 if np.isfinite(base).all() else float("nan")] * len(rows)
-    changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
 
     def nats(logits: mx.array) -> list[float]:
         """Each row's divergence."""
         return [float((np.exp(base) * (base - row)).sum(dtype=np.float64)) for row in log_softmax(logits)]
 
-    for r, value in zip(changing, each_restarted(trunk, [rows[r] for r in changing], 1, nats, work), strict=True):
-        found[r] = value
-    return found
+    return _compared(trunk, rows, 1, nats, 0.0 if np.isfinite(base).all() else float("nan"), work)
 
 
 def cross_entropy_gaps(
@@ -150,30 +144,40 @@ def cross_entropy_gaps(
 ) -> list[float]:
     """How much more surprising each intervention makes the next token to the untouched model, in nats per token.
 
-    The untouched model's own `answer` to `prompt` is read once. At each of its tokens the next one is imagined: drawn
-    at `temperature` from the steered model, then from the untouched one, and either has its surprisal, -log p under the
-    untouched model. The value is the difference of the two expectations, averaged over the answer's tokens:
+    `answer` is the untouched model's own answer to `prompt`. At each of its tokens the next token's surprisal, -log p
+    under the untouched model, is averaged over the steered model's distribution at `temperature`, and over the
+    untouched model's. The value is the difference of these two expectations, averaged over the answer's tokens:
     H(steered, untouched) - H(untouched, untouched). So it is the expected logarithm of the perplexity ratio of one
-    steered token on the untouched model's own course. A temperature of 0 counts as 1. nan where logits are not finite.
+    steered token after the untouched model's text. A temperature of 0 counts as 1. nan where logits are not finite.
     """
     rows = [(0, checked(model, prompt, intervention)) for intervention in interventions]
     unsteered = (0, Intervention())
     trunk = grow(model, prompt, [answer[:-1]], [intervention for _, intervention in (unsteered, *rows)], work)
     n = len(answer)
     logits = restart(trunk, [unsteered], answer_places(trunk, [n]), work)
-    surprisal, usual = -log_softmax(logits), expectations(logits, temperature or 1.0)  # (n, V)
-    before = (usual * surprisal).sum(axis=-1, dtype=np.float64)
-    found = [0.0 if np.isfinite(before).all() else float("nan")] * len(rows)
-    changing = [r for r, (_, intervention) in enumerate(rows) if intervention.changes]
+    surprisal = -log_softmax(logits)  # (n, V)
+    before = (probabilities(logits, temperature or 1.0) * surprisal).sum(axis=-1, dtype=np.float64)
 
     def gaps(logits: mx.array) -> list[float]:
         """Each row's mean gap."""
         after = mean_under(logits, surprisal, temperature or 1.0).reshape(-1, n)
         return [float((row - before).mean()) for row in after]
 
-    for r, value in zip(changing, each_restarted(trunk, [rows[r] for r in changing], n, gaps, work), strict=True):
-        found[r] = value
-    return found
+    return _compared(trunk, rows, n, gaps, 0.0 if np.isfinite(before).all() else float("nan"), work)
+
+
+def _compared(
+    trunk: Trunk,
+    rows: Sequence[TrunkRow],
+    kept: int,
+    read: Callable[[mx.array], list[float]],
+    unchanged: float,
+    work: Work,
+) -> list[float]:
+    """What `read` makes of each row's logits at `kept` places; `unchanged` for interventions without changes."""
+    changing = [row for row in rows if row[1].changes]
+    values = iter(each_restarted(trunk, changing, kept, read, work))
+    return [next(values) if intervention.changes else unchanged for _, intervention in rows]
 
 
 def log_softmax_at(logits: mx.array, places: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -199,7 +203,7 @@ def log_softmax(logits: mx.array) -> np.ndarray:
         return np.asarray(values - log_sum_exp(values)[:, None], np.float32)
 
 
-def expectations(logits: mx.array, temperature: float) -> np.ndarray:
+def probabilities(logits: mx.array, temperature: float) -> np.ndarray:
     """Probabilities (N, V) float32 of `logits` (N, V) at a temperature; nan where they are not finite."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.exp(log_softmax(logits / temperature)), np.float32)

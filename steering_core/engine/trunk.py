@@ -9,10 +9,8 @@ share a pass: each joins the stream at its own layer.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from steering_core.backend.mlx import mx
-from steering_core.engine.forward import Cache, cache_arrays, fork, prefill, prefill_together
+from steering_core.engine.forward import Cache, cache_arrays, fork, padded, prefill, prefill_together
 from steering_core.engine.pace import paced
 from steering_core.engine.prefixes import row_of
 from steering_core.engine.steering import Steering
@@ -82,14 +80,14 @@ def grow(
     key = ("trunk", prompt, tuple(continuations), offset)
     tokens, streams = model.remembered.found(key) or (None, {})
     if tokens is None or not layers <= streams.keys():
-        tokens = _padded([(prompt + continuation)[offset:] for continuation in continuations])
+        tokens = mx.array(padded([(prompt + continuation)[offset:] for continuation in continuations]))
         streams = _streams(model, tokens, offset, cache, layers | streams.keys(), work)
         model.remembered.keep(key, (tokens, streams), sum(stream.nbytes for stream in streams.values()))
     return Trunk(model, tokens, offset, len(prompt), cache, streams)
 
 
 def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
-    """The cache of one row after `tokens`, which nothing changes: those of a prompt serve all that goes on from it."""
+    """The unsteered cache of one row after `tokens`, from what the model remembers where it is there."""
     cache: Cache | None = model.remembered.found(("prefix", tokens))
     if cache is None:
         cache = prefill(model, tokens, work)
@@ -100,8 +98,8 @@ def _prefix(model: Model, tokens: tuple[int, ...], work: Work) -> Cache:
 def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> None:
     """Read prompts up to their last tokens, all together, and have the model keep what it read.
 
-    One row alone is too little for a processor: its tokens cost twice as much. Where the model's caches take rows of
-    one length only, nothing is read: each prompt is when it is asked.
+    Read one prompt at a time, each token costs twice as much. Where the model's caches take rows of one length only,
+    nothing is read here: each prompt is read when its trunk is grown.
     """
     prefixes = list(dict.fromkeys(prompt[:-1] for prompt in prompts if len(prompt) > 1))
     missing = [prefix for prefix in prefixes if model.remembered.found(("prefix", prefix)) is None]
@@ -117,13 +115,6 @@ def read_ahead(model: Model, prompts: Iterable[tuple[int, ...]], work: Work) -> 
 
 def _keep_prefix(model: Model, tokens: tuple[int, ...], cache: Cache) -> None:
     model.remembered.keep(("prefix", tokens), cache, sum(array.nbytes for array in cache_arrays(cache)))
-
-
-def _padded(rows: Sequence[tuple[int, ...]]) -> mx.array:
-    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for row, some in enumerate(rows):
-        tokens[row, : len(some)] = some
-    return mx.array(tokens)
 
 
 def _streams(
@@ -225,7 +216,7 @@ def _branched(cache: Cache | None, counts: Sequence[int]) -> Cache | None:
     """
     if cache is None:
         return None
-    if len(cache) != len(counts):  # an entry for some blocks alone: every one at the largest count
+    if len(cache) != len(counts):  # not every block has an entry, so all get the largest count
         counts = [max(counts)] * len(cache)
     branched = []
     for entry, count in zip(cache, counts, strict=True):

@@ -9,15 +9,15 @@ from steering_core.foundation.user_files import home_expanded, is_file, is_folde
 from steering_core.foundation.validation import shown
 
 log = logging.getLogger(__name__)
-_CODE = ":"  # FILE.py:FUNCTION
-_FILES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".py")
+_SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".py")
 
 
 def found_beside(data: Any, places: Sequence[Sequence[str]], source: Path) -> Any:
-    """`data` of the file `source`, in which paths to what lies beside that file are paths from the working directory.
+    """The `data` of the file `source`, with paths relative to that file turned into paths from the working directory.
 
-    `places` are the keys, from the outermost on, whose texts may be paths. What is a plain name, absolute, or not there
-    beside the file stays as it is; of a file that is in neither folder a warning says where it was looked for.
+    Each of `places` is a list of keys, the outermost first, under which texts may be paths. A text stays as it is where
+    it is a plain name, an absolute path, or a path that does not exist beside `source`. A file that exists in neither
+    folder is warned of.
     """
     for keys in places:
         data = _changed(data, keys, source)
@@ -35,15 +35,15 @@ def _changed(data: Any, keys: Sequence[str], source: Path) -> Any:
 
 
 def _path_from_here(text: str, source: Path) -> str:
-    name, code, function = text.rpartition(_CODE) if ".py:" in text else (text, "", "")
+    name, colon, function = text.rpartition(":") if ".py:" in text else (text, "", "")  # FILE.py:FUNCTION
     path = home_expanded(name)
     if path.is_absolute() or name.startswith("hf:") or not (path.suffix or "/" in name):
         return text
     beside = source.parent / path
-    apart = beside.absolute() != path.absolute()
-    if apart and (is_file(beside) or is_folder(beside)):
-        return f"{beside}{code}{function}"
-    if apart and path.suffix in _FILES and not is_file(path):
+    elsewhere = beside.absolute() != path.absolute()
+    if elsewhere and (is_file(beside) or is_folder(beside)):
+        return f"{beside}{colon}{function}"
+    if elsewhere and path.suffix in _SUFFIXES and not is_file(path):
         log.warning(
             "%s names %s, which lies neither beside it, in %s, nor in the working directory, %s",
             source,

@@ -22,8 +22,8 @@ MAX_NAME = 4_096  # letters of a name or path; no file system takes more
 MAX_STRENGTHS = 100  # in one grid
 MAX_DOSE = 10.0  # times the layer's mean residual norm
 MAX_ALPHA = 1e9
-DOSE_OF_SLIPS = 2.0  # from this on, a large alpha is taken for a percentage without its sign: no text survives it
-PERCENTAGES = 5.0  # from this on, an alpha that is a whole number may be such a percentage
+DOSE_OF_SLIPS = 2.0  # beyond it no text survives, so that an alpha is asked whether it lacks its percent sign
+PERCENTAGES = 5.0  # the least whole alpha that is asked so
 LEAST_STRENGTH = 1e-6  # what is smaller changes nothing in float32
 MAX_EXPRESSIONS = 100
 MAX_EXPRESSION = 2_000  # letters
@@ -86,7 +86,7 @@ def dose_in(text: str) -> float:
 
 
 def checked_alpha(alpha: float, dose: float) -> float:
-    """The alpha, unless its `dose` is beyond `MAX_DOSE`, or it looks like a percentage that lost its sign.
+    """The alpha, unless its `dose` is beyond `MAX_DOSE`, or it looks like a percentage without its percent sign.
 
     Raises InterventionError, which says the dose and how to write what was meant. A dose that is not finite, of a
     layer whose residual norm nobody measured, says nothing and passes.
@@ -96,10 +96,10 @@ def checked_alpha(alpha: float, dose: float) -> float:
         return alpha
     what = f"alpha {alpha:g} is a dose of {dose:.3g}, {abs(dose):.3g} times the mean residual norm of its layer"
     asks = f"did you mean {alpha:g}%, which is a dose of {alpha / 100:g}?" if slip and abs(alpha) <= 100 else ""
-    meant = f"To have it so strong, write it as a dose: {100 * dose:.3g}%."
+    remedy = f"If it is meant, write it as a dose: {100 * dose:.3g}%."
     if abs(dose) > MAX_DOSE:
-        meant = f"A dose of {MAX_DOSE:g} is the most."
-    raise InterventionError(f"{what}: {asks} {meant}" if asks else f"{what}. {meant}")
+        remedy = f"A dose of {MAX_DOSE:g} is the most."
+    raise InterventionError(f"{what}: {asks} {remedy}" if asks else f"{what}. {remedy}")
 
 
 def possible_dose(value: Any) -> Any:
@@ -115,7 +115,7 @@ def possible_dose(value: Any) -> Any:
 def strong_enough(strength: float) -> float:
     """The strength, unless it is too small to be felt; then ValueError."""
     if 0 < abs(strength) < LEAST_STRENGTH:
-        raise ValueError(f"a strength so small changes nothing: give at least {LEAST_STRENGTH:g}")
+        raise ValueError(f"a strength of {strength:g} changes nothing: give at least {LEAST_STRENGTH:g}")
     return strength
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 _STEP = 0.25  # seconds between two looks
 
-_running: dict[int, tuple[int, float]] = {}  # deadlines by number: a thread, and when its time is up
+_running: dict[int, tuple[int, float]] = {}  # by the deadline's number: its thread, and when its time is up
 _numbers = itertools.count()
 _lock = threading.Lock()
 _begun = threading.Event()
@@ -34,7 +34,7 @@ def deadline(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock:  # from here on nobody raises anything
+        with _lock:  # once it is out of `_running`, nothing is raised for it
             _running.pop(number, None)
 
 

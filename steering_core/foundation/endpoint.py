@@ -15,7 +15,7 @@ from steering_core.foundation.keys import seed_from
 from steering_core.foundation.validation import shortened
 
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
-MENDS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # states of a server that time may mend
+TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP statuses after which asking again may help
 
 PlainMessages = Sequence[Mapping[str, str]]
 """A conversation: role and content of each turn."""
@@ -43,9 +43,8 @@ class EndpointAnswer:
 class Endpoint:
     """A base URL such as http://localhost:8080/v1, and a model there.
 
-    The key in the environment's variable `key_from` is sent where it is set; SettingError for a name that
-    `checked_key_name` refuses. A question that meets a busy or absent
-    server is asked again, `retries` times at most.
+    The key in the environment's variable `key_from` is sent where it is set. A question that meets a busy or absent
+    server is asked again, `retries` times at most. Raises SettingError for a name that `checked_key_name` refuses.
     """
 
     url: str
@@ -88,7 +87,7 @@ class Endpoint:
         return self._read(self._posted(client, body))
 
     def _posted(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
-        """The server's reply, asked again while time may mend what is wrong and tries are left."""
+        """The server's reply; asked again, up to `retries` times, where it does not answer or says a passing fault."""
         for wait in [*(SECONDS_TO_WAIT[min(i, len(SECONDS_TO_WAIT) - 1)] for i in range(self.retries)), None]:
             try:
                 reply = client.post(self._address, json=body)
@@ -99,7 +98,7 @@ class Endpoint:
                         "(mlx_lm.server, llama-server, ollama), mend the address, or name a local model instead"
                     ) from fault
             else:
-                if wait is None or reply.status_code not in MENDS:
+                if wait is None or reply.status_code not in TRANSIENT:
                     return reply
                 wait = _asked_to_wait(reply, wait)
             time.sleep(wait)

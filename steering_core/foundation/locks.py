@@ -23,14 +23,15 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not shared:
-                log.info("another process is using %s; waiting until it is done", path.parent.parent / path.name)
+                shown = path.parent.parent / path.name  # without the folder of locks
+                log.info("another process is using %s; waiting until it is done", shown)
             fcntl.flock(handle, kind)
         yield
 
 
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
-    """Hold `path` alone for this process where nobody holds it now; whether that is so."""
+    """Hold `path` alone for this process if nobody holds it now; gives whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         yield _taken(handle)
@@ -38,7 +39,7 @@ def try_locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def shared_lock(path: Path) -> Iterator[None]:
-    """Share `path`, a lock that is there and that this process may only read."""
+    """Share `path`, an existing lock that this process need only be able to read."""
     with path.open() as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
@@ -46,10 +47,11 @@ def shared_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_next(path: Path, turnstile: Path, seconds: float, busy: Exception) -> Iterator[None]:
-    """Hold `path` alone, before everybody who comes later; those who share it pass the turnstile (`shared_in_turn`).
+    """Hold `path` alone, before everybody who asks to share it later (by `shared_in_turn`).
 
-    The kernel lets sharers in while somebody waits to hold a file alone: where one always comes before the last has
-    left, such a wait never ends. Raises `busy` where those who are in stay for longer than `seconds`.
+    The kernel lets sharers in while somebody waits to hold a file alone, so that with sharers coming all the time the
+    wait would never end. Here the `turnstile` is held meanwhile, which sharers have to pass. Raises `busy` where those
+    who share `path` already keep it for longer than `seconds`.
     """
     with locked(turnstile), path.open("a") as handle:
         until = time.monotonic() + seconds
@@ -70,9 +72,10 @@ def _taken(handle: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def shared_in_turn(path: Path, turnstile: Path) -> Iterator[None]:
-    """Share `path`, once nobody waits for it at the turnstile. Both are there, and may be files that are only read.
+    """Share `path`, after everybody who already waits to hold it alone (`locked_next`).
 
-    Whoever shares it must not ask to share it again: somebody may have come between who waits for the first.
+    Both files must exist, and need only be readable. A thread that shares `path` must not ask to share it again: if
+    another process has begun to wait for `path` in between, each would wait for the other for ever.
     """
     with contextlib.ExitStack() as held:
         with shared_lock(turnstile):

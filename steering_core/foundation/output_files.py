@@ -1,8 +1,8 @@
-"""Files that people name to be written: the one way in which reports, exports, charts and concepts are.
+"""Files that people name as output: reports, exports, charts and concepts are all written through here.
 
-A pipe without a reader would be waited for, a device would swallow what is written; each is one error instead, and so
-is a name that no file can have. A file or a folder appears when it is whole; what a killed process left beside it goes
-with the next that is written there.
+A pipe without a reader would be waited for, and a device would swallow what is written: each is an error instead, and
+so is a name that no file can have. A file or a folder appears under its name when it is whole. What a killed process
+left beside it is removed when the next one is written there.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from steering_core.foundation.user_files import shown_path
 def new_file(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
     """A temporary file of the same suffix, which takes the place of `path` at the end of the `with`, or disappears.
 
-    Folders on the way are made; a link is followed. Raises `error` where no regular file can be, or be written, there.
+    Folders on the way are made; a link is followed. Raises `error` where no regular file can be written there.
     """
     try:
         target = writable_path(path, error)
@@ -41,7 +41,7 @@ def new_file(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
 def new_folder(path: Path, error: type[SteerflowError]) -> Iterator[Path]:
     """A folder beside `path`, which takes its name at the end of the `with`, or disappears.
 
-    What a killed process left there goes as well. Raises `error` where `path` holds anything already, or cannot be.
+    Unfinished folders of killed processes are removed. Raises `error` where `path` holds anything, or cannot be made.
     """
     try:
         str(path).encode()
@@ -74,18 +74,19 @@ def _unfinished(folder: Path, before: str, after: str) -> list[Path]:
         found = [(entry, name.fullmatch(entry.name)) for entry in folder.iterdir()]
     except PermissionError:
         return []
-    return [entry for entry, match in found if match and not _another_runs(match[1])]
+    numbers = [(entry, int(match[1])) for entry, match in found if match]
+    return [entry for entry, process in numbers if process == os.getpid() or not runs(process)]
 
 
-def _another_runs(process: str) -> bool:
-    """Whether another process than this one has that number."""
+def runs(process: int) -> bool:
+    """Whether a process of that number runs."""
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except PermissionError:  # another user's
         return True
-    return int(process) != os.getpid()
+    return True
 
 
 def writable_path(path: Path, error: type[SteerflowError]) -> Path:

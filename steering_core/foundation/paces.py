@@ -3,11 +3,11 @@
 import datetime
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, keep_json
 from steering_core.foundation.counting import Work
 
 LEAST_TOKENS = 256  # of a stage; fewer say more about its start than about its pace
@@ -24,9 +24,9 @@ class Pace:
 
 
 def known_paces(model_id: str) -> dict[str, Pace]:
-    """The stages of a model whose pace this machine knows; none where nothing ran, or the file cannot be read."""
+    """The pace of each stage of a model that this machine has run; none where the file cannot be read."""
     try:
-        kept = json.loads((cache_folder() / "paces" / f"{model_id}.json").read_text(encoding="utf-8"))
+        kept = json.loads(_file(model_id).read_text(encoding="utf-8"))
         return {stage: Pace(float(pace["tokens_per_second"]), str(pace["day"])) for stage, pace in kept.items()}
     except FileNotFoundError:
         return {}
@@ -35,22 +35,25 @@ def known_paces(model_id: str) -> dict[str, Pace]:
         return {}
 
 
-def keep_paces(model_id: str, stages: Mapping[str, Work], least: int = LEAST_TOKENS) -> None:
-    """Keep the pace of every stage that did `least` tokens, enough to tell.
+def _file(model_id: str) -> Path:
+    return cache_folder() / "paces" / f"{model_id}.json"
 
-    A cache that cannot be written loses it, with a word.
+
+def keep_paces(model_id: str, stages: Mapping[str, Work], least: int = LEAST_TOKENS) -> None:
+    """Keep the pace of every stage that read at least `least` tokens.
+
+    A cache that cannot be written is logged, and the pace is lost.
     """
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    told = {stage: did for stage, did in stages.items() if did.tokens >= least and did.seconds > 0}
-    if not told:
+    new = {
+        stage: {"tokens_per_second": work.tokens / work.seconds, "day": day}
+        for stage, work in stages.items()
+        if work.tokens >= least and work.seconds > 0
+    }
+    if not new:
         return
-    new = {stage: {"tokens_per_second": did.tokens / did.seconds, "day": day} for stage, did in told.items()}
     old = {stage: vars(pace) for stage, pace in known_paces(model_id).items()}
-    path = cache_folder() / "paces" / f"{model_id}.json"
-    temporary = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(old | new), encoding="utf-8")
-        temporary.replace(path)
+        keep_json(_file(model_id), old | new)
     except OSError as error:
         log.info("the pace of this run cannot be kept: %s", error)

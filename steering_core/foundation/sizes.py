@@ -19,7 +19,7 @@ def parse_size(text: str, where: str) -> int:
     return int(size)
 
 
-def shown(size: float) -> str:
+def shown_size(size: float) -> str:
     """A size for people, such as 4.2 GiB."""
     for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB")):
         if size >= unit / 10:

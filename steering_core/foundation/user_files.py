@@ -1,7 +1,7 @@
-"""Files that people name: the one way in which specs, concepts, prompts, vectors and methods are opened.
+"""Files that people name as input: specs, concepts, prompts, vectors and methods are all opened through here.
 
-Only a regular file of bounded size is read. A pipe, a device or a file that grows without end would otherwise be waited
-for, or fill the memory; each is one error instead, and so is a name that no file system takes.
+Only a regular file of bounded size is read. A pipe would be waited for, and a device or a file that grows without end
+would fill the memory: each is an error instead, and so is a name that no file system takes.
 """
 
 import contextlib

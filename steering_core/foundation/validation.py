@@ -53,7 +53,7 @@ _YAML_REMEDIES = {
 def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
     """The data in a YAML text. Raises `error`, naming `source` and the line, where it is not YAML.
 
-    A key that stands twice in one mapping is refused, and so is what would take long: see `yaml_loader`.
+    A key that stands twice in one mapping is refused, and so is what would take long (`foundation.yaml`).
     """
     if len(text) > MAX_YAML:
         limit = f"YAML is read up to {MAX_YAML >> 20} MB: save rows as JSON lines, CSV or Parquet"
@@ -80,7 +80,7 @@ def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowE
         return model.model_validate(data)
     except ValidationError as faults:
         lines = _lines(model, faults)
-    # Raised out here, for pydantic's error must not become this one's context: it holds tracebacks, through them every
+    # Raised outside of the handler, so that pydantic's error is not this one's context: its tracebacks hold every
     # caller's locals, and Python's collector cannot look into it. An open store would be leaked, and say so at exit.
     raise error(f"{source} has {lines}")
 
@@ -103,10 +103,11 @@ _OTHER_KIND = ("string_type", "list_type", "tuple_type", "dict_type", "int_type"
 
 
 def of_likeliest_branches(faults: Sequence[ErrorDetails], depth: int = 0) -> list[ErrorDetails]:
-    """The faults of values that may be of several kinds, told of the kind that each value likely is meant for.
+    """The faults of values that may be of several kinds (a union's branches), for the likeliest branch alone.
 
-    pydantic tells a fault for each kind, so that a list with one wrong entry is also told to be no text. A value that
-    is of no kind at all has one fault that names them all. `depth` is how much of each place is settled.
+    pydantic reports a fault for each branch: a list with one wrong entry is also reported as no text. The branch with
+    the fewest faults counts as the one that was meant. A value that fits no branch at all has one fault, which names
+    all branches. The first `depth` parts of each fault's place are not looked at.
     """
     kept: list[ErrorDetails] = []
     unions: dict[tuple[int | str, ...], dict[int | str, list[ErrorDetails]]] = {}
@@ -129,14 +130,14 @@ def of_likeliest_branches(faults: Sequence[ErrorDetails], depth: int = 0) -> lis
 
 
 def _is_of_another_kind(faults: Sequence[ErrorDetails], root: int) -> bool:
-    """Whether the value itself, and nothing inside it, is what a branch does not take."""
+    """Whether a branch refuses the type of the value itself, and not of something inside it."""
     return any(len(fault["loc"]) == root and fault["type"] in _OTHER_KIND for fault in faults)
 
 
 class _Short(reprlib.Repr):
     def __init__(self) -> None:
         super().__init__()
-        self.maxstring = self.maxother = 60
+        self.maxstring = self.maxother = MAX_SHOWN
         self.maxlevel = 2
 
     def repr_int(self, x: int, level: int) -> str:
@@ -153,7 +154,7 @@ def shown(value: Any) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """A number of things in words: "1 pair", "2 pairs", "10,000 pairs"; of "fault" as of any noun that takes an s."""
+    """A number of things in words, "1 pair", "2 pairs", "10,000 pairs", for a noun whose plural takes an s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 

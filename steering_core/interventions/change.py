@@ -12,17 +12,17 @@ from steering_core.interventions.safe_range import SafeRange
 from steering_core.interventions.where import PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
-_ROUNDED = 1.005  # a dose that is written as the range's end, with three digits, is within it
+_ROUNDED = 1.005  # the end of a safe range is printed with three digits: a dose written so is within it
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Act only at tokens whose residual stream has a component along `direction` (D,) above (or below) `threshold`.
+    """Holds at tokens whose residual stream has a component along `direction` (D,) above (or below) `threshold`.
 
-    It is read at `layer` before that layer's changes, at each token by itself. After Lee et al. 2024 (CAST). With
-    `over` prompt it is asked once, of the mean over the user's last turn (over the whole prompt, where it has no turns)
-    as the untouched model reads it: the change then acts everywhere or nowhere (`engine.forward.checked`).
+    The component is read at `layer` before that layer's changes, at each token by itself. After Lee et al. 2024 (CAST).
+    With `over` prompt it is read once, off the mean over the user's last turn (over the whole prompt, where it has no
+    turns) as the untouched model reads it: the change then acts everywhere or nowhere (`engine.forward.checked`).
     """
 
     layer: int
@@ -31,12 +31,17 @@ class Condition:
     above: bool = True
     over: Over = "token"
 
+    @property
+    def unit(self) -> np.ndarray:
+        """The direction at length 1, (D,) float32; zero where it is zero."""
+        return self.direction / max(float(np.linalg.norm(self.direction)), 1e-12)
+
 
 @dataclass(frozen=True)
 class Change:
     """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
 
-    `safe` is the range of the recommendation that the direction is of, where one was measured; it changes nothing.
+    `safe` is the measured safe range of the recommendation that the direction comes from. It decides warnings alone.
     """
 
     layer: int
@@ -105,7 +110,7 @@ class Intervention:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """A sentence for each recommendation of which more is added, over all layers, than was measured as safe."""
+        """A sentence for each recommendation that is added, over all layers together, beyond its safe range."""
         doses: dict[str, float] = {}
         ranges: dict[str, SafeRange] = {}
         for change in self.changes:

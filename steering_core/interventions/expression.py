@@ -76,9 +76,9 @@ class Between:
 
 @dataclass(frozen=True)
 class Term:
-    """A vector and its strength in a blend; without one it has the strength that its name is recommended at.
+    """A vector and its strength in a blend. None is the strength that is recommended for the vector's name.
 
-    `minus` is the sign of a term without a strength.
+    `minus` says whether a term of strength None is subtracted.
     """
 
     vector: VectorName | Between
@@ -93,9 +93,8 @@ class Term:
     def __str__(self) -> str:
         if self.strength is None:
             return "-" * self.minus + str(self.vector)
-        return (
-            str(self.vector) if self.strength == ONE and _is_itself(self.vector) else f"{self.strength}*{self.vector}"
-        )
+        implied = self.strength == ONE and _is_itself(self.vector)
+        return str(self.vector) if implied else f"{self.strength}*{self.vector}"
 
     @property
     def negative(self) -> bool:
@@ -192,7 +191,7 @@ class Clause:
 
 @dataclass(frozen=True, repr=False)
 class Expression:
-    """An intervention in words; `str` prints it back, and what it prints means the same."""
+    """An intervention as an expression. `str` writes an expression of the same meaning."""
 
     clauses: tuple[Clause, ...]
     text: str = field(default="", compare=False)
@@ -237,7 +236,7 @@ class Expression:
 
 
 def _is_itself(vector: VectorName | Between) -> bool:
-    """Whether it is a vector as it lies in the store, or one between two, and so recommended at no strength."""
+    """Whether no strength can be recommended for it: a stored vector by its key, or one between two vectors."""
     return isinstance(vector, Between) or KEY_IN_FULL.fullmatch(vector.name) is not None
 
 
@@ -252,7 +251,7 @@ def _named(vector: VectorName | Between) -> list[VectorName]:
     return [vector.start, vector.end] if isinstance(vector, Between) else [vector]
 
 
-_DECIMAL = 12  # digits that two ways to compute one double-precision number share
+_DECIMAL = 12  # significant digits of a double that do not depend on how it was computed
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -9,6 +9,8 @@ from typing import Any
 
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedInput, VisitError
+from lark.tree import Meta
+from lark.visitors import v_args
 
 from steering_core.foundation.bounds import MAX_LAYER
 from steering_core.foundation.data_files import did_you_mean
@@ -46,11 +48,11 @@ def fault_at(text: str, column: int, what: str) -> str:
 def _parser(operations: tuple[str, ...]) -> Lark:
     grammar = (files("steering_core.interventions") / "expression.lark").read_text()
     grammar += rf"OPERATION.3: /({'|'.join(operations)})(?=\s*\()/" + "\n"
-    return Lark(grammar, parser="lalr", start="expression", maybe_placeholders=True)
+    return Lark(grammar, parser="lalr", start="expression", maybe_placeholders=True, propagate_positions=True)
 
 
 class _Fault(Exception):
-    """Something that the grammar allows and that means nothing, and where it stands."""
+    """What is wrong with a text that the grammar allows, and the column where it stands."""
 
     def __init__(self, column: int, what: str) -> None:
         super().__init__(what)
@@ -107,7 +109,7 @@ class _TreeReader(Transformer[Token, tuple[Clause, ...]]):
         return str(parts[0])
 
     def term(self, parts: list[Any]) -> Term:
-        """`-0.6*name`: a vector and its strength, both turned where a minus stands before."""
+        """`-0.6*name`: a vector and its strength, negated where a minus stands before it."""
         minus, strength, vector = parts
         term = Term.read(vector, _amount(strength) if strength else None)
         return term.negated() if minus else term
@@ -179,9 +181,10 @@ class _TreeReader(Transformer[Token, tuple[Clause, ...]]):
             raise _Fault(at.start_pos or 0, str(fault)) from None
         return at.start_pos or 0, "schedule", schedule
 
-    def at_layers(self, parts: list[Any]) -> tuple[int, str, Any]:
+    @v_args(meta=True)
+    def at_layers(self, meta: Meta, parts: list[Any]) -> tuple[int, str, Any]:
         """`@layers(12)`: layers at which the clause acts."""
-        return 0, "layers", parts[0]
+        return meta.start_pos, "layers", parts[0]
 
     def when(self, parts: list[Any]) -> tuple[int, str, Any]:
         """`@when(name > 2)`: a condition with its own threshold."""
@@ -192,11 +195,8 @@ class _TreeReader(Transformer[Token, tuple[Clause, ...]]):
     def gated(self, parts: list[Any]) -> tuple[int, str, Any]:
         """`@when(gate(name))`: a condition at the threshold of the stored gate."""
         _, name, over = parts
-        return (
-            name.start_pos,
-            "when",
-            When(VectorName(str(name), (), name.start_pos), None, over="prompt" if over else "token"),
-        )
+        vector = VectorName(str(name), (), name.start_pos)
+        return name.start_pos, "when", When(vector, None, over="prompt" if over else "token")
 
 
 def _amount(token: Token) -> Amount:

@@ -21,9 +21,9 @@ def _located(change: Change, text: str, ends: Sequence[int]) -> Change:
     if span is None:
         return change
     positions: set[int] = set()
+    starts = [0, *ends[:-1]]
     start = text.find(span) if span else -1
     while start >= 0:
-        starts = [0, *ends[:-1]]
         within = [i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if a < start + len(span) and b > start]
         positions.update(within)
         start = text.find(span, start + 1)

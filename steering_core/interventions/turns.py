@@ -18,7 +18,7 @@ def labelled(
 
 
 def knows_turns(intervention: Intervention) -> bool:
-    """Whether any change acts in one of a conversation's turns alone."""
+    """Whether any change acts in one of the phases of a conversation's turns (`where.TURNS`)."""
     return any(change.where.phase in TURNS for change in intervention.changes)
 
 

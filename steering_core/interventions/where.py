@@ -23,8 +23,8 @@ ScheduleKind = Literal["constant", "first", "decay"]
 class Schedule:
     """How the strength runs over the generated tokens; before them it is 1.
 
-    Token s of the generation (0, 1, …) is made by the position before it. `constant` is 1 for all; `first` is 1 for the
-    first `value` tokens and 0 after; `decay` is `value` ** s.
+    Step s (0, 1, …) is the position whose output is generated token s. `constant` is 1 at every step; `first` is 1 for
+    the first `value` steps and 0 after; `decay` is `value` ** s.
     """
 
     kind: ScheduleKind = "constant"
@@ -54,8 +54,8 @@ CONSTANT = Schedule()
 class Labels:
     """The phase of `TURNS`, or None, of each of a conversation's first positions.
 
-    Where the model writes on, positions after them are in the last one's phase, unless whoever draws tokens knows
-    better: `move` says whether that can change.
+    As the model writes on, new positions are in the phase of the last one, until a marker in the new text begins
+    another. `move` says whether the model's turn has such markers at all.
     """
 
     phases: tuple[str | None, ...]
@@ -84,7 +84,7 @@ class Where:
 
     @property
     def moves(self) -> bool:
-        """Whether what the model writes decides where the change acts."""
+        """Whether the tokens that the model draws decide where the change acts."""
         return self.phase in TURNS and self.labels is not None and self.labels.move
 
     def gate(self, positions: np.ndarray, prompt_length: int, turn: str | None = None) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Abilities: what an architecture allows a batch to do, as measured on a tiny instance of every one of them.
 
-Both can only save work. An architecture that is not listed is given neither, so its numbers are right all the same;
-`tests/test_architectures.py` measures them anew and fails where these lists and mlx-lm no longer agree.
+Each ability only saves work: an architecture that is not listed has none, and its numbers are right all the same.
+`tests/test_architectures.py` measures the abilities anew, and fails where these lists and mlx-lm no longer agree.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,10 @@ GROWING = _MEASURED - _FIXED_ROWS
 
 @dataclass(frozen=True)
 class Abilities:
-    """Whether a batch may hold prompts of different lengths (`mixed`), and gain rows between two blocks (`grows`)."""
+    """What is right in an architecture's batches.
+
+    `mixed`: a batch may hold prompts of different lengths. `grows`: rows may join a pass between two blocks.
+    """
 
     mixed: bool
     grows: bool

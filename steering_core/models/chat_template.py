@@ -33,7 +33,7 @@ _TAKEN = {  # arguments of `apply_chat_template` itself
 }
 _SECONDS = 10  # for one conversation; a real template takes less than a millisecond
 _DEFAULTS = {"enable_thinking": False}
-_MARKS = "\ue000\ue001\ue002"  # letters of private use, which stand for an answer: no text has them
+_MARKS = "\ue000\ue001\ue002"  # letters of private use that stand for an answer, which may itself begin or end with two
 _THOUGHTS = (
     ("<think>", "\n</think>\n\n"),
     ("<longcat_think>", "\n</longcat_think>\n"),
@@ -59,7 +59,7 @@ class ChatTemplate:
         return bool(self._tokenizer.has_chat_template)
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> "ChatTemplate":
-        """The same template with further arguments, which go before those it has."""
+        """The same template with further arguments, which replace those of the same name."""
         if not arguments:
             return self
         return ChatTemplate(self._tokenizer, self._name, checked_arguments({**self._given, **arguments}))
@@ -93,8 +93,8 @@ class ChatTemplate:
     def open_text(self, messages: Messages) -> str:
         """The text up to where an answer begins.
 
-        It is the template's prompt for an answer, followed by a channel's name where the whole conversation has one
-        there, and with the thought closed that it opens.
+        That is the template's prompt for an answer, and what an answered conversation has after it, such as a channel's
+        name. Where the prompt opens a thought, the thought is closed.
         """
         messages = self._placed(messages)
         prompt = self.rendered(messages)
@@ -145,7 +145,7 @@ class ChatTemplate:
             return ""
 
     def _closing(self, messages: Messages, prompt: str) -> str:
-        """What ends a thought that the template's prompt for an answer leaves open; nothing where it leaves none."""
+        """What closes the thought that the template's prompt for an answer leaves open; empty where none is open."""
         if not any(begins in prompt for begins, _ in _THOUGHTS):
             return ""
         asking = prompt[common_length(prompt, self.rendered(messages, answered=True)) :]
@@ -241,9 +241,9 @@ def _date(arguments: Mapping[str, Any]) -> datetime.date:
 
 
 def checked_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """`arguments` of a chat template, without those that say what holds anyway.
+    """`arguments` of a chat template, without those that repeat a default.
 
-    Raises PromptError for a date that is none, and for names that are no template's to read.
+    Raises PromptError for a date that is none, and for names that `apply_chat_template` itself takes.
     """
     if taken := sorted(_TAKEN & arguments.keys()):
         raise PromptError(f"{', '.join(taken)} cannot be an argument of a chat template: it says how text is read here")
@@ -251,7 +251,7 @@ def checked_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         found = {**arguments, DATE: str(_date(arguments))}
     except ValueError:
         raise PromptError(
-            f"the chat template's date {arguments[DATE]!r} is none: write YYYY-MM-DD, as in {TEMPLATE_DATE}"
+            f"the chat template's date {arguments[DATE]!r} is no date: write YYYY-MM-DD, as in {TEMPLATE_DATE}"
         ) from None
     usual = {**_DEFAULTS, DATE: str(TEMPLATE_DATE)}
     return {name: value for name, value in found.items() if name not in usual or usual[name] != value}

@@ -32,13 +32,13 @@ def code_allowed(folder: Path) -> bool:
 
 
 def model_code(folder: Path) -> Path | None:
-    """The file that mlx-lm would run to build the network of `folder`."""
+    """The file that mlx-lm would run to build the network of `folder`; None where it runs none."""
     named = read_object(folder / "config.json").get("model_file")
     return None if named is None else folder / str(named)
 
 
 def tokenizer_code(folder: Path) -> Path | None:
-    """The file that transformers would run to build the tokenizer of `folder`, where it knows no class of its own."""
+    """The file that transformers runs for the tokenizer of `folder` if it has no class for it; None for no file."""
     file = folder / "tokenizer_config.json"
     entries = read_object(file).get("auto_map") if file.exists() else None
     named = entries.get("AutoTokenizer") if isinstance(entries, dict) else entries

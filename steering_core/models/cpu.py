@@ -23,9 +23,11 @@ _COEFFICIENTS = (  # of 2^f for f in [-1/2, 1/2], after 1: the polynomial whose 
     0.001326472731307149,
 )
 
+_ROUNDS = 1.5 * 2**23  # a float32 of this size has no room for fractions: adding and subtracting it rounds
+_FEW = 8_192  # scores of which MLX's scalar exp costs less than the calls of a polynomial's parts (docs/log.md)
+_NEGLIGIBLE = -40.0  # e to this power is lost beside 1 in float32
 _MALLOPT = {-3: 256 << 20, -1: 1 << 30, -2: 64 << 20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-
-_ROUNDS = 1.5 * 2**23  # a float32 of this size has no room for fractions
+_WITH_GRADIENTS: ContextVar[bool] = ContextVar("passes with gradients", default=False)
 
 
 def keep_freed_memory() -> None:
@@ -36,11 +38,6 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in _MALLOPT.items():
             library.mallopt(option, value)
-
-
-_FEW = 8_192  # scores of which MLX's scalar exp costs less than the calls of a polynomial's parts (docs/log.md)
-_NEGLIGIBLE = -40.0  # the power of e beside which 1 is all that counts
-_WITH_GRADIENTS: ContextVar[bool] = ContextVar("passes with gradients", default=False)
 
 
 @contextlib.contextmanager
@@ -74,10 +71,9 @@ def _polynomial_exp(x: mx.array) -> mx.array:
 
 
 def _exp_or_zero(x: mx.array) -> mx.array:
-    """e^x that has a gradient, and 0 where it is below 2e-18.
+    """e^x with a gradient; 0 instead of less than 4e-18.
 
-    Behind a masked place it would be so small that gradients of it have no normal form, and products of such numbers
-    take a hundred times as long.
+    At masked places e^x is tiny and its gradients are denormal numbers, whose products take a hundred times as long.
     """
     return mx.where(x < _NEGLIGIBLE, 0.0, _polynomial_exp(x))
 
@@ -141,14 +137,15 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float,
     if length == 1 and scores.size <= _FEW and not _WITH_GRADIENTS.get():
         weights = mx.softmax(scores, axis=-1)
         return (weights.reshape(batch, groups, -1, total) @ values).reshape(batch, heads, length, -1)
-    above = _exp_of_difference if length > 1 else _difference_exp  # decoding meets a new shape at every step
-    weights = above(scores, scores.max(axis=-1, keepdims=True))
+    exp_below = _compiled_exp_below if length > 1 else _exp_below  # decoding has a new shape to compile at every step
+    weights = exp_below(scores, scores.max(axis=-1, keepdims=True))
     read = weights.reshape(batch, groups, -1, total) @ values
     return read.reshape(batch, heads, length, -1) / weights.sum(axis=-1, keepdims=True)
 
 
-def _difference_exp(scores: mx.array, top: mx.array) -> mx.array:
+def _exp_below(scores: mx.array, top: mx.array) -> mx.array:
+    """e^(scores - top)."""
     return exp(scores - top)
 
 
-_exp_of_difference = compiled(_difference_exp)
+_compiled_exp_below = compiled(_exp_below)

@@ -60,7 +60,7 @@ TRIES = 5  # in a row that bring no byte
 PAUSE_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PASSING = (408, 429, 500, 502, 503, 504)
+_PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses after which asking again may help
 _NAME = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>\w[\w.+/-]*))?", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -131,9 +131,7 @@ def _downloaded(wanted: HubModel) -> Path:
         info = HfApi().model_info(wanted.repository, revision=wanted.revision, files_metadata=True, timeout=timeout)
     except (httpx2.TransportError, OfflineModeIsEnabled) as error:
         try:
-            found = _needed(
-                wanted, on_disk=True
-            )  # by a client that kept no list of files: what is missing shows when it is loaded
+            found = _needed(wanted, on_disk=True)  # no list of its files: what is missing shows when it is loaded
         except LocalEntryNotFoundError:
             raise error from None
         log.warning("the hub cannot be reached: %s is used as it is on disk", wanted)
@@ -198,7 +196,7 @@ def _over_http(file: BlobLfsInfo) -> bool:
 
 @dataclass
 class _Progress:
-    """How much of a download is here, said every few seconds and at its end."""
+    """How much of a download has arrived, logged every few seconds and at its end."""
 
     name: str
     total: int
@@ -220,7 +218,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Large:
-    """A file by the checksum of its content, and where it lies in the cache when it is whole and before."""
+    """A file that the hub knows by its checksum, and its place in the cache, whole or in part."""
 
     name: str
     sha256: str
@@ -262,7 +260,10 @@ class _Large:
         self._part.replace(self.blob)
 
     def _continue(self, url: str, progress: _Progress) -> Exception:
-        """Ask for what is missing and append it as it arrives; the fault that time mends, with which that ended."""
+        """Ask for the missing bytes and append them as they arrive. Returns the passing fault that ended it.
+
+        Raises what asking again would not mend.
+        """
         try:
             with self._part.open("ab") as out:
                 self._append(url, out, progress)

@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
-import os
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, keep_json
 from steering_core.foundation.keys import content_key, file_sha256
 from steering_core.models.code import code_allowed
 from steering_core.models.folders import WEIGHTS
+
+log = logging.getLogger(__name__)
 
 IDENTITY_VERSION = 3
 _CONTENT = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
@@ -44,7 +46,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Shape:
-    """What only the loaded network and tokenizer can tell."""
+    """What only the loaded network and tokenizer can tell. `reading` is the key of `reading.reading_key`."""
 
     n_layers: int
     width: int
@@ -65,16 +67,27 @@ def identify(
     stats = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     key = (str(folder.resolve()), precision, json.dumps(template, sort_keys=True), IDENTITY_VERSION)
     known = cache_folder() / "identities" / f"{content_key(*key)}.json"
-    if known.exists():
-        found = json.loads(known.read_text())
-        if found["files"] == stats:
-            return ModelIdentity(**{**found["identity"], "name": name})
+    found = _kept(known)
+    if found and found["files"] == stats:
+        return ModelIdentity(**{**found["identity"], "name": name})
     identity = _identify(name, folder, files, precision, template, shape())
-    known.parent.mkdir(parents=True, exist_ok=True)
-    temporary = known.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"files": stats, "identity": dataclasses.asdict(identity)}))
-    temporary.replace(known)
+    try:
+        keep_json(known, {"files": stats, "identity": dataclasses.asdict(identity)})
+    except OSError as error:
+        log.info("the fingerprint of %s cannot be kept, and is made again the next time: %s", name, error)
     return identity
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+    """What a file of the cache says; None where it is not there, or cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.info("%s cannot be read, and is made again: %s", file, error)
+        return None
+    return found
 
 
 def _identify(
@@ -108,5 +121,5 @@ def identity_of_shape(
 
 
 def weights_of(model_id: str) -> str:
-    """What model keys share whose weights and files are the same and which read text in different ways."""
+    """The part of a model's key that it shares with the same weights under other template arguments."""
     return model_id.partition("-")[0]

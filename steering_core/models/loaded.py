@@ -72,7 +72,7 @@ class LoadedModel(Model):
         return abilities(architecture(self.network))
 
     def _identity(self, source: Path | None) -> ModelIdentity:
-        """The identity of the folder that it came from, if the weights are the same; else one of those in memory."""
+        """The identity of the folder that it came from, if nothing was changed since; else one made of its weights."""
         precision = "float32" if on_cpu() and _all_float32(self.network) else "as-stored"
         if source and _is_what_lies_in(source, self.network, self.tokenizer):
             return identify(self.name, source, precision, self._template, self._shape)
@@ -132,7 +132,7 @@ def _configuration(network: nn.Module) -> dict[str, Any]:
     told = dataclasses.asdict(arguments) if dataclasses.is_dataclass(arguments) else {}  # type: ignore[arg-type]
     parts = {name: [m.bits, m.group_size] for name, m in network.named_modules() if hasattr(m, "bits")}
     bits = "/".join(sorted({str(bits) for bits, _ in parts.values()}))
-    # what some architectures add to their arguments as they run is no JSON, and says nothing that they do not
+    # some architectures add objects to their arguments as they run: no JSON, and derived from the arguments
     said = json.loads(json.dumps(told, default=lambda value: f"a {type(value).__name__}"))
     said |= {"model_type": getattr(network, "model_type", "unknown"), "quantised_parts": parts}
     return said | ({"quantization": {"bits": bits}} if bits else {})

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from steering_core.foundation.errors import ModelUnsupported, SteerflowError
+from steering_core.foundation.validation import shortened
 from steering_core.models.code import code_allowed, runs_code, tokenizer_code
 
 
@@ -40,5 +41,4 @@ def loading_tokenizer(folder: Path) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 300 else text[:300].rsplit(' ', 1)[0] + ' …'}"
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)}"

@@ -17,7 +17,7 @@ from mlx.utils import tree_map
 
 from steering_core.backend.mlx import mx, nn, on_cpu
 from steering_core.foundation.errors import ModelTooLarge
-from steering_core.foundation.sizes import parse_size, shown
+from steering_core.foundation.sizes import parse_size, shown_size
 from steering_core.models.taps import Taps
 
 VARIABLE = "STEERFLOW_MEMORY"
@@ -106,7 +106,7 @@ class Footprint:
 
 def weights_bytes(network: nn.Module) -> int:
     """Bytes of a network's parameters, which need not be loaded yet."""
-    return sum(leaf.nbytes for leaf in _arrays(network.parameters()))
+    return sum(leaf.nbytes for leaf in arrays_in(network.parameters()))
 
 
 def footprint(network: nn.Module, taps: Taps, cache: list[Any]) -> Footprint:
@@ -137,7 +137,7 @@ def footprint(network: nn.Module, taps: Taps, cache: list[Any]) -> Footprint:
 
 
 def _outputs(block: nn.Module, experts: int) -> int:
-    """How many numbers a block's products make of one token; of its experts, so many are asked."""
+    """How many numbers a block's matrix products make of one token, `experts` of its experts being asked."""
     weights = [module["weight"] for module in block.modules() if "weight" in module]
     return sum((experts if w.ndim == 3 else 1) * w.shape[-2] for w in weights if w.ndim > 1)
 
@@ -145,7 +145,7 @@ def _outputs(block: nn.Module, experts: int) -> int:
 def _cache_bytes(cache: list[Any]) -> tuple[int, int]:
     """Bytes that a cache holds for each token, and for each row whatever its length."""
     a_token = a_row = 0
-    for leaf in _arrays([entry.state for entry in cache]):
+    for leaf in arrays_in([entry.state for entry in cache]):
         if leaf.ndim:
             if leaf.ndim == 4 and leaf.shape[2] == _SLACK:  # keys or values (1, H, 256, D)
                 a_token += leaf.nbytes // _SLACK
@@ -154,7 +154,8 @@ def _cache_bytes(cache: list[Any]) -> tuple[int, int]:
     return a_token, a_row
 
 
-def _arrays(tree: Any) -> list[mx.array]:
+def arrays_in(tree: Any) -> list[mx.array]:
+    """The arrays in nested lists, tuples and dicts."""
     leaves: list[Any] = []
     tree_map(leaves.append, tree)
     return [leaf for leaf in leaves if isinstance(leaf, mx.array)]
@@ -180,7 +181,7 @@ def _fused(network: nn.Module) -> bool:
 
 
 def cache_step(depth: int) -> int:
-    """The tokens by which the cache of rows that end at `depth` grows: all at once where those are few."""
+    """How many tokens a cache grows by at a time, for rows that end at `depth`: `depth` itself, at most 256."""
     return max(1, min(depth, _SLACK))
 
 
@@ -188,7 +189,7 @@ def cache_step(depth: int) -> int:
 class Budget:
     """How many rows and tokens a model's passes hold, so that this process stays within `limit` bytes.
 
-    What the first pass of each kind of work is seen to take corrects what was foreseen for the next ones.
+    The first pass of each kind of work is measured, and corrects what is foreseen for later ones.
     """
 
     limit: int
@@ -197,7 +198,7 @@ class Budget:
     _factors: dict[PassKind, float] = field(default_factory=dict)
 
     def room(self, work: PassKind, most: int = _ENOUGH) -> int:
-        """Bytes that one pass may take beside what is held now, by what was seen of this kind of work."""
+        """Bytes, as `peak` counts them, that one pass of this kind of work may take beside what is held now."""
         least = self.peak(1, _LEAST_TOKENS)
         left = min(self.limit - mx.get_active_memory(), most + self.footprint.fixed)
         return max(least, int(left / self._factors.get(work, 1.0)))
@@ -245,10 +246,11 @@ class Budget:
 
     @contextlib.contextmanager
     def learning(self, work: PassKind, foreseen: int) -> Iterator[bool]:
-        """Watch what is evaluated inside the `with`, the first time for each kind of work: says whether this is it.
+        """Measure what the `with` takes, once for each kind of work; gives whether this time is measured.
 
-        Where it takes more than `foreseen` bytes, rooms are smaller from then on. What is small beside the room is not
-        watched: constant costs would outweigh what grows with a pass.
+        Where it takes more than `foreseen` bytes, `room` is smaller by that factor from then on, at most 8 times. A
+        pass that takes less than an eighth of the room is not measured: its constant costs would outweigh those that
+        grow with a pass.
         """
         if work in self._factors or 8 * foreseen < self.room(work):
             yield False
@@ -270,9 +272,9 @@ def check_fits(name: str, network: nn.Module, limit: int) -> None:
     needed = weights_bytes(network)
     if needed <= limit:
         return
-    how = " as float32, in which alone a CPU is fast" if on_cpu() else ""
+    how = " as float32, the one precision that is fast on a CPU" if on_cpu() else ""
     raise ModelTooLarge(
-        f"{name} needs {shown(needed)} for its weights{how}, and {shown(limit)} may be used: "
+        f"{name} needs {shown_size(needed)} for its weights{how}, and {shown_size(limit)} may be used: "
         f"{_would_fit(network, limit)}; or raise {VARIABLE} or the spec's `memory`"
     )
 
@@ -283,7 +285,7 @@ def _would_fit(network: nn.Module, limit: int) -> str:
         return f"a model of at most {limit / 4 / 1e9:.2g} billion parameters would fit"
     for bits in (8, 6, 4, 3):
         if (size := quantised_bytes(network, bits)) < min(weights_bytes(network), 0.9 * limit):
-            return f"its {bits}-bit conversion would fit, with {shown(size)}"
+            return f"its {bits}-bit conversion would fit, with {shown_size(size)}"
     return f"a model of at most {limit / 0.5625 / 1e9:.2g} billion parameters in 4 bits would fit"
 
 

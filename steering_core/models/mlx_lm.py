@@ -206,9 +206,9 @@ def new_cache(network: nn.Module) -> list[Any]:
 
 
 class _OneOffset(BatchKVCache):
-    """Keys and values of rows that all begin at token 0: until `finalize` they have one offset, and not one a row each.
+    """Keys and values of rows that all begin at token 0, which share one offset until `finalize`.
 
-    MLX then computes the sines and cosines of a pass's positions once, and not for every row.
+    So MLX computes the sines and cosines of a pass's positions once for all rows.
     """
 
     def __init__(self, rows: int) -> None:

@@ -117,7 +117,7 @@ class Model:
 
     @cached_property
     def remembered(self) -> Remembered:
-        """What passes computed and later ones want again: it is valid while the weights stay as they are."""
+        """What passes computed and later passes want again; valid while the weights stay the same."""
         return Remembered.beside(self.memory.footprint.weights, self.memory.limit)
 
     @cached_property
@@ -141,7 +141,7 @@ class Model:
 
     @cached_property
     def turns(self) -> Turns:
-        """Whose tokens a conversation's are."""
+        """What tells whose turn each token of a conversation is in."""
         return Turns(self.chat_template, self.tokenizer, self.text)
 
     @cached_property
@@ -187,7 +187,7 @@ class Model:
         return self.raw_text.continued(tokens)
 
     def checked_layers(self, layers: list[int] | None) -> list[int]:
-        """`layers` sorted and without doubles, all of them for None. Raises LayerNotFound for one that is not there."""
+        """`layers`, sorted, each once; every layer for None. Raises LayerNotFound for a layer that the model lacks."""
         n = self.identity.n_layers
         wanted = list(range(n)) if layers is None else [checked_layer(layer) for layer in layers]
         for layer in wanted:
@@ -204,7 +204,7 @@ class Model:
         mx.clear_cache()
 
     def _shape(self) -> Shape:
-        dimensions = self.dimensions()  # first: an architecture that is not there is told before a tokenizer is sought
+        dimensions = self.dimensions()  # first: a missing architecture is a plainer error than its tokenizer's
         reading = reading_key(self.tokenizer, self.chat_template, self.raw_text, self._template)
         return Shape(*dimensions, tokenizer_key(self.tokenizer), reading, self._system_role())
 
@@ -228,7 +228,7 @@ class Model:
 
 
 def _precision() -> str:
-    """How numbers are held here: part of a model's identity, since activations differ with it."""
+    """The precision of weights on this device: part of a model's identity, since activations depend on it."""
     return "float32" if on_cpu() else "as-stored"
 
 

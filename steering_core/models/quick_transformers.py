@@ -7,7 +7,6 @@ thirds of what importing mlx-lm takes. What it finds depends on the installed ve
 import contextlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, keep_json
 from steering_core.foundation.keys import content_key
 
 log = logging.getLogger(__name__)
@@ -57,6 +56,8 @@ class _Finder(MetaPathFinder):
 
 
 class _Around(Loader):
+    """The module's own loader, and then the exchange of its function."""
+
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
@@ -72,7 +73,7 @@ class _Around(Loader):
 
 
 def keeping(define: Define) -> Define:
-    """transformers' function, which for the folder of all models is asked once for each version."""
+    """`define` (transformers' function), with its answer for the folder of all models kept for each version."""
 
     @wraps(define)
     def defined(module_path: str | Path, prefix: str | None = None) -> Structure:
@@ -86,7 +87,7 @@ def keeping(define: Define) -> Define:
         if found is not None:
             return _prefixed(found, prefix)
         own, found = define(module_path, prefix), define(str(folder))
-        if _prefixed(found, prefix) == own:  # a version that means something else by a prefix keeps its own ways
+        if _prefixed(found, prefix) == own:  # not for a version that means something else by a prefix
             _keep(file, found)
         return own
 
@@ -120,14 +121,11 @@ def _kept(file: Path) -> Structure | None:
 
 
 def _keep(file: Path, found: Structure) -> None:
-    """Keep what was found, in one piece; a cache that cannot be written loses it, with a word."""
+    """Keep what was found; a cache that cannot be written is logged."""
     content: list[Any] = [
         [sorted(needed), {n: sorted(names) for n, names in of.items()}] for needed, of in found.items()
     ]
-    temporary = file.with_suffix(f".{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(file)
+        keep_json(file, content)
     except OSError as error:
         log.info("what transformers exports cannot be kept: %s", error)

@@ -36,7 +36,8 @@ def reading_key(
     """Key of how text becomes tokens beyond what `tokenizer_key` says; None where there is nothing more to say.
 
     Until 0.2 an answer's tokens were joined to those of an open prompt, whatever the template makes of the whole
-    conversation. A model whose text is read as it was keeps its key, and with it all that the store holds of it.
+    conversation. A model whose text is still read in the same way has no key here, so that its `model_id` is the same
+    as then, and all that the store holds of it is found.
     """
     raw, conversation = raw_text.encoded(_RAW), _conversation(template)
     before = tuple(tokenizer.encode(_RAW)), _conversation_before(tokenizer, conversation)

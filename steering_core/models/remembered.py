@@ -20,7 +20,7 @@ class Remembered:
 
     @classmethod
     def beside(cls, weights: int, limit: int) -> "Remembered":
-        """What may be kept where a process holds at most `limit` bytes, of which so many are weights."""
+        """An empty one, for a process that holds at most `limit` bytes, `weights` of them for the weights."""
         return cls(min(MOST, int(SHARE * (limit - weights))))
 
     @property

@@ -1,13 +1,12 @@
 """Taps: see and change what every block of a network puts into the residual stream.
 
-A tapped block keeps its identity, its place and its parameters; only its class is exchanged, for a subclass of its own
-that hands the block's output through `Taps`. So there is no list to find and nothing to forward: it reaches all blocks
-on every mlx-lm architecture, the 12 whose `layers` is a fresh slice among them, and leaving puts the old class back
+A tapped block keeps its identity, its place and its parameters. Its class is exchanged for a subclass that hands the
+block's output through `Taps`, and put back when the taps are removed. So no list of blocks has to be found, and no
+attribute forwarded. That works on every mlx-lm architecture, the 12 whose `layers` is a fresh slice among them
 (docs/decisions/0003-taps.md).
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ Look = Callable[[mx.array], None]
 After = Callable[[int, mx.array], None]
 """What is told each layer and its block's output, (B, T, D), after every edit."""
 
-_MINE = "_steerflow_taps"  # of a tapped block's class: the taps that it is under
+_MINE = "_steerflow_taps"  # the attribute of a tapped block's class that holds its `Taps`
 
 Edits = dict[int, Edit]
 """Each layer's edit; layers at which nothing is done or seen are left out."""
@@ -39,11 +38,6 @@ def looking(look: Look) -> Edit:
         return h
 
     return edit
-
-
-def storing(streams: dict[int, mx.array], layers: Iterable[int]) -> Edits:
-    """Edits that put each layer's stream, (B, T, D), into `streams` and hand it on as it came."""
-    return {layer: looking(partial(streams.__setitem__, layer)) for layer in layers}
 
 
 def chained(first: Edit, second: Edit) -> Edit:
@@ -120,7 +114,7 @@ class Taps:
         Raises TapNotFired at its end where one of the blocks was never called.
         """
         seen: dict[int, mx.array] = {}
-        with self.applied({layer: looking(functools.partial(seen.__setitem__, layer)) for layer in layers}):
+        with self.applied({layer: looking(partial(seen.__setitem__, layer)) for layer in layers}):
             yield seen
 
     @contextlib.contextmanager
@@ -138,7 +132,9 @@ class Taps:
         def tapped_call(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
             """The block's own call; its output goes through the layer's edit, and then to whoever hears of blocks."""
             output = call(block, *args, **kwargs)
-            stream, *more = output if isinstance(output, tuple) else (output,)  # some blocks hand on more than that
+            stream, *more = (
+                output if isinstance(output, tuple) else (output,)
+            )  # some blocks return more than the stream
             if edit := self._edits.get(layer):
                 self._fired.add(layer)
                 stream = edit(stream)

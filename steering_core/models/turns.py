@@ -11,7 +11,7 @@ is in the response, as it is in the phase `generation`, and the token that close
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from steering_core.foundation.errors import TemplateError
 from steering_core.models.chat_template import ChatTemplate
@@ -25,8 +25,14 @@ WRITTEN = ("response", "thinking", "tool")
 """What the model writes in its turn: its answer, its thoughts, and its calls of tools."""
 
 READ = ("system", "user")
+"""Turns that the model reads."""
+
 _MARKS = "\ue010\ue011\ue012\ue013\ue014\ue015"  # letters of private use, which stand for contents
 _TALKS = (("user", "assistant", "user", "assistant", "user"), ("system", "user", "assistant", "user", "assistant"))
+
+_KNOWN = 16  # conversations whose labels are kept
+_WINDOW = 8  # tokens that are decoded with a new one, so that pieces of a character come together
+_LONGEST = 64  # letters of a marker
 
 Label = str | None
 """A position's phase: one of `WRITTEN` or `READ`, or None between turns and before the first."""
@@ -54,7 +60,7 @@ class Turns:
         return self._known[key]
 
     def _labels(self, tokens: tuple[int, ...]) -> tuple[Label, ...]:
-        ends = text_ends(self._text, tokens)
+        ends = _text_ends(self._text, tokens)
         letters = [*self._letters(ends.text), self._after(ends.text)]
         found: list[Label] = []
         for place, end in enumerate(ends.ends):
@@ -66,13 +72,13 @@ class Turns:
         return tuple(found)
 
     def following(self, label: Label) -> "Following":
-        """Whose tokens come after a position with that label, as the model writes them."""
+        """What follows the phase of the model's new tokens, after a position with that label."""
         return Following(self._inside, label, self._text)
 
     # -- text -------------------------------------------------------------------------------------------------------
 
     def _letters(self, text: str) -> list[Label]:
-        """The turn of each letter; a thought's or call's first marker is still outside, its last one still inside."""
+        """The turn of each letter. A marker that opens a thought or call is outside of it, a closing one inside."""
         letters: list[Label] = [None] * len(text)
         role, place = None, 0
         for start, end, following in self._boundaries(text):
@@ -95,7 +101,7 @@ class Turns:
             label = label if found is None else found[2]
 
     def _after(self, text: str) -> Label:
-        """The phase that the end of the text has begun."""
+        """The phase that `text` ends in."""
         role, place = None, 0
         for _, end, following in self._boundaries(text):
             role, place = following, end
@@ -123,7 +129,7 @@ class Turns:
         return found
 
     def _head(self, text: str) -> tuple[str, str] | None:
-        """What `text` begins with before its first content, and whose that is; a template's own system prompt too."""
+        """What `text` has before its first content, such as a template's own system prompt, and the content's role."""
         heads = sorted(((head, role) for head, role in self._heads if text.startswith(head)), key=lambda h: len(h[0]))
         if len(heads) > 1 and heads[0][1] == "system" and heads[-1][0].startswith(heads[0][0]):
             return heads[0]
@@ -167,14 +173,16 @@ class Turns:
 
     def _as_read(self, text: str) -> str:
         """The template's text as its tokens say it: some tokenizers have spaces of their own between markers."""
-        return text_ends(self._text, self._tokenizer.encode(text, add_special_tokens=False)).text
+        return _text_ends(self._text, self._tokenizer.encode(text, add_special_tokens=False)).text
 
     @cached_property
     def _between(self) -> list[tuple[str, str | None]]:
-        """Each string that stands after a turn, and the role of the turn after it; None at the end."""
+        """Each string that ends a turn, and the role of the next turn; None at the end of a conversation."""
         pairs = dict.fromkeys((one, other) for one, other, _ in self._samples if one is not None)
         found: dict[str, str | None] = {}
-        for one, other in sorted(pairs, key=lambda pair: pair[1] is None):  # a template may ask for an answer unasked
+        for one, other in sorted(
+            pairs, key=lambda pair: pair[1] is None
+        ):  # last, as a template may open an answer unasked
             if text := _beginning([text for a, b, text in self._samples if (a, b) == (one, other)]):
                 found.setdefault(text, other)
         return list(found.items())
@@ -186,18 +194,13 @@ class Turns:
 
 
 class Following:
-    """The label of a position, as text comes after it. `hear` takes letters, `add` a token."""
+    """The label of a text's end, kept up to date as text is added: letters by `hear`, a token by `add`."""
 
     def __init__(self, inside: dict[str, list[tuple[str, str]]], label: Label, text: TextOf) -> None:
         self._inside, self._text = inside, text
         self._tokens: list[int] = []
         self._tail = ""
         self.label = label
-
-    @property
-    def changes(self) -> bool:
-        """Whether text to come can lead to another label at all."""
-        return any(self._inside.values()) and self.label in WRITTEN
 
     def add(self, token: int) -> Label:
         """The label after one more token."""
@@ -219,20 +222,18 @@ class Following:
         self._tail = self._tail[-_LONGEST:]
 
 
-_KNOWN = 16  # conversations whose labels are kept
-_WINDOW = 8  # tokens that are decoded with a new one, so that pieces of a character come together
-_LONGEST = 64  # letters of a marker
-
-
-class TextEnds:
+class _TextEnds(NamedTuple):
     """A text, and where each token's part of it ends."""
 
-    def __init__(self, text: str, ends: list[int]) -> None:
-        self.text, self.ends = text, ends
+    text: str
+    ends: list[int]
 
 
-def text_ends(text_of: TextOf, tokens: Sequence[int]) -> TextEnds:
-    """The text of `tokens`, and where each one's part of it ends: pieces of a character end where it begins."""
+def _text_ends(text_of: TextOf, tokens: Sequence[int]) -> _TextEnds:
+    """The text of `tokens`, and where each token's part of it ends.
+
+    A token that holds only the first bytes of a character ends where the character begins.
+    """
     text, ends, context = "", [], 0
     known = 0  # tokens whose text is in `text`
     for place in range(len(tokens)):
@@ -246,7 +247,7 @@ def text_ends(text_of: TextOf, tokens: Sequence[int]) -> TextEnds:
         before = text_of(tokens[context:known]) if known > context else ""
         text += text_of(tokens[context:])[len(before) :]
         ends[known:] = [len(text)] * (len(tokens) - known)
-    return TextEnds(text, ends)
+    return _TextEnds(text, ends)
 
 
 def _beginning(texts: Sequence[str]) -> str:

@@ -45,8 +45,7 @@ def separation(
 ) -> dict[str, Estimate]:
     """`auc` and `d_prime` of projections (N,), (M,), with intervals from resampled pairs, or rows of either side.
 
-    Without an interval for fewer than two pairs, or rows of a side; without d_prime where it is not defined. `n` is of
-    the smaller side.
+    `n` is the size of the smaller side; below 2 the intervals are None. `d_prime` is left out where it is not defined.
     """
     n, random = min(len(positive), len(negative)), np.random.default_rng(seed)
     counts = _counts(random, len(positive), resamples)  # (R, N)

@@ -1,4 +1,4 @@
-"""Commands that people read and type: each names the store that it is about, where that is not the usual one."""
+"""Commands that people read and type: each names the store that it is about, where that is not the default one."""
 
 import re
 import shlex
@@ -17,8 +17,8 @@ _IN_BACKTICKS = re.compile(r"`(steer [a-z][^`]*)`")
 def at_store(command: str, root: object) -> str:
     """`steer VERB …` with the option that names the store at `root`.
 
-    Nothing is added for the store that every command takes in this folder without any setting, to a verb that takes no
-    store, nor to a command that names one. What `STEERFLOW_STORE` says counts for nothing: a report is read elsewhere.
+    Nothing is added for the default store of this folder, to a verb that takes no store, nor to a command that names
+    one. `STEERFLOW_STORE` does not count, as whoever reads a report may have set it otherwise.
     """
     verb, sub = [*command.split()[1:3], "", ""][:2]
     told = "--store" in command or "--help" in command or verb.isupper()
@@ -28,7 +28,7 @@ def at_store(command: str, root: object) -> str:
 
 
 def store_option(root: object) -> list[str]:
-    """The words that name the store at `root`; none for the one that every command takes in this folder."""
+    """The option that names the store at `root`; empty for the default store of this folder."""
     usual = str(root) in (DEFAULT_STORE, str(Path(DEFAULT_STORE).resolve()))
     return [] if usual else ["--store", str(root)]
 

@@ -98,7 +98,7 @@ def unreferred(store: Store) -> list[dict[str, Any]]:
 
 
 def run_goes_on(store: Store) -> bool:
-    """Whether a run goes on in the store, to whose rows nothing may refer before its end; `collect` waits for it.
+    """Whether a run is under way in the store. `collect` waits for its end, as its rows may not be referred to yet.
 
     Runs of other machines in an object store are not seen.
     """
@@ -133,5 +133,5 @@ def _drop(store: Store, rule: _Rule, under: str, kept: pa.Array) -> list[Exchang
 
 
 def _joined(rows: pa.Table, columns: tuple[str, ...]) -> pa.Array:
-    """The values of those columns as one text a row."""
+    """The values of `columns`, joined to one text for each row."""
     return pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in columns), "/").combine_chunks()

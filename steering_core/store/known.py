@@ -31,7 +31,7 @@ Known = Mapping[RowKey, tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class _Learnt:
-    """All rows of a table that has these files."""
+    """All rows of a table, as they were when it had exactly these files."""
 
     files: frozenset[str]
     rows: dict[RowKey, tuple[Any, ...]]
@@ -72,7 +72,7 @@ class KnownTables:
             self._forget(table)
 
     def _files(self, table: str) -> frozenset[str] | None:
-        """Names of a table's files with rows; None in an object store. A local listing costs 1 % of a question."""
+        """Names of a table's files with rows; None in an object store. A local listing costs 1 % of a query."""
         if not self._folder.exclusive:
             return None
         return frozenset(name for names in by_folder(table, self._folder.names(table)).values() for name in names)

@@ -80,7 +80,8 @@ def _failure(root: str, error: Exception) -> str:
 class Listing:
     """The objects below a prefix. Safe to use from several threads.
 
-    `pins` are files that every listing has for DuckDB, and no bucket: a pattern that matches nothing is an error there.
+    `pins` are files without rows that the listing shows DuckDB and the bucket does not hold: a pattern that matches no
+    file is an error in DuckDB.
     """
 
     def __init__(self, root: str, files: Any, path: str, pins: Mapping[str, bytes]) -> None:
@@ -113,7 +114,7 @@ class Listing:
             raise FileNotFoundError(f"{self.root}/{name}") from None
 
     def forget(self) -> None:
-        """Have the next question list again."""
+        """Have the next question list the objects again."""
         with self._lock:
             self._until = 0.0
 
@@ -124,7 +125,7 @@ class Listing:
             self._keep((name, "own"), content)
 
     def removed(self, name: str) -> None:
-        """Know that an object is gone, or another."""
+        """Know that an object was deleted or overwritten."""
         with self._lock:
             self._contents.pop((name, "own"), None)
             self._objects = {other: found for other, found in self._objects.items() if other != name}
@@ -155,7 +156,8 @@ class Listing:
             self._contents.popitem(last=False)
 
     def _part(self, name: str, begin: int, end: int) -> bytes:
-        path = f"{self._path}/{name}"  # without an end s3fs would ask for the size first
+        """Bytes begin .. end - 1 of an object. The end is always given, as s3fs would ask for the size without it."""
+        path = f"{self._path}/{name}"
         return asked(self.root, lambda: bytes(self._files.cat_file(path, start=begin, end=end)))
 
     def failed(self, error: Exception) -> None:

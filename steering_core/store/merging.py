@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SMALL = 32 << 20  # bytes: a file below is worth merging
 MERGED = 512 << 20  # bytes in memory that one merged file is made of
 MANY = 32  # files of one size class that a folder of a table may have before they are merged
-_TOLD = 1000  # files: merging more takes seconds
+_TOLD = 1000  # files: merging more takes seconds, and is logged
 _CLASSES = (64 << 10, 1 << 20, SMALL)  # bytes: a file below each is of that size class
 
 
@@ -36,7 +36,7 @@ class Exchanged:
 
 
 def lock_name(table: str, under: str) -> str:
-    """The lock of those who change files of a table, or of one of its folders."""
+    """The name of the lock that is held to change the files of a table, or of one of its folders."""
     return f"{table}-{under}" if under else table
 
 
@@ -51,7 +51,7 @@ def by_folder(table: str, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def merge_where_many(folder: Folder, files: Mapping[str, Sequence[str]]) -> None:
-    """Merge where a table's folder has many small files, as they were just listed, and nobody is writing there."""
+    """Merge the small files of every table's folder that has many and where nobody writes; `files` are just listed."""
     for table, names in files.items():
         for under, own in by_folder(table, names).items():
             if _classes(folder, own):
@@ -78,7 +78,7 @@ def lock_path(table: str, under: str) -> str:
 
 
 def _classes(folder: Folder, names: Sequence[str]) -> list[list[str]]:
-    """Files of each size class that has many, so that a row is written again a few times at most in its life."""
+    """The files of each size class that has many. Merging by class, a row is rewritten a few times at most."""
     if len(names) < MANY:
         return []
     classes: dict[int, list[str]] = defaultdict(list)
@@ -127,9 +127,10 @@ def _once(rows: pa.Table, key: Sequence[str]) -> pa.Table:
 def replace_files(
     folder: Folder, table: str, under: str, rows: pa.Table, old: Sequence[str], dropped: int = 0, wait: bool = True
 ) -> Exchanged | None:
-    """Exchange the files `old` of a table for one of `rows`, or for none; None where `wait` is False and it must.
+    """Exchange the files `old` of a table for one of `rows`, or for none where there are no rows.
 
-    Raises StoreBusy where a reader takes very long; the table is as it was, then.
+    Without `wait`, None where a reader is in the way. Raises StoreBusy where a reader takes very long; the table then
+    stays as it was.
     """
     before = sum(folder.size(name) for name in old)
     new = f"{lock_path(table, under)}/{file_key(table, rows)}.parquet"
@@ -160,7 +161,7 @@ def batches(folder: Folder, names: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for name in names:
-        more = folder.size(name) * 3  # as it lies in memory, at most
+        more = folder.size(name) * 3  # bytes in memory, at most
         if batch and size + more > MERGED:
             if len(batch) > 1:
                 yield batch

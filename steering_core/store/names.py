@@ -6,9 +6,8 @@ from steering_core.foundation.errors import StoreDamaged
 from steering_core.store.tables import TABLES
 
 TEMPORARY = ".tmp-"  # begins the name of a file that is being written
-PIN = (
-    "schema.parquet"  # a file of no rows in every table's folder: a pattern that matches no file is an error in DuckDB
-)
+PIN = "schema.parquet"
+"""A file of no rows in every table's folder: a pattern that matches no file is an error in DuckDB."""
 MARKER = "store.json"
 CATALOG = "catalog.duckdb"
 LOCKS, STAGING, DAMAGED = "locks", "staging", "damaged"

@@ -75,7 +75,7 @@ def prepare(folder: Folder) -> None:
 
 
 def _make(folder: Folder, marker: dict[str, Any]) -> None:
-    """Write all that a store has beside its rows. The marker is there first: what is there without it is no store."""
+    """Write all that a store has beside its rows. The marker comes first, as files without one are no store."""
     if isinstance(folder, LocalFolder):
         if not folder.exists(MARKER):
             folder.write(MARKER, json.dumps({"version": STORE_VERSION}).encode())

@@ -26,7 +26,7 @@ from steering_core.store.wholeness import file_key, mend
 __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
 
 IN_USE = "in-use"
-_TIMES = 5  # that a query is asked while files go from under it
+_TIMES = 5  # that a query is asked, where files that it reads are exchanged meanwhile
 Row = Mapping[str, Any]
 """One row of a table or a query, by column."""
 TableRows = Sequence[Row]
@@ -76,7 +76,7 @@ class Store:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def absent(self, table: str, ids: Iterable[str]) -> set[str]:
-        """Which of `ids`, values of the table's single key column, the table has no row for."""
+        """The ids among `ids`, values of the table's single key column, for which the table has no row."""
         (_,) = TABLES[table].key
         if (known := self._known.of(table)) is not None:
             return {i for i in ids if (i,) not in known}
@@ -87,7 +87,7 @@ class Store:
         return self._known.of(table) == {}
 
     def recall(self, table: str, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The columns `RECALLED` of a table's rows, by their single key column; of those of `ids` that are there."""
+        """The columns `RECALLED[table]` of the rows with one of `ids`, by id; ids without a row are left out."""
         (key,), names = TABLES[table].key, RECALLED[table]
         wanted = sorted(set(ids))
         if (known := self._known.of(table)) is not None:
@@ -97,9 +97,9 @@ class Store:
         return {row.pop(key): row for row in rows}
 
     def append(self, table: str, rows: Sequence[Row]) -> int:
-        """Publish those rows whose key the table does not have, all or nothing; how many those were.
+        """Publish the rows whose key the table does not have, all or nothing; returns how many they were.
 
-        Rows that miss a column or bring one too many are refused.
+        Raises StoreError for a row whose columns are not the table's.
         """
         columns, key = set(TABLES[table].schema.names), TABLES[table].key
         for row in rows:
@@ -119,7 +119,7 @@ class Store:
         return len(fresh)
 
     def _absent_keys(self, table: str, keys: Iterable[RowKey]) -> set[RowKey]:
-        """Which of `keys` the table has no row for."""
+        """The keys among `keys` for which the table has no row."""
         names = TABLES[table].key
         columns = list(zip(*keys, strict=True)) or [()] * len(names)
         wanted = pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
@@ -146,10 +146,10 @@ class Store:
         return name
 
     def time_after_all(self, table: str, column: str) -> datetime.datetime:
-        """Now; where the table has a later time in `column`, a moment after the latest.
+        """The time now; where the table has a later time in `column`, up to a second after the latest.
 
-        What came last counts, so a clock that was set back must not put it before what was there. The moment is drawn,
-        up to a second, so that two processes that ask at once do not get one time.
+        The latest row of some tables is the one that holds, and a clock that was set back must not put a new row before
+        old ones. The moment is drawn at random, so that two processes that ask at once get different times.
         """
         (found,) = self.rows(f'SELECT max("{column}") AS latest FROM raw."{table}"')
         now, latest = datetime.datetime.now(datetime.UTC), found["latest"]
@@ -186,10 +186,10 @@ class Store:
         return self._again(lambda: self._query_mended(sql, parameters, tables))
 
     def read(self, question: Callable[[], T]) -> T:
-        """What `question` reads through a connection of its own, while every file stays where it is.
+        """What `question` reads through a connection of its own, while no process of this machine moves a file.
 
-        The question should be short: a compaction waits for it, and merging is put off until the next time. It is asked
-        again where another machine merged an object that it was about to read. DuckDB's errors come as they are.
+        The question should be short: a compaction waits for it, and merging is put off. It is asked again where another
+        machine merged an object that it was about to read. DuckDB's errors are raised as they are.
         """
         return self._again(lambda: self._steady(question))
 
@@ -241,7 +241,7 @@ class Store:
             raise QueryError(with_quotes_told(sql, str(error))) from error
 
     def _rows_of(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> pa.Table:
-        """The rows of a query; where DuckDB misses a name, once more with every view, and its advice on which it is."""
+        """The rows of a query; where DuckDB misses a name, asked again with every view, so that it can suggest one."""
         try:
             return _rows(connection, sql, parameters)
         except duckdb.CatalogException:
@@ -279,9 +279,7 @@ class Store:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(True,)]:
-            connection.execute(
-                "SET enable_progress_bar = false"
-            )  # refused in Jupyter where ipywidgets is not installed
+            connection.execute("SET enable_progress_bar = false")  # the bar fails in Jupyter without ipywidgets
         connection.execute("SET TimeZone = 'UTC'")
         self.folder.attach(connection)
         return connection

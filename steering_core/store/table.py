@@ -26,8 +26,7 @@ def table(name: str, holds: str, key: tuple[str, ...], /, **columns: Any) -> Tab
 
 # What was done to the residual stream, in every table that depends on it. `intervention` is its expression; `control`
 # is null for a candidate and otherwise says which control it is: none, random, shuffled, permuted, mirrored or prompt.
-# `layers` and
-# `vector_ids` list all that it takes; `layer`, and `vector_id` with `alpha`, are null where it is not one.
+# `layers` and `vector_ids` list all; `layer`, and `vector_id` with `alpha`, are null where there are several.
 CELL = {
     "model_id": text,
     "concept_id": text,

@@ -1,7 +1,7 @@
 """Views: every table as DuckDB reads it, and the views that join names to ids; the catalogue holds them for others.
 
-All of them take 100 ms to define, which is what a `steer` that asks one question would spend most of its time on; so a
-connection may define those alone that a query names (`define_named`).
+Defining all of them takes 100 ms, most of the time of a `steer` that asks one question. So a connection may define only
+those that a query names (`views_in`, `define`).
 """
 
 import re
@@ -46,8 +46,8 @@ _SCHEMA = "MAP(VARCHAR, STRUCT(name VARCHAR, type VARCHAR, default_value VARCHAR
 def define_views(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None:
     """Have a connection see every table as raw.TABLE, and the named views.
 
-    No file of rows is opened for it. A schema that is gone is written again. Raises StoreDamaged where that is no
-    help.
+    No file of rows is opened for that. A missing schema is written again. Raises StoreDamaged where the views cannot be
+    defined all the same.
     """
     define(connection, folder, every_view())
 
@@ -58,9 +58,9 @@ def every_view() -> list[str]:
 
 
 def views_in(sql: str) -> list[str]:
-    """The views that `sql` names, with those that they name, each after those that it names.
+    """The views that `sql` names, and the views that these name, each after those that it names.
 
-    A word counts as a name wherever it stands. All views where `sql` asks DuckDB which there are.
+    Every word of `sql` counts as a name. All views are given where `sql` asks DuckDB for its catalogue.
     """
     return list(_named_in(sql, _views_sql()))
 
@@ -88,9 +88,9 @@ def _words_of(sql: str) -> set[str]:
 def define(
     connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str], in_catalog: bool = False
 ) -> None:
-    """Have a connection see those views, which stand in an order that `every_view` has. Raises as `define_views`.
+    """Have a connection see `views`, given in the order of `every_view`. Raises as `define_views` does.
 
-    `in_catalog`: as `catalog.duckdb` has them, which are refused where a copy of it lies elsewhere.
+    With `in_catalog` they are those of `catalog.duckdb`, which refuse to be read from a copy that lies elsewhere.
     """
     try:
         _define(connection, folder, views, in_catalog)
@@ -108,17 +108,17 @@ def define(
 def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str], in_catalog: bool) -> None:
     """Define those views, or none where DuckDB refuses one.
 
-    A view is bound once for itself and once for each that names it, and binding a table's files is what costs: so the
-    named views are bound over empty tables, which then give way to the files.
+    DuckDB binds a view for itself and for each view that names it, and binding a table's files is slow. So the
+    named views are bound over empty tables, which are then replaced by views of the files.
     """
     tables = [TABLES[view.removeprefix(_RAW)] for view in views if view.startswith(_RAW)]
     named = [_named_views()[view] for view in views if not view.startswith(_RAW)]
     empty = [f'CREATE TABLE raw."{table.name}" ({_columns(table)})' for table in tables]
-    gone = [f'DROP TABLE raw."{table.name}"' for table in tables]
+    drop = [f'DROP TABLE raw."{table.name}"' for table in tables]
     connection.execute("BEGIN")
     try:
         connection.execute("CREATE SCHEMA IF NOT EXISTS raw")
-        for statement in [*empty, *named, *gone] if named else []:
+        for statement in [*empty, *named, *drop] if named else []:
             connection.execute(statement)
         for table in tables:
             rows = _rows_in_place(folder, table) if in_catalog else _rows_of(folder, table)
@@ -130,7 +130,7 @@ def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequen
 
 
 def _rows_of(folder: Folder, table: Table) -> str:
-    if not folder.writable and not folder.names(table.name):  # of a store that an earlier version wrote
+    if not folder.writable and not folder.names(table.name):  # an earlier version's store, which lacks the table
         return f"SELECT * FROM (SELECT {_nulls(table)}) WHERE false"
     once = f" QUALIFY row_number() OVER (PARTITION BY {', '.join(table.key)}) = 1"
     return f"SELECT * FROM {read_table(folder, table)}{'' if folder.exclusive else once}"

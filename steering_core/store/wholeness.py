@@ -39,9 +39,9 @@ class Fault:
 
 
 def verify(folder: Folder) -> tuple[int, list[Fault]]:
-    """Read every file whole, checksums included, and set aside those at fault; how many files are well, and the faults.
+    """Read every file whole, checksums included, and set faulty ones aside: the number of whole files, and the faults.
 
-    What was set aside is made again by the next run that needs it, a missing schema at once.
+    What was set aside is made again by the next run that needs it. A missing schema is written at once.
     """
     faults = set_aside_damaged(folder)
     pin_again(folder)
@@ -106,7 +106,7 @@ def set_aside(folder: Folder, name: str, reason: str) -> Fault:
 
 
 def fault_in(folder: Folder, table: str, name: str) -> str | None:
-    """What is wrong with one file of a table; None where it is whole and its own, or gone."""
+    """What is wrong with one file of a table; None where nothing is, or the file is gone."""
     return read_whole(folder, table, name)[1]
 
 
@@ -170,7 +170,10 @@ def _kind(column: pa.DataType) -> str:
 
 
 def publish_for_exchange(folder: Folder, name: str, rows: pa.Table, row_group_size: int | None) -> None:
-    """Write the file that is to take the place of others: staged here, in its place where the views show a row once."""
+    """Write the file that is to take the place of others.
+
+    In a local folder it is staged. In an object store it takes its place at once, as the views show each row once.
+    """
     folder.publish(_staged(name) if folder.exclusive else name, rows, row_group_size)
 
 
@@ -183,9 +186,10 @@ def withdraw(folder: Folder, name: str) -> None:
 def exchange(folder: Folder, new: Sequence[str], old: Sequence[str], wait: bool = True) -> bool:
     """Have files that were published for it take the place of the files `old`, at once; whether that is done.
 
-    Readers of this machine see either: they share the lock `layout`. While they do, this waits, before those that come
-    later, or is not done where `wait` is False. Killed in between, the next that opens the store, or exchanges,
-    finishes it. Raises StoreBusy where a reader takes very long.
+    Readers of this machine see all of the old files or all of the new ones: they share the lock `layout`, which is held
+    alone here. With `wait` this waits for the readers, and later readers wait for it; without, nothing is done while
+    anybody reads. If the process is killed, the next one that opens the store or exchanges files finishes it. Raises
+    StoreBusy where a reader takes very long.
     """
     if not folder.exclusive:  # the views show a row once: for a moment both may be there
         for name in sorted(set(old) - set(new)):

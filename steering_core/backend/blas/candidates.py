@@ -26,10 +26,10 @@ _KERNELS = (  # of OpenBLAS on x86-64, and the flags of /proc/cpuinfo without wh
 
 @dataclass(frozen=True)
 class Candidate:
-    """A library, and OpenBLAS's kernels where they are not left to it; measured ones say how they did.
+    """A library, and the set of OpenBLAS's kernels to use (`core_type`; None: OpenBLAS's own choice).
 
-    `seconds` are those of the probe's products on one thread, None where the candidate cannot be used; `said` is what
-    OpenBLAS calls its kernels, or why not.
+    `seconds` is what the trial's products take on one thread, None before it is measured, or where the candidate cannot
+    be used. `said` is what OpenBLAS calls its kernels, or why the candidate cannot be used.
     """
 
     library: str

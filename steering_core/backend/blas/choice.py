@@ -25,7 +25,7 @@ from steering_core.backend.blas.candidates import (
 )
 from steering_core.backend.blas.threads import remember
 from steering_core.backend.blas.timings import THREAD_VARIABLES, best_threads, idle, measured
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, keep_json
 from steering_core.foundation.keys import content_key
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,10 @@ _SECONDS = 10.0  # that another process may hold the lock
 
 @dataclass(frozen=True)
 class BlasChoice:
-    """What was measured, the best first, and on how many threads that multiplies best.
+    """The measured candidates, the best first, and on how many threads the best one multiplies fastest.
 
-    `threads` is None until a process starts on a machine that is idle enough to tell; it is all usable cores so far.
+    `threads` is None until a process starts while the machine is idle enough to measure it. Until then all usable cores
+    are used.
     """
 
     ranking: tuple[Candidate, ...]
@@ -72,11 +73,11 @@ def chosen(again: bool = False) -> BlasChoice:
     if not again and (choice := _read(kept)) and (choice.threads or not idle()):
         return choice
     with _held(kept):
-        choice = None if again else _read(kept)  # another process may have been first
+        choice = None if again else _read(kept)  # another process may have measured meanwhile
         if choice is None:
             choice = BlasChoice(measured(found))
         if not any(candidate.seconds for candidate in choice.ranking):
-            return choice  # not kept: one may be installed, or mended, without a trace in what the key is made of
+            return choice  # not kept: the key would not change when a usable BLAS is installed
         if choice.threads is None and idle():
             choice = replace(choice, threads=best_threads(choice.ranking[0]))
         _keep(kept, choice)
@@ -106,12 +107,9 @@ def _read(path: Path) -> BlasChoice | None:
 
 
 def _keep(path: Path, choice: BlasChoice) -> None:
-    """Write the choice at once or not at all; a folder that cannot be written is said, and no more."""
-    temporary = path.with_suffix(f".{os.getpid()}")
+    """Write the choice, whole or not at all; a folder that cannot be written is warned of."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(choice), indent=1))
-        temporary.replace(path)
+        keep_json(path, asdict(choice))
     except OSError as error:
         log.warning("the measured BLAS cannot be kept, so every start measures: %s", error)
 
@@ -154,8 +152,8 @@ def _load(candidate: Candidate, threads: int) -> bool:
             os.environ.pop(CORE_TYPE, None)
         else:
             os.environ[CORE_TYPE] = before
-    said = any(os.environ.get(name) for name in THREAD_VARIABLES)
-    remember(library, None if said else threads)
+    set_by_user = any(os.environ.get(name) for name in THREAD_VARIABLES)
+    remember(library, None if set_by_user else threads)
     return True
 
 

@@ -12,7 +12,7 @@ _CALLS = (("openblas_set_num_threads", "openblas_get_num_threads"), ("MKL_Set_Nu
 
 
 class BlasThreads:
-    """The threads of one loaded library: `usual` is on how many it multiplies, None where it does not say."""
+    """The thread count of one loaded library. `usual` is its count outside of `limited`, None where it has no call."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         calls = [(s, g) for s, g in _CALLS if hasattr(library, s) and hasattr(library, g)]
@@ -58,7 +58,7 @@ def remember(library: ctypes.CDLL, threads: int | None) -> None:
 def limited_threads(threads: int, mkl: bool = True) -> contextlib.AbstractContextManager[None]:
     """Have the loaded BLAS multiply on at most that many threads inside the `with`; nothing is done without one.
 
-    An MKL keeps its threads where `mkl` says so.
+    Without `mkl`, MKL is left at its usual number of threads.
     """
     if not _loaded or (_loaded[0].mkl and not mkl):
         return contextlib.nullcontext()

@@ -46,7 +46,7 @@ def _measure(candidate: Candidate) -> Candidate:
 def best_threads(candidate: Candidate) -> int:
     """As many threads as there are usable cores, or a half, a quarter … where that is clearly faster by the clock.
 
-    Half may be: of two threads that share a core, or where cores are promised that are not there.
+    Half of them may be faster where two threads share a core, or a virtual machine has fewer real cores than it shows.
     """
     best, least, threads = usable_cores(), float("inf"), usable_cores()
     while threads >= 1:
@@ -64,7 +64,7 @@ def idle() -> bool:
 
 
 def _trial(candidate: Candidate, threads: int, *how: str) -> dict[str, Any] | str:
-    """What a process of its own says of the candidate; a word on what became of it where it says nothing."""
+    """What `trial.py` reports of the candidate, in a process of its own; a text where it failed, saying how."""
     if not sys.executable or getattr(sys, "frozen", False):  # a bundle: its executable is not Python
         return "not measured: there is no Python to measure with"
     script = str(Path(__file__).with_name("trial.py"))

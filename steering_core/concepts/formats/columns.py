@@ -30,7 +30,7 @@ MIN_ROWS = 20
 SAMPLING_PROMPTS = 16
 MAX_NAMED = 8  # columns and rows that a note names
 _COUNTED = re.compile(r"Imported: .*? from [0-9,]+ rows?\.\s*")  # the first sentence of a card
-_UNTOLD = re.compile(r"id|idx|index|unnamed: \d+", re.IGNORECASE)  # columns that only number the rows
+_NOT_NOTED = re.compile(r"id|idx|index|unnamed: \d+", re.IGNORECASE)  # columns that only number the rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Columns:
 
 
 def found_columns(names: Sequence[str]) -> Columns | None:
-    """The columns of a contrast among `names`, whatever their case; None where there is none or more than one.
+    """The columns of a contrast among `names`, whatever their case; None where no pair of columns, or several, may be.
 
     Besides those of SIDE_COLUMNS a name and its negation are sides: `polite` and `not_polite`.
     """
@@ -95,8 +95,8 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
     given = {row.get("split") for row in rows}
     dealt: tuple[list[RowTexts], list[RowTexts]] = ([], [])
     for row in rows:
-        is_kept = "split" not in row and {"validation", "test"} <= given  # both have rows of their own to hold out
-        dealt[not is_kept and _is_held_out(row, len(rows))].append(row)
+        is_training = "split" not in row and {"validation", "test"} <= given  # the file holds out rows of its own
+        dealt[not is_training and _is_held_out(row, len(rows))].append(row)
     pairs, items = dealt
     made = f"Imported: {counted(len(pairs), 'pair')} and {counted(len(items), 'item')} from {_origin(contents)}."
     notes = [*contents.notes, *_notes(contents, columns), *_repeats(len(texts) - len(rows))]
@@ -144,9 +144,9 @@ def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: boo
 
 
 def notes_of(concept: Concept, source: str) -> str:
-    """What the card of a concept that was read off the rows of `source` says beyond how many they are.
+    """What the card of a concept says of how the rows of `source` were read, beyond their number.
 
-    Empty where that is nothing, and for a concept that was imported before: its file has a card of its own.
+    Empty where it says no more, and for a concept that was not read off rows: its file has a card of its own.
     """
     if concept.description != _imported_from(source):
         return ""
@@ -158,7 +158,7 @@ def _imported_from(source: str) -> str:
 
 
 def _origin(contents: Contents) -> str:
-    """How many rows of the file the concept's are made of."""
+    """How many rows the file has, in words."""
     return counted(contents.n_read or len(contents.rows), "row")
 
 
@@ -199,14 +199,14 @@ def _read(
 
 
 def _split(row: Record) -> RowTexts:
-    """The row's split, where it is held out; rows for training are dealt to the splits that the file lacks, too."""
+    """The row's split, where the file holds it out. Other rows are also dealt to splits that the file lacks."""
     return {"split": row.split} if row.split in ("validation", "test") else {}
 
 
 def _notes(contents: Contents, columns: Columns) -> list[str]:
     """What a reader has to know of how the rows were read: columns around the prompt and left out, ids that repeat."""
     used = {columns.positive, columns.negative, columns.prompt, *columns.around}
-    unused = [name for name in contents.columns if name not in used and not _UNTOLD.fullmatch(name)]
+    unused = [name for name in contents.columns if name not in used and not _NOT_NOTED.fullmatch(name)]
     notes = [f"The prompt is {' + '.join(columns.around)}."] if len(columns.around) > 1 else []
     notes += [f"Columns left out: {listed(unused)}."] if unused else []
     return notes + _shared_ids(contents.rows, columns)

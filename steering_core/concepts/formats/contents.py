@@ -156,7 +156,7 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def _check_lines(path: Path, data: bytes) -> None:
-    """Raises ConceptError where a line is longer than MAX_LINE; looks at one line break in every MAX_LINE bytes."""
+    """Raise ConceptError where a line is longer than MAX_LINE bytes, from one line break in every such stretch."""
     start = 0
     while len(data) - start > MAX_LINE:
         last = data.rfind(b"\n", start, start + MAX_LINE + 1)

@@ -14,7 +14,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def json_array(source: str, text: str) -> Iterator[tuple[str, Any]]:
-    """Each entry of a JSON array with the line on which it begins, and its number where others begin there too."""
+    """Each entry of a JSON array, with the line on which it begins, and its number where others begin there too."""
     line, seen, before, number = 1, 0, 0, 0
     at = _skip(text, 0) + 1
     closed = text[_skip(text, at) : _skip(text, at) + 1] == "]"
@@ -74,7 +74,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _unique(entries: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; json would keep the last of two values of one name."""
+    """A JSON object. Raises ValueError for a name that stands twice, of which json would keep the last value."""
     found = dict(entries)
     if len(found) < len(entries):
         names = [name for name, _ in entries]

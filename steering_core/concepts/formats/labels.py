@@ -36,7 +36,7 @@ class LabelColumn:
 
 
 def found_labels(contents: Contents) -> LabelColumn | None:
-    """The labels of rows in which every one is known to mean a side, and both occur; None where there are none."""
+    """The column of labels, where every row's label is known to mean a side, and both sides occur; else None."""
     lower = {name.lower().strip(): name for name in contents.columns}
     if not any(name in lower for name in TEXT_COLUMNS):
         return None
@@ -47,10 +47,10 @@ def found_labels(contents: Contents) -> LabelColumn | None:
 
 
 def labelled_rows(contents: Contents, labels: LabelColumn, unpaired: bool = False) -> tuple[Contents, Columns]:
-    """Rows with both sides, made of rows with one each, and their columns.
+    """Rows of one labelled text each as rows with a column for either side, and these columns.
 
-    Rows on one prompt are paired, and what is over has no partner, which the notes say. Where there is no prompt, or
-    fewer than half of the rows have a partner, or `unpaired` says so, all rows are kept with their one side.
+    Rows on one prompt are paired; rows without a partner are left out, which the notes say. Where there is no prompt,
+    or fewer than half of the rows have a partner, or with `unpaired`, every row is kept with its one side.
     """
     text = _text_column(contents, labels)
     sides: dict[Side, list[Record]] = {"positive": [], "negative": []}
@@ -100,7 +100,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _paired(sides: dict[Side, list[Record]], same: Sequence[str]) -> list[tuple[Record, Record]]:
-    """Rows of either side in their order, of those that agree in the columns `same` and the file's split."""
+    """Pairs of a positive and a negative row that agree in the columns `same` and the file's split, in their order."""
     groups: dict[str, tuple[list[Record], list[Record]]] = {}
     for i, side in enumerate((sides["positive"], sides["negative"])):
         for row in side:

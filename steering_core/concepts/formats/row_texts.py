@@ -17,7 +17,7 @@ MAX_ANSWERS = 100  # in one list
 
 @dataclass(frozen=True)
 class _Side:
-    """What a value says: what came before, in a conversation, and the answers, of which a list may hold several."""
+    """The answers in a value, of which a list may hold several, and the turns `before` them in a conversation."""
 
     before: tuple[Turn, ...]
     answers: tuple[str, ...]
@@ -71,10 +71,8 @@ def _side_faults(row: Record, column: str) -> list[str]:
         return [f"{column!r} ends with a turn of {shown(turns[-1].role)}: its last turn must be the assistant's answer"]
     if not turns and isinstance(value, list) and not 0 < len(value) <= MAX_ANSWERS:
         return [f"{column!r} must hold 1 to {MAX_ANSWERS} answers, not {len(value)}"]
-    found = [fault for text in (turns[-1].text,) if (fault := text_fault(text))] if turns else None
-    if found is None:
-        found = [fault for text in _side(value).answers if (fault := text_fault(text))][:1]
-    return [f"{column!r} {fault}" for fault in found]
+    faults = [fault for text in _side(value).answers if (fault := text_fault(text))]
+    return [f"{column!r} {fault}" for fault in faults[:1]]
 
 
 def _prompt_faults(row: Record, column: str) -> list[str]:
@@ -87,14 +85,15 @@ def _prompt_faults(row: Record, column: str) -> list[str]:
 
 
 def _asked(row: Record, column: str | None, before: tuple[Turn, ...]) -> tuple[str, str | None]:
-    """What both sides answer, empty where there is nothing, and what is wrong with it.
+    """The prompt that both sides answer, empty where there is none, and what is wrong with it.
 
-    Where the sides are conversations and the prompt is a text, it has to be one of their turns.
+    It is made of the prompt's column and the turns `before` the sides' answers. Where the sides are conversations, a
+    prompt that is a plain text has to be one of their turns.
     """
     value = row.values[column] if column else None
     if turns := turns_of(value):
-        text = conversation_text((*turns, *(() if before[: len(turns)] == turns else before)))
-        return (conversation_text(before) if before[: len(turns)] == turns else text), None
+        begins_both = before[: len(turns)] == turns  # the sides' conversations repeat the prompt's turns
+        return conversation_text(before if begins_both else (*turns, *before)), None
     if not before:
         return value or "", None
     if value is not None and not any(turn.text.strip() == value.strip() for turn in before):

@@ -67,7 +67,7 @@ def _rows_of_classes(source: str, mapping: Mapping[str, Any]) -> Contents | None
 
 
 def _rows_of_lists(source: str, mapping: Mapping[str, Any]) -> Contents | None:
-    """`{positive: […], negative: […]}`, or more lists of one length: texts of one place make a row.
+    """`{positive: […], negative: […]}`, or more lists of one length: texts at one index make a row.
 
     Two lists of different lengths are unpaired texts.
     """

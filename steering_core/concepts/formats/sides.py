@@ -45,8 +45,8 @@ def concept_of_sides(
 ) -> Concept:
     """The concept of two files, one a side.
 
-    Files of as many texts are pairs, those of one place, unless they are told to be `unpaired`; of different numbers
-    they always are.
+    Files with equally many texts make pairs, line by line, unless `unpaired` is given. Files of different numbers are
+    always unpaired.
     """
     sides: dict[str, tuple[str, ...]] = {"positive": texts_in(positive, "text"), "negative": texts_in(negative, "text")}
     unpaired = unpaired or len(sides["positive"]) != len(sides["negative"])
