@@ -35,7 +35,8 @@ def summarise(
 ) -> Scores:
     """Have the store hold the scores of `cells` from those measurements; they come back by intervention and metric.
 
-    p-values are corrected for as many candidates among `cells` as have controls, unless one was chosen elsewhere.
+    p-values are corrected (Holm) over the candidates of `cells` that have controls, unless `corrected` is False: on
+    test there is one candidate, which other data chose.
     """
     rows = _measurements(store, measurement_ids)
     measured: dict[tuple[str, str | None], list[str]] = {}
@@ -52,7 +53,7 @@ def summarise(
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
         for metric, by_subject in scored.items():
             # its own measurements, or all of them where it is compared with another cell's
-            mine = measured.get((cell.intervention_id, cell.control), [])
+            mine = measured.get(cell.key, [])
             made_of = everything if metric in (ODD, "over_controls", *changes().values()) else mine
             row = _score(metric, _by_subject(by_subject))
             row |= {"split": split, "p_value": p_of.get(i) if metric == "over_controls" else None}
@@ -68,9 +69,9 @@ def _by_subject(values: Mapping[str, float]) -> np.ndarray:
 
 
 def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
-    """Mean and interval of the finite `values` (N,), null where there is none, and how many are finite and not.
+    """Mean and interval of the finite `values` (N,) as columns: nulls without a value, null ends for a single one.
 
-    One value has no interval: null ends.
+    `n` counts the finite values, `n_missing` the others.
     """
     finite = values[np.isfinite(values)]
     row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": None}
@@ -106,7 +107,7 @@ def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
 
 def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[ValuesByScore]:
     """Each cell's values to average, perplexities as logarithms; changes where the unsteered model has a value."""
-    place = {(cell.intervention_id, cell.control): i for i, cell in enumerate(cells)}
+    place = {cell.key: i for i, cell in enumerate(cells)}
     measured: dict[tuple[int, str, str], list[float]] = {}
     for row in rows:
         i = place.get((row["intervention_id"], row["control"]))
@@ -130,18 +131,21 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
 def _odd(
     cell: Cell, mine: ValuesByScore, place: Mapping[tuple[str, str | None], int], values: Sequence[ValuesByScore]
 ) -> dict[str, float]:
-    """Half of a cell's effect minus its mirror image's, by item; empty where that was not measured."""
+    """(effect of the cell - effect of its mirror image) / 2 by item; empty where the image was not measured."""
     for other in mirrored(cell):
-        i = place.get((other.intervention_id, other.control))
+        i = place.get(other.key)
         theirs = values[i].get("effect", {}) if i is not None else {}
         return {s: (value - theirs[s]) / 2 for s, value in mine.get("effect", {}).items() if s in theirs}
     return {}
 
 
 def _scaled(row: Mapping[str, Any]) -> float:
+    """A measurement's value, or its logarithm where the metric is averaged so; nan for what is not finite."""
     value = float(row["value"])
-    if not np.isfinite(value) or not logarithmic(row["metric"]):
-        return value if np.isfinite(value) else float("nan")
+    if not np.isfinite(value):
+        return float("nan")
+    if not logarithmic(row["metric"]):
+        return value
     return float(np.log(value)) if value > 0 else float("nan")
 
 
