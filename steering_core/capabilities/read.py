@@ -44,7 +44,7 @@ def load_sets(names: Iterable[str]) -> list[CapabilitySet]:
 def load_set(name: str) -> CapabilitySet:
     """The set of that name, or in the file `name`, of any form that is read (docs/capabilities.md).
 
-    What of a file was left out is logged. Raises CapabilityError with every fault of the file.
+    Rows of a file that are left out are logged. Raises CapabilityError with every fault of the file.
     """
     check_names([name])
     if (path := available_sets().get(name)) is not None:
