@@ -45,6 +45,7 @@ from steering_core.foundation.errors import (
 )
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import Strict, checked, read_yaml, shown
 from steering_core.interventions.change import Phase
@@ -65,7 +66,7 @@ def branch(value: object) -> str:
 
 def distinct(values: tuple[Listed, ...]) -> tuple[Listed, ...]:
     """The values, unless one of them stands twice; then ValueError."""
-    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+    if twice := repeated(values):
         raise ValueError(f"{shown(twice[0])} stands here twice: name it once")
     return values
 
