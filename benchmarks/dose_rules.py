@@ -1,14 +1,14 @@
-"""Doses by three rules, held against fresh texts: how often each does more damage than it may, and how well foreseen.
+"""Three rules of dosing on fresh texts: how often each exceeds the damage bound, and how well it predicts the damage.
 
 python -m benchmarks.dose_rules                     # 30 candidates of the shipped concepts on the embedded model
 python -m benchmarks.dose_rules --texts 16          # fewer fresh texts a candidate
 python -m benchmarks.dose_rules --tiny              # once, small, on a tiny random model
 
 *By texts*, as in 0.1: from a dose of 0.625 on, the first of four halvings whose eight sampled texts are at most 1.5
-times as perplexing. *By damage* alone: the dose at which the damage on neutral answers foresees the share of that
-bound that `evaluation.bounds` doses to, by the usual slope, at most 0.625. *By both*, as recommendations are dosed:
-the dose by damage, at which sixteen sampled texts a candidate fit its own slope; where that foretells more than is
-tolerated, the dose is lowered. Truth is the perplexity ratio of fresh texts, whose seeds no rule saw.
+times as perplexing. *By damage* alone: the dose whose damage on neutral answers predicts, by the usual slope, the share
+of that bound that `evaluation.bounds` doses to; at most 0.625. *By both*, as recommendations are dosed: sixteen texts
+sampled at the dose by damage fit the candidate's own slope, and the dose is lowered where that slope predicts more than
+is tolerated. Truth is the perplexity ratio of fresh texts, whose seeds no rule saw.
 """
 
 import math

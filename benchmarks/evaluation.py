@@ -7,7 +7,8 @@ python -m benchmarks.evaluation --nonsense 100      # verdicts where a coin deci
 python -m benchmarks.evaluation --nonsense-real 5   # the same on the embedded model, reduced
 python -m benchmarks.evaluation --nonsense 100 --methods mean_difference preference    # with a trained method
 
-Those of nonsense end with status 1 where fewer than 95 % come out *no better than random*.
+A run of nonsense ends with status 1 where fewer than 95 % of its verdicts are *no better than random*, by more than
+three standard errors.
 """
 
 import itertools
@@ -66,9 +67,9 @@ def full_spec(model: str, concept: str) -> Spec:
 
 
 def reduced_spec(model: str, concept: str, shortlist: int | str = 6) -> Spec:
-    """What the plain grid can do in minutes: five layers, two methods, two doses, 14 items, texts of 16 tokens.
+    """A spec whose whole grid takes minutes: five layers, two methods, two doses, 14 items, texts of 16 tokens.
 
-    Fewer items could not tell: of eight, the least p-value is 1/256, and corrected for this grid it is above 0.05.
+    Fewer items would be too few: with eight, the least p-value is 1/256, which is above 0.05 corrected for this grid.
     """
     return Spec(
         models=(model,),
@@ -92,7 +93,7 @@ def tiny_spec(model: str, concept: str, shortlist: int | str = 2) -> Spec:
 
 @dataclass(frozen=True)
 class Size:
-    """What the evaluations are made of: specs of a full one and of one whose plain grid takes minutes, and nonsense."""
+    """The specs of a full evaluation and of one whose plain grid takes minutes, and a concept that means nothing."""
 
     full: Callable[[str, str], Spec] = full_spec
     reduced: Callable[..., Spec] = reduced_spec  # with a shortlist, where one is given
@@ -181,7 +182,7 @@ class FromBelow(Cell):
 
 
 def plain_propensity(model: Model, concept: Concept, item: Item, cells: Sequence[Cell]) -> list[float]:
-    """The same number without any saving: every cell and answer as one whole sequence, all logits."""
+    """`propensity` without any saving: each cell's answers as whole sequences, with all logits."""
     found = []
     for cell in cells:
         sides = []
@@ -198,17 +199,17 @@ def plain_propensity(model: Model, concept: Concept, item: Item, cells: Sequence
 
 
 def searching(
-    this: Run, model: Model, concept: Concept, vectors: Sequence[Any], cells: Sequence[Cell], ways: Sequence[str]
+    this: Run, model: Model, concept: Concept, vectors: Sequence[Any], cells: Sequence[Cell], searches: Sequence[str]
 ) -> None:
     """Print what halving, and leaving out the controls of candidates that lost, are worth; teacher forcing alone."""
     scores = this.spec.scores
     items, prompts = held_out(concept, "validation", scores), neutral("validation", scores)
-    ground = SearchData(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
+    data = SearchData(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
     found: dict[str, tuple[float, int, str]] = {}
-    for name in ways:
+    for name in searches:
         work = Work()
         with tempfile.TemporaryDirectory() as folder:
-            search = Search(Setup(model, concept, work=work), Store(Path(folder) / "store"), ground)
+            search = Search(Setup(model, concept, work=work), Store(Path(folder) / "store"), data)
             started = time.perf_counter()
             if name == HALVING:
                 shortlist = search.halving(cells, vectors, 6)
@@ -223,7 +224,7 @@ def searching(
             best = search.best([cell for cell in shortlist.cells if cell.intervention_id in of_grid], 1)
             found[name] = (time.perf_counter() - started, work.tokens, best[0].expression)
         say(f"  {name}: {found[name][0]:.0f} s, {found[name][1]:,} tokens")
-    for before, after in itertools.pairwise(ways):
+    for before, after in itertools.pairwise(searches):
         same = found[before][2] == found[after][2]
         say(f"{after}: {found[before][0] / found[after][0]:.1f} times as fast as {before}; "
             f"best candidate of the grid {'the same' if same else 'ANOTHER'}")  # fmt: skip

@@ -1,8 +1,8 @@
 """Memory of large models on a GPU: `python -m benchmarks.gpu_memory [--model llama-8b-4bit]`.
 
 Extraction, scoring and sampling on an 8B-shaped Llama (bfloat16 and 4 bits) and a 2B-shaped Gemma 2 of 256,000 words,
-with 3 GiB beside the weights; beside the same work with batches as large as they were before there was a budget, which
-nobody waited for. Interleaved in one process; ratios are medians over rounds. `--tiny` runs a tiny Llama on any device.
+with 3 GiB beside the weights, compared with the same work at the fixed batch sizes of before there was a memory budget.
+Interleaved in one process; ratios are medians over rounds. `--tiny` runs a tiny Llama on any device.
 """
 
 import statistics

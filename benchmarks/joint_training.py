@@ -5,8 +5,8 @@
     python -m benchmarks.joint_training --tiny                 # once, small, on a tiny random model
 
 Every line is one set of vectors at the strength where its damage is `--gap`, the cross-entropy gap on the untouched
-model's own answers to neutral prompts: its effect on validation and on test items, half of the propensity there minus
-that back, in nats a token. `shares` are the vectors' doses relative to the length of all.
+model's own answers to neutral prompts. It has the odd effect on validation and on test items, in nats a token: half of
+(propensity under the vectors - propensity under their opposites). `shares` are each vector's dose / norm of all doses.
 """
 
 import tempfile
@@ -49,13 +49,13 @@ class Measures:
         return GivenAnswers(model, [side for item in asked for side in sides_of(model, concept, item)], layers, Work())
 
     def damage(self, vectors: Vectors, times: float) -> float:
-        """The cross-entropy gap under so many times the vectors, in nats a token."""
+        """The cross-entropy gap under `times` times the vectors, in nats a token."""
         rows = np.ones((len(self._neutral), 1), np.float32)
         added = {layer: (times * rows * vector).astype(np.float32) for layer, vector in vectors.items()}
         return crossed(self._neutral.distributions(added), self._base) - self._entropy
 
     def times_at(self, vectors: Vectors, gap: float) -> float:
-        """How many times the vectors do that damage."""
+        """The multiple of the vectors whose damage is `gap`, by bisection."""
         low, high = 0.0, 1.0
         while self.damage(vectors, high) < gap and high < 64:
             low, high = high, 2 * high
@@ -65,13 +65,13 @@ class Measures:
         return low
 
     def effect(self, split: str, vectors: Vectors, times: float) -> np.ndarray:
-        """Half of the items' propensity under so many times the vectors minus that under their opposites, (n,)."""
+        """Odd effects (n,): half of (propensity under `times` times the vectors - propensity under their opposites)."""
         items = self.items[split]
         signs = np.repeat([times, -times], len(items))[:, None]
         added = {layer: (signs * vector).astype(np.float32) for layer, vector in vectors.items()}
         found = items.log_probabilities([*range(len(items))] * 2, added).reshape(2, -1, 2)
-        there, back = found[..., 0] - found[..., 1]
-        return np.asarray((there - back) / 2)
+        plus, minus = found[..., 0] - found[..., 1]
+        return np.asarray((plus - minus) / 2)
 
 
 def measure(model: Model, concept: Concept, layers: Sequence[int], gap: float, answers: Sequence[GivenAnswer]) -> None:
@@ -106,8 +106,8 @@ def measure(model: Model, concept: Concept, layers: Sequence[int], gap: float, a
 def trainings_of(model: Model, concept: Concept, layers: Sequence[int]) -> list[Training]:
     """The concept's pairs at each of the layers, from activations at their answers."""
     train, validation = (pairs_of(model, concept, split) for split in ("train", "validation"))
-    learnt = [pair for pair in concept.pairs if concept.splits[pair.pair_id] == "train"]
-    prompts = [pair_prompt(model, concept, pair, side) for side in SIDES for pair in learnt]
+    pairs = [pair for pair in concept.pairs if concept.splits[pair.pair_id] == "train"]
+    prompts = [pair_prompt(model, concept, pair, side) for side in SIDES for pair in pairs]
     values, norms = activations_of(model, prompts, list(layers), "response")  # (2N, L, D), (2N, L)
     passes = PairPasses(model, train, validation, layers)
     return [

@@ -27,8 +27,8 @@ Verdict = tuple[str, float | None]
 def nonsense(seeds: range, flip_items: bool, methods: Sequence[str], scores: Mapping[str, Any] | None = None) -> bool:
     """Print how often each verdict comes out for random pairs on a tiny random model; whether few enough pass.
 
-    So few runs may also show a side effect on the shipped concepts of `BESIDE`, and as few of their random controls.
-    `scores` are further settings of the spec's section.
+    As few candidates, and as few random controls, may show a side effect on the shipped concepts of `BESIDE`. `scores`
+    are further settings of the spec's section.
     """
     shown: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -74,9 +74,8 @@ def nonsense_real(
 ) -> bool:
     """Print how often each verdict comes out for a concept's pairs and items dealt anew; whether few enough pass.
 
-    The concept is the shipped nonsense by default, the model a real one; `scores` are as for `nonsense`.
-
-    Five layers, two doses, all items; damage, which would bar some candidates, is not measured.
+    The concept is the shipped nonsense by default, the model a real one; `scores` are as for `nonsense`. The grid has
+    five layers and two doses; damage, which would bar some candidates, is not measured.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
@@ -102,9 +101,9 @@ def nonsense_real(
 
 
 def honest(what: str, verdicts: Iterator[Verdict]) -> bool:
-    """Print the verdicts' counts and the size of the test; whether enough are *no better than random*.
+    """Print the verdicts' counts and how many p-values are at most 0.05; whether enough are *no better than random*.
 
-    Of so many p-values 5 % are meant to be at most 0.05. "Enough" allows for three standard errors beyond that.
+    5 % of the p-values should be at most 0.05. "Enough" allows for three standard errors beyond that.
     """
     given = list(verdicts)
     seeds = len(given)
@@ -114,5 +113,5 @@ def honest(what: str, verdicts: Iterator[Verdict]) -> bool:
 
 
 def margin(seeds: int) -> float:
-    """Three standard errors of a share that is to be `ENOUGH`."""
+    """Three standard errors of a share that should be `ENOUGH`, over `seeds` runs."""
     return 3 * math.sqrt(ENOUGH * (1 - ENOUGH) / seeds)

@@ -1,4 +1,4 @@
-"""Whether a vector's logit lens foretells how well it steers: rank correlation with the odd effect at equal damage.
+"""Whether a vector's logit lens predicts how well it steers: rank correlation with the odd effect at equal damage.
 
 python -m benchmarks.predictor                                   # four concepts x six layers on the embedded model
 python -m benchmarks.predictor --concepts sentiment refusal --layers 9 15 21
@@ -34,13 +34,13 @@ from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.vector import Vector
 
 MODEL, CONCEPTS, LAYERS = "smollm2-135m", ("sentiment", "formality", "politeness", "future"), (6, 10, 14, 18, 22, 26)
-ENOUGH = 0.7  # from which on it would be worth ordering the search by it
+ENOUGH = 0.7  # the rho from which it would be worth ordering the search by the logit lens
 PREDICTORS = ("logit_lens", "d_prime_validation")
 Row = dict[str, Any]
 
 
 def cells(spec: Spec, store: Store, damage: float) -> list[Row]:
-    """Every concept and layer: what foretells, and the odd effect at equal damage; printed as well."""
+    """The predictors, and the odd effect at equal damage, of every concept and layer; printed as well."""
 
     def measure(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Row]:
         started = time.perf_counter()

@@ -7,7 +7,7 @@
 
 The plain way runs each of a pair's whole texts through the whole network by itself, as code does that has nothing but
 `mx.value_and_grad`. Damage is the cross-entropy gap on the untouched model's own answers to neutral prompts: how much
-less probable to the untouched model, in nats a token, are the steered model's tokens than its own.
+less probable the steered model's tokens are to the untouched model than its own, in nats a token.
 """
 
 import tempfile
@@ -43,8 +43,8 @@ PLAIN_PAIRS = 2  # timed by the plain way; the rest of the pairs would take as l
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A concept's pairs at one layer, and what its vectors are measured on."""
+class LayerData:
+    """A concept's pairs at one layer of a model: their activations there and the passes over their answers."""
 
     model: Model
     concept: Concept
@@ -55,12 +55,12 @@ class Ground:
     residual_norm: float
 
     def training(self, seed: int, shuffled: int | None = None) -> Training:
-        """What a method is given, with a seed in `shuffled` for shuffled labels."""
+        """The `Training` at the layer; `shuffled` is the seed of shuffled labels."""
         sides = self.positive, self.negative
         return training_at(self.passes, self.layer, *sides, self.residual_norm, seed, shuffled)
 
 
-def ground(model: Model, concept: Concept, layer: int) -> Ground:
+def layer_data(model: Model, concept: Concept, layer: int) -> LayerData:
     """The concept's training and validation pairs on that model, activations read at the answers."""
     train, validation = (pairs_of(model, concept, split) for split in ("train", "validation"))
     prompts = [
@@ -71,7 +71,7 @@ def ground(model: Model, concept: Concept, layer: int) -> Ground:
     ]
     values, norms = activations_of(model, prompts, [layer], "response")
     positive, negative = np.split(values[:, 0], 2)
-    return Ground(
+    return LayerData(
         model, concept, layer, PairPasses(model, train, validation, [layer]), positive, negative, float(norms.mean())
     )
 
@@ -85,7 +85,7 @@ def pairs_of(model: Model, concept: Concept, split: Split) -> list[AnswerPair]:
 # -- seconds ---------------------------------------------------------------------------------------------------------
 
 
-def seconds(here: Ground) -> None:
+def seconds(here: LayerData) -> None:
     """Print what reading, a pass over all pairs with gradients, and whole methods cost, beside the plain way."""
     rows = here.passes.rows
     n = len(rows) // 2
@@ -103,7 +103,7 @@ def seconds(here: Ground) -> None:
 
 
 def _timed(what: str, function: Callable[[], object], of: int = 1) -> float:
-    """Print seconds and core-seconds that a call took, one of so many; the core-seconds."""
+    """Print the seconds and core-seconds that a call took, divided by `of`; the core-seconds."""
     wall, core = time.perf_counter(), time.process_time()
     function()
     wall, core = ((time.perf_counter() - wall) / of, (time.process_time() - core) / of)
@@ -133,36 +133,36 @@ def _plain(model: Model, answer: GivenAnswer, layer: int) -> np.ndarray:
 # -- effects ---------------------------------------------------------------------------------------------------------
 
 
-def effects(grounds: Iterable[Ground], gap: float, controls: int, answers: Sequence[GivenAnswer]) -> None:
+def effects(each: Iterable[LayerData], gap: float, controls: int, answers: Sequence[GivenAnswer]) -> None:
     """Print each direction's effect on test items where its damage is `gap`, concept by concept.
 
     Controls that are trained for long, `preference` with shuffled labels, come last.
     """
-    benches = []
-    for here in grounds:
-        benches.append(_Bench(here, answers))
+    measured = []
+    for here in each:
+        measured.append(_HeldOut(here, answers))
         for name, direction in _directions(here, controls):
-            benches[-1].say(name, direction, gap)
+            measured[-1].say(name, direction, gap)
     for seed in range(1, controls + 1):
-        for bench in benches:
-            found = trained_direction("preference", bench.here.training(seed, seed))
-            bench.say(f"preference, shuffled {seed}", found, gap)
+        for held_out in measured:
+            found = trained_direction("preference", held_out.here.training(seed, seed))
+            held_out.say(f"preference, shuffled {seed}", found, gap)
 
 
-def texts(grounds: Iterable[Ground], gap: float, answers: Sequence[GivenAnswer], n: int, max_tokens: int = 48) -> None:
+def texts(each: Iterable[LayerData], gap: float, answers: Sequence[GivenAnswer], n: int, max_tokens: int = 48) -> None:
     """Print what the model writes to a concept's first n prompts, untouched and under vectors whose damage is `gap`.
 
     As Markdown, whatever it says: one seed, temperature 0.7, in the concept's direction.
     """
-    for here in grounds:
-        model, bench = here.model, _Bench(here, answers)
+    for here in each:
+        model, held_out = here.model, _HeldOut(here, answers)
         found = {
             "mean difference": derived_direction("mean_difference", here.positive, here.negative),
             "`preference`": trained_direction("preference", here.training(0)),
         }
         steered = {"untouched": Intervention()}
         for name, direction in found.items():
-            vector = direction * (bench.dose_of(direction, gap) * here.residual_norm / np.linalg.norm(direction))
+            vector = direction * (held_out.dose_of(direction, gap) * here.residual_norm / np.linalg.norm(direction))
             steered[name] = Intervention((Change(here.layer, vector.astype(np.float32)),))
         say(f"\n**{here.concept.name}**\n\n| prompt | vector | text |\n| --- | --- | --- |")
         asked = here.concept.prompts[:n]
@@ -176,10 +176,10 @@ def texts(grounds: Iterable[Ground], gap: float, answers: Sequence[GivenAnswer],
             say(f"| {text if i % len(steered) == 0 else ''} | {name} | {' '.join(written[i].split())} |")
 
 
-class _Bench:
+class _HeldOut:
     """One concept's test items, and the neutral answers on which damage is measured."""
 
-    def __init__(self, here: Ground, answers: Sequence[GivenAnswer]) -> None:
+    def __init__(self, here: LayerData, answers: Sequence[GivenAnswer]) -> None:
         self.here, (model, concept) = here, (here.model, here.concept)
         items = [item for item in concept.items if concept.item_splits[item.item_id] == "test"]
         sides = [a for item in items for a in sides_of(model, concept, item)]
@@ -193,7 +193,7 @@ class _Bench:
         return self._neutral.dose_of(direction * (self.here.residual_norm / np.linalg.norm(direction)), gap)
 
     def say(self, name: str, direction: np.ndarray, gap: float) -> None:
-        """Print a direction's dose at that damage, and its effect there: half of that there minus that back."""
+        """Print a direction's dose at that damage, and its odd effect there."""
         dose = self.dose_of(direction, gap)
         moved = _effect(
             self._items, self.here, direction * (dose * self.here.residual_norm / np.linalg.norm(direction))
@@ -202,19 +202,19 @@ class _Bench:
         say(f"  {self.here.concept.name:14} {name:28} dose {dose:.3f}  effect {moved.mean():+.3f} ± {1.96 * error:.3f}")
 
 
-def twin(grounds: Iterable[Ground], of: Model, gap: float) -> None:
-    """Print what vectors of one model do to another of its width, such as the same in 4 bits, at that one's damage."""
+def twin(each: Iterable[LayerData], of: Model, gap: float) -> None:
+    """Print what vectors of one model do to a twin, such as its 4-bit form, at the dose that damages that by `gap`."""
     answers = own_answers(of, 12, 24)
-    for here in grounds:
-        bench = _Bench(replace(here, model=of), answers)
-        bench.say(
+    for here in each:
+        held_out = _HeldOut(replace(here, model=of), answers)
+        held_out.say(
             f"mean_difference on {of.name}", derived_direction("mean_difference", here.positive, here.negative), gap
         )
         for name in ("gradient", "preference"):
-            bench.say(f"{name} on {of.name}", trained_direction(name, here.training(0)), gap)
+            held_out.say(f"{name} on {of.name}", trained_direction(name, here.training(0)), gap)
 
 
-def _directions(here: Ground, controls: int) -> Iterator[tuple[str, np.ndarray]]:
+def _directions(here: LayerData, controls: int) -> Iterator[tuple[str, np.ndarray]]:
     """What the methods find, and beside each of the cheap ones what it finds with shuffled labels."""
     yield "mean_difference", derived_direction("mean_difference", here.positive, here.negative)
     for name in CHEAP:
@@ -235,7 +235,7 @@ def sides_of(model: Model, concept: Concept, item: Item) -> list[GivenAnswer]:
     return [GivenAnswer(side.tokens, side.response_start) for side in item_prompts(model, concept, item)]
 
 
-def _effect(items: GivenAnswers, here: Ground, vector: np.ndarray) -> np.ndarray:
+def _effect(items: GivenAnswers, here: LayerData, vector: np.ndarray) -> np.ndarray:
     """Half of the items' propensity under the vector minus that under its opposite, (n,) in nats."""
     rows = [*range(len(items))] * 2
     added = np.repeat([1.0, -1.0], len(items))[:, None] * vector
@@ -254,7 +254,7 @@ class NeutralAnswers:
         self._entropy = crossed(self._base, self._base)
 
     def dose_of(self, unit: np.ndarray, gap: float) -> float:
-        """The multiple of a vector (D,) whose damage is `gap`, by a power of the dose through those at `DOSES`."""
+        """The multiple of a vector (D,) whose damage is `gap`, on the power law through the damages at `DOSES`."""
         gaps = [max(self.gap(dose * unit), 1e-6) for dose in DOSES]
         power = np.log(gaps[1] / gaps[0]) / np.log(DOSES[1] / DOSES[0])
         return float(DOSES[0] * (gap / gaps[0]) ** (1 / max(power, 0.5)))
@@ -266,7 +266,7 @@ class NeutralAnswers:
 
 
 def crossed(of: Sequence[np.ndarray], to: Sequence[np.ndarray]) -> float:
-    """The mean cross-entropy of log-probabilities `of` to those of `to`, (T, V) for each answer, in nats a token."""
+    """Mean cross-entropy of `of` relative to `to`, log-probabilities (T, V) an answer each, in nats a token."""
     return float(np.concatenate([-(np.exp(s) * b).sum(axis=1) for s, b in zip(of, to, strict=True)]).mean())
 
 
@@ -300,16 +300,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     with open_model(given.model) as model:
         if not given.effects:
-            seconds(ground(model, load_concept(given.concept), given.layer))
+            seconds(layer_data(model, load_concept(given.concept), given.layer))
         else:
-            grounds = (ground(model, load_concept(name), given.layer) for name in given.effects)
+            each = (layer_data(model, load_concept(name), given.layer) for name in given.effects)
             if given.twin:
                 with open_model(given.twin) as other:
-                    twin(grounds, other, given.gap)
+                    twin(each, other, given.gap)
             elif given.texts:
-                texts(grounds, given.gap, own_answers(model, 12, 24), given.texts)
+                texts(each, given.gap, own_answers(model, 12, 24), given.texts)
             else:
-                effects(grounds, given.gap, given.controls, own_answers(model, 12, 24))
+                effects(each, given.gap, given.controls, own_answers(model, 12, 24))
 
 
 def loud() -> Concept:
@@ -327,8 +327,8 @@ def tiny() -> None:
     """Both parts once on a tiny random model."""
     concept = loud()
     with tempfile.TemporaryDirectory() as folder, open_model(str(save_tiny_model(Path(folder) / "tiny"))) as model:
-        seconds(ground(model, concept, 2))
-        here = ground(model, concept, 2)
+        seconds(layer_data(model, concept, 2))
+        here = layer_data(model, concept, 2)
         effects([here], 0.05, 1, own_answers(model, 2, 4))
         texts([here], 0.05, own_answers(model, 2, 4), 1, 4)
         twin([here], model, 0.05)

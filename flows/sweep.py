@@ -26,7 +26,7 @@ from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
 
 DISCOVER = "discover-vectors/discover-vectors"
-ATTEMPTS = 3  # of a model whose flow run crashed: its process, worker or machine died, which says nothing of the model
+ATTEMPTS = 3  # flow runs of a model: one that crashed lost its process, worker or machine, and is begun again
 POLL_SECONDS = 5.0
 
 
@@ -56,7 +56,10 @@ def nightly_sweep(
 
 
 def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
-    """Have a worker discover one model's vectors; a resumed sweep finds by the key the flow run that it had begun."""
+    """Have a worker discover one model's vectors.
+
+    The idempotency key lets a resumed sweep find the flow run that it had begun.
+    """
 
     def begun() -> FlowRun:
         """Ask the server for the flow run; the key makes a second request give the first one."""
@@ -72,7 +75,7 @@ def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
 
 
 def end_of_all(begun: dict[str, FlowRun], parameters: dict[str, Any]) -> list[FlowRun]:
-    """The flow run of every model, once all have ended; what crashed is begun again, and computes what is missing."""
+    """The flow run of every model, once all have ended; a crashed one is begun again, `ATTEMPTS` times at most."""
     ended: dict[str, FlowRun] = {}
     attempts = dict.fromkeys(begun, 1)
     with get_client(sync_client=True) as client:
@@ -131,7 +134,7 @@ def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[
 
 
 def restarted(run: FlowRun) -> str | None:
-    """What is said of a flow run that was begun more than once: its process, worker or machine had died."""
+    """A sentence on a flow run that was begun more than once, since its process, worker or machine had died."""
     attempt = int((run.idempotency_key or "-0").rpartition("-")[2])
     n = attempt + max(run.run_count, 1)
     return f"{run.name} was begun {n} times; what was computed before each death was kept." if n > 1 else None

@@ -39,7 +39,7 @@ def as_task(
 ) -> Callable[Concatenate[Run, Parameters], Result]:
     """A stage as a Prefect task whose state says what was computed; a call returns the stage's result.
 
-    `name` is the task run's: a format of the stage's arguments.
+    `name` is the name of the task run, a format of the stage's arguments.
     """
 
     @functools.wraps(stage)
@@ -98,7 +98,7 @@ class ProgressReporter:
 
 
 def _hub_may_answer_later(task: Any, task_run: Any, state: State[Any]) -> bool:
-    """Whether a model could not be loaded because of its hub's network, the one fault that time mends."""
+    """Whether a model could not be loaded because its hub did not answer, the only fault that a retry may mend."""
     return isinstance(state.result(raise_on_failure=False), HubUnreachable)
 
 

@@ -47,9 +47,8 @@ class Failure:
 class Run:
     """One execution of a spec against a store. It lasts as long as its `with`.
 
-    Inside the `with` `steer store gc` waits; it waits no longer, however the `with` is left. An error that leaves it
-    stores no row of the run: what `finish` has not stored did not end.
-    `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
+    `steer store gc` waits while the `with` lasts. The run's row is stored by `finish` alone: a run that an error ends
+    has none. `notify` hears (what, done, total) from long steps. `sweep` names the sweep that the run is part of.
     `commits` says which commit of the hub each model was read from; side effects are measured on `side_concepts`.
     A run that recommends nothing (a calibration) keeps no outcomes.
     """
@@ -103,7 +102,7 @@ class Run:
         try:
             yield
         except Exception as error:  # whatever a model, a concept or a disk may do: the other cells shall finish
-            # what is wrong stands in the error that the run ends with, and where nobody foresaw it, here with its place
+            # The error's message is in the error that the run ends with; the log adds the place of an unforeseen one.
             foreseen = isinstance(error, SteerflowError)
             log.error("%s on %s failed", ", ".join(concepts), model, exc_info=not foreseen)
             for concept in concepts:

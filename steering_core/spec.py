@@ -45,6 +45,7 @@ from steering_core.foundation.errors import (
 )
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
 from steering_core.foundation.validation import Strict, checked, read_yaml, shown
 from steering_core.interventions.change import Phase
@@ -59,13 +60,13 @@ Word = TypeVar("Word")
 
 
 def branch(value: object) -> str:
-    """Which branch of `OneOf` a value belongs to: texts to the word, so that one fault is told, not one of each."""
+    """Which branch of `OneOf` a value belongs to: a text to the word. So an error is of one branch, not of both."""
     return "[word]" if isinstance(value, str) else "[other]"
 
 
 def distinct(values: tuple[Listed, ...]) -> tuple[Listed, ...]:
     """The values, unless one of them stands twice; then ValueError."""
-    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+    if twice := repeated(values):
         raise ValueError(f"{shown(twice[0])} stands here twice: name it once")
     return values
 
@@ -296,15 +297,16 @@ class Spec(Strict):
 
     @property
     def key(self) -> str:
-        """Content key of the whole spec, without what it allows, which changes no number."""
+        """Content key of the whole spec, but for `allow_code` and `memory`, which change no number."""
         said = self.model_dump(mode="json", exclude={"allow_code", "memory"})
-        if not self.template:  # specs had none before 0.2, and keep their keys
+        # What specs of before 0.2 did not have is left out where it is as it was then, so that they keep their keys.
+        if not self.template:
             del said["template"]
-        if said["vectors"]["train_layers"] == "auto":  # nor these
+        if said["vectors"]["train_layers"] == "auto":
             del said["vectors"]["train_layers"]
         if said["scores"]["side_effects"] == "auto":
             del said["scores"]["side_effects"]
-        if self.scores.capabilities == "none":  # nor these two, of which the second says nothing without the first
+        if self.scores.capabilities == "none":  # then `max_drop` means nothing
             del said["scores"]["capabilities"], said["scores"]["max_drop"]
         return content_key("spec", said)
 

@@ -200,6 +200,12 @@ def test_a_direction_that_is_no_array_is_named(tiny: Model) -> None:
             steer.Vector.from_numpy(tiny, wrong, layer=1)
 
 
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan")])
+def test_a_residual_norm_that_no_dose_can_be_relative_to_is_refused(tiny: Model, norm: float) -> None:
+    with pytest.raises(VectorError, match="residual_norm is"):
+        steer.Vector.from_numpy(tiny, np.ones(32), layer=1, residual_norm=norm)
+
+
 @pytest.mark.parametrize("layer", ["1", 1.0])
 def test_a_layer_of_a_vector_is_a_whole_number(tiny: Model, layer: Any) -> None:
     with pytest.raises(LayerNotFound, match="is no whole number"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steering_core.foundation import errors
-from tools.figures import circle, imported, module_name, sources
+from tools.figures import import_cycle, imported, module_name, sources
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in (ROOT / "steering_core").rglob("__init__.py"))
@@ -30,7 +30,7 @@ def trees() -> dict[str, ast.Module]:
 def test_no_modules_import_each_other_in_a_circle(trees: dict[str, ast.Module]) -> None:
     """Imports inside functions and for types alone count too: they hide a circle and do not break it."""
     assert len(trees) > 500
-    assert not circle(trees)
+    assert not import_cycle(trees)
 
 
 def test_no_test_imports_another(trees: dict[str, ast.Module]) -> None:
@@ -51,7 +51,7 @@ def test_no_test_imports_another(trees: dict[str, ast.Module]) -> None:
 )
 def test_a_circle_is_found_wherever_it_hides(first: str, second: str, expected: list[str]) -> None:
     trees = {"p": ast.parse("from p.b import x"), "p.a": ast.parse(first), "p.b": ast.parse(second)}
-    found = circle(trees)
+    found = import_cycle(trees)
     assert set(found) == set(expected)
     assert not found or found[0] == found[-1]
 

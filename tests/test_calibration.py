@@ -35,7 +35,7 @@ def calibration(setup: Setup, store: Store, lengths: Sequence[float] = (1, 4)) -
     _, v = toy.axes()
     of = (setup.model.identity.model_id, CONCEPT.concept_id, "planted")
     vectors = [Vector(f"v{k}", *of, 1, 10.0, direction=np.float32(-k * v)) for k in lengths]
-    directions = [Cell.as_strong(*of[:2], "generation", [vector], [Amount.of_dose(0.05)]) for vector in vectors]
+    directions = [Cell.adding_amounts(*of[:2], "generation", [vector], [Amount.of_dose(0.05)]) for vector in vectors]
     spec = GenerationsSpec(max_tokens=4)
     answers = neutral_answers(setup.model, store, CONCEPT, NEUTRAL, spec, Work())
     return Calibration(Damage(setup, store, answers), directions, NEUTRAL, spec)
@@ -67,7 +67,7 @@ def test_the_dose_of_a_damage_does_that_damage(tiny: Model, concept: Concept, st
         Vector(f"w{k}", *of, "planted", 1 + k, 5.0, direction=random.standard_normal(32).astype(np.float32))
         for k in range(2)
     ]
-    directions = [Cell.as_strong(*of, "generation", [vector], [Amount.of_dose(0.3)]) for vector in vectors]
+    directions = [Cell.adding_amounts(*of, "generation", [vector], [Amount.of_dose(0.3)]) for vector in vectors]
     calibrating = Calibration(damage, directions, ("One?",), GenerationsSpec(max_tokens=6))
     found = calibrating.at_damage(0.02)
     assert damage.of([one.cell for one in found]).mean(axis=1) == pytest.approx([0.02, 0.02], rel=0.2)

@@ -59,6 +59,14 @@ def test_a_combination_shares_out_the_dose_of_a_single_vector(setup: Setup) -> N
     assert blend.columns()["layer"] == 2
 
 
+def test_a_combination_keeps_the_sign_of_the_cells_it_is_made_of(setup: Setup) -> None:
+    away = [mirrored(cell)[0] for cell in best_first(setup)]
+    for cell, positive in zip(combined(away, [0.06]), combined(best_first(setup), [0.06]), strict=True):
+        assert cell.sign == -1
+        assert cell.dose == pytest.approx(-0.06, rel=1e-5)
+        assert [c.amount for c in cell.intervention.changes] == [-c.amount for c in positive.intervention.changes]
+
+
 def test_a_direction_keeps_its_shares_at_every_dose(setup: Setup) -> None:
     (layers, _), (stronger, _) = combined(best_first(setup), [0.06]), combined(best_first(setup), [0.1])
     assert layers.direction == stronger.direction

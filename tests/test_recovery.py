@@ -92,6 +92,15 @@ def test_a_lost_flow_run_goes_back_into_the_queue_a_few_times(run: dict[str, Any
     assert not note.exists()
 
 
+@pytest.mark.parametrize("torn", ["", '{"process": 1, "ap', "\0\0\0"])
+def test_a_note_that_its_process_did_not_finish_is_passed_over(torn: str) -> None:
+    note = machine.flow_runs_folder() / f"{uuid4()}.json"
+    note.parent.mkdir()
+    note.write_text(torn)
+    assert recovery.notes(API) == []
+    assert recovery.recover(server(None, []), API) == []
+
+
 def test_another_clones_flow_runs_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clones may share a machine, and even a server: the notes say whose hands a flow run is in."""
     monkeypatch.setenv("STEERFLOW_STATE", str(tmp_path / "theirs"))

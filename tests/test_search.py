@@ -9,6 +9,7 @@ from steering_core.candidates.cell import NONE, Cell, mirrored, unsteered
 from steering_core.candidates.chance import chance_controls
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.search import Search, SearchData
+from steering_core.interventions.expression import Amount
 from steering_core.pipeline.discover import run
 from steering_core.scores import summary
 from steering_core.scores.metrics import Setup
@@ -81,6 +82,19 @@ def test_over_controls_is_the_paired_difference_with_the_best_one(setup: Setup, 
     assert mine["odd_effect"]["value"] == pytest.approx(
         (mine["effect"]["value"] - scores[mirrored(chosen)[0].intervention_id]["effect"]["value"]) / 2
     )
+
+
+def test_a_candidate_that_is_anothers_mirror_image_keeps_its_own_scores(setup: Setup, store: Store) -> None:
+    """In a grid of 5 % and -5 % the mirror image of either does what the other candidate does."""
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation", vectors(setup)[:1])
+    cells = [Cell.adding_amounts(*of, [Amount.of_dose(dose)]) for dose in (-0.05, 0.05)]
+    assert mirrored(cells[0])[0].intervention_id == cells[1].intervention_id
+    found = Search(setup, store, LENIENT).whole_grid([unsteered(setup.model.identity, CONCEPT), *cells], [])
+    scores = summarise(store, found.everything, found.measured.ids, "validation")
+    assert [scores[cell.intervention_id]["effect"]["control"] for cell in cells] == [None, None]
+    rows = store.rows("SELECT control, round(dose, 3) AS dose FROM raw.scores WHERE metric = 'effect'")
+    kept = sorted((row["control"] or "candidate", row["dose"]) for row in rows if row["dose"])
+    assert kept == [("candidate", -0.05), ("candidate", 0.05), ("mirrored", -0.05), ("mirrored", 0.05)]
 
 
 def test_a_scores_key_holds_no_measured_number(setup: Setup, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

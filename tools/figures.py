@@ -66,8 +66,8 @@ def imported(name: str, tree: ast.Module, modules: Collection[str]) -> set[str]:
     return (found & set(modules)) - {name}
 
 
-def circle(trees: Mapping[str, ast.Module]) -> list[str]:
-    """Modules of which each imports the next and the last is the first; none where there is no circle."""
+def import_cycle(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Modules of which each imports the next, and the last is the first; empty where there is no cycle."""
     try:
         TopologicalSorter({name: imported(name, tree, trees) for name, tree in trees.items()}).prepare()
     except CycleError as error:
@@ -99,7 +99,7 @@ def main() -> None:
         "arguments typed": percent(sum(a.annotation is not None for a in arguments), len(arguments)),
         "returns typed": percent(sum(f.returns is not None for f in found), len(found)),
         "public docstrings": percent(sum(documented), len(documented)),
-        "import cycles": " -> ".join(circle(trees)) or "0",
+        "import cycles": " -> ".join(import_cycle(trees)) or "0",
         "nested imports": str(sum(imports_inside(t) for t in trees.values())),
         "test lines / code lines": f"{tests / sum(lines):.2f}",
     }

@@ -81,11 +81,9 @@ def _default(field: FieldInfo) -> str:
         return "see steering_core/foundation/judging.py"
     if isinstance(field.default, tuple):
         return f"`[{', '.join(map(str, field.default))}]`"
-    return (
-        "none"
-        if field.default is None
-        else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
-    )
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return "none" if field.default is None else f"`{field.default}`"
 
 
 def _value(told: dict, schema: dict) -> str:  # type: ignore[type-arg]

@@ -4,6 +4,7 @@ A process id in a file says little: the process may be gone and its number given
 `flock` on that file for as long as it lives, so whether it lives is asked of the kernel, and a stale file is harmless.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -65,7 +66,7 @@ class Background:
             held.write(str(process.pid))
 
     def stop(self) -> bool:
-        """End it and what it started: asked first, killed after a while. Whether there was anything to stop."""
+        """End it and what it started: SIGTERM first, SIGKILL after a while. Whether it ran."""
         return bool(stop_all([self]))
 
     def last_words(self, lines: int = 15) -> str:
@@ -74,10 +75,11 @@ class Background:
 
 
 def stop_all(processes: Sequence[Background]) -> list[Background]:
-    """End processes and what they started, all at once: asked first, killed after a while. Those that ran."""
+    """End processes and what they started, all at once: SIGTERM first, SIGKILL after a while. Those that ran."""
     running = {process: number for process in processes if (number := process.process_id) is not None}
     for number in running.values():
-        os.killpg(number, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(number, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
     while any(process.process_id for process in running) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -16,8 +16,8 @@ from prefect.settings import get_current_settings
 from flows.service.clone import state_folder
 from steering_core.foundation.cache import cache_folder
 
-POLL_SECONDS = 1.0  # a lock that is waited for cannot say who waits
-SAID_EVERY = 300.0  # seconds
+POLL_SECONDS = 1.0  # between two tries to lock: a blocking `flock` could log nothing
+SAID_EVERY = 300.0  # seconds between two log lines of a flow run that waits
 
 
 def flow_runs_folder() -> Path:
@@ -82,7 +82,7 @@ def device() -> str:
 
 
 def _wait_for(held: IO[str]) -> None:
-    """Until nobody else holds the lock, saying every few minutes who does and what the way out is."""
+    """Return once this process holds the lock; until then log every few minutes who does and what helps."""
     said_at = -SAID_EVERY
     while True:
         try:

@@ -41,7 +41,7 @@ def environment_of(address: Address) -> dict[str, str]:
 
 
 def wait(process: Background, ready: Callable[[], bool]) -> None:
-    """Until `ready`. Raises ServiceError with the end of the log where the process dies or takes too long."""
+    """Return once `ready`. Raises ServiceError with the end of the log where the process dies or takes too long."""
     deadline = time.monotonic() + SECONDS_TO_START
     while not ready():
         died = process.process_id is None

@@ -6,6 +6,7 @@ process holds a lock (`flows.service.machine.in_hand`), so whoever starts the wo
 holds. The flow run starts over, and finds in the store what it had done.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -50,17 +51,19 @@ def notes(api: str) -> list[Path]:
 
 
 def _content(note: Path) -> dict[str, Any]:
-    """What a note says; nothing where it went meanwhile, or its process died while writing it."""
+    """What a note says; empty where it was removed meanwhile, or its process died while it wrote the note."""
     try:
         content: dict[str, Any] = json.loads(note.read_text() or "{}")
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return content
 
 
 def _signal(note: Path, number: int) -> None:
+    """Send a signal to the process that executes a note's flow run, unless it is gone."""
     if is_held(note) and "process" in (content := _content(note)):
-        os.kill(content["process"], number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(content["process"], number)
 
 
 def _reschedule(client: httpx.Client, note: Path) -> list[str]:

@@ -50,10 +50,10 @@ def _is_version(answer: httpx.Response) -> bool:
 
 
 def have_server(address: Address) -> Address:
-    """Have this clone's server answer, and where. Raises ServiceError where it cannot.
+    """Have this clone's server answer; its address. Raises ServiceError where it cannot.
 
-    An address that the user chose is kept to. Otherwise the first port that is free, from the one of last time on, is
-    taken, and kept for the next time.
+    An address that the user chose is the only one tried. Otherwise it is the first free port from the last one used on,
+    which is kept for the next time.
     """
     if background("server").process_id is not None:
         return _running(address)
@@ -73,7 +73,7 @@ def have_server(address: Address) -> Address:
 
 
 def await_server(address: Address, seconds: float = 60) -> None:
-    """Until the server answers to this clone's password. Raises ServiceError where it does not within `seconds`."""
+    """Return once the server answers to this clone's password. Raises ServiceError after `seconds`."""
     deadline = time.monotonic() + seconds
     while (seen := look(address)) not in (SeenServer.OURS, SeenServer.OPEN):
         if time.monotonic() > deadline:

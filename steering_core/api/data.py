@@ -111,9 +111,9 @@ def dose_sweep(
 ) -> DoseSweep:
     """What a vector, or the one of that name, does to a concept's held-out items at each dose, in nats per token.
 
-    Beside it stand no steering (dose 0) and `controls` random directions as strong; `kl` is the damage to the next
-    token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in the
-    store and not measured again. Raises ConceptError, VectorMismatch, VectorError, and InterventionError for a dose
+    Beside each dose stand no steering (dose 0) and `controls` random directions at the same dose; `kl` is the damage to
+    the next token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in
+    the store and not measured again. Raises ConceptError, VectorMismatch, VectorError, and InterventionError for a dose
     that is 0, too large, or there twice.
     """
     if isinstance(vector, str):

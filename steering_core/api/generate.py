@@ -1,4 +1,4 @@
-"""Texts from a model under whatever one has in hand: a vector, an expression, an intervention, or nothing.
+"""Texts from a model under anything that steers: a vector, an expression, an intervention, or nothing.
 
     import steering_core as steer
 
@@ -8,9 +8,9 @@
         for piece in steer.stream(model, "Tell me about tea.", "30%*formality @generation"):
             print(piece, end="", flush=True)
 
-What is `what`: None (the model itself), a `Vector` (alpha times it, or at a dose, added from the prompt's last token
-on), several vectors (all of them together), an expression whose vectors the store knows (`interventions.expression`),
-or an `Intervention` made by hand. A vector without a strength has its recommended one, and alpha 1 where it has none.
+`what` may be None (the model itself), a `Vector` (alpha times it, or at a dose, added from the prompt's last token on),
+several vectors together, an expression whose vectors the store knows (`interventions.expression`), or an `Intervention`
+made by hand. A vector without a strength acts at its recommended alpha, or at alpha 1 where nothing was recommended.
 """
 
 import numbers
@@ -25,12 +25,13 @@ from steering_core.api.options import (
     Options,
     Sampling,
     SamplingOptions,
+    StorePath,
     TextOrMessages,
     check_options,
     open_question,
     sampling_of,
 )
-from steering_core.api.stored_vectors import StorePath, find_vectors
+from steering_core.api.stored_vectors import find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
 from steering_core.foundation.bounds import checked_alpha, checked_dose
@@ -58,12 +59,12 @@ def intervention(
     layers: WantedLayers = None,
     same_family: bool = False,
 ) -> Intervention:
-    """What `what` does to this model's stream. Strength and phase are a vector's; all else has its own.
+    """What `what` does to this model's stream. Strength and phase are for vectors; expressions say their own.
 
     `layers` says which layers the names of an expression mean. Warns (SteeringWarning) of a dose beyond the range that
-    was measured of a recommendation. Raises VectorMismatch for another model's vector, unless
-    `same_family` allows it, InterventionError for a strength that would do nothing or is too large and for what is none
-    of these, and what `resolved` raises for an expression.
+    was measured for a recommendation. Raises VectorMismatch for another model's vector, unless `same_family` allows it,
+    InterventionError for a strength that would do nothing or is too large, and for a `what` of another type, and what
+    `resolved` raises for an expression.
     """
     found = _intervention(model, what, alpha, phase, store, dose=dose, layers=layers, same_family=same_family)
     for caution in found.cautions:
@@ -118,7 +119,7 @@ def _vectors(what: AnyIntervention) -> Sequence[Vector] | None:
     if isinstance(what, Vector):
         return [what]
     several = isinstance(what, list | tuple) and bool(what) and all(isinstance(one, Vector) for one in what)
-    return what if several else None  # type: ignore[return-value]  # looked at one by one
+    return what if several else None  # type: ignore[return-value]  # each was checked
 
 
 def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float:
@@ -201,7 +202,7 @@ def diverged(model: Model, steering: Intervention) -> Diverged:
 
 @dataclass(frozen=True)
 class Steered:
-    """A model with a vector at a strength, its recommended one without alpha: ask it as one asks a model.
+    """A model with a vector at `alpha`, by default the recommended one; it answers as a model does.
 
     formal = Steered(model, vector, alpha=2)
     formal.generate("Tell me about tea.")

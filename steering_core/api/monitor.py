@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from steering_core.api.options import StorePath
 from steering_core.api.stored_vectors import find_vector
 from steering_core.foundation.errors import VectorError
+from steering_core.foundation.sequences import repeated
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages
 from steering_core.monitors.conversation import Monitored, Watched
@@ -37,7 +38,7 @@ def monitor(
 def watched(model: Model, probes: Sequence[str | Vector], store: StorePath = None) -> list[Watched]:
     """Vectors by name, with their gates. Raises VectorNotFound, and VectorError for one that is named twice."""
     names = [probe if isinstance(probe, str) else probe.vector_id for probe in probes]
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+    if twice := repeated(names):
         raise VectorError(f"the probe {twice[0]!r} is named twice: once is enough")
     vectors = [find_vector(model, probe, store) if isinstance(probe, str) else probe for probe in probes]
     named = [vector.vector_id for probe, vector in zip(probes, vectors, strict=True) if isinstance(probe, str)]

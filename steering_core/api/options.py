@@ -1,4 +1,4 @@
-"""What `generate`, `stream` and `compare` can be told, said once: strength, sampling, prompt and store."""
+"""The options that `generate`, `stream` and `compare` share: strength, sampling, prompt and store."""
 
 import math
 import os
@@ -66,7 +66,7 @@ class Options(SamplingOptions, total=False):
 
 
 def check_options(given: Mapping[str, object], known: type) -> None:
-    """Raise TypeError for an option that there is not."""
+    """Raise TypeError for an option that `known`, a TypedDict, does not have."""
     names = list(known.__annotations__)
     if unknown := [name for name in given if name not in names]:
         raise TypeError(f"there is no option {unknown[0]!r}: {did_you_mean(unknown[0], names)}")

@@ -15,6 +15,7 @@ from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
 from steering_core.concepts.concept import SIDES, Concept, Pair, Unpaired
 from steering_core.foundation.errors import VectorError
+from steering_core.foundation.sequences import common_length
 from steering_core.foundation.validation import checked
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
@@ -23,7 +24,7 @@ from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt, sided_prompt
 from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_key, method_name
 from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import AnswerSides, PairPasses, SplitAnswers, answer_pair, lone_answer, training_at
+from steering_core.vectors.training import PairPasses, split_answers, training_at
 from steering_core.vectors.vector import Vector
 
 Pairs = Sequence[tuple[str, str]]
@@ -102,11 +103,11 @@ def derive_vector(
     """A vector for `layer` from pairs of a positive and a negative text, by any method.
 
     Pairs are (positive, negative), or `Pair`s and dictionaries that may have a `prompt` of their own; texts without
-    partners are `unpaired(positive, negative)`, for methods that take them. None is held out but of a `Concept`, of
-    which the training split is read, as runs do. `position` is `response` for a concept, `Pair`s, dictionaries and
-    texts with a prompt, as in runs, and otherwise `last`. With a `question` texts without a prompt are answers to it,
-    in the model's chat template. A trained method (`preference`, …) trains the vector here and now. Raises VectorError
-    where the method finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown,
+    partners are `unpaired(positive, negative)`, for methods that take them. All pairs are used; of a `Concept` only the
+    training split, as in runs. `position` defaults to `response` for a concept, `Pair`s, dictionaries and texts with a
+    prompt, as in runs, and otherwise to `last`. With a `question` texts without a prompt are answers to it, in the
+    model's chat template. A trained method (`preference`, …) trains the vector in this call. Raises VectorError where
+    the method finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown,
     PromptError.
     """
     sides, name, how = _sides(model, pairs, question), method_name(method), dict[str, Any]()
@@ -118,7 +119,8 @@ def derive_vector(
     if is_trained(name):
         if not sides.paired:
             check_unpaired(name, len(positive), len(negative))
-        passes = PairPasses(model, _answered((sides.positive, sides.negative), sides.paired), [], [layer])
+        answers = split_answers(sides.positive, sides.negative, sides.paired)
+        passes = PairPasses(model, answers, [], [layer])
         training = training_at(passes, layer, positive, negative, residual_norm, seed=0)
         direction, how = trained_direction(name, training), {"trained": training.notes}
     else:
@@ -140,7 +142,10 @@ def derive_vector(
 
 @dataclass(frozen=True)
 class _Sides:
-    """The prompts of either side, whether they are pairs, whether they are given as runs have them, and the lineage."""
+    """The prompts of either side, whether they are pairs, and what the lineage says of their texts (`made`).
+
+    `as_in_runs`: whether they are a concept's, or have prompts, so that the position defaults to `response`.
+    """
 
     positive: list[Prompt]
     negative: list[Prompt]
@@ -196,13 +201,6 @@ def _made(sides: Sequence[Sequence[str]], paired: bool) -> dict[str, Any]:
     return {"made": "texts", "texts": dict(zip(SIDES, sides, strict=True)), "unpaired": counts}
 
 
-def _answered(prompts: Sequence[Sequence[Prompt]], paired: bool) -> SplitAnswers:
-    positive, negative = prompts
-    if paired:
-        return list(map(answer_pair, positive, negative))
-    return AnswerSides(tuple(map(lone_answer, positive)), tuple(map(lone_answer, negative)))
-
-
 def _read(model: Model, text: str, question: str | None) -> Prompt:
     return prompt(model, question, chat=True, answer=text) if question else example(model, text, chat=False)
 
@@ -227,9 +225,6 @@ def activation_addition(model: Model, positive: str, negative: str, layer: int, 
     streams = [residual_stream(model, sequence, layer) for sequence in tokens]
     length = max(map(len, streams))
     padded = [np.pad(stream, ((0, length - len(stream)), (0, 0))) for stream in streams]
-    return position_deltas(layer, {i: padded[0][i] - padded[1][i] for i in range(_alike(*tokens), length)}, alpha)
-
-
-def _alike(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return position_deltas(
+        layer, {i: padded[0][i] - padded[1][i] for i in range(common_length(*tokens), length)}, alpha
+    )

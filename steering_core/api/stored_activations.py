@@ -65,9 +65,9 @@ def activations(
 ) -> Activations:
     """The activations of a concept's pairs at a layer or several, in a fixed order; of one `split` where it is given.
 
-    They are the store's; an open `Model` reads what is missing first, all layers in one pass, and `concept` may then be
-    a file as well. `position` says over which tokens each is the mean: `response`, the answer's, as in runs, unless it
-    is another one. Raises QueryError where the store has none, says which positions, layers and splits there are, and
+    They are read from the store; with an open `Model` what is missing is extracted first, all layers in one pass, and
+    `concept` may then be a file as well. `position` says over which tokens each is the mean; `response`, as in runs, is
+    the answer's. Raises QueryError where the store has none, with the positions, layers and splits that there are, and
     where it has those of several models and none is named; ConceptError, LayerNotFound, PositionUnknown.
     """
     opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)

@@ -9,13 +9,11 @@ from steering_core.store import Store, default_store
 from steering_core.vectors.library import WantedLayers, named, save, stored_alike
 from steering_core.vectors.vector import Vector
 
-__all__ = ["StorePath", "find_vector", "find_vectors", "save_vector"]
-
 
 def find_vectors(
     model: Model, name: str, store: StorePath = None, *, layers: WantedLayers = None, same_family: bool = False
 ) -> tuple[Vector, ...]:
-    """What `name` means for this model in the store, one vector a layer: its recommendation, wherever there is one.
+    """The vectors that `name` means for this model in the store, one a layer: those recommended, where there are any.
 
     `name` is a concept, `concept/method/layer`, a key, or a name that somebody gave. `layers` takes the vectors of
     these layers instead, or "all". With `same_family` they may be of another model of the same architecture and width,
@@ -45,12 +43,10 @@ def find_vector(
 def save_vector(model: Model, vector: Vector, name: str | None = None, store: StorePath = None) -> Vector:
     """Keep `vector` in the store under `name`: expressions, the CLI and the explorer then find it, also after export.
 
-    The name may be left out of a vector that has one from `Vector.from_numpy`.
-
-    What was kept is returned: the vector itself, under the key of its content where it has another one's. A vector that
-    goes by another name already keeps that name, and a copy goes by this one. Raises VectorMismatch for another model's
-    vector, VectorError for one that does not fit the model, and for a name that is taken, means a recommendation, or is
-    none.
+    The name may be left out of a vector that has one from `Vector.from_numpy`. Returns the vector as it is kept: under
+    the key of its content, unless the store has it already. A vector that goes by another name keeps that name, and a
+    copy goes by this one. Raises VectorMismatch for another model's vector, VectorError for one that does not fit the
+    model, and for a name that is taken, means a recommendation, or is not allowed.
     """
     vector.check(model.identity)
     if (name := name or vector.lineage.get("name")) is None:

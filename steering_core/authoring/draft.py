@@ -15,7 +15,7 @@ from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.prompts import prompt
 
-FEWEST_RUNS = 10
+FEWEST_RUNS = 10  # of three words, from which an answer can be called repetitive
 DraftRequest = tuple[str, str]
 """A system prompt, and the user's message."""
 WriteTexts = Callable[[Sequence[DraftRequest], Progress], list[str]]

@@ -1,4 +1,4 @@
-"""How well each concept's vector tells held-out sides apart, beside what shallow features tell without a model."""
+"""How well each concept's vector separates held-out sides, beside what shallow features do without a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.authoring.lint.shallow_probe import bag, baseline_auc
+from steering_core.authoring.lint.shallow_probe import baseline_auc
 from steering_core.authoring.lint.sided import sided_pairs
+from steering_core.authoring.lint.wording import bag
 from steering_core.concepts.concept import Concept, Split
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.output_files import writable_path, write_text

@@ -39,10 +39,10 @@ PROVENANCE = "steerflow.json"
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be baked: the expression as it was given, and what weights hold of it.
+    """What is to be baked: the expression as it was given, and what weights hold of it (`wanted`).
 
-    `by_key` is the same with the keys of the vectors, `vectors` are those that it names, `concepts` the name of each
-    one's concept by its key.
+    `by_key` is the expression with keys in place of names, `vectors` are its vectors, and `concepts` the name of each
+    vector's concept, by vector_id.
     """
 
     expression: Expression

@@ -1,4 +1,4 @@
-"""What of an expression weights can hold: vectors added at every token, and directions that nothing writes any more."""
+"""What weights can hold of an expression: vectors added at every token, and directions that no matrix writes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -100,8 +100,8 @@ def _nearest(clause: Clause) -> list[Clause]:
         return [everywhere]
     added = replace(everywhere, operation=ADD.name, amount=None)
     if clause.operation == CLAMP.name and len(clause.terms) == 1 and clause.amount and clause.amount.percent:
-        return [replace(everywhere, operation=ABLATE.name, amount=None), _as_strong(added, clause.amount)]
-    return [_as_strong(added, _USUAL)] if len(clause.terms) == 1 else [added]
+        return [replace(everywhere, operation=ABLATE.name, amount=None), _at_amount(added, clause.amount)]
+    return [_at_amount(added, _USUAL)] if len(clause.terms) == 1 else [added]
 
 
 def _of_last_layer(term: Term) -> Term:
@@ -111,7 +111,7 @@ def _of_last_layer(term: Term) -> Term:
     return replace(term, vector=VectorName(f"{term.vector.name}/{term.vector.layers[-1]}"))
 
 
-def _as_strong(clause: Clause, amount: Amount) -> Clause:
+def _at_amount(clause: Clause, amount: Amount) -> Clause:
     return replace(clause, terms=tuple(Term(term.vector, amount) for term in clause.terms))
 
 
@@ -140,7 +140,7 @@ def _without(delta: np.ndarray, removal: Removal) -> np.ndarray:
 
 
 def low_rank(units: Sequence[np.ndarray], shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """L (D, k) and R (k, D) with I + L R = the removal of each direction (D,) in turn, the first one first."""
+    """L (D, k) and R (k, D) such that I + L R takes the directions (D,) out one after another, the first one first."""
     left, right = np.zeros((len(units[0]), 0)), np.zeros((0, len(units[0])))
     for unit, share in zip(units, shares, strict=True):
         u = unit.astype(np.float64)

@@ -36,7 +36,7 @@ class Baked:
     found: dict[str, Any] | None = None
 
     def command(self, folder: str, base: str | None = None) -> str:
-        """How plain mlx-lm opens it where it lies in `folder`, and the model that an adapter is for in `base`."""
+        """The command by which plain mlx-lm opens it: it lies in `folder`, and an adapter's model in `base`."""
         if self.kind == "adapter":
             model = shlex.quote(self.base if base is None else base)
             return f"mlx_lm.generate --model {model} --adapter-path {folder} --prompt Hello"
@@ -45,7 +45,7 @@ class Baked:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What the run had measured, and what the runtime and the baked form do, one row each; none without items."""
+        """A row each for the run's own measurement, the runtime and the baked form; none without held-out items."""
         if self.measured is None or self.runtime is None:
             return []
         names = ("effect", "effect_low", "effect_high", "damage", "kl", "perplexity_ratio", "n")

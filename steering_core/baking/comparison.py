@@ -43,7 +43,7 @@ ORDER BY started_at DESC NULLS LAST LIMIT 1
 
 @dataclass(frozen=True)
 class FormTexts:
-    """What a form does: each test item's propensity in nats per token, and its texts, one for each prompt and seed.
+    """What a form does: the propensity of each test item in nats per token, and a text for each prompt and seed.
 
     `kl` and `damage` are means in nats against the untouched model.
     """
@@ -92,7 +92,7 @@ def as_found(store: Store, concept: Concept, model_id: str, vectors: Sequence[Ve
 
 @dataclass
 class Measuring:
-    """Measures the runtime under `cell`, which is the expression that is baked, and the baked model alike."""
+    """Measures the runtime under `cell` (the expression that is baked) and the baked model in the same way."""
 
     concept: Concept
     cell: Cell
@@ -130,7 +130,7 @@ class Measuring:
         )
 
     def seen(self, baked: Model) -> FormTexts:
-        """What a baked model makes of the same."""
+        """What a baked model makes of the same items, prompts and neutral texts."""
         setup, as_it_is = Setup(baked, self.concept), Cell(self.cell.model_id, self.cell.concept_id)
         items = held_out(self.concept, "test", _WANTED)
         values = np.array([propensity(setup, item, [as_it_is])[0] for item in items])
@@ -145,7 +145,7 @@ class Measuring:
         return FormTexts(values, texts, float(kls.mean()), float(np.mean(damages)))
 
     def measured(self, untouched: Model, seen: FormTexts) -> FormMeasurement:
-        """The effect and damage of what was seen; the untouched model reads the texts."""
+        """The effect and damage of what a form did; the untouched model reads the texts."""
         moved = seen.propensities - self.before.propensities
         finite = moved[np.isfinite(moved)]
         effect, low, high = mean_interval(finite)

@@ -21,8 +21,8 @@ _BIASES: tuple[dict[str, Any], ...] = (
     {"attention_bias": True, "mlp_bias": True},
 )
 _LIKE_LLAMA = ("qwen2",)  # computes what Llama with biases does, and has no bias at its last projection
-_FINE = 8  # bits of a matrix that is changed: 4 round a change away, which is small in each of its numbers
-_GROUPS = (64, 32)
+_FINE = 8  # bits of a changed matrix: a change is small in each number, and with 4 bits rounding would undo it
+_GROUPS = (64, 32)  # group sizes of MLX's affine quantisation, the coarsest first
 _QUANTISED = (".scales", ".biases", ".global_scale")  # parameters that quantising adds
 
 
@@ -49,7 +49,7 @@ def forms(network: nn.Module, config: dict[str, Any], wanted: Bakeable, embeddin
     width = len(wanted.removals[0].unit if wanted.removals else next(iter(wanted.additions.values())))
     said, weights, anew = "", named_weights(network), _Anew(isinstance(config.get("quantization"), dict))
     if wanted.removals:
-        _remove_directions(network, width, wanted, weights, anew)
+        _remove_directions(network, wanted, weights, anew)
         said = f"{len(writers_of(network, wanted))} matrices that write into the stream lost the direction"
     if embeddings:
         config = _embeddings_removed(network, config, wanted, weights, anew)
@@ -79,7 +79,7 @@ def stream_dtype(network: nn.Module) -> mx.Dtype:
 
 @dataclass
 class _Anew:
-    """Matrices that are quantised anew: the relative error of each, to be evaluated, and `how`, where that is finer.
+    """Matrices that are quantised anew: the relative error of each (lazy), and `how` for those that get more bits.
 
     `may_refine` says whether the model's configuration can give a matrix a quantisation of its own.
     """
@@ -99,18 +99,15 @@ class _Anew:
         return self.how[name]
 
 
-def _remove_directions(
-    network: nn.Module, width: int, wanted: Bakeable, weights: dict[str, mx.array], anew: _Anew
-) -> None:
+def _remove_directions(network: nn.Module, wanted: Bakeable, weights: dict[str, mx.array], anew: _Anew) -> None:
     """Have the writers in `weights` lose the directions."""
-    for writer in writers(network, width):
-        left, right = (mx.array(side, mx.float32) for side in writer.removed(wanted.removals))
-        if left.shape[1]:
-            matrix = matrix_of(writer.module)  # (…, D, in)
-            _put(weights, anew, writer.name, writer.module, matrix + left @ (right @ matrix))
-            if (bias := writer.module.get("bias")) is not None:
-                changed = bias.astype(mx.float32)
-                weights[f"{writer.name}.bias"] = (changed + (changed @ right.T) @ left.T).astype(bias.dtype)
+    for writer, *sides in writers_of(network, wanted):
+        left, right = (mx.array(side, mx.float32) for side in sides)
+        matrix = matrix_of(writer.module)  # (…, D, in)
+        _put(weights, anew, writer.name, writer.module, matrix + left @ (right @ matrix))
+        if (bias := writer.module.get("bias")) is not None:
+            changed = bias.astype(mx.float32)
+            weights[f"{writer.name}.bias"] = (changed + (changed @ right.T) @ left.T).astype(bias.dtype)
 
 
 def matrix_of(module: nn.Module) -> mx.array:

@@ -15,9 +15,9 @@ from steering_core.models import Model
 from steering_core.models.taps import Edits
 
 _ROWS, _LENGTH = 3, 24
-_ROUNDING = 1e-4  # of the largest logit: what float32 computes twice may differ by
-_SHARE = 0.1  # of the intervention's own effect: what the rounding of stored weights may come to
-_LEFT = 1e-3  # of what a block writes: a direction that it no longer writes
+_ROUNDING = 1e-4  # share of the largest logit by which two float32 computations may differ
+_SHARE = 0.1  # share of the intervention's own effect that rounding of stored weights may change
+_LEFT = 1e-3  # share of a block's output along a direction below which the block does not write it
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Logits:
 class Difference:
     """How far the baked model is from the runtime: the largest difference of a logit, and the mean KL in nats.
 
-    `effect` is the largest difference that the intervention itself makes to a logit, `effect_kl` its KL.
+    `effect` is the largest difference that the intervention itself makes to a logit, `effect_kl` its mean KL, and `top`
+    the largest logit.
     """
 
     largest: float
@@ -43,7 +44,7 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        """Whether it is no more than rounding."""
+        """Whether the largest difference is within rounding."""
         return self.largest <= max(_ROUNDING * self.top, _SHARE * self.effect)
 
 

@@ -1,4 +1,4 @@
-"""Writers: the matrices of a network that write into its residual stream, by their names; `proof` finds a lack."""
+"""Writers: the matrices of a network that write into its residual stream, found by name; `proof` finds missing ones."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +80,7 @@ def _outputs(module: nn.Module) -> int:
 
 
 def _gain(block: nn.Module, name: str, norms: tuple[str, str] | None, width: int) -> np.ndarray | None:
-    """What the norm after a writer multiplies by: it is seen on a vector of ones, whose norm is known."""
+    """What the norm after a writer multiplies each component by: its output for a vector of ones."""
     if norms is None:
         return None
     norm = block[norms[0] if name.split(".")[0] in _ATTENTION else norms[1]]
@@ -98,7 +98,7 @@ def writing_less(
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
 
     def change(module: nn.Module, left: np.ndarray, right: np.ndarray) -> None:
-        """Have the module give y + R(L y) in place of y, until the `with` ends."""
+        """Have the module give y + L R y in place of its output y, until the `with` ends."""
         changed.append((module, type(module)))
         module.__class__ = _less(type(module), mx.array((left @ right).astype(np.float32)))
 

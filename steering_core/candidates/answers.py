@@ -35,9 +35,11 @@ def neutral_answers(
 ) -> list[NeutralAnswer]:
     """The untouched model's answers to neutral `texts`, in their order; those that the store lacks are drawn.
 
-    An answer is as long and as hot as the spec's texts. One that has no token (it diverged at once) is left out.
+    They are drawn with the spec's `max_tokens` and `temperature`. An answer without a token (it diverged at once) is
+    left out.
     """
-    prompts = {_answer_id(model, prompt, spec): (text, prompt) for text, prompt in _opened(model, concept, texts)}
+    opened = [(text, open_prompt(model, concept, text)) for text in texts]
+    prompts = {_answer_id(model, prompt, spec): (text, prompt) for text, prompt in opened}
     with store.lock(f"answers-{model.identity.model_id}"):
         missing = store.absent("neutral_answers", list(prompts))
         todo = [i for i in prompts if i in missing]
@@ -68,10 +70,6 @@ def neutral_answers(
         for row in found
     }
     return [by_id[i] for i in prompts if by_id[i].tokens]
-
-
-def _opened(model: Model, concept: Concept, texts: Sequence[str]) -> list[tuple[str, Prompt]]:
-    return [(text, open_prompt(model, concept, text)) for text in texts]
 
 
 def _answer_id(model: Model, prompt: Prompt, spec: GenerationsSpec) -> str:

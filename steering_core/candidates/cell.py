@@ -24,8 +24,8 @@ from steering_core.vectors.vector import Vector
 NONE, RANDOM, SHUFFLED, PROMPT, MIRRORED = "none", "random", "shuffled", "prompt", "mirrored"
 WITH_PROMPT = "with_prompt"  # the candidate and the system prompt together
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
-DIGITS = 6  # of a strength that was computed: the others differ from machine to machine
-SAME_DOSE = 1e-5  # doses that differ by no more than rounding are the same
+DIGITS = 6  # of a strength that was computed: further digits differ from machine to machine
+SAME_DOSE = 1e-5  # relative difference up to which two doses are the same: it is rounding
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class Cell:
         cls, model_id: str, concept_id: str | None, phase: Phase, vectors: Sequence[Vector], alphas: Sequence[float]
     ) -> "Cell":
         """Alpha times each vector, added at its own layer."""
-        return cls.as_strong(model_id, concept_id, phase, vectors, [Amount(alpha) for alpha in alphas])
+        return cls.adding_amounts(model_id, concept_id, phase, vectors, [Amount(alpha) for alpha in alphas])
 
     @classmethod
-    def as_strong(
+    def adding_amounts(
         cls, model_id: str, concept_id: str | None, phase: Phase, vectors: Sequence[Vector], amounts: Sequence[Amount]
     ) -> "Cell":
-        """Each vector at its own strength, added at its own layer.
+        """Each amount, an alpha or a dose, of its vector, added at the vector's own layer.
 
-        A dose stays a dose: its alpha comes from norms, whose last digits differ from machine to machine, and so would
-        the cell's key.
+        A dose is kept as a dose: its alpha is computed from norms, whose last digits differ from machine to machine,
+        and with them the cell's key would.
         """
         both = zip(vectors, amounts, strict=True)
         terms = tuple(Term(VectorName(vector.vector_id), amount) for vector, amount in both)
@@ -82,9 +82,9 @@ class Cell:
 
     @cached_property
     def dose(self) -> float | None:
-        """Length of what is added, relative to the layer's mean residual norm; over several layers their sum.
+        """Sum over layers of the length of what is added / the layer's mean residual norm, times `sign`.
 
-        Negative for a cell whose `sign` is -1; None where more than adding is done.
+        None where another operation than adding is done.
         """
         added: dict[int, np.ndarray] = {}
         for change in self.intervention.changes:
@@ -93,7 +93,7 @@ class Cell:
             before = added.get(change.layer, np.zeros(change.direction.shape))
             added[change.layer] = before + change.amount * change.direction.astype(np.float64)
         norms = {v.layer: v.residual_norm for v in reversed(self.vectors)}
-        usual = next(iter(norms.values()), 1.0)  # of a layer that a vector of another one is put at
+        usual = next(iter(norms.values()), 1.0)  # for a vector that is added at another layer than its own
         doses = [float(np.linalg.norm(total)) / (norms.get(layer, usual) or math.nan) for layer, total in added.items()]
         return self.sign * sum(doses) if all(map(math.isfinite, doses)) else None
 
@@ -108,7 +108,7 @@ class Cell:
 
     @property
     def alpha(self) -> float | None:
-        """The multiplier of the cell's one `vector`; 0 for no vector at all, None for several."""
+        """The multiplier of the cell's one `vector`; 0 without any vector; None for anything else."""
         if self.steering is None:
             return 0.0
         return self.intervention.changes[0].amount if self.vector else None
@@ -125,16 +125,24 @@ class Cell:
         """Content key of what is done, whichever concept or grid it came from."""
         return content_key("intervention", self.system, str(self.steering))
 
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What tells the cell from the others of its grid: its intervention, and which control it is."""
+        return self.intervention_id, self.control
+
     @cached_property
     def direction(self) -> str:
-        """A key that cells share which differ in their strength alone."""
+        """A key that is the same for cells that differ only in their strength."""
         if not self.dose:
             return self.intervention_id
         shares = [f"{change.layer}: {change.amount / self.dose:.5g}" for change in self.intervention.changes]
         return content_key("direction", shares, [vector.vector_id for vector in self.vectors])
 
     def at(self, dose: float) -> "Cell":
-        """The same direction at another dose; the cell itself where it has that dose, or none."""
+        """The same direction at another dose, negative for the opposite one.
+
+        The cell itself where it has that dose already, or has no dose.
+        """
         if not self.dose or math.isclose(dose, self.dose, rel_tol=SAME_DOSE):
             return self
         factor = dose / self.dose

@@ -17,8 +17,8 @@ CHANCE_VERSION = 1
 def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
     """The candidate with random directions, or those of shuffled labels, in its vectors' place, at its layers and dose.
 
-    `vectors` are the grid's, with their controls; as many random ones as a vector has there. Several vectors, and those
-    that the grid does not know, are turned together at random: their lengths and the angles between them stay.
+    `vectors` are the grid's, with their controls; a candidate gets as many random controls as they have. Several
+    vectors, and vectors that are not of the grid, are turned together at random: lengths and angles between them stay.
     """
     if cell.steering is None:
         return []
@@ -50,7 +50,7 @@ def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
 
 
 def _random(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[str, Vector]]:
-    """As many draws as the grid's vectors have, each a stand-in by the key that it stands in for."""
+    """As many draws as a vector of the grid has random controls; each maps a vector's key to its stand-in."""
     n = max(Counter((v.method, v.layer) for v in vectors if v.control == RANDOM).values(), default=0)
     if len(acting) == 1 and (known := _known(acting[0], RANDOM, vectors)):
         return [{acting[0].vector_id: vector} for vector in known]
@@ -58,13 +58,13 @@ def _random(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[st
 
 
 def _shuffled(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[str, Vector]]:
-    """What the methods find with shuffled labels; nothing where the grid does not know every vector."""
+    """The vectors from shuffled labels, a draw each, by the key of the vector; none unless all are of the grid."""
     columns = [_known(vector, SHUFFLED, vectors) for vector in acting]
     return [{v.vector_id: s for v, s in zip(acting, row, strict=True)} for row in zip(*columns, strict=False)]
 
 
 def _known(vector: Vector, control: str, vectors: Sequence[Vector]) -> list[Vector]:
-    """The controls of that kind that were derived beside the vector."""
+    """The grid's controls of that kind for the vector; none where the vector is not of the grid."""
     if all(vector.vector_id != other.vector_id for other in vectors):
         return []
     place = (vector.method, vector.layer)
@@ -72,7 +72,7 @@ def _known(vector: Vector, control: str, vectors: Sequence[Vector]) -> list[Vect
 
 
 def _turned(acting: Sequence[Vector], draw: int) -> dict[str, Vector]:
-    """The vectors, turned together at random, by the keys of those that they stand in for."""
+    """The vectors turned together at random, each by the key of the vector that it stands in for."""
     keys = [vector.vector_id for vector in acting]
     seed = seed_from("turned", keys, draw)
     directions = turned(np.array([vector.direction for vector in acting], np.float64), seed)  # (k, D)

@@ -38,11 +38,12 @@ def generate(
     *,
     waits: bool = True,
 ) -> Done:
-    """Have the store hold the texts of every cell and open prompt of a split. Raises InterventionError for a misfit.
+    """Have the store hold the texts of every cell and open prompt of a split.
 
-    The unsteered model answers as often as a candidate, the system prompt once. Chance controls have no texts, nor has
-    the candidate after a system prompt: nothing is decided by them. Other processes that sample the model's texts are
-    waited for, unless `waits` is False: a text that two processes sampled at once is stored once.
+    A candidate and the unsteered model answer a prompt once with each seed, other controls with the first seed alone.
+    Chance controls, and the candidate after a system prompt, have no texts: nothing is decided by them. Other processes
+    that sample the model's texts are waited for unless `waits` is False; a text that two sampled is stored once.
+    Raises InterventionError for an intervention that does not fit the model.
     """
     read = [cell for cell in cells if cell.control not in (*CHANCE_CONTROLS, WITH_PROMPT)]
     wanted = _wanted(model, concept, read, spec, split)
@@ -66,7 +67,7 @@ def _wanted(model: Model, concept: Concept, cells: Sequence[Cell], spec: Generat
 def _sampled(
     model: Model, store: Store, concept: Concept, wanted: _Wanted, spec: GenerationsSpec, progress: Progress
 ) -> Done:
-    """Have the store hold the texts, a file every few hundred: an interrupted call loses no more."""
+    """Have the store hold the texts, `_ROWS_PER_FILE` a file: an interrupted call loses no more than one file's."""
     done = Done(list(wanted))
     with done.work.timed():
         missing = store.absent("generations", wanted)
@@ -94,7 +95,10 @@ def _sampled(
 def _generation_id(
     cell: Cell, concept: Concept, text: str, seed: int, spec: GenerationsSpec, stops: tuple[int, ...]
 ) -> str:
-    """Key of a text; stop tokens count where the model has more than its tokenizer's, as they did not before 0.2."""
+    """Key of a text. Stop tokens are part of it only where the model has more than its tokenizer's.
+
+    So texts of before 0.2, whose keys had none, keep them.
+    """
     sampling = (spec.max_tokens, spec.temperature, seed, *([stops] if stops else []))
     made_of = (cell.model_id, cell.concept_id, cell.intervention_id, concept.chat, text, *sampling)
     return content_key("generation", GENERATIONS_VERSION, cell.control, *made_of)

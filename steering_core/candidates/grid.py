@@ -14,7 +14,7 @@ from steering_core.vectors.vector import Vector
 
 @dataclass(frozen=True)
 class Strengths:
-    """The grid's strengths, relative (`doses`) or absolute (`absolute`)."""
+    """The grid's strengths, relative (`doses`) or absolute (`absolute`, alphas)."""
 
     doses: tuple[float, ...] = ()
     absolute: tuple[float, ...] = ()
@@ -28,12 +28,12 @@ class Strengths:
 def candidates(
     model: ModelIdentity, concept: Concept, vectors: Sequence[Vector], strengths: Strengths, phase: Phase
 ) -> list[Cell]:
-    """Every vector that is no control, at every strength; vectors that were trained together act together."""
+    """Every vector that is no control, at every strength; the vectors of one joint fit are one candidate."""
     together: dict[str, list[Vector]] = {}
     for vector in (vector for vector in vectors if vector.control is None):
         together.setdefault(vector.method if is_joint(vector.method) else vector.vector_id, []).append(vector)
     return [
-        Cell.as_strong(model.model_id, concept.concept_id, phase, some, _shared(some, amount))
+        Cell.adding_amounts(model.model_id, concept.concept_id, phase, some, _shared(some, amount))
         for some in together.values()
         for amount in strengths.amounts
     ]
@@ -47,12 +47,12 @@ def _shared(vectors: Sequence[Vector], amount: Amount) -> list[Amount]:
 
 
 def independent(vectors: Sequence[Vector]) -> int:
-    """How many of the vectors were found by themselves; those that one joint fit gave are one."""
+    """How many fits gave the vectors: one each, and one for all vectors of a joint method."""
     return len({vector.method if is_joint(vector.method) else vector.vector_id for vector in vectors})
 
 
 def proportions(vectors: Sequence[Vector]) -> list[float]:
-    """What part of a dose each vector has: its own, summing to 1, where all were trained together; else 1 each."""
+    """What part of a dose each vector has: dose / sum of doses where all are of a joint method; else 1 each."""
     if not all(is_joint(vector.method) for vector in vectors):
         return [1.0] * len(vectors)
     doses = [vector.norm / vector.residual_norm for vector in vectors]

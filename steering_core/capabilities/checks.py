@@ -87,7 +87,7 @@ def fault_of(id: str, kwargs: Mapping[str, Any]) -> str | None:  # noqa: A002
 
 
 def keeps(id: str, text: str, kwargs: Mapping[str, Any]) -> bool:  # noqa: A002
-    """Whether the text keeps the instruction of that id."""
+    """Whether the text keeps the instruction of that id. The id and arguments have no `fault_of`."""
     return CHECKS[id].keeps(text, **kwargs)
 
 

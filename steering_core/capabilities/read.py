@@ -11,6 +11,7 @@ from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import CapabilityError, ConceptError
+from steering_core.foundation.sequences import repeated
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import checked, read_yaml, shown
 
@@ -36,7 +37,7 @@ def load_sets(names: Iterable[str]) -> list[CapabilitySet]:
     """The sets of those names or files. Raises CapabilityError as `load_set` does, and for two of one name."""
     found = [load_set(name) for name in names]
     called = [one.name for one in found]
-    if twice := [name for i, name in enumerate(called) if name in called[:i]]:
+    if twice := repeated(called):
         raise CapabilityError(f"two capability sets are called {twice[0]!r}: leave one out, or rename its file")
     return found
 
@@ -44,7 +45,7 @@ def load_sets(names: Iterable[str]) -> list[CapabilitySet]:
 def load_set(name: str) -> CapabilitySet:
     """The set of that name, or in the file `name`, of any form that is read (docs/capabilities.md).
 
-    What of a file was left out is logged. Raises CapabilityError with every fault of the file.
+    Rows of a file that are left out are logged. Raises CapabilityError with every fault of the file.
     """
     check_names([name])
     if (path := available_sets().get(name)) is not None:

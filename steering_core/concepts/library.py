@@ -10,6 +10,7 @@ from steering_core.concepts.formats.hub import HUB
 from steering_core.concepts.formats.read import read_concept
 from steering_core.foundation.data_files import data_files, did_you_mean
 from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.sequences import repeated
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
 
@@ -31,7 +32,7 @@ def load_concepts(names: Iterable[str]) -> list[Concept]:
 def refuse_namesakes(concepts: Sequence[Concept]) -> None:
     """Raise ConceptError where two concepts are of one name: nobody could tell their results apart."""
     names = [concept.name for concept in concepts]
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+    if twice := repeated(names):
         raise ConceptError(f"two concepts are called {twice[0]!r}: leave one out, or give its file another `name`")
 
 

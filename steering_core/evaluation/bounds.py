@@ -1,13 +1,13 @@
-"""Bounds: the damage that a recommended vector may do, and what that is in the measures that predict it."""
+"""Bounds: the damage that a recommended vector may do, and the figures by which damage predicts perplexity ratios."""
 
 import math
 from dataclasses import dataclass
 
 USUAL_SLOPE, SLOPE_SPREAD = 1.4, 0.45  # log perplexity ratio over damage: ten concepts of SmolLM2 (docs/evaluation.md)
-TEXT_SPREAD, SPREAD_WEIGHT = 0.41, 4  # one text's log ratio deviates so much; known as if five texts had told it
+TEXT_SPREAD, SPREAD_WEIGHT = 0.41, 4  # standard deviation of one text's log ratio, and its degrees of freedom
 OTHER_PROMPTS = 0.08  # how far log perplexity ratios differ between halves of a concept's prompts (one deviation)
 MARGIN = 0.6  # the share of the allowed logarithm that a candidate is dosed to, since its slope is not known well
-TOLERATED = 0.85  # the share up to which a dose that was tried is kept
+TOLERATED = 0.85  # the share of the allowed logarithm up to which a dose that was tried is kept
 
 
 def allowed_damage(perplexity_ratio: float, slope: float = USUAL_SLOPE) -> float:
@@ -27,5 +27,5 @@ class Bounds:
         return MARGIN * allowed_damage(self.perplexity_ratio, slope)
 
     def share(self, predicted: float) -> float:
-        """A logarithm of a perplexity ratio as a share of the allowed one; 1 is at the bound."""
+        """The predicted logarithm of a perplexity ratio / the allowed one: 1 is at the bound."""
         return predicted / math.log(self.perplexity_ratio)

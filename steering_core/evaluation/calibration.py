@@ -1,7 +1,7 @@
 """Calibration: the largest dose of each direction within the damage bounds.
 
 The dose is read off the direction's own curve of damage (`curve`); the perplexity ratio of its sampled texts says which
-damage is allowed to it (`damage.slopes`). KL on neutral next tokens then lowers it where it must.
+damage the direction may do (`damage.slopes`). The dose is lowered where KL on neutral next tokens exceeds its bound.
 """
 
 import math
@@ -29,9 +29,10 @@ _LEAST_DOSE = 1e-3
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A direction at its largest dose within the bounds, and what its damage is there.
+    """A direction at its largest dose within the bounds, and its damage there.
 
-    `perplexity_ratio` is the geometric mean of its texts', at the dose that was to be confirmed; None without texts.
+    `perplexity_ratio` is the geometric mean over its texts, which were sampled at the dose that damage alone predicts;
+    None without texts.
     """
 
     cell: Cell
@@ -41,12 +42,12 @@ class Calibrated:
     perplexity_ratio: float | None
 
     def row(self) -> dict[str, Any]:
-        """The calibration as a row for people, and what two rules of thumb (alpha = 300 / norm, 50 / norm) would be.
+        """The calibration as a row for people, beside two rules of thumb (alpha = 300 / norm, alpha = 50 / norm).
 
-        The rules are about one vector; of several that act together a norm and an alpha are missing.
+        Norm, alpha and the rules are null for several vectors that act together.
         """
-        vector, alpha, told = self.cell.vector, self.cell.alpha, self.cell.columns()
-        row: dict[str, Any] = {name: told[name] for name in ("method", "layer", "layers")}
+        vector, alpha, columns = self.cell.vector, self.cell.alpha, self.cell.columns()
+        row: dict[str, Any] = {name: columns[name] for name in ("method", "layer", "layers")}
         row |= {"norm": vector.norm if vector else None, "residual_norm": vector.residual_norm if vector else None}
         row |= {"alpha": alpha, "dose": self.dose, "damage": self.damage}
         row |= {"kl": self.kl, "perplexity_ratio": self.perplexity_ratio}
@@ -86,8 +87,8 @@ class Calibration:
         ratios: list[float | None] = [None] * len(doses)
         if texts:
             logarithms = self._log_ratios(self.cells([curve.dose_at(bounds.wanted_damage()) for curve in curves]))
-            of = slopes([(bounds.wanted_damage(), found) for found in logarithms])
-            allowed = [allowed_damage(bounds.perplexity_ratio, slope.value) for slope in of]
+            estimated = slopes([(bounds.wanted_damage(), found) for found in logarithms])
+            allowed = [allowed_damage(bounds.perplexity_ratio, slope.value) for slope in estimated]
             doses = [curve.dose_at(damage) for curve, damage in zip(curves, allowed, strict=True)]
             ratios = [float(np.exp(found.mean())) if len(found) else None for found in logarithms]
         doses = [rounded(max(dose, _LEAST_DOSE)) for dose in doses]

@@ -1,11 +1,11 @@
-"""Chance: what the same search finds among directions whose labels a coin decided.
+"""Chance: what the same search finds among directions from permuted labels.
 
-Each draw exchanges the sides of pairs at random and derives the vectors of the grid anew (`vectors.permuted`). Its best
-layer and method are searched on validation items as the candidate's were, and its effect is measured on test items, at
-the candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its own; the
-candidate's own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so its rank
-is a p-value, however many layers and methods were searched (Westfall and Young 1993). Methods that must be trained are
-not drawn anew for a candidate of another method.
+Each draw exchanges the sides of pairs at random and derives the vectors of the grid anew (`vectors.permuted`). The best
+layer and method of a draw are searched on validation items as the candidate's were, and the effect there is measured
+on test items, at the candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its
+own; the candidate's own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so
+that its rank is a p-value, however many layers and methods were searched (Westfall and Young 1993). For a candidate of
+a method that reads activations, trained methods are left out of the draws.
 """
 
 import logging
@@ -35,11 +35,10 @@ from steering_core.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
 
-DRAWS = 19  # each with its opposite, and the candidate's opposite: 39 null effects
 RANKED_FROM = 19  # null effects from which a rank can be significant
-_KEPT = 3  # a draw's search goes on with one layer of so many
+_KEPT = 3  # a draw's search goes on with one place in three
 DAMAGE_ANSWERS = 4  # on which a draw's damage is compared with the candidate's
-_MOST_SCALED = 2.0
+_MOST_SCALED = 2.0  # a dose is scaled at most by this factor, up or down
 
 Draw = Mapping[int, Sequence[Vector]]
 """One draw's vectors by layer, one of each method that is searched."""
@@ -48,7 +47,7 @@ VectorPlace = tuple[int, int]
 """A layer, and which of its vectors."""
 
 Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
-"""Draws of the methods' vectors of permuted labels: of which methods, and how many."""
+"""From names of methods and a number to that many draws of their vectors of permuted labels."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class ChanceSearch:
     measured: Done = field(default_factory=Done)
 
     def effects(self, draws: Sequence[Draw]) -> list[float]:
-        """Odd effects on test items of every draw's best and of every opposite's best, (2 N) in nats.
+        """Odd effects on test items of the best places of each of N draws and of its opposite, 2 N in nats.
 
         They are scaled to the chosen candidate's damage: an odd effect grows with the dose, damage with its square.
         """
@@ -95,9 +94,9 @@ class ChanceSearch:
         return self.at_equal_damage(best)
 
     def among_turned(self, n: int) -> list[float]:
-        """Effects on test of the candidate's expression with its vectors turned at random, at its damage; (n) in nats.
+        """Effects on test of the candidate's expression with its vectors turned at random, at its damage, n in nats.
 
-        For a candidate that no search put together: nothing was chosen, so nothing is searched here.
+        This is for an expression of the spec: no search chose it, so nothing is searched among the turned vectors.
         """
         cells = [replace(cell, control=PERMUTED) for cell in turned_controls(self.chosen, n)]
         if self.chosen.dose:
@@ -156,7 +155,7 @@ class ChanceSearch:
     def _ranked_by_measuring(
         self, singles: Mapping[tuple[int, VectorPlace], Cell], signs: Sequence[tuple[int, int]]
     ) -> dict[tuple[int, int], list[VectorPlace]]:
-        """Places in the order of their measured effects: all on a few items, then the best of them on more items."""
+        """Places in the order of their measured effects: all places on a few items, then the best on more items."""
         few = self.validation[:SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
         first = {key: _in_order(effects, *key) for key in signs}
@@ -182,7 +181,7 @@ class ChanceSearch:
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
         """The vectors in their proportions of `dose`, added in the chosen candidate's phase."""
         of, parts = self.chosen, [Amount.of_dose(part) for part in proportions(vectors)]
-        unit = Cell.as_strong(of.model_id, of.concept_id, self._phase, vectors, parts)
+        unit = Cell.adding_amounts(of.model_id, of.concept_id, self._phase, vectors, parts)
         return replace(unit, control=PERMUTED).at(dose)
 
     def _damage_of(self, cells: Sequence[Cell]) -> list[float]:
@@ -263,7 +262,7 @@ def _in_order(effects: Mapping[tuple[int, VectorPlace], float], draw: int, sign:
 
 
 def _scale(wanted: float, damage: float) -> float:
-    """By how much a dose must grow for its damage to be as wanted; at most twice or half of it."""
+    """The factor by which a dose must grow for its damage, its square, to be as wanted; `_MOST_SCALED` at most."""
     if not (math.isfinite(damage) and damage > 0 and wanted > 0):
         return 1.0
     return float(np.clip(math.sqrt(wanted / damage), 1 / _MOST_SCALED, _MOST_SCALED))

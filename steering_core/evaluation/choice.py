@@ -32,14 +32,14 @@ class Rated:
     excess: float
 
     @property
-    def surely(self) -> float:
-        """Lower end of the effect's one-sided 95 % interval: it ranks candidates, since the best of many was lucky."""
+    def lower_end(self) -> float:
+        """Lower end of the effect's one-sided 95 % interval. Candidates rank by it: the best mean of many is luck."""
         return lower_end(np.array(list(self.effects.values())))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen candidate with what it meets on test, its slope, and the candidates that are as good on validation.
+    """The chosen candidate's trial on test, its slope, and the candidates that are as good on validation (`ties`).
 
     `safe_dose` is the dose that is predicted to be at the bound, with its 95 % interval; None without a dose or damage.
     """
@@ -57,14 +57,14 @@ def rated(
 ) -> list[Rated]:
     """Every candidate at the dose that its own texts allow.
 
-    `values` are the cells' on validation. With `adjust` a dose is lowered where the perplexity ratio that is predicted
-    of it comes near the bound. No dose grows: a few texts that happen to be plain would move it by half (docs/log.md).
+    `values` are the cells' on validation. With `adjust` a dose is lowered where its predicted perplexity ratio comes
+    near the bound. No dose grows: a few texts that happen to be plain would move it by half (docs/log.md).
     """
     damages = [mean_of(v, "damage") for v in values]
     texts = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
-    of = slopes(list(zip(damages, texts, strict=True)))
+    estimated = slopes(list(zip(damages, texts, strict=True)))
     found = []
-    for cell, mine, slope, damage, ratios in zip(cells, values, of, damages, texts, strict=True):
+    for cell, mine, slope, damage, ratios in zip(cells, values, estimated, damages, texts, strict=True):
         share = bounds.share(_predicted(damage, slope.value, ratios))
         scale, curve = 1.0, curves.get(cell.direction)
         if adjust and cell.dose and curve and share > TOLERATED:
@@ -80,26 +80,27 @@ def rated(
 
 
 def choose(candidates: Sequence[Rated]) -> tuple[Rated, list[Rated]]:
-    """The best candidate within the bounds, and all that are as good; where none is within, the least damaging.
+    """The chosen candidate, and the others that are as good; where none is within the bounds, the least damaging alone.
 
-    The best has the greatest lower end of its effect's interval (`Rated.surely`). A candidate is as good where the
+    The best has the greatest lower end of its effect's interval (`Rated.lower_end`). A candidate is as good where the
     paired difference to the best is not surely above 0; of all that are as good the one of fewest vectors is chosen,
     where those of one joint fit count as one.
     """
     within = [one for one in candidates if one.excess <= 1 and one.effects]
     if not within:
         return min(candidates, key=lambda one: one.excess), []
-    best = max(within, key=lambda one: one.surely)
+    best = max(within, key=lambda one: one.lower_end)
     ties = [one for one in within if one is best or not _surely_better(best, one)]
-    chosen = min(ties, key=lambda one: (independent(one.cell.vectors), -one.surely))
+    chosen = min(ties, key=lambda one: (independent(one.cell.vectors), -one.lower_end))
     return chosen, [one for one in ties if one is not chosen]
 
 
 def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vectors: Sequence[Vector]) -> Choice:
     """The choice from a search whose texts are measured: a candidate, its rivals on test, its safe dose, its ties."""
     unsteered, *cells = found.cells
-    values = dict(zip(_keys(found.tried), cell_values(damage.store, found.tried, found.measured.ids), strict=True))
-    of_cells = [values[key] for key in _keys(cells)]
+    tried = [cell.key for cell in found.tried]
+    values = dict(zip(tried, cell_values(damage.store, found.tried, found.measured.ids), strict=True))
+    of_cells = [values[cell.key] for cell in cells]
     adjust = spec.generations.shortlist != "all"
     best, ties = choose(rated(cells, of_cells, bounds, found.curves, adjust))
     curve = found.curves.get(best.cell.direction)
@@ -117,17 +118,13 @@ def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vect
     return replace(choice, safe_dose=safe, dose_low=low, dose_high=high)
 
 
-def _keys(cells: Sequence[Cell]) -> list[tuple[str, str | None]]:
-    return [(cell.intervention_id, cell.control) for cell in cells]
-
-
 def _surely_better(best: Rated, other: Rated) -> bool:
     shared = sorted(set(best.effects) & set(other.effects))
     return lower_end(np.array([best.effects[i] - other.effects[i] for i in shared])) > 0
 
 
 def _predicted(damage: float, slope: float, texts: np.ndarray) -> float:
-    """The logarithm of the perplexity ratio to reckon with: from damage, else the upper end of the texts' interval."""
+    """The predicted logarithm of the perplexity ratio: slope * damage, else the upper end of the texts' interval."""
     if not math.isnan(damage):
         return slope * damage
     if len(texts) == 0:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-CLOSE = 0.1  # a dose whose damage is within so much of the wanted one, as a logarithm, is found
+CLOSE = 0.1  # |log(damage / wanted damage)| at which the search for a dose ends
 MOST_DOSE = 1.6  # times the layer's mean residual norm; no dose beyond it is proposed
-FURTHEST = 4.0  # how many times beyond a measured dose a curve is trusted
-_GREAT = 1e3  # nats; what is not finite counts as so much
+FURTHEST = 4.0  # a curve is trusted up to this many times its greatest measured dose, and down to that part
+_GREAT = 1e3  # nats that a damage which is not finite counts as
 
 Damages = Callable[[Sequence[float]], np.ndarray]
 """Damage of every direction at its own dose, (V,) -> (V,) in nats per token; nan counts as beyond any bound."""
@@ -69,7 +69,7 @@ class Curve:
 
     @staticmethod
     def _growth(x: np.ndarray, y: np.ndarray, place: int) -> float:
-        """The root's growth over dose at an end: beyond the last point as two points say it, before the first to 0."""
+        """Slope of the root over dose beyond an end: of the last two points, or before the first the line through 0."""
         through_zero = float(y[place] / x[place])
         if len(x) < 2 or place == 0 or through_zero <= 0:
             return through_zero
@@ -98,6 +98,6 @@ def curves_to(damages: Damages, first: Sequence[float], wanted: float, rounds: i
 
 
 def rounded(dose: float) -> float:
-    """A dose to three digits, downwards, so that machines that differ in a last digit do the same."""
+    """A dose rounded down to three digits, so that machines whose last digits differ take the same dose."""
     digits = 2 - math.floor(math.log10(dose))
     return math.floor(dose * 10**digits + 1e-9) / 10**digits

@@ -1,8 +1,8 @@
 """Damage within bounds: measured on neutral answers, and the perplexity ratio that it predicts.
 
-The logarithm of the perplexity ratio of steered texts grows in proportion to damage. The factor, the *slope*, belongs
-to the direction: it is taken from the direction's sampled texts as far as those say it, and from what is usual where
-they do not (an empirical Bayes estimate, Efron and Morris 1973).
+The logarithm of the perplexity ratio of steered texts grows in proportion to damage. The factor, the *slope*, differs
+from direction to direction. It is estimated from the direction's sampled texts and the usual slope, each weighted by
+its precision (empirical Bayes, Efron and Morris 1973).
 """
 
 import math
@@ -46,7 +46,7 @@ class Damage:
     measured: Done = field(default_factory=Done)
 
     def of(self, cells: Sequence[Cell], n: int | None = None) -> np.ndarray:
-        """Each cell's damage on each of the first `n` answers (all), (V, n); nan where it is not finite."""
+        """Each cell's damage on each of the first `n` answers (default all), (V, n); nan where it is not finite."""
         answers = self.answers[:n]
         if not answers:
             return np.full((len(cells), 1), np.nan)
@@ -116,17 +116,16 @@ def slopes(measured: Sequence[tuple[float, np.ndarray]]) -> list[Uncertain]:
     The mean slope is estimated from all cells, beginning with the usual slope; a cell's deviation from it is estimated
     from the cell's own texts. Each estimate counts by its precision.
     """
-    slopes = [_slope(damage, ratios) for damage, ratios in measured]
-    spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in slopes if slope]
+    own = [_slope(damage, ratios) for damage, ratios in measured]
+    spread = [Uncertain(slope.value, math.hypot(slope.error, SLOPE_SPREAD)) for slope in own if slope]
     common = Uncertain(weighted([USUAL, *spread]).value, SLOPE_SPREAD)
-    return [weighted([common, *([slope] if slope else [])]) for slope in slopes]
+    return [weighted([common, *([slope] if slope else [])]) for slope in own]
 
 
 def expected_ratio(damage: float, slope: Uncertain, texts: Uncertain | None) -> float:
-    """The perplexity ratio to expect: from texts, as the estimate of its logarithm, and from damage and slope.
+    """exp of the mean of two estimates of the log perplexity ratio: slope * damage, and that from `texts`.
 
-    The two estimates are weighted by their precision: sixteen texts of 40 tokens give the logarithm with a standard
-    error of 0.12.
+    They are weighted by their precision: sixteen texts of 40 tokens give the logarithm with a standard error of 0.12.
     """
     foreseen = Uncertain(slope.value * damage, math.hypot(slope.error * damage, OTHER_PROMPTS))
     return math.exp(weighted([foreseen, *([texts] if texts else [])]).value)
@@ -156,9 +155,10 @@ def weighted(estimates: Sequence[Uncertain]) -> Uncertain:
 def dose_interval(
     doses: Sequence[float], damages: np.ndarray, ratio: float, slope: Uncertain, draws: int, seed: int
 ) -> tuple[float, float]:
-    """95 % interval of the dose whose texts have a perplexity ratio: over answers drawn anew, and over slopes.
+    """95 % interval of the dose at which texts have the perplexity `ratio`: a bootstrap over answers and slopes.
 
-    `damages` (doses, answers) are what was measured. Slopes are drawn from a normal distribution.
+    `damages` (doses, answers) are what was measured. Slopes are drawn from a normal distribution, and a third of the
+    estimate at least, so that no dose is infinite.
     """
     random = np.random.default_rng(seed)
     drawn = []

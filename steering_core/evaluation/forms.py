@@ -23,7 +23,7 @@ class Forms:
 
     @classmethod
     def of(cls, items: Sequence[Item], effects: Mapping[str, float]) -> "Forms":
-        """The effects by item, grouped by what matches; nothing where answers are each item's own."""
+        """The effects by item, grouped by the matching answer; none where most items have their own answer."""
         by_answer: dict[str, list[float]] = {}
         for item in items:
             if item.item_id in effects:
@@ -33,7 +33,7 @@ class Forms:
         return cls(common if answers_differ else {})
 
     def conflict(self) -> str | None:
-        """A sentence that says so, where the effect is surely above 0 for one answer and surely below 0 for another."""
+        """Where the effect is surely above 0 for one answer and surely below 0 for another, a sentence that says so."""
         ends = {answer: mean_interval(np.array(found)) for answer, found in self.effects.items()}
         up = [answer for answer, (_, low, _) in ends.items() if low > 0]
         down = [answer for answer, (_, _, high) in ends.items() if high < 0]

@@ -22,12 +22,8 @@ from steering_core.store import Row, Store
 
 RECOMMENDATIONS_VERSION = 7
 MIN_ITEMS = 8
-SHOWN_BY = (
-    "judge",
-    "judge_concept",
-    "probe",
-    "words",
-)  # what says how far a text shows the concept, the first that was measured
+SHOWN_BY = ("judge", "judge_concept", "probe", "words")
+"""Metrics of how far a text shows the concept; the first that tells the texts apart is reported."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class OtherChanges:
 class Evidence:
     """What a verdict rests on: the choice, its scores and its rivals' on test, chance, and the items' forms.
 
-    `others` does not change the verdict. A drop of a capability set that is surely beyond `max_drop` is a cost.
+    `others` does not change the verdict. A drop of accuracy on a capability set surely beyond `max_drop` is a cost.
     """
 
     choice: Choice
@@ -84,7 +80,7 @@ class Evidence:
         return [_along(row, self.chosen.sign) for cell in cells if (row := self.of(cell, "effect"))]
 
     def effect_of(self, control: str) -> float | None:
-        """The effect of the first control of that kind: the system prompt's, or that of both together."""
+        """The effect of the first control of that kind, such as the system prompt; None where it was not measured."""
         found = [self.of(cell, "effect") for cell in self.choice.trial.cells if cell.control == control]
         return next((float(row["value"]) for row in found if row), None)
 
@@ -118,11 +114,11 @@ class Evidence:
 
 
 def recommend(store: Store, evidence: Evidence, spec_key: str) -> dict[str, Any]:
-    """The recommendation's row, stored: effect and damage on test, what chance does, and the verdict.
+    """Store the recommendation: effect and damage on test, what chance does, and the verdict; its row.
 
-    *works*: its odd effect exceeds what 95 % of the searches among permuted labels find, and is surely above 0;
-    its texts do not show less of the concept; it stays within the damage bounds. *no better than random*: chance does
-    as much. *weak*: in between.
+    *works*: the candidate's odd effect exceeds what 95 % of the searches among permuted labels find, and is surely
+    above 0; its texts do not show less of the concept; it stays within the damage bounds. *no better than random*:
+    chance does as much. *weak*: in between.
     """
     chosen, choice, chance = evidence.chosen, evidence.choice, evidence.chance
     verdict, reason = verdict_of(evidence)
@@ -216,6 +212,7 @@ def _by_texts(evidence: Evidence) -> tuple[str, str] | None:
 
 
 def _works(evidence: Evidence) -> tuple[str, str]:
+    """The verdict on a candidate that nothing speaks against, and how it compares with chance and the system prompt."""
     chance, effect = evidence.chance, evidence.effect
     assert chance is not None, "decided before"
     assert effect is not None, "decided before"
@@ -228,8 +225,8 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     if prompt is not None and sign * prompt > effect["value"]:
         said += f"; the system prompt alone does more ({prompt:+.3f} nats)"
         if both is not None:
-            best = "and most with the vector" if sign * both > sign * prompt else "with the vector no more"
-            said += f", {best} ({both:+.3f})"
+            together = "and most with the vector" if sign * both > sign * prompt else "with the vector no more"
+            said += f", {together} ({both:+.3f})"
     return WORKS, said
 
 

@@ -29,15 +29,15 @@ from steering_core.vectors.vector import Vector
 
 SCREEN_ITEMS = 6  # items of the first round
 SCREEN_NEUTRAL = 6  # neutral prompts of the first round
-FEW_ROUNDS = 2  # doses of a direction of which the screening's answers are asked
-KEPT = 3  # a round keeps one cell of so many
+FEW_ROUNDS = 2  # doses of a direction at which screening measures its damage
+KEPT = 3  # a round keeps one cell in three
 
 
 @dataclass
 class Shortlist:
-    """What a search found: the unsteered cell and the best candidates (`cells`), their controls, all it tried.
+    """What a search found: the unsteered cell and the best candidates (`cells`), their `controls`, all that it `tried`.
 
-    `curves` are the damage of the candidates' directions over dose, by direction.
+    `curves` are the damage over dose of the directions, by `Cell.direction`.
     """
 
     cells: list[Cell] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Shortlist:
 
 @dataclass(frozen=True)
 class SearchData:
-    """What a search measures on: validation items, neutral prompts and answers; and what: metrics, within bounds."""
+    """What a search measures on (validation items, neutral prompts and answers), its metrics and the damage bounds."""
 
     items: Sequence[Item]
     neutral: Sequence[str]
@@ -103,7 +103,7 @@ class Search:
         return self._with_controls(vectors, everything)
 
     def at_allowed(self, cells: Sequence[Cell], n: int | None = None) -> list[Cell]:
-        """The cells, each at the dose where its damage on the first `n` answers (all) is what a candidate may do.
+        """The cells, each at the dose where its damage on the first `n` answers (default all) is the wanted damage.
 
         Cells without a dose stay as they are; so do a spec's expressions, and all cells where damage is not measured.
         """
@@ -146,18 +146,14 @@ class Search:
     def _combinations(self, singles: Sequence[Cell]) -> list[Cell]:
         """Combinations of the best single vectors, at the dose of the best one."""
         best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
-        return (
-            combined([cell for cell in best if cell.sign == best[0].sign], [abs(best[0].dose or 1.0)]) if best else []
-        )
+        if not best:
+            return []
+        return combined([cell for cell in best if cell.sign == best[0].sign], [abs(best[0].dose or 1.0)])
 
     def _with_controls(self, vectors: Sequence[Vector], items: int) -> Shortlist:
         """The shortlist with random directions and shuffled labels beside each candidate, and the system prompt."""
         candidates = self.found.cells[1:]
-        controls = {
-            (control.intervention_id, control.control): control
-            for cell in candidates
-            for control in self._rivals(cell, vectors)
-        }
+        controls = {control.key: control for cell in candidates for control in self._rivals(cell, vectors)}
         self.found.controls = list(controls.values())
         self.store.append("vectors", [vector.row() for cell in self.found.controls for vector in cell.vectors])
         self.found.controls += prompted(self.setup.model.identity, self.setup.concept)
@@ -168,7 +164,7 @@ class Search:
         return rivals_of(cell, vectors, self.damage if "damage" in self.data.metrics else None)
 
     def _curves_of(self, cells: Sequence[Cell]) -> None:
-        """Keep the damage of every direction over the doses that were measured."""
+        """Add the damage that was measured at each cell's dose to its direction's curve."""
         if "damage" not in self.data.metrics:
             return
         for cell, damage in zip(cells, self._means(cells, "damage"), strict=True):
@@ -179,9 +175,9 @@ class Search:
     def measure(
         self, cells: Sequence[Cell], items: int, neutral: int, tried: bool = True, mirrors: bool = True
     ) -> None:
-        """Measure `cells`, and their mirror images on items, on the first `items` and `neutral` prompts of the data.
+        """Measure `cells`, and mirror images of candidates on items, on the first `items` and `neutral` prompts.
 
-        Answers are measured where all neutral prompts are.
+        Damage on answers is measured too where all neutral prompts are. With `tried` the cells join `found.tried`.
         """
         data = self.data
         images = [image for cell in cells if mirrors and cell.control is None for image in mirrored(cell)]
@@ -194,15 +190,15 @@ class Search:
         self.found.measured += did + self.damage.measured
         self.damage.measured = Done()
         if tried:
-            known = {(cell.intervention_id, cell.control) for cell in self.found.tried}
-            new = {(cell.intervention_id, cell.control): cell for cell in (*cells, *images)}
+            known = {cell.key for cell in self.found.tried}
+            new = {cell.key: cell for cell in (*cells, *images)}
             self.found.tried += [cell for key, cell in new.items() if key not in known]
 
     def _means(self, cells: Sequence[Cell], metric: str) -> list[float]:
         """Each cell's mean of a score over what was measured; nan where nothing was, or something diverged."""
-        places = {(c.intervention_id, c.control): i for i, c in enumerate(self.found.tried)}
+        places = {cell.key: i for i, cell in enumerate(self.found.tried)}
         values = cell_values(self.store, self.found.tried, self.found.measured.ids)
-        return [mean_of(values[places[c.intervention_id, c.control]], metric) for c in cells]
+        return [mean_of(values[places[cell.key]], metric) for cell in cells]
 
     def best(self, cells: Sequence[Cell], n: int) -> list[Cell]:
         """The `n` cells that move the items furthest in the direction of their sign, best first; diverged ones last.
@@ -229,7 +225,7 @@ def _middles(candidates: Sequence[Cell]) -> list[Cell]:
 def rivals_of(cell: Cell, vectors: Sequence[Vector], damage: Damage | None) -> list[Cell]:
     """A candidate's chance controls, each at the dose where it does as much damage as the candidate.
 
-    Where damage is not measured, or the candidate has no dose, they are as strong as the candidate.
+    Where damage is not measured, or the candidate has no dose, they have the candidate's strength.
     """
     controls = chance_controls(cell, vectors)
     if damage is None or not cell.dose or not controls:

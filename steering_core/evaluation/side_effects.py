@@ -31,11 +31,11 @@ _MOST_NAMED = 3  # side effects in a verdict's sentence
 
 @dataclass(frozen=True)
 class SideEffect:
-    """What one intervention does to one concept's items: its effects by item in nats, and how sure that is.
+    """What one intervention does to one concept's items: its effects by item in nats, and two p-values.
 
-    `p_value` is two-sided: that the effect is 0 on such items, or that a meaningless direction does as much to them,
-    whichever is likelier. `p_corrected` is the same after Holm's correction over the other concepts of the
-    intervention's row; None on the concept that the intervention was found for.
+    `p_value` is two-sided, the larger of two: that the effect is 0 on such items, and that a meaningless direction does
+    as much. `p_corrected` is `p_value` after Holm's correction over the concepts of the intervention's row that it was
+    not found for; None on the concept that it was found for.
     """
 
     cell: Cell
@@ -89,7 +89,7 @@ class Matrix:
 
 
 def items_of_each(concepts: int) -> int:
-    """On how many items of each concept a row of so many is measured."""
+    """On how many items of each concept side effects are measured, for a row of that many concepts."""
     return min(MOST_ITEMS, max(LEAST_ITEMS, ITEMS_OF_A_ROW // max(concepts, 1)))
 
 

@@ -33,7 +33,7 @@ class Watched:
 
     @property
     def probe(self) -> Probe:
-        """What reads it."""
+        """The engine's probe along the vector."""
         return Probe(self.vector.layer, self.vector.direction)
 
 
@@ -52,7 +52,8 @@ class MonitoredTurn:
 class Monitored:
     """A text as probes read it: the text and the phase of each token, and `values` (probes, tokens), float32.
 
-    The value of a token is its own position's; a turn that the model wrote is judged where its tokens were made.
+    A token's value is read at its own position. The verdict on a turn that the model wrote is read where the turn's
+    tokens were sampled: one position earlier.
     """
 
     probes: tuple[str, ...]
@@ -93,7 +94,7 @@ def _tokens(model: Model, said: str | Messages) -> tuple[int, ...]:
 
 
 def _runs(phases: Sequence[str | None]) -> list[tuple[str, int, int]]:
-    """Stretches of positions with one label; a whole text without any is one."""
+    """(phase, start, end) of each stretch of positions with one phase; a text without phases is one stretch."""
     if not any(phases):
         return [("text", min(1, len(phases) - 1), len(phases))]
     runs: list[tuple[str, int, int]] = []

@@ -1,4 +1,4 @@
-"""Gates: from which projection on a text counts as showing what a vector stands for, fitted on pairs it never saw.
+"""Gates: the projection from which a text counts as showing a vector's concept, fitted on pairs the vector never saw.
 
 A gate is a threshold on a vector's projections, with its ROC curve. It is fitted on a concept's validation pairs, where
 hits less false alarms are most (Youden 1950), and held to its test pairs, which give the hit rate and the false alarm
@@ -58,9 +58,10 @@ class Gate:
 
 
 def of_answer(values: np.ndarray, start: int) -> np.ndarray:
-    """A probe's projections (T,) where the answer's tokens, from `start` on, are made; the text's where there are none.
+    """A probe's projections (T,) at the positions that the answer's tokens, from `start` on, are sampled at.
 
-    Position 0 is left out: many models' streams are a hundred times as long there as anywhere else.
+    All positions where the text has no answer. Position 0 is left out: many models' streams are a hundred times as long
+    there as anywhere else.
     """
     if start >= len(values):
         return values[1:] if len(values) > 1 else values
@@ -68,7 +69,7 @@ def of_answer(values: np.ndarray, start: int) -> np.ndarray:
 
 
 def concept_of(store: Store, vector: Vector) -> Concept:
-    """The concept that a vector was derived from. Raises VectorError for one that was made otherwise."""
+    """The concept that a vector was derived from. Raises VectorError for a vector of no stored concept."""
     rows = store.rows("SELECT definition FROM raw.concepts WHERE concept_id = ?", [vector.concept_id or ""])
     if not rows:
         raise VectorError(
@@ -79,7 +80,7 @@ def concept_of(store: Store, vector: Vector) -> Concept:
 
 
 def fit_gates(model: Model, store: Store, vector: Vector, concept: Concept, work: Work) -> list[Gate]:
-    """Have the store hold the gates of `vector` on the validation pairs or texts of `concept`; it holds them for good.
+    """The gates of `vector`, fitted on the validation pairs or texts of `concept` and stored.
 
     Raises VectorError where the concept has no validation pairs, VectorMismatch for another model's vector.
     """
@@ -153,7 +154,7 @@ def _values(texts: Sequence[np.ndarray], over: GateOver) -> np.ndarray:
 
 
 def _between(threshold: float, values: np.ndarray) -> float:
-    """Half way from the least value that counts to the next one below it, so that neither is at the edge."""
+    """Half way from `threshold`, the least value above the gate, to the next value below it."""
     below = values[values < threshold]
     return (threshold + float(below.max())) / 2 if len(below) else float(np.nextafter(threshold, -np.inf))
 

@@ -1,9 +1,9 @@
 """Screens: how far the answers of a data set lie along vectors, before somebody trains on them.
 
-Of each answer the mean projection of its tokens is measured, and that of the model's own answer to the same prompt; the
-difference says what training on the row would push the model towards. Chen et al. 2025, persona vectors (projection
-difference). Rows are appended as they are measured, so what was interrupted goes on, and rows that another data set
-shares are not measured again.
+The mean projection of each answer's tokens is measured, and that of the model's own answer to the same prompt; the
+difference says what training on the row would push the model towards (projection difference; Chen et al. 2025, persona
+vectors). Rows are stored as they are measured, so that an interrupted screen goes on, and rows that the store has from
+another data set are not measured again.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ _CHUNK = 64  # rows between two writes
 
 @dataclass(frozen=True)
 class Screened:
-    """What a screen came to: how many rows were measured and reused, and how many no model could read."""
+    """How many rows a screen measured and reused (`work`), and how many the model could not read (`too_long`)."""
 
     dataset_id: str
     work: Work
@@ -46,7 +46,7 @@ def screen(
     own_tokens: int = 64,
     progress: Progress = silent,
 ) -> Screened:
-    """Have the store hold the projections of every answer on every vector; `own_tokens` 0 leaves the model's own out.
+    """Have the store hold the projections of every answer on every vector; with `own_tokens` 0 not of own answers.
 
     The model's own answers are greedy, of `own_tokens` tokens at most. Raises VectorMismatch for another model's
     vector, PromptError where no row can be read.
@@ -66,7 +66,14 @@ def screen(
     row_of = _row_maker(model, answers, vectors, own_tokens)
     known = _measured_elsewhere(store, model, todo, vectors, own_tokens)
     shared = [row for row in todo if row.ordinal in known]
-    store.append("screens", [made for row in shared for made in known[row.ordinal](row, row_of)])
+    store.append(
+        "screens",
+        [
+            row_of(row, k, *(reading[name] for name in _MEASURED))
+            for row in shared
+            for k, reading in enumerate(known[row.ordinal])
+        ],
+    )
     work.reused += len(shared)
     todo = [row for row in todo if row.ordinal not in known]
     with work.timed():
@@ -138,7 +145,7 @@ def _measured(
 
 
 def _own_answers(model: Model, read: Sequence[_Read], most: int, work: Work) -> dict[int, tuple[str, Prompt]]:
-    """The model's own answer to each row's prompt, in words and as it reads it; none where it says nothing."""
+    """By place in `read` the model's own answer to the row's prompt, as text and prompt; none where it is empty."""
     asked = {place: alone for place, (_, _, alone) in enumerate(read) if alone is not None}
     places = list(asked)
     found: dict[int, tuple[str, Prompt]] = {}
@@ -161,6 +168,8 @@ def _means(model: Model, prompts: Sequence[Prompt], layers: list[int], vectors: 
 
 
 def _row_maker(model: Model, answers: Answers, vectors: Sequence[Vector], own_tokens: int) -> _RowOf:
+    """The function that makes the stored row of an answer and a vector from what was measured."""
+
     def row_of(row: AnswerRow, k: int, seen: float, own: float | None, text: str | None, length: int) -> dict[str, Any]:
         """The row of an answer and the vector number `k`."""
         return {
@@ -193,13 +202,18 @@ def _screen_id(model: Model, answers: Answers, row: AnswerRow, vector: Vector, o
     return content_key("screen", SCREENS_VERSION, *made_of)
 
 
-_Known = Callable[[AnswerRow, _RowOf], list[dict[str, Any]]]
+_Reading = dict[str, Any]
+"""What a screen measured of an answer along one vector: the columns `_MEASURED`."""
+_MEASURED = ("projection", "own_projection", "own_answer", "n_tokens")
 
 
 def _measured_elsewhere(
     store: Store, model: Model, rows: Sequence[AnswerRow], vectors: Sequence[Vector], own_tokens: int
-) -> dict[int, _Known]:
-    """Rows that a screen of another data set measured on all the vectors, by ordinal: what makes their rows here."""
+) -> dict[int, list[_Reading]]:
+    """What screens of other data sets measured, by ordinal; for rows that were measured along all the vectors.
+
+    The readings of a row are in the order of `vectors`.
+    """
     wanted = pa.table({"row_key": pa.array(sorted({_row_key(row) for row in rows}), pa.string())})
     ids = [vector.vector_id for vector in vectors]
     found = store.rows(
@@ -209,21 +223,8 @@ def _measured_elsewhere(
         [model.identity.model_id, own_tokens, ids],
         wanted=wanted,
     )
-    by_row: dict[str, dict[str, dict[str, Any]]] = {}
+    by_row: dict[str, dict[str, _Reading]] = {}
     for one in found:
         by_row.setdefault(one["row_key"], {})[one["vector_id"]] = one
-
-    def maker(read: dict[str, dict[str, Any]]) -> _Known:
-        """What makes the rows here from what another screen read of an answer."""
-
-        def rows_here(row: AnswerRow, row_of: _RowOf) -> list[dict[str, Any]]:
-            """One row for each vector, as this screen's own."""
-            return [
-                row_of(row, k, *(read[i][name] for name in ("projection", "own_projection", "own_answer", "n_tokens")))
-                for k, i in enumerate(ids)
-            ]
-
-        return rows_here
-
-    whole = {key: read for key, read in by_row.items() if len(read) == len(set(ids))}
-    return {row.ordinal: maker(whole[_row_key(row)]) for row in rows if _row_key(row) in whole}
+    whole = {key: [read[i] for i in ids] for key, read in by_row.items() if len(read) == len(set(ids))}
+    return {row.ordinal: whole[_row_key(row)] for row in rows if _row_key(row) in whole}

@@ -54,7 +54,7 @@ def _read_concepts(run: Run) -> list[Concept]:
 
 
 def _called(name: str) -> str:
-    """What a concept that cannot be read goes by in `outcomes`: as it does when it can, so that sweeps tell both."""
+    """The name in `outcomes` of a concept that cannot be read: the same as when it can, since sweeps compare names."""
     if is_file(name):
         return Path(name).stem
     return name if _PLAIN.fullmatch(name) else shown(name)

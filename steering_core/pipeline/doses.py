@@ -44,7 +44,7 @@ def dose_rows(
         store.append("vectors", [vector.row()])
         setup, base = Setup(model, concept), unsteered(model.identity, concept)
         whose = (model.identity.model_id, concept.concept_id)
-        candidates = [Cell.as_strong(*whose, "generation", [vector], [Amount.of_dose(dose)]) for dose in doses]
+        candidates = [Cell.adding_amounts(*whose, "generation", [vector], [Amount.of_dose(dose)]) for dose in doses]
         cells = [base, *candidates, *(control for cell in candidates for control in turned_controls(cell, controls))]
         did = measure_items(setup, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
         did += measure_neutral(setup, store, cells, neutral(split, scores), split, ["kl"], progress)

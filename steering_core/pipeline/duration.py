@@ -15,7 +15,7 @@ from steering_core.prompts import Prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
 
-# The stage of a run whose pace each part of an outlook goes at, and what is measured where no run told it.
+# By part of an outlook: the stage of a run whose pace it has, and the pace that is measured where no run was before.
 _PACES = {
     "training": ("vectors", "read"),
     "texts": ("generations", "drawn"),
@@ -23,12 +23,12 @@ _PACES = {
     "side_effects": ("side_effects", "read"),
     "capabilities": ("scores", "read"),
 }
-TEXTS, TOKENS = 32, 16  # that are drawn to measure the pace of drawing
+TEXTS, TOKENS = 32, 16  # texts, and tokens of each, that are drawn to measure the pace of drawing
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds of each part of a run after its extraction, and where the pace that they follow from is known."""
+    """Seconds of each part of a run after its extraction, and `pace`: how they were estimated, in words."""
 
     training: float
     texts: float

@@ -32,7 +32,7 @@ from steering_core.scores.letters import counterbalanced
 from steering_core.spec import Spec
 from steering_core.vectors.methods import is_joint, is_trained, method_name
 
-BACKWARD = 3  # a pass forwards and back takes the time of so many forwards
+BACKWARD = 3  # a pass forwards and back takes the time of three passes forwards
 ROUNDS = 3  # doses of a shortlisted direction on all answers
 READ_AGAIN = 2  # passes over a text that scores it: by the untouched model, and by the probe or the steered one
 COMBINED = 2  # combinations of the best vectors
@@ -117,7 +117,7 @@ class _Cell:
         return drawn
 
     def _shown(self) -> list[tuple[Split, int]]:
-        """Texts of one prompt: samples of base and shortlist; on test of base and choice, and two texts beside them."""
+        """Texts a prompt, by split: `samples` of the unsteered model and each candidate; on test two of controls."""
         samples = self.spec.generations.samples
         return [("validation", samples * (1 + self.kept)), ("test", samples * 2 + 2)]
 
@@ -145,7 +145,7 @@ class _Cell:
         return fmean(len(open_prompt(self.model, self.concept, text).tokens) for text in texts)
 
     def _items(self, items: Sequence[Item], cells: float) -> float:
-        """Tokens of measuring so many cells on items: a prompt is read once, its answers once, and once a cell."""
+        """Tokens of measuring `cells` cells on items: a prompt is read once, its answers once, and once a cell."""
         total = 0.0
         for item in items:
             for version in counterbalanced(item):
@@ -155,7 +155,10 @@ class _Cell:
         return total
 
     def _searched(self, few: float) -> float:
-        """Cells that every validation item meets in the search, one that meets a share of `few` counted as that."""
+        """Cells under which a validation item is measured in the search, on average.
+
+        `few` is the share of the items that the first round measures.
+        """
         if self.spec.generations.shortlist == "all":
             return 1 + 2 * self.grid + self.grid * self._controls + 2
         best = max(self.kept, math.ceil(self.directions / KEPT))
@@ -163,7 +166,7 @@ class _Cell:
         return few * screened + 2 * few * 2 * best + 2 * self.kept + self.kept * self._controls + 2
 
     def _tried(self) -> float:
-        """Cells that every test item meets: the trial's, and both signs of either best of every draw."""
+        """Cells under which a test item is measured: the trial's, and for each draw two best ones and their mirrors."""
         return 5 + self._controls + 4 * self.spec.scores.draws
 
     def _damaged(self) -> float:

@@ -25,7 +25,7 @@ COLUMNS = ("verdict", "method", "layers", "dose", "effect", "effect_low", "effec
 
 @dataclass(frozen=True)
 class Variant:
-    """One way in which a cell might have come out otherwise: a spec, a concept, and what is different in them."""
+    """A cell with another seed or other pairs: its spec, its concept, and in words `what` is different in them."""
 
     what: str
     spec: Spec
@@ -33,7 +33,7 @@ class Variant:
 
 
 def variants(spec: Spec, concept: Concept, seeds: int, halves: bool) -> list[Variant]:
-    """The cell with so many seeds, none of whose texts another shares, and with either half of its training pairs."""
+    """The cell with `seeds` seeds, no two of which share a text's seed, and with either half of its training pairs."""
     grid = spec.generations
     found = [
         Variant(f"seed {seed}", _seeded(spec, seed), concept)

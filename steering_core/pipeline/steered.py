@@ -21,8 +21,8 @@ _ALIKE = 1e-4  # strengths that differ by no more than rounding
 def steered_cell(model: Model, store: Store, expression: Expression, find: Find) -> Cell:
     """The expression as a cell, its vectors found by `find`.
 
-    Where a recommendation does the same, the cell is that recommendation's, so that what was measured of one is not
-    measured again of the other. Raises as `vectors.resolve.by_key` does.
+    Where a recommendation does the same, the cell is that recommendation's, so that what was measured for it is not
+    measured again. Raises as `vectors.resolve.by_key` does.
     """
     keyed, vectors = by_key(expression, find, model.identity.n_layers)
     cell = Cell(model.identity.model_id, _concept_of(vectors), keyed, vectors)

@@ -10,7 +10,7 @@ from steering_core.vectors.methods import is_trained, method_name
 def steps(spec: Spec) -> tuple[str, ...]:
     """What a run of `spec` does for one model and concept, in order, as its progress calls it.
 
-    Steps whose results the store holds, and all after a choice of none, are skipped when it comes to it.
+    A step whose results the store holds is skipped when the run comes to it.
     """
     trains = any(is_trained(method_name(method)) for method in spec.vectors.methods)
     return (

@@ -23,9 +23,9 @@ from steering_core.vectors.vector import Vector
 
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)
 AUTO_DOSES = (0.15, 0.3, 0.5)
-ALONE: Literal["shipped"] | tuple[str, ...] = "shipped"  # what a spec's one concept is measured on besides itself
-TRAINED_LAYERS = 2  # at most, where the spec does not say which
-JOINT_LAYERS = 5  # of a joint method, likewise
+ALONE: Literal["shipped"] | tuple[str, ...] = "shipped"  # side effects of a spec with a single concept are on these
+TRAINED_LAYERS = 2  # of a trained method, at most, where the spec names none
+JOINT_LAYERS = 5  # of a joint method, at most, where the spec names none
 
 
 def extracted_layers(spec: Spec, model: Model) -> list[int]:
@@ -56,9 +56,10 @@ def grid_layers(spec: Spec, model: Model) -> list[int]:
 def trained_layers(
     spec: Spec, store: Store, model: Model, concept: Concept, methods: Sequence[str]
 ) -> dict[str, list[int]]:
-    """The layers that each of those trained methods trains at: those asked for, or some of the grid's.
+    """The layers that each of the trained `methods` trains at: those that the spec names, or some of the grid's.
 
-    Then a method of one layer trains at the best by its pairs' separation, and a joint one at `JOINT_LAYERS` together.
+    Of the grid's a joint method takes `JOINT_LAYERS`, and another one the `TRAINED_LAYERS` at which pairs are best
+    separated.
     """
     wanted, grid = spec.vectors.train_layers, grid_layers(spec, model)
     if wanted != "auto":
@@ -86,7 +87,7 @@ def training_passes(spec: Spec) -> int:
 
 
 def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) -> int:
-    """Tokens that a model reads for the side effects on all of a spec's concepts, about, where the store has none.
+    """About how many tokens a model reads for the side effects on all of a spec's concepts, where the store has none.
 
     Each item's prompt is read once, and its two answers under every intervention that stands trial.
     """
@@ -137,12 +138,16 @@ def side_concepts(spec: Spec, read: Sequence[Concept]) -> list[Concept]:
 
 def neutral(split: Split, wanted: ScoresSpec) -> list[str]:
     """The neutral prompts of a split: every other one, so that what is chosen on one half is reported on the other."""
-    return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.neutral])
+    return _half_of_neutral(split)[: wanted.neutral]
 
 
 def answered(split: Split, wanted: ScoresSpec) -> list[str]:
-    """The neutral prompts of a split whose answers damage is measured on: every other one, as `neutral`."""
-    return list(neutral_prompts()[0 if split == "validation" else 1 :: 2][: wanted.answers])
+    """The neutral prompts of a split on whose answers damage is measured: every other one, as in `neutral`."""
+    return _half_of_neutral(split)[: wanted.answers]
+
+
+def _half_of_neutral(split: Split) -> list[str]:
+    return list(neutral_prompts()[0 if split == "validation" else 1 :: 2])
 
 
 def bounds(spec: Spec) -> Bounds:

@@ -19,18 +19,8 @@ FIRST = (
     *("what", "quality", "value", "check", "level", "message", "remedy", "name"),
     *("concept", "outcome", "verdict", "split", "method", "layers", "dose", "control", "effect"),
     *("vector_id", "one", "other", "cosine", "layer", "model"),
-    *(
-        "regression",
-        "over_controls",
-        "interval",
-        "p_value",
-        "auc_test",
-        "alpha",
-        "kl",
-        "perplexity_ratio",
-        "error",
-        "prompt",
-    ),
+    *("regression", "over_controls", "interval", "p_value", "auc_test", "alpha", "kl", "perplexity_ratio"),
+    *("error", "prompt"),
 )
 KEY = re.compile(r"[0-9a-f]{20}")
 MOST_SHOWN = 20_000  # letters of a value; rich takes a second for some 200,000
@@ -82,7 +72,10 @@ def shown(value: Any) -> str:
 
 
 def _decimals(value: float) -> str:
-    """Three decimals; one strength computed in two ways looks one way, and what is not 0 does not look like it."""
+    """The value to three decimals, or in scientific notation where these would be 0.
+
+    It is rounded to six digits first, so that a strength that was computed in two ways is shown alike.
+    """
     if value and abs(value) < 0.0005:
         return f"{value:.1e}"
     if not 0 < abs(value) < 1000:

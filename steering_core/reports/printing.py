@@ -47,8 +47,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
 
 WIDE: ContextVar[bool] = ContextVar("wide", default=False)
 """Whether tables are as wide as they like: what --wide asks for."""
-UNBOUNDED = 10_000
-NO_TERMINAL = 200
+UNBOUNDED = 10_000  # columns of a table with --wide
+NO_TERMINAL = 200  # columns where standard output is no terminal
 
 
 def console() -> Console:

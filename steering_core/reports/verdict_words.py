@@ -7,7 +7,7 @@ from rich.text import Text
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK
 from steering_core.store import Row
 
-FAR = 1.2  # times the expected perplexity ratio, from where that of a few texts is a surprise
+FAR = 1.2  # a few texts' perplexity ratio beyond this many times the expected one is explained to the reader
 _MOST_TIMES = 1000  # beyond which a factor says no more than that it is large
 _ROUND_FROM = 0.095  # a dose from which a whole number of percents says enough
 

@@ -74,9 +74,9 @@ def measure_sets(
 
 
 def tokens_of(model: Model, sets: Iterable[CapabilitySet], steered: int) -> int:
-    """Tokens that asking `sets` costs at most, unsteered and under so many interventions that spare the prompt.
+    """Tokens that asking `sets` costs at most, unsteered and under `steered` interventions that do not act on prompts.
 
-    A question's prompt is read once, its answers once to share their stream, and once more for every cell.
+    A question's prompt is read once; its answers are read once for the stream that cells share, and once a cell.
     """
     cells, tokens = 1 + steered, 0
     for one in sets:
@@ -161,7 +161,7 @@ def _answers(model: Model, one: CapabilitySet, todo: Mapping[str, _CellItem], wo
 
 
 def _is_first(values: np.ndarray) -> bool:
-    """Whether the first value is above all others; a tie is no right answer."""
+    """Whether the first value, the right answer's, is above all others; a tie counts as wrong."""
     return bool(values[0] > values[1:].max())
 
 
@@ -170,7 +170,7 @@ def choice_log_probabilities(
 ) -> np.ndarray:
     """Log-probability of each choice under each cell, the right one first, in nats: (cells, choices).
 
-    Of two options that go by letters the mean over both orders counts: models favour letters.
+    A question of two lettered options is asked in both orders, and the mean counts: models favour letters.
     """
     orders = _orders(question)
     sequences = [

@@ -1,8 +1,8 @@
 """Drift: how far steering moves the model along its own text, as the divergence of each next token's distribution.
 
 KL(steered || untouched) at the tokens that the steered model wrote, teacher-forced: both models read the same text, and
-at each of its first n tokens the next one's two distributions are compared, at temperature 1. By the chain rule its sum
-over a text, on average over texts sampled at that temperature, is the divergence of the distributions of whole texts.
+their distributions of each of its first n tokens are compared, at temperature 1. By the chain rule the sum over a text,
+averaged over texts sampled at temperature 1, is the KL divergence between the distributions of whole texts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ Summary = Callable[[np.ndarray], float]
 class Drift:
     """The divergences of texts that were sampled under one of `cells`, over the first `n` tokens of each.
 
-    Both scorers of one drift share its passes.
+    They are computed once for both `scorers`.
     """
 
     model: Model
@@ -44,7 +44,7 @@ class Drift:
             "generated_kl": lambda nats: float(nats.mean()),
             "generated_kl_p95": lambda nats: float(np.percentile(nats, 95)),
         }
-        return {metric: Along(self, metric, of) for metric, of in summaries.items()}
+        return {metric: DriftScorer(self, metric, of) for metric, of in summaries.items()}
 
     def of(self, texts: Sequence[ScoredText], work: Work) -> list[np.ndarray]:
         """KL(steered || untouched) at each of the first n tokens of every text, (<= n,) in nats.
@@ -69,7 +69,7 @@ class Drift:
 
     @cached_property
     def _cell(self) -> dict[tuple[str, str | None], Cell]:
-        return {(cell.intervention_id, cell.control): cell for cell in self.cells}
+        return {cell.key: cell for cell in self.cells}
 
     def _changes_something(self, text: ScoredText) -> bool:
         cell = self._cell[text.written_by]
@@ -80,7 +80,7 @@ class Drift:
         return Scored((*text.prompt.tokens, *text.tokens[: self.n]), len(text.prompt.tokens))
 
     def _written(self, text: ScoredText) -> Scored:
-        """The text as the model read it that wrote it: under its intervention, or after its system prompt."""
+        """The text as its writer read it: under the cell's intervention, after its system prompt."""
         cell, prompt = self._cell[text.written_by], text.prompt
         if cell.system is not None:
             prompt = open_prompt(self.model, self.concept, prompt.text, cell.system)
@@ -88,8 +88,8 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Along:
-    """A scorer of texts: one number from their divergences token by token."""
+class DriftScorer:
+    """A scorer of texts: `summary` of each text's divergences token by token."""
 
     drift: Drift
     metric: str
@@ -97,7 +97,7 @@ class Along:
 
     @property
     def key(self) -> str:
-        """Content key of how it is measured, beside what wrote the text, which the text's own key has."""
+        """Content key of the metric and its tokens; what wrote a text is part of the text's own key."""
         return content_key("drift", DRIFT_VERSION, self.metric, self.drift.n)
 
     def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:

@@ -40,14 +40,15 @@ AskJudge = Callable[[Sequence[PlainMessages]], Iterator[Reply]]
 
 @dataclass(frozen=True)
 class RatingScale:
-    """The ratings that a question asks for: 0 to `highest`, stored in units of `unit`, whole numbers alone or not."""
+    """The ratings that a question asks for: 0 to `highest`, stored divided by `unit`; `whole`: whole numbers alone."""
 
     highest: int
     unit: int = 1
     whole: bool = True
 
 
-OWN, RUBRIC_SCALE = RatingScale(10, 10, whole=False), RatingScale(2)
+OWN = RatingScale(10, 10, whole=False)  # of a question of the spec's own: stored as 0 to 1
+RUBRIC_SCALE = RatingScale(2)
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ class Judge:
         return RUBRIC_SCALE if self.metric in RATINGS else OWN
 
     def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
-        """A rating for each text, with the judge's words; nan where those hold no rating.
+        """A rating for each text, with the judge's words; nan where these hold no rating.
 
-        A reply without a rating is answered once by a reminder of the form. Raises EndpointError or ModelNotFound
+        A reply without a rating is answered once, by a reminder of the form. Raises EndpointError or ModelNotFound
         where the judge cannot be asked.
         """
         return self.rated([(text.prompt.text, text.text) for text in texts], work)
@@ -94,7 +95,7 @@ class Judge:
         with self._open(work) as (ask, together):
             replies, begin = ask(questions), 0
             while some := list(islice(replies, together)):
-                for value, said, version in self._read(ask, questions[begin : begin + len(some)], some):
+                for value, said, version in self._with_reminders(ask, questions[begin : begin + len(some)], some):
                     unread += value is None
                     yield Rating(float("nan") if value is None else value / self.scale.unit, self._by(version), said)
                 begin += len(some)
@@ -105,7 +106,7 @@ class Judge:
         """What the judge is asked about a text that answers `prompt`."""
         return self.template.format(concept=self._looked_for, prompt=prompt, text=text.strip())
 
-    def _read(
+    def _with_reminders(
         self, ask: AskJudge, questions: Sequence[PlainMessages], replies: Sequence[Reply]
     ) -> Iterator[tuple[float | None, str, str]]:
         """Each reply's rating, words and version; those without a rating are reminded of the form, all together."""
@@ -136,7 +137,7 @@ class Judge:
 
     @contextmanager
     def _open(self, work: Work) -> Iterator[tuple[AskJudge, int]]:
-        """The judge, ready to be asked, and how many at once; a local model is opened once for all of it."""
+        """The judge, ready to be asked, and how many texts at once; a local model stays open inside the `with`."""
         spec, sampling = self.spec, EndpointSampling(max_tokens=self.spec.max_tokens, temperature=0.0)
         if spec.endpoint is not None:
             server = Endpoint(spec.endpoint, spec.model, spec.key_from, spec.timeout, spec.retries)
@@ -155,22 +156,21 @@ def _local_replies(
     """The replies of a model on this machine, in order; its version is its content fingerprint."""
     rows = model.memory.habits.rows
     for begin in range(0, len(asked), rows):
-        requests = [Request(_read(model, messages)) for messages in asked[begin : begin + rows]]
+        requests = [Request(_tokens(model, messages)) for messages in asked[begin : begin + rows]]
         found = dict(sample(model, requests, sampling.max_tokens, sampling.temperature, work))
         yield from ((found[i].text, model.identity.model_id) for i in range(len(requests)))
 
 
-def _read(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-    """A conversation's tokens; what was said as raw text, turn below turn, for a model without a chat template."""
+def _tokens(model: Model, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+    """A conversation's tokens; for a model without a chat template those of its turns as paragraphs of one raw text."""
     if model.chat_template.exists:
         return conversation(model, messages).tokens
-    return prompt(
-        model, "\n\n".join(message["content"] for message in messages if message["content"]), chat=False
-    ).tokens
+    text = "\n\n".join(message["content"] for message in messages if message["content"])
+    return prompt(model, text, chat=False).tokens
 
 
 def rating_in(reply: str, scale: RatingScale = OWN) -> float | None:
-    """The one number of a scale in a reply, such as "7", "Rating: 7", "7/10" or "…: [[7]]"; None for none, or several.
+    """The one number of the scale in a reply, such as "7", "Rating: 7", "7/10" or "…: [[7]]"; None for none or several.
 
     Numbers in double square brackets are the only ones that count, where there are any.
     """

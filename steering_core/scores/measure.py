@@ -1,7 +1,8 @@
 """Measurements: metrics of items, neutral prompts and texts for the cells of a grid; only those the store lacks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Item, Split
 from steering_core.concepts.neutral import neutral_prompt_id
-from steering_core.foundation.counting import Done, Work
+from steering_core.foundation.counting import Done
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
 from steering_core.prompts import Prompt, open_prompt
@@ -29,8 +30,8 @@ from steering_core.store import CELL, Store
 
 MEASUREMENTS_VERSION = 2
 _PER_FILE = 4096
-_READ_AHEAD = 24  # subjects whose prompts are read together: what is kept of them must still be there when they come
-_ANSWERS_PER_FILE = 32  # of scorers: a judge's answers are dear, so few are lost to a kill
+_READ_AHEAD = 24  # subjects whose prompts are read together; their caches must still be kept when they are measured
+_ANSWERS_PER_FILE = 32  # of scorers: a judge's answers are dear, so that a kill should lose few
 Subject = TypeVar("Subject")
 
 
@@ -127,11 +128,11 @@ def _measure_cells(
         together: dict[tuple[str, str], list[str]] = {}
         for i in (i for i in wanted if i in missing):
             together.setdefault((wanted[i].metric, wanted[i].subject_id), []).append(i)
-        before, rows = setup.work + Work(), []
+        before, rows = replace(setup.work), []
         for at, ((metric, subject_id), ids) in enumerate(together.items()):
             if at % _READ_AHEAD == 0:
-                some = list(together.items())[at : at + _READ_AHEAD]
-                _read_ahead(setup, [(m, subjects[s], [wanted[i].cell for i in its]) for (m, s), its in some])
+                ahead = islice(together.items(), at, at + _READ_AHEAD)
+                _read_ahead(setup, [(m, subjects[s], [wanted[i].cell for i in its]) for (m, s), its in ahead])
             values = metrics[metric](setup, subjects[subject_id], [wanted[i].cell for i in ids])
             for i, value in zip(ids, values, strict=True):
                 rows.append(_row(i, wanted[i].cell.columns(), subject_id, split, metric, Rating(value)))
@@ -159,9 +160,9 @@ def measure_texts(
     metrics: Sequence[str],
     progress: Progress = silent,
 ) -> Done:
-    """Have the store hold every text metric of those generations; what a scorer said is stored as it comes.
+    """Have the store hold every text metric of those generations; a scorer's ratings are stored as they come.
 
-    The mean of a judge's rubric follows from what its questions were answered.
+    The harmonic mean of a judge's rubric is computed from the stored ratings.
     """
     wanted: dict[str, tuple[str, str]] = {}
     for metric in (name for name in metrics if name in TEXT_METRICS or name in setup.scorers):
@@ -172,7 +173,7 @@ def measure_texts(
         missing = store.absent("measurements", wanted)
         done.work.reused = len(wanted) - len(missing)
         todo = {i: what for i, what in wanted.items() if i in missing}
-        before, rows = setup.work + Work(), []
+        before, rows = replace(setup.work), []
         scorers: dict[str, ScoredBy] = {}
         try:
             for i, metric, text, rating in _rated(setup, store, todo):
@@ -194,13 +195,13 @@ def measure_texts(
 
 
 def _text_measurement(setup: Setup, metric: str, generation_id: str, split: Split) -> str:
-    """Key of a text's measurement; whom a scorer asks, and what, is part of it."""
+    """Key of a text's measurement; a scorer's key is part of it."""
     asked = [setup.scorers[metric].key] if metric in setup.scorers else []
     return content_key("measurement", MEASUREMENTS_VERSION, metric, generation_id, split, *asked)
 
 
 def _measure_harmonic(setup: Setup, store: Store, generation_ids: Sequence[str], split: Split) -> Done:
-    """Have the store hold the mean of the rubric's ratings of every text."""
+    """Have the store hold the harmonic mean of the rubric's ratings of every text."""
     parts = {g: [_text_measurement(setup, metric, g, split) for metric in RATINGS] for g in generation_ids}
     wanted = {content_key("measurement", MEASUREMENTS_VERSION, HARMONIC, *of): g for g, of in parts.items()}
     done = Done(list(wanted))

@@ -29,7 +29,7 @@ from steering_core.statistics.metric_names import of_subjects
 
 @dataclass(frozen=True)
 class Setup:
-    """What metrics measure with: a model, the concept that it is asked about, scorers of texts, a counter of work."""
+    """What metrics measure with: a model, the concept whose items are asked, scorers of texts, a counter of work."""
 
     model: Model
     concept: Concept
@@ -47,13 +47,15 @@ ITEM_METRICS: dict[str, ItemMetric] = {}
 NEUTRAL_METRICS: dict[str, NeutralMetric] = {}
 ANSWER_METRICS: dict[str, AnswerMetric] = {}
 TEXT_METRICS: dict[str, TextMetric] = {}
-READ_FIRST: dict[str, Callable[[Setup, Any, Sequence[Cell]], PromptsAhead]] = {}  # of metrics that restart behind them
+READ_FIRST: dict[str, Callable[[Setup, Any, Sequence[Cell]], PromptsAhead]] = {}
+"""For metrics that continue prompts from a cache: a subject's prompts, to be read together with other subjects'."""
 
 
 def read_ahead(setup: Setup, metric: str, asked: Sequence[tuple[Any, Sequence[Cell]]]) -> None:
-    """Read the prompts that a metric needs for these subjects and their cells together, where it restarts behind them.
+    """Run the prompts of several subjects through the model in one batch, for a metric of `READ_FIRST`.
 
-    A subject with a cell that changes its prompt is left out: what is read there is the cell's own.
+    The metric then continues from the caches that are kept. A subject with a cell that acts on the prompt itself is
+    left out: such a cell has no cache in common with others.
     """
     if metric in READ_FIRST:
         wanted = [one for one in asked if all(_steers_answers_alone(cell) for cell in one[1])]
@@ -100,7 +102,7 @@ def propensity(setup: Setup, item: Item, cells: Sequence[Cell]) -> list[float]:
     sequences = []
     for version in versions:
         for cell in cells:
-            intervention = cell.intervention  # one object, so that both sides are known to be under the same
+            intervention = cell.intervention  # one object, by which both sides are known to share an intervention
             for prompt in item_prompts(setup.model, setup.concept, version, cell.system):
                 sequences.append(Scored(prompt.tokens, prompt.response_start, intervention))
     found = [s.mean(dtype=np.float64) for s in log_probabilities(setup.model, sequences, setup.work)]
@@ -129,9 +131,9 @@ READ_FIRST |= {"propensity": _item_prompts, "kl": _neutral_prompts, "damage": _a
 
 @item_metric
 def first_order(setup: Setup, item: Item, cells: Sequence[Cell]) -> list[float]:
-    """What each cell adds, times the gradient of the propensity at no addition, in nats.
+    """First-order estimate of each cell's odd effect: what it adds times the propensity's gradient at 0, in nats.
 
-    That is its odd effect where additions are small; one pass forwards and one back serve all cells, at all layers.
+    It is exact where additions are small. One pass forwards and one back serve all cells, at all layers.
     Cells add in the phase `generation`. Raises NoGradient for a model that MLX cannot differentiate.
     """
     versions = counterbalanced(item)
@@ -162,7 +164,7 @@ def kl(setup: Setup, text: str, cells: Sequence[Cell]) -> list[float]:
 
 @answer_metric
 def damage(setup: Setup, answer: NeutralAnswer, cells: Sequence[Cell]) -> list[float]:
-    """How much more surprising steering makes the next token to the untouched model, along one of its own answers.
+    """How much more surprising to the untouched model next tokens become under steering, along its own answer.
 
     Cross-entropy H(steered, untouched) minus H(untouched, untouched) at the sampling temperature, as a mean over the
     answer's tokens, in nats per token. It predicts the logarithm of the perplexity ratio of steered texts, and no text

@@ -7,6 +7,7 @@ order, or one word repeated: it names the concept, perhaps, but is no language.
 """
 
 import logging
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,10 @@ def _words(text: str | None) -> set[str]:
 
 @dataclass(frozen=True)
 class JudgeCheck:
-    """How a judge rated one kind of planted text by one question: `agreed` of `n` as they deserve, `rated` at all."""
+    """How a judge rated one kind of planted text by one question.
+
+    Of `n` texts `rated` have a rating, and `agreed` the `expected` one; `needed` is the share of `n` that has to agree.
+    """
 
     kind: str
     metric: str
@@ -119,7 +123,7 @@ class JudgeCheck:
 def checks_of(
     spec: JudgeSpec, concept: Concept, store: Store, work: Work, memory: int | None = None
 ) -> list[JudgeCheck]:
-    """What a judge makes of planted texts, asked as far as the store does not hold it.
+    """How a judge rates planted texts, by kind and question; it is asked only where the store has no rating.
 
     Raises EndpointError or ModelNotFound where the judge cannot be asked.
     """
@@ -135,7 +139,7 @@ def checks_of(
             assert rating.by is not None, "what judges said names the judge"
             scorers[rating.by.scorer_id] = rating.by
             known = {"planted_id": i, "scorer_id": rating.by.scorer_id, "concept_id": concept.concept_id}
-            said = {"value": None if rating.value != rating.value else rating.value, "reply": rating.reply}
+            said = {"value": None if math.isnan(rating.value) else rating.value, "reply": rating.reply}
             rows.append({**known, "metric": metric, **_columns(one, metric), **said})
         store.append("scorers", [{"scorer_id": i, **by.columns()} for i, by in scorers.items()])
         store.append("planted", rows)
@@ -176,9 +180,9 @@ def require_trusted(spec: JudgeSpec, concept: Concept, checks: Sequence[JudgeChe
 
 
 def trusted(spec: JudgeSpec, concept: Concept, store: Store, work: Work, memory: int | None = None) -> bool:
-    """Whether a judge is to be asked about texts, after its calibration, as `calibration` says; warns where it fails.
+    """Whether a judge is to be asked about texts: it passes its checks, or `calibration` does not require that.
 
-    Planted texts are for the rubric: what a question of the spec's own should be answered is not known.
+    Warns of checks that are not passed. A question of the spec's own is not checked: its right answers are not known.
     """
     if spec.prompt is not None or spec.calibration == "none":
         return True

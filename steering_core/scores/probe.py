@@ -38,8 +38,8 @@ MIN_AUC = 0.8  # on the vector's own pairs, which the probe has not seen; below 
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training gave: P(positive) = sigmoid(weights · activation + bias), weights (D,); the AUC on unseen pairs."""
+class ProbeWeights:
+    """P(positive) = sigmoid(weights · activation + bias), weights (D,); `auc` is on pairs that training did not see."""
 
     weights: np.ndarray
     bias: float
@@ -47,8 +47,8 @@ class Trained:
 
     def probabilities(self, activations: np.ndarray) -> np.ndarray:
         """P(positive) of each row, (N, D) -> (N,)."""
-        odds = activations.astype(np.float64) @ self.weights + self.bias  # their logarithms
-        found: np.ndarray = np.exp(-np.logaddexp(0, -odds))
+        log_odds = activations.astype(np.float64) @ self.weights + self.bias
+        found: np.ndarray = np.exp(-np.logaddexp(0, -log_odds))
         return found
 
 
@@ -78,11 +78,11 @@ class TextProbe:
         return (Rating(float(value), by) for value in values)
 
     @cached_property
-    def trained(self) -> Trained:
-        """The probe's weights, from the store's activations; it gets those that it lacks."""
+    def trained(self) -> ProbeWeights:
+        """The probe's weights, from the store's activations; what the store lacks is extracted first."""
         seen, unseen = _contrasts(self.model, self.store, self.concept, [SPLITS, ("train",)], self.layer)
         weights, bias = _fitted(seen)
-        found = Trained(weights, bias, auc(unseen.positive @ weights, unseen.negative @ weights))
+        found = ProbeWeights(weights, bias, auc(unseen.positive @ weights, unseen.negative @ weights))
         if found.auc < MIN_AUC:
             named = f"{self.concept.name} on {self.model.name}"
             log.warning("the probe for %s hardly tells pairs apart: AUC %.2f", named, found.auc)
@@ -124,7 +124,7 @@ def answer_activations(model: Model, texts: Sequence[ScoredText], layer: int, wo
 
 
 def _free_layer(n_layers: int, steered: Collection[int]) -> int | None:
-    """The layer nearest to `DEPTH` at which nothing is steered, the later one of two; None where there is none."""
+    """The layer nearest to `DEPTH` at which nothing is steered, of two the later; None where all are steered."""
     free = [layer for layer in range(n_layers) if layer not in steered]
     return min(free, key=lambda layer: (abs(layer - DEPTH * (n_layers - 1)), -layer), default=None)
 

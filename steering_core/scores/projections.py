@@ -16,7 +16,8 @@ from steering_core.store import Store
 def project_texts(setup: Setup, store: Store, trial: Trial, generation_ids: Sequence[str]) -> int:
     """Have the store hold the projections on the chosen vector of texts without it, with it and with its mirror image.
 
-    They are those of the test's first open prompt, on the first vector where there are several; how many were computed.
+    The texts answer the first open prompt of the test split; of several vectors the first counts. Returns how many
+    texts were projected.
     """
     concept = setup.concept
     if not trial.chosen.vectors or not concept.prompts:

@@ -61,7 +61,7 @@ class Scorer(Protocol):
 
     @property
     def key(self) -> str:
-        """Content key of all that is known of it before it is asked."""
+        """Content key of all that is known of the scorer before it is asked."""
 
     def ratings(self, texts: Sequence[ScoredText], work: Work) -> Iterator[Rating]:
         """A rating for each text, in their order."""

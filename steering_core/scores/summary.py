@@ -10,6 +10,7 @@ value (diverged, or a text without a token) is in no mean; `n_missing` counts th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,30 +36,35 @@ def summarise(
 ) -> Scores:
     """Have the store hold the scores of `cells` from those measurements; they come back by intervention and metric.
 
-    p-values are corrected for as many candidates among `cells` as have controls, unless one was chosen elsewhere.
+    Of two cells with one intervention, such as a candidate that is another's mirror image, the candidate's come back.
+    p-values are corrected (Holm) over the candidates of `cells` that have controls, unless `corrected` is False: on
+    test there is one candidate, which other data chose.
     """
     rows = _measurements(store, measurement_ids)
     measured: dict[tuple[str, str | None], list[str]] = {}
     for row in rows:
         measured.setdefault((row["intervention_id"], row["control"]), []).append(row["measurement_id"])
     values = _values(cells, rows)
-    beside = {i: over for i, cell in enumerate(cells) if (over := _over_controls(cell, cells, values))}
+    beside = _over_controls(cells, values)
     p_values = [above_zero_p(_by_subject(differences)) for differences in beside.values()]
     p_of = dict(zip(beside, holm(p_values) if corrected else p_values, strict=True))
     everything = content_key("measurements", sorted(i for ids in measured.values() for i in ids))
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    stored: dict[str, dict[str, Any]] = {}
     for i, cell in enumerate(cells):
         scored = values[i] | ({"over_controls": beside[i]} if i in beside else {})
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
         for metric, by_subject in scored.items():
             # its own measurements, or all of them where it is compared with another cell's
-            mine = measured.get((cell.intervention_id, cell.control), [])
+            mine = measured.get(cell.key, [])
             made_of = everything if metric in (ODD, "over_controls", *changes().values()) else mine
             row = _score(metric, _by_subject(by_subject))
             row |= {"split": split, "p_value": p_of.get(i) if metric == "over_controls" else None}
             score_id = content_key("score", SCORES_VERSION, *key, metric, made_of, corrected)
-            found.setdefault(cell.intervention_id, {})[metric] = {"score_id": score_id, **cell.columns(), **row}
-    store.append("scores", [row for metrics in found.values() for row in metrics.values()])
+            stored[score_id] = {"score_id": score_id, **cell.columns(), **row}
+            if cell.control is None or metric not in found.get(cell.intervention_id, {}):
+                found.setdefault(cell.intervention_id, {})[metric] = stored[score_id]
+    store.append("scores", list(stored.values()))
     return found
 
 
@@ -68,9 +74,9 @@ def _by_subject(values: Mapping[str, float]) -> np.ndarray:
 
 
 def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
-    """Mean and interval of the finite `values` (N,), null where there is none, and how many are finite and not.
+    """Mean and interval of the finite `values` (N,) as columns: nulls without a value, null ends for a single one.
 
-    One value has no interval: null ends.
+    `n` counts the finite values, `n_missing` the others.
     """
     finite = values[np.isfinite(values)]
     row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": None}
@@ -106,7 +112,7 @@ def _measurements(store: Store, ids: Iterable[str]) -> list[dict[str, Any]]:
 
 def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[ValuesByScore]:
     """Each cell's values to average, perplexities as logarithms; changes where the unsteered model has a value."""
-    place = {(cell.intervention_id, cell.control): i for i, cell in enumerate(cells)}
+    place = {cell.key: i for i, cell in enumerate(cells)}
     measured: dict[tuple[int, str, str], list[float]] = {}
     for row in rows:
         i = place.get((row["intervention_id"], row["control"]))
@@ -130,36 +136,46 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
 def _odd(
     cell: Cell, mine: ValuesByScore, place: Mapping[tuple[str, str | None], int], values: Sequence[ValuesByScore]
 ) -> dict[str, float]:
-    """Half of a cell's effect minus its mirror image's, by item; empty where that was not measured."""
+    """(effect of the cell - effect of its mirror image) / 2 by item; empty where the image was not measured."""
     for other in mirrored(cell):
-        i = place.get((other.intervention_id, other.control))
+        i = place.get(other.key)
         theirs = values[i].get("effect", {}) if i is not None else {}
         return {s: (value - theirs[s]) / 2 for s, value in mine.get("effect", {}).items() if s in theirs}
     return {}
 
 
 def _scaled(row: Mapping[str, Any]) -> float:
+    """A measurement's value, or its logarithm where the metric is averaged so; nan for what is not finite."""
     value = float(row["value"])
-    if not np.isfinite(value) or not logarithmic(row["metric"]):
-        return value if np.isfinite(value) else float("nan")
+    if not np.isfinite(value):
+        return float("nan")
+    if not logarithmic(row["metric"]):
+        return value
     return float(np.log(value)) if value > 0 else float("nan")
 
 
-def _over_controls(cell: Cell, cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> dict[str, float]:
-    """A candidate's effect minus its best control's, by item, on the items that both answered; empty without controls.
+def _over_controls(cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> dict[int, dict[str, float]]:
+    """Each candidate's effect minus its best control's, by item, on the items that both answered.
 
-    "Best" is the control that moves the items furthest in the direction of the candidate's sign; a positive difference
-    always means that the candidate moved them further.
+    They go by the candidate's place in `cells`; a candidate without controls has none. The best control is the one that
+    moves the items furthest in the direction of the candidate's sign, and a positive difference always means that the
+    candidate moved them further.
     """
     effects = [{s: x for s, x in v.get("effect", {}).items() if np.isfinite(x)} for v in values]
-    effect = next((found for c, found in zip(cells, effects, strict=True) if c is cell), {})
-    if cell.control is not None or not effect:
-        return {}
-    best: dict[str, float] = {}
-    furthest = float("-inf")
-    for other, found in zip(cells, effects, strict=True):
-        if other.control in CHANCE_CONTROLS and other.is_control_of(cell):
-            shared = {s: v for s, v in found.items() if s in effect}
-            if shared and (reach := cell.sign * float(np.mean(list(shared.values())))) > furthest:
-                best, furthest = shared, reach
-    return {s: cell.sign * (effect[s] - value) for s, value in best.items()}
+    found: dict[int, dict[str, float]] = {}
+    for i, cell in enumerate(cells):
+        if cell.control is not None:
+            continue
+        controls = [
+            {s: effect for s, effect in theirs.items() if s in effects[i]}
+            for other, theirs in zip(cells, effects, strict=True)
+            if other.control in CHANCE_CONTROLS and other.is_control_of(cell)
+        ]
+        if best := max(filter(None, controls), key=partial(_reach, cell.sign), default={}):
+            found[i] = {s: cell.sign * (effects[i][s] - effect) for s, effect in best.items()}
+    return found
+
+
+def _reach(sign: int, effects: Mapping[str, float]) -> float:
+    """The mean effect in the direction of a sign."""
+    return sign * float(np.mean(list(effects.values())))

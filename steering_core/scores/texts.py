@@ -19,7 +19,7 @@ from steering_core.store import Store
 def text_setup(model: Model, store: Store, concept: Concept, wanted: ScoresSpec, cells: Sequence[Cell]) -> Setup:
     """A setup that measures the texts of `cells`; its probe reads a layer that none of them changes.
 
-    A judge that its calibration refuses is left out.
+    A judge that may not be trusted (`planted.trusted`) is left out.
     """
     scorers: dict[str, Scorer] = {}
     setup = Setup(model, concept, scorers)

@@ -1,4 +1,4 @@
-"""Algebra: vectors made of vectors. The result is a vector of the same model and layer, and says what it came from."""
+"""Algebra: vectors made of vectors. A result is of the same model and layer; its lineage names what it was made of."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def normalised(vector: Vector) -> Vector:
 
 
 def to_project(vector: Vector) -> Vector:
-    """The vector at length 1, to be taken out of the stream alone: an expression that adds it is refused."""
+    """The vector at length 1, to be taken out of the stream only: an expression that adds it is refused."""
     if vector.lineage.get("operation") == PROJECT and abs(vector.norm - 1) < 1e-6:
         return vector
     return combined("normalised", [vector], vector.in_float64 / vector.norm, operation=PROJECT)
@@ -48,9 +48,10 @@ def interpolated(one: Vector, other: Vector, share: float) -> Vector:
 
 
 def orthogonalised(vector: Vector, against: Sequence[Vector]) -> Vector:
-    """The vector without its component in the span of `against`. The rest keeps its length.
+    """The vector minus its projection onto the span of `against`; what is left is not rescaled.
 
-    What steers with it no longer moves those directions, such as a nuisance that the pairs share with the concept.
+    Adding the result does not move the stream along `against`, such as a nuisance that pairs share with the concept.
+    Raises VectorError where nothing is left.
     """
     span = top_components(np.array([other.in_float64 / other.norm for other in against]), len(against))  # (≤k, D)
     direction = vector.in_float64

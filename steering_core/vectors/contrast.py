@@ -18,7 +18,7 @@ READ_BYTES = 512 << 20  # activations that are read at once
 
 @dataclass(frozen=True)
 class PromptSides:
-    """Prompt ids of either side; where `paired`, those at one place are a pair, otherwise no two belong together.
+    """Prompt ids of either side. Where `paired`, positive[i] and negative[i] are a pair; else no two belong together.
 
     `row_ids` has the key of each pair, or of each positive and then of each negative text.
     """
@@ -85,7 +85,7 @@ def concept_sides(store: Store, model: ModelIdentity, concept_id: str, split: Sp
 
 
 def joined(parts: Sequence[PromptSides]) -> PromptSides:
-    """All texts of some splits of one concept, in their order. An empty split may be of either kind."""
+    """The sides of several splits of one concept as one, in their order. An empty split may be of either kind."""
     positive, negative = ([i for part in parts for i in getattr(part, side)] for side in ("positive", "negative"))
     first = [row_id for part in parts for row_id in part.row_ids[: len(part.positive)]]
     second = [row_id for part in parts for row_id in part.row_ids[len(part.positive) :]]

@@ -1,7 +1,8 @@
-"""Controls: directions that stand beside a vector at its own norm, and show what one that means nothing would do."""
+"""Controls: directions without meaning and of a vector's own norm, which show what any vector would do."""
 
 import numpy as np
 
+from steering_core.vectors.linear import as_long_as
 from steering_core.vectors.methods import METHODS
 from steering_core.vectors.shuffling import mixed_sides, n_moved
 
@@ -9,13 +10,12 @@ SAME = 0.99  # |cosine| from which a shuffled direction is the vector itself
 
 
 def random_direction(like: np.ndarray, seed: int) -> np.ndarray:
-    """A uniformly random direction with the norm of `like`, (D,) -> (D,): what any vector would do."""
-    drawn = np.random.default_rng(seed).standard_normal(like.shape)
-    return drawn * (np.linalg.norm(like) / np.linalg.norm(drawn))
+    """A uniformly random direction with the norm of `like`, (D,) -> (D,)."""
+    return as_long_as(like, np.random.default_rng(seed).standard_normal(like.shape))
 
 
 def turned(directions: np.ndarray, seed: int) -> np.ndarray:
-    """The directions, turned together at random, (k, D) -> (k, D): lengths, and angles between them, stay."""
+    """The directions under one random rotation, (k, D) -> (k, D): lengths, and angles between them, stay."""
     _, shape = np.linalg.qr(directions.T)  # (r, k): their coordinates in the space that they span
     drawn = np.random.default_rng(seed).standard_normal((directions.shape[1], len(shape)))
     return (np.linalg.qr(drawn)[0] @ shape).T
@@ -26,19 +26,22 @@ def shuffled_direction(
 ) -> np.ndarray:
     """The method's direction from shuffled labels, at the norm of `like`: what it finds where there is no concept.
 
-    Rows change sides until both have the same share of either (half of each, where there are as many), and meet in new
-    pairs: exchanging sides within pairs would leave the components of their differences as they were. A random
-    direction where labels do not matter to the method (`pca_pooled`), or a side has one row alone.
+    Rows change sides until either side holds the same share of positive rows, and are paired anew: exchanging the sides
+    of pairs alone would leave the principal components of their differences as they were. A random direction where the
+    method does not see labels (`pca_pooled`), or a side has a single row.
     """
     found = METHODS[method](*_shuffled(positive, negative, np.random.default_rng(seed)))
-    norms = np.linalg.norm(found) * np.linalg.norm(like)
-    if norms == 0 or abs(found @ like) > SAME * norms:
-        return random_direction(like, seed)
-    return found * (np.linalg.norm(like) / np.linalg.norm(found))
+    return random_direction(like, seed) if is_no_control(found, like) else as_long_as(like, found)
+
+
+def is_no_control(found: np.ndarray, own: np.ndarray) -> bool:
+    """Whether a method found nothing in changed labels, or, up to sign, the direction that it finds in its own ones."""
+    norms = float(np.linalg.norm(found) * np.linalg.norm(own))
+    return norms == 0 or abs(float(found @ own)) > SAME * norms
 
 
 def _shuffled(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two sides as long as they were, each with the same share of positive rows, in random order, float64."""
+    """Two sides of the old sizes, each with the same share of positive rows, in random order, float64."""
     n, m = len(positive), len(negative)
     rows = np.concatenate([positive, negative]).astype(np.float64)
     one, other = mixed_sides(n, m, n_moved(n, m), random)

@@ -27,14 +27,14 @@ CONTROLS = ("random", "shuffled")
 
 @dataclass(frozen=True)
 class Wanted:
-    """One vector to derive, before it is known."""
+    """A vector that is to be derived: its key, and all that says which one it is but for its direction."""
 
     vector_id: str
     method: str
     layer: int
     control: str | None
     seed: int | None
-    draw: int = 0  # which of its kind of controls
+    draw: int = 0  # its number among the controls of its kind
 
 
 @one_thread()
@@ -47,7 +47,7 @@ def derive(
     position: str,
     controls: int,
 ) -> Done:
-    """Have the store hold every method's vector at every layer, each with so many random and so many shuffled controls.
+    """Have the store hold every method's vector at every layer, each with `controls` random and as many shuffled ones.
 
     A vector that was removed is there again. Activations are read once for all layers and methods. Raises VectorError
     where a method finds no direction, or needs pairs and has unpaired texts.
@@ -84,7 +84,7 @@ def training_sides(store: Store, model: ModelIdentity, concept: Concept, methods
 
 
 def _variants(concept: Concept, method: str, layers: Sequence[int], n: int) -> list[tuple[str | None, int | None, int]]:
-    """The vector itself, then `n` controls of each kind, each with its seed and which of its kind it is."""
+    """(control, seed, draw) of the vector itself, then of `n` controls of each kind."""
     kinds = [(kind, seed_from(kind, concept.concept_id, method, *layers, i), i) for kind in CONTROLS for i in range(n)]
     return [(None, None, 0), *kinds]
 
@@ -100,7 +100,7 @@ def wanted_vectors(
 ) -> list[Wanted]:
     """Every method's vector at every layer, and the controls beside it, each with its key.
 
-    Vectors of a joint method belong together, so that their keys tell all of their layers.
+    The key of a joint method's vector holds all layers, since its vectors of several layers belong together.
     """
     together = {method: list(layers) for method in methods if is_joint(method)}
     return [
@@ -118,22 +118,23 @@ def wanted_vectors(
 
 
 def _directions(concept: Concept, contrast: Contrast, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
-    """Every wanted direction at one layer, by vector_id, (D,) each; each method runs once, and again a shuffling."""
+    """Every wanted direction at one layer, (D,) each by vector_id; a method runs once, and once a shuffled control."""
     positive, negative = contrast.positive, contrast.negative
-    found: dict[str, np.ndarray] = {}
+    own: dict[str, np.ndarray] = {}
     made: dict[str, np.ndarray] = {}
     for w in wanted:
-        if w.method not in found:
-            found[w.method] = _found(concept, contrast, w.method)
-        made[w.vector_id] = found[w.method]
+        if w.method not in own:
+            own[w.method] = _derived(concept, contrast, w.method)
+        made[w.vector_id] = own[w.method]
         if w.control == "random" and w.seed is not None:
-            made[w.vector_id] = random_direction(found[w.method], w.seed)
+            made[w.vector_id] = random_direction(own[w.method], w.seed)
         elif w.control == "shuffled" and w.seed is not None:
-            made[w.vector_id] = shuffled_direction(w.method, positive, negative, found[w.method], w.seed)
+            made[w.vector_id] = shuffled_direction(w.method, positive, negative, own[w.method], w.seed)
     return made
 
 
-def _found(concept: Concept, contrast: Contrast, method: str) -> np.ndarray:
+def _derived(concept: Concept, contrast: Contrast, method: str) -> np.ndarray:
+    """The method's direction; its VectorError names the concept and the layer."""
     try:
         return derived_direction(method, contrast.positive, contrast.negative, paired=contrast.paired)
     except VectorError as error:
@@ -149,7 +150,7 @@ def vector_of(
     direction: np.ndarray,
     trained: dict[str, Any] | None = None,
 ) -> Vector:
-    """The vector that was wanted, with its direction; `trained` says how, where it was."""
+    """The wanted vector with its direction; `trained` are a trained method's notes for the lineage."""
     lineage = {"made": "derived", "version": VECTORS_VERSION, "source": method_key(wanted.method)}
     if not contrast.paired:
         lineage |= {"unpaired": {"positive": len(contrast.positive), "negative": len(contrast.negative)}}

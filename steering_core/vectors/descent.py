@@ -35,7 +35,7 @@ class Descent:
 
 
 def trained(training: "Training | JointTraining", how: Descent | None = None) -> np.ndarray:
-    """The vector (D,), or vectors (L, D), of least loss on validation pairs; without such pairs the last ones.
+    """The vector (D,), or vectors (L, D), after the epoch that is best on validation pairs, or else after the last.
 
     A pair's loss is that of BiPO (Cao et al. 2024) per token: log(1 + exp(-s w c)), where c is the change of its
     preference, w the sign (1, or -1 under the mirrored vector) and s the sharpness. Adam (Kingma and Ba 2015) turns the
@@ -43,7 +43,7 @@ def trained(training: "Training | JointTraining", how: Descent | None = None) ->
     """
     how = how or Descent()
     if not training.start.any():
-        return training.start  # nothing to begin with
+        return training.start  # zero: there is no direction to turn
     random, length = np.random.default_rng(training.seed), how.dose * training.residual_norm
     vector = length * training.start / np.linalg.norm(training.start)
     base, best, held_out = training.unsteered.values, vector, len(training.validation_pairs) > 0
@@ -82,13 +82,12 @@ def _loss(
     base: np.ndarray,
     sharpness: float,
 ) -> tuple[float, np.ndarray]:
-    """The mean loss of some pairs, each under its sign times the vector, and its gradient, of the shape of that."""
+    """The mean loss of some pairs, each under its sign times the vector, and its gradient, of the vector's shape."""
     found = training.preferences(vector, pairs, signs)
     gained = sharpness * signs * (found.values - base)
     slopes = -sharpness * signs / (1 + np.exp(gained))  # of each pair's loss by its preference
-    return float(np.logaddexp(0, -gained).mean()), (slopes.reshape(-1, *[1] * vector.ndim) * found.gradients).mean(
-        axis=0
-    )
+    gradients = slopes.reshape(-1, *[1] * vector.ndim) * found.gradients  # (n, ...)
+    return float(np.logaddexp(0, -gained).mean()), gradients.mean(axis=0)
 
 
 def _turned(vector: np.ndarray, slope: np.ndarray, means: np.ndarray, step: int, rate: float) -> np.ndarray:
@@ -99,5 +98,5 @@ def _turned(vector: np.ndarray, slope: np.ndarray, means: np.ndarray, step: int,
         mean += (1 - decay) * (new - mean)
     first, second = (mean / (1 - decay**step) for mean, decay in zip(means, _DECAYS, strict=True))
     size = rate * length / np.sqrt(vector.size)
-    moved = vector - size * first / (np.sqrt(second) + 1e-12)
+    moved = vector - size * first / (np.sqrt(second) + 1e-12)  # so that 0 / 0 is 0
     return np.asarray(moved * (length / np.linalg.norm(moved)))

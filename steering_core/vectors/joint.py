@@ -1,6 +1,6 @@
 """Joint training: a concept's pairs at several layers of a model, and what vectors there do to them together.
 
-Vectors are told as doses (L, D), each in units of its layer's mean residual norm, so that a layer with a louder stream
+Vectors are given as doses (L, D), each in units of its layer's mean residual norm, so that a layer with a louder stream
 counts no more than the others.
 """
 
@@ -45,7 +45,7 @@ class JointTraining:
 
     @property
     def validation_pairs(self) -> np.ndarray:
-        """The same of the validation pairs; there may be none."""
+        """The positive and the negative answer of each validation pair, (N, 2); there may be none."""
         return self.at[0].validation_pairs
 
     @property
@@ -67,27 +67,27 @@ class JointTraining:
 
     @property
     def unsteered(self) -> Preferences:
-        """The preferences under no vector; gradients (n, L, D) by the doses."""
+        """The preferences under no vector, with their gradients with respect to the doses, (n, L, D)."""
         each = [training.unsteered for training in self.at]
         return Preferences(each[0].values, self._by_dose([one.gradients for one in each]))
 
     def vectors(self, doses: np.ndarray) -> np.ndarray:
-        """Doses (L, D) as they are added to each layer's stream, (L, D)."""
+        """The vectors that are added to each layer's stream at these doses: dose * residual norm, (L, D)."""
         return np.asarray(doses * self.residual_norms)
 
     def preferences(
         self, doses: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, signs: np.ndarray | None = None
     ) -> Preferences:
-        """Preferences of the pairs at those places (all) under all vectors together, or under `signs` (n,) times them.
+        """Preferences of `pairs`, places in `self.pairs` (default all), under signs[i] times all vectors together.
 
-        The gradients are by the doses, (n, L, D). Raises Diverged where they are not finite.
+        The gradients are with respect to the doses, (n, L, D). Raises Diverged where they are not finite.
         """
         chosen = self.pairs if pairs is None else self.pairs[np.asarray(pairs)]
         values, gradients = self.at[0].passes.preferences(self._by_layer(doses), chosen, signs)
         return Preferences(values, self._by_dose([gradients[layer] for layer in self.layers]))
 
     def validation(self, doses: np.ndarray) -> np.ndarray:
-        """Half of the preference under the vectors minus that under their opposites, of each validation pair, (n,)."""
+        """Half of (preference under the vectors - preference under their opposites) of each validation pair, (n,)."""
         passes = self.at[0].passes
         return passes.odd_preferences(self._by_layer(doses), len(passes.rows) + self.validation_pairs)
 
@@ -95,5 +95,5 @@ class JointTraining:
         return dict(zip(self.layers, self.vectors(doses), strict=True))
 
     def _by_dose(self, gradients: Sequence[np.ndarray]) -> np.ndarray:
-        """Gradients (n, D) by each layer's vector as gradients by its dose, (n, L, D)."""
+        """Gradients with respect to each layer's vector, L of (n, D), as those with respect to its dose, (n, L, D)."""
         return np.stack(gradients, axis=1) * self.residual_norms

@@ -22,7 +22,7 @@ WHERE v.control IS NULL AND (v.model_id, v.concept, v.method) IN (
 
 
 def label(store: Store, vector_ids: Sequence[str], kind: str, text: str, *, holds: bool = True) -> None:
-    """Have the store hold one label of that kind for each of the vectors, later than all that it holds."""
+    """Have the store hold one label of that kind for each vector, later than every label that it holds."""
     if not vector_ids:
         return
     at = store.time_after_all("labels", "labelled_at")
@@ -35,9 +35,9 @@ def label(store: Store, vector_ids: Sequence[str], kind: str, text: str, *, hold
 
 
 def note_derived(store: Store, vector_ids: Sequence[str]) -> None:
-    """Note that these were derived now, where vectors of another content of their concept go by the same name.
+    """Label these vectors as derived now, where vectors of another content of their concept go by the same name.
 
-    Nothing is noted where there are none, or where these came last already.
+    Nothing is stored where there are no such vectors, or where these were derived after them already.
     """
     found = store.rows(_COMPETING, [list(vector_ids)])
     mine = {row["vector_id"]: row["derived_at"] for row in found if row["vector_id"] in set(vector_ids)}
@@ -49,9 +49,9 @@ def note_derived(store: Store, vector_ids: Sequence[str]) -> None:
 
 
 def of_newest_content(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The `rows` that no newer content of the same model, concept and method stands before.
+    """The `rows` without those of older content: of a model, concept and method the content derived last is kept.
 
-    A row has the columns of the view `vectors`, and `derived_at` where that was noted. Rows of no concept stay.
+    A row has the columns of the view `vectors`, and `derived_at`, which may be null. Rows of no concept are kept.
     """
     latest: dict[tuple[str, str, str], tuple[Any, str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The logit lens of a vector against a concept's answers: what its direction alone says of them, before it steers.
+"""The logit lens of a vector against a concept's answers: which answers its direction alone promotes.
 
 The final norm and the unembedding are applied to the direction as if it were the residual stream (`meaning`). The score
 is the logit of the tokens of matching answers minus that of not matching ones, averaged over held-out items, in units
@@ -29,21 +29,21 @@ _AT_ONCE = 32  # directions whose logits are held: 2 x 32 x 150,000 numbers are 
 
 
 def lens_scores(model: Model, concept: Concept, directions: np.ndarray, items: Sequence[Item]) -> np.ndarray:
-    """What each direction's logit lens makes of each item, (B, D) -> (B, N).
+    """Each direction's logit difference on each item, matching minus not matching answer, (B, D) -> (B, N).
 
-    In standard deviations of the mean over `items` under random directions, so that a row's mean is the direction's
-    score. nan for items whose answers random directions do not tell apart.
+    The unit is the standard deviation that random directions have of the mean over `items`, so that a row's mean is the
+    direction's score. All nan where random directions do not tell the answers apart.
     """
     answers = [_answers(model, concept, item) for item in items]
     tokens = sorted({token for pair in answers for side in pair for token in side})
     column = {token: i for i, token in enumerate(tokens)}
-    read = np.zeros((len(tokens), len(items)))  # what a logit counts in an item
+    weights = np.zeros((len(tokens), len(items)))  # of each token's logit in each item's difference
     for i, (matching, other) in enumerate(answers):
         for sign, side in ((1.0, matching), (-1.0, other)):
             for token in side:
-                read[column[token], i] += sign / len(side)
+                weights[column[token], i] += sign / len(side)
     drawn = np.random.default_rng(0).standard_normal((YARDSTICKS, model.identity.width))
-    found, chance = (_logits(model, rows, tokens) @ read for rows in (directions, drawn))
+    found, chance = (_logits(model, rows, tokens) @ weights for rows in (directions, drawn))
     spread = float(np.sqrt(np.mean(chance.mean(axis=1) ** 2))) if items else 0.0
     return found / spread if spread > 0 else np.full_like(found, np.nan)
 

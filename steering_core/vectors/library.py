@@ -1,10 +1,10 @@
 """The library: vectors by name, by key, or by what they are.
 
 A vector goes by its key (or its first six digits and more), by a name that somebody gave it (`name`, or `name/layer`
-where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`; of a concept
-whose content changed, the content that was derived last is meant (`vectors.labels`). `named` says
-what a name means, to every verb, to Python, the API and the explorer alike: what was recommended under it, at its
-layers and strength; else all that somebody gave that name, or the one vector that goes by it.
+where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`. Of a concept
+whose content changed, the content that was derived last is meant (`vectors.labels`). `named` says what a name means, to
+every verb, to Python, the API and the explorer alike: the vectors of the recommendation made under it, at its layers
+and strengths; else every vector that somebody gave that name; else the one vector that the name describes.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from steering_core.vectors.labels import label, of_newest_content
 from steering_core.vectors.vector import Vector, vectors_by_id
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-KEY = re.compile(r"[0-9a-f]{6,20}")
+KEY = re.compile(r"[0-9a-f]{6,20}")  # a key, or its beginning
 _MATCHES = """
 WITH asked AS (SELECT ? AS key, ? AS name, ?::INTEGER AS layer, ? AS concept, ? AS method)
 SELECT
@@ -46,18 +46,18 @@ ORDER BY v.model, v.method, v.layer, v.vector_id
 _WITH_VECTORS = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0"
 _SHOWN = 6  # candidates that an error lists
 WantedLayers = Sequence[int] | Literal["all"] | None
-"""Which of a name's layers: None for those recommended, or those of the name."""
+"""Which of a name's layers: some, all, or None for the recommended ones, and where nothing was recommended, all."""
 
 
 def named(
     store: Store, text: str, model: ModelIdentity | None = None, layers: WantedLayers = None, *, several: bool = False
 ) -> tuple[Vector, ...]:
-    """What `text` means, one vector a layer, among those of `model` where it is given; controls only by their key.
+    """The vectors that `text` means, one a layer; of `model` where it is given. A control goes by its key alone.
 
-    Where a recommendation was made of what goes by it, that is its vectors, each with its strength as `recommended`.
-    With `layers` it is the vector of each of these, or of all layers; then a strength comes with them only where just
-    these were recommended. Where nothing was recommended, a concept means all of its layers for verbs that can do with
-    `several`. Raises VectorNotFound, and VectorAmbiguous with the choices where several go by it.
+    Where vectors of that name were recommended, they are the latest recommendation's, each with its alpha as
+    `recommended`. With `layers` they are the vectors of these layers, or of all, and have a `recommended` only where
+    exactly these were recommended. Where none were, a concept of many layers is ambiguous unless `several` is true.
+    Raises VectorNotFound, and VectorAmbiguous with the choices.
     """
     rows = _matches(store, text, model)
     given = any(row["name"] == _name_and_layer(text)[0] for row in rows)
@@ -65,7 +65,7 @@ def named(
         rows = of_newest_content(rows)
     chosen = _recommended(store, rows)
     if given and len(chosen) < len(rows):
-        chosen = {}  # of a name that somebody gave, all is meant
+        chosen = {}  # a name that somebody gave means all of its vectors
     kept = _kept(rows, chosen, layers, text)
     if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
         raise VectorAmbiguous(
@@ -77,7 +77,7 @@ def named(
     found = vectors_by_id(store, ids)
     if set(chosen) != set(ids) or KEY.fullmatch(text):
         return tuple(found)
-    return tuple(_at(vector, chosen[vector.vector_id]) for vector in found)
+    return tuple(_recommended_at(vector, chosen[vector.vector_id]) for vector in found)
 
 
 def find(store: Store, text: str, model: ModelIdentity | None = None) -> Vector:
@@ -95,13 +95,12 @@ def find_all(store: Store, text: str, model: ModelIdentity | None = None) -> lis
 
 
 def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequence[Vector]) -> Callable[[str], Vector]:
-    """`find` for a concept whose vectors were just derived: they go before older ones of the same name."""
+    """`find`, which prefers the concept's `own` vectors, just derived, to older ones of the same name."""
     here = [vector for vector in own if vector.control is None]
 
     def found(text: str) -> Vector:
         """The concept's own vector of that name, where there is exactly one; otherwise the library's."""
-        name, layer = _name_and_layer(text)
-        concept, method = name.split("/", 1) if "/" in name else (name, None)
+        concept, method, layer = _described(text)
         mine = [v for v in here if concept == concept_name and method in (None, v.method) and layer in (None, v.layer)]
         return mine[0] if len(mine) == 1 else find(store, text, model)
 
@@ -109,16 +108,18 @@ def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequen
 
 
 def _matches(store: Store, text: str, model: ModelIdentity | None) -> list[dict[str, Any]]:
-    name, layer = _name_and_layer(text)
-    concept, method = name.split("/", 1) if "/" in name else (name, None)
+    """The rows of the vectors that go by `text`; those that somebody gave that name go before a concept's.
+
+    Raises VectorNotFound where there is none.
+    """
+    name, (concept, method, layer) = _name_and_layer(text)[0], _described(text)
     rows = store.rows(_MATCHES, [text if KEY.fullmatch(text) else "-", name, layer, concept, method])
     mine = [row for row in rows if model is None or weights_of(row["model_id"]) == weights_of(model.model_id)]
     if model is not None and any(row["model_id"] == model.model_id for row in mine):
         mine = [row for row in mine if row["model_id"] == model.model_id]
-    named = [row for row in mine if row["name"] == name]  # a name that somebody gave goes before a concept's
     if not mine:
         raise VectorNotFound(_not_found(store, text, model, rows))
-    return named or mine
+    return [row for row in mine if row["name"] == name] or mine
 
 
 def _name_and_layer(text: str) -> tuple[str, int | None]:
@@ -127,10 +128,17 @@ def _name_and_layer(text: str) -> tuple[str, int | None]:
     return (name, int(last)) if name and last.isdecimal() else (text.strip(), None)
 
 
+def _described(text: str) -> tuple[str, str | None, int | None]:
+    """`french/mean_difference/14` -> (`french`, `mean_difference`, 14): what the text says of a vector."""
+    name, layer = _name_and_layer(text)
+    concept, slash, method = name.partition("/")
+    return concept, method if slash else None, layer
+
+
 def _kept(
     rows: list[dict[str, Any]], chosen: Mapping[str, Amount | None], layers: WantedLayers, text: str
 ) -> list[dict[str, Any]]:
-    """The rows of `rows` that a name means: of several methods the one that was recommended, where one was."""
+    """The `rows` at the wanted layers: of several methods those of the recommended one, where one was recommended."""
     if layers is None:
         return [row for row in rows if row["vector_id"] in chosen] if chosen else rows
     methods = {row["method"] for row in rows if row["vector_id"] in chosen}
@@ -149,7 +157,7 @@ def _one_a_layer(rows: Sequence[dict[str, Any]]) -> bool:
 
 
 def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amount | None]:
-    """The vectors of the latest recommendation that was made of some of `rows`, by key, with the strength of each."""
+    """The strengths of the latest recommendation whose vectors are all among `rows`, by vector_id; or empty."""
     found = store.rows(
         "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
         "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
@@ -167,7 +175,7 @@ def _strengths(intervention: str | None) -> dict[str, Amount]:
     """The strengths of a sum of vectors, by their keys; none for an intervention that is anything else."""
     try:
         clauses = parse(intervention).clauses if intervention else ()
-    except InterventionError:  # of an operation that is not registered here
+    except InterventionError:  # an operation that was registered where the recommendation was made, and is not here
         return {}
     if len(clauses) != 1 or clauses[0] != Clause(clauses[0].terms, phase=clauses[0].phase):
         return {}
@@ -175,8 +183,8 @@ def _strengths(intervention: str | None) -> dict[str, Amount]:
     return {t.vector.name: t.strength for t in terms if t.strength and not isinstance(t.vector, Between)}
 
 
-def _at(vector: Vector, strength: Amount | None) -> Vector:
-    """The vector with the strength that was recommended for it."""
+def _recommended_at(vector: Vector, strength: Amount | None) -> Vector:
+    """The vector with a recommended strength, as an alpha."""
     if strength is None:
         return vector
     alpha = vector.alpha(strength.value / 100) if strength.percent else strength.value
@@ -193,7 +201,7 @@ def _choices(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _example(rows: Sequence[dict[str, Any]]) -> str:
-    """What means one of `rows` alone: its name and layer, or its key where others share these."""
+    """A text that means exactly one of `rows`: its name and layer, or its key where others share these."""
     shown = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows[:_SHOWN]]
     every = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows]
     alone = [f"{name}/{layer}" for name, layer in shown if every.count((name, layer)) == 1]
@@ -225,7 +233,7 @@ def save(
 
     `prompt_ids`, by vector_id, are the prompts whose activations they come from. A vector that goes by another name
     already keeps it: a copy goes by this one. What was saved is returned. Raises VectorError for a vector that does not
-    fit its model, for a key under which the store has another direction, and for a name that is taken or none.
+    fit its model, for a key under which the store has another direction, and for a name that is taken or not allowed.
     """
     _check_fit(store, vectors)
     _check_keys(store, vectors)
@@ -277,7 +285,7 @@ def _stored(store: Store, vectors: Sequence[Vector]) -> list[dict[str, Any]]:
 
 
 def _alike(vector: Vector, row: dict[str, Any]) -> bool:
-    """Whether it is the stored vector, to the digits that two machines share."""
+    """Whether the vector is the stored one, up to the rounding in which two machines differ."""
     there = np.asarray(row["vector"], np.float32)
     same_place = (vector.model_id, vector.layer, vector.direction.shape) == (row["model_id"], row["layer"], there.shape)
     return same_place and bool(np.linalg.norm(vector.direction - there) <= 1e-3 * np.linalg.norm(there))
@@ -298,7 +306,7 @@ def _copied(vector: Vector, name: str) -> Vector:
 
 
 def restore(store: Store, vector_ids: Sequence[str]) -> None:
-    """Have those of the vectors that were removed be in the library again."""
+    """Put the vectors that were removed back into the library."""
     removed = store.rows(
         "SELECT vector_id FROM labels WHERE kind = 'removed' AND list_contains(?, vector_id)", [list(vector_ids)]
     )
@@ -306,7 +314,7 @@ def restore(store: Store, vector_ids: Sequence[str]) -> None:
 
 
 def rename(store: Store, vectors: Sequence[Vector], name: str) -> None:
-    """Have `vectors`, one a layer, go by `name` from now on. Raises VectorError for a name that is taken or none."""
+    """Have `vectors`, one a layer, go by `name` from now on. Raises VectorError where it is taken or not allowed."""
     _check_name(store, name, vectors)
     label(store, [vector.vector_id for vector in vectors], "name", name)
 

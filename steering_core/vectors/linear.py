@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-MAX_STEPS = 100
-LOSS_TOLERANCE = 1e-12
+MAX_STEPS = 100  # of Newton's method, which takes about ten
+LOSS_TOLERANCE = 1e-12  # a step that lowers the loss by no more than this share of it is the last
 RANK_TOLERANCE = 1e-7  # singular values below this share of the whole are rounding
 MIN_SHRINKAGE = 1e-6  # keeps a covariance invertible whose rows leave some dimension constant
 
@@ -17,6 +17,12 @@ def one_thread() -> Iterator[None]:
     """Have BLAS compute on one thread: on matrices of a few hundred rows, threads cost more than they bring."""
     with threadpool_limits(1):
         yield
+
+
+def as_long_as(like: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """The direction at the length of `like`; zero where the direction is zero."""
+    norm = np.linalg.norm(direction)
+    return direction * (np.linalg.norm(like) / norm) if norm > 0 else direction
 
 
 def component_along(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:
@@ -73,7 +79,7 @@ def logistic_regression(positive: np.ndarray, negative: np.ndarray, *, intercept
     for _ in range(MAX_STEPS):
         scores = system[:m] @ found
         likely = 1 / (1 + np.exp(-scores))
-        weight = np.maximum(likely * (1 - likely), 1e-12)
+        weight = np.maximum(likely * (1 - likely), 1e-12)  # never 0, since it divides
         ridged = system.copy()
         ridged[range(m), range(m)] += 1 / weight
         target = np.concatenate([scores + (labels - likely) / weight, np.zeros(int(intercept))])
@@ -87,7 +93,7 @@ def logistic_regression(positive: np.ndarray, negative: np.ndarray, *, intercept
 def _shortened(start: np.ndarray, step: np.ndarray, loss: Callable[[np.ndarray], float]) -> tuple[np.ndarray, float]:
     """The end of the step, halved until the loss is no greater than where it starts, and its loss."""
     before = loss(start)
-    for share in 0.5 ** np.arange(30):
+    for share in 0.5 ** np.arange(30):  # down to a billionth of the step
         if (after := loss(start + share * step)) <= before:
             return start + share * step, after
     return start, before

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from steering_core.activations.extract import extract
-from steering_core.concepts import neutral_prompts
 from steering_core.models import Model
-from steering_core.prompts import prompt
 from steering_core.store import Store
-from steering_core.vectors.vector import NEUTRAL
+from steering_core.vectors.vector import norm_prompts
 
 
 def residual_norms(store: Store, model: Model, layers: Sequence[int]) -> dict[int, float]:
-    """Mean residual norm of each layer over the first neutral prompts, whatever else the store holds."""
-    prompts = [prompt(model, text, chat=False) for text in neutral_prompts()[:NEUTRAL]]
+    """Mean residual norm of each layer over `norm_prompts`, by layer; the store gets the activations."""
+    prompts = norm_prompts(model)
     extract(model, store, prompts, layers, "last")
     rows = store.rows(
         "SELECT layer, avg(residual_norm)::DOUBLE AS norm FROM raw.activations WHERE model_id = ? "

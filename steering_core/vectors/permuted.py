@@ -1,9 +1,8 @@
 """Vectors of permuted labels: what a method finds where a coin decided each pair's sides, at every layer of a grid.
 
-Unpaired texts are dealt to the two sides anew, each as large as it was.
-
-They are what a permutation test ranks a vector among (`steering_core.evaluation.chance`). A method that does not see
-which side is which (`pca_uncentred`) gets its rows in new pairs instead.
+Unpaired texts are dealt to the two sides anew, each as large as it was. A permutation test ranks a vector among these
+(`steering_core.evaluation.chance`). A method that does not see which side is which (`pca_uncentred`) gets its rows in
+new pairs instead.
 """
 
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from steering_core.foundation.keys import content_key, seed_from
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, read_contrasts
-from steering_core.vectors.controls import SAME, shuffled_direction
+from steering_core.vectors.controls import is_no_control, shuffled_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of
-from steering_core.vectors.linear import one_thread
+from steering_core.vectors.linear import as_long_as, one_thread
 from steering_core.vectors.methods import METHODS, derived_direction, method_key
 from steering_core.vectors.vector import Vector, vectors_by_id
 
@@ -64,22 +63,21 @@ def permuted_vectors(
 def permuted_direction(method: str, contrast: Contrast, like: np.ndarray, seed: int) -> np.ndarray:
     """The method's direction, (D,) as long as `like`, where a coin exchanges the sides of each pair of a contrast.
 
-    The coin never leaves all pairs as they are, nor exchanges all. Unpaired texts are dealt to sides as large as they
-    were. Where the method does not see sides, rows are shuffled between pairs (`shuffled_direction`).
+    The coin never leaves all pairs as they are, nor exchanges all. Unpaired texts are dealt to two sides of the old
+    sizes. Where the method does not see sides, rows are shuffled between pairs (`shuffled_direction`).
     """
     random, positive, negative = np.random.default_rng(seed), contrast.positive, contrast.negative
     one, other = (_exchanged if contrast.paired else _dealt)(positive, negative, random)
     found = METHODS[method](one.astype(np.float64), other.astype(np.float64))
-    norms = float(np.linalg.norm(found) * np.linalg.norm(like))
-    if norms == 0 or abs(float(found @ like)) > SAME * norms:
+    if is_no_control(found, like):
         return shuffled_direction(method, positive, negative, like, seed)
-    return np.asarray(found * (np.linalg.norm(like) / np.linalg.norm(found)))
+    return as_long_as(like, found)
 
 
 def _exchanged(
     positive: np.ndarray, negative: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides of pairs, (N, D) twice, of which some have theirs exchanged."""
+    """The two sides, (N, D) each, after some pairs exchanged theirs: at least one pair, and not all."""
     exchanged = random.integers(0, 2, len(positive)).astype(bool)
     while len(positive) > 1 and (exchanged.all() or not exchanged.any()):
         exchanged = random.integers(0, 2, len(positive)).astype(bool)
@@ -90,11 +88,11 @@ def _dealt(positive: np.ndarray, negative: np.ndarray, random: np.random.Generat
     """All rows dealt at random to two sides of N and M; never as they were, nor the other way round."""
     rows, n = np.concatenate([positive, negative]), len(positive)
     order = random.permutation(len(rows))
-    while len(rows) > 2 and _is_as_it_was(order[:n] < n, len(negative)):
+    while len(rows) > 2 and _same_sides(order[:n] < n, len(negative)):
         order = random.permutation(len(rows))
     return rows[order[:n]], rows[order[n:]]
 
 
-def _is_as_it_was(stayed: np.ndarray, others: int) -> bool:
-    """Whether all positive rows stayed (N,), or all went where so many others came from."""
-    return bool(stayed.all() or (not stayed.any() and len(stayed) == others))
+def _same_sides(is_positive: np.ndarray, n_negative: int) -> bool:
+    """Whether the first side (N,) holds exactly the positive rows again, or exactly the negative ones."""
+    return bool(is_positive.all() or (not is_positive.any() and len(is_positive) == n_negative))

@@ -1,9 +1,9 @@
 """Quality: how far a vector can be trusted, from stored activations alone.
 
-Every vector is measured on pairs or texts that it was not made from: `auc` and `d_prime` of their projections, on each
-split. What a method found, and not its controls, is also made again from other choices of its training pairs:
-`split_half`, `bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out). Unpaired texts are chosen for
-either side by itself: n is then of the smaller side, and an influence is that of one text.
+Every vector has `auc` and `d_prime` of its projections on each split; it was made from `train` alone. A vector that a
+method found, and not its controls, is also made again from other choices of its training pairs: `split_half`,
+`bootstrap`, `sample_size` (n pairs) and `influence` (a pair left out). Unpaired texts are chosen for either side by
+itself: n is then that of the smaller side, and an influence is that of one text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,8 +41,8 @@ def assess(store: Store, model: ModelIdentity, vector_ids: Sequence[str], resamp
     """Have the store hold the qualities of those vectors of `model` that were derived from a concept's pairs."""
     resampling = resampling or Resampling()
     vectors = [v for v in vectors_by_id(store, vector_ids) if v.derived and v.model_id == model.model_id]
-    marks = {_quality_id(v, resampling, "auc", "train"): v for v in vectors}  # a row that every vector has
-    todo = [marks[i] for i in sorted(store.absent("qualities", marks))]
+    by_auc = {_quality_id(v, resampling, "auc", "train"): v for v in vectors}  # a row that every assessed vector has
+    todo = [by_auc[i] for i in sorted(store.absent("qualities", by_auc))]
     done = Done([v.vector_id for v in vectors], Work(len(todo), len(vectors) - len(todo)))
     with done.work.timed():
         rows: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def _of_concept(
 
 
 def _places(splits: Sequence[PromptSides]) -> list[Places]:
-    """Where the rows of each split are among those of all splits."""
+    """The indices of each split's rows among the rows of all splits, for either side."""
     positive, negative = (
         np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
         for sizes in ([len(s.positive) for s in splits], [len(s.negative) for s in splits])
@@ -83,8 +83,8 @@ def _places(splits: Sequence[PromptSides]) -> list[Places]:
 def _separations(
     vector: Vector, contrast: Contrast, places: dict[Split, Places], resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
-    direction = vector.direction.astype(np.float64)
-    positive, negative = contrast.positive @ direction, contrast.negative @ direction  # (N,), (M,)
+    """Rows of `auc` and `d_prime` of the vector's projections on each split."""
+    positive, negative = (side @ vector.in_float64 for side in (contrast.positive, contrast.negative))  # (N,), (M,)
     for split, (some, others) in places.items():
         if len(some) and len(others):
             seed = seed_from(resampling.seed, split)
@@ -97,6 +97,7 @@ def _separations(
 def _stabilities(
     vector: Vector, contrast: Contrast, places: Places, row_ids: Sequence[str], resampling: Resampling
 ) -> Iterator[dict[str, Any]]:
+    """Rows of `split_half`, `bootstrap`, `sample_size` and `influence`: the method on other choices of its rows."""
     some, others = places
     rows, random = SideSizes(len(some), len(others), contrast.paired), np.random.default_rng(resampling.seed)
     fit = fit_of(vector.method, contrast.positive[some], contrast.negative[others])

@@ -27,16 +27,16 @@ from steering_core.interventions.where import Where
 from steering_core.vectors.vector import Vector
 
 Find = Callable[[str], Vector | Sequence[Vector]]
-"""What a name means (`vectors.library.named`): a vector, or one a layer; a VectorError where that is nothing."""
-DIGITS = 6  # of a recommended strength in an expression by key: the others differ from machine to machine
+"""From a name to its vector, or its vectors, one a layer (`vectors.library.named`). Raises VectorError for none."""
+DIGITS = 6  # of a recommended strength in an expression by key: further digits differ from machine to machine
 
 
 @dataclass(frozen=True)
 class _Direction:
-    """A direction at a layer, the layer's mean residual norm, and the strength that it was recommended at.
+    """A direction at a layer, the layer's mean residual norm, and the direction's recommended alpha.
 
-    `share` is the direction's part of a dose that is given to a name of several layers; `safe` the range of doses that
-    was measured as safe.
+    `share` is the direction's part of a dose that is given to a name of several layers. `safe` is the range of doses
+    that was measured as safe.
     """
 
     layer: int
@@ -50,8 +50,8 @@ class _Direction:
 def resolved(expression: Expression | str, find: Find, n_layers: int | None = None) -> Intervention:
     """The intervention that `expression` describes, its vectors found by `find`.
 
-    Raises InterventionError for what cannot be, and VectorError for an unknown name, with a caret under it. Layers that
-    it names are held against `n_layers` where that is given.
+    Raises InterventionError for strengths and layers that do not fit, VectorError for an unknown name, with a caret
+    under it, and LayerNotFound for a layer from `n_layers` on, where that is given.
     """
     if isinstance(expression, str):
         expression = parse(expression)
@@ -60,9 +60,9 @@ def resolved(expression: Expression | str, find: Find, n_layers: int | None = No
 
 
 def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Expression, tuple[Vector, ...]]:
-    """The expression with its vectors by their keys, and those vectors, each once, in order.
+    """The expression with keys in place of names, and its vectors, each once, in order.
 
-    It means the same whatever they are called later. Raises as `resolved` does.
+    An expression by key means the same whatever its vectors are called later. Raises as `resolved` does.
     """
     if isinstance(expression, str):
         expression = parse(expression)
@@ -70,7 +70,7 @@ def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Exp
     found: dict[str, Vector] = {}
 
     def seen(name: str) -> tuple[Vector, ...]:
-        """The vectors of a name, each noted once."""
+        """The vectors of a name; they are added to `found`."""
         return tuple(found.setdefault(vector.vector_id, vector) for vector in _several(find(name)))
 
     reader = _Lookup(expression.text or str(expression), seen, n_layers)
@@ -80,6 +80,8 @@ def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Exp
 
 @dataclass(frozen=True)
 class _Lookup:
+    """Looks up the names of one expression, whose `text` its errors show."""
+
     text: str
     find: Find
     n_layers: int | None
@@ -176,9 +178,9 @@ class _Lookup:
                     raise InterventionError(fault_at(self.text, named.column, str(fault))) from None
 
     def _checked_alpha(self, term: Term, direction: _Direction) -> float:
-        """The multiplier of a term that is added. Raises InterventionError for one that somebody wrote as a slip.
+        """The multiplier of a term that is added. Raises InterventionError for an alpha too large to be meant.
 
-        A term by key is read as it is: so are strengths recorded, and so they are found again.
+        A vector by its whole key is not checked: stored interventions are written so, and must be readable.
         """
         alpha = _alpha(term, direction)
         if term.strength is None or term.strength.percent or isinstance(term.vector, Between):
@@ -228,7 +230,7 @@ class _Lookup:
         return Condition(seen.layer, seen.direction, value, clause.when.above, clause.when.over)
 
     def _gate(self, when: When) -> float:
-        """The vector's fitted threshold, over what the condition is asked of. Raises InterventionError for none."""
+        """The vector's fitted threshold for the mean, or for one token. Raises InterventionError without one."""
         name, gates = when.vector.name, self._only(when.vector).gates
         over = "mean" if when.over == "prompt" else "token"
         if over not in gates:
@@ -242,7 +244,7 @@ def _several(found: Vector | Sequence[Vector]) -> tuple[Vector, ...]:
 
 
 def _directions(vectors: Sequence[Vector]) -> list[_Direction]:
-    """The vectors of one name; a recommendation's share a dose as they did when it was measured."""
+    """The vectors of one name; those of a recommendation have the shares of a dose that they have in it."""
     doses = [vector.dose(vector.recommended) if vector.recommended is not None else 0.0 for vector in vectors]
     total = sum(map(abs, doses)) if all(doses) else 0.0
     shares = [dose / total if total and len(doses) > 1 else 1.0 for dose in doses]
@@ -258,7 +260,7 @@ def _names(named: VectorName) -> list[str]:
 
 
 def _where(clause: Clause) -> Where:
-    """Without a phase: generation, or every token that is named."""
+    """The tokens of a clause; without a phase `generation`, or `all` where it names positions or a span."""
     positions = clause.positions or tuple(range(-clause.last, 0))
     placed = bool(positions) or clause.span is not None
     phase = clause.phase or ("all" if placed else "generation")
@@ -266,6 +268,7 @@ def _where(clause: Clause) -> Where:
 
 
 def _summed(terms: Sequence[Term], row: Sequence[_Direction]) -> _Direction:
+    """The sum of the terms' directions at one layer, each times its weight: its strength, or 1 or -1."""
     total = np.zeros_like(row[0].values, np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         for term, direction in zip(terms, row, strict=True):
@@ -279,9 +282,9 @@ def _strength(term: Term, direction: _Direction) -> Amount:
     if term.strength is None:
         recommended = 1.0 if direction.recommended is None else direction.recommended
         return Amount(-recommended if term.minus else recommended)
-    return (
-        replace(term.strength, value=term.strength.value * direction.share) if term.strength.percent else term.strength
-    )
+    if not term.strength.percent:
+        return term.strength
+    return replace(term.strength, value=term.strength.value * direction.share)
 
 
 def _alpha(term: Term, direction: _Direction) -> float:
@@ -290,6 +293,7 @@ def _alpha(term: Term, direction: _Direction) -> float:
 
 
 def _operation_amount(clause: Clause, direction: _Direction) -> float:
+    """The amount of an operation; what a percentage is relative to, the operation declares (`Operation.percent`)."""
     if clause.amount is None:
         return 1.0
     if not clause.amount.percent:
@@ -303,7 +307,7 @@ def _operation_amount(clause: Clause, direction: _Direction) -> float:
 
 
 def _relative(amount: Amount, direction: _Direction) -> float:
-    """The multiplier that gives a dose: percent of the layer's mean residual norm."""
+    """The multiplier that gives a dose in percent: amount / 100 * mean residual norm / norm of the direction."""
     checked_dose(amount.value / 100)
     norm = float(np.linalg.norm(direction.values.astype(np.float64)))
     if not norm or not direction.residual_norm > 0:

@@ -1,10 +1,10 @@
-"""Shuffling: rows that change sides, so that either side holds the same share of both and says nothing of a concept."""
+"""Shuffling: rows change sides until either side holds the same share of positive rows."""
 
 import numpy as np
 
 
 def n_moved(n: int, m: int) -> int:
-    """How many rows of either side, n and m, have to change sides so that both hold the same share of either."""
+    """How many rows of either side, n and m, change sides for equal shares of positive rows: n m / (n + m), rounded."""
     return (2 * n * m + n + m - 1) // (2 * (n + m))
 
 

@@ -9,17 +9,17 @@ from steering_core.statistics.separation import Estimate, interval
 from steering_core.vectors.methods import METHODS
 
 Places = tuple[np.ndarray, np.ndarray]
-"""Whole numbers (n,) and (m,): a choice of the positive and of the negative rows, in pairs the same ones."""
+"""Indices (n,) of positive and (m,) of negative rows; of pairs both are the same."""
 
 Fit = Callable[[Places], np.ndarray]
-"""The unit direction of the rows at those places, -> (D,); nan where the method finds none."""
+"""The unit direction (D,) that a method finds in the rows at some places; nan where it finds none."""
 
 CURVE_DRAWS = 10  # subsets of each size in a sample-size curve
 
 
 @dataclass(frozen=True)
 class SideSizes:
-    """How many rows there are of either side, and whether they are chosen as pairs or each side by itself."""
+    """How many rows either side has, and whether they are chosen as pairs or each side by itself."""
 
     positive: int
     negative: int
@@ -36,7 +36,7 @@ class SideSizes:
         return self.chosen(np.arange)
 
     def chosen(self, choose: Callable[[int], np.ndarray]) -> Places:
-        """What `choose` picks of so many rows: once for pairs, for either side otherwise."""
+        """The indices that `choose` picks of n rows: once for pairs, else once for each side."""
         places = choose(self.positive)
         return places, places if self.paired else choose(self.negative)
 
@@ -44,14 +44,14 @@ class SideSizes:
         """Every choice of all rows but one: all pairs but one, or one positive and then one negative row left out."""
         positive, negative = self.all
         for i in range(self.positive):
-            left = np.delete(positive, i)
-            yield left, left if self.paired else negative
+            rest = np.delete(positive, i)
+            yield rest, rest if self.paired else negative
         for i in range(0 if self.paired else self.negative):
             yield positive, np.delete(negative, i)
 
 
 def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
-    """A method over any choice of these rows, (N, D) and (M, D)."""
+    """The function that runs the method on any choice of these rows, (N, D) and (M, D)."""
     positive, negative = positive.astype(np.float64), negative.astype(np.float64)
 
     def fit(places: Places) -> np.ndarray:
@@ -64,7 +64,7 @@ def fit_of(method: str, positive: np.ndarray, negative: np.ndarray) -> Fit:
 
 
 def split_half(fit: Fit, rows: SideSizes, draws: int, random: np.random.Generator) -> Estimate | None:
-    """Cosine of the directions of two random halves of the rows; None where a side has one alone."""
+    """Cosine of the directions of two random halves of the rows; None where a side has a single row."""
     if rows.n < 2:
         return None
     orders = [rows.chosen(random.permutation) for _ in range(draws)]
@@ -84,8 +84,8 @@ def bootstrap(fit: Fit, whole: np.ndarray, rows: SideSizes, draws: int, random: 
 
 
 def sample_sizes(fit: Fit, whole: np.ndarray, rows: SideSizes, random: np.random.Generator) -> Iterator[Estimate]:
-    """Cosine of the direction of 1, 2, 4, … rows of either side with the direction of all: would fewer have done?"""
-    for size in (2**i for i in range(20) if 2**i < rows.n):
+    """Cosine of the direction of 1, 2, 4, … rows of either side with the direction of all."""
+    for size in (2**i for i in range(rows.n.bit_length()) if 2**i < rows.n):
         orders = [rows.chosen(random.permutation) for _ in range(CURVE_DRAWS)]
         if found := _estimate([fit((some[:size], others[:size])) @ whole for some, others in orders], size):
             yield found

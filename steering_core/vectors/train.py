@@ -1,6 +1,6 @@
-"""Vectors that are trained: from a concept's stored pairs and an open model, each stored as soon as it is there.
+"""Trained vectors: made from a concept's stored pairs and an open model, each stored as soon as it is trained.
 
-What the store holds is not trained again; a process that dies while it trains leaves nothing of that vector behind.
+What the store holds is not trained again. A process that dies while it trains a vector leaves nothing of it behind.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,26 +19,18 @@ from steering_core.prompts import Prompt
 from steering_core.statistics.separation import d_prime
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
-from steering_core.vectors.controls import SAME, random_direction
+from steering_core.vectors.controls import is_no_control, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
 from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.labels import note_derived
 from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
-from steering_core.vectors.training import (
-    AnswerSides,
-    PairPasses,
-    SplitAnswers,
-    Training,
-    answer_pair,
-    lone_answer,
-    training_at,
-)
+from steering_core.vectors.training import PairPasses, SplitAnswers, Training, split_answers, training_at
 from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
 Notes = dict[str, Any]
-"""What a trained method tells of how it found a vector; part of the vector's lineage."""
+"""How a trained method found a vector (steps, losses, …); part of the vector's lineage."""
 
 
 def train(
@@ -50,11 +42,11 @@ def train(
     controls: int,
     progress: Progress = silent,
 ) -> Done:
-    """Have the store hold each trained method's vector at each of its layers, with so many controls of either kind.
+    """Have the store hold each trained method's vector at each of its layers, with `controls` controls of either kind.
 
-    `layers` are those of every method, by its name. A `shuffled` control is trained as long as its vector, on pairs of
-    which half exchanged their sides, or on texts of which as many changed sides. Activations at those layers are in the
-    store. Raises VectorError where a method finds no direction, or needs pairs and has unpaired texts.
+    `layers` are those of every method, by its name; the store has the activations there. A `shuffled` control is
+    trained on shuffled labels (`training.answer_pairs`) and given the length of its vector. Raises VectorError where a
+    method finds no direction, or needs pairs and has unpaired texts.
     """
     identity = model.identity
     sides = training_sides(store, identity, concept, list(layers))
@@ -72,14 +64,14 @@ def train(
     with done.work.timed():
         if fits:
             prompts = _prompts(store, {*sides.prompt_ids, *validation.prompt_ids})
-            learnt, held_out = (_answered(prompts, some) for some in (sides, validation))
-            passes = PairPasses(model, learnt, held_out, sorted({w.layer for fit in fits for w in fit}))
+            training, held_out = (_answers(prompts, some) for some in (sides, validation))
+            passes = PairPasses(model, training, held_out, sorted({w.layer for fit in fits for w in fit}))
             own = {(w.method, w.layer): w.vector_id for w in wanted if w.control is None}
             finished = 0
             for fit, contrasts in _with_contrasts(store, identity, sides, fits, position):
                 progress(finished, len(fits))
-                likes = [own[w.method, w.layer] for w in fit]
-                directions, notes = _directions(store, concept, passes, contrasts, fit[0], likes)
+                own_ids = [own[w.method, w.layer] for w in fit]
+                directions, notes = _directions(store, concept, passes, contrasts, fit[0], own_ids)
                 both = zip(fit, contrasts, directions, strict=True)
                 vectors = [vector_of(identity, concept, c, position, w, found, notes) for w, c, found in both]
                 store.append("vectors", [v.row(sides.prompt_ids) for v in vectors if v.vector_id in missing])
@@ -92,16 +84,14 @@ def train(
     return done
 
 
-def _answered(prompts: Mapping[str, Prompt], sides: PromptSides) -> SplitAnswers:
+def _answers(prompts: Mapping[str, Prompt], sides: PromptSides) -> SplitAnswers:
     """The stored prompts of a split as answers."""
     positive, negative = ([prompts[i] for i in side] for side in (sides.positive, sides.negative))
-    if sides.paired:
-        return list(map(answer_pair, positive, negative))
-    return AnswerSides(tuple(map(lone_answer, positive)), tuple(map(lone_answer, negative)))
+    return split_answers(positive, negative, sides.paired)
 
 
 def _fits(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
-    """Vectors that belong to one run of a method, by ascending layer: one each, or a joint method's of all layers."""
+    """The wanted vectors by fit, one run of a method: a vector by itself, or a joint method's vectors of all layers."""
     found: dict[tuple[Any, ...], list[Wanted]] = {}
     for w in wanted:
         layer = None if is_joint(w.method) else w.layer
@@ -112,7 +102,7 @@ def _fits(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
 def _with_contrasts(
     store: Store, model: ModelIdentity, sides: PromptSides, fits: Sequence[list[Wanted]], position: str
 ) -> Iterator[tuple[list[Wanted], list[Contrast]]]:
-    """Each fit with the contrasts of its layers, as soon as the last of them is read; one that none waits for goes."""
+    """Each fit with the contrasts of its layers, once all are read; contrasts that no later fit needs are dropped."""
     read: dict[int, Contrast] = {}
     for contrast in read_contrasts(store, model, sides, sorted({w.layer for fit in fits for w in fit}), position):
         read[contrast.layer] = contrast
@@ -127,18 +117,18 @@ def _directions(
     passes: PairPasses,
     contrasts: Sequence[Contrast],
     wanted: Wanted,
-    own: Sequence[str],
+    own_ids: Sequence[str],
 ) -> tuple[list[np.ndarray], Notes | None]:
-    """The directions (D,) of one fit at its layers, of which `wanted` is the first, and what is told of how.
+    """The directions (D,) of one fit at its layers, and the method's notes; `wanted` is the fit's first vector.
 
-    `own` are the keys of the vectors that the method found in the pairs as they are; controls are as long as those.
+    `own_ids` are the vectors that the method finds without shuffled labels; a control is as long as these.
     """
     if wanted.control is None or wanted.seed is None:
         return _trained(concept, passes, contrasts, wanted.method, None)
-    likes = [vector.direction.astype(np.float64) for vector in vectors_by_id(store, list(own))]
+    own = [vector.in_float64 for vector in vectors_by_id(store, list(own_ids))]
     if wanted.control == "random":
-        return [random_direction(like, wanted.seed) for like in likes], None
-    return _shuffled(concept, passes, contrasts, wanted.method, likes, wanted.seed)
+        return [random_direction(like, wanted.seed) for like in own], None
+    return _shuffled(concept, passes, contrasts, wanted.method, own, wanted.seed)
 
 
 def _shuffled(
@@ -146,21 +136,21 @@ def _shuffled(
     passes: PairPasses,
     contrasts: Sequence[Contrast],
     method: str,
-    likes: Sequence[np.ndarray],
+    own: Sequence[np.ndarray],
     seed: int,
 ) -> tuple[list[np.ndarray], Notes | None]:
-    """What the method finds in shuffled labels, together as long as `likes`, and how.
+    """What the method finds in shuffled labels, together as long as its `own` directions, and the notes.
 
-    Random directions where the labels cancel and leave nothing to find, or it finds `likes` themselves.
+    Random directions where nothing is found in the shuffled labels, or the method's own directions are found again.
     """
-    instead = [random_direction(like, seed) for like in likes]
+    instead = [random_direction(like, seed) for like in own]
     try:
         found, notes = _trained(concept, passes, contrasts, method, seed)
-    except VectorError:  # of the labels: the method found a direction in the pairs as they are
+    except VectorError:  # the labels cancel: without shuffling the method did find a direction
         return instead, None
-    units = [contrasts[0].residual_norm / contrast.residual_norm for contrast in contrasts]
-    new, old = (np.concatenate([u * one for u, one in zip(units, some, strict=True)]) for some in (found, likes))
-    if abs(new @ old) > SAME * np.linalg.norm(new) * np.linalg.norm(old):
+    units = [contrasts[0].residual_norm / contrast.residual_norm for contrast in contrasts]  # layers count alike
+    new, old = (np.concatenate([u * one for u, one in zip(units, some, strict=True)]) for some in (found, own))
+    if is_no_control(new, old):
         return instead, None
     return [one * (np.linalg.norm(old) / np.linalg.norm(new)) for one in found], notes
 
@@ -168,7 +158,7 @@ def _shuffled(
 def _trained(
     concept: Concept, passes: PairPasses, contrasts: Sequence[Contrast], method: str, shuffled: int | None
 ) -> tuple[list[np.ndarray], Notes]:
-    """A trained method's directions at the layers of its fit, and how; with a seed, those of shuffled labels."""
+    """A trained method's directions at the layers of its fit, and its notes; `shuffled` is the seed of the labels."""
     first = contrasts[0].layer
     seed = seed_from("trained", concept.concept_id, method, first, shuffled)
     each = [training_at(passes, c.layer, c.positive, c.negative, c.residual_norm, seed, shuffled) for c in contrasts]
@@ -179,9 +169,9 @@ def _trained(
 
 
 def trained_directions(method: str, each: Sequence[Training]) -> tuple[list[np.ndarray], Notes]:
-    """What the trained method finds, (D,) float64 for each layer's training, and what it tells of how.
+    """What the trained method finds, (D,) float64 for each of the layers' trainings, and its notes.
 
-    A method of one layer is given one. Raises VectorError where it finds no direction.
+    A method that is not joint is given one training. Raises VectorError where it finds no direction.
     """
     training = JointTraining(tuple(each)) if is_joint(method) else each[0]
     with faults_named(method):
@@ -197,7 +187,7 @@ def trained_directions(method: str, each: Sequence[Training]) -> tuple[list[np.n
 
 
 def trained_direction(method: str, training: Training) -> np.ndarray:
-    """What the trained method finds at one layer, (D,) float64; how goes into the training's notes.
+    """What the trained method finds at one layer, (D,) float64; its notes are added to the training's.
 
     Raises VectorError where it finds no direction.
     """
@@ -224,7 +214,7 @@ def best_layers(
 ) -> list[int]:
     """The n of `layers` at which the mean difference tells held-out pairs apart best, ascending.
 
-    By d' of the validation pairs' projections; of the training pairs' where there are none.
+    The measure is d' of the validation pairs' projections, or of the training pairs' where there are none.
     """
     sides, validation = (
         concept_sides(store, model.identity, concept.concept_id, split) for split in ("train", "validation")
@@ -235,6 +225,6 @@ def best_layers(
     for contrast in read_contrasts(store, model.identity, joined([sides, held_out]), list(layers), position):
         positive, negative = (side.astype(np.float64) for side in (contrast.positive, contrast.negative))
         direction = mean_difference(positive[:first], negative[:second])
-        apart = d_prime(positive[first:] @ direction, negative[second:] @ direction)
-        found.append((-apart if np.isfinite(apart) else np.inf, contrast.layer))
+        separation = d_prime(positive[first:] @ direction, negative[second:] @ direction)
+        found.append((-separation if np.isfinite(separation) else np.inf, contrast.layer))
     return sorted(layer for _, layer in sorted(found)[:n])

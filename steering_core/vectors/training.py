@@ -1,9 +1,9 @@
-"""Training: what a trained method is given, a concept's pairs at one layer of a model and what passes say of a vector.
+"""Training: a concept's pairs at one layer of a model, and the passes that say what a vector there does to them.
 
-Preference is the mean log-probability per token of a pair's positive answer minus its negative one's, in nats, as the
-metric propensity has it for held-out items. An addition acts from the prompt's last token on (phase `generation`).
+The preference of a pair is the mean log-probability per token of its positive answer minus that of its negative one, in
+nats: the metric propensity of training pairs. A vector is added from the prompt's last token on (phase `generation`).
 
-Unpaired texts are put together at random: each text of the larger side once, those of the smaller as evenly as can be.
+Unpaired texts are paired at random: each text of the larger side once, those of the smaller as evenly as can be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from steering_core.prompts import Prompt
 from steering_core.vectors.shuffling import mixed_sides, n_moved
 
 AnswerPair = tuple[GivenAnswer, GivenAnswer]
-"""A pair's positive and negative answer, to one prompt as a rule."""
+"""A pair's positive and negative answer; nearly always to the same prompt."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ def answer_rows(answered: SplitAnswers) -> list[GivenAnswer]:
 
 
 def answer_pairs(answered: SplitAnswers, seed: int | None = None) -> np.ndarray:
-    """Which of `answer_rows` are the positive and the negative one of each pair, (n, 2).
+    """The indices in `answer_rows` of the positive and the negative answer of each pair, (n, 2).
 
     With a seed the labels are shuffled: half of the pairs have their sides exchanged, and unpaired answers change sides
-    until both have the same share of either. No pair where a side of unpaired answers has none.
+    until either side has the same share of positive ones. There is no pair where a side of unpaired answers is empty.
     """
     if isinstance(answered, AnswerSides):
-        return _put_together(len(answered.positive), len(answered.negative), seed)
+        return _random_pairs(len(answered.positive), len(answered.negative), seed)
     pairs = np.arange(2 * len(answered)).reshape(-1, 2)
     if seed is not None:
         exchanged = np.random.default_rng(seed).permutation(len(pairs))[: len(pairs) // 2]
@@ -60,8 +60,8 @@ def answer_pairs(answered: SplitAnswers, seed: int | None = None) -> np.ndarray:
     return pairs
 
 
-def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
-    """Pairs of n positive and, after them, m negative rows, (max(n, m), 2); with a seed their labels are shuffled."""
+def _random_pairs(n: int, m: int, seed: int | None) -> np.ndarray:
+    """Random pairs of n positive rows and the m negative ones after them, (max(n, m), 2); a seed shuffles labels."""
     if n == 0 or m == 0:
         return np.empty((0, 2), int)
     random = np.random.default_rng(0 if seed is None else seed)
@@ -71,14 +71,14 @@ def _put_together(n: int, m: int, seed: int | None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Preferences:
-    """The preference of n pairs under a vector, (n,) in nats, and its gradients by it, (n, D), or (n, L, D)."""
+    """Preferences of n pairs, (n,) in nats, and their gradients with respect to the vector, (n, D) or (n, L, D)."""
 
     values: np.ndarray
     gradients: np.ndarray
 
 
 def answer_pair(positive: Prompt, negative: Prompt) -> AnswerPair:
-    """The sides of a pair as answers from one common start; bare texts begin where they part.
+    """The sides of a pair as answers that start at the same token; in bare texts it is the first in which they differ.
 
     Raises PromptError for a text without a second token.
     """
@@ -92,15 +92,26 @@ def answer_pair(positive: Prompt, negative: Prompt) -> AnswerPair:
 
 
 def lone_answer(text: Prompt) -> GivenAnswer:
-    """An unpaired text as an answer; a bare one begins at its second token. Raises PromptError for a single token."""
+    """An unpaired text as an answer; in a bare text it starts at the second token.
+
+    Raises PromptError for a text without a second token.
+    """
     start = text.response_start
     return GivenAnswer(text.tokens, max(1, start) if start < len(text.tokens) else 1)
 
 
-class PairPasses:
-    """A concept's answers, read once by a model for vectors at any of `layers`; what needs no vector is kept for all.
+def split_answers(positive: Sequence[Prompt], negative: Sequence[Prompt], paired: bool) -> SplitAnswers:
+    """The prompts of either side of a split as answers: of pairs, or unpaired."""
+    if paired:
+        return list(map(answer_pair, positive, negative))
+    return AnswerSides(tuple(map(lone_answer, positive)), tuple(map(lone_answer, negative)))
 
-    `validation` answers say when to stop; there may be none.
+
+class PairPasses:
+    """A concept's answers and the passes of a model over them, for vectors at any of `layers`.
+
+    What is computed without a vector is computed once for all layers and methods. `validation` answers say when
+    training stops; there may be none.
     """
 
     def __init__(self, model: Model, train: SplitAnswers, validation: SplitAnswers, layers: Sequence[int]) -> None:
@@ -117,18 +128,18 @@ class PairPasses:
 
     @cached_property
     def unsteered(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """The training answers' mean log-probabilities under no vector, (R,) in nats per token, with their gradients.
+        """The training answers' mean log-probabilities under no vector, (R,) in nats per token, and their gradients.
 
-        (R, D) for every layer, from one backward pass.
+        The gradients are with respect to an addition at each layer, (R, D) by layer, all from one backward pass.
         """
         n = len(self.rows)
         found = self.answers.gradients(range(n), self._zeros(n))
         return found.values, dict(found.by_layer)
 
     def drawn_gradients(self, draws: int) -> dict[int, np.ndarray]:
-        """For every layer gradients (R draws, D) of answers that the model draws itself, token by token.
+        """By layer, gradients (R * draws, D) of the log-probability of answers that the model draws itself.
 
-        Their mean square is the Fisher information of the output distribution about a vector there.
+        Their mean outer product estimates the Fisher information of the output distribution about a vector there.
         """
         if draws not in self._drawn:
             n, firsts = len(self.rows), [self.rows[row].tokens for row in np.unique(answer_pairs(self.train)[:, 0])]
@@ -140,9 +151,9 @@ class PairPasses:
     def preferences(
         self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray, signs: np.ndarray | None = None
     ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """The preferences (n,) in nats of pairs of answers (n, 2) under vectors (D,) at their layers together.
+        """Preferences (n,) in nats of `pairs` (n, 2) under all `vectors` (D,) together, and their gradients.
 
-        With each layer's gradients by its vector, (n, D). With `signs` (n,) each pair is run under so many times the
+        The gradients are with respect to each layer's vector, (n, D) by layer. Pair i is run under signs[i] times the
         vectors. Raises Diverged where anything is not finite.
         """
         signs = np.ones(len(pairs)) if signs is None else signs
@@ -157,7 +168,7 @@ class PairPasses:
         return values, gradients
 
     def odd_preferences(self, vectors: Mapping[int, np.ndarray], pairs: np.ndarray) -> np.ndarray:
-        """Half of the preference under the vectors minus that under their opposites, of pairs of answers, (n,)."""
+        """Half of (preference under the vectors - preference under their opposites) of each of `pairs` (n, 2), (n,)."""
         rows = pairs.reshape(-1).tolist()
         both = np.repeat([1.0, -1.0], len(rows))[:, None]
         added = {layer: (both * vector).astype(np.float32) for layer, vector in vectors.items()}
@@ -173,9 +184,9 @@ class PairPasses:
 class Training:
     """Pairs at one layer, for a method that asks the model what a vector (D,) there does to them.
 
-    `activations` (R, D) are those of the training answers; `pairs` (N, 2) and `validation_pairs` say which answer is
-    the positive and which the negative one of each pair (`answer_pairs`), in a control's with shuffled labels. What a
-    method writes into `notes` becomes part of the vector's lineage.
+    `activations` (R, D) are those of the training answers. `pairs` (N, 2) and `validation_pairs` say which answer is
+    the positive and which the negative one of each pair (`answer_pairs`); for a control their labels are shuffled. What
+    a method writes into `notes` becomes part of the vector's lineage.
     """
 
     passes: PairPasses
@@ -207,16 +218,16 @@ class Training:
     def preferences(
         self, vector: np.ndarray, pairs: Sequence[int] | np.ndarray | None = None, signs: np.ndarray | None = None
     ) -> Preferences:
-        """Preferences of the pairs at those places (all) under the vector, or under `signs` (n,) times it.
+        """Preferences of `pairs`, places in `self.pairs` (default all), under signs[i] times the vector.
 
-        The gradients are by the vector. Raises Diverged where they are not finite.
+        The gradients are with respect to the vector. Raises Diverged where they are not finite.
         """
         chosen = self.pairs if pairs is None else self.pairs[np.asarray(pairs)]
         values, gradients = self.passes.preferences({self.layer: vector}, chosen, signs)
         return Preferences(values, gradients[self.layer])
 
     def validation(self, vector: np.ndarray) -> np.ndarray:
-        """Half of the preference under the vector minus that under its opposite, of each validation pair, (n,)."""
+        """Half of (preference under the vector - preference under its opposite) of each validation pair, (n,)."""
         return self.passes.odd_preferences({self.layer: vector}, len(self.passes.rows) + self.validation_pairs)
 
     def drawn_gradients(self, draws: int) -> np.ndarray:
@@ -237,9 +248,9 @@ def training_at(
     seed: int,
     shuffled: int | None = None,
 ) -> Training:
-    """What a method is given at a layer, from the training answers' activations (N, D), (M, D) there.
+    """The `Training` at a layer, from the training answers' activations (N, D), (M, D) there.
 
-    With a seed in `shuffled` labels are shuffled, those of the validation answers as well (`answer_pairs`).
+    `shuffled` is a seed that shuffles the labels of training and validation answers (`answer_pairs`), or None.
     """
     sides = [positive.astype(np.float64), negative.astype(np.float64)]
     paired = not isinstance(passes.train, AnswerSides)

@@ -20,26 +20,27 @@ from steering_core.interventions.declarations import ADD
 from steering_core.interventions.safe_range import SafeRange
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
-from steering_core.prompts import prompt
+from steering_core.prompts import Prompt, prompt
 from steering_core.store import Store
 from steering_core.store.values import stored_object
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
 ALGEBRA_VERSION = 1
-NEUTRAL = 16  # prompts on which a layer's mean residual norm is measured, for vectors that come without one
+NORM_PROMPTS = 16  # neutral prompts on which a layer's mean residual norm is measured
 
 
 @dataclass(frozen=True, repr=False)
 class Vector:
     """A steering vector: `direction` (D,) float32 for the residual stream after 0-based block `layer` of one model.
 
-    `control` is None for a vector that a method found, and `random` or `shuffled` for one that stands beside it.
-    `position` says at which tokens the activations were read, `n_pairs` how many pairs it comes from, and `lineage`
-    what made it: `derived` from activations, an operation of `algebra` on other vectors, or an import. `recommended` is
-    the alpha that it was recommended at, where it was looked up by a name that has a recommendation, and `safe` the
-    range of doses that was measured as safe of the latest recommendation with it. `name` is what somebody called it, or
-    its concept. The direction is a copy that cannot be written to, since the key stands for it.
+    `control` is None for a vector that a method found; otherwise it is the kind of control: `random`, `shuffled` or
+    `permuted`. `position` says at which tokens the activations were read, `n_pairs` how many pairs the vector comes
+    from, and `lineage` what made it: `derived` from activations, an operation of `algebra` on other vectors, or an
+    import. `recommended` is the recommended alpha, set where the vector was looked up by a name that has a
+    recommendation. `safe` is the range of doses that the latest recommendation with this vector found safe. `name` is
+    what somebody called the vector, or its concept. The direction is a copy that cannot be written to, since the key
+    stands for it.
     """
 
     vector_id: str
@@ -79,7 +80,7 @@ class Vector:
 
     @property
     def derived(self) -> bool:
-        """Whether a method made it from a concept's pairs in the store; otherwise it was imported or calculated."""
+        """Whether a method made the vector from a concept's pairs or texts in the store."""
         return self.concept_id is not None and self.lineage.get("made") == "derived"
 
     @classmethod
@@ -89,9 +90,11 @@ class Vector:
         """A direction (D,) of your own, such as a classifier's weights, as a vector for `layer` of `model`.
 
         `name` is what `save_vector` calls it. `residual_norm`, to which doses are relative, is measured on neutral
-        prompts unless it is given. Raises VectorError for what does not fit the model: another width, a layer that is
-        not there, nan, zero.
+        prompts unless it is given. Raises VectorError for what does not fit the model (another width, a layer that is
+        not there, nan, zero) and for a `residual_norm` that is not above 0.
         """
+        if residual_norm is not None and not residual_norm > 0:
+            raise VectorError(f"residual_norm is {residual_norm!r}: give a number above 0, or leave it out")
         values = _numbers(direction)
         found = cls(
             vector_id="",
@@ -109,8 +112,7 @@ class Vector:
         found.check_fit(model.name, model.identity.n_layers, model.identity.width)
         if residual_norm is not None:
             return found
-        prompts = [prompt(model, text, chat=False) for text in neutral_prompts()[:NEUTRAL]]
-        _, norms = activations_of(model, prompts, [layer], "last")  # (N, 1)
+        _, norms = activations_of(model, norm_prompts(model), [layer], "last")  # (N, 1)
         return replace(found, residual_norm=float(norms.mean(dtype=np.float64)))
 
     def keyed(self) -> "Vector":
@@ -119,7 +121,10 @@ class Vector:
         return replace(self, vector_id=content_key("vector of", self.model_id, self.site, self.layer, content))
 
     def check_fit(self, model: str, n_layers: int, width: int) -> None:
-        """Raise VectorError where this is no direction of a model of that many layers and that width."""
+        """Raise VectorError where the direction does not fit a model of `n_layers` layers and that width.
+
+        It fits where its layer exists, its shape is (width,), and its numbers are finite and not all 0.
+        """
         what = f"the vector {self.vector_id} cannot be one of {model}"
         if not 0 <= self.layer < n_layers:
             raise VectorError(f"{what}: it is of layer {self.layer}, and there are layers 0..{n_layers - 1}")
@@ -132,17 +137,17 @@ class Vector:
             raise VectorError(f"{what}: its direction is zero")
 
     def alpha(self, dose: float) -> float:
-        """The multiplier that gives `dose`: alpha * norm / mean residual norm of the layer."""
+        """The multiplier that gives `dose`: dose * mean residual norm of the layer / norm."""
         return dose * self.residual_norm / self.norm
 
     def dose(self, alpha: float) -> float:
-        """The strength of `alpha`, relative to the layer's mean residual norm."""
+        """The dose that `alpha` gives: alpha * norm / mean residual norm of the layer."""
         return alpha * self.norm / self.residual_norm
 
     def check(self, model: ModelIdentity, *, same_family: bool = False) -> None:
         """Raise VectorMismatch where the vector was not made for `model`.
 
-        With `same_family` one of another model of the same architecture and width passes, with a warning.
+        With `same_family` a vector of another model of the same architecture and width passes, with a warning.
         """
         if weights_of(self.model_id) == weights_of(model.model_id):
             return
@@ -214,7 +219,7 @@ class Vector:
     __array_ufunc__ = None  # so that a NumPy number times a vector asks the vector
 
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
-        """alpha times this vector, added at its layer. Raises InterventionError for one that is to be taken out."""
+        """alpha times this vector, added at its layer. Raises InterventionError as `check_added` does."""
         self.check_added()
         return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase), safe=self.safe),))
 
@@ -239,8 +244,13 @@ class Vector:
         }
 
 
+def norm_prompts(model: Model) -> list[Prompt]:
+    """The prompts on which the mean residual norms of `model` are measured: raw neutral texts."""
+    return [prompt(model, text, chat=False) for text in neutral_prompts()[:NORM_PROMPTS]]
+
+
 def _numbers(direction: Any) -> np.ndarray:
-    """A direction that was given, float32. Raises VectorError for what is no array of numbers."""
+    """The direction as float32. Raises VectorError for what is no array of numbers."""
     try:
         return np.asarray(direction, np.float32)
     except (TypeError, ValueError) as error:
@@ -248,9 +258,9 @@ def _numbers(direction: Any) -> np.ndarray:
 
 
 def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how: Any) -> Vector:
-    """The vector of `direction` (D,) that the operation `made` has of its `parents`, which its lineage names.
+    """The vector of `direction` (D,), the result of the operation `made` on `parents`; its lineage names them.
 
-    Raises VectorMismatch where they are not of one model, site and layer, VectorError where the direction is zero.
+    Raises VectorMismatch where the parents differ in model, site or layer, VectorError where the direction is zero.
     """
     first = parents[0]
     for other in parents[1:]:
@@ -281,7 +291,7 @@ def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how:
 
 
 def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
-    """The stored vectors of those ids, in that order. Raises VectorNotFound for one that is not there."""
+    """The stored vectors of those ids, in that order. Raises VectorNotFound for an id that the store lacks."""
     wanted = pa.table({"vector_id": pa.array(sorted(set(vector_ids)), pa.string())})
     rows = store.rows(
         "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture, coalesce(l.label, c.name) AS name FROM wanted "
@@ -303,6 +313,7 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
 
 
 def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
+    """The vector of a row of `vectors`, with its row of `_SAFE`, where there is one."""
     direction = np.asarray(row.pop("vector"), np.float32)
     measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
     lineage = stored_object("raw.vectors.lineage", row["lineage"])

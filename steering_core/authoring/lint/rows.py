@@ -55,9 +55,9 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
         for i, j, likeness in alike(texts[:MAX_TEXTS], ALIKE):
             a, b = rows[i], rows[j]
             if a != b and not _one_group(concept, a, b):
-                apart = splits[a] != splits[b]
-                name = f"{a} ({splits[a]}) ~ {b} ({splits[b]})" if apart else f"{a} ~ {b}"
-                found = leaks if apart else twins
+                leaks_over = splits[a] != splits[b]
+                name = f"{a} ({splits[a]}) ~ {b} ({splits[b]})" if leaks_over else f"{a} ~ {b}"
+                found = leaks if leaks_over else twins
                 found[name] = max(likeness, found.get(name, 0.0))
     if leaks:
         message = f"{counted(len(leaks), 'row')} nearly repeat{'s' * (len(leaks) == 1)} one of another split"

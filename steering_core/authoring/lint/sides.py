@@ -23,10 +23,11 @@ _BROKEN = re.compile(
 )
 
 Group = tuple[str, list[str], list[tuple[str, str]]]
+"""The kind of some rows ("pair", "text" or "item"), their names, and the (positive, negative) texts of each."""
 
 
 def groups(concept: Concept) -> list[Group]:
-    """("pair", "text" or "item", names of the rows, (positive, negative) of the rows)."""
+    """The concept's pairs, or its unpaired texts two by two, and its items."""
     pairs = sided_pairs(concept)
     kind, names = "text" if concept.unpaired else "pair", [pair_name(*pair) for pair in pairs]
     found: list[Group] = [(kind, names, [(positive.text, negative.text) for positive, negative in pairs])]

@@ -8,12 +8,10 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import Drawing
+from steering_core.reports.charts.render import EFFECT, Drawing, chart_of
 from steering_core.statistics.intervals import LEVEL
 from steering_core.statistics.metric_names import unit_of
 from steering_core.store import Row, TableRows
-
-EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
 CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
@@ -23,7 +21,7 @@ def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
     """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
     kinds = ["candidate", "mirrored", "random", "shuffled", "prompt", "none"]
     points = (
-        alt.Chart(alt.InlineData(values=list(rows)))
+        chart_of(rows)
         .mark_point(filled=True, size=90, opacity=0.85)
         .encode(
             x=alt.X(
@@ -37,13 +35,13 @@ def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
             tooltip=["kind:N", "method:N", "layers:N", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
         )
     )
-    bound = alt.Chart(alt.InlineData(values=[{"bound": max_perplexity_ratio}]))
+    bound = chart_of([{"bound": max_perplexity_ratio}])
     return alt.layer(bound.mark_rule(color=RULE, strokeDash=[4, 3]).encode(x="bound:Q"), points).properties(height=260)
 
 
 def layer_profile(rows: TableRows) -> Drawing:
     """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
-    base = alt.Chart(alt.InlineData(values=list(rows))).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    base = chart_of(rows).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
     bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
@@ -54,7 +52,7 @@ def layer_profile(rows: TableRows) -> Drawing:
 
 def stability(rows: TableRows) -> Drawing:
     """Cosine of a direction with itself from the other half of the pairs, by layer. Query: stability_of_concept."""
-    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
+    base = chart_of(rows).encode(
         x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)), color=alt.Color("method:N", title=None)
     )
     y = alt.Y("split_half:Q", title="split-half cosine", scale=alt.Scale(domain=[0, 1], clamp=True))
@@ -65,7 +63,7 @@ def stability(rows: TableRows) -> Drawing:
 
 def variants(rows: TableRows) -> Drawing:
     """Dose that each seed, and each half of the pairs, recommends, by verdict. Query: variants_of_concept."""
-    base = alt.Chart(alt.InlineData(values=list(rows)))
+    base = chart_of(rows)
     x = alt.X("dose:Q", title="recommended dose", scale=alt.Scale(zero=True))
     tooltip = ["variant:N", "verdict:N", "layers:N", *_numbers("dose", "effect", "p_value")]
     points = base.mark_point(filled=True, size=90, opacity=0.85)
@@ -83,7 +81,7 @@ def side_effects(rows: TableRows) -> Drawing:
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
     marked = [{**row, "star": "★" if _sure(row) else ""} for row in rows]
     order = list(dict.fromkeys(row["row"] for row in rows))
-    base = alt.Chart(alt.InlineData(values=marked)).encode(
+    base = chart_of(marked).encode(
         x=alt.X("measured:N", title="measured on the items of", axis=alt.Axis(labelAngle=-40, labelLimit=130)),
         y=alt.Y("row:N", title="steered", sort=order, axis=alt.Axis(labelLimit=200)),
     )
@@ -114,7 +112,7 @@ def token_projection(rows: TableRows) -> Drawing:
     bound = max((abs(row["projection"]) for row in rows), default=1.0) or 1.0
     lines = 1 + max((row["line"] for row in placed), default=0)
     y = alt.Y("line:O", axis=None, scale=alt.Scale(domain=list(range(lines)), paddingInner=0.1))
-    base = alt.Chart(alt.InlineData(values=placed))
+    base = chart_of(placed)
     columns = alt.Scale(domain=[0, LINE], nice=False)
     x = alt.X("start:Q", axis=None, scale=columns)
     colour = alt.Color("projection:Q", title="projection", scale=alt.Scale(domain=[-bound, bound], domainMid=0))

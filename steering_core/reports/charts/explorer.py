@@ -5,15 +5,8 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import Drawing
-from steering_core.statistics.metric_names import unit_of
+from steering_core.reports.charts.render import EFFECT, Drawing, chart_of
 from steering_core.store import TableRows
-
-EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
-
-
-def _data(rows: TableRows) -> alt.InlineData:
-    return alt.InlineData(values=list(rows))
 
 
 def layer_by_dose(rows: TableRows) -> Drawing:
@@ -21,7 +14,7 @@ def layer_by_dose(rows: TableRows) -> Drawing:
     cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
     order = list(dict.fromkeys(f"{dose:+.2f}" for dose in sorted({row["dose"] for row in rows})))
-    base = alt.Chart(_data([{**row, **_in_words(row)} for row in rows])).encode(
+    base = chart_of([{**row, **_in_words(row)} for row in rows]).encode(
         x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("dose_shown:O", title="dose", sort=order[::-1]),
         tooltip=[
@@ -71,7 +64,7 @@ def dose_response(rows: TableRows) -> Drawing:
     places = dict.fromkeys((row["layer"], row["method"]) for row in lines)
     lines += [{**row, "layer": layer, "method": method} for row in zero for layer, method in places]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
-    base = alt.Chart(_data(lines)).encode(x=x)
+    base = chart_of(lines).encode(x=x)
     colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
     title = f"{EFFECT}, on {rows[0]['split']} items"
     interval = base.mark_area(opacity=0.12).encode(
@@ -90,11 +83,11 @@ def _control_band(controls: TableRows, x: alt.X) -> list[alt.Chart]:
     reach: dict[float, list[float]] = {0.0: [0.0]}
     for row in controls:  # doses of one strength differ in their fourth digit, as norms do in float32
         reach.setdefault(round(row["dose"], 2), []).extend((row["effect_low"], row["effect_high"]))
-    band = _data([{"dose": dose, "low": min(ends), "high": max(ends)} for dose, ends in sorted(reach.items())])
+    band = chart_of([{"dose": dose, "low": min(ends), "high": max(ends)} for dose, ends in sorted(reach.items())])
     said = alt.value("random and shuffled-label controls, with their intervals")
-    area = alt.Chart(band).mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
+    area = band.mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
     tooltip = ["kind:N", "layer:O", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
-    points = alt.Chart(_data(controls)).mark_point(size=18, filled=True, color="gray")
+    points = chart_of(controls).mark_point(size=18, filled=True, color="gray")
     return [area, points.encode(x=x, y="effect:Q", tooltip=tooltip)]
 
 
@@ -102,7 +95,7 @@ def similarity(rows: TableRows) -> alt.Chart:
     """Cosine between directions, a square. Query: vector_similarity."""
     tooltip = ["a:N", "b:N", alt.Tooltip("cosine:Q", format="+.3f")]
     return (
-        alt.Chart(_data(rows))
+        chart_of(rows)
         .mark_rect(cornerRadius=3)
         .encode(
             x=alt.X("a:N", title=None, axis=alt.Axis(labelAngle=-40, labelLimit=130)),

@@ -1,12 +1,21 @@
-"""Charts as files: one definition serves Prefect artifacts, HTML reports and the explorer."""
+"""What all charts share: their data, an axis's title, and how they become files for artifacts and HTML reports."""
 
 import base64
 
 import altair as alt
 import vl_convert
 
+from steering_core.statistics.metric_names import unit_of
+from steering_core.store import TableRows
+
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 WIDTH = 560
+EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
+
+
+def chart_of(rows: TableRows) -> alt.Chart:
+    """A chart whose data are these rows, part of the chart itself."""
+    return alt.Chart(alt.InlineData(values=list(rows)))
 
 
 def svg(chart: Drawing, width: int = WIDTH) -> str:

@@ -51,8 +51,11 @@ def sample_size(rows: TableRows) -> Drawing:
 def influence(rows: TableRows) -> Drawing:
     """How far leaving out each of the 20 weightiest pairs turns the direction, over layers."""
     found = _of(rows, "influence")
-    greatest = sorted({r["pair_id"] for r in found}, key=lambda i: -max(r["value"] for r in found if r["pair_id"] == i))
-    shown = [row for row in found if row["pair_id"] in greatest[:20]]
+    greatest: dict[str, float] = {}  # of each pair, over layers and methods
+    for row in found:
+        greatest[row["pair_id"]] = max(row["value"], greatest.get(row["pair_id"], row["value"]))
+    weightiest = sorted(greatest, key=lambda pair_id: -greatest[pair_id])[:20]
+    shown = [row for row in found if row["pair_id"] in weightiest]
     tiles = (
         alt.Chart()
         .mark_rect()

@@ -1,9 +1,9 @@
 """Methods: how a concept's pairs become a direction. One function each, registered by name, of one of two kinds.
 
 A method takes the activations of the positive and of the negative sides, (N, D) each with row i of both from pair i,
-as float64, and returns a direction (D,). One unit of alpha is one such vector, so its length counts: the differences
-keep their own; what has none of its own (a component, a probe's weights) gets the mean difference's. One that reads
-either side as a whole declares `@method(unpaired=True)`: it is then given texts without partners too, (N, D), (M, D).
+as float64, and returns a direction (D,). One unit of alpha is one such vector, so its length counts: differences keep
+their own length; a component, or a probe's weights, gets the length of the mean difference. A method that reads either
+side as a whole declares `@method(unpaired=True)`: it is then given texts without partners too, (N, D), (M, D).
 
     @method
     def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
@@ -19,7 +19,7 @@ layer, and what passes through the model say of a vector there. It declares how 
 With `joint=True` it takes a `steering_core.vectors.joint.JointTraining`, the same at several layers at once, and
 returns a direction for each of them, (L, D), which act together.
 
-Where that lies in a file of your own, a spec or `--method` names it as `FILE.py:median_difference`.
+A method may lie in a file of your own: a spec or `--method` names it as `FILE.py:median_difference`.
 
 `derived` and `trained` are steerflow's own of either kind, `registry` holds every method by name, and `named` finds and
 applies one.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from steering_core.vectors.linear import component_along, logistic_weights, top_component, whitened
+from steering_core.vectors.linear import as_long_as, component_along, logistic_weights, top_component, whitened
 from steering_core.vectors.methods.registry import method
 
 
@@ -93,10 +93,7 @@ def lda(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 
 def _oriented(direction: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """`direction` turned to the side of the mean difference and given its length; zero where either is zero."""
+    """`direction` with the sign and the length of the mean difference; zero where either is zero."""
     difference = mean_difference(positive, negative)
-    norm = np.linalg.norm(direction)
-    if norm == 0:
-        return direction
     sign = -1.0 if direction @ difference < 0 else 1.0
-    return direction * (sign * np.linalg.norm(difference) / norm)
+    return sign * as_long_as(difference, direction)

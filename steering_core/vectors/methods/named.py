@@ -136,7 +136,7 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, 
 
 @contextmanager
 def faults_named(name: str) -> Iterator[None]:
-    """Within it, what a method of a user's own raises becomes a VectorError that names the method and its file."""
+    """Within it, what a user's own method raises becomes a VectorError that names the method and its file."""
     try:
         yield
     except SteerflowError:
@@ -161,15 +161,16 @@ def checked_direction(name: str, found: np.ndarray, width: int, data: str) -> np
 
 
 def _not_finite(positive: np.ndarray, negative: np.ndarray) -> str:
+    """The first five rows in which either side has nan or inf, in words; empty where there is none."""
     sides = (np.flatnonzero(~np.isfinite(side).all(axis=1)) for side in (positive, negative))
     rows = np.unique(np.concatenate(list(sides)))
     return ", ".join(map(str, rows[:5])) + (", …" if len(rows) > 5 else "")
 
 
 def method_key(name: str) -> str | None:
-    """None for a method of this package, whose numbers a version covers; for any other a key of its whole file.
+    """None for a method of this package, whose results a version number covers; for any other a key of its whole file.
 
-    So a constant or a helper that changes there makes another method of it; what the file imports does not count. It
-    is the key of the code that was run, also where the file was edited since.
+    A constant or a helper that changes in the file makes another method of it; what the file imports does not count.
+    The key is that of the code that was run, also where the file was edited since.
     """
     return SOURCES[known_methods()[name]]

@@ -28,7 +28,7 @@ class TrainedMethod:
     """A method that asks the model, and how many passes over the training pairs it takes at most.
 
     `passes` are for every vector and every control that is trained, `shared` for all layers and controls together.
-    A `joint` one trains the vectors of several layers at once: its passes are for all of them.
+    A `joint` method trains the vectors of several layers at once, and its passes are for all these layers.
     """
 
     function: Callable[..., np.ndarray]
@@ -72,18 +72,18 @@ def method(
 ) -> Method | Callable[[Method], Method] | Callable[[TrainedFunction], TrainedFunction]:
     """Register a method under its function's name; specs and the CLI then know it.
 
-    With `passes` it is a trained one (`TrainedMethod`), with `joint` one of several layers at once, and with `unpaired`
-    one that takes texts without partners as well. A name is one method's: the last that took it.
+    With `passes` it is a trained method (`TrainedMethod`), with `joint` one of several layers at once, and with
+    `unpaired` one that takes texts without partners as well. A later method of the same name replaces it.
     """
 
     def _register(read: Method) -> Method:
-        forget(read.__name__, unpaired)
+        _register_name(read.__name__, unpaired)
         SOURCES[read] = _source_key(read)
         METHODS[read.__name__] = read
         return read
 
     def _register_trained(trained: TrainedFunction) -> TrainedFunction:
-        forget(trained.__name__, unpaired)
+        _register_name(trained.__name__, unpaired)
         SOURCES[trained] = _source_key(trained)
         TRAINED[trained.__name__] = TrainedMethod(trained, passes or 0, shared, joint)
         return trained
@@ -93,27 +93,35 @@ def method(
     return _register if passes is None else _register_trained
 
 
-def forget(name: str, unpaired: bool = False) -> None:
-    """Leave the name of a method to a new one, which takes unpaired texts or does not."""
-    METHODS.pop(name, None)
-    TRAINED.pop(name, None)
-    UNPAIRED.discard(name)
+def _register_name(name: str, unpaired: bool) -> None:
+    """Free the name for a new method, and note whether that takes unpaired texts."""
+    forget(name)
     if unpaired:
         UNPAIRED.add(name)
 
 
+def forget(name: str) -> None:
+    """Take the method of that name, if there is one, out of the registry."""
+    METHODS.pop(name, None)
+    TRAINED.pop(name, None)
+    UNPAIRED.discard(name)
+
+
 def file_of(function: Callable[..., np.ndarray]) -> Path:
-    """The file that a method's function was written in, links followed; of a prompt's, a name that no file has."""
+    """The file that a method's function was written in, links followed.
+
+    For a function that was typed into a prompt, a name that no file has.
+    """
     return Path(os.path.realpath(inspect.getfile(function)))
 
 
 def text_key(source: bytes) -> str:
-    """The key of a file of methods with these contents, whatever ends its lines."""
+    """The key of a file of methods with these contents; LF and CRLF give the same key."""
     return content_key("method", io.StringIO(source.decode(errors="replace"), newline=None).getvalue())
 
 
 def _source_key(function: Callable[..., np.ndarray]) -> str | None:
-    """None for a method of this package; otherwise the key of its file as it is now, or of what was typed."""
+    """None for a method of this package; otherwise the key of its file as it is now, or of the typed code."""
     file = file_of(function)
     if file.parent == Path(__file__).resolve().parent:
         return None
@@ -146,7 +154,7 @@ def refuse_unpaired(concept: Concept, names: Iterable[str]) -> None:
 
 
 def check_unpaired(name: str, positive: int, negative: int, there: str = "there are") -> None:
-    """Raise VectorError where the method `name` needs pairs, for so many texts that are none."""
+    """Raise VectorError where the method `name` needs pairs; there are `positive` and `negative` unpaired texts."""
     if name not in UNPAIRED:
         raise VectorError(
             f"{name} needs pairs, and {there} {positive} positive and {negative} negative texts that are not paired: "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from steering_core.vectors.descent import Descent, trained
-from steering_core.vectors.linear import ridged
+from steering_core.vectors.linear import as_long_as, ridged
 from steering_core.vectors.methods.registry import method
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DRAWS = 2  # answers that the model draws itself for each side of a pair
 RIDGE = 1.0  # of the mean variance
-EPOCHS = 6
+EPOCHS = 6  # at most, over the training pairs
 
 
 @method(passes=0, shared=1, unpaired=True)
@@ -29,28 +29,28 @@ def gradient(training: "Training") -> np.ndarray:
     The first-order optimum of what a steering vector is for; attribution by gradients, as in Nanda 2023 (attribution
     patching) and Simonyan et al. 2014 (saliency), with the whole layer as the feature.
     """
-    return _as_long_as(training.start, training.unsteered.gradients.mean(axis=0))
+    return as_long_as(training.start, training.unsteered.gradients.mean(axis=0))
 
 
 @method(passes=0, shared=1 + DRAWS, unpaired=True)
 def natural_gradient(training: "Training") -> np.ndarray:
     """The gradient through the inverse Fisher information of the output distribution, -> (D,). Amari 1998.
 
-    The first-order optimum at equal KL divergence from the untouched model. The Fisher information is that of
+    The first-order optimum at equal KL divergence from the untouched model. The Fisher information is estimated from
     `DRAWS` answers a side that the model draws itself, with a ridge of `RIDGE` times its mean variance.
     """
     slope = training.unsteered.gradients.mean(axis=0)
-    return _as_long_as(training.start, ridged(slope, training.drawn_gradients(DRAWS), RIDGE))
+    return as_long_as(training.start, ridged(slope, training.drawn_gradients(DRAWS), RIDGE))
 
 
 @method(passes=EPOCHS, shared=1, unpaired=True)
 def preference(training: "Training") -> np.ndarray:
     """A vector trained on preferences through the frozen model, from the mean difference on, -> (D,).
 
-    Under the vector and, mirrored, under its opposite, as in BiPO (Cao et al. 2024, "Personalized Steering of Large
-    Language Models"), and on log-probabilities per token, as in RePS (Wu et al. 2025, "Improved Representation Steering
-    for Language Models"). It is as long as a dose of 0.2, and the best of its epochs on validation pairs
-    (`steering_core.vectors.descent`).
+    Preferences count under the vector and, mirrored, under its opposite, as in BiPO (Cao et al. 2024, "Personalized
+    Steering of Large Language Models"), and per token, as in RePS (Wu et al. 2025, "Improved Representation Steering
+    for Language Models"). The vector is as long as a dose of 0.2, and that of the epoch which is best on validation
+    pairs (`steering_core.vectors.descent`).
     """
     return trained(training, Descent(epochs=EPOCHS))
 
@@ -75,9 +75,3 @@ def one_shot(training: "Training") -> np.ndarray:
     found = trained(alone, Descent(epochs=3 * EPOCHS, batch=1))
     training.notes.update(alone.notes)
     return found
-
-
-def _as_long_as(like: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """The direction at the length of `like`; zero where it is zero."""
-    norm = np.linalg.norm(direction)
-    return direction * (np.linalg.norm(like) / norm) if norm > 0 else direction
