@@ -10,13 +10,13 @@ from steering_core.concepts.concept import Concept, Split
 from steering_core.statistics.separation import auc
 
 Features = Callable[[str], dict[str, float]]
-Sides = tuple[str, str]  # the positive and the negative text of a pair
+PairTexts = tuple[str, str]  # the positive and the negative text of a pair
 RIDGE = 0.1  # of the features' mean squared length
 FOLDS = 10
 MAX_PAIRS = 1000
 
 
-def probe_accuracy(sides: Sequence[Sides], features: Features) -> float:
+def probe_accuracy(sides: Sequence[PairTexts], features: Features) -> float:
     """Share of held-out texts whose side a linear probe on `features` names, over ten folds; sides stay together."""
     sides = sides[:MAX_PAIRS]
     folds = np.arange(len(sides)) % FOLDS
@@ -32,14 +32,16 @@ def probe_accuracy(sides: Sequence[Sides], features: Features) -> float:
 def baseline_auc(concept: Concept, split: Split, features: Features = surface) -> float:
     """AUC of a probe on `features` of the training pairs, on the pairs of `split`: what a vector has to beat."""
 
-    def sides(part: Split) -> list[Sides]:
+    def sides(part: Split) -> list[PairTexts]:
         """The texts of a split's pairs, positive first."""
         return [(positive.text, negative.text) for positive, negative in sided_pairs(concept, part)]
 
     return auc(*probe_scores(sides("train")[:MAX_PAIRS], sides(split), features))
 
 
-def probe_scores(train: Sequence[Sides], test: Sequence[Sides], features: Features) -> tuple[np.ndarray, np.ndarray]:
+def probe_scores(
+    train: Sequence[PairTexts], test: Sequence[PairTexts], features: Features
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the positive and of the negative texts of `test`, (M,) each, by a ridge probe fitted to `train`."""
     rows = [features(text) for side in (*train, *test) for text in side]
     place = {name: i for i, name in enumerate(dict.fromkeys(name for row in rows for name in row))}
