@@ -1,13 +1,12 @@
 """`CapabilitySet`: questions with one right answer among several, and tasks whose texts are checked by code."""
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from steering_core.capabilities.checks import fault_of, keeps
-from steering_core.concepts.concept import MAX_CONCEPT_NAME, MAX_ROWS, Card, Text
+from steering_core.concepts.concept import MAX_CONCEPT_NAME, MAX_ROWS, Card, Text, refuse_repeats
 from steering_core.foundation.bounds import MaxTokens
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
@@ -93,13 +92,13 @@ class CapabilitySet(Strict):
     @field_validator("questions")
     @classmethod
     def _no_question_twice(cls, questions: tuple[Question, ...]) -> tuple[Question, ...]:
-        _refuse_repeats("question", (question.item_id for question in questions))
+        refuse_repeats("question", [question.item_id for question in questions])
         return questions
 
     @field_validator("tasks")
     @classmethod
     def _no_task_twice(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-        _refuse_repeats("task", (task.item_id for task in tasks))
+        refuse_repeats("task", [task.item_id for task in tasks])
         return tasks
 
     @model_validator(mode="after")
@@ -125,10 +124,3 @@ class CapabilitySet(Strict):
         if self.tasks:
             return None
         return sum(1 / len(question.choices) for question in self.questions) / len(self.questions)
-
-
-def _refuse_repeats(what: str, ids: Iterable[str]) -> None:
-    first: dict[str, int] = {}
-    for i, item_id in enumerate(ids):
-        if (j := first.setdefault(item_id, i)) != i:
-            raise ValueError(f"{what} {i} repeats {what} {j}")

@@ -32,7 +32,7 @@ def _not_a_number(value: object) -> object:
     return value
 
 
-def _refuse_repeats(noun: str, keys: Sequence[Hashable]) -> None:
+def refuse_repeats(noun: str, keys: Sequence[Hashable]) -> None:
     """Raise ValueError where two of a file's entries, each called a `noun`, have one key."""
     first: dict[Hashable, int] = {}
     for i, key in enumerate(keys):
@@ -92,7 +92,7 @@ class Unpaired(Strict):
     @field_validator("positive", "negative")
     @classmethod
     def _no_text_twice(cls, examples: tuple[Example, ...]) -> tuple[Example, ...]:
-        _refuse_repeats("text", [(example.prompt, example.text) for example in examples])
+        refuse_repeats("text", [(example.prompt, example.text) for example in examples])
         return examples
 
 
@@ -194,13 +194,13 @@ class Concept(Strict):
     @field_validator("pairs")
     @classmethod
     def _no_pair_twice(cls, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-        _refuse_repeats("pair", [pair.pair_id for pair in pairs])
+        refuse_repeats("pair", [pair.pair_id for pair in pairs])
         return pairs
 
     @field_validator("items")
     @classmethod
     def _no_item_twice(cls, items: tuple[Item, ...]) -> tuple[Item, ...]:
-        _refuse_repeats("item", [item.item_id for item in items])
+        refuse_repeats("item", [item.item_id for item in items])
         return items
 
     def __repr__(self) -> str:
