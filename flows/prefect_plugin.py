@@ -19,7 +19,8 @@ from prefect.plugins import HookContext, SetupResult, register_hook
 from prefect.settings import get_current_settings
 
 from flows.service.loopback import LOOPBACK
-from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.data_files import data_files
+from steering_core.foundation.suggestions import did_you_mean
 
 UP = "`make up` starts this clone's server"
 

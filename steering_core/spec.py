@@ -34,7 +34,7 @@ from steering_core.foundation.bounds import (
     possible_dose,
     strong_enough,
 )
-from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import (
     InterventionError,
     PositionUnknown,
@@ -47,6 +47,7 @@ from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import Strict, checked, read_yaml, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse

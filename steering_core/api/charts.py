@@ -12,8 +12,8 @@ model. All raise QueryError where the store has no rows for the chart, or severa
 from typing import Any
 
 from steering_core.api.options import StorePath
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.reports.charts.listed import library_picture, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.page import chart_values

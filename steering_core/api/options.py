@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SamplingError
 from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.change import Phase
 from steering_core.models import Model
 from steering_core.prompts import Prompt, conversation, prompt

@@ -9,9 +9,10 @@ from steering_core.capabilities.formats import FORMS, BenchmarkForm
 from steering_core.capabilities.sets import CapabilitySet
 from steering_core.concepts.formats.contents import Contents, read_contents
 from steering_core.concepts.formats.tables import Record
-from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import CapabilityError, ConceptError
 from steering_core.foundation.sequences import repeated
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import checked, read_yaml, shown
 

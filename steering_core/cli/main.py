@@ -15,8 +15,8 @@ from typer.core import TyperGroup
 
 from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, checked_value, misuse, store_given
 from steering_core.foundation.cautions import print_plainly
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.terminal import guard_stdout, harmless
 from steering_core.foundation.validation import shown
 from steering_core.reports.printing import WIDE, SafeConsole

@@ -16,7 +16,7 @@ from typer._click.exceptions import (
     UsageError,
 )
 
-from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.suggestions import did_you_mean
 
 __all__ = ["Abort", "NoArgsIsHelpError", "UsageError", "checked_value", "misuse", "store_given"]
 

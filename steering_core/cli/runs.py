@@ -6,8 +6,8 @@ import typer
 
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.foundation.bounds import MAX_SHOWN
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.reports.fitting import LEAST_ID
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store

@@ -14,9 +14,9 @@ from steering_core.cli.steering_options import layers_asked_for
 from steering_core.concepts import Concept, load_concept
 from steering_core.concepts.concept import SIDES
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import checked, counted
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell

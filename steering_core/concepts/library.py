@@ -8,9 +8,10 @@ from steering_core.concepts.concept import Concept
 from steering_core.concepts.formats.columns import notes_of
 from steering_core.concepts.formats.hub import HUB
 from steering_core.concepts.formats.read import read_concept
-from steering_core.foundation.data_files import data_files, did_you_mean
+from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.sequences import repeated
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from steering_core.foundation.bounds import MAX_DOSE, possible_dose
-from steering_core.foundation.data_files import did_you_mean
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.declarations import OPERATIONS
 
 MOST = 1e6  # of a strength; float32 and every model are beyond themselves long before

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from steering_core.explorer.ask import Ask
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import ModelNotFound
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.models import EMBEDDED, Model
 
 LOADED = 2  # models whose weights stay in memory

@@ -1,8 +1,6 @@
 """Data files by name: the user's own before those that come with steerflow."""
 
-import difflib
 import os
-from collections.abc import Iterable
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -19,10 +17,3 @@ def data_files(kind: str) -> dict[str, Path]:
         for path in sorted(Path(root, kind).glob("*.yaml")) if root else []:
             found.setdefault(path.stem, path)
     return found
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that leads from a wrong name to the right ones."""
-    names = sorted(known)
-    meant = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {meant[0]!r}?" if meant else f"there are: {', '.join(names) or 'none'}."

@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import yaml
 
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import WordUnknown
+from steering_core.foundation.suggestions import did_you_mean
 
 
 @cache

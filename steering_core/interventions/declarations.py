@@ -6,8 +6,8 @@ The grammar, the parser, the checks, the names' resolution and the explorer read
 from dataclasses import dataclass
 from typing import Literal
 
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import InterventionError
+from steering_core.foundation.suggestions import did_you_mean
 
 Percent = Literal["length", "component", "share"]
 """What a percentage of an operation's amount is of.

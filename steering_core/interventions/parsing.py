@@ -13,8 +13,8 @@ from lark.tree import Meta
 from lark.visitors import v_args
 
 from steering_core.foundation.bounds import MAX_LAYER
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import InterventionError
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.change import LARGEST, SMALLEST
 from steering_core.interventions.declarations import ABLATE, called_by_name, declared
 from steering_core.interventions.expression import Amount, Between, Clause, Expression, Term, VectorName, When

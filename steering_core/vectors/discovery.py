@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy
 
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import library

@@ -15,9 +15,9 @@ from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, called, rows_of
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import QueryError, SteerflowError
 from steering_core.foundation.keys import KEY_LENGTH
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import Strict
 from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model

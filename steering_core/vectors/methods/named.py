@@ -11,8 +11,8 @@ from types import ModuleType
 
 import numpy as np
 
-from steering_core.foundation.data_files import did_you_mean
 from steering_core.foundation.errors import SteerflowError, VectorError
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.user_files import MAX_CODE, checked_file, file_bytes
 from steering_core.vectors.methods.registry import (
     METHODS,
