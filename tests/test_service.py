@@ -46,6 +46,26 @@ def test_a_process_is_started_once_and_stopped_once(sleeper: Background) -> None
     assert not sleeper.stop()
 
 
+def test_who_asks_while_it_is_being_started_gets_its_id_and_never_an_earlier_one(
+    sleeper: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sleeper.pid").write_text("1")  # of an earlier process
+    asked: list[int | None] = []
+    asks = threading.Thread(target=lambda: asked.append(sleeper.process_id))
+    popen = subprocess.Popen
+
+    def slow(*arguments: object, **options: object) -> object:
+        asks.start()
+        time.sleep(0.3)
+        return popen(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("flows.service.background.subprocess.Popen", slow)
+    sleeper.start(SLEEP, os.environ)
+    asks.join()
+    assert asked == [sleeper.process_id]
+    assert asked[0] not in (None, 1)
+
+
 def test_a_killed_process_is_known_to_be_dead_and_started_again(sleeper: Background) -> None:
     sleeper.start(SLEEP, os.environ)
     first = sleeper.process_id

@@ -13,8 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 SECONDS_TO_STOP = 20.0
+_SECONDS_TO_WRITE = 2.0
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Background:
 
     @property
     def process_id(self) -> int | None:
-        """Its process id; None where it does not run."""
+        """Its process id; None where it does not run, or was started a moment ago by a process that died then."""
         if not self._file.exists():
             return None
         with self._file.open() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return int(handle.read())
+                return _written_id(handle)
         return None
 
     @property
@@ -53,6 +55,7 @@ class Background:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
+            held.truncate(0)  # an earlier process's id is nobody's to stop
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -62,7 +65,6 @@ class Background:
                 start_new_session=True,
                 pass_fds=[held.fileno()],  # the lock goes with the process
             )
-            held.truncate(0)
             held.write(str(process.pid))
 
     def stop(self) -> bool:
@@ -87,6 +89,14 @@ def stop_all(processes: Sequence[Background]) -> list[Background]:
         if _group_lives(number):
             os.killpg(number, signal.SIGKILL)
     return list(running)
+
+
+def _written_id(handle: IO[str]) -> int | None:
+    """The id in a file whose lock is held; it is written just after the lock was taken."""
+    deadline = time.monotonic() + _SECONDS_TO_WRITE
+    while not (text := handle.read()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return int(text) if text else None
 
 
 def _group_lives(group: int) -> bool:

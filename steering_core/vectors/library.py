@@ -210,8 +210,9 @@ def _example(rows: Sequence[dict[str, Any]]) -> str:
 
 def _not_found(store: Store, text: str, model: ModelIdentity | None, elsewhere: Sequence[dict[str, Any]]) -> str:
     if model and elsewhere:
-        others = ", ".join(sorted({row["model"] for row in elsewhere}))
-        return f"{model.name} ({model.model_id}) has no vector {text!r}; {others} has: derive it for {model.name} too"
+        others = sorted({row["model"] for row in elsewhere})
+        have = f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} one"
+        return f"{model.name} ({model.model_id}) has no vector {text!r}; {have}: derive it for {model.name} too"
     known = store.rows("SELECT DISTINCT concept, method, name FROM vectors WHERE control IS NULL")
     names = {row["name"] for row in known} | {row["concept"] for row in known}
     names |= {f"{row['concept']}/{row['method']}" for row in known if row["concept"]}
