@@ -98,7 +98,8 @@ class _Served:
 @pytest.fixture
 def folder(tmp_path: Path, agree_run: Path, tiny_folder: Path, concept: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a store, a spec, a concept, a pipe and a folder; nothing is served, and no hub asked."""
-    copied(agree_run, tmp_path / "data") if (tmp_path / "data").mkdir() is None else None
+    (tmp_path / "data").mkdir()
+    copied(agree_run, tmp_path / "data")
     quick.spec_file(tmp_path, tiny_folder, concept)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

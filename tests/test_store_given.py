@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from steering_core.store.tables import TABLES
 from steering_core.store.values import stored_object
 from tests.stored import concept_rows
 from tests.verbs import typed
+
+STEER = Path(sys.executable).with_name("steer")
 
 
 @pytest.fixture
@@ -119,6 +123,29 @@ def test_a_pipe_in_a_table_is_refused_and_waited_for_by_none(given: Path) -> Non
     os.mkfifo(given / "concepts" / "x.parquet")
     with pytest.raises(StoreError, match="no file that can be read"):
         Store.existing(given)
+
+
+@pytest.mark.parametrize("lock", ["layout", "layout-turn", "concepts"])
+def test_a_pipe_in_place_of_a_lock_is_waited_for_by_none(given: Path, lock: str) -> None:
+    Store.existing(given).rows("SELECT name FROM concepts")
+    (given / "locks" / lock).unlink(missing_ok=True)
+    os.mkfifo(given / "locks" / lock)
+    words = ["store", "compact", "--store", str(given)], ["sql", "SELECT name FROM concepts", "--store", str(given)]
+    for verb in words:
+        done = subprocess.run([STEER, *verb], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode in (0, 2), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_file_whose_name_is_no_text_is_set_aside_and_shown(given: Path) -> None:
+    for form in ("table", "json", "csv"):
+        Path(os.fsdecode(os.fsencode(given) + b"/concepts/\xff.parquet")).write_bytes(b"x")
+        words = [str(STEER), "store", "verify", "--store", str(given), "--format", form]
+        done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 2, done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+        assert b"\\udcff" in done.stdout
+    assert list((given / "damaged").iterdir())
 
 
 @pytest.mark.parametrize("to", ["x.parquet", "nothing.parquet"])
@@ -270,7 +297,7 @@ def test_a_very_long_value_is_cut_in_tables_alone(store: Store) -> None:
     (row,) = concept_rows("a")
     store.append("concepts", [{**row, "description": "x" * 300_000}])
     words = ["SELECT description FROM raw.concepts", "--store", str(store.root)]
-    assert len(typed(sql, *words, "--format", "json")[0]["description"]) == 300_000
+    assert typed(sql, *words, "--format", "json") == [{"description": "x" * 300_000}]
     said = CliRunner().invoke(sql, words).stdout
     assert said.count("x") == 20_000
     assert "(300,000 letters)" in "".join(line.strip("│ ") for line in said.splitlines())

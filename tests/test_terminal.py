@@ -83,11 +83,11 @@ def test_a_terminal_obeys_nothing_of_what_a_verb_shows(case: str, folder: Path) 
 
 
 def test_what_is_piped_is_data_as_it_is(folder: Path) -> None:
-    words = [STEER, "sql", "SELECT name FROM raw.concepts", "--format", "json"]
+    words = [str(STEER), "sql", "SELECT name FROM raw.concepts", "--format", "json"]
     done = subprocess.run(words, capture_output=True, cwd=folder, check=True)
     assert json.loads(done.stdout) == [{"name": EVIL}]
     done = subprocess.run(
-        [STEER, "concepts", "show", "evil.json", "--json"], capture_output=True, cwd=folder, check=True
+        [str(STEER), "concepts", "show", "evil.json", "--json"], capture_output=True, cwd=folder, check=True
     )
     assert json.loads(done.stdout)["description"] == EVIL
 

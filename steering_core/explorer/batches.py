@@ -1,7 +1,6 @@
 """`ServedBatch`: one model's requests that are sampled together; they join when they come, and leave when done."""
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,8 @@ from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
 from steering_core.engine.requests import Request, Token
 from steering_core.engine.running import Running
-from steering_core.explorer.faults import status_of
-from steering_core.foundation.errors import SteerflowError
+from steering_core.explorer.faults import error_event
 from steering_core.models import Model
-
-log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 """queued (position), start (about), token (row, text, projections, finish, …), done (seconds), error (message, …)."""
@@ -167,10 +163,5 @@ class _errors_to:  # noqa: N801  (reads as the statement that it is)
     def __exit__(self, kind: Any, error: BaseException | None, at: Any) -> bool:
         if error is None or not isinstance(error, Exception):
             return False
-        message = str(error)
-        if not isinstance(error, SteerflowError):
-            log.error("a request failed", exc_info=error)
-            message = "something went wrong here; the server's log has the details"
-        told = {"event": "error", "message": message, "type": type(error).__name__, "status": status_of(error)}
-        self._texts.tell(told)
+        self._texts.tell(error_event(error))
         return True

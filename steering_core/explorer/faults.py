@@ -1,7 +1,8 @@
 """What is wrong with a request, as an answer: one paragraph in the form of OpenAI's errors."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from steering_core.store.commands import commands_at_store
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 2_000  # letters
+_UNFORESEEN = "something went wrong here; the server's log has the details"
 _STATUS = {ModelNotFound: 404, VectorNotFound: 404, Busy: 429}
 _SAYS_ENOUGH = ("missing", "extra_forbidden", "value_error")
 
@@ -42,11 +44,40 @@ def status_of(error: Exception) -> int:
 
 def told(message: str, code: str, status: int) -> dict[str, Any]:
     """An error as OpenAI's API tells it, in one paragraph of bounded length."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": _paragraph(message), "type": kind, "code": code}}
+
+
+def error_event(error: Exception) -> dict[str, Any]:
+    """The event `error` of a stream, with the status that an answer would have; what nobody foresaw is logged alone."""
+    message = str(error)
+    if not isinstance(error, SteerflowError):
+        log.error("a request failed", exc_info=error)
+        message = _UNFORESEEN
+    told = {"message": _paragraph(message), "type": type(error).__name__, "status": status_of(error)}
+    return {"event": "error", **told}
+
+
+async def with_errors(events: AsyncIterable[dict[str, Any]], root: Path | str) -> AsyncIterator[dict[str, Any]]:
+    """The events of a stream that has begun; whatever goes wrong among them is its last one, `error`.
+
+    Commands in an error name the store at `root`.
+    """
+    try:
+        async for event in events:
+            yield _at(event, root) if event.get("event") == "error" else event
+    except Exception as error:  # noqa: BLE001  (told, and logged where it is ours)
+        yield _at(error_event(error), root)
+
+
+def _at(event: dict[str, Any], root: Path | str) -> dict[str, Any]:
+    return {**event, "message": commands_at_store(event["message"], root)}
+
+
+def _paragraph(message: str) -> str:
     text = "\n".join(line for line in message.splitlines() if line.strip())
     text = text.encode(errors="replace").decode()  # half of a surrogate pair is no UTF-8
-    text = text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": text, "type": kind, "code": code}}
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " …"
 
 
 def _mistake(request: Request, error: Exception) -> JSONResponse:
@@ -86,4 +117,4 @@ def _not_served(request: Request, error: Exception) -> JSONResponse:
 
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours; the server writes it into its log."""
-    return _answer(500, "something went wrong here; the server's log has the details", type(error).__name__)
+    return _answer(500, _UNFORESEEN, type(error).__name__)

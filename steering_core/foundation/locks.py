@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
     """Hold `path` for this process, alone or sharing it; the kernel frees it however the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("a") as handle:
+    with _opened(path, "a") as handle:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -33,14 +34,14 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
 def try_locked(path: Path) -> Iterator[bool]:
     """Hold `path` alone for this process if nobody holds it now; gives whether it is held."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with _opened(path, "a") as handle:
         yield _taken(handle)
 
 
 @contextlib.contextmanager
 def shared_lock(path: Path) -> Iterator[None]:
     """Share `path`, an existing lock that this process need only be able to read."""
-    with path.open() as handle:
+    with _opened(path, "r") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
 
@@ -53,13 +54,18 @@ def locked_next(path: Path, turnstile: Path, seconds: float, busy: Exception) ->
     wait would never end. Here the `turnstile` is held meanwhile, which sharers have to pass. Raises `busy` where those
     who share `path` already keep it for longer than `seconds`.
     """
-    with locked(turnstile), path.open("a") as handle:
+    with locked(turnstile), _opened(path, "a") as handle:
         until = time.monotonic() + seconds
         while not _taken(handle):
             if time.monotonic() >= until:
                 raise busy
             time.sleep(_LOOK)
         yield
+
+
+def _opened(path: Path, mode: str) -> IO[str]:
+    """The file of a lock, at once: a pipe in its place, in a store of somebody else's, would be waited for."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK, 0o666))
 
 
 def _taken(handle: IO[str]) -> bool:

@@ -5,17 +5,19 @@ around. Whatever a verb prints for people passes here, and shows them as escapes
 stays as it is.
 """
 
+import io
 import re
 import sys
 from typing import Any, TextIO, cast
 
-_EFFECTIVE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+_EFFECTIVE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
 
 
 def harmless(text: str) -> str:
     """`text` with every character that a terminal would obey, but line breaks and tabs, as an escape: `\\u001b`.
 
-    These are the control characters, and those that reverse the direction of what follows (U+202E and its kin).
+    These are the control characters, those that reverse the direction of what follows (U+202E and its kin), and halves
+    of surrogate pairs, which no output can have.
     """
     return _EFFECTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -41,7 +43,12 @@ class _Shown:
 
 
 def guard_stdout() -> None:
-    """Have what this process prints on a terminal's standard output be harmless. Elsewhere it is data, and stays."""
+    """Have what this process prints on a terminal's standard output be harmless. Elsewhere it is data, and stays.
+
+    What the output's encoding lacks is escaped everywhere.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout.isatty():
         sys.stdout = cast(TextIO, _Shown(sys.stdout))
 

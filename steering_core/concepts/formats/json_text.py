@@ -60,7 +60,7 @@ def is_json_lines(text: str) -> bool:
     first, *more = itertools.islice(_lines(text), 2)
     try:
         return bool(more) and isinstance(json.loads(first[1]), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -77,7 +77,10 @@ class FunctionSpec(Open):
     @classmethod
     def _object(cls, arguments: str | dict[str, Any]) -> dict[str, Any]:
         """Templates write arguments down as objects."""
-        found = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+        try:
+            found = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
+        except RecursionError:
+            raise ValueError("arguments are nested too deeply") from None
         if not isinstance(found, dict):
             raise ValueError("arguments are a JSON object")
         return found

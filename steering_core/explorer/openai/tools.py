@@ -58,7 +58,7 @@ class ToolReply:
         try:
             parsed = self._parser(call, self._tools)
             found = [_called(one) for one in (parsed if isinstance(parsed, list) else [parsed])]
-        except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
             log.warning("a call of a tool cannot be read (%s), and is left in the text: %s", error, call[:200])
             return self._start + call, []
         return "", found

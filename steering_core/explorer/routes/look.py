@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from steering_core.explorer.batches import Event
 from steering_core.explorer.cell_texts import CellTexts, cell_texts
+from steering_core.explorer.faults import with_errors
 from steering_core.explorer.fields import Key, ModelField, VectorField
 from steering_core.explorer.planned import named_vectors
 from steering_core.explorer.routes.ask import named_queries
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, called, rows_of
-from steering_core.foundation.errors import QueryError, SteerflowError
+from steering_core.foundation.errors import QueryError
 from steering_core.foundation.keys import KEY_LENGTH
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import Strict
@@ -133,20 +134,16 @@ async def texts(wanted: HeatMapCell, here: Here, request: Request) -> StreamingR
     found = await called(here, request, wanted.model, partial(_cell_texts, here, wanted))
 
     async def sampled() -> AsyncIterator[Event]:
-        """An event whenever some prompts are answered; the last one is an error, where there is one."""
+        """An event whenever some prompts are answered."""
         done, of = 0, sum(map(len, found.parts))
         for prompts in found.parts:
             if await request.is_disconnected():
                 return
-            try:
-                await called(here, request, wanted.model, partial(_sample, here, found, prompts))
-            except SteerflowError as error:
-                yield {"event": "error", "message": str(error), "type": type(error).__name__}
-                return
+            await called(here, request, wanted.model, partial(_sample, here, found, prompts))
             done += len(prompts)
             yield {"event": "sampled", "done": done, "of": of}
 
-    return event_stream(sampled())
+    return event_stream(with_errors(sampled(), here.store.root))
 
 
 def _cell_texts(here: Explorer, wanted: HeatMapCell, model: Model) -> CellTexts:

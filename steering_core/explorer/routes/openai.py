@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
-from steering_core.explorer.faults import told
+from steering_core.explorer.faults import told, with_errors
 from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
@@ -158,7 +158,8 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
     if wanted.stream:
         head["object"] = asked.form.part
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-        return event_stream(_chunks(events, head, answers, read, usage), headers)
+        parts = with_errors(_parts(events, head, answers, read, usage), here.store.root)
+        return event_stream(_chunks(parts), headers)
     return await _whole(events, {**head, "object": asked.form.whole}, answers, read, headers)
 
 
@@ -185,17 +186,23 @@ async def _whole(
     return JSONResponse({**head, "choices": choices, "usage": counted}, headers=headers)
 
 
-async def _chunks(
+async def _chunks(parts: AsyncIterator[dict[str, Any]]) -> AsyncIterator[Any]:
+    """What a stream sends: its parts, an error in OpenAI's own form, and the mark of its end."""
+    async for part in parts:
+        yield _error(part) if part.get("event") == "error" else part
+    yield "[DONE]"
+
+
+async def _parts(
     events: AsyncIterator[Event], head: dict[str, Any], answers: Sequence[Answer], read: int, usage: bool
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[dict[str, Any]]:
     async for event in events:
         if event["event"] == "error":
-            yield _error(event)
+            yield event
         elif event["event"] == "token":
             yield {**head, "choices": [answers[event["row"]].add(event)]}
         elif event["event"] == "done" and usage:
             yield {**head, "choices": [], "usage": _usage(read, sum(event["tokens"]))}
-    yield "[DONE]"
 
 
 def _error(event: Event) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 from steering_core.explorer.batches import Event, RequestedRows
 from steering_core.explorer.command import command
 from steering_core.explorer.drafts import DraftContrast
+from steering_core.explorer.faults import with_errors
 from steering_core.explorer.fields import Key, ModelField
 from steering_core.explorer.planned import SteerRequest, rows
 from steering_core.explorer.sse import event_stream
@@ -72,7 +73,7 @@ async def steer(wanted: SteerRequest, here: Here, request: Request) -> Streaming
         return rows(model, here.store, here.drafts, wanted, readers)
 
     texts = await sampled(here, request, wanted.sampling, made)
-    return event_stream(_judged(texts, readings, len(wanted.probes)))
+    return event_stream(with_errors(_judged(texts, readings, len(wanted.probes)), here.store.root))
 
 
 async def _judged(events: AsyncIterator[Event], readings: Sequence[Readings], n: int) -> AsyncIterator[Event]:
