@@ -98,7 +98,7 @@ LYING = {
 def test_a_header_that_promises_too_much_is_refused_at_once(case: str, tmp_path: Path) -> None:
     ending, data, said = LYING[case]
     (tmp_path / f"vectors{ending}").write_bytes(data)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with little_memory(), pytest.raises(VectorFileError, match=said):
         FORMS[ending].read(tmp_path / f"vectors{ending}")
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS

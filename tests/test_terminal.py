@@ -101,6 +101,7 @@ def test_controls_stand_as_escapes_and_nothing_else_changes() -> None:
 def test_a_table_has_room_for_what_stands_in_place_of_a_control(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setenv("COLUMNS", "200")
     print_rows([{"name": EVIL}], ["name"])
     assert SHOWN in out.getvalue()
     lines = out.getvalue().splitlines()
