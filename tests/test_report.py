@@ -16,7 +16,7 @@ from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
-from steering_core.reports.charts.render import data_uri, png, svg
+from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command
 from steering_core.reports.page import charts, report_page
@@ -95,6 +95,15 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
+
+
+def test_a_text_that_no_picture_can_hold_ends_no_process() -> None:
+    evil = "\x1b[31m\x00\x07\x0b\ufffe\uffff\x9b \ud800 ]]> &x; <b>"
+    chart = chart_of([{"name": evil, "value": 1.0}]).mark_bar().encode(x="value:Q", y="name:N").properties(title=evil)
+    picture = svg(chart)
+    ElementTree.fromstring(picture)
+    assert "u001b[31m" in picture
+    assert png(chart).startswith(b"\x89PNG")
 
 
 def test_prefects_artifact_begins_with_verdict_pictures_and_texts(store: Store) -> None:

@@ -1,15 +1,19 @@
 """What all charts share: their data, an axis's title, and how they become files for artifacts and HTML reports."""
 
 import base64
+import re
+from typing import Any
 
 import altair as alt
 import vl_convert
 
+from steering_core.foundation.terminal import harmless
 from steering_core.statistics.metric_names import unit_of
 from steering_core.store import TableRows
 
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 WIDTH = 560
+_NO_XML = re.compile("[\ufffe\uffff]")
 EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 
@@ -20,17 +24,29 @@ def chart_of(rows: TableRows) -> alt.Chart:
 
 def svg(chart: Drawing, width: int = WIDTH) -> str:
     """The chart as an SVG element, that many pixels wide inside its axes."""
-    return vl_convert.vegalite_to_svg(_sized(chart, width).to_dict())
+    return vl_convert.vegalite_to_svg(_drawable(_sized(chart, width).to_dict()))
 
 
 def png(chart: Drawing, width: int = WIDTH, scale: float = 2.0) -> bytes:
     """The chart as a PNG, `scale` pixels a point."""
-    return vl_convert.vegalite_to_png(_sized(chart, width).to_dict(), scale=scale)
+    return vl_convert.vegalite_to_png(_drawable(_sized(chart, width).to_dict()), scale=scale)
 
 
 def data_uri(chart: Drawing, width: int = WIDTH) -> str:
     """The chart as a `data:` URI of a PNG, for Markdown that can hold no other file."""
     return "data:image/png;base64," + base64.b64encode(png(chart, width, scale=1.5)).decode()
+
+
+def _drawable(part: Any) -> Any:
+    """A part of a chart's Vega-Lite whose texts hold nothing that XML forbids: vl-convert ends the process over that.
+
+    Names and tokens come from stores, concepts and models, which may hold anything. Controls stand as escapes.
+    """
+    if isinstance(part, str):
+        return _NO_XML.sub("\ufffd", harmless(part))
+    if isinstance(part, dict):
+        return {_drawable(name): _drawable(inner) for name, inner in part.items()}
+    return [_drawable(inner) for inner in part] if isinstance(part, list | tuple) else part
 
 
 def _sized(chart: Drawing, width: int) -> Drawing:

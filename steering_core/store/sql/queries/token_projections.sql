@@ -24,6 +24,6 @@ WITH chosen AS (
 )
 SELECT
     kind, prompt, place, coalesce(tokens[place + 1], '') AS token,
-    (projections[place + 1] - coalesce(base.mean, 0)) / residual_norm AS projection
+    (coalesce(projections[place + 1], 0) - coalesce(base.mean, 0)) / residual_norm AS projection
 FROM places LEFT JOIN base ON true
 ORDER BY list_position(['unsteered', 'steered', 'mirrored'], kind), place;
