@@ -193,7 +193,7 @@ def library(model: Model, folder: Path) -> Store:
     """A store with one vector for the model."""
     from dataclasses import asdict
 
-    from steering_core.vectors.library import save
+    from steering_core.vectors.saving import save
     from steering_core.vectors.vector import Vector
 
     store = Store(folder / "store")

@@ -28,7 +28,7 @@ from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.scores.capabilities import choice_log_probabilities, measure_sets, tokens_of
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.vectors.library import save
+from steering_core.vectors.saving import save
 from steering_core.vectors.vector import Vector
 from tests import capitals, toy
 

@@ -14,7 +14,7 @@ from steering_core.cli.chat import ChatSession
 from steering_core.foundation.errors import InterventionError, SteerflowError, VectorMismatch, VectorNotFound
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors.library import save
+from steering_core.vectors.saving import save
 from tests.tiny import save_tiny_model
 
 SHORT = steer.Sampling(max_tokens=6)

@@ -27,7 +27,7 @@ from steering_core.spec import Spec
 from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRICS, Metric, changes, logarithmic, scores
 from steering_core.statistics.metric_names import declare as declare_metric
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import saving
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 from tests import quick
@@ -96,7 +96,7 @@ def save_mine(store: Store, model: Model) -> None:
     """Put a vector of the model into the store's library, as `mine`."""
     direction = np.random.default_rng(1).standard_normal(WIDTH).astype(np.float32)
     store.append("models", [asdict(model.identity)])
-    library.save(store, [Vector("a" * 20, model.identity.model_id, None, "made", 1, 3.0, direction=direction)], "mine")
+    saving.save(store, [Vector("a" * 20, model.identity.model_id, None, "made", 1, 3.0, direction=direction)], "mine")
 
 
 def tokens(found: list[dict[str, Any]]) -> dict[int, list[str]]:

@@ -20,7 +20,7 @@ from steering_core.models import Model
 from steering_core.monitors.gates import fit_gates
 from steering_core.prompts import conversation
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.vector import Vector
 from tests.explorer import events, serving
 
@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, tiny: Model) -> Store:
     for key, name, layer in (("a", "gated", 2), ("b", "plain", 1)):
         direction = draw.standard_normal(32).astype(np.float32)
         vector = Vector(key * 20, tiny.identity.model_id, None, "random", layer, 4.0, direction=direction)
-        library.save(store, [vector], name)
+        saving.save(store, [vector], name)
     fit_gates(tiny, store, library.find(store, "gated"), Concept(name="loud", chat=True, pairs=PAIRS), Work())
     return store
 

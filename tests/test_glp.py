@@ -17,7 +17,7 @@ from steering_core.exports.vector_file import FileOperation, VectorFile
 from steering_core.foundation.errors import InterventionError, VectorFileError
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors import algebra, library
+from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.resolve import resolved
 from tests.foreign_files import GLP, UNIT, written
 
@@ -47,7 +47,7 @@ def test_a_projection_never_comes_in_as_an_addition(
         found[0].intervention(1.0, "all")
     assert resolved("!refusal/1", partial(library.find, store)).changes[0].operation == "ablate"
     allowed = algebra.scaled(found[0], 2.0)
-    library.save(store, [allowed], "towards")
+    saving.save(store, [allowed], "towards")
     assert resolved("towards", partial(library.find, store)).changes[0].direction is not None
     added = written(tmp_path / "happy.gguf", {"direction.1": UNIT[0]}, {**GLP, "glp.mode": "add"})
     with pytest.raises(VectorFileError, match="vectors to add, not to project out"):

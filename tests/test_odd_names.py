@@ -25,7 +25,7 @@ from steering_core.foundation.user_files import file_bytes, file_text
 from steering_core.models.model import model_folder
 from steering_core.spec import load_spec
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import saving
 from steering_core.vectors.methods import method_name
 from tests.stored import identity, vector
 
@@ -142,7 +142,7 @@ def test_every_verb_that_writes_a_file_refuses_an_odd_name(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEERFLOW_STORE", str(store.root))
     store.append("models", [dataclasses.asdict(identity())])
-    library.save(store, [vector()], "planted")
+    saving.save(store, [vector()], "planted")
     ending, arguments = OUTPUTS[verb]
     name = odd(ending)
     begun = time.perf_counter()

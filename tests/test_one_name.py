@@ -22,7 +22,7 @@ from steering_core.interventions.change import Intervention
 from steering_core.models import Model
 from steering_core.pipeline.rows import concept_row
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.resolve import by_key
 from tests.explorer import serving
 from tests.stored import made_up_concept
@@ -48,7 +48,7 @@ def shelf(tiny: Model, sailors: list[steer.Vector], tmp_path: Path) -> Store:
     store = Store(tmp_path / "shelf")
     store.append("models", [dataclasses.asdict(tiny.identity)])
     store.append("concepts", [concept_row(made_up_concept("sailor"))])
-    library.save(store, sailors)
+    saving.save(store, sailors)
     one, two = (sailors[layer].vector_id for layer in LAYERS)
     recommend(store, sailors[1], [one, two], f"30%*{one} + 10%*{two} @generation")
     return store
@@ -197,7 +197,7 @@ def test_what_is_saved_is_what_is_found(tiny: Model, shelf: Store) -> None:
     assert steer.find_vector(tiny, "joy", shelf.root).vector_id == joy.vector_id  # the first name stays
     np.testing.assert_array_equal(steer.find_vector(tiny, "bliss", shelf.root).direction, joy.direction)
     with pytest.raises(VectorError, match="another direction under the key"):
-        library.save(shelf, [other])
+        saving.save(shelf, [other])
 
 
 def test_no_vector_takes_the_name_of_a_recommendation(tiny: Model, shelf: Store, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_no_vector_takes_the_name_of_a_recommendation(tiny: Model, shelf: Store,
     with pytest.raises(VectorError, match=says):
         steer.save_vector(tiny, joy, "sailor", shelf.root)
     with pytest.raises(VectorError, match=says):
-        library.rename(shelf, [library.find(shelf, "sailor/3", tiny.identity)], "sailor")
+        saving.rename(shelf, [library.find(shelf, "sailor/3", tiny.identity)], "sailor")
     steer.save_vector(tiny, joy, "sailor-2", shelf.root)
     run(vectors.app, "export", "sailor-2", "--to", str(tmp_path / "v.safetensors"), "--store", str(shelf.root))
     given = ["import", str(tmp_path / "v.safetensors"), "--name", "sailor", "--store", str(shelf.root)]

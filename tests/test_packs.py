@@ -29,7 +29,7 @@ from steering_core.packs.unpack import unpack
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.vector import Vector
 from tests import quick
 from tests.hub_server import Hub, Repository, hub_server
@@ -54,8 +54,8 @@ def kept(store: Store, name: str = "made-up") -> list[Vector]:
         )
         for layer, direction in zip((1, 2), drawn, strict=True)
     ]
-    library.save(store, found, "calm")
-    library.tag(store, found[:1], "gentle")
+    saving.save(store, found, "calm")
+    saving.tag(store, found[:1], "gentle")
     return found
 
 

@@ -22,7 +22,7 @@ from steering_core.monitors.answers import Answers, read_answers
 from steering_core.monitors.screen import screen
 from steering_core.statistics.separation import auc
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.vector import Vector
 from tests.watched import sentiment, vector, watched_store
 
@@ -104,7 +104,7 @@ def test_killed_in_the_middle_a_screen_goes_on_where_it_was(
 ) -> None:
     store, direction = Store(tmp_path / "store"), np.random.default_rng(2).standard_normal(32).astype(np.float32)
     store.append("models", [asdict(tiny.identity)])
-    library.save(store, [Vector("c" * 20, tiny.identity.model_id, None, "random", 2, 4.0, direction=direction)], "mine")
+    saving.save(store, [Vector("c" * 20, tiny.identity.model_id, None, "random", 2, 4.0, direction=direction)], "mine")
     data = lines(tmp_path / "train.jsonl", rows(n))
     words = [sys.executable, "-c", "from steering_core.cli.main import app; app()", "screen", str(data), "--own", "2",
              "--model", str(tiny_folder), "--vectors", "mine", "--store", str(store.root)]  # fmt: skip

@@ -21,7 +21,7 @@ from steering_core.exports.foreign import Tensors
 from steering_core.foundation.errors import VectorError, VectorFileError, VectorMismatch
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors import algebra, library
+from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.derive import derive
 from steering_core.vectors.vector import Vector, cosine, vectors_by_id
 from tests.stored import LAYERS, MODEL, fill, made_up_concept, planted_directions, vector
@@ -86,8 +86,8 @@ def derived(store: Store) -> tuple[Store, list[Vector]]:
     concept = made_up_concept("calm")
     fill(store, MODEL, concept, planted_directions())
     vectors = vectors_by_id(store, derive(store, MODEL, concept, ["mean_difference"], LAYERS, "last", 0).ids)
-    library.rename(store, vectors, "serene")
-    library.tag(store, vectors[1:2], "good")
+    saving.rename(store, vectors, "serene")
+    saving.tag(store, vectors[1:2], "good")
     return store, vectors
 
 

@@ -15,7 +15,7 @@ from steering_core.foundation.errors import StoreDamaged, VectorAmbiguous, Vecto
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import TABLES, Store
-from steering_core.vectors import contrast, library
+from steering_core.vectors import contrast, library, saving
 from steering_core.vectors.controls import SAME
 from steering_core.vectors.derive import derive
 from steering_core.vectors.methods import METHODS, method
@@ -130,7 +130,7 @@ def test_dose_and_alpha_are_inverse(filled: Store) -> None:
 def test_a_vector_is_found_by_key_by_what_it_is_and_by_name(filled: Store) -> None:
     wanted = derived(filled, ("mean_difference", "lda"), controls=1)[3]
     assert (wanted.method, wanted.layer) == ("mean_difference", 1)
-    library.rename(filled, [wanted], "serenity")
+    saving.rename(filled, [wanted], "serenity")
     for text in (wanted.vector_id, wanted.vector_id[:8], "calm/mean_difference/1", "serenity", "serenity/1"):
         assert library.find(filled, text, MODEL) == wanted, text
     assert len(library.find_all(filled, "calm/lda")) == len(LAYERS)
@@ -213,11 +213,11 @@ def test_a_wrong_name_leads_to_the_right_one(filled: Store) -> None:
 
 def test_the_last_name_and_tags_hold(filled: Store) -> None:
     vectors = derived(filled)
-    library.rename(filled, vectors, "first")
-    library.rename(filled, vectors[:1], "second")
-    library.tag(filled, vectors[:2], "good")
-    library.tag(filled, vectors[:2], "tried")
-    library.tag(filled, vectors[:1], "tried", holds=False)
+    saving.rename(filled, vectors, "first")
+    saving.rename(filled, vectors[:1], "second")
+    saving.tag(filled, vectors[:2], "good")
+    saving.tag(filled, vectors[:2], "tried")
+    saving.tag(filled, vectors[:1], "tried", holds=False)
     rows = filled.rows("SELECT layer, name, tags FROM vectors ORDER BY layer")
     assert [(r["name"], r["tags"]) for r in rows[:3]] == [
         ("second", ["good"]),
@@ -229,27 +229,27 @@ def test_the_last_name_and_tags_hold(filled: Store) -> None:
 
 def test_a_removed_vector_is_gone_until_it_is_saved_again(filled: Store) -> None:
     vectors = derived(filled)
-    library.remove(filled, vectors[:1])
+    saving.remove(filled, vectors[:1])
     with pytest.raises(VectorNotFound):
         library.find(filled, "calm/mean_difference/0")
     assert vectors_by_id(filled, [vectors[0].vector_id])  # results that came from it still find it
-    library.save(filled, vectors[:1], "back")
+    saving.save(filled, vectors[:1], "back")
     assert library.find(filled, "back") == vectors[0]
 
 
 def test_what_was_said_last_holds_though_the_clock_was_set_back(filled: Store) -> None:
     vector = derived(filled)[1]
-    library.remove(filled, [vector])
+    saving.remove(filled, [vector])
     later = "labelled_at + INTERVAL 10 YEAR AS labelled_at, 'ahead' AS label_id"
     ahead = filled.query(f"SELECT * REPLACE ({later}) FROM raw.labels")
     filled.publish("labels", ahead)  # as a clock that was ten years ahead has it
     for _ in range(3):
-        library.save(filled, [vector])
+        saving.save(filled, [vector])
         assert library.find(filled, vector.vector_id) == vector
-        library.rename(filled, [vector], "first")
-        library.rename(filled, [vector], "second")
+        saving.rename(filled, [vector], "first")
+        saving.rename(filled, [vector], "second")
         assert library.find(filled, "second") == vector
-        library.remove(filled, [vector])
+        saving.remove(filled, [vector])
         with pytest.raises(VectorNotFound):
             library.find(filled, vector.vector_id)
 
@@ -265,7 +265,7 @@ def test_the_last_run_and_outcome_come_last_though_the_clock_was_set_back(filled
 
 def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store) -> None:
     (vector, *_) = vectors = derived(filled, controls=1)
-    library.remove(filled, vectors)
+    saving.remove(filled, vectors)
     assert derived(filled)[0] == vector
     assert library.find(filled, "calm/mean_difference/0") == vector
     assert len(filled.rows("FROM vectors")) == len(LAYERS)  # the controls stay removed: they were not asked for
@@ -274,16 +274,16 @@ def test_a_removed_vector_is_there_again_when_it_is_derived_again(filled: Store)
 @pytest.mark.parametrize("name", ["", "a/b", "12", "abcdef12", "-x", "two words"])
 def test_names_that_would_be_read_as_something_else_are_refused(filled: Store, name: str) -> None:
     with pytest.raises(VectorError, match="cannot be a vector's name"):
-        library.rename(filled, derived(filled)[:1], name)
+        saving.rename(filled, derived(filled)[:1], name)
 
 
 def test_a_name_is_one_vector_a_layer(filled: Store) -> None:
     vectors = derived(filled, ("mean_difference", "lda"))
-    library.rename(filled, vectors[:4], "mine")
+    saving.rename(filled, vectors[:4], "mine")
     with pytest.raises(VectorError, match="of that layer already"):
-        library.rename(filled, vectors[4:5], "mine")
+        saving.rename(filled, vectors[4:5], "mine")
     with pytest.raises(VectorError, match="one a layer"):
-        library.rename(filled, vectors, "all-of-them")
+        saving.rename(filled, vectors, "all-of-them")
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_a_vector_is_refused_by_another_model(filled: Store, caplog: pytest.LogC
 def test_a_vector_comes_back_from_the_store_as_it_was(filled: Store) -> None:
     vector = derived(filled)[0]
     made = dataclasses.replace(vector, vector_id="0" * 20, lineage={"made": "here", "of": ["there"]})
-    library.save(filled, [made])
+    saving.save(filled, [made])
     (found,) = vectors_by_id(filled, [made.vector_id])
     assert found == made
     assert found.lineage == made.lineage

@@ -12,7 +12,7 @@ from steering_core.models import Model
 from steering_core.monitors.gates import fit_gates
 from steering_core.prompts import pair_prompt
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.vector import Vector
 
 
@@ -42,6 +42,6 @@ def watched_store(tmp_path_factory: pytest.TempPathFactory, real: Model, vector:
     """A store with the vector under a name, and its gates."""
     store = Store(tmp_path_factory.mktemp("monitors") / "store")
     store.append("models", [asdict(real.identity)])
-    library.save(store, [vector], "glad")
+    saving.save(store, [vector], "glad")
     fit_gates(real, store, library.find(store, "glad"), sentiment, Work())
     return store

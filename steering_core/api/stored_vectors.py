@@ -6,7 +6,8 @@ from steering_core.api.options import StorePath
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
 from steering_core.store import Store, default_store
-from steering_core.vectors.library import WantedLayers, named, save, stored_alike
+from steering_core.vectors.library import WantedLayers, named
+from steering_core.vectors.saving import save, stored_alike
 from steering_core.vectors.vector import Vector
 
 

@@ -30,7 +30,7 @@ from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import named_query
-from steering_core.vectors import algebra, library
+from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.discovery import discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector
@@ -158,7 +158,7 @@ def blend(
         if against := [one_a_layer(opened, text, model, [layer])[0] for text in orthogonal_to or []]:
             vector = algebra.orthogonalised(vector, against)
         made.append(algebra.normalised(vector) if unit else vector)
-    print_made(library.save(opened, made, name), name)
+    print_made(saving.save(opened, made, name), name)
     if said := _unshared(terms, parsed):
         typer.echo(said)
 
@@ -220,7 +220,7 @@ def discover_features(
             )
             vectors = discover(opened, loaded.identity, list(found), layer, position, method, k, seed)
         for place, vector in enumerate(vectors):
-            library.rename(opened, [vector], f"{name or prompts.stem}-{place}")
+            saving.rename(opened, [vector], f"{name or prompts.stem}-{place}")
         tokens = promoted_tokens(loaded, vectors, 6)
     finally:
         loaded.close()

@@ -24,7 +24,7 @@ from steering_core.models import Model, open_model
 from steering_core.reports.printing import Format, console, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
-from steering_core.vectors import algebra, library
+from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector, cosine
 
@@ -256,7 +256,7 @@ def name(
     """Give what a name means, its recommendation or the layers asked for, a name."""
     opened = Store.existing(store or default_store())
     vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
-    library.rename(opened, vectors, new)
+    saving.rename(opened, vectors, new)
     print_made(vectors, new)
 
 
@@ -271,7 +271,7 @@ def tag(
     """Tag every vector that goes by a name."""
     opened = Store.existing(store or default_store())
     vectors = library.find_all(opened, text, identity_of(opened, model))
-    library.tag(opened, vectors, label, holds=not off)
+    saving.tag(opened, vectors, label, holds=not off)
     typer.echo(f"{len(vectors)} {'no longer ' if off else ''}tagged {label}")
 
 
@@ -287,5 +287,5 @@ def rm(
     vectors = library.find_all(opened, text, identity_of(opened, model))
     if len(vectors) > 1 and not every:
         raise VectorAmbiguous(f"{text!r} is {len(vectors)} vectors: give --all to remove them all, or a key or a layer")
-    library.remove(opened, vectors)
+    saving.remove(opened, vectors)
     typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")

@@ -15,7 +15,7 @@ from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors import algebra, library
+from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.norms import residual_norms
 from steering_core.vectors.vector import PROJECT, Vector
 
@@ -129,12 +129,12 @@ def import_vectors(
         for vector in vectors:
             vector.check(model.identity)
     store.append("models", [dataclasses.asdict(file.model)])
-    saved = library.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
+    saved = saving.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
     file = dataclasses.replace(file, entries=_as_saved(file.entries, saved))
     vectors = saved
     _label(store, file, rename=name is None)
     if reading.operation is FileOperation.PROJECT:
-        library.tag(store, vectors, str(FileOperation.PROJECT))
+        saving.tag(store, vectors, str(FileOperation.PROJECT))
         log.warning("%s: these are to be projected out: steer with ablate(NAME), not with NAME", path)
     return vectors
 
@@ -164,9 +164,9 @@ def _label(store: Store, file: VectorFile, rename: bool) -> None:
     """Give vectors the tags, and where nobody gave another name the names, that they had when they were exported."""
     for entry in file.entries:
         for label in entry.tags:
-            library.tag(store, [entry.vector], label)
+            saving.tag(store, [entry.vector], label)
     for called in sorted({entry.name for entry in file.entries if entry.name and rename}):
-        library.save(store, [entry.vector for entry in file.entries if entry.name == called], called)
+        saving.save(store, [entry.vector for entry in file.entries if entry.name == called], called)
 
 
 def _entry(vector: Vector, row: dict[str, Any] | None) -> Entry:

@@ -16,9 +16,9 @@ from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, read_contrasts
 from steering_core.vectors.controls import random_direction, shuffled_direction
 from steering_core.vectors.labels import note_derived
-from steering_core.vectors.library import restore
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import derived_direction, is_joint, method_key, refuse_unpaired
+from steering_core.vectors.saving import restore
 from steering_core.vectors.vector import Vector
 
 VECTORS_VERSION = 2

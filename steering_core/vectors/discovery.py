@@ -14,7 +14,7 @@ from steering_core.foundation.keys import content_key
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import saving
 from steering_core.vectors.contrast import read_activations
 from steering_core.vectors.linear import one_thread, top_components
 from steering_core.vectors.vector import Vector
@@ -111,5 +111,5 @@ def discover(
         )
         for place, (direction, share) in enumerate(zip(directions, shares, strict=True))
     ]
-    library.save(store, vectors, prompt_ids={v.vector_id: unique for v in vectors})
+    saving.save(store, vectors, prompt_ids={v.vector_id: unique for v in vectors})
     return vectors

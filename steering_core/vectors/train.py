@@ -23,8 +23,8 @@ from steering_core.vectors.controls import is_no_control, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
 from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.labels import note_derived
-from steering_core.vectors.library import restore
 from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
+from steering_core.vectors.saving import restore
 from steering_core.vectors.training import PairPasses, SplitAnswers, Training, split_answers, training_at
 from steering_core.vectors.vector import vectors_by_id
 

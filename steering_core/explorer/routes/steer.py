@@ -20,7 +20,7 @@ from steering_core.explorer.watching import Readings, watched
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.declarations import OPERATIONS
 from steering_core.models import Model
-from steering_core.vectors import library
+from steering_core.vectors import saving
 
 router = APIRouter(tags=["steer"])
 
@@ -112,7 +112,7 @@ async def save(wanted: SaveRequest, here: Here, request: Request) -> dict[str, A
         for vector in vectors:
             vector.check(model.identity)
         here.store.append("models", [dataclasses.asdict(model.identity)])
-        library.save(here.store, vectors, wanted.name)
+        saving.save(here.store, vectors, wanted.name)
 
     await called(here, request, wanted.model, saved)
     return {"name": wanted.name, "vector_ids": list(wanted.vector_ids)}
