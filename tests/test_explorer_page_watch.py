@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from steering_core.prompts import conversation
 from steering_core.store import Store
 from steering_core.vectors import library
 from tests.browser import PHONE, address, browser, copied, needs_chromium, page, ran, steered, watched
+from tests.explorer import served
 
 pytestmark = needs_chromium
 
@@ -141,6 +143,27 @@ def test_the_menu_is_searched_and_recommendations_come_first(page: Page) -> None
     expect(page.locator("#picker [role=listbox]")).to_be_hidden()
     chosen(page, "picker", "layer 2")
     expect(page.locator(".vector")).to_have_count(2)
+
+
+def test_vectors_that_were_recommended_together_come_together(browser: Browser, ran: Store, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(ran.root, tmp_path / "together"))
+    (row, *_) = store.rows("FROM raw.recommendations")
+    for file in Path(store.root, "recommendations").glob("*.parquet"):
+        file.unlink()
+    two, one = (library.find(store, name).vector_id for name in (PLAIN, GATED))
+    together = {"vector_id": None, "vector_ids": [two, one], "layer": None, "layers": [1, 2], "dose": 0.25}
+    expression = f"6.5%*{two} - 18.5%*{one} @generation"
+    Store(store.root).append("recommendations", [{**row, **together, "verdict": "works", "intervention": expression}])
+    with served(store) as address, contextlib.closing(browser.new_page()) as page:
+        page.goto(address)
+        strengths = page.get_by_label("Strength as a number")
+        expect(strengths).to_have_count(2)
+        assert [box.input_value() for box in strengths.all()] == ["0.065", "-0.185"]
+        page.click("[aria-label^='Remove']")
+        page.click("#tab-look")
+        page.get_by_role("button", name="Steer with it").first.click()
+        expect(strengths).to_have_count(2)
+        expect(page.locator("#notice")).to_have_text("")
 
 
 # -- conversations and links ------------------------------------------------------------------------------------------

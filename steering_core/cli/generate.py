@@ -24,7 +24,7 @@ from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model, open_model
-from steering_core.reports.printing import Format, console, print_rows
+from steering_core.reports.printing import Format, print_rows
 
 app = typer.Typer()
 
@@ -89,7 +89,7 @@ def _print(prompts: list[str], texts: list[str], expression: Expression | None, 
     name = str(expression) if expression else "unsteered"
     columns = {"unsteered": texts[: len(prompts)], name: texts[-len(prompts) :]} if compare else {name: texts}
     if form is Format.TABLE and len(prompts) == 1 and not compare:
-        console().print(texts[0], highlight=False, soft_wrap=True)
+        typer.echo(texts[0])  # on a terminal `terminal.guard_stdout` makes it harmless; in a pipe it is the text
         return
     if form is Format.TABLE:
         shown: list[dict[str, Any]] = [

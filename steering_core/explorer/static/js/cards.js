@@ -96,7 +96,7 @@ export class Card {
     const { least, most, start, step } = OPERATIONS[operation];
     const reach = Math.max(most, Math.ceil(Math.abs(value ?? 0) * 13) / 10, Math.abs(this.vector?.safe_to ?? 0) * 1.2);
     Object.assign(this.slider, { min: least < 0 ? -reach : least, max: reach, step });
-    this.set(value ?? start);
+    this.set(value ?? (operation === "add" && this.vector?.safe_to > 0 ? Math.min(start, this.vector.safe_to) : start));
   }
 
   set(value, by) {

@@ -7,7 +7,7 @@ const MOST = 60; // options that are shown at once
 const RANKS = { works: 0, weak: 1 };
 
 /** The group that a vector stands in: recommended, named by somebody, or found on the way. */
-const group = (row) => (row.verdict ? "Recommended" : row.name ? "Named" : "Others");
+const group = (row) => (row.verdict || row.recommended_with ? "Recommended" : row.name ? "Named" : "Others");
 const order = (row) => [["Recommended", "Named", "Others"].indexOf(group(row)), row.verdict ? (RANKS[row.verdict] ?? 2) : 0];
 
 /** What a row says of a vector; two that say the same are told apart by their pairs. */
@@ -65,7 +65,7 @@ export class Menu {
 
   option(row, i) {
     const alone = this.library.filter((other) => said(other) === said(row)).length === 1;
-    const about = [`layer ${row.layer}`, row.method.replaceAll("_", " "), alone ? "" : `${row.n_pairs} pairs`, this.note(row)].filter(Boolean).join(" · ");
+    const about = [`layer ${row.layer}`, row.recommended_with ? "with other layers" : "", row.method.replaceAll("_", " "), alone ? "" : `${row.n_pairs} pairs`, this.note(row)].filter(Boolean).join(" · ");
     const take = (event) => (event.preventDefault(), this.take(i)); // before the box loses the focus
     return h("li", { id: `${this.id}-${i}`, role: "option", "aria-selected": "false", onmousedown: take },
       h("b", {}, called(row)), verdict(row.verdict), h("span.small.soft", {}, about));

@@ -14,7 +14,7 @@ const cards = [];
 const turns = []; // of the conversation, those that are over: {prompt, base, steered}
 const output = new Output();
 const probes = new Probes({ changed: settled, coloured: (key) => output.colourBy(key) });
-const picker = new Menu({ id: "picker", label: "Add a vector of the library", placeholder: "Add a vector…", chosen: (row) => addCard({ vector: row }, true) });
+const picker = new Menu({ id: "picker", label: "Add a vector of the library", placeholder: "Add a vector…", chosen: (row) => addRecommended(row, true) });
 let page, library, running, colour;
 let ui = {};
 
@@ -56,7 +56,8 @@ async function modelChanged() {
   for (const card of [...cards]) removed(card);
   await refresh();
   const [first] = found(library, "");
-  addCard(first ? { vector: first } : { contrast: { positive: ["I love this, it is wonderful"], negative: ["I hate this, it is terrible"] } });
+  if (first) addRecommended(first);
+  else addCard({ contrast: { positive: ["I love this, it is wonderful"], negative: ["I hate this, it is terrible"] } });
   startOver();
   ui.status.textContent = "";
 }
@@ -70,6 +71,18 @@ function addCard(given, focus) {
   if (focus) (card.positive ?? card.slider).focus();
   return card;
 }
+
+/** A card for a vector of the library, or one for each of the vectors that were recommended together with it. */
+function addRecommended(row, focus) {
+  const parts = row.recommended_with ? stored(summed(row.recommended_with)) : [];
+  if (!parts.length || parts.some((one) => !one.vector)) return addCard({ vector: row }, focus);
+  parts.forEach(addStored);
+}
+
+/** Parts of a sum, each with its vector of the library. */
+const stored = (parts) => parts.map((part) => ({ ...part, vector: library.find((one) => one.vector_id === part.key) }));
+
+const addStored = ({ vector, alpha, dose }) => addCard({ vector, dose: dose ?? (alpha * vector.norm) / vector.residual_norm });
 
 function removed(card) {
   cards.splice(cards.indexOf(card), 1);
@@ -211,20 +224,20 @@ async function opened() {
 async function shown(given) {
   if (!given) return;
   await refresh();
-  const wanted = given.vector_id ? [{ key: given.vector_id, dose: given.dose }] : summed(given.expression);
-  const chosen = wanted.map(({ key, alpha, dose }) => ({ vector: library.find((one) => one.vector_id === key), alpha, dose }));
-  if (!chosen.length) return notice("That is more than a sum of vectors: steer with it as an expression.");
+  const chosen = stored(given.vector_id ? [{ key: given.vector_id, dose: given.dose }] : summed(given.expression));
+  if (!chosen.length) return notice("That is more than a sum of vectors: steer with it as an expression, `steer generate --steer`.");
   if (chosen.some((one) => !one.vector)) return notice("That vector is not in this model's library.");
   for (const card of [...cards]) removed(card);
-  for (const { vector, alpha, dose } of chosen) addCard({ vector, dose: dose ?? (alpha * vector.norm) / vector.residual_norm });
+  chosen.forEach(addStored);
   run();
 }
 
-/** The vectors of a sum such as `0.6*KEY - 0.4*KEY @generation`, with their alphas; none where it is more than that. */
+/** The vectors of a sum such as `6%*KEY - 0.4*KEY @generation`, each with its dose or alpha; none where it is more. */
 function summed(expression) {
   const parts = expression.replace(/ @generation$/, "").replaceAll(" - ", " + -").split(" + ");
-  const found = parts.map((part) => /^(-?[\d.]+(?:e[+-]?\d+)?)\*([0-9a-f]{20})$/.exec(part));
-  return found.every(Boolean) ? found.map(([, alpha, key]) => ({ key, alpha: Number(alpha) })) : [];
+  const found = parts.map((part) => /^(-?[\d.]+(?:e[+-]?\d+)?)(%?)\*([0-9a-f]{20})$/.exec(part));
+  const strength = (value, percent) => (percent ? { dose: value / 100 } : { alpha: value });
+  return found.every(Boolean) ? found.map(([, value, percent, key]) => ({ key, ...strength(Number(value), percent) })) : [];
 }
 
 export const steer = { start, shown, modelChanged };

@@ -3,7 +3,8 @@
 --
 -- The safe range of doses reaches to the strongest measured one on either side of 0 before the texts first became
 -- more than 1.5 times as perplexing to the untouched model. Of a vector that was recommended alone, it reaches to the
--- recommendation's safe_dose.
+-- recommendation's safe_dose. recommended_with, on the first of several vectors that were recommended together, is the
+-- sum of all of them.
 WITH measured AS (
     SELECT vector_id, dose, max(perplexity_ratio) AS ratio
     FROM leaderboard
@@ -35,12 +36,13 @@ WITH measured AS (
         CASE WHEN r.vector_id IS NOT NULL THEN r.verdict END AS verdict,
         CASE WHEN r.vector_id IS NOT NULL THEN r.dose END AS dose,
         CASE WHEN r.vector_id IS NOT NULL AND r.dose > 0 THEN r.safe_dose END AS safe_dose,
+        CASE WHEN r.vector_id IS NULL THEN r.intervention END AS recommended_with,
         row_number() OVER (PARTITION BY coalesce(r.vector_id, r.vector_ids[1]) ORDER BY r.n DESC) AS place
     FROM recommendations r
 )
 SELECT
     v.vector_id, v.name, v.concept, v.method, v.layer, v.norm, v.residual_norm, v.n_pairs, v.tags,
-    latest.verdict, latest.dose AS recommended_dose, safe.safe_from,
+    latest.verdict, latest.dose AS recommended_dose, latest.recommended_with, safe.safe_from,
     coalesce(latest.safe_dose, safe.safe_to) AS safe_to, gated.gate_mean,
     gated.gate_token, v.model_id, v.concept_id
 FROM vectors v
