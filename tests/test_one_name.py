@@ -19,8 +19,10 @@ from steering_core.explorer.routes.openai import WARNED
 from steering_core.exports.files import import_vectors
 from steering_core.foundation.errors import InterventionError, SteeringWarning, VectorAmbiguous, VectorError
 from steering_core.interventions.change import Intervention
+from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.pipeline.rows import concept_row
+from steering_core.pipeline.steered import steered_cell
 from steering_core.store import Store
 from steering_core.vectors import library, saving
 from steering_core.vectors.resolve import by_key
@@ -352,3 +354,17 @@ def test_the_command_line_chat_and_the_api_warn_alike(tiny_folder: Path, measure
         assert streamed.count(CAUTION) == streamed.count('"choices"')
         shown = client.post("/api/steer", json={"model": model, "prompt": "Hello", "steering": steering}).text
         assert shown.count(CAUTION) == 1
+
+
+def test_a_recommendation_is_the_same_cell_in_whatever_order_it_names_its_layers(
+    tiny: Model, sailors: list[steer.Vector], shelf: Store
+) -> None:
+    one, two = (sailors[layer].vector_id for layer in LAYERS)
+    for file in Path(shelf.root, "recommendations").glob("*.parquet"):
+        file.unlink()
+    backwards, store = f"10%*{two} + 30%*{one} @generation", Store(shelf.root)
+    recommend(store, sailors[1], [two, one], backwards)
+    cell = steered_cell(
+        tiny, store, parse("sailor @generation"), lambda name: library.named(store, name, tiny.identity)
+    )
+    assert cell.expression == backwards

@@ -7,7 +7,7 @@ from math import isclose
 import numpy as np
 
 from steering_core.candidates.cell import Cell
-from steering_core.interventions.change import Intervention
+from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.expression import Expression
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
@@ -54,12 +54,19 @@ def _as_recommended(store: Store, cell: Cell) -> Cell:
 
 
 def _same(one: Intervention, other: Intervention) -> bool:
-    """Whether both do the same to the stream, strengths to their rounding; conditions are not compared."""
+    """Whether both do the same to the stream, in whatever order their layers are named, strengths to their rounding.
+
+    Changes with a condition are never the same.
+    """
     if len(one.changes) != len(other.changes):
         return False
     return all(
         (a.layer, a.operation, a.where, a.condition, b.condition) == (b.layer, b.operation, b.where, None, None)
         and isclose(a.amount, b.amount, rel_tol=_ALIKE)
         and np.array_equal(a.direction, b.direction)
-        for a, b in zip(one.changes, other.changes, strict=True)
+        for a, b in zip(_by_layer(one), _by_layer(other), strict=True)
     )
+
+
+def _by_layer(intervention: Intervention) -> list[Change]:
+    return sorted(intervention.changes, key=lambda change: (change.layer, change.operation, change.amount))
