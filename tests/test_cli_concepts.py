@@ -52,7 +52,11 @@ def test_new_scaffolds_a_file_that_loads_and_lint_says_what_is_missing(here: Pat
     linted = steer("lint", "mood", "--format", "json")
     assert linted.exit_code == 1
     found = json.loads(linted.stdout)
-    assert {row["check"] for row in found} == {"few"}
+    assert {row["check"] for row in found} == {"few", "unfilled"}
+    (unfilled,) = (row for row in found if row["check"] == "unfilled")
+    assert unfilled["level"] == "error"
+    for left in ("card what", "card made", "card biases", "description", "positive instructions"):
+        assert left in unfilled["message"]
     with pytest.raises(ConceptError, match="is there already"):
         steer("new", "mood")
     with pytest.raises(ConceptError, match="cannot be a concept's name"):

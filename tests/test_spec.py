@@ -8,6 +8,7 @@ import yaml
 from steering_core.concepts import Concept, Pair
 from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import SpecError
+from steering_core.foundation.validation import checked
 from steering_core.spec import Spec, load_spec
 
 
@@ -117,3 +118,11 @@ def test_paths_in_a_spec_are_looked_for_beside_it_first(
 
     monkeypatch.chdir(there)
     assert load_spec("spec.yaml").concepts == load_spec(there / "spec.yaml").concepts == tuple(names)
+
+
+def test_a_dose_in_percent_is_the_dose() -> None:
+    given = {"models": ["tiny"], "concepts": ["loud"], "generations": {"doses": ["30%", 0.1, " -5 %"]}}
+    assert checked(Spec, given, "the spec", SpecError).generations.doses == (0.3, 0.1, -0.05)
+    for wrong in ("x%", "%", "3000%"):
+        with pytest.raises(SpecError):
+            checked(Spec, {**given, "generations": {"doses": [wrong]}}, "the spec", SpecError)

@@ -3,6 +3,7 @@
 They lie well beyond what anybody has found useful. What lies outside is a slip, and would cost days or all memory.
 """
 
+import contextlib
 import math
 import numbers
 import operator
@@ -103,7 +104,13 @@ def checked_alpha(alpha: float, dose: float) -> float:
 
 
 def possible_dose(value: Any) -> Any:
-    """The value, unless it is a number beyond every dose; then ValueError, which asks whether percent were meant."""
+    """The value, and for a text such as `30%` its dose.
+
+    Raises ValueError for a number beyond every dose, which asks whether percent were meant.
+    """
+    if isinstance(value, str) and value.strip().endswith("%"):
+        with contextlib.suppress(ValueError):  # no number before the sign: told as any other text is
+            value = float(value.strip()[:-1]) / 100
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         try:
             checked_dose(value)

@@ -75,10 +75,14 @@ def _counts(stages: dict[str, dict[str, Any]]) -> RenderableType:
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:
     """What to type next, here: nothing that is not in this folder."""
     recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
-    query = f"SELECT control, layer, dose, effect FROM leaderboard WHERE concept = '{recommended}'"
+    query = (
+        f"SELECT control, layers, dose, effect FROM leaderboard WHERE concept = '{recommended}' AND split = 'test' "
+        "ORDER BY effect DESC"
+    )
     commands = {
         f'steer sql "{query}"': "",
         "steer report": "verdicts, pictures and texts as one page",
+        "steer explore": "the same to click through, and to steer with",
         "steer explain dose effect control": "what the words mean",
     }
     lines = [

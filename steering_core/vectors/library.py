@@ -62,10 +62,11 @@ def named(
         chosen = {}  # a name that somebody gave means all of its vectors
     kept = _kept(rows, chosen, layers, text)
     if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
+        unfinished = "" if chosen or given else "None is recommended yet: `steer run` does that at its end. "
         raise VectorAmbiguous(
             f"{text!r} is {len(kept)} vectors:{_choices(kept)}\n"
-            f"Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers and "
-            f"--all-layers take several, and `steer vectors rm {kept[0]['vector_id']}` takes one out of the library."
+            f"{unfinished}Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers "
+            f"and --all-layers take several; `steer vectors rm {kept[0]['vector_id']}` takes one out of the library."
         )
     ids = [row["vector_id"] for row in sorted(kept, key=lambda row: row["layer"])]
     found = vectors_by_id(store, ids)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from steering_core.authoring.lint.finding import Finding, warning
 from steering_core.authoring.lint.items import letters, option_order
-from steering_core.authoring.lint.rows import described, enough, near_duplicates
+from steering_core.authoring.lint.rows import described, enough, near_duplicates, unfilled
 from steering_core.authoring.lint.sides import broken_text, giveaways, lengths, same_sides, surface_probe, word_lists
 from steering_core.authoring.lint.tokens import model_checks
 from steering_core.concepts.concept import Concept
@@ -24,6 +24,7 @@ CHECKS: tuple[LintCheck, ...] = (
     word_lists,
     enough,
     described,
+    unfilled,
 )
 ACCEPTABLE = ("lengths", "giveaway", "surface", "tokens")
 
