@@ -1,6 +1,7 @@
 """The report: whole, self-contained, safe against what texts hold, and with pictures that draw what the rows say."""
 
 import inspect
+import math
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -12,6 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from steering_core.concepts import Concept
+from steering_core.evaluation.bounds import USUAL_SLOPE
 from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
@@ -242,7 +244,7 @@ def test_an_artifact_fetches_nothing_that_a_text_names(store: Store) -> None:
 def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_beside(store: Store) -> None:
     (row,) = store.rows("SELECT * FROM recommendations")
     ids = [row["model_id"], row["concept_id"]]
-    everything = store.rows(named_query("layer_profile"), [9.0, 9.0, *ids])
+    everything = store.rows(named_query("layer_profile"), [1e9, 9.0, *ids])
     strict = store.rows(named_query("layer_profile"), [9.0, 1e-9, *ids])
     assert {r["layer"] for r in everything} == {0, 1, 2}
     assert strict == []
@@ -254,6 +256,12 @@ def test_the_profile_keeps_to_the_bounds_and_names_the_best_control_beside(store
         if best["control_effect"] is not None:
             assert best["control_effect"] in [pytest.approx(effect) for effect in beside]
     assert any(best["control_effect"] is not None for best in everything)
+    untold = [r for r in board if r["control"] is None and r["perplexity_ratio"] is None and r["damage"]]
+    assert untold, "cells without texts whose damage was measured"
+    foreseen = {math.exp(USUAL_SLOPE * r["damage"]): r["effect"] for r in untold}
+    bound = min(foreseen) * 0.999  # below what the least damaging of them foresees
+    within = store.rows(named_query("layer_profile"), [bound, 9.0, *ids])
+    assert not {r["effect"] for r in within if r["perplexity_ratio"] is None} & set(foreseen.values())
 
 
 def test_the_dose_response_of_a_concept_is_of_one_split(store: Store, tmp_path: Path) -> None:

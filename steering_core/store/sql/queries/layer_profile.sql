@@ -1,5 +1,6 @@
 -- The greatest effect within the damage bounds by layer and method on validation, beside its best control's at the same
--- damage, on the items that both answered. Parameters: max_perplexity_ratio, max_kl, model_id, concept_id.
+-- damage, on the items that both answered. Where no text was sampled, the perplexity ratio is the one that damage foresees
+-- with the usual slope (`evaluation/bounds.py`). Parameters: max_perplexity_ratio, max_kl, model_id, concept_id.
 WITH bounds AS (
     SELECT ? AS max_perplexity_ratio, ? AS max_kl
 ), mine AS (
@@ -10,6 +11,6 @@ SELECT m.method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high
     m.effect - sign(coalesce(m.dose, 1)) * m.over_controls AS control_effect, m.kl, m.perplexity_ratio, m.n
 FROM mine m, bounds b
 WHERE m.control IS NULL
-    AND coalesce(m.perplexity_ratio, 1) <= b.max_perplexity_ratio AND coalesce(m.kl, 0) <= b.max_kl
+    AND coalesce(m.perplexity_ratio, exp(1.4 * m.damage), 1) <= b.max_perplexity_ratio AND coalesce(m.kl, 0) <= b.max_kl
 QUALIFY row_number() OVER (PARTITION BY m.method, m.layer ORDER BY m.effect DESC) = 1
 ORDER BY m.layer, m.method;
