@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from steering_core.cli.main import app
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import QueryError, SpecError
-from steering_core.reports.printing import shown
+from steering_core.reports.printing import progress_bars, shown
 from steering_core.store import Store
 from steering_core.store.commands import WITHOUT_STORE
 from tests import quick
@@ -243,3 +243,14 @@ def test_run_without_a_spec_names_the_quickstart() -> None:
     done = CliRunner().invoke(app, ["run"])
     assert isinstance(done.exception, SpecError)
     assert "steer run quickstart" in str(done.exception)
+
+
+def test_a_log_names_each_step_when_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as notify:
+        for done in (0, 3, 9):
+            notify("1 of 9: extract", done, 9)
+        assert capsys.readouterr().err == "1 of 9: extract: 9\n"  # at once, not at the end
+        notify("2 of 9: derive", 0, 4)
+        notify("2 of 9: derive", 1, 6)  # it grew
+        notify("1 of 9: extract", 0, 2)
+    assert capsys.readouterr().err == "2 of 9: derive: 4\n1 of 9: extract: 2\n"

@@ -90,7 +90,13 @@ def _csv_value(value: Any) -> Any:
 
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Notify]:
-    """A function (what, done, total) that draws one bar on standard error for each step it hears of."""
+    """A function (what, done, total) that draws one bar on standard error for each step it hears of.
+
+    Where standard error is no terminal it writes a line when a step begins, so that a log grows while a run goes on.
+    """
+    if not sys.stderr.isatty():
+        yield _told_steps()
+        return
     columns = (
         TextColumn("{task.description:<22}", markup=False),
         BarColumn(),
@@ -107,3 +113,17 @@ def progress_bars() -> Iterator[Notify]:
             bars.update(tasks[what], completed=done, total=total)
 
         yield notify
+
+
+def _told_steps() -> Notify:
+    """A function (what, done, total) that writes a line on standard error for each step that begins."""
+    under_way: set[str] = set()
+
+    def notify(what: str, done: int, total: int) -> None:
+        """Name a step with its size where it begins; it begins anew where the last of that name has finished."""
+        if what not in under_way:
+            sys.stderr.write(f"{what}: {total}\n")
+            sys.stderr.flush()
+        (under_way.add if done < total else under_way.discard)(what)
+
+    return notify
