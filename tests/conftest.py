@@ -1,6 +1,7 @@
 """Fixtures: a tiny model and a concept for it, a toy whose answers are known, an empty store, the embedded model."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,16 @@ def _unflushed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steering_core.store.files._flush", lambda path: None)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_servers_behind() -> Iterator[None]:
+    """Temporary servers that Prefect started in this process end with it: xdist's workers run no atexit functions."""
+    yield
+    if "prefect.server.api.server" in sys.modules:
+        servers = sys.modules["prefect.server.api.server"].SubprocessASGIServer
+        for server in list(servers._instances.values()):
+            server.stop()
 
 
 @pytest.fixture(autouse=True, scope="session")
