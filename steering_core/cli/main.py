@@ -72,7 +72,8 @@ class Verbs(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments without --wide, which any verb takes, wherever it stands."""
         end = args.index("--") if "--" in args else len(args)
-        WIDE.set("--wide" in args[:end])
+        before = WIDE.set("--wide" in args[:end])
+        ctx.call_on_close(lambda: WIDE.reset(before))
         return super().parse_args(ctx, [one for i, one in enumerate(args) if i >= end or one != "--wide"])
 
     def invoke(self, ctx: Any) -> Any:
