@@ -33,7 +33,7 @@ from steering_core.foundation.counting import Work
 from steering_core.interventions.change import Change, Intervention
 from steering_core.models import Model, open_model
 from steering_core.prompts import pair_prompt, prompt
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from tests.tiny import save_tiny_model
 
 CONCEPTS = load_spec("shipped-concepts").concepts

@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL
 from benchmarks.telling import left_out, options
 from flows.discover_vectors import discover_vectors
 from steering_core.pipeline.discover import run
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store, default_store
 from tests.explorer import AGREE
 from tests.tiny import save_tiny_model

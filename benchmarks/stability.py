@@ -34,7 +34,8 @@ from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stability import stability_of, swing
 from steering_core.runs import Run
-from steering_core.spec import GenerationsSpec, Spec, load_spec
+from steering_core.spec import GenerationsSpec, Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 
 MODEL, CONCEPTS = "smollm2-135m", ("sentiment", "formality", "future", "confidence")

@@ -11,7 +11,8 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from steering_core.foundation.errors import SteerflowError
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 from steering_core.vectors.methods import methods_only_from
 
 NAMED = 3  # concepts or models in a run's name; more are counted

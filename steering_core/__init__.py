@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from steering_core.models import Model, open_model
     from steering_core.models.loaded import from_mlx_lm
     from steering_core.reports.charts.picture import Picture
-    from steering_core.spec import Spec, load_spec
+    from steering_core.spec import Spec
+    from steering_core.spec_files import load_spec
     from steering_core.store import Store, connect
     from steering_core.vectors.vector import Vector
 
@@ -105,7 +106,8 @@ _HOMES = {
     "models.loaded": ("from_mlx_lm",),
     "api.quick_vectors": ("activation_addition", "contrast", "derive_vector", "position_deltas", "unpaired"),
     "reports.charts.picture": ("Picture",),
-    "spec": ("Spec", "load_spec"),
+    "spec": ("Spec",),
+    "spec_files": ("load_spec",),
     "store": ("Store", "connect"),
     "vectors.vector": ("Vector",),
 }

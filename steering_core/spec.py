@@ -1,14 +1,12 @@
 """Specs: what a run should do, as one YAML file."""
 
 import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from steering_core.activations.sites import checked_position
 from steering_core.concepts.concept import MAX_ROWS
-from steering_core.foundation.beside import found_beside
 from steering_core.foundation.bounds import (
     LEAST_STRENGTH,
     MAX_ALPHA,
@@ -34,21 +32,18 @@ from steering_core.foundation.bounds import (
     possible_dose,
     strong_enough,
 )
-from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import (
     InterventionError,
     PositionUnknown,
     PromptError,
     SettingError,
-    SpecError,
     VectorError,
 )
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
-from steering_core.foundation.suggestions import did_you_mean
-from steering_core.foundation.validation import Strict, checked, read_yaml, shown
+from steering_core.foundation.validation import Strict, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.models.chat_template import checked_arguments
@@ -316,24 +311,3 @@ class Spec(Strict):
         if strangers := [name for name in self.allow_code if name not in self.models]:
             raise ValueError(f"allow_code names {', '.join(strangers)}, which is not among models: write it as there")
         return self
-
-
-PATHS = (
-    *(("models",), ("concepts",), ("allow_code",), ("vectors", "methods")),
-    *(("scores", "capabilities"), ("scores", "side_effects")),
-)
-
-
-def load_spec(name: str | Path) -> Spec:
-    """The spec in the YAML file `name`, or of that name. Raises SpecError with every fault at once.
-
-    Paths in it are looked for beside the file, then in the working directory.
-    """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        known = data_files("specs")
-        if str(name) not in known:
-            raise SpecError(f"there is no spec {shown(str(name))}; {did_you_mean(str(name), known)}")
-        path = known[str(name)]
-    data = found_beside(read_yaml(path, SpecError), PATHS, path)
-    return checked(Spec, data, f"the spec {path}", SpecError)

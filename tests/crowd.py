@@ -19,7 +19,7 @@ import scipy.stats  # noqa: F401
 
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.pipeline import discover
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import TABLES, Store, garbage, upkeep
 from tests.stored import fill, identity, made_up_concept, planted_directions
 

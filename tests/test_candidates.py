@@ -23,7 +23,8 @@ from steering_core.pipeline.discover import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Setup
 from steering_core.scores.summary import cell_values, summarise
-from steering_core.spec import GenerationsSpec, Spec, load_spec
+from steering_core.spec import GenerationsSpec, Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from steering_core.vectors.resolve import by_key
 from steering_core.vectors.vector import Vector, cosine

@@ -144,6 +144,7 @@ def test_help_is_printed_as_it_is_written() -> None:
     [
         (["genrate"], "did you mean 'generate'?"),
         (["vectors", "lisst"], "there is no verb 'lisst'; did you mean 'list'?"),
+        (["generate", "m", "hi", "--strength", "3"], "no option '--strength': did you mean '--dose' or '--alpha'?"),
         (["generate", "m", "hi", "--vectr", "x"], "there is no option '--vectr': did you mean '--vector'?"),
         (["explain", "dosse"], "did you mean 'dose'?"),
         (["generate", "smollm2-135m", "hi", "--steer", "x @generations"], "did you mean 'generation'?"),

@@ -133,21 +133,25 @@ def test_a_seed_is_bounded(tiny_folder: Path, seed: str) -> None:
     assert "than or equal to" in done.output
 
 
-def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, shelf: str) -> None:
+def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, vector: steer.Vector, shelf: str) -> None:
+    def shown(steering: str, alpha: float) -> str:
+        place = f"warm at layer {vector.layer} with alpha {alpha:.3g}, dose {vector.dose(alpha):.2g}"
+        return f"steering: {steering} ({place})\n"
+
     this = ChatSession(tiny, store=shelf, max_tokens=6)
     plain = "".join(this.hear("Hello"))
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": plain.removesuffix("\n")}]
     assert this.messages == said
-    assert "".join(this.hear("/vector warm")) == "steering: warm\n"
-    assert "".join(this.hear("/alpha 4")) == "steering: 4*warm\n"
+    assert "".join(this.hear("/vector warm")) == shown("warm", 1)
+    assert "".join(this.hear("/alpha 4")) == shown("4*warm", 4)
     steered = "".join(this.hear("/again"))
     assert steered != plain
     assert len(this.messages) == 2
-    assert "".join(this.hear("/alpha 40%")) == "steering: 40%*warm\n"
+    assert "".join(this.hear("/alpha 40%")) == shown("40%*warm", vector.alpha(0.4))
     by_alpha = "".join(this.hear("/again"))
-    assert "".join(this.hear("/dose 0.4")) == "".join(this.hear("/dose 40%")) == "steering: 40%*warm\n"
+    assert "".join(this.hear("/dose 0.4")) == "".join(this.hear("/dose 40%")) == shown("40%*warm", vector.alpha(0.4))
     assert "".join(this.hear("/again")) == by_alpha
-    assert "".join(this.hear("/dose")) == "steering: warm\n"
+    assert "".join(this.hear("/dose")) == shown("warm", 1)
     assert "".join(this.hear("/vector off")) == "steering: none\n"
     assert "".join(this.hear("/again")) == plain
     list(this.hear("More"))

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from steering_core.cli import plan, store
 from steering_core.foundation.errors import DiskFull, LayerNotFound, StoreDamaged, StoreError
 from steering_core.pipeline.discover import run
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests import quick
 from tests.verbs import typed

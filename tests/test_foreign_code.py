@@ -16,7 +16,7 @@ from steering_core.foundation.errors import ModelNotFound, ModelRunsCode, ModelU
 from steering_core.models import Model, code, open_model
 from steering_core.pipeline import stages
 from steering_core.runs import Run
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests import quick
 from tests.explorer import copied, serving

@@ -23,7 +23,7 @@ from steering_core.foundation.errors import (
 )
 from steering_core.foundation.user_files import file_bytes, file_text
 from steering_core.models.model import model_folder
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from steering_core.vectors import saving
 from steering_core.vectors.methods import method_name

@@ -112,7 +112,9 @@ def test_python_the_command_line_chat_and_the_api_give_one_text(
     at, model = ("--store", str(shelf.root), "--max-tokens", "8"), str(tiny_folder)
     assert run(generate.app, model, "Hello", "-v", "sailor", "--stream", *at).stdout == text + "\n"
     said = run(chat.app, model, *at, "--temperature", "0", said="/vector sailor\nHello\n").stdout
-    assert said == f"steering: sailor\n{text}\n"
+    alphas = [sailors[layer].alpha(dose) for layer, dose in ((1, 0.3), (2, 0.1))]
+    places = f"layer 1 with alpha {alphas[0]:.3g}, dose 0.3, layer 2 with alpha {alphas[1]:.3g}, dose 0.1"
+    assert said == f"steering: sailor (sailor at {places})\n{text}\n"
     with serving(shelf, models=[model]) as client:
         steering = {"vectors": [{"vector": "sailor"}]}
         asked = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "temperature": 0}

@@ -11,7 +11,7 @@ import yaml
 from prefect.client.schemas.objects import FlowRun
 
 from flows.sweep import line, restarted
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 
 ROOT = Path(__file__).parent.parent

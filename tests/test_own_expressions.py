@@ -6,7 +6,7 @@ import steering_core as steer
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests import quick
 

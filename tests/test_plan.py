@@ -1,6 +1,7 @@
 """The plan of a whole run: its tokens against those that the run then takes, and its time by this machine's pace."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from steering_core.foundation.counting import Work
 from steering_core.foundation.paces import keep_paces, known_paces
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 
 PARTS = {"text_tokens": "generations", "score_tokens": "scores", "side_effect_tokens": "side_effects"}
@@ -70,6 +72,20 @@ def test_a_plan_counts_the_whole_run_and_times_it_by_the_last_one(spec: Path, tm
     there = planned(spec, tmp_path / "a")
     assert (there["seconds"], there["pace"]) == (0, "nothing to compute")
     assert "the store has it all" in str(there["takes"])
+
+
+def test_people_read_a_sentence_and_what_each_stage_takes(spec: Path, tmp_path: Path) -> None:
+    arguments = [str(spec), "--store", str(tmp_path / "a")]
+    said = CliRunner().invoke(plan.app, arguments, catch_exceptions=False, standalone_mode=False).stdout
+    assert re.search(
+        r"tiny: about \d+ s \(.*\)\. It holds at most .* of memory and writes .*; 0 of 48 prompts are", said
+    )
+    assert re.search(r"scores .* scores\.draws", said)
+    assert "training" not in said  # nothing is trained
+    run(load_spec(spec), Store(tmp_path / "a"))
+    again = CliRunner().invoke(plan.app, arguments, catch_exceptions=False, standalone_mode=False).stdout
+    assert "no time: the store has it all. It holds at most" in again
+    assert "scores" not in again
 
 
 def test_the_time_follows_the_kept_pace(spec: Path, tiny: Model, tmp_path: Path) -> None:

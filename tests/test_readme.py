@@ -13,7 +13,8 @@ from steering_core.cli.main import VERBS
 from steering_core.concepts import Concept
 from steering_core.interventions.parsing import parse
 from steering_core.pipeline.discover import run
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests import quick
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steering_core.cli.main import app
+from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.errors import InterventionError, WordUnknown
 from steering_core.foundation.words import columns, glossary, meaning
 from steering_core.interventions.parsing import parse
@@ -57,9 +58,22 @@ def test_activations_say_token_and_how_many_were_read(store: Store) -> None:
     assert {"token", "n_read"} <= set(store.query("FROM activations").column_names)
 
 
-@pytest.mark.parametrize("word", ["dose", "Doses", "residual-stream", "p-value", "over controls", "auc_test"])
-def test_a_word_is_explained_however_it_is_written(word: str) -> None:
-    assert len(meaning(word.replace("p-value", "p_value"))) > 10
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("Doses", "dose"), ("residual-stream", "residual stream"), ("p-value", "p_value"), ("p", "p_value"),
+     ("over controls", "over_controls"), ("log probability", "log-probability")],
+)  # fmt: skip
+def test_a_word_is_explained_however_it_is_written(word: str, name: str) -> None:
+    assert meaning(word) == glossary()[name]
+
+
+@pytest.mark.parametrize("verdict", [WORKS, WEAK, CHANCE, TOO_FEW])
+def test_every_verdict_is_explained(verdict: str) -> None:
+    assert meaning(verdict) == glossary()[verdict]
+
+
+def test_columns_are_explained_where_no_word_is() -> None:
+    assert meaning("auc_test") == columns()["auc_test"]
 
 
 def test_the_verb_explains_and_suggests() -> None:

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
 
+from steering_core.cli import runs
 from steering_core.concepts import Concept
 from steering_core.evaluation.bounds import USUAL_SLOPE
+from steering_core.foundation.errors import QueryError
 from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
@@ -22,6 +25,7 @@ from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command
 from steering_core.reports.page import charts, report_page
+from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
 from steering_core.spec import Spec
 from steering_core.store import Row, Store
@@ -83,10 +87,6 @@ def test_a_column_without_a_value_is_left_out_and_an_interval_is_not_broken(page
 def test_texts_are_shown_and_not_run(page: str) -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-
-
-def test_only_what_is_asked_for_is_shown(store: Store) -> None:
-    assert "no recommendations" in report_page(store, concept="another")
 
 
 def test_pictures_draw_as_svg_and_png(store: Store) -> None:
@@ -332,7 +332,7 @@ def test_a_long_text_is_broken_into_lines_and_every_token_is_there_once() -> Non
 def test_the_command_writes_the_file(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from steering_core.cli.report import report
 
-    report(output=tmp_path / "out.html", model=None, concept="another", store=str(store.root))
+    report(output=tmp_path / "out.html", model=None, concept="capitals", store=str(store.root))
     assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "out.html" in capsys.readouterr().out
 
@@ -349,3 +349,25 @@ def test_every_chart_is_listed_with_a_query_that_there_is() -> None:
         says, _ = description(named_query(chart.query))
         assert says, name
         assert chart.caption or "report" not in chart.places, name
+
+
+def test_a_name_that_nothing_is_recommended_for_is_refused(store: Store) -> None:
+    with pytest.raises(QueryError, match="nothing is recommended for the concept 'nobody'"):
+        report_page(store, concept="nobody")
+    with pytest.raises(QueryError, match="nothing is recommended for the model 'nobody'"):
+        report_page(store, model="nobody")
+
+
+def test_a_store_without_recommendations_says_what_is_kept(store: Store, tmp_path: Path) -> None:
+    assert unfinished(Store(tmp_path / "empty")) == ""
+    assert "holds no recommendations yet" in report_page(Store(tmp_path / "empty"))
+    part = tmp_path / "part"
+    shutil.copytree(store.root, part)
+    for table in ("recommendations", "runs", "outcomes"):
+        shutil.rmtree(part / table, ignore_errors=True)
+    kept = unfinished(Store.existing(part))
+    assert "activations" in kept
+    assert kept in report_page(Store.existing(part))
+    done = CliRunner().invoke(runs.app, ["--store", str(part)])
+    assert "No run has come to its end" in done.stdout
+    assert kept in done.stdout

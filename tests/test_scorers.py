@@ -21,7 +21,7 @@ from steering_core.reports.page import report_page
 from steering_core.scores.judge import Judge, rating_in
 from steering_core.scores.probe import _contrasts, _free_layer, answer_activations, probe_for
 from steering_core.scores.scorers import ScoredText
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests.capitals import ran
 from tests.chat_server import Reply, chat_server, said

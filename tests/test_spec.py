@@ -6,10 +6,12 @@ import pytest
 import yaml
 
 from steering_core.concepts import Concept, Pair
+from steering_core.concepts.library import load_concept
 from steering_core.foundation.data_files import data_files
-from steering_core.foundation.errors import SpecError
+from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.foundation.validation import checked
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 
 
 def test_everything_but_models_and_concepts_has_a_default() -> None:
@@ -126,3 +128,20 @@ def test_a_dose_in_percent_is_the_dose() -> None:
     for wrong in ("x%", "%", "3000%"):
         with pytest.raises(SpecError):
             checked(Spec, {**given, "generations": {"doses": [wrong]}}, "the spec", SpecError)
+
+
+def test_a_concept_or_another_file_in_a_specs_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\npairs: [{positive: a, negative: b}]\n")
+    with pytest.raises(SpecError, match="is a concept, not a spec: name it under `concepts:`"):
+        load_spec(tmp_path / "mine.yaml")
+    with pytest.raises(SpecError, match=r"no such file; did you mean '.*mine.yaml'"):
+        load_spec(tmp_path / "mien.yaml")
+    (tmp_path / "README.md").write_text("# Words")
+    with pytest.raises(SpecError, match=r"is no spec: .* ends in .yaml, or one of .*quickstart"):
+        load_spec(tmp_path / "README.md")
+
+
+def test_a_spec_in_a_concepts_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("models: [m]\nconcepts: [c]\n")
+    with pytest.raises(ConceptError, match=r"holds a spec: .* `steer run .*run.yaml` runs it"):
+        load_concept(str(tmp_path / "run.yaml"))

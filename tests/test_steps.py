@@ -5,7 +5,8 @@ from pathlib import Path
 from steering_core.concepts import Concept
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.steps import numbered, steps
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store
 from tests import quick
 

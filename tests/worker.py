@@ -22,7 +22,7 @@ from steering_core.cli.vector_making import derive
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.packs.pack import pack
 from steering_core.pipeline import discover
-from steering_core.spec import load_spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.export import export_query
 from steering_core.vectors.library import find_all

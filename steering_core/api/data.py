@@ -24,7 +24,8 @@ from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.runs import Run
-from steering_core.spec import ScoresSpec, Spec, load_spec
+from steering_core.spec import ScoresSpec, Spec
+from steering_core.spec_files import load_spec
 from steering_core.store import Store, default_store
 from steering_core.vectors.vector import Vector
 

@@ -16,6 +16,7 @@ made by hand. A vector without a strength acts at its recommended alpha, or at a
 import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Unpack
 
 import numpy as np
@@ -43,6 +44,7 @@ from steering_core.interventions.expression import Expression
 from steering_core.models import Model
 from steering_core.vectors.library import WantedLayers
 from steering_core.vectors.resolve import resolved
+from steering_core.vectors.strengths import strengths_in_words
 from steering_core.vectors.vector import Vector
 
 AnyIntervention = Vector | Sequence[Vector] | Expression | Intervention | str | None
@@ -105,6 +107,21 @@ def _intervention(
         return find_vectors(model, name, store, layers=layers, same_family=same_family)
 
     return resolved(what, find, model.identity.n_layers)
+
+
+def strengths(
+    model: Model,
+    expression: Expression,
+    store: StorePath = None,
+    layers: WantedLayers = None,
+    same_family: bool = False,
+) -> str:
+    """The layers and strengths at which an expression's names act: `sentiment at layer 21 with alpha 2.56, dose 0.26`.
+
+    Empty where nothing is added. Raises as `intervention` does.
+    """
+    find = partial(find_vectors, model, store=store, layers=layers, same_family=same_family)
+    return strengths_in_words(expression, find, model.identity.n_layers)
 
 
 def _cannot_steer(what: object) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.api.generate import intervention, pieces
+from steering_core.api.generate import intervention, pieces, strengths
 from steering_core.api.options import StorePath
 from steering_core.cli.options import (
     SameFamily,
@@ -144,7 +144,14 @@ class ChatSession:
         return sum(len(clause.terms) for clause in self.steering.clauses) if self.steering else 0
 
     def _show(self, _: str) -> Iterator[str]:
-        yield f"steering: {self.steering or 'none'}\n"
+        yield f"steering: {self.shown_steering()}\n"
+
+    def shown_steering(self) -> str:
+        """The steering as it was typed, with the layers and strengths that its names mean; `none` without one."""
+        if self.steering is None:
+            return "none"
+        meant = strengths(self.model, self.steering, self.store, self.layers, self.same_family)
+        return f"{self.steering}{f' ({meant})' if meant else ''}"
 
     def _system(self, text: str) -> Iterator[str]:
         self.system = text or None
@@ -205,7 +212,7 @@ def chat(
         this = ChatSession(opened, expression, store, layers, same_family, max_tokens, temperature, seed, system)
         this.check()
         if sys.stdin.isatty():
-            sys.stdout.write(f"{model}, steering: {expression or 'none'}. /help lists the commands.\n")
+            sys.stdout.write(f"{model}, steering: {this.shown_steering()}. /help lists the commands.\n")
         talk(this)
 
 

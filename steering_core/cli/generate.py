@@ -1,11 +1,12 @@
 """`steer generate MODEL PROMPT …`: steered texts, beside the unsteered ones with --compare."""
 
+import logging
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from steering_core.api.generate import diverged, intervention
+from steering_core.api.generate import diverged, intervention, strengths
 from steering_core.api.options import open_question
 from steering_core.cli.options import (
     ModelArgument,
@@ -27,6 +28,7 @@ from steering_core.models import Model, open_model
 from steering_core.reports.printing import Format, print_rows
 
 app = typer.Typer()
+log = logging.getLogger(__name__)
 
 
 @app.command()
@@ -58,6 +60,8 @@ def generate(
     expression, layers = steering.expression, steering.wanted_layers
     with open_model(model, template_arguments(template)) as opened:
         done = intervention(opened, expression, store=store, layers=layers, same_family=same_family)
+        if expression and (meant := strengths(opened, expression, store, layers, same_family)):
+            log.info("%s", meant)
         chat = False if raw else None
         tokens = [open_question(opened, prompt, system, chat).tokens for prompt in prompts]
         requests = [Request(t, what, seed) for what in ([Intervention(), done] if compare else [done]) for t in tokens]

@@ -22,6 +22,13 @@ __all__ = ["Abort", "NoArgsIsHelpError", "UsageError", "checked_value", "misuse"
 
 _NO_COMMAND = re.compile(r"No such command ('.*?')\.")
 QUOTES = "'"
+OTHER_WORDS = {
+    **dict.fromkeys(("--strength", "--coefficient", "--coeff", "--multiplier", "--scale"), ("--dose", "--alpha")),
+    "--layer": ("--layers",),
+    "--max-new-tokens": ("--max-tokens",),
+    "--prompt": ("--prompts",),
+}
+"""Options by names that other tools have for them, and what they are called here."""
 
 
 def misuse(error: UsageError) -> str:
@@ -57,6 +64,9 @@ def store_given(words: Sequence[str]) -> str | None:
 def _fault(error: UsageError) -> str:
     if isinstance(error, NoSuchOption):
         known = [name for one in error.ctx.command.params for name in one.opts if name.startswith("--")]  # type: ignore[union-attr]
+        meant = [name for name in OTHER_WORDS.get(error.option_name, ()) if name in known]
+        if meant:
+            return f"there is no option {error.option_name!r}: did you mean {' or '.join(map(repr, meant))}?"
         return f"there is no option {error.option_name!r}: {did_you_mean(error.option_name, known)}"
     if isinstance(error, MissingParameter):
         named = error.param.name if error.param else error.param_hint

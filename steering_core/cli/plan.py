@@ -17,7 +17,7 @@ from steering_core.pipeline.duration import done_before, duration
 from steering_core.pipeline.outlook import Outlook, outlook
 from steering_core.pipeline.wanted import extracted_layers, training_passes
 from steering_core.prompts import Prompt, sided_prompt
-from steering_core.reports.printing import Format, print_rows
+from steering_core.reports.printing import Format, console, print_rows
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -40,21 +40,40 @@ def plan(
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     rows = [_row(wanted, name, opened) for name in wanted.models]
     if form is Format.TABLE:
-        print_rows([_for_people(row) for row in rows], [*FIRST, *(name for name in rows[0] if name not in FIRST)])
+        for row in rows:
+            _print_for_people(row)
     else:
         print_rows(rows, list(rows[0]), form)
     opened.check_room(sum(row["bytes"] for row in rows))
 
 
-FIRST = ("takes", "pace", "bytes", "peak_memory")
-"""What a plan is read for, before what that is made of."""
+STAGES = (
+    ("extraction", "tokens_run", "extraction", "activations.layers"),
+    ("training", "training_tokens", "training", "vectors.methods, vectors.train_layers"),
+    ("texts", "text_tokens", "text", "generations.prompts, .max_tokens, .shortlist"),
+    ("scores", "score_tokens", "score", "scores.draws, scores.metrics, generations.layers"),
+    ("side effects", "side_effect_tokens", "side_effect", "scores.side_effects (none)"),
+    ("capabilities", "capability_tokens", "capability", "scores.capabilities (none)"),
+)
+"""A run's stages: what holds its tokens, which `_seconds` are its, and the spec's keys that make it shorter."""
 
 
-def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with sizes and durations as people say them."""
-    said = {name: shown_size(row[name]) for name in ("bytes", "peak_memory")}
-    said |= {name: _in_words(row[name]) for name in row if name.endswith("_seconds") and row[name]}
-    return {**row, **said, "seconds": round(row["seconds"])}
+def _print_for_people(row: Mapping[str, Any]) -> None:
+    """A few sentences with what a plan is read for, then what each stage adds and which keys make it shorter."""
+    said = f"{row['model']}: {row['takes']}"
+    if row["seconds"]:
+        said += f" ({row['pace']})"
+    said += f". It holds at most {shown_size(row['peak_memory'])} of memory"
+    if row["computed"]:
+        said += f" and writes {shown_size(row['bytes'])}; {row['reused']:,} of {row['prompts']:,} prompts are stored"
+    console().print(f"{said}.", soft_wrap=True)
+    stages = [
+        {"stage": name, "tokens": row[tokens], "takes": _in_words(seconds), "shorter with": keys}
+        for name, tokens, part, keys in STAGES
+        if (seconds := row[f"{part}_seconds"])
+    ]
+    if stages:
+        print_rows(stages, list(stages[0]))
 
 
 def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
@@ -74,6 +93,7 @@ def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
         **extraction,
         "peak_memory": peak,
         "training_passes": training_passes(spec),
+        "training_tokens": ahead.training,
         "text_tokens": ahead.texts,
         "score_tokens": ahead.scores,
         "side_effect_tokens": ahead.side_effects,

@@ -9,7 +9,8 @@ from steering_core.foundation.bounds import MAX_SHOWN
 from steering_core.foundation.errors import QueryError
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.reports.fitting import LEAST_ID
-from steering_core.reports.printing import Format, print_rows
+from steering_core.reports.printing import Format, console, print_rows
+from steering_core.reports.unfinished import unfinished
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
 from steering_core.store.values import rows_of
@@ -30,6 +31,11 @@ def runs(
     opened = Store.existing(store or default_store())
     if sweep is None:
         found = opened.query(named_query("sweeps"), [limit])
+        if form is Format.TABLE and not found.num_rows:
+            console().print(
+                f"No run has come to its end in {opened.root}. {unfinished(opened)}".rstrip(), soft_wrap=True
+            )
+            return
     else:
         found = opened.query(named_query("cells_of_sweep"), [_named(opened, sweep)])
     print_rows(rows_of(found), found.column_names, form)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from steering_core.models.code import allow_code
-from steering_core.spec import Spec, load_spec
+from steering_core.spec import Spec
+from steering_core.spec_files import load_spec
 
 
 def allowed_spec(name: str | Path) -> Spec:

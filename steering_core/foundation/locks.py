@@ -11,6 +11,8 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 
+HELD_LOCKS = Path("/proc/locks")  # each lock's process and file, on Linux
+MOST_SHOWN = 120  # letters of a command
 _LOOK = 0.01  # seconds between two tries to take a lock that is waited for with a bound
 
 
@@ -25,9 +27,21 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
         except BlockingIOError:
             if not shared:
                 shown = path.parent.parent / path.name  # without the folder of locks
-                log.info("another process is using %s; waiting until it is done", shown)
+                log.info("%s is using %s; waiting until it is done", _holder(handle), shown)
             fcntl.flock(handle, kind)
         yield
+
+
+def _holder(handle: IO[str]) -> str:
+    """The process that has a file locked, with its command, where Linux tells; else `another process`."""
+    try:
+        inode = os.fstat(handle.fileno()).st_ino
+        held = [line.split() for line in HELD_LOCKS.read_text().splitlines() if "->" not in line]
+        holders = [fields[4] for fields in held if fields[5].endswith(f":{inode}")]
+        command = Path("/proc", holders[0], "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (OSError, LookupError):  # no Linux, a process that has just ended, or one of another container
+        return "another process"
+    return f"process {holders[0]} ({command.strip()[:MOST_SHOWN]})"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What words and columns mean: one file that docs, `steer explain` and the explorer read."""
 
+import difflib
 from functools import cache
 from importlib.resources import files
 
@@ -27,9 +28,17 @@ def columns() -> dict[str, str]:
 
 
 def meaning(word: str) -> str:
-    """What a word or column means. Raises WordUnknown with the nearest one."""
-    wanted = word.strip().lower()
-    for name in (wanted, wanted.replace("-", " "), wanted.replace(" ", "_"), wanted.removesuffix("s")):
-        if says := glossary().get(name) or columns().get(name):
+    """What a word or column means, however its parts are joined. Raises WordUnknown with the nearest one."""
+    known = {_spaced(name): says for name, says in {**columns(), **glossary()}.items()}
+    wanted = _spaced(word)
+    longer = [name for name in map(_spaced, glossary()) if name.startswith(f"{wanted} ")]  # `p` is said for `p_value`
+    for name in (wanted, wanted.removesuffix("s"), *(longer if len(longer) == 1 else ())):
+        if says := known.get(name):
             return says
-    raise WordUnknown(f"no word {word!r} is explained; {did_you_mean(wanted, sorted({*glossary(), *columns()}))}")
+    near = difflib.get_close_matches(wanted, known, n=1)
+    raise WordUnknown(f"no word {word!r} is explained; {did_you_mean(wanted, near or glossary())}")
+
+
+def _spaced(word: str) -> str:
+    """The word in small letters, its parts joined by spaces: `p_value`, `p-value` and `P value` are one."""
+    return word.strip().lower().replace("_", " ").replace("-", " ")

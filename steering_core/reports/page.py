@@ -5,13 +5,15 @@ from importlib.resources import files as package_files
 
 import jinja2
 
-from steering_core.foundation.errors import StoreDamaged
+from steering_core.foundation.errors import QueryError, StoreDamaged
+from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import checked
 from steering_core.reports.charts.listed import charts_in, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.next_steps import next_command
 from steering_core.reports.printing import shown
+from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
 from steering_core.store import Row, Store
@@ -21,16 +23,31 @@ from steering_core.store.values import stored_object
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
-    """The HTML of the latest recommendation of every model and concept, or of those named."""
+    """The HTML of the latest recommendation of every model and concept, or of those named.
+
+    Raises QueryError where recommendations are there, and none is of the model and concept that were named.
+    """
     found = store.rows(named_query("recommended"))
+    _check_named(found, "model", model)
+    _check_named(found, "concept", concept)
     wanted = [r for r in found if model in (None, r["model"]) and concept in (None, r["concept"])]
+    if found and not wanted:
+        raise QueryError(f"nothing is recommended for {concept} on {model} yet: a run of both does that at its end")
     source = (package_files("steering_core.reports") / "page.html.j2").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
         title="Steering report",
         first=at_store("steer run quickstart", store.root),
+        unfinished=unfinished(store),
         parts=[_part(store, row) for row in wanted],
     )
+
+
+def _check_named(found: Sequence[Row], what: str, name: str | None) -> None:
+    """Raise QueryError for a model or concept that no recommendation is of, where there are some."""
+    names = {row[what] for row in found}
+    if found and name is not None and name not in names:
+        raise QueryError(f"nothing is recommended for the {what} {name!r}; {did_you_mean(name, names)}")
 
 
 def _part(store: Store, latest: Row) -> Row:

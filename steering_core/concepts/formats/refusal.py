@@ -28,6 +28,8 @@ def _shape(contents: Contents) -> tuple[str, str]:
     one_side = f"If this is one side: {IMPORT} --positive-file {file} --negative-file OTHER_FILE"
     if contents.strings:
         return "a list of plain texts, without two sides", one_side
+    if {"models", "concepts"} <= {*(contents.mapping or ()), *contents.columns}:
+        return "a spec", f"`steer run {file}` runs it; its concepts are the names or files under its key `concepts`."
     if contents.mapping is not None:
         keys = listed([str(key) for key in contents.mapping]) or "(none)"
         return f"a mapping with the keys {keys}", f"Save its rows as a list, then: {IMPORT} ROWS_FILE"
