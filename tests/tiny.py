@@ -44,8 +44,15 @@ def save_network(folder: Path, config: dict[str, Any], seed: int = 0) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+WIDE = 128  # inputs of a product
+
+
 def random_network(config: dict[str, Any], seed: int = 0) -> nn.Module:
-    """A network of mlx-lm's own class for `config`, with random weights large enough that every layer matters."""
+    """A network of mlx-lm's own class for `config`, with random weights large enough that every layer matters.
+
+    Those of more than `WIDE` inputs are smaller the more there are, as trained ones are. Else scores of attention would
+    grow with the width until the softmax chose one token, and would enlarge rounding a hundred times.
+    """
     from mlx_lm.utils import _get_classes
 
     model_class, args_class = _get_classes(config)
@@ -53,7 +60,7 @@ def random_network(config: dict[str, Any], seed: int = 0) -> nn.Module:
     keys = iter(mx.random.split(mx.random.key(seed), 10_000))
 
     def drawn(parameter: mx.array) -> mx.array:
-        scale = 0.2 if parameter.ndim > 1 else 0.05
+        scale = 0.2 * min(1.0, (WIDE / parameter.shape[-1]) ** 0.5) if parameter.ndim > 1 else 0.05
         noise = scale * mx.random.normal(parameter.shape, key=next(keys))
         return noise.astype(parameter.dtype) if parameter.ndim > 1 else (1 + noise).astype(parameter.dtype)
 

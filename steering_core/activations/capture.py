@@ -194,8 +194,7 @@ class Capture:
             group = [ready.pop() for _ in range(min(lanes(), len(ready)))]
             with memory.learning("capture", self._foreseen(group)) as watched:
                 starts = [partial(self._start, one) for one in group]
-                # on one thread, MKL's results depend on the number of rows by up to 1.3e-5; the tests allow 1e-5
-                started = together(starts, lambda underway: underway.arrays, limit_mkl=False)
+                started = together(starts, lambda underway: underway.arrays)
                 if watched:
                     mx.eval([underway.arrays for underway in started])
             children: list[_Ready] = []

@@ -24,12 +24,10 @@ def lanes() -> int:
     return min(usable_cores(), _MOST) if on_cpu() else 1
 
 
-def together(
-    starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any], limit_mkl: bool = True
-) -> list[Built]:
+def together(starts: Sequence[Callable[[], Built]], arrays: Callable[[Built], Any]) -> list[Built]:
     """What each of at most `lanes()` functions builds, in a lane of its own, with the evaluation of its `arrays` begun.
 
-    Each lane multiplies on its share of the cores. Without `limit_mkl`, MKL uses all cores in every lane.
+    Each lane multiplies on its share of the cores.
     """
     if len(starts) == 1:
         only = starts[0]()
@@ -39,7 +37,7 @@ def together(
     for start, stream in zip(starts, _streams(len(starts)), strict=True):
         with mx.stream(stream):
             found.append(start())
-    with limited_threads(max(1, usable_cores() // len(starts)), limit_mkl):
+    with limited_threads(max(1, usable_cores() // len(starts))):
         mx.eval([arrays(one) for one in found])
     return found
 

@@ -19,7 +19,6 @@ class BlasThreads:
         self._set: Callable[[int], None] | None = getattr(library, calls[0][0]) if calls else None
         self._get: Callable[[], int] | None = getattr(library, calls[0][1]) if calls else None
         self.usual = self.now()
-        self.mkl = hasattr(library, "MKL_Set_Num_Threads")
 
     def now(self) -> int | None:
         """On how many threads the library multiplies for the thread that asks."""
@@ -55,11 +54,6 @@ def remember(library: ctypes.CDLL, threads: int | None) -> None:
     _loaded[:] = [found]
 
 
-def limited_threads(threads: int, mkl: bool = True) -> contextlib.AbstractContextManager[None]:
-    """Have the loaded BLAS multiply on at most that many threads inside the `with`; nothing is done without one.
-
-    Without `mkl`, MKL is left at its usual number of threads.
-    """
-    if not _loaded or (_loaded[0].mkl and not mkl):
-        return contextlib.nullcontext()
-    return _loaded[0].limited(threads)
+def limited_threads(threads: int) -> contextlib.AbstractContextManager[None]:
+    """Have the loaded BLAS multiply on at most that many threads inside the `with`; nothing is done without one."""
+    return _loaded[0].limited(threads) if _loaded else contextlib.nullcontext()
