@@ -23,7 +23,7 @@ from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
-from steering_core.reports.next_steps import next_command
+from steering_core.reports.next_steps import next_command, shared_command
 from steering_core.reports.page import charts, report_page
 from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
@@ -205,8 +205,23 @@ def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, mon
     assert commands_at_store("run `steer run x`, or `make up`", "/s") == "run `steer run x --store /s`, or `make up`"
 
 
-def test_the_page_of_another_store_names_it(store: Store, page: str) -> None:
-    assert f"--store {store.root}</code>" in page
+def test_the_page_holds_no_path_of_this_machine(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    works = {**row, "verdict": "works", "model": f"{tmp_path}/a model"}
+    assert str(tmp_path) in next_command(store, works)
+    command = shared_command(store, works)
+    assert command.startswith("steer generate MODEL_FOLDER ")
+    assert command.endswith(" --store STORE_FOLDER")
+    monkeypatch.setattr("steering_core.reports.page.shared_command", lambda *_: command)
+    monkeypatch.setattr(
+        "steering_core.reports.page._recommended", lambda store, _: {**works, "model": f"{tmp_path}/a model"}
+    )
+    page = report_page(store)
+    assert "capitals on a model</h2>" in page
+    assert "MODEL_FOLDER is where the model lies on your machine, and STORE_FOLDER is where this store lies" in page
+    assert str(tmp_path) not in page
+    assert str(store.root) not in page
+    assert str(tmp_path) not in report_page(Store(tmp_path / "empty"))
 
 
 def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -> None:
