@@ -26,7 +26,7 @@ from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command, shared_command
 from steering_core.reports.page import charts, report_page
 from steering_core.reports.unfinished import unfinished
-from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers, verdict_in_words
 from steering_core.spec import Spec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store, commands_at_store
@@ -192,6 +192,18 @@ def test_a_verdict_begins_with_a_plain_sentence() -> None:
         "too few to tell": "sentiment: too few to tell whether a vector steers it.",
     }.items():
         assert plain_verdict(row | {"verdict": verdict}) == said
+
+
+def test_a_verdict_is_said_whatever_a_row_lacks(store: Store) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    for verdict in ("works", "weak", "no better than random", "too few to tell", "of another program", None):
+        for column, value in row.items():
+            without: list[object] = [None, [], [None]] if isinstance(value, list) else [None]
+            for lacking in without:
+                changed = {**row, "verdict": verdict, column: lacking}
+                assert plain_verdict(changed).endswith(".")
+                assert verdict_in_numbers(changed).endswith(".")
+    assert "[" not in verdict_in_numbers({**row, "effect_high": None, "dose_high": None, "reason": "so"})
 
 
 def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
