@@ -205,7 +205,9 @@ def test_a_matrix_that_is_changed_has_8_bits_whatever_its_mode_was(tmp_path: Pat
     assert groups == {64, 32}  # 64 inputs, and 160
 
 
-def test_the_readme_has_no_path_of_this_machine_and_says_what_is_not_measured(tiny: Model, tmp_path: Path) -> None:
+def test_a_baked_folder_has_no_path_of_this_machine_and_its_readme_says_what_is_not_measured(
+    tiny: Model, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     keep_vectors(tiny, store)
     options = ["-s", TAKEN_OUT, "--adapter", "--no-measure", "--out", str(tmp_path / "adapter"), "--store", str(store)]
@@ -215,13 +217,19 @@ def test_the_readme_has_no_path_of_this_machine_and_says_what_is_not_measured(ti
     assert "has no held-out items" not in done.stdout
     assert f"--model {tiny.folder} --adapter-path {tmp_path / 'adapter'}" in done.stdout
     said = (tmp_path / "adapter" / "README.md").read_text()
-    assert str(tiny.folder.parent) not in said
+    for file in (tmp_path / "adapter").iterdir():
+        assert str(tiny.folder.parent).encode() not in file.read_bytes(), file.name
+    about = json.loads((tmp_path / "adapter" / "steerflow.json").read_text())
+    assert about["model"]["name"] == tiny.folder.name
     assert "--model MODEL_FOLDER --adapter-path THIS_FOLDER" in said
     assert f"`MODEL_FOLDER` is where `{tiny.folder.name}` lies" in said
     assert "Its effect and damage in this form have not been measured." in said
     found = bake(tiny.name, TAKEN_OUT, tmp_path / "again", store=store, adapter=True)
     named = {**found.provenance, "model": {**found.provenance["model"], "name": "someone/some-model"}}
     said = card(dataclasses.replace(found, provenance=named, base="someone/some-model"))
+    whole = bake(tiny.name, TAKEN_OUT, tmp_path / "whole", store=store, measure=False)
+    for file in whole.folder.iterdir():
+        assert str(tiny.folder.parent).encode() not in file.read_bytes(), file.name
     assert "base_model: someone/some-model\n" in said
     assert "--model someone/some-model --adapter-path THIS_FOLDER" in said
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from steering_core.baking.folder import staged
 from steering_core.cli.vectors import app
 from steering_core.concepts import Concept
+from steering_core.exports.files import export_vectors
 from steering_core.foundation.errors import (
     HubUnreachable,
     ModelNotFound,
@@ -57,6 +58,44 @@ def kept(store: Store, name: str = "made-up") -> list[Vector]:
     saving.save(store, found, "calm")
     saving.tag(store, found[:1], "gentle")
     return found
+
+
+PATHS = (  # what a model's name may be where it lies in a folder, and what others are told
+    *(("{0}/models/a model", "a model"), ("{0}/models/tiny/", "tiny"), ("~/tiny", "tiny"), ("./tiny", "tiny")),
+    *(("made-up", "made-up"), ("..", "llama"), ("{0}/gone", "gone")),
+)
+
+
+@pytest.mark.parametrize(("path", "called"), PATHS)
+def test_a_folders_path_is_in_no_pack_and_in_no_file_of_vectors(
+    path: str, called: str, store: Store, tmp_path: Path
+) -> None:
+    vectors, out = kept(store, path.format(tmp_path)), tmp_path / "pack"
+    pack(store, vectors, out)
+    about = json.loads((out / "pack.json").read_text())
+    assert (about["model"], about["architecture"], about["model_id"]) == (called, "llama", vectors[0].model_id)
+    said = (out / "card.md").read_text()
+    assert f"Steering vectors of `{called}`" in said
+    assert "steer generate MODEL_FOLDER" in said
+    for form in (".safetensors", ".gguf", ".npz", ".npy", ".pt", ".svec"):
+        export_vectors(store, vectors[:1], tmp_path / "files" / f"vector{form}")
+    for file in (*out.iterdir(), *(tmp_path / "files").iterdir()):
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
+    other = Store(tmp_path / "other")
+    assert [v.vector_id for v in unpack(other, str(out))] == [v.vector_id for v in vectors]
+    assert other.rows("SELECT name FROM raw.models") == [{"name": called}]
+    assert unpack(store, str(out), name="again")
+    assert store.rows("SELECT name FROM raw.models") == [{"name": path.format(tmp_path)}]
+
+
+def test_a_store_that_met_the_model_by_its_path_is_not_told_that_it_waits(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack(store, kept(store, f"{tmp_path}/tiny"), tmp_path / "pack")
+    unpack(store, str(tmp_path / "pack"))
+    assert "has not met" not in caplog.text
+    unpack(Store(tmp_path / "other"), str(tmp_path / "pack"))
+    assert "has not met tiny yet" in caplog.text
 
 
 def head(folder: Path) -> dict[str, object]:
@@ -188,6 +227,8 @@ def test_the_card_has_what_a_run_measured(tiny_folder: Path, concept: Concept, s
         app, ["pack", "loud/mean_difference/1", "--out", str(tmp_path / "pack"), "--store", str(store.root)]
     )
     assert done.exit_code == 0, done.exception
+    for packed in (tmp_path / "pack").iterdir():
+        assert str(tiny_folder.parent).encode() not in packed.read_bytes(), packed.name
     said = (tmp_path / "pack" / "card.md").read_text()
     assert chosen["verdict"] in said
     assert chosen["intervention"] in said  # names the vectors by their keys, which hold wherever the pack goes

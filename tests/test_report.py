@@ -23,10 +23,10 @@ from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS
 from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
-from steering_core.reports.next_steps import next_command
+from steering_core.reports.next_steps import next_command, shared_command
 from steering_core.reports.page import charts, report_page
 from steering_core.reports.unfinished import unfinished
-from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers, verdict_in_words
 from steering_core.spec import Spec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store, commands_at_store
@@ -194,6 +194,18 @@ def test_a_verdict_begins_with_a_plain_sentence() -> None:
         assert plain_verdict(row | {"verdict": verdict}) == said
 
 
+def test_a_verdict_is_said_whatever_a_row_lacks(store: Store) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    for verdict in ("works", "weak", "no better than random", "too few to tell", "of another program", None):
+        for column, value in row.items():
+            without: list[object] = [None, [], [None]] if isinstance(value, list) else [None]
+            for lacking in without:
+                changed = {**row, "verdict": verdict, column: lacking}
+                assert plain_verdict(changed).endswith(".")
+                assert verdict_in_numbers(changed).endswith(".")
+    assert "[" not in verdict_in_numbers({**row, "effect_high": None, "dose_high": None, "reason": "so"})
+
+
 def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert at_store("steer report", "/a b") == "steer report --store '/a b'"
@@ -205,8 +217,23 @@ def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, mon
     assert commands_at_store("run `steer run x`, or `make up`", "/s") == "run `steer run x --store /s`, or `make up`"
 
 
-def test_the_page_of_another_store_names_it(store: Store, page: str) -> None:
-    assert f"--store {store.root}</code>" in page
+def test_the_page_holds_no_path_of_this_machine(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    works = {**row, "verdict": "works", "model": f"{tmp_path}/a model"}
+    assert str(tmp_path) in next_command(store, works)
+    command = shared_command(store, works)
+    assert command.startswith("steer generate MODEL_FOLDER ")
+    assert command.endswith(" --store STORE_FOLDER")
+    monkeypatch.setattr("steering_core.reports.page.shared_command", lambda *_: command)
+    monkeypatch.setattr(
+        "steering_core.reports.page._recommended", lambda store, _: {**works, "model": f"{tmp_path}/a model"}
+    )
+    page = report_page(store)
+    assert "capitals on a model</h2>" in page
+    assert "MODEL_FOLDER is where the model lies on your machine, and STORE_FOLDER is where this store lies" in page
+    assert str(tmp_path) not in page
+    assert str(store.root) not in page
+    assert str(tmp_path) not in report_page(Store(tmp_path / "empty"))
 
 
 def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -> None:

@@ -148,6 +148,20 @@ def test_a_file_whose_name_is_no_text_is_set_aside_and_shown(given: Path) -> Non
     assert list((given / "damaged").iterdir())
 
 
+@pytest.mark.parametrize("name", ["vectors", "concepts", "locks"])
+@pytest.mark.parametrize("how", ["file", "pipe", "broken link"])
+def test_what_lies_in_place_of_a_folder_is_named_and_kept(given: Path, name: str, how: str) -> None:
+    shutil.rmtree(given / name)
+    made: dict[str, Callable[[Path], object]] = {"file": Path.touch, "pipe": os.mkfifo}
+    made.get(how, lambda path: path.symlink_to("nowhere"))(given / name)
+    before = sorted(given.iterdir())
+    with pytest.raises(StoreError, match=f"{given}/{name} is no folder, where a store has one: move it elsewhere"):
+        Store.existing(given).append("concepts", concept_rows("b"))
+    assert sorted(given.iterdir()) == before
+    (given / name).unlink()
+    assert Store.existing(given).append("concepts", concept_rows("b"))
+
+
 @pytest.mark.parametrize("to", ["x.parquet", "nothing.parquet"])
 def test_a_link_that_leads_nowhere_is_refused(given: Path, to: str) -> None:
     (given / "concepts" / "x.parquet").symlink_to(to)

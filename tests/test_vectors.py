@@ -159,13 +159,28 @@ def test_a_concept_alone_is_the_vector_that_its_latest_run_recommended(filled: S
     assert library.find(filled, "calm/mean_difference") == vectors[1]
 
 
-def recommend(store: Store, vector: Vector, recommendation_id: str, at: int) -> None:
+def test_a_recommendation_whose_vectors_are_null_recommends_none(filled: Store) -> None:
+    vectors = derived(filled)
+    recommend(filled, vectors[1], "recommendation 0", 0)
+    recommend(filled, vectors[2], "recommendation 1", 1, vector_ids=[None])
+    assert library.find(filled, "calm") == vectors[1]
+
+
+def test_a_safe_dose_counts_where_its_run_says_no_time(filled: Store) -> None:
+    vectors = derived(filled)
+    recommend(filled, vectors[1], "recommendation 0", None, safe_dose=0.3)
+    (found,) = (v.safe for v in vectors_by_id(filled, [vectors[1].vector_id]))
+    assert found is not None
+    assert found.dose == 0.3
+
+
+def recommend(store: Store, vector: Vector, recommendation_id: str, at: int | None, **more: Any) -> None:
     def row(table: str, **known: Any) -> dict[str, Any]:
         return {**dict.fromkeys(store.query(f"SELECT * FROM raw.{table} LIMIT 0").column_names), **known}
 
     known = {"recommendation_id": recommendation_id, "vector_id": vector.vector_id, "model_id": vector.model_id}
-    store.append("recommendations", [row("recommendations", **known, concept_id=vector.concept_id)])
-    started = datetime.datetime(2026, 1, 1 + at, tzinfo=datetime.UTC)
+    store.append("recommendations", [row("recommendations", **known, concept_id=vector.concept_id, **more)])
+    started = None if at is None else datetime.datetime(2026, 1, 1 + at, tzinfo=datetime.UTC)
     run = row("runs", run_id=str(at), started_at=started, recommendation_ids=[recommendation_id])
     store.append("runs", [run])
 

@@ -29,6 +29,7 @@ from steering_core.models import Model
 from steering_core.models.code import allow_code
 from steering_core.models.embedded import EMBEDDED
 from steering_core.models.mlx_lm import apply_adapter, stored_network
+from steering_core.models.shared_names import shared_identity
 from steering_core.store import Store, default_store
 from steering_core.vectors.library import find
 from steering_core.vectors.resolve import by_key, resolved
@@ -184,7 +185,7 @@ def _noted(folder: Path, model: Model, asked: Asked, says: str) -> dict[str, Any
 
 def provenance(model: Model, asked: Asked, says: str) -> dict[str, Any]:
     """Where a baked folder comes from, as JSON."""
-    identity = model.identity
+    identity = shared_identity(model.identity)
     return {
         "steerflow": VERSION,
         "mlx-lm": version("mlx-lm"),

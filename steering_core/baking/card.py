@@ -10,6 +10,7 @@ from steering_core.baking.comparison import FormMeasurement
 from steering_core.baking.proof import Difference
 from steering_core.foundation.user_files import is_folder
 from steering_core.models.hub import hub_model
+from steering_core.models.shared_names import MODEL_FOLDER
 
 
 @dataclass(frozen=True)
@@ -73,29 +74,23 @@ def card(baked: Baked) -> str:
 
 def _head(baked: Baked) -> Iterator[str]:
     yield from ("---", "library_name: mlx", "tags:", "- mlx", "- steerflow")
-    if (named := hub_model(_model(baked))) is not None:
+    if (named := hub_model(str(baked.provenance["model"]["name"]))) is not None:
         yield f"base_model: {named.repository}"
     yield "---"
 
 
-def _model(baked: Baked) -> str:
-    """What the model is called: of a folder its last name, for a README is shared and a path is of one machine."""
-    name = str(baked.provenance["model"]["name"])
-    return Path(name).name if is_folder(name) else name
-
-
 def _body(baked: Baked) -> Iterator[str]:
-    about, name = baked.provenance, _model(baked)
+    about, name = baked.provenance, str(baked.provenance["model"]["name"])
     yield f"# {name}, steered"
     yield ""
     what = "An adapter for" if baked.kind == "adapter" else "The model"
     yield f"{what} `{name}` with `{about['expression']}` inside it: {baked.says}."
     yield "It acts at every token, of prompts as well as of answers. " + baked.nearness
     yield ""
-    base = "MODEL_FOLDER" if is_folder(baked.base) else baked.base
+    base = MODEL_FOLDER if is_folder(baked.base) else baked.base
     yield from ("```sh", baked.command("THIS_FOLDER", base), "```")
-    if baked.kind == "adapter" and base == "MODEL_FOLDER":
-        yield from ("", f"`MODEL_FOLDER` is where `{name}` lies on your machine.")
+    if baked.kind == "adapter" and base == MODEL_FOLDER:
+        yield from ("", f"`{MODEL_FOLDER}` is where `{name}` lies on your machine.")
     if baked.runs_code:
         yield ""
         yield "It loads only where mlx-lm may run the module in this folder; tools that run no code cannot open it."

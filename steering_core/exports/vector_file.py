@@ -13,6 +13,7 @@ from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
+from steering_core.models.shared_names import shared_identity
 from steering_core.vectors.vector import Vector
 
 FORMAT = "steerflow-vectors"
@@ -60,13 +61,13 @@ class VectorFile:
         return found
 
     def metadata(self) -> str:
-        """All but the directions, as JSON; `restored` reads it."""
+        """All but the directions, as JSON; `restored` reads it. A model in a folder goes by the folder's name."""
         about = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "steerflow": VERSION,
             "layers": CONVENTION,
-            "model": dataclasses.asdict(self.model),
+            "model": dataclasses.asdict(shared_identity(self.model)),
             "vectors": [_about(entry) for entry in self.entries],
         }
         return json.dumps(about, ensure_ascii=False)

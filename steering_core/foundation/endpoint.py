@@ -1,5 +1,6 @@
 """`Endpoint`: a server that speaks OpenAI's chat completions, asked in order, a few questions at a time."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from steering_core.foundation.errors import EndpointError
 from steering_core.foundation.key_names import API_KEY, checked_key_name
 from steering_core.foundation.keys import seed_from
 from steering_core.foundation.validation import shortened
+
+log = logging.getLogger(__name__)
 
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP statuses after which asking again may help
@@ -101,6 +104,7 @@ class Endpoint:
                 if wait is None or reply.status_code not in TRANSIENT:
                     return reply
                 wait = _asked_to_wait(reply, wait)
+            log.warning("%s does not answer, or is busy: it is asked again in %.3g s", self._address, wait)
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 

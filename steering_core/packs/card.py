@@ -9,6 +9,7 @@ from steering_core.exports.vector_file import CONVENTION
 from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
 from steering_core.models.hub import hub_model
+from steering_core.models.shared_names import MODEL_FOLDER, is_path, shared_name
 from steering_core.packs.evidence import PackEvidence
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.vectors.vector import Vector
@@ -32,7 +33,7 @@ def card(
 
 def _head(model: ModelIdentity, licence: str | None) -> Iterator[str]:
     about: dict[str, Any] = {"tags": [TAG, "steerflow"]}
-    if (named := hub_model(model.name)) is not None:
+    if (named := hub_model(shared_name(model.name))) is not None:
         about["base_model"] = named.repository
     if licence:
         about["license"] = licence
@@ -46,7 +47,7 @@ def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Pac
         f" for {concept['name']}" + (f": {concept['description']}" if concept["description"] else "") if concept else ""
     )
     layers = f"layer {vectors[0].layer}" if len(vectors) == 1 else f"{len(vectors)} layers"
-    yield f"Steering vectors of `{model.name}`, {layers}{purpose}".rstrip(".") + "."
+    yield f"Steering vectors of `{shared_name(model.name, model.architecture)}`, {layers}{purpose}".rstrip(".") + "."
     quantised = "not quantised" if model.quantisation == "none" else model.quantisation
     revision = f" at revision {found.revision}" if found.revision else ""
     yield f"They belong to the model with fingerprint `{model.model_id}`{revision} ({quantised})."
@@ -58,8 +59,12 @@ def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Pack
     said = f"25%*{name}" if len(vectors) == 1 else f"25%*{name}/{middle.layer}"
     if found.chosen:
         said = found.chosen["intervention"]
+    opened = MODEL_FOLDER if is_path(model.name) else model.name
     yield from ("## Use", "", "```sh", "steer vectors unpack THIS_FOLDER")
-    yield from (f'steer generate {model.name} "Hello" --steer "{said}"', "```", "")
+    yield from (f'steer generate {opened} "Hello" --steer "{said}"', "```", "")
+    if opened == MODEL_FOLDER:
+        called = shared_name(model.name, model.architecture)
+        yield from (f"`{MODEL_FOLDER}` is where the model `{called}` lies on your machine.", "")
     if found.chosen:
         yield "That is what a run recommended."
         yield f"{plain_verdict(found.chosen)} {verdict_in_numbers(found.chosen)}"
@@ -111,7 +116,8 @@ def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence
     yield "A dose of 1 adds a vector as long as the layer's mean residual norm; alpha is the multiplier that makes it."
     yield "AUC: how well it tells the sides of held-out pairs apart. Split half: the cosine of what two halves of the"
     yield from ("pairs give.", "", "## Licence", "")
-    yield f"Of these vectors: {licence or 'not stated'}. They are of use with {model.name} alone, whose own terms hold."
+    called = shared_name(model.name, model.architecture)
+    yield f"Of these vectors: {licence or 'not stated'}. They are of use with {called} alone, whose own terms hold."
     yield from (f"Packed by steerflow {VERSION}; `pack.json` has the hash of every file.", "")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steering_core.models.shared_names import shared_name
 from steering_core.reports.charts import evaluation, explorer
 from steering_core.reports.charts.render import Drawing
 from steering_core.store import Store
@@ -69,6 +70,8 @@ def evidence(store: Store, vectors: Sequence[Vector], model_name: str) -> PackEv
         "SELECT name, description, n_pairs, n_items FROM raw.concepts WHERE concept_id = ?", [concept_id]
     )
     chosen = next(iter(store.rows(_CHOSEN, about)), None)
+    if chosen:
+        chosen["model"] = shared_name(chosen["model"])
     return PackEvidence(
         revision=_revision(store, model_name),
         concept=concepts[0] if concepts else None,

@@ -13,6 +13,7 @@ from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.output_files import new_folder
 from steering_core.foundation.version import VERSION
 from steering_core.models import ModelIdentity
+from steering_core.models.shared_names import shared_identity
 from steering_core.packs.card import TAG, card
 from steering_core.packs.evidence import evidence, picture
 from steering_core.reports.charts.render import png
@@ -44,6 +45,7 @@ def pack(
         raise VectorError(f"{name!r} cannot be what a pack calls its vectors: give another one with --name")
     identity = _identity(store, vectors[0])
     found, drawn = evidence(store, vectors, identity.name), picture(store, vectors)
+    shared = shared_identity(identity)
     with new_folder(Path(out), VectorFileError) as folder:
         export_vectors(store, vectors, folder / VECTORS)
         if drawn:
@@ -57,8 +59,9 @@ def pack(
             "steerflow": VERSION,
             "name": name,
             "tags": [TAG],
-            "model": identity.name,
-            "model_id": identity.model_id,
+            "model": shared.name,
+            "model_id": shared.model_id,
+            "architecture": shared.architecture,
             "layers": CONVENTION,
             "licence": licence,
             "evidence": found.as_json(),

@@ -102,13 +102,14 @@ def checked_pack(folder: Path) -> About:
 
 def _check_namesake(store: Store, about: About) -> None:
     """Raise VectorMismatch where the store knows the pack's model by name, and as another one."""
-    known = {row["model_id"] for row in store.rows("SELECT model_id FROM raw.models WHERE name = ?", [about.model])}
-    if known and weights_of(about.model_id) not in {weights_of(model_id) for model_id in known}:
+    rows = store.rows("SELECT name, model_id FROM raw.models")
+    namesakes = {row["model_id"] for row in rows if row["name"] == about.model}
+    if namesakes and weights_of(about.model_id) not in {weights_of(model_id) for model_id in namesakes}:
         raise VectorMismatch(
             f"the pack is of {about.model} with fingerprint {about.model_id}, and this store's {about.model} is "
-            f"{', '.join(sorted(known))}: get that revision of the model, or name the right one with --model"
+            f"{', '.join(sorted(namesakes))}: get that revision of the model, or name the right one with --model"
         )
-    if not known:
+    if weights_of(about.model_id) not in {weights_of(row["model_id"]) for row in rows}:
         log.warning("%s: this store has not met %s yet, so its vectors wait for it", about.name, about.model)
 
 

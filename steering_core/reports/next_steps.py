@@ -1,10 +1,15 @@
 """Commands that follow from a recommendation, as a person would type them."""
 
 import shlex
+from pathlib import Path
 
 from steering_core.evaluation.verdicts import WEAK, WORKS
+from steering_core.models.shared_names import MODEL_FOLDER, is_path
 from steering_core.store import Row, Store
-from steering_core.store.commands import at_store
+from steering_core.store.commands import at_store, store_option
+
+STORE_FOLDER = "STORE_FOLDER"
+"""Stands in a command that is given to others for the folder of a store."""
 
 
 def next_command(store: Store, row: Row) -> str:
@@ -12,6 +17,18 @@ def next_command(store: Store, row: Row) -> str:
     if row["verdict"] in (WORKS, WEAK):
         return at_store(_steering(row), store.root)
     return f"steer concepts lint {shlex.quote(row['concept'])}"
+
+
+def shared_command(store: Store, row: Row) -> str:
+    """`next_command` for readers elsewhere: MODEL_FOLDER and STORE_FOLDER stand for folders of this machine."""
+    command = next_command(store, {**row, "model": MODEL_FOLDER} if is_path(row["model"]) else row)
+    return without_store_path(command, store)
+
+
+def without_store_path(command: str, store: Store) -> str:
+    """A command for readers elsewhere: STORE_FOLDER stands for the path of a store on this machine."""
+    here, elsewhere = (shlex.join(option) for option in (store_option(store.root), ["--store", STORE_FOLDER]))
+    return command.replace(here, elsewhere) if here and isinstance(store.root, Path) else command
 
 
 def _steering(row: Row) -> str:

@@ -8,10 +8,11 @@ import jinja2
 from steering_core.foundation.errors import QueryError, StoreDamaged
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import checked
+from steering_core.models.shared_names import MODEL_FOLDER, shared_name
 from steering_core.reports.charts.listed import charts_in, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.judges import untrusted_judges
-from steering_core.reports.next_steps import next_command
+from steering_core.reports.next_steps import STORE_FOLDER, shared_command, without_store_path
 from steering_core.reports.printing import shown
 from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
@@ -37,7 +38,7 @@ def report_page(store: Store, model: str | None = None, concept: str | None = No
     template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(source)
     return template.render(
         title="Steering report",
-        first=at_store("steer run quickstart", store.root),
+        first=without_store_path(at_store("steer run quickstart", store.root), store),
         unfinished=unfinished(store),
         parts=[_part(store, row) for row in wanted],
     )
@@ -52,7 +53,7 @@ def _check_named(found: Sequence[Row], what: str, name: str | None) -> None:
 
 def _part(store: Store, latest: Row) -> Row:
     """What one recommendation shows."""
-    row = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [latest["recommendation_id"]])[0]
+    row = _recommended(store, latest["recommendation_id"])
     ids = [row["model_id"], row["concept_id"]]
     tables = [
         ("Base and steered text", store.rows(named_query("side_by_side"), [row["recommendation_id"]])),
@@ -63,15 +64,28 @@ def _part(store: Store, latest: Row) -> Row:
         ("Leaderboard", store.rows(named_query("leaderboard_of_concept"), ids)),
     ]
     return {
-        "heading": f"{row['concept']} on {row['model']}",
+        "heading": f"{row['concept']} on {shared_name(row['model'])}",
         "verdict": row["verdict"],
         "summary": plain_verdict(row),
         "numbers": verdict_in_numbers(row),
-        "command": next_command(store, row),
+        "command": shared_command(store, row),
+        "stands_for": _stands_for(shared_command(store, row)),
         "warnings": untrusted_judges(store, row["concept_id"]),
         "charts": [{"svg": drawn.svg(), "caption": drawn.caption} for drawn in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }
+
+
+def _recommended(store: Store, recommendation_id: str) -> Row:
+    """One recommendation with all its columns."""
+    return store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [recommendation_id])[0]
+
+
+def _stands_for(command: str) -> str:
+    """A sentence on the names in a command that stand for a reader's own folders; empty for none."""
+    meant = {MODEL_FOLDER: "the model", STORE_FOLDER: "this store"}
+    said = [f"{name} is where {what} lies on your machine" for name, what in meant.items() if name in command]
+    return f"{', and '.join(said)}." if said else ""
 
 
 def charts(store: Store, row: Row) -> dict[str, Picture]:

@@ -1,12 +1,15 @@
 """What is said of a recommendation wherever it is shown: a plain sentence, then the numbers behind it."""
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 from rich.text import Text
 
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK
 from steering_core.store import Row
 
+T = TypeVar("T")
 FAR = 1.2  # a few texts' perplexity ratio beyond this many times the expected one is explained to the reader
 _MOST_TIMES = 1000  # beyond which a factor says no more than that it is large
 _ROUND_FROM = 0.095  # a dose from which a whole number of percents says enough
@@ -35,8 +38,9 @@ def verdict_in_numbers(row: Row) -> str:
     reason = row["reason"] or "no reason is stored"
     if row["effect"] is None:
         return f"{reason[:1].upper()}{reason[1:]}."
-    interval = f" [{row['effect_low']:.3f}, {row['effect_high']:.3f}]" if row["effect_low"] is not None else ""
-    costs = f" It costs: {'; '.join(row['costs'])}." if row.get("costs") else ""
+    ends = (row["effect_low"], row["effect_high"])
+    interval = "" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+    costs = f" It costs: {'; '.join(_there(row['costs']))}." if row.get("costs") else ""
     return (
         f"In numbers: {_strength(row)} moves the propensity of {row['n']} held-out test items by "
         f"{row['effect']:+.3f} nats per token{interval}; {reason}.{costs}{_measured(row)}"
@@ -45,11 +49,16 @@ def verdict_in_numbers(row: Row) -> str:
 
 def _place(row: Row) -> str:
     """`layer 21 with strength 26 %`, or `layers 15 and 18 together with strength 30 %`."""
-    *first, last = (str(layer) for layer in sorted(row["layers"]))
+    *first, last = [str(layer) for layer in sorted(_there(row["layers"]))] or ["of no known number"]
     layers = f"{', '.join(first)} and {last}" if first else last
-    several = len(row["layers"]) > 1
+    several = bool(first)
     strength = f" with strength {_percent(row['dose'])}" if row["dose"] is not None else ""
     return f"layer{'s' * several} {layers}{' together' * several}{strength}"
+
+
+def _there(values: Sequence[T | None] | None) -> list[T]:
+    """The values of a list in a row that are not null: another program may have written null into the store."""
+    return [value for value in values or () if value is not None]
 
 
 def _percent(dose: float) -> str:
@@ -67,7 +76,7 @@ def _moved(row: Row) -> str:
 
 def _beside_chance(row: Row) -> str:
     """How many vectors that chance made do as much; nothing where they were not counted."""
-    found, odd = row.get("null_effects"), row.get("odd_effect")
+    found, odd = _there(row.get("null_effects")), row.get("odd_effect")
     if not found:
         return ""
     own = abs(row["effect"] if odd is None else odd)
@@ -93,7 +102,8 @@ def _measured(row: Row) -> str:
                 "verdict goes by (expected_ratio)."
             )
     if row.get("safe_dose") is not None:
-        dose = f"{row['safe_dose']:.2f} [{row['dose_low']:.2f}, {row['dose_high']:.2f}]"
+        ends = (row["dose_low"], row["dose_high"])
+        dose = f"{row['safe_dose']:.2f}" + ("" if None in ends else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
         said += f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
     if row.get("ties"):
         said += f" As good on validation: {len(row['ties'])} more (column ties)."

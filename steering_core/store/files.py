@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import duckdb
@@ -90,13 +90,25 @@ class LocalFolder:
                         yield from self._entries(name)
                     else:
                         yield name, entry.is_file(follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # or the folder was removed since it was listed
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if wrong := self._in_the_way(under):
+                raise wrong from error  # otherwise there is no folder, or it was removed since it was listed
         except OSError as error:
             raise StoreError(
                 f"{self.root / under} cannot be listed ({_why(error)}): have it made readable, or name another store "
                 "with --store"
             ) from error
+
+    def _in_the_way(self, folder: str) -> StoreError | None:
+        """What to say of a file, a pipe or a broken link where the store has a folder; None where there is none."""
+        steps = [self.root / folder, *(self.root / folder).parents[: folder.count("/")]]
+        wrong = next((step for step in reversed(steps) if step != self.root and _no_folder(step)), None)
+        if wrong is None:
+            return None
+        return StoreError(
+            f"{wrong} is no folder, where a store has one: move it elsewhere, or put the folder back from a copy of "
+            "the store. Without the folder its rows are missing, and runs make anew what they need"
+        )
 
     def names(self, under: str) -> list[str]:
         """Files under a folder, at any depth, sorted; temporary ones left out.
@@ -168,7 +180,7 @@ class LocalFolder:
                 raise DiskFull(
                     f"no room for {self.root / name} (up to {size:,} bytes): free some space, then run again"
                 ) from error
-            raise StoreError(
+            raise self._in_the_way(str(PurePosixPath(name).parent)) or StoreError(
                 f"{self.root} can be read, not written ({name}: {_why(error)}): copy it, or name another with --store"
                 if (self.root / MARKER).exists()
                 else f"no store can be made at {self.root} ({_why(error)}): name another folder with --store"
@@ -203,7 +215,7 @@ class LocalFolder:
 
     def _lock_file(self, name: str) -> Path:
         path = self._path(f"{LOCKS}/{name}")
-        with self._writing(path.name):
+        with self._writing(f"{LOCKS}/{name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         return path
@@ -252,6 +264,11 @@ class LocalFolder:
 
     def raise_failure(self) -> None:
         """DuckDB itself says what it met."""
+
+
+def _no_folder(path: Path) -> bool:
+    """Whether something else than a folder lies there, a broken link too."""
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _why(error: OSError) -> str:

@@ -157,6 +157,7 @@ def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amou
         "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
         "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
         "USING (recommendation_id) WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 "
+        "AND list_count(coalesce(r.vector_ids, [r.vector_id])) = len(coalesce(r.vector_ids, [r.vector_id])) "
         "AND list_has_all(?, coalesce(r.vector_ids, [r.vector_id])) ORDER BY started_at DESC LIMIT 1",
         [[row["vector_id"] for row in rows]],
     )

@@ -324,7 +324,7 @@ _GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (v
 _SAFE = """
 WITH measured AS (
     SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
-        started_at
+        coalesce(started_at, '-infinity') AS started_at
     FROM raw.recommendations r
     JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
     WHERE r.safe_dose > 0

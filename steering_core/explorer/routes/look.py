@@ -74,7 +74,8 @@ def _in_words(here: Explorer, recommended: Sequence[dict[str, Any]]) -> list[dic
     ids = [row["recommendation_id"] for row in recommended]
     whole = stored.rows_of(here.ask.own("FROM recommendations WHERE list_contains(?, recommendation_id)", [ids]))
     words = {r["recommendation_id"]: {"says": plain_verdict(r), "numbers": verdict_in_numbers(r)} for r in whole}
-    return [row | words[row["recommendation_id"]] for row in recommended]
+    nothing = {"says": "", "numbers": ""}  # of a row without a key, which another program wrote
+    return [row | words.get(row["recommendation_id"], nothing) for row in recommended]
 
 
 @router.get("/rows/{name}")
