@@ -107,7 +107,6 @@ def folder(tmp_path: Path, agree_run: Path, tiny_folder: Path, concept: Any, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("steering_core.cli.explore.server", _Served)
-    monkeypatch.setattr("steering_core.foundation.endpoint.SECONDS_TO_WAIT", (0.01,))  # for a server that is absent
     monkeypatch.setattr("webbrowser.open", lambda *_: True)
     return tmp_path
 

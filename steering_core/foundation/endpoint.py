@@ -18,6 +18,7 @@ from steering_core.foundation.validation import shortened
 log = logging.getLogger(__name__)
 
 SECONDS_TO_WAIT = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # before another try; a server's Retry-After counts up to the last
+TRIES_OF_NOBODY = 2
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # HTTP statuses after which asking again may help
 
 PlainMessages = Sequence[Mapping[str, str]]
@@ -90,12 +91,17 @@ class Endpoint:
         return self._read(self._posted(client, body))
 
     def _posted(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
-        """The server's reply; asked again, up to `retries` times, where it does not answer or says a passing fault."""
-        for wait in [*(SECONDS_TO_WAIT[min(i, len(SECONDS_TO_WAIT) - 1)] for i in range(self.retries)), None]:
+        """The server's reply; asked again, up to `retries` times, where it does not answer or says a passing fault.
+
+        Where nobody listens it is asked again `TRIES_OF_NOBODY` times at most.
+        """
+        waits = [SECONDS_TO_WAIT[min(i, len(SECONDS_TO_WAIT) - 1)] for i in range(self.retries)]
+        for attempt, wait in enumerate([*waits, None]):
             try:
                 reply = client.post(self._address, json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as fault:
-                if wait is None:
+                nobody = isinstance(fault, httpx.ConnectError) and attempt >= TRIES_OF_NOBODY
+                if wait is None or nobody:
                     raise EndpointError(
                         f"{self._address} cannot be used ({type(fault).__name__}: {fault}): start a server there "
                         "(mlx_lm.server, llama-server, ollama), mend the address, or name a local model instead"
