@@ -65,7 +65,7 @@ async function open(row, detail, first) {
   const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again);
   heat.element.classList.add("heat");
   heat.element.append(...reading());
-  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(ids, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
+  detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(row, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
   const known = first?.model_id === ids.model_id && first.concept_id === ids.concept_id;
   await heat.fill("layer_by_dose", ids, cell, known ? first.layer_by_dose : undefined);
   for (const [one, name, given] of [
@@ -97,16 +97,38 @@ function chart(title, about, kind = "") {
   return { element, fill };
 }
 
-function leaderboard(ids, cell) {
-  const rows = board.filter((row) => row.model_id === ids.model_id && row.concept_id === ids.concept_id);
+const SHOWN = 12; // rows of the leaderboard before all are asked for
+
+/** Test before validation, then what more items were asked for, then the greatest effect: few items flatter. */
+const order = (a, b) => a.split.localeCompare(b.split) || b.n + b.n_missing - (a.n + a.n_missing) || b.effect - a.effect;
+
+/** A row's layers, and below them a word on the row that the recommendation is about. */
+function layers(one, row) {
+  if (one.intervention_id !== row.intervention_id) return one.layers;
+  const mark = ["works", "weak"].includes(row.verdict) ? h("span.badge.works", {}, "recommended") : verdict(row.verdict);
+  return [one.layers, h("span.mark-of", {}, mark)];
+}
+
+/** Candidates beside the recommended one; a phone shows the first three columns, the others behind a sideways scroll. */
+function leaderboard(row, cell) {
+  const rows = board.filter((one) => one.model_id === row.model_id && one.concept_id === row.concept_id).sort(order);
+  const interval = (one) => h("small.soft", {}, one.effect_low === null ? "" : `[${signed(one.effect_low)}, ${signed(one.effect_high)}]`);
   const columns = [
-    ["split", (row) => row.split], ["method", (row) => row.method.replaceAll("_", " ")], ["layer", (row) => row.layers, true],
-    ["dose", (row) => dose(row), true], ["effect", (row) => signed(row.effect, 3), true],
-    ["interval", (row) => `[${signed(row.effect_low)}, ${signed(row.effect_high)}]`, true],
-    ["over controls", (row) => signed(row.over_controls, 3), true], ["perplexity ratio", (row) => fixed(row.perplexity_ratio), true], ["n", (row) => row.n, true],
+    ["layers", (one) => layers(one, row)], ["dose", (one) => dose(one), true],
+    ["effect", (one) => h("span.with-interval", {}, signed(one.effect, 3), " ", interval(one)), true],
+    ["split", (one) => one.split], ["n", (one) => one.n, true], ["over controls", (one) => signed(one.over_controls, 3), true],
+    ["perplexity ratio", (one) => fixed(one.perplexity_ratio), true], ["method", (one) => one.method.replaceAll("_", " ")],
   ];
-  const best = [...rows].sort((a, b) => b.effect - a.effect).slice(0, 12);
-  return h("section.card", {}, h("header", {}, h("h2", {}, "Leaderboard"), h("span.small.soft", {}, `the best ${best.length} of ${rows.length}; choose a row for its texts`)), table(columns, best, cell));
+  const body = h("div.board");
+  const about = h("span.small.soft");
+  const all = h("button.quiet.small", { hidden: rows.length <= SHOWN, onclick: () => show(rows.length) }, `Show all ${rows.length}`);
+  const show = (n) => {
+    about.textContent = `${n < rows.length ? `the first ${n} of ${rows.length}` : `all ${rows.length}`}: test before validation, more items before fewer; choose a row for its texts`;
+    all.hidden = n >= rows.length;
+    body.replaceChildren(table(columns, rows.slice(0, n), cell));
+  };
+  show(Math.min(SHOWN, rows.length));
+  return h("section.card", { id: "leaderboard" }, h("header", {}, h("h2", {}, "Leaderboard"), about), body, all);
 }
 
 function history(runs) {

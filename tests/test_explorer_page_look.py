@@ -1,0 +1,80 @@
+"""The explorer's page in a real browser: Look's leaderboard, its order, its marked row, and a phone's view of it."""
+
+# ruff: noqa: F401, F811  (fixtures of tests/browser.py)
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.browser import DESK, PHONE, address, browser, needs_chromium, ran
+
+pytestmark = needs_chromium
+
+
+def board_of(browser: Browser, address: str, viewport: Any, verdict: str = "works") -> Iterator[Page]:
+    """Look over a leaderboard of 16 candidates, the greatest effects of them on few validation items."""
+
+    def changed(route: Route) -> None:
+        """The server's answer with the leaderboard in the place of its own."""
+        found = route.fetch().json()
+        (recommended,) = found["recommended"]
+        recommended |= {"verdict": verdict, "intervention_id": "tried"}
+        ids = {key: recommended[key] for key in ("model", "concept", "model_id", "concept_id")}
+        kept = ids | {"method": "mean_difference", "layers": "15, 18, 21", "dose": 0.31, "over_controls": None}
+        kept |= {"perplexity_ratio": 1.2, "effect_low": 0.1, "effect_high": 0.9, "n_missing": 0}
+        rows = [("validation", 6, 0.9 - i / 100, f"v{i}") for i in range(13)]
+        rows += [("validation", 24, 0.2, "long"), ("test", 24, 0.3, "tried"), ("test", 24, 0.1, "also")]
+        keys = ("split", "n", "effect", "intervention_id")
+        found["leaderboard"] = [kept | dict(zip(keys, row, strict=True)) for row in rows]
+        route.fulfill(json=found)
+
+    context = browser.new_context(viewport=viewport)
+    with contextlib.closing(context):
+        page = context.new_page()
+        page.route("**/api/look*", changed)
+        page.goto(address)
+        page.click("#tab-look")
+        expect(page.locator("#leaderboard tbody tr")).to_have_count(12)
+        yield page
+
+
+def cells(page: Page, title: str) -> list[str]:
+    """The texts below one of the leaderboard's headings."""
+    titles = page.locator("#leaderboard th").all_inner_texts()
+    return page.locator(f"#leaderboard td:nth-child({titles.index(title) + 1})").all_inner_texts()
+
+
+def test_the_leaderboard_begins_with_test_and_with_what_many_items_measured(browser: Browser, address: str) -> None:
+    for page in board_of(browser, address, DESK):
+        assert cells(page, "split")[:4] == ["test", "test", "validation", "validation"]
+        assert cells(page, "n")[:4] == ["24", "24", "24", "6"]
+        assert [text.split()[0] for text in cells(page, "effect")[:4]] == ["+0.300", "+0.100", "+0.200", "+0.900"]
+        page.get_by_role("button", name="Show all 16").click()
+        expect(page.locator("#leaderboard tbody tr")).to_have_count(16)
+        expect(page.get_by_role("button", name="Show all 16")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [("works", "recommended"), ("weak", "recommended"), ("no better than random",) * 2]
+)
+def test_a_word_marks_the_row_that_the_recommendation_is_about(
+    browser: Browser, address: str, verdict: str, word: str
+) -> None:
+    for page in board_of(browser, address, DESK, verdict):
+        assert [word in text for text in cells(page, "layers")] == [True] + [False] * 11
+
+
+def test_a_phone_shows_the_effect_with_its_interval_without_scrolling(browser: Browser, address: str) -> None:
+    for page in board_of(browser, address, PHONE):
+        effects = page.locator("#leaderboard .with-interval")
+        assert "[+0.10, +0.90]" in effects.first.inner_text()
+        for shown in (effects.first, effects.first.locator("small")):
+            box = shown.bounding_box()
+            assert box is not None
+            card = page.locator("#leaderboard").bounding_box()
+            assert card is not None
+            assert box["x"] + box["width"] <= card["x"] + card["width"]
+            assert card["x"] + card["width"] <= PHONE["width"]
