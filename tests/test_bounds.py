@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import steering_core
 from steering_core.cli.main import VERBS, app
-from steering_core.foundation.bounds import no_boolean
+from steering_core.foundation.bounds import dose_in, no_boolean, possible_dose
 from steering_core.foundation.errors import SpecError
 from steering_core.foundation.validation import Strict, checked
 from steering_core.spec import Spec
@@ -151,3 +151,15 @@ def test_layers_are_still_words_or_lists() -> None:
     for layers, kept in (("auto", "auto"), ("all", "all"), ([3, 1], (3, 1)), (["3"], (3,))):
         spec = checked(Spec, given | {"generations": {"layers": layers}}, "the spec", SpecError)
         assert spec.generations.layers == kept
+
+
+@pytest.mark.parametrize(("text", "dose"), [("30%", 0.3), (" -5 % ", -0.05), ("+30%", 0.3), ("1e1%", 0.1)])
+def test_a_dose_in_percent_is_read_alike_by_verbs_and_by_specs(text: str, dose: float) -> None:
+    assert dose_in(text) == possible_dose(text) == pytest.approx(dose)
+
+
+@pytest.mark.parametrize("text", ["abc", "%", "3%0", "30%%", "++3", ""])
+def test_what_is_no_dose_is_told_with_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no dose: write 0.3 or 30%"):
+        dose_in(text)
+    assert possible_dose(text) == text  # a spec says of it what it says of any other text

@@ -80,10 +80,16 @@ def checked_dose(dose: float) -> float:
 
 def dose_in(text: str) -> float:
     """The dose that somebody wrote: `0.3`, or `30%`. Raises ValueError for no number, and as `checked_dose` does."""
-    number, percent, rest = text.strip().removeprefix("+").partition("%")
-    if rest:
-        raise ValueError(f"{text!r} is no dose: write 0.3 or 30%")
-    return checked_dose(float(number) / 100 if percent else float(number))
+    return checked_dose(_written_dose(text))
+
+
+def _written_dose(text: str) -> float:
+    """The number in a text such as `0.3`, or `30%`, which is 0.3. Raises ValueError for anything else."""
+    number = text.strip()
+    try:
+        return float(number.removesuffix("%")) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise ValueError(f"{text!r} is no dose: write 0.3 or 30%") from None
 
 
 def checked_alpha(alpha: float, dose: float) -> float:
@@ -108,9 +114,9 @@ def possible_dose(value: Any) -> Any:
 
     Raises ValueError for a number beyond every dose, which asks whether percent were meant.
     """
-    if isinstance(value, str) and value.strip().endswith("%"):
+    if isinstance(value, str) and "%" in value:
         with contextlib.suppress(ValueError):  # no number before the sign: told as any other text is
-            value = float(value.strip()[:-1]) / 100
+            value = _written_dose(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         try:
             checked_dose(value)
