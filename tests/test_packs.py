@@ -25,11 +25,13 @@ from steering_core.foundation.errors import (
 )
 from steering_core.foundation.keys import content_key, file_sha256
 from steering_core.models import Model
+from steering_core.packs.evidence import evidence
 from steering_core.packs.pack import pack
 from steering_core.packs.unpack import unpack
 from steering_core.pipeline.discover import run
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.store.tables import TABLES
 from steering_core.vectors import library, saving
 from steering_core.vectors.vector import Vector
 from tests import quick
@@ -190,6 +192,40 @@ def test_what_was_changed_is_refused(harm: Callable[[Path], None], said: str, st
     with pytest.raises(VectorFileError, match=said):
         unpack(other, str(tmp_path / "pack"))
     assert not other.rows("SELECT 1 FROM raw.vectors")
+
+
+def test_a_fault_in_what_a_pack_says_is_told_with_its_key(store: Store, tmp_path: Path) -> None:
+    pack(store, kept(store), tmp_path / "pack")
+    about(tmp_path / "pack", licence=3)
+    with pytest.raises(VectorFileError, match=r"pack\.json has 1 fault:\n  licence: .*got 3"):
+        unpack(Store(tmp_path / "other"), str(tmp_path / "pack"))
+    (tmp_path / "pack" / "pack.json").write_text("[]")
+    with pytest.raises(VectorFileError, match=r"pack\.json must be a mapping"):
+        unpack(Store(tmp_path / "other"), str(tmp_path / "pack"))
+
+
+def test_vectors_that_were_never_saved_are_packed_under_their_method(store: Store, tmp_path: Path) -> None:
+    unsaved = [dataclasses.replace(vector, vector_id=f"{i:020x}") for i, vector in enumerate(kept(store))]
+    assert pack(store, unsaved, tmp_path / "pack") == "made"
+    with pytest.raises(VectorError, match="does not know its model"):
+        pack(Store(tmp_path / "other"), unsaved, tmp_path / "again")
+
+
+def test_what_was_recommended_of_more_vectors_than_are_packed_is_not_how_to_use_them(store: Store) -> None:
+    both = [dataclasses.replace(vector, concept_id="c" * 20) for vector in kept(store)]
+    ids = [vector.vector_id for vector in both]
+    row = dict.fromkeys(TABLES["recommendations"].schema.names) | {
+        "recommendation_id": "together",
+        "model_id": both[0].model_id,
+        "concept_id": "c" * 20,
+        "vector_ids": ids,
+        "intervention": " + ".join(f"30%*{vector_id}" for vector_id in ids),
+    }
+    store.append("recommendations", [row])
+    assert evidence(store, both[:1], "made-up").chosen is None
+    whole = evidence(store, both, "made-up").chosen
+    assert whole is not None
+    assert whole["intervention"] == row["intervention"]
 
 
 def test_nothing_in_a_pack_is_run(store: Store, tmp_path: Path) -> None:

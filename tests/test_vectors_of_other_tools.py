@@ -247,6 +247,16 @@ def test_a_tensor_named_very_often_is_refused(tmp_path: Path) -> None:
         pytorch.read(archive(tmp_path / "v.pt", body, ROW.tobytes()))
 
 
+def test_what_a_pytorch_file_has_too_much_of_is_told(tmp_path: Path) -> None:
+    tensor, key = pytorch._tensor(0, WIDTH), pytorch._text("a")
+    twice = b"}(" + pytorch._text("1") + tensor + pytorch._int(1) + tensor + b"u"
+    with pytest.raises(VectorFileError, match="has two tensors called '1': save the vectors alone"):
+        pytorch.read(archive(tmp_path / "twice.pt", twice, ROW.tobytes()))
+    deep = (b"}(" + key) * 5 + tensor + b"u" * 5
+    with pytest.raises(VectorFileError, match="has dicts in dicts, more than 4 deep: save the vectors alone"):
+        pytorch.read(archive(tmp_path / "deep.pt", deep, ROW.tobytes()))
+
+
 def test_bfloat16_safetensors_are_read(tmp_path: Path) -> None:
     header = b'{"layer.2":{"dtype":"BF16","shape":[32],"data_offsets":[0,64]}}'
     upper = (ROW.view("<u4") >> 16).astype("<u2")

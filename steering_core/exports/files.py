@@ -15,7 +15,7 @@ from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
-from steering_core.vectors import algebra, library, saving
+from steering_core.vectors import algebra, saving
 from steering_core.vectors.norms import residual_norms
 from steering_core.vectors.vector import PROJECT, Vector
 
@@ -53,30 +53,28 @@ def export_vectors(
     VectorFileError where the form cannot hold them or the folder cannot be written.
     """
     form = _form(path)
-    ids = [v.vector_id for v in vectors]
     if len({v.model_id for v in vectors}) != 1:
         raise VectorFileError(
-            f"{len(ids)} vectors of several models cannot share a file: name one model's with --model"
+            f"{len(vectors)} vectors of several models cannot share a file: name one model's with --model"
         )
-    model = next(iter(store.rows("SELECT * FROM raw.models WHERE model_id = ?", [vectors[0].model_id])), None)
-    if model is None:
-        raise VectorFileError(
-            f"{vectors[0].vector_id}: this store does not know its model; save the vector there first, with "
-            "steering_core.save_vector"
-        )
+    model = model_of(store, vectors[0])
     check_purpose(vectors, path, operation)
     vectors = _as_the_form_has_them(vectors, path, operation)
-    rows = store.rows(
-        "SELECT vector_id, c.name AS concept, coalesce(v.name, '') AS name, coalesce(v.tags, []) AS tags, r.prompt_ids "
-        "FROM raw.vectors r LEFT JOIN vectors v USING (vector_id) "
-        "LEFT JOIN raw.concepts c ON c.concept_id = r.concept_id WHERE list_contains(?, vector_id)",
-        [ids],
-    )
-    known = {row["vector_id"]: row for row in rows}
-    entries = tuple(_entry(vector, known.get(vector.vector_id)) for vector in vectors)
+    file = VectorFile(model, _entries(store, vectors), operation)
     with new_file(path, VectorFileError) as temporary:
-        form.write(temporary, VectorFile(ModelIdentity(**model), entries, operation))
+        form.write(temporary, file)
     return list(vectors)
+
+
+def model_of(store: Store, vector: Vector) -> ModelIdentity:
+    """The model of a vector. Raises VectorFileError where the store does not know it."""
+    rows = store.rows("SELECT * FROM raw.models WHERE model_id = ?", [vector.model_id])
+    if not rows:
+        raise VectorFileError(
+            f"{vector.vector_id}: this store does not know its model; save the vector there first, with "
+            "steering_core.save_vector"
+        )
+    return ModelIdentity(**rows[0])
 
 
 def check_purpose(vectors: Sequence[Vector], path: Path, operation: FileOperation) -> None:
@@ -94,7 +92,7 @@ def check_purpose(vectors: Sequence[Vector], path: Path, operation: FileOperatio
 
 
 def _as_the_form_has_them(vectors: Sequence[Vector], path: Path, operation: FileOperation) -> Sequence[Vector]:
-    """The vectors that the form can hold, at the length that the operation asks for."""
+    """The vectors that the form can hold; those that are projected out have length 1."""
     if operation is FileOperation.PROJECT:
         if path.suffix.lower() != ".gguf":
             raise VectorFileError(f"{path} cannot say that its vectors are projected out: export them to FILE.gguf")
@@ -124,23 +122,19 @@ def import_vectors(
     else:
         file = _of_model(store, read, path, model, reading)
         name = name or _name_of(path)
-    vectors = [entry.vector for entry in file.entries]
     if model:
-        for vector in vectors:
-            vector.check(model.identity)
+        for entry in file.entries:
+            entry.vector.check(model.identity)
     store.append("models", [dataclasses.asdict(file.model)])
-    saved = saving.save(store, vectors, name, {e.vector.vector_id: e.prompt_ids for e in file.entries})
-    file = dataclasses.replace(file, entries=_as_saved(file.entries, saved))
-    vectors = saved
-    _label(store, file, rename=name is None)
+    prompt_ids = {entry.vector.vector_id: entry.prompt_ids for entry in file.entries}
+    saved = saving.save(store, [entry.vector for entry in file.entries], name, prompt_ids)
+    _keep_tags(store, file.entries, saved)
+    if name is None:
+        _keep_names(store, file.entries, saved)
     if reading.operation is FileOperation.PROJECT:
-        saving.tag(store, vectors, str(FileOperation.PROJECT))
+        saving.tag(store, saved, str(FileOperation.PROJECT))
         log.warning("%s: these are to be projected out: steer with ablate(NAME), not with NAME", path)
-    return vectors
-
-
-def _as_saved(entries: Sequence[Entry], saved: Sequence[Vector]) -> tuple[Entry, ...]:
-    return tuple(dataclasses.replace(entry, vector=vector) for entry, vector in zip(entries, saved, strict=True))
+    return saved
 
 
 def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading: ForeignReading) -> VectorFile:
@@ -154,25 +148,43 @@ def _of_model(store: Store, tensors: Tensors, path: Path, model: Model, reading:
 
 def _check_own(file: VectorFile, path: Path, reading: ForeignReading) -> None:
     """Raise VectorFileError for options that our own files answer, and for an operation that they do not have."""
-    for option in ("tensor", "layer", "position", "convention"):
-        if getattr(reading, option) is not None:
-            raise VectorFileError(f"{path} is a file of steerflow and says this itself: leave --{option} out")
+    why = f"{path} is a file of steerflow and says this itself"
+    reading.check_without("tensor", "layer", "position", "convention", why=why)
     check_operation(file.operation, path, reading)
 
 
-def _label(store: Store, file: VectorFile, rename: bool) -> None:
-    """Give vectors the tags, and where nobody gave another name the names, that they had when they were exported."""
-    for entry in file.entries:
-        for label in entry.tags:
-            saving.tag(store, [entry.vector], label)
-    for called in sorted({entry.name for entry in file.entries if entry.name and rename}):
-        saving.save(store, [entry.vector for entry in file.entries if entry.name == called], called)
+def _keep_tags(store: Store, entries: Sequence[Entry], saved: Sequence[Vector]) -> None:
+    """Give the saved vectors the tags that they had when they were exported."""
+    for entry, vector in zip(entries, saved, strict=True):
+        for tag in entry.tags:
+            saving.tag(store, [vector], tag)
 
 
-def _entry(vector: Vector, row: dict[str, Any] | None) -> Entry:
-    if row is None:
-        return Entry(vector)
-    return Entry(vector, row["concept"], row["name"] or None, tuple(row["tags"]), tuple(row["prompt_ids"]))
+def _keep_names(store: Store, entries: Sequence[Entry], saved: Sequence[Vector]) -> None:
+    """Give the saved vectors the names that they had when they were exported."""
+    by_name: dict[str, list[Vector]] = {}
+    for entry, vector in zip(entries, saved, strict=True):
+        if entry.name:
+            by_name.setdefault(entry.name, []).append(vector)
+    for name, vectors in sorted(by_name.items()):
+        saving.save(store, vectors, name)
+
+
+def _entries(store: Store, vectors: Sequence[Vector]) -> tuple[Entry, ...]:
+    """The vectors with what the store knows of them: concept, name, tags and prompts; nothing of unsaved ones."""
+    rows = store.rows(
+        "SELECT vector_id, c.name AS concept, v.name, coalesce(v.tags, []) AS tags, r.prompt_ids "
+        "FROM raw.vectors r LEFT JOIN vectors v USING (vector_id) "
+        "LEFT JOIN raw.concepts c ON c.concept_id = r.concept_id WHERE list_contains(?, vector_id)",
+        [[vector.vector_id for vector in vectors]],
+    )
+    known = {row["vector_id"]: row for row in rows}
+    entries = []
+    for vector in vectors:
+        row = known.get(vector.vector_id)
+        told = (row["concept"], row["name"], tuple(row["tags"]), tuple(row["prompt_ids"])) if row else ()
+        entries.append(Entry(vector, *told))
+    return tuple(entries)
 
 
 def _form(path: Path) -> FileForm:
@@ -190,6 +202,6 @@ def _form(path: Path) -> FileForm:
 def _name_of(path: Path) -> str:
     """The file's name as a vector's."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-.")
-    if not name or library.KEY.fullmatch(name) or name.isdecimal():
+    if not saving.may_be_a_name(name):
         raise VectorError(f"the file's name {path.name!r} cannot be the vectors' name: give one with --name")
     return name

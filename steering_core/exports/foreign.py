@@ -16,7 +16,7 @@ from steering_core.foundation.validation import shortened
 from steering_core.models import ModelIdentity
 
 log = logging.getLogger(__name__)
-SHOWN = 6  # tensors that an error lists
+SHOWN = 6  # tensors that a message lists
 _LAYER = re.compile(r"layer[-_. =]?([0-9]{1,4})(?![0-9])", re.IGNORECASE)
 _SIDES = (
     "has {}, and does not say whether it was read at the blocks' inputs (resid_pre, as refusal_direction does) or at "
@@ -51,6 +51,12 @@ class ForeignReading:
     position: int | None = None
     convention: Convention | None = None
     operation: FileOperation = FileOperation.ADD
+
+    def check_without(self, *options: str, why: str) -> None:
+        """Raise VectorFileError for an option that was given; `why` says how the file answers it already."""
+        for option in options:
+            if getattr(self, option) is not None:
+                raise VectorFileError(f"{why}: leave --{option} out")
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def _chosen(file: _File, named: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     if not named:
         raise VectorFileError(f"{file.path} holds no tensor: it is no file of steering vectors")
     outside = {name: word for name in named if (word := outside_the_stream(name))}
-    for name, word in outside.items():
+    if outside:
+        name, word = next(iter(outside.items()))
         saw = f"has the tensor {_called(name)}, which is not of the residual stream between the blocks ({word})"
         if inside := [name for name in named if name not in outside]:
             raise file.refused(saw, f"--tensor {shlex.quote(inside[0])}")
@@ -138,13 +145,15 @@ def _directions(file: _File, name: str, values: np.ndarray, alone: bool) -> Iter
             f"{file.model.width}; name the model that it was made for"
         )
     chosen = alone or file.reading.tensor is not None
+    overruled = file.reading.tensor is not None and file.reading.layer is not None  # what the name says of the layer
     place = named_place(name)
-    if place is not None and (file.reading.layer is None or file.reading.tensor is None):
+    if place is not None and not overruled:
         if values.size != file.model.width:
             raise VectorFileError(
                 f"{file.path} has {shape}, more than one direction for one layer: save one direction a layer, (D,)"
             )
-        _refuse_options(file, name)
+        why = f"{file.path} names its layers itself ({_called(name)})"
+        file.reading.check_without("layer", "position", "convention", why=why)
         yield from _inside(file, name, place.layer, values.reshape(-1))
     elif not chosen or (names_a_layer(name) and file.reading.layer is None):
         saw = f"has {shape}, whose name says no layer of the residual stream"
@@ -153,18 +162,11 @@ def _directions(file: _File, name: str, values: np.ndarray, alone: bool) -> Iter
         yield from _unnamed(file, name, _at_position(file, shape, values), shape)
 
 
-def _refuse_options(file: _File, name: str) -> None:
-    """Raise where an option contradicts a name that says everything."""
-    for option in ("layer", "position", "convention"):
-        if getattr(file.reading, option) is not None:
-            raise VectorFileError(f"{file.path} names its layers itself ({_called(name)}): leave --{option} out")
-
-
 def _at_position(file: _File, shape: str, values: np.ndarray) -> np.ndarray:
     """One position's directions, (D,) or (rows, D)."""
-    if values.ndim == 3 and values.shape[1] == 1 and file.model.n_layers != 1 and _rows(file, values.shape[0]):
+    if values.ndim == 3 and values.shape[1] == 1 and file.model.n_layers != 1 and _is_by_layer(file, values.shape[0]):
         values = values[:, 0]  # (layers, 1, D)
-    if values.ndim > 3 or (values.ndim == 3 and not _rows(file, values.shape[1])):
+    if values.ndim > 3 or (values.ndim == 3 and not _is_by_layer(file, values.shape[1])):
         n = file.model.n_layers
         raise VectorFileError(
             f"{file.path} has {shape}: a direction (D,), rows by layer ({n}, D) or ({n + 1}, D), and "
@@ -176,17 +178,17 @@ def _at_position(file: _File, shape: str, values: np.ndarray) -> np.ndarray:
         return values
     position = file.reading.position
     if position is None and len(values) > 1:
-        raise file.refused(f"has {shape}: {len(values)} positions, then layers", *_three_axes(file, values))
+        raise file.refused(f"has {shape}: {len(values)} positions, then layers", *_options_left(file, values))
     if position is not None and not -len(values) <= position < len(values):
         raise VectorFileError(
             f"{file.path} has {shape}: --position is {-len(values)}..{len(values) - 1}, not {position}"
         )
     if file.reading.convention is None and values.shape[1] == file.model.n_layers:
-        raise file.refused(_SIDES.format(shape), *_three_axes(file, values))
+        raise file.refused(_SIDES.format(shape), *_options_left(file, values))
     return np.asarray(values[position or 0])
 
 
-def _three_axes(file: _File, values: np.ndarray) -> list[str]:
+def _options_left(file: _File, values: np.ndarray) -> list[str]:
     """The options that an array (positions, layers, D) still needs."""
     options = [] if file.reading.position is not None or len(values) == 1 else ["--position -1"]
     if values.shape[1] == file.model.n_layers and file.reading.convention is None:
@@ -194,20 +196,22 @@ def _three_axes(file: _File, values: np.ndarray) -> list[str]:
     return options
 
 
-def _rows(file: _File, n: int) -> bool:
+def _is_by_layer(file: _File, n: int) -> bool:
+    """Whether `n` rows may be one a layer, without the embeddings or with them."""
     return n in (file.model.n_layers, file.model.n_layers + 1)
 
 
 def _unnamed(file: _File, name: str, values: np.ndarray, shape: str) -> Iterator[tuple[int, np.ndarray]]:
     """(our layer, direction) of (D,) or (rows, D)."""
     asked = file.reading.layer
-    if values.size == file.model.width and not (values.ndim == 2 and file.model.n_layers == 1 and asked is None):
+    only_layer = values.ndim == 2 and file.model.n_layers == 1 and asked is None  # (1, D) is that model's rows by layer
+    if values.size == file.model.width and not only_layer:
         if asked is None:
             raise file.refused(f"has {shape} and does not say its layer", file.layer_option)
         layer = asked + (file.reading.convention or Convention.RESID_POST).offset
         yield from _inside(file, name, layer, values.reshape(-1), asked=True)
         return
-    if not _rows(file, len(values)):
+    if not _is_by_layer(file, len(values)):
         raise VectorFileError(
             f"{file.path} has {shape}: {file.model.name} has {file.model.n_layers} layers, so rows by layer are "
             f"{file.model.n_layers}, or {file.model.n_layers + 1} with the embeddings; name the model that it was made "
@@ -224,7 +228,7 @@ def _unnamed(file: _File, name: str, values: np.ndarray, shape: str) -> Iterator
 
 
 def _row_convention(file: _File, rows: int) -> Convention:
-    """How rows by layer count; logged where the shape alone says so."""
+    """The convention in which rows by layer count; where nobody names one it is told from the shape, and logged."""
     given, n = file.reading.convention, file.model.n_layers
     if rows == n + 1:
         if given not in (None, Convention.HIDDEN_STATES):
@@ -248,7 +252,10 @@ def _row_convention(file: _File, rows: int) -> Convention:
 def _inside(
     file: _File, name: str, layer: int, direction: np.ndarray, asked: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The layer with its direction; nothing, and a line that says so, for what lies before the first block."""
+    """The layer with its direction. Nothing for the embeddings, and a line that says so, unless `asked` for by layer.
+
+    Raises VectorFileError for a layer that the model does not have.
+    """
     if layer == -1 and not asked:
         log.warning("%s: %s is of the embeddings, before block 0, and is left out", file.path, _called(name))
         return

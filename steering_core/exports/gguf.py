@@ -4,6 +4,7 @@
 direction.0, and leaves alone the layers that a file does not name. What the vectors are for is declared as GLP does.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from gguf.quants import dequantize
 
 from steering_core.exports import glp
-from steering_core.exports.foreign import Tensors
+from steering_core.exports.foreign import SHOWN, Tensors
 from steering_core.exports.vector_file import FORMAT, VectorFile, restored
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
@@ -56,12 +57,12 @@ def read(path: Path) -> VectorFile | Tensors:
     """The file as it was written; its directions where another tool wrote it. Raises VectorFileError."""
     fields, tensors = _contents(checked_file(path, VectorFileError, MAX_VECTORS_FILE))
     directions: dict[int, np.ndarray] = {}
-    extra = []
+    left_out = []
     for name, values in tensors.items():
         if _SUBSPACE.fullmatch(name):
             raise VectorFileError(f"{path} has {name}, a second direction of one layer: only one is applied here")
         if (match := _DIRECTION.fullmatch(name)) is None:
-            extra.append(shortened(name, 80))
+            left_out.append(shortened(name, 80))
         elif int(match[1]) in directions:
             raise VectorFileError(f"{path} has two tensors for layer {int(match[1])}: it is no control vector")
         else:
@@ -70,10 +71,10 @@ def read(path: Path) -> VectorFile | Tensors:
         raise VectorFileError(f"{path} has no tensor direction.N: it is no control vector")
     operation = glp.declared(fields, directions, path)
     if FORMAT in fields:
-        known = restored(str(fields[FORMAT]), lambda _, layer: directions.get(layer), path)
-        return VectorFile(known.model, known.entries, operation)
+        file = restored(str(fields[FORMAT]), lambda _, layer: directions.get(layer), path)
+        return dataclasses.replace(file, operation=operation)
     named = {f"direction.{layer}": values for layer, values in directions.items()}
-    notes = (f"{', '.join(extra[:6])}: no direction.N, and left out",) if extra else ()
+    notes = (f"{', '.join(left_out[:SHOWN])}: no direction.N, and left out",) if left_out else ()
     return Tensors(named, operation, glp.alpha(fields, path), notes)
 
 

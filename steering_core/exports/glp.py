@@ -34,7 +34,7 @@ def declared(fields: Mapping[str, Any], directions: Mapping[int, np.ndarray], pa
     if mode not in tuple(FileOperation):
         raise _unknown(path, "mode", mode, " or ".join(FileOperation))
     for name, known in (("spec_version", SPEC_VERSION), ("rank", 1), ("hook_point", HOOK_POINT)):
-        if glp.get(name, known) != known or isinstance(glp.get(name), bool):
+        if glp.get(name, known) != known or isinstance(glp.get(name), bool):  # True == 1
             raise _unknown(path, name, glp[name], str(known))
     if scales := sorted({"dir_scales", "layer_scales"} & glp.keys()):
         raise VectorFileError(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.exports.foreign import Tensors
+from steering_core.exports.foreign import SHOWN, Tensors
 from steering_core.exports.vector_file import VectorFile
 from steering_core.foundation.errors import VectorFileError
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, file_bytes
@@ -30,8 +30,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "HalfStorage": np.dtype("<f2"),
     "BFloat16Storage": np.dtype("<u2"),
 }
-
-
 MAX_TENSORS = 100_000  # that dicts and lists may name
 MAX_DEPTH = 4  # of dicts in dicts
 
@@ -70,49 +68,58 @@ def read(path: Path) -> Tensors:
     try:
         named = _Collected(2 * len(data))
         named.collect("", found, 0)
-    except _TooMuch:
-        raise VectorFileError(f"{path} names more tensors than it holds: save the vectors alone") from None
+    except _Refused as fault:
+        raise VectorFileError(f"{path} {fault}: save the vectors alone") from None
     if not named.tensors:
         raise VectorFileError(f"{path} holds no tensors by layer: it is no steering vector")
-    notes = (f"{', '.join(named.left[:6])}: no tensor, and left out",) if named.left else ()
+    notes = (f"{', '.join(named.left_out[:SHOWN])}: no tensor, and left out",) if named.left_out else ()
     return Tensors(named.tensors, notes=notes)
 
 
-class _TooMuch(Exception):
-    """A pickle of a few bytes can name one tensor, or one dict, any number of times."""
+class _Refused(Exception):
+    """What a file has that no file of vectors has, as the rest of a sentence about the file."""
+
+
+TOO_MANY = "names more tensors than it holds"
+"""A pickle of a few bytes can name one tensor, or one dict, any number of times."""
 
 
 class _Collected:
-    """The tensors that a dict, a list or a tensor holds, by name, and the names of what is none."""
+    """The tensors that a dict, a list or a tensor holds, by name, and the names of what is none.
+
+    `room` is how many bytes lists may take that become one tensor.
+    """
 
     def __init__(self, room: int) -> None:
         self.tensors: dict[str, np.ndarray] = {}
-        self.left: list[str] = []
+        self.left_out: list[str] = []
         self._room, self._seen = room, 0
 
     def collect(self, name: str, found: Any, depth: int) -> None:
-        """Take in what lies under `name`. Raises _TooMuch."""
+        """Take in what lies under `name`. Raises _Refused."""
         self._seen += 1
-        if self._seen > MAX_TENSORS or depth > MAX_DEPTH:
-            raise _TooMuch
+        if self._seen > MAX_TENSORS:
+            raise _Refused(TOO_MANY)
+        if depth > MAX_DEPTH:
+            raise _Refused(f"has dicts in dicts, more than {MAX_DEPTH} deep")
         if isinstance(found, _Tensor):
             self._add(name, found.values)
         elif isinstance(found, dict):
             for key, value in found.items():
                 if not isinstance(key, str | int) or isinstance(key, bool):
-                    self.left.append(shown(key))
+                    self.left_out.append(shown(key))
                     continue
                 self.collect(f"{name}.{key}" if name else str(key), value, depth + 1)
         elif isinstance(found, list | tuple) and found and all(isinstance(row, _Tensor) for row in found):
             self._add_rows(name, [row.values for row in found])
         else:
-            self.left.append(shortened(name, 80) or type(found).__name__)
+            self.left_out.append(shortened(name, 80) or type(found).__name__)
 
     def _add_rows(self, name: str, rows: list[np.ndarray]) -> None:
         """A list of tensors of one shape is one tensor, as torch.stack makes it; others are numbered."""
         self._room -= sum(row.nbytes for row in rows)
         if self._room < 0 or len(rows) > MAX_TENSORS:
-            raise _TooMuch
+            raise _Refused(TOO_MANY)
         if len({row.shape for row in rows}) == 1:
             self._add(name, np.stack(rows))
         else:
@@ -121,7 +128,7 @@ class _Collected:
 
     def _add(self, name: str, values: np.ndarray) -> None:
         if name in self.tensors:
-            raise _TooMuch
+            raise _Refused(f"has two tensors called {shown(name)}")
         self.tensors[name] = values
 
 

@@ -1,5 +1,6 @@
 """Vectors as safetensors: `layer.N`, float32, with everything that is known of them in the header."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file, 
 
 def write(path: Path, file: VectorFile) -> None:
     """Write `file` to `path`. Tensors are called `layer.N`, or by their key where several share a layer."""
-    layers = [entry.vector.layer for entry in file.entries]
-    names = {
-        e.vector.vector_id: f"layer.{e.vector.layer}" if layers.count(e.vector.layer) == 1 else e.vector.vector_id
-        for e in file.entries
+    vectors = [entry.vector for entry in file.entries]
+    n_at = Counter(vector.layer for vector in vectors)
+    tensors = {
+        f"layer.{vector.layer}" if n_at[vector.layer] == 1 else vector.vector_id: np.ascontiguousarray(vector.direction)
+        for vector in vectors
     }
-    tensors = {names[e.vector.vector_id]: np.ascontiguousarray(e.vector.direction) for e in file.entries}
     path.write_bytes(save(tensors, metadata={FORMAT: file.metadata()}))
 
 

@@ -42,12 +42,12 @@ def _head(model: ModelIdentity, licence: str | None) -> Iterator[str]:
 
 def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence) -> Iterator[str]:
     yield from (f"# {name}", "")
-    concept = found.concept
-    purpose = (
-        f" for {concept['name']}" + (f": {concept['description']}" if concept["description"] else "") if concept else ""
-    )
     layers = f"layer {vectors[0].layer}" if len(vectors) == 1 else f"{len(vectors)} layers"
-    yield f"Steering vectors of `{shared_name(model.name, model.architecture)}`, {layers}{purpose}".rstrip(".") + "."
+    said = f"Steering vectors of `{shared_name(model.name, model.architecture)}`, {layers}"
+    if found.concept:
+        said += f" for {found.concept['name']}"
+        said += f": {found.concept['description']}" if found.concept["description"] else ""
+    yield f"{said.rstrip('.')}."
     quantised = "not quantised" if model.quantisation == "none" else model.quantisation
     revision = f" at revision {found.revision}" if found.revision else ""
     yield f"They belong to the model with fingerprint `{model.model_id}`{revision} ({quantised})."
@@ -56,12 +56,12 @@ def _what(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: Pac
 
 def _use(name: str, model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence) -> Iterator[str]:
     middle = vectors[len(vectors) // 2]  # where steering works best, as long as nothing says otherwise
-    said = f"25%*{name}" if len(vectors) == 1 else f"25%*{name}/{middle.layer}"
+    expression = f"25%*{name}" if len(vectors) == 1 else f"25%*{name}/{middle.layer}"
     if found.chosen:
-        said = found.chosen["intervention"]
+        expression = found.chosen["intervention"]
     opened = MODEL_FOLDER if is_path(model.name) else model.name
     yield from ("## Use", "", "```sh", "steer vectors unpack THIS_FOLDER")
-    yield from (f'steer generate {opened} "Hello" --steer "{said}"', "```", "")
+    yield from (f'steer generate {opened} "Hello" --steer "{expression}"', "```", "")
     if opened == MODEL_FOLDER:
         called = shared_name(model.name, model.architecture)
         yield from (f"`{MODEL_FOLDER}` is where the model `{called}` lies on your machine.", "")
@@ -115,7 +115,8 @@ def _origin(model: ModelIdentity, vectors: Sequence[Vector], found: PackEvidence
     yield from ("## The vectors", "", *_table(rows), "")
     yield "A dose of 1 adds a vector as long as the layer's mean residual norm; alpha is the multiplier that makes it."
     yield "AUC: how well it tells the sides of held-out pairs apart. Split half: the cosine of what two halves of the"
-    yield from ("pairs give.", "", "## Licence", "")
+    yield "pairs give."
+    yield from ("", "## Licence", "")
     called = shared_name(model.name, model.architecture)
     yield f"Of these vectors: {licence or 'not stated'}. They are of use with {called} alone, whose own terms hold."
     yield from (f"Packed by steerflow {VERSION}; `pack.json` has the hash of every file.", "")

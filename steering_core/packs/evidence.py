@@ -22,10 +22,10 @@ WHERE model_id = ? AND concept_id = ? AND split = 'test' AND effect IS NOT NULL
 ORDER BY control, effect DESC
 """
 _CHOSEN = """
-WITH chosen AS (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs)
+WITH ran AS (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs)
 SELECT r.*
-FROM recommendations r LEFT JOIN chosen USING (recommendation_id)
-WHERE r.model_id = ? AND r.concept_id = ? AND list_has_any(r.vector_ids, ?)
+FROM recommendations r LEFT JOIN ran USING (recommendation_id)
+WHERE r.model_id = $1 AND r.concept_id = $2 AND list_has_any(r.vector_ids, $3) AND list_has_all($3, r.vector_ids)
 ORDER BY started_at DESC NULLS LAST LIMIT 1
 """
 _SIDE_EFFECTS = """
@@ -45,9 +45,9 @@ ORDER BY layer
 class PackEvidence:
     """What the store knows of vectors of one model and concept; empty where nothing was measured.
 
-    `revision` is the commit of a hub's model, `concept` what the concept is, `chosen` the latest recommendation with
-    one of the vectors, `tested` the rows of the held-out test, controls included, `side_effects` what the
-    recommendation does to other concepts' items, `quality` each layer's separation.
+    `revision` is the commit of a hub's model. `concept` is what the concept is. `chosen` is the latest recommendation
+    that needs no vectors but these. `tested` has the rows of the held-out test, controls included. `side_effects` is
+    what the recommendation does to other concepts' items. `quality` is each layer's separation.
     """
 
     revision: str | None
@@ -89,9 +89,8 @@ def picture(store: Store, vectors: Sequence[Vector]) -> tuple[Drawing, str] | No
     if any(row["kind"] == "candidate" for row in rows):
         return explorer.dose_response(rows), "Effect over dose with its interval; grey: controls at that dose."
     if rows := store.rows(named_query("stability_of_concept"), ids):
-        return evaluation.stability(
-            rows
-        ), "How far the direction agrees with itself, found from either half of the pairs."
+        drawn = evaluation.stability(rows)
+        return drawn, "How far the direction agrees with itself, found from either half of the pairs."
     return None
 
 

@@ -5,20 +5,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from steering_core.exports.files import export_vectors
+from steering_core.exports.files import export_vectors, model_of
 from steering_core.exports.vector_file import CONVENTION
 from steering_core.foundation.errors import VectorError, VectorFileError
 from steering_core.foundation.json_values import plain
 from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.output_files import new_folder
 from steering_core.foundation.version import VERSION
-from steering_core.models import ModelIdentity
 from steering_core.models.shared_names import shared_identity
 from steering_core.packs.card import TAG, card
 from steering_core.packs.evidence import evidence, picture
 from steering_core.reports.charts.render import png
 from steering_core.store import Store
-from steering_core.vectors import library, saving
+from steering_core.vectors import saving
 from steering_core.vectors.vector import Vector
 
 FORMAT, FORMAT_VERSION = "steerflow-pack", 1
@@ -34,16 +33,16 @@ def pack(
 ) -> str:
     """Write `vectors`, of one model and concept of the store, one a layer, to the new folder `out`; their name there.
 
-    That is `name`, or what somebody called them, or what they are. The card is there twice: `card.md`, and `README.md`,
-    which the hub shows and reads tags from. Raises VectorFileError where `out` is not free, VectorError for vectors of
-    several models or concepts, or for a name that vectors cannot have.
+    The name is `name`, or what somebody called them, or their concept and method. The card is there twice: `card.md`,
+    and `README.md`, which the hub shows and reads tags from. Raises VectorFileError where `out` is not free, and
+    VectorError for vectors of several models or concepts, or for a name that vectors cannot have.
     """
     if len({vector.model_id for vector in vectors}) != 1 or len({vector.concept_id for vector in vectors}) != 1:
         raise VectorError("a pack holds vectors of one model and one concept: name one's with --model, or by its key")
     name = _called(store, vectors[0]) if name is None else name
-    if not saving.NAME.fullmatch(name) or library.KEY.fullmatch(name) or name.isdecimal():
+    if not saving.may_be_a_name(name):
         raise VectorError(f"{name!r} cannot be what a pack calls its vectors: give another one with --name")
-    identity = _identity(store, vectors[0])
+    identity = model_of(store, vectors[0])
     found, drawn = evidence(store, vectors, identity.name), picture(store, vectors)
     shared = shared_identity(identity)
     with new_folder(Path(out), VectorFileError) as folder:
@@ -72,13 +71,7 @@ def pack(
 
 
 def _called(store: Store, vector: Vector) -> str:
-    """What somebody called a vector, or its concept and method."""
-    row = store.rows("SELECT name, concept, method FROM vectors WHERE vector_id = ?", [vector.vector_id])[0]
-    return str(row["name"] or "-".join(filter(None, (row["concept"], row["method"]))))
-
-
-def _identity(store: Store, vector: Vector) -> ModelIdentity:
-    rows = store.rows("SELECT * FROM raw.models WHERE model_id = ?", [vector.model_id])
-    if not rows:
-        raise VectorError(f"the store does not know the model of {vector.vector_id}: save the vector there first")
-    return ModelIdentity(**rows[0])
+    """What somebody called a vector, or its concept and method; the method of one that was never saved."""
+    rows = store.rows("SELECT name, concept FROM vectors WHERE vector_id = ?", [vector.vector_id])
+    row = rows[0] if rows else {"name": None, "concept": None}
+    return str(row["name"] or "-".join(filter(None, (row["concept"], vector.method))))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from steering_core.exports import safetensors
 from steering_core.exports.files import import_vectors
@@ -15,7 +15,7 @@ from steering_core.foundation.bounds import MAX_NAME, Within
 from steering_core.foundation.errors import VectorFileError, VectorMismatch
 from steering_core.foundation.keys import file_sha256
 from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file, file_text, home_expanded, is_folder
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import Strict, checked, shortened, shown
 from steering_core.models import Model
 from steering_core.models.hub import hub_model, some_files
 from steering_core.models.identity import weights_of
@@ -25,18 +25,16 @@ from steering_core.vectors.vector import Vector
 
 HUB = "hf:"
 MAX_ABOUT = 16 << 20  # bytes
+MAX_FILES = 1_000  # that a pack names
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+PackWord = Annotated[str, Field(max_length=MAX_NAME)]
 log = logging.getLogger(__name__)
 
 
-MAX_FILES = 1_000  # that a pack names
-PackWord = Annotated[str, Field(max_length=MAX_NAME)]
-
-
-class About(BaseModel):
+class About(Strict):
     """What `pack.json` says of a pack; keys of later versions that change no meaning are let pass."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     format: PackWord
     format_version: Annotated[int, Within(0, 1_000)]
@@ -51,8 +49,8 @@ class About(BaseModel):
 def unpack(store: Store, source: str, model: Model | None = None, name: str | None = None) -> list[Vector]:
     """Have the store hold the vectors of a pack, `source` a folder or `hf:owner/name[@revision]`; those vectors.
 
-    They go by `name`, or as the pack calls them. Raises VectorFileError for a file that is gone or changed, or no pack,
-    and VectorMismatch where `model`, or the store's model of the pack's model's name, is another.
+    They go by `name`, or as the pack calls them. Raises VectorFileError for a file that is gone or changed, or no pack.
+    Raises VectorMismatch where the pack is of another model than `model`, or than the one that the store knows by name.
     """
     folder = pack_folder(source)
     about = checked_pack(folder)
@@ -83,9 +81,11 @@ def checked_pack(folder: Path) -> About:
     """What a pack says of itself, after the hash of each of its files was checked. Raises VectorFileError."""
     text = file_text(folder / ABOUT, VectorFileError, MAX_ABOUT)
     try:
-        about = About.model_validate(json.loads(text))
-    except (ValidationError, ValueError, RecursionError) as fault:
-        raise VectorFileError(f"{folder / ABOUT} cannot be read as a pack's: {_first_line(fault)}") from None
+        said = json.loads(text)
+    except (ValueError, RecursionError) as fault:
+        why = shortened(str(fault), 200)
+        raise VectorFileError(f"{folder / ABOUT} cannot be read as a pack's, which is JSON ({why})") from None
+    about = checked(About, said, f"{folder / ABOUT}", VectorFileError)
     if about.format != FORMAT:
         raise VectorFileError(f"{folder / ABOUT} is of the format {shown(about.format)}, not {FORMAT}")
     if about.format_version > FORMAT_VERSION:
@@ -111,7 +111,3 @@ def _check_namesake(store: Store, about: About) -> None:
         )
     if weights_of(about.model_id) not in {weights_of(row["model_id"]) for row in rows}:
         log.warning("%s: this store has not met %s yet, so its vectors wait for it", about.name, about.model)
-
-
-def _first_line(fault: Exception) -> str:
-    return str(fault).splitlines()[0][:200]

@@ -19,7 +19,7 @@ from steering_core.vectors.labels import label
 from steering_core.vectors.library import KEY
 from steering_core.vectors.vector import Vector
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WITH_VECTORS = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0"
 
 
@@ -50,6 +50,11 @@ def save(
     if name is not None:
         label(store, ids, "name", name)
     return list(vectors)
+
+
+def may_be_a_name(text: str) -> bool:
+    """Whether vectors can be called so: letters, digits, `_`, `.` and `-`, and neither a number nor like a key."""
+    return bool(_NAME.fullmatch(text)) and not KEY.fullmatch(text) and not text.isdecimal()
 
 
 def stored_alike(store: Store, vector: Vector) -> bool:
@@ -130,7 +135,7 @@ def remove(store: Store, vectors: Sequence[Vector]) -> None:
 
 
 def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
-    if not NAME.fullmatch(name) or KEY.fullmatch(name) or name.isdecimal():
+    if not may_be_a_name(name):
         raise VectorError(
             f"{name!r} cannot be a vector's name: letters, digits, '_', '.', '-', a letter or digit first, and "
             "neither a number nor like a key"
