@@ -285,3 +285,6 @@ def test_the_verb_shows_every_check_and_ends_in_what_failed(tmp_path: Path) -> N
     done = CliRunner().invoke(app, ["judge", "quickstart", "--store", str(tmp_path / "store")])
     assert isinstance(done.exception, SpecError)
     assert "names no judge" in str(done.exception)
+    done = CliRunner().invoke(app, ["judge", "quickstart", "--endpoint", "http://127.0.0.1:9/v1"])
+    assert isinstance(done.exception, SpecError)
+    assert "--endpoint is where another judge answers: add --model NAME" in str(done.exception)

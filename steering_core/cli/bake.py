@@ -1,9 +1,7 @@
 """`steer bake MODEL --steer EXPRESSION --out FOLDER`: a steered model that plain mlx-lm opens, or an adapter."""
 
 import dataclasses
-import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,7 @@ import typer
 from steering_core.baking.bake import bake as baked_into
 from steering_core.baking.card import Baked
 from steering_core.cli.options import JsonOption, ModelArgument, StoreOption
-from steering_core.foundation.json_values import plain
-from steering_core.reports.printing import Format, print_rows
+from steering_core.reports.printing import Format, print_json, print_rows
 
 app = typer.Typer()
 
@@ -38,10 +35,7 @@ def bake(
     """Write a model with an intervention inside it, as a folder that mlx-lm opens without steerflow."""
     found = baked_into(model, steer, out, store=store, adapter=adapter, embeddings=embeddings, measure=measure)
     if as_json:
-        json.dump(
-            plain(dataclasses.asdict(found) | {"folder": str(found.folder)}), sys.stdout, ensure_ascii=False, indent=1
-        )
-        sys.stdout.write("\n")
+        print_json(dataclasses.asdict(found) | {"folder": str(found.folder)})
     else:
         _print(found, measure)
 

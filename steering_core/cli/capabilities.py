@@ -60,7 +60,8 @@ def capabilities(
     rows = sorted(done.rows, key=lambda row: (row["change"], row["set"]))
     print_rows([{name: row[name] for name in _COLUMNS} for row in rows], _COLUMNS, form)
     if form is Format.TABLE:
-        costs = "; ".join(costs_of(rows, ScoresSpec().max_drop)) or "no set surely loses more than 5 points"
+        most = ScoresSpec().max_drop
+        costs = "; ".join(costs_of(rows, most)) or f"no set surely loses more than {100 * most:g} points"
         counts = f"{done.did.work.computed} answers asked, {done.did.work.reused} reused"
         console().print(f"{cell.expression}: {costs}. {counts}.", highlight=False)
 

@@ -17,6 +17,7 @@ from steering_core.authoring.lint.finding import SHOWN_ROWS, Finding, shown_rows
 from steering_core.authoring.results import around_results, results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
+from steering_core.cli.measuring import shown_run
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.concepts import Concept, Split, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
@@ -29,9 +30,8 @@ from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import checked, counted
-from steering_core.models import open_model
+from steering_core.models import Model, open_model
 from steering_core.reports.printing import Format, console, print_rows, progress_bars
-from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 
@@ -111,25 +111,28 @@ def lint_concepts(
 ) -> None:
     """Find what ruins vectors: leakage, giveaways, imbalance, bias. Exit 1 where a concept has an error."""
     rows: list[dict[str, object]] = []
-    concept: Concept | None
     failed = ("error", "warning") if strict else ("error",)
     wanted = names or sorted(available_concepts())
-    opened = open_model(model) if model else None
-    with opened or contextlib.nullcontext() as loaded:
+    with open_model(model) if model else contextlib.nullcontext() as loaded:
         for name in wanted:
-            try:
-                concept = load_concept(name)
-                found = lint(concept, loaded)
-            except ConceptError as fault:
-                concept, found = None, [Finding("unreadable", "error", str(fault), "mend the file")]
-            read = concept if form is Format.TABLE else None
-            rows += [{"concept": name, **_finding(finding, read)} for finding in found]
+            concept, found = _linted(name, loaded)
+            for_people = concept if form is Format.TABLE else None
+            rows += [{"concept": name, **_finding(finding, for_people)} for finding in found]
     columns = ["concept", "level", "check", "message", "rows", "remedy"]
     print_rows(rows, columns, form)
     if form is Format.TABLE:
         typer.echo(f"{counted(len(wanted), 'concept')}: {_levels([str(row['level']) for row in rows])}")
     if any(row["level"] in failed for row in rows):
         raise typer.Exit(1)
+
+
+def _linted(name: str, model: Model | None) -> tuple[Concept | None, list[Finding]]:
+    """A concept with what is wrong with it; None with the one finding that says why it cannot be read."""
+    try:
+        concept = load_concept(name)
+        return concept, lint(concept, model)
+    except ConceptError as fault:
+        return None, [Finding("unreadable", "error", str(fault), "mend the file")]
 
 
 def _levels(levels: list[str]) -> str:
@@ -142,7 +145,7 @@ def _levels(levels: list[str]) -> str:
 
 
 def _finding(finding: Finding, concept: Concept | None) -> dict[str, object]:
-    """A finding as a row; for people, with the beginnings of the texts that it names."""
+    """A finding as a row; with `concept` its rows are few, and stand there with the beginnings of their texts."""
     rows = with_beginnings(concept, finding.rows[:SHOWN_ROWS]) if concept else finding.rows
     more = f", … {len(finding.rows) - SHOWN_ROWS} more" if concept and len(finding.rows) > SHOWN_ROWS else ""
     return dataclasses.asdict(finding) | {"rows": shown_rows(rows) + more}
@@ -287,7 +290,7 @@ def concept_results(
     if write:
         around_results(write)  # before minutes of extraction
     opened = Store(store or default_store())
-    with progress_bars() as notify, Run(spec, opened, notify, keeps_outcomes=False) as run:
+    with shown_run(spec, opened) as run:
         rows = results(run)
     if write:
         run.raise_failures({"results": rows})

@@ -59,9 +59,10 @@ def extract_prompts(
 
 def _layers(model: Model, text: str) -> list[int]:
     try:
-        return model.checked_layers(None if text == "all" else [int(number) for number in text.split(",")])
+        wanted = None if text == "all" else [int(number) for number in text.split(",")]
     except ValueError:
         raise LayerNotFound(f"--layers {text}: say all, or numbers with commas, as in 12,15") from None
+    return model.checked_layers(wanted)
 
 
 def _prompts(model: Model, store: Store, what: str, raw: bool) -> Sequence[Prompt]:

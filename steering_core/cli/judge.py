@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.evidence import spec_of
+from steering_core.cli.measuring import spec_of
 from steering_core.cli.options import FormatOption, OneConcept, SpecArgument, StoreOption
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.counting import Work
@@ -34,6 +34,8 @@ def judge(
     Exit code 2 where it may not be trusted. What it said stays in the table `planted`, and sums up in the view
     `judge_checks`.
     """
+    if endpoint and not model:
+        raise SpecError("--endpoint is where another judge answers: add --model NAME, or leave it out")
     wanted, opened = spec_of(spec, None, concept), Store(store or default_store())
     asked = wanted.scores.judge
     if model:

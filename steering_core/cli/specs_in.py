@@ -1,4 +1,4 @@
-"""Specs as the verbs read them: what they allow, somebody wrote or named on the command line."""
+"""Specs as the verbs read them: a spec that somebody named may allow a model's own code to run."""
 
 from pathlib import Path
 

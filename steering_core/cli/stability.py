@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.evidence import spec_of
+from steering_core.cli.measuring import shown_run, spec_of
 from steering_core.cli.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stability import stability_of
-from steering_core.reports.printing import Format, print_rows, progress_bars
+from steering_core.reports.printing import Format, print_rows
 from steering_core.runs import Run
 from steering_core.store import Row, Store, default_store
 
@@ -38,7 +38,7 @@ def stability(
         """Gather one cell's rows."""
         rows.extend(stability_of(run, model, concept, seeds, halves))
 
-    with progress_bars() as notify, Run(wanted, Store(store or default_store()), notify, keeps_outcomes=False) as run:
+    with shown_run(wanted, Store(store or default_store())) as run:
         each_cell(run, cell)
     if rows:
         print_rows(rows, list(rows[0]), form)

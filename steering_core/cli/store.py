@@ -23,7 +23,11 @@ At = Annotated[str | None, typer.Option("--store", help="Folder or URL of the st
 
 
 @app.command()
-def info(store: At = None, form: FormatOption = Format.TABLE, runs: Annotated[bool, typer.Option()] = False) -> None:
+def info(
+    store: At = None,
+    form: FormatOption = Format.TABLE,
+    runs: Annotated[bool, typer.Option(help="What every run computed and reused, instead.")] = False,
+) -> None:
     """Rows, files and bytes of every table; with --runs what every run computed + reused."""
     opened = Store.existing(store or default_store())
     rows = upkeep.reuse(opened) if runs else upkeep.tables(opened)

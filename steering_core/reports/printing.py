@@ -20,7 +20,7 @@ from steering_core.foundation.terminal import harmless, unguarded
 from steering_core.reports.fitting import fitted, shown
 from steering_core.store import TableRows
 
-__all__ = ["WIDE", "Format", "SafeConsole", "console", "print_rows", "progress_bars", "shown", "table"]
+__all__ = ["WIDE", "Format", "SafeConsole", "console", "print_json", "print_rows", "progress_bars", "shown", "table"]
 
 
 class Format(StrEnum):
@@ -34,8 +34,7 @@ class Format(StrEnum):
 def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Format = Format.TABLE) -> None:
     """Print `rows` on standard output. JSON is one array of objects."""
     if form is Format.JSON:
-        json.dump([plain(dict(row)) for row in rows], sys.stdout, ensure_ascii=False, indent=1)
-        sys.stdout.write("\n")
+        print_json([dict(row) for row in rows])
     elif form is Format.CSV:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
@@ -43,6 +42,12 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
     else:
         out = SafeConsole(width=UNBOUNDED) if WIDE.get() else console()
         out.print(table(rows, names))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    json.dump(plain(value), sys.stdout, ensure_ascii=False, indent=1)
+    sys.stdout.write("\n")
 
 
 WIDE: ContextVar[bool] = ContextVar("wide", default=False)

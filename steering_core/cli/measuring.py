@@ -1,5 +1,7 @@
 """What the verbs that measure have in common: a spec's models and concepts, measured and printed."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 from steering_core.cli.specs_in import allowed_spec
@@ -19,9 +21,16 @@ def spec_of(spec: str, model: str | None, concept: str | None, layers: Literal["
     return over_layers(wanted, layers) if layers else wanted
 
 
+@contextlib.contextmanager
+def shown_run(spec: Spec, store: Store) -> Iterator[Run]:
+    """A run of a spec, for a `with`: its progress is shown, and `steer runs` does not list it."""
+    with progress_bars() as notify, Run(spec, store, notify, keeps_outcomes=False) as run:
+        yield run
+
+
 def print_measured(spec: Spec, measure: Measure, store: str | None, form: Format) -> None:
     """Print the rows of every cell of a spec, while progress is shown. Raises what went wrong in a cell at the end."""
-    with progress_bars() as notify, Run(spec, Store(store or default_store()), notify, keeps_outcomes=False) as run:
+    with shown_run(spec, Store(store or default_store())) as run:
         rows = measured_rows(run, measure)
     if rows:
         print_rows(rows, list(rows[0]), form)
