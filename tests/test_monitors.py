@@ -5,6 +5,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from steering_core.concepts import Concept
 from steering_core.engine.probes import Probe, projections
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import InterventionError, PromptError, VectorError
+from steering_core.foundation.errors import InterventionError, PromptError, SteerflowError, VectorError
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.monitors.conversation import read_conversation
 from steering_core.monitors.gates import fit_gates, of_answer
 from steering_core.prompts import conversation, pair_prompt
 from steering_core.store import Store
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.resolve import by_key, resolved
 from steering_core.vectors.vector import Vector
 from tests.explorer import events, serving
@@ -167,6 +168,37 @@ def test_a_file_that_is_no_conversation_is_shown_as_it_is(tmp_path: Path) -> Non
     path.write_text('{"turns": [1, 2]}')
     with pytest.raises(PromptError, match=re.escape("no conversation, but {'turns': [1, 2]}")):
         read_conversation(path)
+
+
+@pytest.fixture
+def planted(tiny: Model, store: Store) -> Store:
+    """A store with a vector of the tiny model, called `mine`."""
+    store.append("models", [asdict(tiny.identity)])
+    direction = np.random.default_rng(2).standard_normal(32).astype(np.float32)
+    saving.save(store, [Vector("c" * 20, tiny.identity.model_id, None, "random", 2, 4.0, direction=direction)], "mine")
+    return store
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--probes", "mine", "--text", "Hello", "--steer", "mine"], "--steer acts on the answers of a chat"),
+        (["--probes", " , ", "--chat"], "--probes names none"),
+    ],
+)
+def test_what_a_monitor_cannot_do_is_told(planted: Store, tiny_folder: Path, options: list[str], said: str) -> None:
+    words = ["monitor", str(tiny_folder), "--store", str(planted.root), *options]
+    done = CliRunner().invoke(app, words, input="Hello\n")
+    assert isinstance(done.exception, SteerflowError)
+    assert said in str(done.exception)
+
+
+def test_a_monitored_answer_that_diverges_is_told_and_not_kept(planted: Store, tiny_folder: Path) -> None:
+    words = ["monitor", str(tiny_folder), "--store", str(planted.root), "--probes", "mine", "--chat"]
+    done = CliRunner().invoke(app, [*words, "--steer", f"1e38*{'c' * 20} @all"], input="Hello\n")
+    assert done.exit_code == 0
+    assert "gave inf or nan under add at layer 2" in done.stdout
+    assert "mean" not in done.stdout
 
 
 @pytest.mark.real

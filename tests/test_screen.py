@@ -120,6 +120,21 @@ def test_killed_in_the_middle_a_screen_goes_on_where_it_was(
     assert f"0 rows measured, {n} reused" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
+def test_rows_of_several_vectors_are_one_array(tiny: Model, tiny_folder: Path, store: Store, tmp_path: Path) -> None:
+    store.append("models", [asdict(tiny.identity)])
+    for name, drawn in zip(("one", "two"), np.random.default_rng(2).standard_normal((2, 32)), strict=True):
+        vector = Vector(name[0] * 20, tiny.identity.model_id, None, "random", 2, 4.0, direction=drawn.astype("f4"))
+        saving.save(store, [vector], name)
+    data = lines(tmp_path / "train.jsonl", rows(10))
+    words = ["screen", str(data), "--model", str(tiny_folder), "--vectors", "one, two", "--own", "0"]
+    run = CliRunner().invoke
+    found = json.loads(run(app, [*words, "--store", str(store.root), "--format", "json"]).stdout)
+    assert [row["vector"] for row in found] == ["one"] * 10 + ["two"] * 10
+    assert [row["rank"] for row in found] == [*range(1, 11)] * 2
+    table = run(app, [*words, "--store", str(store.root), "--format", "csv"]).stdout.splitlines()
+    assert len(table) == 1 + 20, "one header"
+
+
 def counted(store: Store) -> int:
     """How many rows of screens lie in the store."""
     return int(store.rows("SELECT count(*) AS n FROM raw.screens")[0]["n"])

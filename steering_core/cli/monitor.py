@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from steering_core.api.generate import intervention
+from steering_core.api.generate import diverged, intervention
 from steering_core.api.monitor import watched
+from steering_core.cli.named_vectors import names_in
 from steering_core.cli.options import (
     FormatOption,
     ModelArgument,
@@ -21,9 +22,9 @@ from steering_core.cli.options import (
     template_arguments,
 )
 from steering_core.cli.steering_options import SteeringOptions, SteerOption
-from steering_core.engine.sampling import Request, stream
+from steering_core.engine.sampling import DIVERGED, Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
-from steering_core.foundation.errors import PromptError, SteerflowError
+from steering_core.foundation.errors import InterventionError, PromptError, SteerflowError
 from steering_core.foundation.json_values import plain
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model, open_model
@@ -58,8 +59,11 @@ def monitor_command(
     """Read along with a conversation, a text or a chat; verdicts say more once `steer vectors gate` has fitted one."""
     if sum([conversation is not None, text is not None, chat]) != 1:
         raise PromptError("say what to monitor: --conversation FILE, --text TEXT or --chat, one of them")
+    if steer is not None and not chat:
+        raise InterventionError("--steer acts on the answers of a chat: add --chat, or leave it out")
+    names = names_in(probes, "--probes")
     with open_model(model, template_arguments(template)) as opened:
-        readers = watched(opened, [name.strip() for name in probes.split(",") if name.strip()], store)
+        readers = watched(opened, names, store)
         if chat:
             steering = intervention(opened, SteeringOptions(steer=steer).expression, store=store)
             _talk(_Chat(opened, readers, steering, max_tokens, temperature, seed))
@@ -107,7 +111,7 @@ class _Chat:
         self._messages: list[dict[str, str]] = []
 
     def answer(self, line: str) -> Iterator[Text | str]:
-        """Pieces of the answer, coloured by the first probe's projection, and then the verdicts."""
+        """Pieces of the answer, coloured by the first probe's projection, and then the verdicts. Raises Diverged."""
         messages = [*self._messages, {"role": "user", "content": line}]
         tokens = opened_conversation(self._model, messages).tokens
         read: list[tuple[float, ...]] = []
@@ -115,6 +119,8 @@ class _Chat:
         request = Request(tokens, self._steering, self._seed, probes=tuple(one.probe for one in self._probes))
         with stream(self._model, [request], self._longest, self._temperature) as drawn:
             for token in drawn:
+                if token.finish == DIVERGED:
+                    raise diverged(self._model, self._steering)
                 read.append(token.projections)
                 said.append(token.text)
                 yield Text(token.text, style=_style(self._probes[0], token.projections[0]))

@@ -36,6 +36,20 @@ def identity_of(store: Store, model: str | None) -> ModelIdentity | None:
     return ModelIdentity(**rows[-1])
 
 
+def names_in(text: str, option: str) -> list[str]:
+    """The names in a text such as `a,b`, which `option` was given. Raises VectorError where there is none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise VectorError(f"{option} names none: give one or several, as in {option} sycophancy,formality")
+    return names
+
+
+def name_of(store: Store, vector: Vector) -> str | None:
+    """What somebody called a vector."""
+    rows = store.rows("SELECT name FROM vectors WHERE vector_id = ?", [vector.vector_id])
+    return rows[0]["name"] if rows else None
+
+
 def told(vectors: Sequence[Vector]) -> str:
     """Which vectors they are, in words."""
     if len(vectors) == 1:

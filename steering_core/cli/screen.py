@@ -1,14 +1,15 @@
 """`steer screen DATA --model M --vectors a,b`: what a data set would push a model towards, row by row."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from steering_core.cli.named_vectors import names_in
 from steering_core.cli.options import StoreOption
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_SHOWN
-from steering_core.foundation.errors import VectorError
 from steering_core.models import open_model
 from steering_core.monitors.answers import read_answers
 from steering_core.monitors.screen import screen
@@ -20,9 +21,9 @@ app = typer.Typer()
 Own = Annotated[
     int, typer.Option(min=0, max=MAX_NEW_TOKENS, help="Tokens of the model's own answers; 0 compares with none.")
 ]
-_BINS, _BAR = 12, 50
+_BINS, _BAR = 12, 50  # of the histogram: bars, and the characters of the longest
 _SHOWN = ["rank", "ordinal", "projection", "own_projection", "difference", "prompt", "answer"]
-_LETTERS = 60
+_LETTERS = 60  # of a prompt or an answer that a table shows
 
 
 @app.command("screen")
@@ -40,26 +41,28 @@ def screen_command(
     """Rank a data set's answers along vectors: each answer, and what it has beyond the model's own answer."""
     answers = read_answers(data, prompt_column, answer_column)
     opened = Store.existing(store or default_store())
-    names = list(dict.fromkeys(name.strip() for name in vectors.split(",") if name.strip()))
-    if not names:
-        raise VectorError("--vectors names none: give one or several, as in --vectors sycophancy,formality")
+    names = list(dict.fromkeys(names_in(vectors, "--vectors")))
     with open_model(model) as network, progress_bars() as notify:
         found = [library.find(opened, name, network.identity) for name in names]
         done = screen(network, opened, answers, found, own, lambda n, total: notify("screened", n, total))
-    for name, vector in zip(names, found, strict=True):
-        rows = opened.rows(
+    ranked = {
+        name: opened.rows(
             "SELECT * EXCLUDE (model_id) FROM screened WHERE dataset_id = ? AND vector_id = ? AND own_tokens = ? "
             "ORDER BY rank, ordinal",
             [done.dataset_id, vector.vector_id, own],
         )
-        if form is not Format.TABLE:
-            print_rows([{"vector": name, **row} for row in rows], ["vector", *_SHOWN], form)
-            continue
+        for name, vector in zip(names, found, strict=True)
+    }
+    if form is not Format.TABLE:
+        every = [{"vector": name, **row} for name, rows in ranked.items() for row in rows]
+        print_rows(every, ["vector", *_SHOWN], form)
+        return
+    for name, rows in ranked.items():
         _print(name, rows, ends)
-    if form is Format.TABLE:
-        out = f"{done.work.computed} rows measured, {done.work.reused} reused"
-        out += f", {answers.left_out} without an answer" * bool(answers.left_out)
-        console().print(out + f", {done.too_long} beyond the model's context" * bool(done.too_long))
+    said = f"{done.work.computed} rows measured, {done.work.reused} reused"
+    said += f", {answers.left_out} without an answer" if answers.left_out else ""
+    said += f", {done.too_long} beyond the model's context" if done.too_long else ""
+    console().print(said)
 
 
 def _print(name: str, rows: list[dict[str, Any]], ends: int) -> None:
@@ -68,7 +71,7 @@ def _print(name: str, rows: list[dict[str, Any]], ends: int) -> None:
     what = "difference from the model's own answers" if rows and rows[0]["difference"] is not None else "projection"
     console().print(f"\n{name}: {what}, {len(rows)} rows")
     counts, edges = np.histogram(values, bins=_BINS)
-    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+    for count, (low, high) in zip(counts, pairwise(edges), strict=True):
         bar = "█" * round(_BAR * count / max(counts.max(), 1))
         console().print(f"{low:9.2f} .. {high:9.2f} {bar} {count}", highlight=False)
     shown = rows[:ends] + rows[max(ends, len(rows) - ends) :]
