@@ -1,6 +1,8 @@
 """Meaning and discovery on a tiny model and on made-up rows, the charts, and the verb's path through all of it."""
 
+import contextlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import altair as alt
@@ -9,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steering_core.backend.mlx import mx
+from steering_core.cli import vectors as verbs
 from steering_core.cli.vectors import app
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
@@ -16,11 +19,12 @@ from steering_core.models import Model
 from steering_core.reports.charts.listed import charts_in
 from steering_core.store import Store
 from steering_core.store.queries import named_query
-from steering_core.vectors import library
+from steering_core.vectors import library, saving
 from steering_core.vectors.discovery import clusters, components, discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens, vector_logits
 from steering_core.vectors.vector import Vector
 from tests.stored import fill, identity, made_up_concept, planted_directions
+from tests.verbs import typed
 
 
 def test_vector_logits_are_final_norm_and_unembedding(tiny: Model) -> None:
@@ -149,6 +153,61 @@ def test_the_verb_derives_shows_blends_sends_and_draws(
     with pytest.raises(VectorAmbiguous, match="give --all"):
         steer("rm", "loud/mean_difference")
     draw_every_chart(Store.existing(tmp_path / "store"))
+
+
+def shelf(tiny: Model, store: Store) -> list[Vector]:
+    """Two vectors of the tiny model, at layers 1 and 2, called `mine`, in the store."""
+    store.append("models", [asdict(tiny.identity)])
+    drawn = np.random.default_rng(2).standard_normal((2, 32)).astype(np.float32)
+    vectors = [
+        Vector(f"{layer}" * 20, tiny.identity.model_id, None, "random", layer, 4.0, direction=row)
+        for layer, row in zip((1, 2), drawn, strict=True)
+    ]
+    return saving.save(store, vectors, "mine")
+
+
+def test_the_list_of_a_models_vectors_takes_its_name_or_key_and_no_other(tiny: Model, store: Store) -> None:
+    shelf(tiny, store)
+    other = identity(model_id="d" * 20)
+    store.append("models", [asdict(other)])
+    elsewhere = Vector("e" * 20, other.model_id, None, "random", 1, 4.0, direction=np.ones(other.width, np.float32))
+    saving.save(store, [elsewhere], "theirs")
+    asked = {other.name: ["theirs"], other.model_id: ["theirs"], tiny.identity.model_id: ["mine", "mine"]}
+    for model, names in asked.items():
+        rows = typed(app, "list", "--model", model, "--store", str(store.root), "--format", "json")
+        assert [row["name"] for row in rows] == names
+    with pytest.raises(VectorError, match="the store has no model 'nobody'"):
+        typed(app, "list", "--model", "nobody", "--store", str(store.root), "--format", "json")
+
+
+def test_a_name_of_several_layers_is_shown_with_one_loading_of_the_model(
+    tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, loaded = shelf(tiny, store), []
+    monkeypatch.setattr(verbs, "open_model", lambda name: loaded.append(name) or contextlib.nullcontext(tiny))
+    shown = typed(app, "show", "mine", "--tokens", "3", "--json", "--store", str(store.root))
+    assert loaded == [tiny.identity.name]
+    for vector, one in zip(vectors, shown, strict=True):
+        (alone,) = promoted_tokens(tiny, [vector], 3)
+        assert one["tokens"]["promoted"] == [[token, pytest.approx(score, rel=1e-4)] for token, score in alone.promoted]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--method", "cluster"], "there is no discovery 'cluster'"),
+        (["-k", "12"], "12 directions from 12 prompts"),
+        (["--name", "two words"], "'two words-0' cannot be a vector's name"),
+    ],
+)
+def test_what_cannot_be_discovered_is_told_before_anything_is_extracted(
+    tiny_folder: Path, store: Store, tmp_path: Path, options: list[str], said: str
+) -> None:
+    (tmp_path / "lines.txt").write_text("\n".join(f"line {i} of {i % 3}" for i in range(12)))
+    words = ["discover", str(tiny_folder), str(tmp_path / "lines.txt"), "--layer", "1", "--store", str(store.root)]
+    with pytest.raises(VectorError, match=said):
+        typed(app, *words, *options)
+    assert not store.rows("SELECT 1 FROM raw.activations")
 
 
 def draw_every_chart(store: Store) -> None:

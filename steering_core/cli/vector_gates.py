@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from steering_core.cli.named_vectors import ModelName
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.concepts import load_concept
 from steering_core.foundation.counting import Work
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def gate(
     text: Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")],
-    model: Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")] = None,
+    model: ModelName = None,
     concept: Fitted = None,
     roc: Annotated[str | None, typer.Option(help="Print the ROC curve over mean or token, and nothing else.")] = None,
     store: StoreOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from steering_core.activations.extract import extract
+from steering_core.cli.measuring import shown_run
 from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, one_a_layer, print_made
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.cli.prompts_in import lines
@@ -18,7 +19,7 @@ from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import checked, counted
-from steering_core.models import Model
+from steering_core.models import Model, open_model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.rows import prompt_row
 from steering_core.pipeline.stages import derive_vectors, registered
@@ -31,7 +32,7 @@ from steering_core.store import Store, default_store
 from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library, saving
-from steering_core.vectors.discovery import discover
+from steering_core.vectors.discovery import check_discovery, discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector
 
@@ -110,7 +111,7 @@ def _derived(spec: Spec, store: Store) -> set[str]:
         """Derive one cell's vectors, and note the keys."""
         made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
 
-    with progress_bars() as notify, Run(spec, store, notify, keeps_outcomes=False) as run:
+    with shown_run(spec, store) as run:
         each_cell(run, cell)
     run.raise_failures({"vectors": sorted(made)})
     return made
@@ -164,7 +165,7 @@ def blend(
 
 
 def _unshared(terms: Sequence[str], parsed: Sequence[tuple[float, tuple[Vector, ...]]]) -> str:
-    """What is to be said of layers that only some of the terms have; "" where all have all."""
+    """A sentence on the terms' layers, where they do not all have the same; else ""."""
     layers = [{vector.layer for vector in vectors} for _, vectors in parsed]
     every, shared = set.union(*layers), set.intersection(*layers)
     if every == shared:
@@ -184,11 +185,13 @@ def _listed(layers: Collection[int]) -> str:
 
 
 def _term(store: Store, text: str, model: str | None, of: library.WantedLayers) -> tuple[float, tuple[Vector, ...]]:
-    weight, star, called = text.rpartition("*")
+    """The weight of WEIGHT*VECTOR, or 1, and the vectors that it names."""
+    written, star, called = text.rpartition("*")
     try:
-        return float(weight) if star else 1.0, one_a_layer(store, called.strip(), model, of)
+        weight = float(written) if star else 1.0
     except ValueError as error:
         raise VectorError(f"{text!r} is no term: write WEIGHT*VECTOR, such as 0.7*french/mean_difference/14") from error
+    return weight, one_a_layer(store, called.strip(), model, of)
 
 
 def discover_features(
@@ -208,31 +211,33 @@ def discover_features(
     if position not in ("last", "mean"):
         raise SpecError(f"position {position!r}: prompts without an answer are read at last or mean")
     texts = lines(prompts)
-    opened, loaded = Store(store or default_store()), Model(model)
-    try:
+    names = [f"{name or prompts.stem}-{place}" for place in range(k)]
+    if not saving.may_be_a_name(names[0]):
+        raise VectorError(f"{names[0]!r} cannot be a vector's name: give what its name begins with, with --name")
+    opened = Store(store or default_store())
+    with open_model(model) as loaded:
         loaded.checked_layers([layer])
+        found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
+        check_discovery(method, k, len(found))  # before minutes of extraction
         with opened.in_use(), progress_bars() as notify:
             registered(opened, loaded)
-            found = {p.prompt_id: p for p in (prompt(loaded, text, chat=chat) for text in texts)}
             opened.append("prompts", [prompt_row(p) for p in found.values()])
             extract(
                 loaded, opened, found.values(), [layer], position, lambda n, of: notify("extract activations", n, of)
             )
             vectors = discover(opened, loaded.identity, list(found), layer, position, method, k, seed)
-        for place, vector in enumerate(vectors):
-            saving.rename(opened, [vector], f"{name or prompts.stem}-{place}")
-        tokens = promoted_tokens(loaded, vectors, 6)
-    finally:
-        loaded.close()
+        for called, vector in zip(names, vectors, strict=True):
+            saving.rename(opened, [vector], called)
+        meanings = promoted_tokens(loaded, vectors, 6)
     rows = [
         {
-            "name": f"{name or prompts.stem}-{place}",
+            "name": called,
             "vector_id": vector.vector_id,
             "share": vector.lineage["share"],
             "tokens": " ".join(repr(token) for token, _ in meaning.promoted),
             "typical": extreme_prompts(opened, vector, 1)[0]["text"],
         }
-        for place, (vector, meaning) in enumerate(zip(vectors, tokens, strict=True))
+        for called, vector, meaning in zip(names, vectors, meanings, strict=True)
     ]
     print_rows(rows, list(rows[0]), form)
 

@@ -1,13 +1,14 @@
 """The sub-verbs of `steer vectors` that share vectors: `pack` and `unpack`."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from steering_core.cli.named_vectors import one_a_layer, told
+from steering_core.cli.named_vectors import ModelName, name_of, one_a_layer, print_made, told
 from steering_core.cli.options import StoreOption
-from steering_core.models import Model
+from steering_core.models import open_model
 from steering_core.packs.pack import pack
 from steering_core.packs.unpack import unpack
 from steering_core.store import Store, default_store
@@ -28,7 +29,7 @@ def pack_vectors(
     licence: Annotated[
         str | None, typer.Option("--licence", "--license", help="Of the vectors, as the hub spells it: mit, cc-by-4.0.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model's vectors.")] = None,
+    model: ModelName = None,
     store: StoreOption = None,
 ) -> None:
     """Write vectors to a folder to share: safetensors, a card with what was measured, a chart, and hashes."""
@@ -46,11 +47,6 @@ def unpack_vectors(
 ) -> None:
     """Take the vectors of a pack into the library, after its hashes and its model were checked."""
     opened = Store(store or default_store())
-    loaded = Model(model) if model else None
-    try:
+    with open_model(model) if model else contextlib.nullcontext() as loaded:
         vectors = unpack(opened, source, loaded, name)
-    finally:
-        if loaded:
-            loaded.close()
-    called = opened.rows("SELECT name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])[0]["name"]
-    typer.echo(f"{called}: {told(vectors)}")
+    print_made(vectors, name_of(opened, vectors[0]))

@@ -1,7 +1,6 @@
 """`steer vectors`: the library of vectors, their quality and meaning, their algebra and their files."""
 
-import json
-import sys
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,16 @@ import typer
 from rich.text import Text
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
-from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, identity_of, one_a_layer, print_made, told
+from steering_core.cli.named_vectors import (
+    EveryLayer,
+    ModelName,
+    OfLayers,
+    identity_of,
+    name_of,
+    one_a_layer,
+    print_made,
+    told,
+)
 from steering_core.cli.options import FormatOption, JsonOption, StoreOption
 from steering_core.cli.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
@@ -19,9 +27,8 @@ from steering_core.exports.tensor_names import Convention
 from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
-from steering_core.foundation.json_values import plain
-from steering_core.models import Model, open_model
-from steering_core.reports.printing import Format, console, print_rows
+from steering_core.models import open_model
+from steering_core.reports.printing import Format, console, print_json, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library, saving
@@ -59,17 +66,28 @@ def list_vectors(
 ) -> None:
     """Every vector with its quality: AUC on test pairs, and the cosine of the directions of two halves."""
     opened = Store.existing(store or default_store())
-    rows = opened.rows(named_query("vectors_in_library"))
-    wanted = {v.vector_id for v in library.find_all(opened, text)} if text else None
-    rows = [
-        row
-        for row in rows
-        if (controls or row["control"] is None)
-        and (model is None or row["model"] == model)
-        and (wanted is None or row["vector_id"] in wanted)
-    ]
+    rows = [row for row in opened.rows(named_query("vectors_in_library")) if controls or row["control"] is None]
+    if model is not None:
+        of_model = _vectors_of(opened, model)
+        rows = [row for row in rows if row["vector_id"] in of_model]
+    if text is not None:
+        called = {vector.vector_id for vector in library.find_all(opened, text)}
+        rows = [row for row in rows if row["vector_id"] in called]
     names = [*_LISTED, "control"] if controls else _LISTED
-    print_rows(rows, names if form is Format.TABLE else list(rows[0]) if rows else names, form)
+    if rows and form is not Format.TABLE:
+        names = list(rows[0])
+    print_rows(rows, names, form)
+
+
+def _vectors_of(store: Store, model: str) -> set[str]:
+    """The keys of a model's vectors, the model by its name or key. Raises VectorError for one that the store lacks."""
+    identity_of(store, model)
+    rows = store.rows(
+        "SELECT vector_id FROM raw.vectors SEMI JOIN (FROM raw.models WHERE name = $1 OR model_id = $1) "
+        "USING (model_id)",
+        [model],
+    )
+    return {row["vector_id"] for row in rows}
 
 
 @app.command()
@@ -86,27 +104,33 @@ def show(
     """One vector: what it is, how good it is, and what it means."""
     opened = Store.existing(store or default_store())
     vectors = library.named(opened, text, identity_of(opened, model))
-    found = [_about(opened, vector, tokens, prompts) for vector in vectors]
+    of_each = _tokens_of(opened, vectors, tokens)
+    found = [_about(opened, vector, of_one, prompts) for vector, of_one in zip(vectors, of_each, strict=True)]
     if as_json:
-        json.dump(plain(found[0] if len(found) == 1 else found), sys.stdout, ensure_ascii=False, indent=1)
-        sys.stdout.write("\n")
+        print_json(found[0] if len(found) == 1 else found)
         return
     for about, vector in zip(found, vectors, strict=True):
         _print_vector(about, vector)
 
 
-def _about(store: Store, vector: Vector, tokens: int, prompts: int) -> dict[str, Any]:
+def _tokens_of(store: Store, vectors: Sequence[Vector], n: int) -> list[dict[str, Any]]:
+    """The `n` tokens that each vector promotes and suppresses most; without any, their one model is not loaded."""
+    if not n:
+        return [{} for _ in vectors]
+    (row,) = store.rows("SELECT name FROM raw.models WHERE model_id = ?", [vectors[0].model_id])
+    with open_model(row["name"]) as loaded:
+        meanings = promoted_tokens(loaded, vectors, n)
+    return [{"promoted": meaning.promoted, "suppressed": meaning.suppressed} for meaning in meanings]
+
+
+def _about(store: Store, vector: Vector, tokens: dict[str, Any], prompts: int) -> dict[str, Any]:
+    """What the store knows of a vector, beside its tokens: its row, its qualities, and prompts at either end of it."""
     (row,) = store.rows("SELECT * EXCLUDE (vector) FROM vectors WHERE vector_id = ?", [vector.vector_id])
     quality = store.rows("SELECT * FROM vector_quality WHERE vector_id = ?", [vector.vector_id])
     measured = {k: v for k, v in (quality[0] if quality else {}).items() if k not in row and v is not None}
     if vector.recommended is not None:
         row |= {"recommended_alpha": vector.recommended, "recommended_dose": vector.dose(vector.recommended)}
-    found = {"vector": row, "quality": measured, "tokens": {}, "prompts": extreme_prompts(store, vector, prompts)}
-    if tokens:
-        with open_model(row["model"]) as loaded:
-            (meaning,) = promoted_tokens(loaded, [vector], tokens)
-        found["tokens"] = {"promoted": meaning.promoted, "suppressed": meaning.suppressed}
-    return found
+    return {"vector": row, "quality": measured, "tokens": tokens, "prompts": extreme_prompts(store, vector, prompts)}
 
 
 def _print_vector(found: dict[str, Any], vector: Vector) -> None:
@@ -159,7 +183,7 @@ def compare(
 
 
 def _met(mine: Sequence[Vector], theirs: Sequence[Vector]) -> list[tuple[Vector, Vector]]:
-    """Single vectors as they are; sets where their layers meet."""
+    """The pairs that are compared: two single vectors whatever their layers, else the vectors of each shared layer."""
     if len(mine) == len(theirs) == 1:
         return [(mine[0], theirs[0])]
     return [(a, b) for a in mine for b in theirs if a.layer == b.layer]
@@ -223,22 +247,17 @@ def import_file(
 ) -> None:
     """Take vectors from a file into the library, those of other tools by their names, their shape and these options."""
     opened = Store(store or default_store())
-    loaded = Model(model) if model else None
-    try:
-        vectors = import_vectors(
-            opened, path, loaded, name, ForeignReading(tensor, layer, position, convention, operation)
-        )
-    finally:
-        if loaded:
-            loaded.close()
-    called = opened.rows("SELECT any_value(name) AS name FROM vectors WHERE vector_id = ?", [vectors[0].vector_id])
-    print_made(vectors, called[0]["name"])
-    if known := _known_as(opened, vectors):
-        typer.echo(f"The same direction as {known}, which keeps its name: what goes by {called[0]['name']} is a copy.")
+    reading = ForeignReading(tensor, layer, position, convention, operation)
+    with open_model(model) if model else contextlib.nullcontext() as loaded:
+        vectors = import_vectors(opened, path, loaded, name, reading)
+    called = name_of(opened, vectors[0])
+    print_made(vectors, called)
+    if known := _originals_of(opened, vectors):
+        typer.echo(f"The same direction as {known}, which keeps its name: what goes by {called} is a copy.")
 
 
-def _known_as(store: Store, vectors: Sequence[Vector]) -> str:
-    """What the vectors went by of which these are copies; "" where they are none."""
+def _originals_of(store: Store, vectors: Sequence[Vector]) -> str:
+    """The names of the vectors that these are copies of; "" where these are no copies."""
     copied = [i for vector in vectors if vector.lineage.get("made") == "copied" for i in vector.lineage["of"]]
     rows = store.rows("SELECT DISTINCT name FROM vectors WHERE list_contains(?, vector_id) ORDER BY name", [copied])
     return ", ".join(row["name"] for row in rows if row["name"])

@@ -69,6 +69,14 @@ def components(activations: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, 
     return axes * (np.sign(extreme) * np.sqrt(variances))[:, None], variances / rows.var(axis=0).sum()
 
 
+def check_discovery(method: str, k: int, n_prompts: int) -> None:
+    """Raise VectorError for an unknown method, and for more directions than so many prompts can have."""
+    if method not in DISCOVERIES:
+        raise VectorError(f"there is no discovery {method!r}: {did_you_mean(method, DISCOVERIES)}")
+    if not 2 <= k < n_prompts:
+        raise VectorError(f"{k} directions from {n_prompts} prompts: ask for at least 2, and fewer than prompts")
+
+
 @one_thread()
 def discover(
     store: Store,
@@ -84,11 +92,8 @@ def discover(
 
     `lineage` holds each one's `share`. Raises VectorError where the prompts are too few or too alike.
     """
-    if method not in DISCOVERIES:
-        raise VectorError(f"there is no discovery {method!r}: {did_you_mean(method, DISCOVERIES)}")
     unique = sorted(set(prompt_ids))
-    if not 2 <= k < len(unique):
-        raise VectorError(f"{k} directions from {len(unique)} prompts: ask for at least 2, and fewer than prompts")
+    check_discovery(method, k, len(unique))
     values, norms = read_activations(store, model, unique, [layer], position)
     directions, shares = DISCOVERIES[method](values[0].astype(np.float64), k, seed)
     if not np.isfinite(directions).all() or (np.linalg.norm(directions, axis=1) == 0).any():
