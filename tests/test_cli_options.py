@@ -51,6 +51,7 @@ def test_options_stand_for_an_expression(given: dict[str, Any], expected: str | 
     [
         ({"alpha": [1.0]}, "a strength without a vector"),
         ({"vector": ["a"], "steer": "b"}, "not both"),
+        ({"steer": "b", "phase": "all"}, "write @all in it, and leave --phase out"),
         ({"vector": ["a"], "alpha": [1.0], "dose": [0.1]}, "give --alpha or --dose, not both"),
         ({"vector": ["a", "b", "c"], "alpha": [1.0, 2.0]}, "3 vectors and 2 strengths"),
         ({"vector": ["a"], "alpha": [float("nan")]}, "is no number"),

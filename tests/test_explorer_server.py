@@ -9,7 +9,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from steering_core.cli.main import app
+from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store
 from tests.explorer import copied, served
 from tests.tiny import save_tiny_model
@@ -193,3 +196,22 @@ def test_beyond_loopback_a_token_is_demanded(ran: Store) -> None:
             assert browser.get("/api/status").status_code == 200
         listed = openai.OpenAI(base_url=f"{address}/v1", api_key="secret-token").models.list()
         assert listed.data
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("no.such.host.invalid", "--host is an address of this machine"), ("192.0.2.1", "--host is an address")],
+)
+def test_an_address_of_no_machine_or_of_another_is_told(store: Store, host: str, said: str) -> None:
+    done = CliRunner().invoke(app, ["explore", "--no-browser", "--host", host, "--store", str(store.root)])
+    assert isinstance(done.exception, SteerflowError)
+    assert said in str(done.exception)
+
+
+def test_a_port_that_is_taken_is_told(store: Store) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        words = ["explore", "--no-browser", "--port", str(other.getsockname()[1]), "--store", str(store.root)]
+        done = CliRunner().invoke(app, words)
+    assert "in use. Try --port 0" in str(done.exception)

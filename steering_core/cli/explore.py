@@ -1,5 +1,6 @@
 """`steer explore`: the explorer, served on this machine."""
 
+import errno
 import socket
 import threading
 import webbrowser
@@ -31,7 +32,7 @@ def explore(
     """Steer by hand in a browser, beside the evidence; an API under /api, an OpenAI-compatible one under /v1."""
     token = None if host in LOOPBACK else new_token()
     application = explorer_app(Store(store or default_store()), model or [], token)
-    with _listening(host, port) as listener:
+    with _bound(host, port) as listener:
         served = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{served}/" + (f"?token={token}" if token else "")
@@ -41,8 +42,8 @@ def explore(
         server(application, timeout_graceful_shutdown=2).run(sockets=[listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens on `port`. Raises SteerflowError where it is taken."""
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address and port of this machine. Raises SteerflowError where that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,5 +51,8 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SteerflowError(f"cannot serve on {host}:{port}: {error.strerror}. Try --port 0") from error
+        remedy = "Try --port 0"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = "--host is an address of this machine: 127.0.0.1, or 0.0.0.0 for all"
+        raise SteerflowError(f"cannot serve on {host}:{port}: {error.strerror}. {remedy}") from error
     return listener

@@ -49,7 +49,9 @@ class SteeringOptions:
         typer.Option("--layers", help="A name's vectors of these layers, as in 12,15: not those recommended."),
     ] = None
     all_layers: Annotated[bool, typer.Option("--all-layers", help="A name's vectors of all layers.")] = False
-    phase: Annotated[str, typer.Option("--phase", help="Where vectors act: generation, prompt or all.")] = "generation"
+    phase: Annotated[
+        str | None, typer.Option("--phase", help="Where vectors act: generation (as without it), prompt or all.")
+    ] = None
 
     @property
     def wanted_layers(self) -> WantedLayers:
@@ -62,6 +64,8 @@ class SteeringOptions:
         if self.steer is not None:
             if self.vector or self.alpha or self.dose:
                 raise InterventionError("give --steer, or --vector with --alpha or --dose, not both")
+            if self.phase:
+                raise InterventionError(f"--steer says where it acts: write @{self.phase} in it, and leave --phase out")
             return parse(self.steer)
         if not self.vector:
             if self.alpha or self.dose:
@@ -69,7 +73,7 @@ class SteeringOptions:
             return None
         both = zip(self._strengths(len(self.vector)), self.vector, strict=True)
         blend = " + ".join(name if strength is None else f"{strength}*{name}" for strength, name in both)
-        return parse(f"{blend} @{self.phase}")
+        return parse(f"{blend} @{self.phase or 'generation'}")
 
     def _strengths(self, n: int) -> list[Amount | None]:
         """The strength of each of `n` vectors; None for what is recommended."""
@@ -81,7 +85,9 @@ class SteeringOptions:
             raise InterventionError(f"a strength of {wrong[0]} is no number: give --alpha or --dose a finite one")
         if len(given) not in (0, 1, n):
             raise InterventionError(f"{n} vectors and {len(given)} strengths: give one each, or one for all")
-        return [None] * n if not given else [*given] * (n // len(given))
+        if not given:
+            return [None] * n
+        return [given[0]] * n if len(given) == 1 else [*given]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -115,8 +121,10 @@ def layers_asked_for(layers: str | None, every: bool) -> WantedLayers:
     """The layers that --layers or --all-layers ask for; None for those recommended. Raises VectorError."""
     if layers is not None and every:
         raise VectorError("give --layers or --all-layers, not both")
-    if layers is None or layers == "all":
-        return "all" if every or layers else None
+    if every or layers == "all":
+        return "all"
+    if layers is None:
+        return None
     try:
         return [int(number) for number in layers.split(",")]
     except ValueError:
