@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,9 +19,6 @@ TokenSequence = Sequence[int]
 Sliced = TypeVar("Sliced", tuple[int, ...], Sequence[int], np.ndarray)
 _PIECE = 64  # tokens: a sequence is not cut into smaller pieces
 _FEW = 4  # passes a lane; with more, it does not matter how evenly they are dealt out
-
-Range = tuple[int, int]  # of places in the sequences' sorted order
-Stem = tuple[int, Range]  # the row of the cache that a node continues, and the node
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,45 @@ def _span(plan: Sequence[Pass], cost: Cost) -> float:
     return sum(max(each[i : i + cost.lanes]) for i in range(0, len(each), cost.lanes))
 
 
+class _Node(NamedTuple):
+    """A node of the sequences' trie: the sequences at places `begin` .. `end` - 1 of their sorted order."""
+
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many sequences run through the node."""
+        return self.end - self.begin
+
+
+class _Stem(NamedTuple):
+    """A node that one row of a pass is to run, and the row of the cache that it continues."""
+
+    row: int
+    node: _Node
+
+
+class _End(NamedTuple):
+    """What is left of one sequence, by its place in the sorted order, and the row of the cache that it continues."""
+
+    row: int
+    place: int
+
+
 class _Planner:
-    """Sequences in sorted order, where those that share a prefix are neighbours: a node of their trie is a range."""
+    """Sequences in sorted order, where those that share a prefix are neighbours: a node of their trie is a range.
+
+    `common[place]` counts the tokens that a sequence shares with the one before it, its own last token excepted:
+
+        place  sequence  common          node (0, 4), which shares nothing
+        0      a b c d   0               ├─ (0, 3), which shares a b
+        1      a b c e   3               │  ├─ (0, 2), which shares a b c: places 0 and 1
+        2      a b f     2               │  └─ (2, 3): place 2
+        3      x y       0               └─ (3, 4): place 3
+
+    A node is divided where `common` is no more than what it shares.
+    """
 
     def __init__(self, sequences: Sequence[TokenSequence], cost: Cost) -> None:
         self.cost = cost
@@ -136,48 +170,52 @@ class _Planner:
 
     def plan(self) -> tuple[Pass, ...]:
         """Passes for all sequences, the costliest first."""
-        found = self.passes([(0, len(self.order))], [0])
+        found = self.passes([_Node(0, len(self.order))], [0])
         return tuple(sorted(found, key=lambda root: -sum(p.tokens + self.cost.overhead for p in root.walk())))
 
-    def shared(self, node: Range) -> int:
+    def shared(self, node: _Node) -> int:
         """Tokens that all of a node's sequences begin with, at least one short of the shortest."""
-        return min(self.common[node[0] + 1 : node[1]])
+        return min(self.common[node.begin + 1 : node.end])
 
-    def passes(self, nodes: Sequence[Range], offsets: Sequence[int]) -> tuple[Pass, ...]:
-        """Passes that finish the sequences of `nodes`; node i continues row i of a cache, offsets[i] tokens long."""
+    def passes(self, nodes: Sequence[_Node], offsets: Sequence[int]) -> tuple[Pass, ...]:
+        """Passes that finish the sequences of `nodes`; node i continues row i of a cache, offsets[i] tokens long.
+
+        Stems that several sequences run through are tried first; one that does not pay is tried again in its parts.
+        """
         made: list[Pass] = []
-        last: list[tuple[int, int]] = []  # (row of the cache, place of the sequence)
-        stems = [(row, part) for row, node in enumerate(nodes) for part in self._worthy(node, offsets[row])]
-        while stems:
-            stems, left = _split(stems)
-            last += [(row, place) for row, (place, _) in left]
-            retry: list[Stem] = []
+        ends: list[_End] = []
+        todo = [_Stem(row, part) for row, node in enumerate(nodes) for part in self._worthy(node, offsets[row])]
+        while todo:
+            stems = [stem for stem in todo if stem.node.size > 1]
+            ends += [_End(stem.row, stem.node.begin) for stem in todo if stem.node.size == 1]
+            todo = []
             for bucket in self._buckets(stems, offsets):
-                stem = self._stem(bucket, offsets)
-                if stem is None:
-                    retry += [(row, part) for row, node in bucket for part in self._parts(node, self.shared(node))]
+                if (made_of_bucket := self._stem_pass(bucket, offsets)) is not None:
+                    made.append(made_of_bucket)
                 else:
-                    made.append(stem)
-            stems = retry
-        return (*made, *self._last_passes(last, offsets))
+                    todo += [_Stem(row, part) for row, node in bucket for part in self._parts(node, self.shared(node))]
+        return (*made, *self._last_passes(ends, offsets))
 
-    def _parts(self, node: Range, depth: int) -> list[Range]:
+    def _parts(self, node: _Node, depth: int) -> list[_Node]:
         """The parts of a node whose sequences agree beyond `depth`."""
-        begin, end = node
-        cuts = [i for i in range(begin + 1, end) if self.common[i] <= depth]
-        return [(a, b) for a, b in zip([begin, *cuts], [*cuts, end], strict=True)]
+        cuts = [place for place in range(node.begin + 1, node.end) if self.common[place] <= depth]
+        return [_Node(begin, end) for begin, end in pairwise([node.begin, *cuts, node.end])]
 
-    def _worthy(self, node: Range, depth: int) -> Iterator[Range]:
+    def _worthy(self, node: _Node, depth: int) -> Iterator[_Node]:
         """The parts of a node beyond `depth`. One that saves less than a sixteenth of its tokens is divided again."""
-        for begin, end in self._parts(node, depth):
-            flat = sum(self.lengths[begin:end]) - (end - begin) * depth
-            if end - begin < 2 or 16 * (end - begin - 1) * (self.shared((begin, end)) - depth) >= flat:
-                yield begin, end
+        for part in self._parts(node, depth):
+            if part.size < 2:
+                yield part
+                continue
+            shared = self.shared(part)
+            tokens = sum(self.lengths[part.begin : part.end]) - part.size * depth
+            if 16 * (part.size - 1) * (shared - depth) >= tokens:
+                yield part
             else:
-                for part in self._parts((begin, end), self.shared((begin, end))):
-                    yield from self._worthy(part, depth)
+                for smaller in self._parts(part, shared):
+                    yield from self._worthy(smaller, depth)
 
-    def _stem(self, bucket: Sequence[Stem], offsets: Sequence[int]) -> Pass | None:
+    def _stem_pass(self, bucket: Sequence[_Stem], offsets: Sequence[int]) -> Pass | None:
         """The pass that runs a bucket's stems once, with all that follows; None where it would not pay.
 
         The passes that continue a stem can share none with other sequences, so their overhead counts too.
@@ -186,19 +224,18 @@ class _Planner:
         if not self.cost.mixed:
             depths = [min(depths)] * len(bucket)
         lengths = tuple(depth - begin for begin, depth in zip(begins, depths, strict=True))
-        sizes = [end - begin for _, (begin, end) in bucket]
-        saved = sum((n - 1) * length for n, length in zip(sizes, lengths, strict=True))
+        saved = sum((node.size - 1) * length for (_, node), length in zip(bucket, lengths, strict=True))
         if saved <= self.cost.overhead:
             return None
         nodes = [node for _, node in bucket]
-        readers = tuple(tuple(self.order[begin:end]) for begin, end in nodes)
+        readers = tuple(tuple(self.order[node.begin : node.end]) for node in nodes)
         stem = Pass(tuple(begins), lengths, tuple(row for row, _ in bucket), readers, self.passes(nodes, depths))
         n, tokens = total([stem])
-        flat = sum(self.lengths[place] - offsets[row] for row, node in bucket for place in range(*node))
+        flat = sum(self.lengths[place] - offsets[row] for row, node in bucket for place in range(node.begin, node.end))
         worth = tokens + n * self.cost.overhead < flat + self.cost.overhead * max(1, flat // self.cost.tokens)
         return stem if worth and saved > n * self.cost.overhead else None
 
-    def _buckets(self, stems: Sequence[Stem], offsets: Sequence[int]) -> Iterator[list[Stem]]:
+    def _buckets(self, stems: Sequence[_Stem], offsets: Sequence[int]) -> Iterator[list[_Stem]]:
         """Stems grouped into passes: sorted by length, cut into buckets of least total cost (dynamic programming).
 
         A bucket is one pass over its stems and one over what follows them: it costs 2 * overhead + rows * length. Its
@@ -206,19 +243,18 @@ class _Planner:
         shortest, and each of the bucket's sequences computes what was cut off again: at most sequences * (longest -
         shortest) tokens more.
         """
-        ordered = sorted(stems, key=lambda stem: self.shared(stem[1]) - offsets[stem[0]], reverse=True)
-        ends = [self.shared(node) for _, node in ordered]
-        lengths = [end - offsets[row] for (row, _), end in zip(ordered, ends, strict=True)]
-        sizes = [end - begin for _, (begin, end) in ordered]
-        best, came = [0.0], [0]
+        ordered = sorted(stems, key=lambda stem: self.shared(stem.node) - offsets[stem.row], reverse=True)
+        depths = [self.shared(node) for _, node in ordered]
+        lengths = [depth - offsets[row] for (row, _), depth in zip(ordered, depths, strict=True)]
+        best, came = [0.0], [0]  # of the first 0, 1, 2, … stems: the least cost, and where the last bucket begins
         for end in range(1, len(ordered) + 1):
             members, deepest, choice = 0, 0, (float("inf"), end - 1)
             for begin in range(end - 1, -1, -1):
-                rows, deepest = end - begin, max(deepest, ends[begin])
+                rows, deepest = end - begin, max(deepest, depths[begin])
                 length = lengths[begin] if self.cost.mixed else lengths[end - 1]
                 if rows > 1 and not self.cost.holds(rows, length, deepest):
                     break
-                members += sizes[begin]
+                members += ordered[begin].node.size
                 cost = 2 * self.cost.overhead + rows * length
                 if not self.cost.mixed:
                     cost += members * (lengths[begin] - length)
@@ -227,47 +263,43 @@ class _Planner:
             came.append(choice[1])
         end = len(ordered)
         while end:
-            yield list(ordered[came[end] : end])
+            yield ordered[came[end] : end]
             end = came[end]
 
-    def _last_passes(self, last: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Iterator[Pass]:
+    def _last_passes(self, ends: Sequence[_End], offsets: Sequence[int]) -> Iterator[Pass]:
         """Passes that end their sequences: sorted by length, as many rows as fit."""
-        ordered = sorted(last, key=lambda one: self.lengths[one[1]] - offsets[one[0]])
-        batch: list[tuple[int, int]] = []
+        batch: list[_End] = []
         deepest = 0
-        for one in [*ordered, None]:
-            length = self.lengths[one[1]] - offsets[one[0]] if one else 0
-            rows, deepest = len(batch) + 1, max(deepest, self.lengths[one[1]] if one else 0)
-            if batch and (one is None or not self.cost.holds(rows, length, deepest)):
-                yield self._last(batch, offsets)
-                batch, deepest = [], self.lengths[one[1]] if one else 0
-            if one:
-                batch.append(one)
+        for one in sorted(ends, key=lambda end: self.lengths[end.place] - offsets[end.row]):
+            length = self.lengths[one.place] - offsets[one.row]
+            deepest = max(deepest, self.lengths[one.place])
+            if batch and not self.cost.holds(len(batch) + 1, length, deepest):
+                yield self._last_pass(batch, offsets)
+                batch, deepest = [], self.lengths[one.place]
+            batch.append(one)
+        if batch:
+            yield self._last_pass(batch, offsets)
 
-    def _last(self, batch: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Pass:
+    def _last_pass(self, batch: Sequence[_End], offsets: Sequence[int]) -> Pass:
+        """One pass that ends the batch's sequences; several for a single sequence that does not fit into one."""
         begins = tuple(offsets[row] for row, _ in batch)
-        lengths = tuple(self.lengths[place] - begin for (_, place), begin in zip(batch, begins, strict=True))
         if len(batch) == 1:
-            return self._in_pieces(*batch[0], begins[0])
+            return self._in_pieces(batch[0], begins[0])
+        lengths = tuple(self.lengths[place] - begin for (_, place), begin in zip(batch, begins, strict=True))
         return Pass(begins, lengths, tuple(row for row, _ in batch), tuple((self.order[place],) for _, place in batch))
 
-    def _in_pieces(self, row: int, place: int, begin: int) -> Pass:
+    def _in_pieces(self, one: _End, begin: int) -> Pass:
         """One sequence's end, in one pass; or in several, each continuing the one before, where one does not fit."""
-        end, reader = self.lengths[place], ((self.order[place],),)
+        end, reader = self.lengths[one.place], ((self.order[one.place],),)
         piece = end - begin
         while piece > _PIECE and not self.cost.fits(1, piece, end):
             piece = -(-piece // 2)
         starts = range(begin, end, piece)
-        last: tuple[Pass, ...] = ()
+        following: tuple[Pass, ...] = ()
         for start in reversed(starts):
-            parent = row if start == begin else 0
-            last = (Pass((start,), (min(piece, end - start),), (parent,), reader, last),)
-        return last[0]
-
-
-def _split(stems: Sequence[Stem]) -> tuple[list[Stem], list[Stem]]:
-    """Stems that several sequences run through, and stems of one sequence."""
-    return [s for s in stems if s[1][1] - s[1][0] > 1], [s for s in stems if s[1][1] - s[1][0] == 1]
+            parent = one.row if start == begin else 0
+            following = (Pass((start,), (min(piece, end - start),), (parent,), reader, following),)
+        return following[0]
 
 
 def _common(a: TokenSequence, b: TokenSequence) -> int:
