@@ -1,7 +1,7 @@
 """`Steering`: the interventions of a batch's rows, as edits for the taps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -40,7 +40,7 @@ class Steering:
                     slot.changes[row] = group
         self._slots = [slots[key] for key in sorted(slots)]
         self._settled_edits: Edits | None = None
-        self._components: dict[tuple[int, int], mx.array] = {}  # of conditions, as the running pass saw them
+        self._components: dict[tuple[int, int], mx.array] = {}  # of conditions by slot and layer, in the running pass
 
     def keep(self, rows: Sequence[int]) -> "Steering":
         """The steering of those rows alone."""
@@ -53,8 +53,8 @@ class Steering:
     @cached_property
     def layers(self) -> list[int]:
         """The layers at which anything is done or read."""
-        conditions = [c.layer for slot in self._slots for c in slot.conditions()]
-        return sorted({slot.layer for slot in self._slots}.union(conditions))
+        read = {layer for slot in self._slots for layer in slot.conditions_at}
+        return sorted({slot.layer for slot in self._slots} | read)
 
     @cached_property
     def moves(self) -> bool:
@@ -71,57 +71,59 @@ class Steering:
         if settled and self._settled_edits is not None:
             return self._settled_edits
         edits: Edits = {}
-        for place, slot in enumerate(self._slots):
+        for number, slot in enumerate(self._slots):
             edit = slot.edit_at(offsets, length, step, turns)
             if edit is not None:
-                self._attach(edits, place, slot, edit)
+                self._attach(edits, number, slot, edit)
         if settled:
             self._settled_edits = edits
         return edits
 
-    def _attach(self, edits: Edits, place: int, slot: "_Slot", edit: Edit) -> None:
-        """Put `edit` after its layer's other edits. Its conditions are read before the changes of their own layers."""
-        for layer, rows in slot.conditions_by_layer().items():
-            conditions = [slot.condition(row) if row in rows else None for row in range(len(self._interventions))]
-            look = self._look(place, layer, conditions)
+    def _attach(self, edits: Edits, number: int, slot: "_Slot", edit: Edit) -> None:
+        """Put a slot's edit after its layer's other ones. Its conditions are read before any change of their layers."""
+        for layer, conditions in slot.conditions_at.items():
+            look = self._look(number, layer, conditions)
             edits[layer] = chained(look, edits[layer]) if layer in edits else look
-        if slot.conditional:
-            edit = self._conditional(place, slot, edit)
+        if slot.conditions_at:
+            edit = self._conditional(number, slot, edit)
         edits[slot.layer] = chained(edits[slot.layer], edit) if slot.layer in edits else edit
 
-    def _look(self, place: int, layer: int, conditions: list[Condition | None]) -> Edit:
-        """An edit that only reads each row's component along its condition's direction, (B, T, 1)."""
-        width = next(c.direction.shape[0] for c in conditions if c)
-        units = np.zeros((len(conditions), 1, width), np.float32)
-        for row, condition in enumerate(conditions):
-            if condition:
-                units[row, 0] = condition.unit
+    def _look(self, number: int, layer: int, conditions: Mapping[int, Condition]) -> Edit:
+        """An edit that changes nothing: it keeps each row's component along its condition's direction, (B, T, 1)."""
+        width = next(iter(conditions.values())).direction.shape[0]
+        units = np.zeros((len(self._interventions), 1, width), np.float32)
+        for row, condition in conditions.items():
+            units[row, 0] = condition.unit
         unit = mx.array(units)
 
         def look(h: mx.array) -> None:
             """Keep the component of the stream along each row's direction: (B, T, 1)."""
-            self._components[place, layer] = component(h, unit)
+            self._components[number, layer] = component(h, unit)
 
         return looking(look)
 
-    def _conditional(self, place: int, slot: "_Slot", edit: Edit) -> Edit:
-        """`edit` at tokens where the row's condition holds; elsewhere the stream is handed on unchanged."""
-        thresholds, signs = np.zeros((2, len(self._interventions), 1, 1), np.float32)
-        for row in slot.changes:
-            condition = slot.condition(row)
-            thresholds[row], signs[row] = condition.threshold, 1 if condition.above else -1
-        every = np.arange(len(self._interventions))
-        rows_at = {  # layer -> which rows have their condition there, (B, 1, 1)
-            layer: mx.array(np.isin(every, list(rows))[:, None, None])
-            for layer, rows in slot.conditions_by_layer().items()
-        }
+    def _conditional(self, number: int, slot: "_Slot", edit: Edit) -> Edit:
+        """`edit` at tokens where the row's condition holds; elsewhere the stream is handed on unchanged.
+
+        A row's condition is read at one layer. It holds where the component there, as `_look` kept it, lies beyond the
+        threshold: above it where the sign is 1, below it where it is -1. A row without changes in the slot has sign 0.
+        """
+        n = len(self._interventions)
+        thresholds, signs = np.zeros((2, n, 1, 1), np.float32)
+        masks: dict[int, mx.array] = {}  # layer -> whether a row's condition is read there, (B, 1, 1)
+        for layer, conditions in slot.conditions_at.items():
+            mask = np.zeros((n, 1, 1), bool)
+            for row, condition in conditions.items():
+                mask[row] = True
+                thresholds[row], signs[row] = condition.threshold, 1 if condition.above else -1
+            masks[layer] = mx.array(mask)
         threshold, sign = mx.array(thresholds), mx.array(signs)
 
         def conditional(h: mx.array) -> mx.array:
             """The edited stream at tokens where the row's condition holds."""
             holds = mx.array(False)
-            for layer, there in rows_at.items():
-                holds = holds | (there & (sign * (self._components[place, layer] - threshold) > 0))
+            for layer, mask in masks.items():
+                holds = holds | (mask & (sign * (self._components[number, layer] - threshold) > 0))
             return mx.where(holds, edit(h), h)
 
         return conditional
@@ -131,14 +133,15 @@ class Steering:
 class _Slot:
     """The changes that one edit makes: of one kind, at one layer, at most one group of changes for each row.
 
-    A row's changes at a layer act one after another, in groups. Slot k of a layer holds every row's k-th group. The
-    kind is the operation's name, or `sum` for a group of unconditional adds, which together add one delta.
+    A row's changes at a layer act one after another, in groups. A slot has the k-th group of every row whose k-th group
+    is of its kind. The kind is `sum` for unconditional adds, which together add one delta; any other group is a single
+    change, of the operation that names the kind. Either all changes of a slot have conditions, or none has.
     """
 
     layer: int
     kind: str
-    lengths: np.ndarray
-    changes: dict[int, list[Change]] = field(default_factory=dict)
+    lengths: np.ndarray  # of all rows' prompts, (B,)
+    changes: dict[int, list[Change]] = field(default_factory=dict)  # row -> its group
     _made: dict[tuple[bytes, int], Edit] = field(default_factory=dict)
 
     @cached_property
@@ -147,27 +150,13 @@ class _Slot:
         lengths = {row: int(self.lengths[row]) for row in self.changes}
         return max(c.where.settled(lengths[row]) - lengths[row] for row, group in self.changes.items() for c in group)
 
-    @property
-    def conditional(self) -> bool:
-        """Whether its changes depend on conditions."""
-        return bool(self.conditions())
-
-    def conditions(self) -> list[Condition]:
-        """All conditions of its changes."""
-        return [c.condition for group in self.changes.values() for c in group if c.condition]
-
-    def condition(self, row: int) -> Condition:
-        """The condition of a row's change."""
-        condition = self.changes[row][0].condition
-        assert condition is not None, "only conditional slots are asked"
-        return condition
-
-    def conditions_by_layer(self) -> dict[int, set[int]]:
-        """The rows whose condition is read at each layer."""
-        layers: dict[int, set[int]] = {}
+    @cached_property
+    def conditions_at(self) -> dict[int, dict[int, Condition]]:
+        """The rows' conditions, by the layer at which they are read; empty where nothing depends on conditions."""
+        layers: dict[int, dict[int, Condition]] = {}
         for row, group in self.changes.items():
-            if group[0].condition:
-                layers.setdefault(group[0].condition.layer, set()).add(row)
+            if condition := group[0].condition:
+                layers.setdefault(condition.layer, {})[row] = condition
         return layers
 
     @cached_property
