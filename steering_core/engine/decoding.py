@@ -8,6 +8,7 @@ Elsewhere, and for the first token of a text on a CPU, a step's tokens are hande
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
@@ -52,6 +53,19 @@ class _Ahead:
 
 def _reading(seen: ProbeValues, probe: Probe, rows: int) -> mx.array:
     return seen[probe] if probe in seen else mx.zeros((rows, 1))
+
+
+class _NextPass(Enum):
+    """When a step begins the pass over the tokens that it draws.
+
+    AT_ONCE: before anybody looks at the tokens. AFTER_TOKENS: when they were looked at, before the step hands them on.
+    NEXT_STEP: after they were handed on. NEVER: they are the last ones.
+    """
+
+    AT_ONCE = auto()
+    AFTER_TOKENS = auto()
+    NEXT_STEP = auto()
+    NEVER = auto()
 
 
 class Decoding:
@@ -135,34 +149,34 @@ class Decoding:
             return []
         ahead, self._ahead = self._ahead, None
         drawn = self._draws(ahead.logits)
-        last = all(
-            self._steps[place] + 1 >= self._ends[row] for place, row in enumerate(self._rows) if row in self._running
-        )
-        looks_first = self._looks_first
-        if not (last or looks_first):
+        when = self._next_pass
+        if when is _NextPass.AT_ONCE:
             mx.async_eval(drawn.tokens)  # by themselves, so that waiting for them is not waiting for the next pass
             self._forward(self._batch, drawn.tokens, self._steps + 1)
         mx.eval(drawn.tokens, ahead.sum, list(ahead.seen.values()))
         tokens = self._tokens(drawn, ahead)
         self._steps += 1
         staying = self._compact(0.75)
-        if not last and looks_first and self._running:
+        if when in (_NextPass.AFTER_TOKENS, _NextPass.NEXT_STEP) and self._running:
             self._newest = drawn.tokens[staying]
-            if not on_cpu():  # a GPU is only told to begin
+            if when is _NextPass.AFTER_TOKENS:
                 self._go_on()
         return tokens
 
     @property
-    def _looks_first(self) -> bool:
-        """Whether a step hands its tokens on before the next pass is begun.
+    def _next_pass(self) -> _NextPass:
+        """When the pass over the tokens that are being drawn begins.
 
         On a CPU beginning a pass takes about as long as the pass, and a text's first token should not wait for that.
         """
-        if self._following or not self._draws.lazy:
-            return True
-        return on_cpu() and any(
-            not step and row in self._running for row, step in zip(self._rows, self._steps, strict=True)
-        )
+        steps = [int(step) for row, step in zip(self._rows, self._steps, strict=True) if row in self._running]
+        ends = [self._ends[row] for row in self._rows if row in self._running]
+        if all(step + 1 >= end for step, end in zip(steps, ends, strict=True)):
+            return _NextPass.NEVER
+        needs_tokens = bool(self._following) or not self._draws.lazy
+        if on_cpu():
+            return _NextPass.NEXT_STEP if needs_tokens or 0 in steps else _NextPass.AT_ONCE
+        return _NextPass.AFTER_TOKENS if needs_tokens else _NextPass.AT_ONCE
 
     def _go_on(self) -> None:
         """Start the pass over the newest tokens, where the last step did not."""
@@ -235,9 +249,9 @@ class Decoding:
         if self._prefixes is None or self._batch is None:
             return
         request = self._requests[row]
-        read = (
-            len(request.tokens) + int(self._steps[place]) + (self._ahead is not None)
-        )  # a pass over the newest token is under way
+        read = len(request.tokens) + int(self._steps[place])
+        if self._ahead is not None:  # a pass over the newest token is under way
+            read += 1
         tokens = (*request.tokens, *self._drawn[row])[:read]
         kept = row_of(self._batch.cache, place)
         self._prefixes.keep(tokens, len(request.tokens), request.intervention, kept)
