@@ -5,7 +5,7 @@ vocabulary projection.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,26 +77,51 @@ def _of_one_prompt(
     """What `read` makes of answers to one prompt; answers that differ in their last token alone share a trunk's row."""
     stems = list(dict.fromkeys(sequence.answer[:-1] for sequence in sequences))
     trunk = grow(model, prompt, stems, [sequence.intervention for sequence in sequences], work)
-    keys = [(stems.index(sequence.answer[:-1]), id(sequence.intervention)) for sequence in sequences]
-    rows = {key: (key[0], s.intervention) for key, s in zip(keys, sequences, strict=True)}
-    order, of_row = list(rows.values()), dict(zip(rows, range(len(rows)), strict=True))
-    asked: list[list[int]] = [[] for _ in order]  # the sequences that a row answers
-    for i, key in enumerate(keys):
-        asked[of_row[key]].append(i)
-    counts = [len(stems[stem]) + 1 for stem, _ in order]
+    rows = _rows(stems, sequences)
 
     def values(some: Sequence[int], logits: mx.array) -> list[tuple[int, np.ndarray]]:
         """What is read for each sequence that some rows answer, by its index."""
-        starts = dict(zip(some, np.cumsum([0, *(counts[r] for r in some[:-1])]).tolist(), strict=True))
-        owners = [(i, starts[r]) for r in some for i in asked[r]]
-        lengths = [len(sequences[i].answer) for i, _ in owners]
-        places = np.concatenate([start + np.arange(n) for (_, start), n in zip(owners, lengths, strict=True)])
-        targets = np.array([token for i, _ in owners for token in sequences[i].answer], int)
-        parts = np.split(read(logits, places, targets), np.cumsum(lengths)[:-1])
-        return [(i, part) for (i, _), part in zip(owners, parts, strict=True)]
+        answered: list[int] = []
+        places: list[np.ndarray] = []  # of each answered sequence's tokens in `logits`, where row follows row
+        begin = 0
+        for row in (rows[r] for r in some):
+            for i in row.sequences:
+                answered.append(i)
+                places.append(begin + np.arange(len(sequences[i].answer)))
+            begin += row.n_places
+        targets = np.array([token for i in answered for token in sequences[i].answer], int)
+        ends = np.cumsum([len(of_one) for of_one in places])
+        parts = np.split(read(logits, np.concatenate(places), targets), ends[:-1])
+        return list(zip(answered, parts, strict=True))
 
-    found = dict(restarted(trunk, order, counts, values, work))
+    trunk_rows, kept = [(row.stem, row.intervention) for row in rows], [row.n_places for row in rows]
+    found = dict(restarted(trunk, trunk_rows, kept, values, work))
     return [found[i] for i in range(len(sequences))]
+
+
+@dataclass(frozen=True)
+class _StemRow:
+    """One row of a prompt's trunk: the place of its stem, what is done to it, and the `sequences` that it answers.
+
+    A stem is an answer without its last token. Tokens are predicted at `n_places` of the row's positions.
+    """
+
+    stem: int
+    intervention: Intervention
+    n_places: int
+    sequences: list[int] = field(default_factory=list)
+
+
+def _rows(stems: Sequence[tuple[int, ...]], sequences: Sequence[Scored]) -> list[_StemRow]:
+    """Each stem under each of its interventions, once; interventions hold arrays, so they are told apart by `id`."""
+    place_of = {stem: place for place, stem in enumerate(stems)}
+    rows: dict[tuple[int, int], _StemRow] = {}
+    for i, sequence in enumerate(sequences):
+        stem = sequence.answer[:-1]
+        key = (place_of[stem], id(sequence.intervention))
+        row = rows.setdefault(key, _StemRow(place_of[stem], sequence.intervention, len(stem) + 1))
+        row.sequences.append(i)
+    return list(rows.values())
 
 
 def _groups(
