@@ -54,25 +54,22 @@ def named(
     Raises VectorNotFound, and VectorAmbiguous with the choices.
     """
     rows = _matches(store, text, model)
-    given = any(row["name"] == _name_and_layer(text)[0] for row in rows)
-    if not given and not any(row["vector_id"].startswith(text) for row in rows):
+    by_name = any(row["name"] == _name_and_layer(text)[0] for row in rows)  # that somebody gave
+    by_key = any(row["vector_id"].startswith(text) for row in rows)
+    if not by_name and not by_key:
         rows = of_newest_content(rows)
-    chosen = _recommended(store, rows)
-    if given and len(chosen) < len(rows):
-        chosen = {}  # a name that somebody gave means all of its vectors
-    kept = _kept(rows, chosen, layers, text)
-    if not _one_a_layer(kept) or (len(kept) > 1 and not (chosen or given or layers or several)):
-        unfinished = "" if chosen or given else "None is recommended yet: `steer run` does that at its end. "
-        raise VectorAmbiguous(
-            f"{text!r} is {len(kept)} vectors:{_choices(kept)}\n"
-            f"{unfinished}Say which, by its layer or its key, such as {_example(kept)}; on the command line --layers "
-            f"and --all-layers take several; `steer vectors rm {kept[0]['vector_id']}` takes one out of the library."
-        )
+    recommended = _recommended(store, rows)
+    if by_name and len(recommended) < len(rows):
+        recommended = {}  # a name that somebody gave means all of its vectors
+    kept = _kept(rows, recommended, layers, text)
+    may_be_several = bool(recommended or by_name or layers or several)
+    if not _one_a_layer(kept) or (len(kept) > 1 and not may_be_several):
+        raise VectorAmbiguous(_ambiguous(text, kept, none_recommended=not recommended and not by_name))
     ids = [row["vector_id"] for row in sorted(kept, key=lambda row: row["layer"])]
     found = vectors_by_id(store, ids)
-    if set(chosen) != set(ids) or KEY.fullmatch(text):
+    if set(recommended) != set(ids) or KEY.fullmatch(text):
         return tuple(found)
-    return tuple(_recommended_at(vector, chosen[vector.vector_id]) for vector in found)
+    return tuple(_recommended_at(vector, recommended[vector.vector_id]) for vector in found)
 
 
 def find(store: Store, text: str, model: ModelIdentity | None = None) -> Vector:
@@ -187,6 +184,16 @@ def _recommended_at(vector: Vector, strength: Amount | None) -> Vector:
     return dataclasses.replace(vector, recommended=alpha)
 
 
+def _ambiguous(text: str, rows: Sequence[dict[str, Any]], none_recommended: bool) -> str:
+    """That `text` is several vectors, which they are, and how to say which is meant."""
+    unfinished = "None is recommended yet: `steer run` does that at its end. " if none_recommended else ""
+    return (
+        f"{text!r} is {len(rows)} vectors:{_choices(rows)}\n"
+        f"{unfinished}Say which, by its layer or its key, such as {_example(rows)}; on the command line --layers "
+        f"and --all-layers take several; `steer vectors rm {rows[0]['vector_id']}` takes one out of the library."
+    )
+
+
 def _choices(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"\n  {row['vector_id']}  {row['name'] or row['concept'] or row['method']}/{row['method']}/{row['layer']} "
@@ -198,9 +205,9 @@ def _choices(rows: Sequence[dict[str, Any]]) -> str:
 
 def _example(rows: Sequence[dict[str, Any]]) -> str:
     """A text that means exactly one of `rows`: its name and layer, or its key where others share these."""
-    shown = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows[:_SHOWN]]
-    every = [(row["name"] or f"{row['concept']}/{row['method']}", row["layer"]) for row in rows]
-    alone = [f"{name}/{layer}" for name, layer in shown if every.count((name, layer)) == 1]
+    names = [row["name"] or f"{row['concept']}/{row['method']}" for row in rows]
+    texts = [f"{name}/{row['layer']}" for name, row in zip(names, rows, strict=True)]
+    alone = [text for text in texts[:_SHOWN] if texts.count(text) == 1]
     return alone[0] if alone else str(rows[0]["vector_id"])
 
 
