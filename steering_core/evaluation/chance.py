@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,8 +44,23 @@ _MOST_SCALED = 2.0  # a dose is scaled at most by this factor, up or down
 Draw = Mapping[int, Sequence[Vector]]
 """One draw's vectors by layer, one of each method that is searched."""
 
-VectorPlace = tuple[int, int]
-"""A layer, and which of its vectors."""
+
+class VectorPlace(NamedTuple):
+    """The place of a vector in a draw: its layer, and which of the draw's vectors there it is."""
+
+    layer: int
+    at: int
+
+
+class SignedDraw(NamedTuple):
+    """A draw by its number, or with a `sign` of -1 its opposite: each has a search of its own."""
+
+    draw: int
+    sign: int
+
+
+DrawnVector = tuple[int, VectorPlace]
+"""A draw by its number, and the place of one of its vectors."""
 
 Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 """From names of methods and a number to that many draws of their vectors of permuted labels."""
@@ -89,8 +105,10 @@ class ChanceSearch:
         They are scaled to the chosen candidate's damage: an odd effect grows with the dose, damage with its square.
         """
         doses = self._doses(draws)
-        order = self._ranked(draws, doses)
-        best = [(self._like_chosen(draws[i], places, doses), sign) for (i, sign), places in order.items()]
+        ranked = self._ranked(draws, doses)
+        best = [
+            (self._like_chosen(draws[signed.draw], places, doses), signed.sign) for signed, places in ranked.items()
+        ]
         return self.at_equal_damage(best)
 
     def among_turned(self, n: int) -> list[float]:
@@ -129,53 +147,57 @@ class ChanceSearch:
             at.setdefault(layer, []).append(damage)
         return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
 
-    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[tuple[int, int], list[VectorPlace]]:
-        """The places of each (draw, sign), ordered by their effect on validation items times the sign, best first.
+    def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[SignedDraw, list[VectorPlace]]:
+        """The places of each signed draw, ordered by their effect on validation items times the sign, best first.
 
         Effects are first-order estimates of all items at once. Where a model has no gradient, or another phase than
         `generation` is steered, they are measured.
         """
-        singles = {
-            (i, (layer, at)): self._adding([vector], doses[layer])
+        singles: dict[DrawnVector, Cell] = {
+            (i, VectorPlace(layer, at)): self._adding([vector], doses[layer])
             for i, draw in enumerate(draws)
             for layer, vectors in draw.items()
             for at, vector in enumerate(vectors)
         }
-        signs = [(i, sign) for i in range(len(draws)) for sign in (1, -1)]
+        signed_draws = [SignedDraw(i, sign) for i in range(len(draws)) for sign in (1, -1)]
         if self._phase == "generation":
             try:
                 foreseen = self._means("first_order", list(singles.values()), self.validation, "validation")
             except NoGradient as error:
                 log.info("the search among permuted labels measures every layer: %s", error)
             else:
-                effects = {key: foreseen[cell.intervention_id] for key, cell in singles.items()}
-                return {key: _in_order(effects, *key) for key in signs}
-        return self._ranked_by_measuring(singles, signs)
+                effects = {drawn: foreseen[cell.intervention_id] for drawn, cell in singles.items()}
+                return {signed: _in_order(effects, signed) for signed in signed_draws}
+        return self._ranked_by_measuring(singles, signed_draws)
 
     def _ranked_by_measuring(
-        self, singles: Mapping[tuple[int, VectorPlace], Cell], signs: Sequence[tuple[int, int]]
-    ) -> dict[tuple[int, int], list[VectorPlace]]:
+        self, singles: Mapping[DrawnVector, Cell], signed_draws: Sequence[SignedDraw]
+    ) -> dict[SignedDraw, list[VectorPlace]]:
         """Places in the order of their measured effects: all places on a few items, then the best on more items."""
-        few = self.validation[:SCREEN_ITEMS]
+        few, more = self.validation[:SCREEN_ITEMS], self.validation[: 2 * SCREEN_ITEMS]
         effects = dict(zip(singles, self._odd(list(singles.values()), few, "validation"), strict=True))
-        first = {key: _in_order(effects, *key) for key in signs}
-        keep = math.ceil(len(first[signs[0]]) / _KEPT)
-        if keep == 1 or len(few) == len(self.validation):
+        first = {signed: _in_order(effects, signed) for signed in signed_draws}
+        n_kept = math.ceil(len(first[signed_draws[0]]) / _KEPT)
+        if n_kept == 1 or len(few) == len(self.validation):
             return first
-        going = sorted({(i, place) for (i, sign), places in first.items() for place in places[:keep]})
-        again = self._odd([singles[key] for key in going], self.validation[: 2 * SCREEN_ITEMS], "validation")
-        finer = dict(zip(going, again, strict=True))
-        best = {(i, sign): {(i, place): finer[i, place] for place in first[i, sign][:keep]} for i, sign in signs}
-        return {key: _in_order(best[key], *key) + first[key][keep:] for key in signs}
+        kept = sorted({(signed.draw, place) for signed, places in first.items() for place in places[:n_kept]})
+        finer = dict(zip(kept, self._odd([singles[drawn] for drawn in kept], more, "validation"), strict=True))
+        ranked = {}
+        for signed, places in first.items():
+            best = {(signed.draw, place): finer[signed.draw, place] for place in places[:n_kept]}
+            ranked[signed] = _in_order(best, signed) + places[n_kept:]
+        return ranked
 
     def _like_chosen(self, draw: Draw, places: Sequence[VectorPlace], doses: Mapping[int, float]) -> Cell:
         """The draw's vectors at its best places: at as many layers, or of as many methods, as the candidate's."""
-        layer, at = places[0]
+        first = places[0]
         if len(self.chosen.vectors) == 1:
-            return self._adding([draw[layer][at]], doses[layer])
-        several = len(self.chosen.layers) > 1
-        alike = [place for place in places if (place[1] == at if several else place[0] == layer)]
-        vectors = [draw[layer][at] for layer, at in alike[: len(self.chosen.vectors)]]
+            return self._adding([draw[first.layer][first.at]], doses[first.layer])
+        if len(self.chosen.layers) > 1:
+            alike = [place for place in places if place.at == first.at]
+        else:
+            alike = [place for place in places if place.layer == first.layer]
+        vectors = [draw[place.layer][place.at] for place in alike[: len(self.chosen.vectors)]]
         return self._adding(vectors, abs(self.chosen.dose or 1.0))
 
     def _adding(self, vectors: Sequence[Vector], dose: float) -> Cell:
@@ -255,9 +277,9 @@ def _descending(effects: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(effects, key=lambda effect: -effect if math.isfinite(effect) else -math.inf))
 
 
-def _in_order(effects: Mapping[tuple[int, VectorPlace], float], draw: int, sign: int) -> list[VectorPlace]:
-    """A draw's places by their effects with a sign, best first; those that diverged last."""
-    mine = {place: sign * effect for (i, place), effect in effects.items() if i == draw}
+def _in_order(effects: Mapping[DrawnVector, float], signed: SignedDraw) -> list[VectorPlace]:
+    """The places of a draw's vectors by their effects times the sign, best first; those that diverged last."""
+    mine = {place: signed.sign * effect for (draw, place), effect in effects.items() if draw == signed.draw}
     return sorted(mine, key=lambda place: -mine[place] if math.isfinite(mine[place]) else math.inf)
 
 
