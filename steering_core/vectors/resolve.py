@@ -80,7 +80,12 @@ def by_key(expression: Expression | str, find: Find, n_layers: int) -> tuple[Exp
 
 @dataclass(frozen=True)
 class _Lookup:
-    """Looks up the names of one expression, whose `text` its errors show."""
+    """Looks up the names of one expression, whose `text` its errors show.
+
+    `changes` makes changes of a clause's vectors, and `keyed` writes their keys in place of names. In a clause that
+    adds, each vector of a term keeps its own strength. Any other operation takes one direction a layer: the blend of
+    the clause's terms, in which a term without a strength has the weight 1 or -1.
+    """
 
     text: str
     find: Find
@@ -95,7 +100,7 @@ class _Lookup:
             return [
                 Change(layer, d.values, self._checked_alpha(term, d), ADD.name, where, condition, d.safe)
                 for term in clause.terms
-                for d in self._directions(term)
+                for d in self._directions_of(term)
                 for layer in self._layers(clause, d)
             ]
         return [
@@ -107,7 +112,7 @@ class _Lookup:
     def keyed(self, clause: Clause) -> list[Clause]:
         """The clause with its vectors by key: one clause for add, else one for each layer of the blend."""
         adds = clause.operation == ADD.name
-        columns = [self._keys(term) if adds else self._unit_keys(term) for term in clause.terms]
+        columns = [self._keyed_strengths(term) if adds else self._keyed_weights(term) for term in clause.terms]
         when = clause.when and self._keyed_condition(clause.when)
         if adds:
             return [replace(clause, terms=tuple(term for column in columns for term in column), when=when)]
@@ -118,20 +123,20 @@ class _Lookup:
         threshold = Amount(self._gate(when)) if when.threshold is None else when.threshold
         return replace(when, vector=self._key(when.vector), threshold=threshold)
 
-    def _keys(self, term: Term) -> list[Term]:
-        """The term of each of its vectors, with the strength that it has there."""
+    def _keyed_strengths(self, term: Term) -> list[Term]:
+        """The term for each of its vectors by key, with the strength that the vector has in a clause that adds."""
         if isinstance(term.vector, Between):
-            return self._unit_keys(term)
+            return self._keyed_weights(term)
         vectors = self._vectors(term.vector)
-        strengths = [_strength(term, direction).rounded(DIGITS) for direction in _directions(vectors)]
+        strengths = [_strength(term, direction).rounded(DIGITS) for direction in _sharing_a_dose(vectors)]
         given = term.strength is not None and (not term.strength.percent or len(vectors) == 1)
         return [
             Term(VectorName(vector.vector_id), term.strength if given else strength)
             for vector, strength in zip(vectors, strengths, strict=True)
         ]
 
-    def _unit_keys(self, term: Term) -> list[Term]:
-        """The term of each of its vectors where they have no strength of their own: in a blend of directions."""
+    def _keyed_weights(self, term: Term) -> list[Term]:
+        """The term for each of its vectors by key, with its weight in a blend: recommended strengths do not count."""
         strength = term.strength or (Amount(-1.0) if term.minus else ONE)
         if isinstance(term.vector, Between):
             ends = (self._key(term.vector.start), self._key(term.vector.end))
@@ -143,7 +148,7 @@ class _Lookup:
 
     def _blend(self, clause: Clause) -> list[_Direction]:
         """The weighted sum of the clause's vectors, one a layer; all terms have the same layers."""
-        columns = [self._directions(term) for term in clause.terms]
+        columns = [self._directions_of(term) for term in clause.terms]
         if len({tuple(d.layer for d in column) for column in columns}) > 1:
             raise InterventionError(
                 f"{clause}: {clause.operation} takes one direction a layer, and these vectors are of several: "
@@ -151,10 +156,11 @@ class _Lookup:
             )
         return [_summed(clause.terms, row) for row in zip(*columns, strict=True)]
 
-    def _directions(self, term: Term) -> list[_Direction]:
+    def _directions_of(self, term: Term) -> list[_Direction]:
+        """The direction of each of a term's vectors, or the one between two vectors."""
         if not isinstance(term.vector, Between):
             self._check_layers(term.vector.layers)
-            return _directions(self._vectors(term.vector))
+            return _sharing_a_dose(self._vectors(term.vector))
         start, end = self._only(term.vector.start), self._only(term.vector.end)
         if start.layer != end.layer:
             raise InterventionError(
@@ -166,7 +172,8 @@ class _Lookup:
         return [_Direction(start.layer, _float32(values, str(term.vector)), start.residual_norm)]
 
     def _vectors(self, named: VectorName) -> tuple[Vector, ...]:
-        return tuple(chain.from_iterable(self._found(name, named) for name in _names(named)))
+        """All vectors of a name, at its layers where it has any."""
+        return tuple(chain.from_iterable(self._called(name, named) for name in _names(named)))
 
     def _check_added(self, vector: VectorName | Between) -> None:
         """Raise InterventionError for a vector that is to be taken out, with a caret under its name."""
@@ -195,7 +202,7 @@ class _Lookup:
 
     def _only(self, named: VectorName) -> Vector:
         """The one vector of that name. Raises VectorAmbiguous."""
-        vectors = self._found(named.name, named)
+        vectors = self._called(named.name, named)
         if len(vectors) > 1:
             layers = ", ".join(str(vector.layer) for vector in vectors)
             what = (
@@ -204,7 +211,8 @@ class _Lookup:
             raise VectorAmbiguous(fault_at(self.text, named.column, what))
         return vectors[0]
 
-    def _found(self, name: str, named: VectorName) -> tuple[Vector, ...]:
+    def _called(self, name: str, named: VectorName) -> tuple[Vector, ...]:
+        """The vectors called `name`. Raises what `find` does, with a caret under `named`."""
         try:
             return _several(self.find(name))
         except VectorError as fault:
@@ -243,7 +251,7 @@ def _several(found: Vector | Sequence[Vector]) -> tuple[Vector, ...]:
     return (found,) if isinstance(found, Vector) else tuple(found)
 
 
-def _directions(vectors: Sequence[Vector]) -> list[_Direction]:
+def _sharing_a_dose(vectors: Sequence[Vector]) -> list[_Direction]:
     """The vectors of one name; those of a recommendation have the shares of a dose that they have in it."""
     doses = [vector.dose(vector.recommended) if vector.recommended is not None else 0.0 for vector in vectors]
     total = sum(map(abs, doses)) if all(doses) else 0.0
@@ -289,7 +297,7 @@ def _strength(term: Term, direction: _Direction) -> Amount:
 
 def _alpha(term: Term, direction: _Direction) -> float:
     strength = _strength(term, direction)
-    return _relative(strength, direction) if strength.percent else strength.value
+    return _alpha_of_percent(strength, direction) if strength.percent else strength.value
 
 
 def _operation_amount(clause: Clause, direction: _Direction) -> float:
@@ -303,10 +311,10 @@ def _operation_amount(clause: Clause, direction: _Direction) -> float:
         return clause.amount.value / 100
     if percent == "component":
         return clause.amount.value / 100 * direction.residual_norm
-    return _relative(clause.amount, direction)
+    return _alpha_of_percent(clause.amount, direction)
 
 
-def _relative(amount: Amount, direction: _Direction) -> float:
+def _alpha_of_percent(amount: Amount, direction: _Direction) -> float:
     """The multiplier that gives a dose in percent: amount / 100 * mean residual norm / norm of the direction."""
     checked_dose(amount.value / 100)
     norm = float(np.linalg.norm(direction.values.astype(np.float64)))
