@@ -1,14 +1,16 @@
-"""The explorer's page in a real browser: Look's leaderboard, its order, its marked row, and a phone's view of it."""
+"""The explorer's page in a real browser: Look's leaderboard, a phone's view of it, and what charts leave out."""
 
 # ruff: noqa: F401, F811  (fixtures of tests/browser.py)
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from steering_core.store import Store
 from tests.browser import DESK, PHONE, address, browser, needs_chromium, ran
 
 pytestmark = needs_chromium
@@ -78,3 +80,20 @@ def test_a_phone_shows_the_effect_with_its_interval_without_scrolling(browser: B
             assert card is not None
             assert box["x"] + box["width"] <= card["x"] + card["width"]
             assert card["x"] + card["width"] <= PHONE["width"]
+
+
+def test_charts_say_what_they_have_no_place_for(browser: Browser, address: str, ran: Store) -> None:
+    sql = "SELECT DISTINCT intervention_id FROM leaderboard WHERE control IS NULL AND len(layers) > 1"
+    n = len(ran.rows(sql))
+    assert n > 0
+    with contextlib.closing(browser.new_page(viewport=DESK)) as page:
+        page.goto(f"{address}#look")
+        missing = page.locator("#detail .pair").first.locator(".not-drawn:visible")
+        expect(missing).to_have_count(2)
+        for text in missing.all_inner_texts():
+            assert re.match(rf"{n} candidates? of several layers .* not drawn here; the leaderboard lists", text)
+        page.locator("#detail .pair").last.scroll_into_view_if_needed()
+        expect(page.locator("#detail .pair").last.locator("svg.marks").first).to_be_visible()
+        expect(page.locator("#detail .pair").last.locator(".not-drawn:visible")).to_have_count(0)
+        page.click("#tab-steer")
+        expect(page.locator("#evidence .not-drawn")).to_have_count(1)

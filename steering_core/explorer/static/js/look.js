@@ -89,9 +89,13 @@ function reading() {
 function chart(title, about, kind = "") {
   const body = h(`div.chart${kind}`);
   const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title)), h("span.small.soft", {}, about)), h("div.scroll", {}, body));
+  const missing = h("p.small.soft.not-drawn", { hidden: true });
+  element.append(missing);
   const fill = async (name, parameters, clicked, known) => {
     const found = known ?? (await get(`/api/charts/${name}`, parameters));
     element.hidden = found.rows < (name === "similarity" ? 4 : 1);
+    missing.textContent = found.not_drawn;
+    missing.hidden = !found.not_drawn;
     if (!element.hidden) await draw(body, found.chart, clicked);
   };
   return { element, fill };
