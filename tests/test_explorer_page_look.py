@@ -1,10 +1,11 @@
-"""The explorer's page in a real browser: Look's leaderboard, a phone's view of it, and what charts leave out."""
+"""The explorer's page in a real browser: Look on a desk and on a phone, and while a run is in progress."""
 
 # ruff: noqa: F401, F811  (fixtures of tests/browser.py)
 
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from steering_core.store import Store
 from tests.browser import DESK, PHONE, address, browser, needs_chromium, ran
+from tests.explorer import copied, served
 
 pytestmark = needs_chromium
 
@@ -97,3 +99,31 @@ def test_charts_say_what_they_have_no_place_for(browser: Browser, address: str, 
         expect(page.locator("#detail .pair").last.locator(".not-drawn:visible")).to_have_count(0)
         page.click("#tab-steer")
         expect(page.locator("#evidence .not-drawn")).to_have_count(1)
+
+
+def test_a_run_in_progress_is_told_and_its_end_is_shown(browser: Browser, ran: Store, tmp_path: Path) -> None:
+    store = copied(ran.root, tmp_path)
+    at_the_end = ("scores", "recommendations", "outcomes", "runs", "side_effects")
+    found = {name: Path(store.root, name).glob("*.parquet") for name in at_the_end}
+    kept = {name: [file for file in files if file.name != "schema.parquet"] for name, files in found.items()}
+    for file in (file for files in kept.values() for file in files):
+        file.rename(tmp_path / file.name)
+    with served(store) as address, contextlib.closing(browser.new_page(viewport=DESK)) as page:
+        page.clock.install()
+        page.goto(f"{address}#look")
+        expect(page.locator("#look .empty")).to_contain_text(re.compile(r"has stored .*\d+ vectors"))
+        back(kept["scores"], tmp_path)
+        page.click("#tab-steer")
+        page.click("#tab-look")
+        expect(page.locator("#look .empty")).to_contain_text("measured so far")
+        for name in at_the_end[1:]:
+            back(kept[name], tmp_path)
+        page.clock.run_for(11_000)  # nobody touches the page, which looks again
+        expect(page.locator("#look .tile")).to_have_count(1)
+        expect(page.locator("#look .empty")).to_have_count(0)
+
+
+def back(files: list[Path], kept_in: Path) -> None:
+    """Put a table's files back, as a run does that has come as far."""
+    for file in files:
+        (kept_in / file.name).rename(file)

@@ -23,6 +23,7 @@ from steering_core.foundation.validation import Strict
 from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
 from steering_core.reports.charts.listed import CHARTS, charts_in, not_drawn
+from steering_core.reports.unfinished import stored_so_far
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
 from steering_core.store import values as stored
@@ -45,6 +46,8 @@ DEFAULTS = {  # of the queries' parameters
 def look(here: Here, model: ModelField | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
+    Before the first recommendation, `so_far` says what runs have stored.
+
     The first is the best of `model`; where there is no such model, of the first that is known.
     """
     return Response(at_once(here, model), media_type="application/json")
@@ -65,6 +68,7 @@ def _at_once(here: Explorer, model: str) -> dict[str, Any]:
         "recommended": _in_words(here, recommended),
         "runs": _rows(here, "run_history", {}),
         "leaderboard": _rows(here, "leaderboard", {}),
+        "so_far": "" if recommended else stored_so_far(lambda sql: rows_of(here.ask.own(sql))),
         "first": {**ids, "layer_by_dose": _chart(here, "layer_by_dose", ids)} if ids else None,
     }
 
