@@ -20,7 +20,7 @@ from steering_core.foundation.errors import QueryError
 from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
-from steering_core.reports.charts.listed import CHARTS
+from steering_core.reports.charts.listed import CHARTS, not_drawn
 from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command, shared_command
@@ -97,6 +97,31 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
+
+
+def test_charts_of_single_layers_count_the_candidates_of_several(store: Store, page: str) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    board = store.rows("SELECT DISTINCT intervention_id FROM leaderboard WHERE control IS NULL AND len(layers) > 1")
+    said = not_drawn(CHARTS["layer_by_dose"], lambda _: [{"n": len(board)}])
+    assert said.startswith(f"{len(board)} candidate")
+    told = {name for name, picture in charts(store, row).items() if picture.caption.endswith(said)}
+    assert told == {"layer_by_dose", "dose_response"}
+    assert page.count(said) == 2
+    listed = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
+    assert any("," in line["layers"] for line in listed if not line["control"])
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "said"),
+    [
+        ("layer_by_dose", 0, ""),
+        ("dose_response", 1, "1 candidate of several layers is not drawn here; the leaderboard lists it."),
+        ("dose_response", 2, "2 candidates of several layers are not drawn here; the leaderboard lists them."),
+        ("frontier", 2, ""),
+    ],
+)
+def test_what_a_chart_leaves_out_is_one_sentence(name: str, n: int, said: str) -> None:
+    assert not_drawn(CHARTS[name], lambda _: [{"n": n}]) == said
 
 
 def test_a_text_that_no_picture_can_hold_ends_no_process() -> None:
