@@ -4,6 +4,8 @@ import inspect
 import math
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -423,3 +425,26 @@ def test_a_store_without_recommendations_says_what_is_kept(store: Store, tmp_pat
     done = CliRunner().invoke(runs.app, ["--store", str(part)])
     assert "No run has come to its end" in done.stdout
     assert kept in done.stdout
+
+
+HALF_IMPORTED = """
+import pathlib, sys, threading, time
+folder = pathlib.Path(sys.argv[1], "pandas")
+folder.mkdir()
+types = "DataFrame = Series = Index = Timestamp = type('Timestamp', (), {})"
+(folder / "__init__.py").write_text(f"import time; time.sleep(2); {types}")
+sys.path.insert(0, sys.argv[1])
+from steering_core.reports.charts.render import chart_of, svg
+assert "pandas" not in sys.modules
+importing = threading.Thread(target=lambda: __import__("pandas"))
+importing.start()
+while "pandas" not in sys.modules:
+    time.sleep(0.01)
+print(svg(chart_of([{"x": 1, "y": 2}]).mark_point().encode(x="x:Q", y="y:Q"))[:4])
+"""
+
+
+def test_a_chart_is_drawn_while_another_thread_imports_pandas(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HALF_IMPORTED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "<svg\n", done.stderr
