@@ -193,3 +193,9 @@ def test_beyond_loopback_a_token_is_demanded(ran: Store) -> None:
             assert browser.get("/api/status").status_code == 200
         listed = openai.OpenAI(base_url=f"{address}/v1", api_key="secret-token").models.list()
         assert listed.data
+
+
+def test_a_token_with_a_line_break_behind_it_becomes_a_clean_cookie(ran: Store) -> None:
+    with served(ran, token="secret-token") as address:
+        answer = httpx.get(f"{address}/?token=secret-token%0d%0a")
+        assert (answer.status_code, answer.cookies["steerflow-token"]) == (303, "secret-token")
