@@ -7,6 +7,7 @@ from steering_core.foundation.beside import found_beside
 from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import SpecError
 from steering_core.foundation.suggestions import did_you_mean
+from steering_core.foundation.user_files import is_file, is_folder
 from steering_core.foundation.validation import checked, read_yaml, shown
 from steering_core.spec import Spec
 
@@ -39,14 +40,14 @@ def _file_of(name: str | Path) -> Path:
     """The file that a spec's name or path means. Raises SpecError with what is near where there is none."""
     path, known = Path(name), data_files("specs")
     if path.suffix in SUFFIXES:
-        if not path.exists() and (beside := _specs_in(path.parent)):
+        if not is_file(path) and (beside := _specs_in(path.parent)):
             raise SpecError(
                 f"{shown(str(name))} cannot be read: there is no such file; {did_you_mean(str(name), beside)}"
             )
         return path
     if str(name) in known:
         return known[str(name)]
-    if path.is_file():
+    if is_file(path):
         raise SpecError(
             f"{shown(str(name))} is no spec: a spec is a file that ends in .yaml, or one of {', '.join(sorted(known))}"
         )
@@ -55,4 +56,5 @@ def _file_of(name: str | Path) -> Path:
 
 def _specs_in(folder: Path) -> list[str]:
     """YAML files of a folder, as somebody would type them."""
-    return [str(path) for suffix in SUFFIXES for path in folder.glob(f"*{suffix}")]
+    found = folder.glob("*") if is_folder(folder) else ()
+    return [str(path) for path in found if path.suffix in SUFFIXES]

@@ -11,9 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
+from steering_core.api.generate import strengths
 from steering_core.cli.main import app
 from steering_core.foundation.words import columns, glossary
 from steering_core.interventions.declarations import OPERATIONS
+from steering_core.interventions.parsing import parse
+from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors import library
 from tests.browser import DESK, PHONE, address, browser, copied, needs_chromium, page, ran, steered, watched
@@ -47,6 +50,22 @@ def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ra
     page.get_by_label("Towards").fill("I adore it!\nGreat.")  # another contrast, which was not saved
     page.get_by_label("Away from").focus()
     expect(page.locator("#steer .vector h2").last).to_have_text("Typed contrast")
+
+
+def test_a_vector_says_the_layer_alpha_and_dose_that_its_name_means(page: Page, tiny: Model, ran: Store) -> None:
+    meant = strengths(tiny, parse("loud"), store=ran.root)
+    layer, alpha, dose = re.findall(r"-?[\d.]+", meant)
+    card = page.locator("#steer .vector")
+    expect(card.locator("h2")).to_have_text("loud")
+    expect(card.locator("header")).to_contain_text(f"layer {layer}")
+    strength = float(card.get_by_label("Strength as a number").input_value())
+    assert strength == pytest.approx(float(dose), rel=0.05)
+    (shown,) = re.findall(r"dose · alpha (-?[\d.]+)", card.inner_text())
+    assert float(shown) == pytest.approx(float(alpha), rel=0.01)
+    page.get_by_role("spinbutton", name="Tokens").fill("4")
+    steered(page)
+    note = re.escape(f"loud (layer {layer}) dose ")
+    expect(page.locator(".pane .note").last).to_have_text(re.compile(rf"^{note}[+−]\d\.\d\d$"))
 
 
 def test_moving_a_slider_changes_the_text(page: Page) -> None:

@@ -1,15 +1,19 @@
-"""The explorer's page in a real browser: Look's leaderboard, its order, its marked row, and a phone's view of it."""
+"""The explorer's page in a real browser: Look on a desk and on a phone, and while a run is in progress."""
 
 # ruff: noqa: F401, F811  (fixtures of tests/browser.py)
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from steering_core.store import Store
 from tests.browser import DESK, PHONE, address, browser, needs_chromium, ran
+from tests.explorer import copied, served
 
 pytestmark = needs_chromium
 
@@ -78,3 +82,48 @@ def test_a_phone_shows_the_effect_with_its_interval_without_scrolling(browser: B
             assert card is not None
             assert box["x"] + box["width"] <= card["x"] + card["width"]
             assert card["x"] + card["width"] <= PHONE["width"]
+
+
+def test_charts_say_what_they_have_no_place_for(browser: Browser, address: str, ran: Store) -> None:
+    sql = "SELECT DISTINCT intervention_id FROM leaderboard WHERE control IS NULL AND len(layers) > 1"
+    n = len(ran.rows(sql))
+    assert n > 0
+    with contextlib.closing(browser.new_page(viewport=DESK)) as page:
+        page.goto(f"{address}#look")
+        missing = page.locator("#detail .pair").first.locator(".not-drawn:visible")
+        expect(missing).to_have_count(2)
+        for text in missing.all_inner_texts():
+            assert re.match(rf"{n} candidates? of several layers .* not drawn here; the leaderboard lists", text)
+        page.locator("#detail .pair").last.scroll_into_view_if_needed()
+        expect(page.locator("#detail .pair").last.locator("svg.marks").first).to_be_visible()
+        expect(page.locator("#detail .pair").last.locator(".not-drawn:visible")).to_have_count(0)
+        page.click("#tab-steer")
+        expect(page.locator("#evidence .not-drawn")).to_have_count(1)
+
+
+def test_a_run_in_progress_is_told_and_its_end_is_shown(browser: Browser, ran: Store, tmp_path: Path) -> None:
+    store = copied(ran.root, tmp_path)
+    at_the_end = ("scores", "recommendations", "outcomes", "runs", "side_effects")
+    found = {name: Path(store.root, name).glob("*.parquet") for name in at_the_end}
+    kept = {name: [file for file in files if file.name != "schema.parquet"] for name, files in found.items()}
+    for file in (file for files in kept.values() for file in files):
+        file.rename(tmp_path / file.name)
+    with served(store) as address, contextlib.closing(browser.new_page(viewport=DESK)) as page:
+        page.clock.install()
+        page.goto(f"{address}#look")
+        expect(page.locator("#look .empty")).to_contain_text(re.compile(r"has stored .*\d+ vectors"))
+        back(kept["scores"], tmp_path)
+        page.click("#tab-steer")
+        page.click("#tab-look")
+        expect(page.locator("#look .empty")).to_contain_text("measured so far")
+        for name in at_the_end[1:]:
+            back(kept[name], tmp_path)
+        page.clock.run_for(11_000)  # nobody touches the page, which looks again
+        expect(page.locator("#look .tile")).to_have_count(1)
+        expect(page.locator("#look .empty")).to_have_count(0)
+
+
+def back(files: list[Path], kept_in: Path) -> None:
+    """Put a table's files back, as a run does that has come as far."""
+    for file in files:
+        (kept_in / file.name).rename(file)

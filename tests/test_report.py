@@ -4,6 +4,8 @@ import inspect
 import math
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from steering_core.foundation.errors import QueryError
 from steering_core.pipeline.discover import run
 from steering_core.reports.artifact import markdown_report
 from steering_core.reports.charts import evaluation, explorer, vectors
-from steering_core.reports.charts.listed import CHARTS
+from steering_core.reports.charts.listed import CHARTS, not_drawn
 from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command, shared_command
@@ -97,6 +99,31 @@ def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
+
+
+def test_charts_of_single_layers_count_the_candidates_of_several(store: Store, page: str) -> None:
+    (row,) = store.rows("SELECT * FROM recommendations")
+    board = store.rows("SELECT DISTINCT intervention_id FROM leaderboard WHERE control IS NULL AND len(layers) > 1")
+    said = not_drawn(CHARTS["layer_by_dose"], lambda _: [{"n": len(board)}])
+    assert said.startswith(f"{len(board)} candidate")
+    told = {name for name, picture in charts(store, row).items() if picture.caption.endswith(said)}
+    assert told == {"layer_by_dose", "dose_response"}
+    assert page.count(said) == 2
+    listed = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
+    assert any("," in line["layers"] for line in listed if not line["control"])
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "said"),
+    [
+        ("layer_by_dose", 0, ""),
+        ("dose_response", 1, "1 candidate of several layers is not drawn here; the leaderboard lists it."),
+        ("dose_response", 2, "2 candidates of several layers are not drawn here; the leaderboard lists them."),
+        ("frontier", 2, ""),
+    ],
+)
+def test_what_a_chart_leaves_out_is_one_sentence(name: str, n: int, said: str) -> None:
+    assert not_drawn(CHARTS[name], lambda _: [{"n": n}]) == said
 
 
 def test_a_text_that_no_picture_can_hold_ends_no_process() -> None:
@@ -398,3 +425,26 @@ def test_a_store_without_recommendations_says_what_is_kept(store: Store, tmp_pat
     done = CliRunner().invoke(runs.app, ["--store", str(part)])
     assert "No run has come to its end" in done.stdout
     assert kept in done.stdout
+
+
+HALF_IMPORTED = """
+import pathlib, sys, threading, time
+folder = pathlib.Path(sys.argv[1], "pandas")
+folder.mkdir()
+types = "DataFrame = Series = Index = Timestamp = type('Timestamp', (), {})"
+(folder / "__init__.py").write_text(f"import time; time.sleep(2); {types}")
+sys.path.insert(0, sys.argv[1])
+from steering_core.reports.charts.render import chart_of, svg
+assert "pandas" not in sys.modules
+importing = threading.Thread(target=lambda: __import__("pandas"))
+importing.start()
+while "pandas" not in sys.modules:
+    time.sleep(0.01)
+print(svg(chart_of([{"x": 1, "y": 2}]).mark_point().encode(x="x:Q", y="y:Q"))[:4])
+"""
+
+
+def test_a_chart_is_drawn_while_another_thread_imports_pandas(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HALF_IMPORTED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "<svg\n", done.stderr

@@ -73,6 +73,10 @@ def test_a_verbs_table_fits_and_breaks_nothing(ran: Store, tiny_folder: Path, ve
     for width in WIDTHS:
         text = said(ran, tiny_folder, VERBS[verb], width)
         assert max(map(cell_len, text.splitlines()), default=0) <= width, verb
+        if verb == "plan":  # a sentence and a table by stage, whose numbers are JSON's
+            tokens = [row[name] for row in rows for name in row if name.endswith("_tokens") and row[name]]
+            assert all(str(n) in text for n in tokens), f"{verb} at {width}"
+            continue
         lost = text.partition("Left out for want of room:")[2].replace("\n", " ")
         there = [name for name in rows[0] if name in text.split("Left out")[0].replace("\n", " ")] if rows else []
         for name in there:

@@ -22,7 +22,7 @@ from steering_core.store.queries import named_query
 
 
 def layer_by_dose(concept: str | None = None, model: str | None = None, store: StorePath = None) -> Picture:
-    """Effect of every candidate by layer and dose, on validation items."""
+    """Effect by layer and dose of every candidate of one layer, on validation items."""
     return _of_recommendation("layer_by_dose", concept, model, store)
 
 

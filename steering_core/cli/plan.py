@@ -66,7 +66,7 @@ def _print_for_people(row: Mapping[str, Any]) -> None:
     said += f". It holds at most {shown_size(row['peak_memory'])} of memory"
     if row["computed"]:
         said += f" and writes {shown_size(row['bytes'])}; {row['reused']:,} of {row['prompts']:,} prompts are stored"
-    console().print(f"{said}.", soft_wrap=True)
+    console().print(f"{said}.")
     stages = [
         {"stage": name, "tokens": row[tokens], "takes": _in_words(seconds), "shorter with": keys}
         for name, tokens, part, keys in STAGES

@@ -22,7 +22,8 @@ from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import Strict
 from steering_core.foundation.words import columns, glossary
 from steering_core.models import Model
-from steering_core.reports.charts.listed import CHARTS, charts_in
+from steering_core.reports.charts.listed import CHARTS, charts_in, not_drawn
+from steering_core.reports.unfinished import stored_so_far
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.spec import ScoresSpec
 from steering_core.store import values as stored
@@ -45,6 +46,8 @@ DEFAULTS = {  # of the queries' parameters
 def look(here: Here, model: ModelField | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
+    Before the first recommendation, `so_far` says what runs have stored.
+
     The first is the best of `model`; where there is no such model, of the first that is known.
     """
     return Response(at_once(here, model), media_type="application/json")
@@ -65,6 +68,7 @@ def _at_once(here: Explorer, model: str) -> dict[str, Any]:
         "recommended": _in_words(here, recommended),
         "runs": _rows(here, "run_history", {}),
         "leaderboard": _rows(here, "leaderboard", {}),
+        "so_far": "" if recommended else stored_so_far(lambda sql: rows_of(here.ask.own(sql))),
         "first": {**ids, "layer_by_dose": _chart(here, "layer_by_dose", ids)} if ids else None,
     }
 
@@ -86,7 +90,10 @@ def rows(name: str, here: Here, request: Request) -> list[dict[str, Any]]:
 
 @router.get("/charts/{name}")
 def chart(name: str, here: Here, request: Request) -> dict[str, Any]:
-    """A chart as Vega-Lite, drawn from its named query with the parameters given; null where it has no rows."""
+    """A chart as Vega-Lite, drawn from its named query with the parameters given; null where it has no rows.
+
+    `not_drawn` is a sentence about candidates that the chart has no place for.
+    """
     if name not in charts_in("explorer"):
         raise QueryError(f"there is no chart {name!r}: {did_you_mean(name, charts_in('explorer'))}")
     return _chart(here, name, dict(request.query_params))
@@ -95,7 +102,11 @@ def chart(name: str, here: Here, request: Request) -> dict[str, Any]:
 def _chart(here: Explorer, name: str, given: dict[str, str]) -> dict[str, Any]:
     chosen = CHARTS[name]
     found = _rows(here, chosen.query, given)
-    return {"chart": chosen.drawn(found, DEFAULTS).to_dict(validate=False) if found else None, "rows": len(found)}
+    if not found:
+        return {"chart": None, "rows": 0, "not_drawn": ""}
+    drawing = chosen.drawn(found, DEFAULTS).to_dict(validate=False)
+    missing = not_drawn(chosen, lambda query: _rows(here, query, given))
+    return {"chart": drawing, "rows": len(found), "not_drawn": missing}
 
 
 def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, Any]]:

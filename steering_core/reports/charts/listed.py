@@ -19,6 +19,7 @@ Place = Literal["report", "explorer", "command"]
 BOTH: tuple[Place, ...] = ("report", "explorer")
 EXPLORER: tuple[Place, ...] = ("explorer",)
 COMMAND: tuple[Place, ...] = ("command",)
+SEVERAL_LAYERS = "several_layers_of_concept"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Chart:
     places: tuple[Place, ...]
     caption: str = ""  # in reports, with values in braces
     takes: tuple[str, ...] = ()
+    one_layer: bool = False  # whether candidates of several layers have no place in it
 
     def drawn(self, rows: TableRows, values: Mapping[str, Any]) -> Drawing:
         """The drawing of `rows`."""
@@ -41,13 +43,15 @@ CHARTS = {
         "layer_by_dose",
         explorer.layer_by_dose,
         BOTH,
-        "Effect of every candidate by layer and dose, on validation items; a dot where texts were sampled.",
+        "Effect by layer and dose of every candidate of one layer, on validation; a dot where texts were sampled.",
+        one_layer=True,
     ),
     "dose_response": Chart(
         "dose_response_of_concept",
         explorer.dose_response,
         BOTH,
         "Effect over dose with its interval; grey: what controls did at that dose.",
+        one_layer=True,
     ),
     "frontier": Chart(
         "frontier_of_concept",
@@ -111,9 +115,30 @@ CHARTS = {
 def picture(store: Store, name: str, values: Mapping[str, Any]) -> Picture | None:
     """A chart drawn from the store, its query's parameters taken from `values`; None where there are no rows."""
     chart = CHARTS[name]
-    sql = named_query(chart.query)
-    rows = store.rows(sql, [values[parameter] for parameter in description(sql)[1]])
-    return Picture(name, chart.drawn(rows, values), chart.caption.format(**values)) if rows else None
+
+    def asked(query: str) -> TableRows:
+        """The rows of a named query."""
+        sql = named_query(query)
+        return store.rows(sql, [values[parameter] for parameter in description(sql)[1]])
+
+    rows = asked(chart.query)
+    if not rows:
+        return None
+    said = (chart.caption.format(**values), not_drawn(chart, asked))
+    return Picture(name, chart.drawn(rows, values), " ".join(filter(None, said)))
+
+
+def not_drawn(chart: Chart, asked: Callable[[str], TableRows]) -> str:
+    """A sentence about the candidates of several layers that a chart has no place for; empty where there are none.
+
+    `asked` gives the rows of a named query for the chart's model and concept.
+    """
+    (found,) = asked(SEVERAL_LAYERS) if chart.one_layer else ({"n": 0},)
+    if not found["n"]:
+        return ""
+    one = found["n"] == 1
+    who = "1 candidate of several layers is" if one else f"{found['n']} candidates of several layers are"
+    return f"{who} not drawn here; the leaderboard lists {'it' if one else 'them'}."
 
 
 def library_picture(store: Store, name: str, model: str | None, concept: str | None) -> Picture | None:

@@ -1,7 +1,10 @@
 """What all charts share: their data, an axis's title, and how they become files for artifacts and HTML reports."""
 
 import base64
+import importlib
+import importlib.util
 import re
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -19,7 +22,19 @@ EFFECT = f"effect ({unit_of('effect')})"  # an axis's title
 
 def chart_of(rows: TableRows) -> alt.Chart:
     """A chart whose data are these rows, part of the chart itself."""
+    _import_pandas()
     return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+@cache
+def _import_pandas() -> None:
+    """Import pandas to its end, where it is installed.
+
+    DuckDB imports it in whichever thread first asks with parameters, and altair takes a module that another thread
+    has imported by half for a whole one.
+    """
+    if importlib.util.find_spec("pandas"):
+        importlib.import_module("pandas")
 
 
 def svg(chart: Drawing, width: int = WIDTH) -> str:

@@ -133,10 +133,14 @@ export class Card {
     } else this.range.textContent = this.operation === "add" ? "No safe range measured for this vector." : OPERATIONS[this.operation].says;
   }
 
+  /** What its strength is counted in: dose or alpha. */
+  get unit() {
+    return OPERATIONS[this.operation].unit;
+  }
+
   /** The vector as the API wants it. */
   use() {
-    const { unit } = OPERATIONS[this.operation];
-    const strength = { [unit]: this.value, operation: this.operation };
+    const strength = { [this.unit]: this.value, operation: this.operation };
     if (this.vector) return { vector: this.vector.vector_id, ...strength };
     return { contrast: this.contrast(), layers: layersOf(this.layers.value), ...strength };
   }

@@ -30,9 +30,10 @@ function section(title, fill) {
 }
 
 function response(row) {
-  return section("Dose and effect", async (body) => {
+  return section("Dose and effect", async (body, element) => {
     if (!row.concept_id) return void body.replaceChildren(h("p.small.soft", {}, `Not measured by itself. ${measuring(row.name ?? row.vector_id)}`));
     const found = await get("/api/charts/dose_response", { model_id: row.model_id, concept_id: row.concept_id });
+    if (found.not_drawn) element.append(h("p.small.soft.not-drawn", {}, found.not_drawn));
     if (found.chart) await draw(body, found.chart);
     else body.replaceChildren(h("p.small.soft", {}, "Not measured yet: a run measures it."));
   });

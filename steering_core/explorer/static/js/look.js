@@ -5,21 +5,27 @@ import { draw, whenSeen } from "./charts.js";
 import { commandOf, fixed, h, meaning, notice, signed, table, termed, verdict } from "./dom.js";
 import { showTexts } from "./texts.js";
 
-let page, root, board;
-const told = (error) => notice(error.message);
+const AGAIN = 10_000; // milliseconds between two looks at a store in which nothing is recommended yet
+let page, root, board, told;
+const tell = (error) => notice(error.message);
 
 async function start(element, given) {
   [root, page] = [element, given];
   await fill();
 }
 
-async function fill() {
-  const { recommended: found, runs, leaderboard, first } = await get("/api/look", { model: localStorage.getItem("model") });
+const asked = () => get("/api/look", { model: localStorage.getItem("model") });
+
+async function fill(answer) {
+  const found = answer ?? (await asked());
+  told = JSON.stringify(found);
+  const { recommended, runs, leaderboard, first } = found;
   board = leaderboard;
-  const mine = found.filter((row) => row.model === page.model.name);
-  const others = found.filter((row) => row.model !== page.model.name);
-  if (!found.length) {
-    root.replaceChildren(h("p.empty", {}, none()), runs.length ? history(runs) : "");
+  const mine = recommended.filter((row) => row.model === page.model.name);
+  const others = recommended.filter((row) => row.model !== page.model.name);
+  if (!recommended.length) {
+    root.replaceChildren(h("div.stack.wide", {}, h("p.empty", { role: "status" }, none(found.so_far)), runs.length ? history(runs) : ""));
+    again();
     return;
   }
   const detail = h("div.stack", { id: "detail" });
@@ -28,11 +34,28 @@ async function fill() {
   await open([...mine, ...others][0], detail, first);
 }
 
+let waiting;
+/** Look again after a while, as long as nothing is recommended and this view is looked at. */
+function again() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => (root.hidden || document.hidden ? again() : shown().catch(again)), AGAIN);
+}
+
+/** Show what the store holds now, where that is other than what is shown: a run may have gone on. */
+async function shown() {
+  const found = await asked();
+  if (JSON.stringify(found) !== told) await fill(found);
+  else if (!found.recommended.length) again();
+}
+
 /** What there is before the first recommendation. */
-function none() {
-  if (!board.length) return `Nothing was measured yet: \`${commandOf("run")}\` fills this page.`;
-  const so = board.length === 1 ? "One intervention is" : `${board.length} interventions are`;
-  return `Nothing is recommended yet: ${so} measured so far, and a run recommends at its end (one that was stopped goes on with the same command). Ask shows the numbers: SELECT * FROM leaderboard.`;
+function none(soFar) {
+  if (board.length) {
+    const so = board.length === 1 ? "One intervention is" : `${board.length} interventions are`;
+    return [`Nothing is recommended yet: ${so} measured so far, and a run recommends at its end (one that was stopped goes on with the same command). Ask shows the numbers: `, h("code", {}, "SELECT * FROM leaderboard"), "."];
+  }
+  if (soFar) return `Nothing is recommended yet. A run that is under way, or was stopped, has stored ${soFar} so far: its candidates stand here once they are scored. One that was stopped goes on with the same command.`;
+  return ["Nothing was measured yet: ", h("code", {}, commandOf("run")), " fills this page."];
 }
 
 /** `layer 21, dose +0.30`, or `layers 15, 18, dose +0.30` where several are steered at once. */
@@ -45,7 +68,7 @@ const dose = (row) => (row.dose === null ? "–" : signed(row.dose));
 function tile(row, detail) {
   const interval = row.effect_low === null ? "" : ` [${signed(row.effect_low)}, ${signed(row.effect_high)}]`;
   const numbers = row.effect === null ? row.reason : where(row);
-  return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail).catch(told) },
+  return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail).catch(tell) },
     h("span.row", {}, h("b", {}, row.concept), verdict(row.verdict)),
     h("span.effect.num", {}, signed(row.effect), h("small.soft", {}, interval)),
     h("span.small.soft.num", {}, numbers),
@@ -63,7 +86,7 @@ async function open(row, detail, first) {
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const again = () => heat.fill("layer_by_dose", ids, cell);
-  const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again).catch(told);
+  const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again).catch(tell);
   heat.element.classList.add("heat");
   heat.element.append(...reading());
   detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(row, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));
@@ -90,9 +113,13 @@ function reading() {
 function chart(title, about, kind = "") {
   const body = h(`div.chart${kind}`);
   const element = h("section.card", {}, h("header", {}, h("h2", {}, termed(title)), h("span.small.soft", {}, about)), h("div.scroll", {}, body));
+  const missing = h("p.small.soft.not-drawn", { hidden: true });
+  element.append(missing);
   const fill = async (name, parameters, clicked, known) => {
     const found = known ?? (await get(`/api/charts/${name}`, parameters));
     element.hidden = found.rows < (name === "similarity" ? 4 : 1);
+    missing.textContent = found.not_drawn;
+    missing.hidden = !found.not_drawn;
     if (!element.hidden) await draw(body, found.chart, clicked);
   };
   return { element, fill };
@@ -145,4 +172,4 @@ function history(runs) {
   return h("section.card", {}, h("header", {}, h("h2", {}, "Runs"), h("span.small.soft", {}, "what was reused was not computed again")), table(columns, runs.slice(0, 20)));
 }
 
-export const look = { start, modelChanged: () => root && fill() };
+export const look = { start, shown, modelChanged: () => root && fill() };

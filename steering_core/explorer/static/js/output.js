@@ -18,7 +18,7 @@ export class Output {
   }
 
   pane(row, title, about) {
-    const past = h("div.past", { hidden: true, tabindex: 0, role: "log", "aria-label": `${title} conversation` });
+    const past = h("div.past", { hidden: true, onscroll: () => past.classList.toggle("more", past.scrollTop > 1), tabindex: 0, role: "log", "aria-label": `${title} conversation` });
     const text = h("div.text", { "aria-live": "off", tabindex: 0, role: "region", "aria-label": `${title} text` });
     const note = h("span.small.soft.note", {}, about);
     const tracks = new Tracks(row, (at) => this.point(row, at));

@@ -158,7 +158,7 @@ function heard(event) {
   if (event.event === "queued") ui.status.textContent = event.position ? `${event.position} ahead in the queue` : "next in the queue";
   else if (event.event === "start") {
     ui.status.textContent = `${event.prompt_tokens} tokens read`;
-    output.panes.steered.note.textContent = cards.map((card) => `${described(card)} ${card.value >= 0 ? "+" : "−"}${Math.abs(card.value).toFixed(2)}`).join(", ") || "by nothing";
+    output.panes.steered.note.textContent = cards.map((card) => `${described(card)} ${card.unit} ${card.value >= 0 ? "+" : "−"}${Math.abs(card.value).toFixed(2)}`).join(", ") || "by nothing";
     output.begin(event, cards.map(described), (key) => probes.called(key));
   } else if (event.event === "token") output.add(event);
   else if (event.event === "done") ui.status.textContent = `${event.tokens.reduce((a, b) => a + b, 0)} tokens, ${(event.tokens.reduce((a, b) => a + b, 0) / event.seconds).toFixed(0)} a second`;
