@@ -288,3 +288,26 @@ def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
     assert {"/api/steer", "/api/contrasts", "/api/vectors", "/api/sql", "/v1/chat/completions"} <= paths
     for path in ("/docs", "/redoc"):
         assert client.get(path).status_code == 404
+
+
+def test_a_drafts_layers_are_those_that_it_has(client: TestClient, wanted: dict[str, Any], tiny_folder: Path) -> None:
+    drafts = client.post("/api/contrasts", json={"model": str(tiny_folder), "contrast": CONTRAST}).json()
+    use = {"vector": drafts[2]["vector_id"], "dose": 0.5}
+    for layers in ([2], "all", None):
+        start = events(client, "/api/steer", {**wanted, "steering": {"vectors": [{**use, "layers": layers}]}})[1]
+        assert [one["layer"] for one in start["vectors"]] == [2]
+    *_, last = events(client, "/api/steer", {**wanted, "steering": {"vectors": [{**use, "layers": [1]}]}})
+    assert (last["status"], "is of layer 2: ask for that layer" in last["message"]) == (404, True)
+
+
+@pytest.mark.parametrize(("phase", "pushes"), [("all", True), ("generation", True), ("prompt", False)])
+def test_the_push_is_what_acts_on_the_answer_however_it_was_asked_for(
+    client: TestClient, wanted: dict[str, Any], phase: str, pushes: bool
+) -> None:
+    name = "loud/mean_difference/1"
+    by_phase = {"vectors": [{"vector": name, "alpha": 2.0}], "phase": phase}
+    by_expression = {"expression": f"2*{name} @{phase}", "phase": "generation" if phase == "prompt" else "prompt"}
+    for steering in (by_phase, by_expression):
+        start = events(client, "/api/steer", {**wanted, "steering": steering, "probes": [name]})[1]
+        (watched,) = start["watched"]
+        assert (watched["pushed"] > 0) == pushes, steering

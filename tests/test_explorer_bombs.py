@@ -226,3 +226,11 @@ def test_a_process_ends_where_its_server_was_killed(tmp_path: Path, sql: str) ->
     while held_by(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not held_by(pid)
+
+
+def test_a_process_that_refuses_its_store_takes_no_other_question(tmp_path: Path) -> None:
+    child = Child(str(tmp_path / "nowhere"), MEMORY, SECONDS)
+    with pytest.raises(QueryError, match="nowhere"):
+        child.ask("SELECT 1", 1, "json")
+    assert not child.fit, "the next question would be told that it ended the process"
+    child.end()

@@ -215,3 +215,9 @@ def test_a_port_that_is_taken_is_told(store: Store) -> None:
         words = ["explore", "--no-browser", "--port", str(other.getsockname()[1]), "--store", str(store.root)]
         done = CliRunner().invoke(app, words)
     assert "in use. Try --port 0" in str(done.exception)
+
+
+def test_a_token_with_a_line_break_behind_it_becomes_a_clean_cookie(ran: Store) -> None:
+    with served(ran, token="secret-token") as address:
+        answer = httpx.get(f"{address}/?token=secret-token%0d%0a")
+        assert (answer.status_code, answer.cookies["steerflow-token"]) == (303, "secret-token")

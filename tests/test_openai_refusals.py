@@ -92,3 +92,16 @@ def test_a_field_of_several_kinds_is_told_one_fault(
     body = {"model": str(tiny_folder), **({"messages": MESSAGES} if "chat" in path else {}), **change}
     answer = httpx.post(f"{address}/v1/{path}", json=body, timeout=30)
     assert (answer.status_code, answer.json()["error"]["message"]) == (422, message)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusals_commands_name_the_store(address: str, tiny_folder: Path, stream: bool) -> None:
+    body = {
+        "model": str(tiny_folder),
+        "messages": MESSAGES,
+        "steering": {"expression": "40%*nowhere"},
+        "stream": stream,
+    }
+    said = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60).json()["error"]["message"]
+    assert "`steer vectors list --store " in said
+    assert said.count("--store") == 1

@@ -16,6 +16,7 @@ from steering_core.foundation.errors import Diverged
 from tests.explorer import copied, events, serving
 
 SECRET = "a secret"
+SEED = 3  # one text of a hundred ends before the fault
 MESSAGES = [{"role": "user", "content": "Hello"}]
 ODD_TEXT = "layer 3 is \ud800 broken:\n\n\n run `steer vectors show x`" + "y" * 100_000
 
@@ -50,12 +51,13 @@ def steered(client: TestClient, model: str) -> list[dict[str, Any]]:
 
 
 def chatted(client: TestClient, model: str) -> list[dict[str, Any]]:
-    body = {"model": model, "messages": MESSAGES, "max_tokens": 8, "stream": True}
+    body = {"model": model, "messages": MESSAGES, "max_tokens": 8, "stream": True, "seed": SEED}
     return events(client, "/v1/chat/completions", body)
 
 
 def completed(client: TestClient, model: str) -> list[dict[str, Any]]:
-    return events(client, "/v1/completions", {"model": model, "prompt": "Hello", "max_tokens": 8, "stream": True})
+    body = {"model": model, "prompt": "Hello", "max_tokens": 8, "stream": True, "seed": SEED}
+    return events(client, "/v1/completions", body)
 
 
 def sampled(client: TestClient, model: str) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class Accelerator:
             rows = sum(batch.rows for batch in self._running)
             return {"waiting": len(self._queue), "running": rows, "models": self.models.loaded()}
 
-    # -- everything below but `_put` runs on the accelerator's thread ------------------------------------------------
+    # -- `_put` and `_tell_positions` run on any thread, the latter under the lock; the rest on the accelerator's ----
 
     def _put(self, client: str, job: SamplingJob | QueuedCall) -> None:
         with self._changed:
@@ -91,7 +91,7 @@ class Accelerator:
             self._changed.notify()
 
     def _tell_positions(self) -> None:
-        for place, job in enumerate(self._queue, start=len(self._running) and 1):
+        for place, job in enumerate(self._queue, start=1 if self._running else 0):
             if isinstance(job, SamplingJob) and job.position != place:
                 job.position = place
                 job.tell({"event": "queued", "position": place})

@@ -35,10 +35,12 @@ def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = N
         """The accelerator's thread runs, and the box for SQL is open, as long as the server."""
         explorer.accelerator.start()
         warming = asyncio.create_task(run_in_threadpool(_warmed, explorer))
-        yield
-        await warming
-        explorer.accelerator.stop()
-        explorer.ask.close()
+        try:
+            yield
+            await warming
+        finally:
+            explorer.accelerator.stop()
+            explorer.ask.close()
 
     app = FastAPI(
         title="steerflow explorer",

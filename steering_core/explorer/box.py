@@ -100,8 +100,11 @@ class Box:
         try:
             rows = self._rows(asked["sql"], asked["max_rows"] + 1)
             cut = rows.num_rows > asked["max_rows"]
-            content = written(_bounded(rows.slice(0, asked["max_rows"])), asked["form"], cut)
-            return BoxReply("answer", cut=cut), _small(content)
+            shown = rows.slice(0, asked["max_rows"])
+            _check_size(shown.nbytes)
+            content = written(shown, asked["form"], cut)
+            _check_size(len(content))
+            return BoxReply("answer", cut=cut), content
         except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
             return _refused(f"the query needs more than {shown_size(self._memory)} of memory: {INSTEAD}")
         except (duckdb.Error, StoreError, pa.ArrowException, UnicodeError) as error:
@@ -129,16 +132,9 @@ def shown_size(size: int) -> str:
     return f"{size / (1 << 30):g} GB" if size >= 1 << 30 else f"{size >> 20} MB"
 
 
-def _bounded(rows: pa.Table) -> pa.Table:
-    if rows.nbytes > MAX_BYTES:
-        raise QueryError(f"the answer is {rows.nbytes >> 20} MiB: ask for fewer columns or rows, or use `steer sql`")
-    return rows
-
-
-def _small(content: bytes) -> bytes:
-    if len(content) > MAX_BYTES:
-        raise QueryError(f"the answer is {len(content) >> 20} MiB: ask for fewer columns or rows, or use `steer sql`")
-    return content
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise QueryError(f"the answer is {size >> 20} MiB: ask for fewer columns or rows, or use `steer sql`")
 
 
 def _refused(message: str) -> tuple[BoxReply, bytes]:

@@ -75,6 +75,7 @@ class Child:
         if not self._ready:
             reply = BoxReply.unpacked(self._channel.recv_bytes(MAX_QUESTION))
             if reply.kind != "ready":
+                self._spent = True  # it ends now, and may take a moment to
                 raise QueryError(reply.message)
             self._ready = True
 

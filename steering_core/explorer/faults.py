@@ -54,8 +54,8 @@ def error_event(error: Exception) -> dict[str, Any]:
     if not isinstance(error, SteerflowError):
         log.error("a request failed", exc_info=error)
         message = _UNFORESEEN
-    told = {"message": _paragraph(message), "type": type(error).__name__, "status": status_of(error)}
-    return {"event": "error", **told}
+    kind, status = type(error).__name__, status_of(error)
+    return {"event": "error", "message": _paragraph(message), "type": kind, "status": status}
 
 
 async def with_errors(events: AsyncIterable[dict[str, Any]], root: Path | str) -> AsyncIterator[dict[str, Any]]:

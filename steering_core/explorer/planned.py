@@ -14,6 +14,7 @@ from steering_core.explorer.batches import BatchSampling, RequestedRows
 from steering_core.explorer.drafts import DraftContrast, Drafts
 from steering_core.explorer.fields import DoseField, Flag, ModelField, OperationName, Real, Strength, Whole
 from steering_core.foundation.bounds import checked_alpha
+from steering_core.foundation.errors import VectorNotFound
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.validation import Strict
 from steering_core.interventions.change import UNTOUCHED, Change, Intervention, Phase
@@ -37,6 +38,7 @@ MAX_TEXT = 50_000
 MAX_EXPRESSION = 2_000
 
 BASE, STEERED = "base", "steered"
+_BEFORE: frozenset[Phase] = frozenset(("prompt", "system", "user"))  # phases that end before the answer
 
 LayerField = Annotated[Whole, Field(ge=0, le=9_999)]
 
@@ -156,10 +158,10 @@ class Plan:
     expression: Expression
 
     def pushed(self, vector: Vector) -> float:
-        """By how much the additions at the vector's own layer move the projection on it, at a token they act on."""
+        """By how much the additions at the vector's own layer move the projection of an answer's token on it."""
         unit = vector.direction / vector.norm
-        adding = [c for c in self.intervention.changes if c.layer == vector.layer and c.operation == ADD.name]
-        return float(sum(change.amount * (change.direction @ unit) for change in adding))
+        here = [c for c in self.intervention.changes if c.layer == vector.layer and c.where.phase not in _BEFORE]
+        return float(sum(c.amount * (c.direction @ unit) for c in here if c.operation == ADD.name))
 
 
 def planned(
@@ -205,6 +207,8 @@ def named_vectors(
 ) -> tuple[Vector, ...]:
     """The draft of that key, or what `name` means in the library. Raises VectorNotFound, VectorMismatch and so on."""
     draft = drafts.find(name)
+    if draft and layers not in (None, "all") and set(layers or ()) != {draft.layer}:
+        raise VectorNotFound(f"the draft {name} is of layer {draft.layer}: ask for that layer, or leave layers out")
     vectors = (draft,) if draft else library.named(store, name, identity, layers)
     for vector in vectors:
         vector.check(identity)
@@ -242,12 +246,11 @@ def rows(
     steered = [plan.intervention if row == STEERED else UNTOUCHED for row in wanted.rows]
     requests = [Request(one.tokens, what, wanted.seed) for one, what in zip(read, steered, strict=True)]
     probes = _middle_of_each(plan.applied)
-    phase = wanted.steering.phase
     about = {
         "rows": wanted.rows,
         "vectors": [a.about() for a in plan.applied],
-        "probes": [{"use": a.use, **_probed(plan, a.vector, phase)} for a in probes],
-        "watched": [{**_gated(one), **_probed(plan, one.vector, phase)} for one in watched],
+        "probes": [{"use": a.use, **_probed(plan, a.vector)} for a in probes],
+        "watched": [{**_gated(one), **_probed(plan, one.vector)} for one in watched],
         "prompt_tokens": len(read[-1].tokens),
         "warnings": list(plan.intervention.cautions),
     }
@@ -268,9 +271,8 @@ def _talk(model: Model, wanted: SteerRequest, row: str) -> Prompt:
     return conversation(model, [*messages, {"role": "user", "content": wanted.prompt}])
 
 
-def _probed(plan: Plan, vector: Vector, phase: Phase) -> dict[str, Any]:
-    pushed = 0.0 if phase == "prompt" else plan.pushed(vector)
-    return {"layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": pushed}
+def _probed(plan: Plan, vector: Vector) -> dict[str, Any]:
+    return {"layer": vector.layer, "residual_norm": vector.residual_norm, "pushed": plan.pushed(vector)}
 
 
 def _gated(one: Watched) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Shield:
         """Put the token of the printed address into a cookie, and take it out of the address."""
         if not self._is_token(given):
             return await _refuse(send, 401, "that is not this explorer's token")
-        cookie = f"{COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
         start = {"type": "http.response.start", "status": 303}
         await send({**start, "headers": [(b"location", b"/"), (b"set-cookie", cookie.encode()), *HEADERS]})
         await send({"type": "http.response.body", "body": b""})

@@ -1,5 +1,6 @@
 """What clients of OpenAI's API hear: choices and their pieces, in the forms of chat and of text completions."""
 
+from itertools import accumulate
 from typing import Any
 
 from steering_core.explorer.batches import Event
@@ -8,7 +9,7 @@ from steering_core.explorer.openai.tools import WrittenCall
 FINISH = {"stop": "stop", "length": "length", "diverged": "content_filter"}
 
 
-class ChatRequest:
+class ChatForm:
     """The forms of a chat completion."""
 
     id, whole, part = "chatcmpl", "chat.completion", "chat.completion.chunk"
@@ -32,7 +33,7 @@ class ChatRequest:
         return {"content": [_content(token) for token in tokens], "refusal": None}
 
 
-class Plain:
+class TextForm:
     """The forms of a text completion."""
 
     id, whole, part = "cmpl", "text_completion", "text_completion"
@@ -48,7 +49,7 @@ class Plain:
     def logprobs(self, tokens: list[Event], start: int) -> dict[str, Any]:
         """How likely each token was; `start` is where the first one's text begins."""
         texts = [token["token"] for token in tokens]
-        offsets = [start + sum(map(len, texts[:i])) for i in range(len(texts))]
+        offsets = list(accumulate(map(len, texts[:-1]), initial=start)) if texts else []
         return {
             "tokens": texts,
             "token_logprobs": [token["logprob"] for token in tokens],
@@ -57,7 +58,7 @@ class Plain:
         }
 
 
-AnswerForm = ChatRequest | Plain
+AnswerForm = ChatForm | TextForm
 
 
 def _content(token: Event) -> dict[str, Any]:

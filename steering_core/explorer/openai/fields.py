@@ -71,7 +71,7 @@ class FunctionSpec(Open):
     """What a call names: a function and its arguments, as JSON text or as an object."""
 
     name: NameField
-    arguments: TextField | Json = "{}"
+    arguments: Annotated[TextField | Json, Field(validate_default=True)] = "{}"
 
     @field_validator("arguments")
     @classmethod

@@ -23,7 +23,6 @@ class ToolReply:
         self._parser = tokenizer.tool_parser if tools and tokenizer.has_tool_calling else None
         self._start = tokenizer.tool_call_start or ""
         self._call: str | None = None  # what has come of a call
-        self.calls: list[WrittenCall] = []
         if self._parser:
             from steering_core.models.mlx_lm import tool_text
 
@@ -49,7 +48,6 @@ class ToolReply:
                 text, calls = text + said, calls + found
             if state != "tool":
                 text += part
-        self.calls += calls
         return text, calls
 
     def _read(self, call: str) -> tuple[str, list[WrittenCall]]:

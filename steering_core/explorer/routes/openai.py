@@ -22,7 +22,7 @@ from steering_core.engine.sampling import Request as Row
 from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
 from steering_core.explorer.faults import told, with_errors
 from steering_core.explorer.openai.answer import Answer
-from steering_core.explorer.openai.answer_forms import AnswerForm, ChatRequest, Plain
+from steering_core.explorer.openai.answer_forms import AnswerForm, ChatForm, TextForm
 from steering_core.explorer.openai.fields import ChatCompletion, Completion, TextCompletion
 from steering_core.explorer.openai.names import listed, steered_name
 from steering_core.explorer.planned import PlannedSteering, named_vectors, planned
@@ -91,7 +91,7 @@ async def chat(wanted: ChatCompletion, here: Here, request: Request) -> Response
         """The conversation as one prompt, through the model's chat template."""
         return [conversation(model, messages, wanted.chat_template_kwargs, tools)]
 
-    return await _complete(wanted, here, request, _CompletionPlan(read, ChatRequest(), tools))
+    return await _complete(wanted, here, request, _CompletionPlan(read, ChatForm(), tools))
 
 
 @router.post("/completions", response_class=JSONResponse)
@@ -105,7 +105,7 @@ async def completions(wanted: TextCompletion, here: Here, request: Request) -> R
             for text in wanted.prompts
         ]
 
-    return await _complete(wanted, here, request, _CompletionPlan(read, Plain(), echo=bool(wanted.echo)))
+    return await _complete(wanted, here, request, _CompletionPlan(read, TextForm(), echo=bool(wanted.echo)))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
     sampling: BatchSampling = replace(wanted.sampling, model=name)
-    events = await sampled(here, request, sampling, rows)
+    events = with_errors(await sampled(here, request, sampling, rows), here.store.root)
     headers = _unread(wanted)
     start = await _beginning(events)
     if start["event"] == "error":

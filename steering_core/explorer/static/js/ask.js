@@ -50,7 +50,7 @@ async function run() {
 
 function shown(value) {
   if (value === null || value === undefined) return h("span.soft", {}, "–");
-  if (Array.isArray(value) && value.length > 6) return `[${value.slice(0, 4).map(shown).join(", ")}, … ${value.length}]`;
+  if (Array.isArray(value) && value.length > 6) return `[${value.slice(0, 4).map((one) => JSON.stringify(one)).join(", ")}, … ${value.length}]`;
   if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
   const text = typeof value === "object" ? JSON.stringify(value) : String(value).slice(0, 600);
   return text.length > SHORT ? h("span.long", {}, text) : text;

@@ -14,10 +14,10 @@ export const called = (row) => row.name ?? row.concept ?? row.vector_id.slice(0,
 /** "10-14, 20" as layers. */
 export function layersOf(text) {
   const layers = text.split(",").flatMap((part) => {
-    const [from, to = from] = part.trim().split("-").map(Number);
-    return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
+    const [, from, to = from] = /^\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*$/.exec(part) ?? [];
+    if (from === undefined || Number(to) < Number(from)) throw new Error(`layers ${text}: write 12, or 10-14`);
+    return Array.from({ length: to - from + 1 }, (_, i) => Number(from) + i);
   });
-  if (!layers.length || layers.some((layer) => !Number.isInteger(layer))) throw new Error(`layers ${text}: write 12, or 10-14`);
   return [...new Set(layers)].slice(0, 128);
 }
 

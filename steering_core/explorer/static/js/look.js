@@ -2,11 +2,12 @@
 
 import { get } from "./api.js";
 import { draw, whenSeen } from "./charts.js";
-import { commandOf, fixed, h, meaning, signed, table, termed, verdict } from "./dom.js";
+import { commandOf, fixed, h, meaning, notice, signed, table, termed, verdict } from "./dom.js";
 import { showTexts } from "./texts.js";
 
 const AGAIN = 10_000; // milliseconds between two looks at a store in which nothing is recommended yet
 let page, root, board, told;
+const tell = (error) => notice(error.message);
 
 async function start(element, given) {
   [root, page] = [element, given];
@@ -67,7 +68,7 @@ const dose = (row) => (row.dose === null ? "–" : signed(row.dose));
 function tile(row, detail) {
   const interval = row.effect_low === null ? "" : ` [${signed(row.effect_low)}, ${signed(row.effect_high)}]`;
   const numbers = row.effect === null ? row.reason : where(row);
-  return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail) },
+  return h("button.card.tile", { role: "listitem", "data-key": row.recommendation_id, onclick: () => open(row, detail).catch(tell) },
     h("span.row", {}, h("b", {}, row.concept), verdict(row.verdict)),
     h("span.effect.num", {}, signed(row.effect), h("small.soft", {}, interval)),
     h("span.small.soft.num", {}, numbers),
@@ -85,7 +86,7 @@ async function open(row, detail, first) {
   const tokens = chart("Tokens", "How far each lies along the vector, as the untouched model reads a sample text.");
   const texts = h("section.card", { id: "texts", hidden: true });
   const again = () => heat.fill("layer_by_dose", ids, cell);
-  const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again);
+  const cell = (datum) => datum.intervention_id && showTexts(texts, { ...ids, model: row.model, intervention_id: datum.intervention_id }, where, again).catch(tell);
   heat.element.classList.add("heat");
   heat.element.append(...reading());
   detail.replaceChildren(summary(row), h("div.pair", {}, heat.element, response.element), texts, leaderboard(row, cell), beside.element, tokens.element, h("div.pair", {}, bound.element, profile.element, stable.element, alike.element));

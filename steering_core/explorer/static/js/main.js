@@ -9,6 +9,7 @@ const page = { models: [], model: null, show, choose };
 
 /** The view that the address names; a link says more behind a question mark. */
 const viewed = () => location.hash.slice(1).split("?")[0];
+const isView = (name) => Object.hasOwn(views, name);
 
 /** Show a view; `given` is what to look at in it. */
 async function show(name, given) {
@@ -29,9 +30,15 @@ async function show(name, given) {
 
 /** A view that has come and shows what it has. */
 async function begun(name) {
-  const view = (await views[name]())[name];
-  await view.start($(`#${name}`), page);
-  return view;
+  try {
+    const view = (await views[name]())[name];
+    await view.start($(`#${name}`), page);
+    return view;
+  } catch (error) {
+    started.delete(name); // the next look at it begins anew
+    $(`#${name}`).replaceChildren();
+    throw error;
+  }
 }
 
 function wireTabs() {
@@ -46,7 +53,7 @@ function wireTabs() {
       show(next.dataset.view);
     });
   }
-  addEventListener("hashchange", () => views[location.hash.slice(1)] && show(location.hash.slice(1)));
+  addEventListener("hashchange", () => isView(viewed()) && show(viewed()));
 }
 
 function wireTheme() {
@@ -92,5 +99,5 @@ function choose(name, by) {
 wireTheme();
 wireTabs();
 await Promise.all([chooseModel(), get("/api/words").then(explain), get("/api/commands").then(commandsAre)]).catch((error) => notice(error.message));
-await show(views[viewed()] ? viewed() : "steer");
+await show(isView(viewed()) ? viewed() : "steer");
 document.documentElement.dataset.ready = "true";

@@ -72,6 +72,7 @@ export class Menu {
   }
 
   close() {
+    this.at = -1; // Enter takes nothing from a list that is not shown
     this.list.hidden = true;
     this.input.setAttribute("aria-expanded", "false");
     this.input.removeAttribute("aria-activedescendant");

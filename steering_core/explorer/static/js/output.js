@@ -150,18 +150,19 @@ export class Output {
     if (!probe) return;
     const pushed = (token) => (this.own.checked && this.rows[token.row] === "steered" ? probe.pushed : 0);
     const of = (token) => token.projections[place] - pushed(token);
-    const base = this.tokens.filter((token) => this.rows[token.row] === "base").map(of);
-    const every = this.tokens.map(of);
+    const read = this.tokens.filter((token) => Number.isFinite(token.projections[place])); // null where the stream overflowed
+    const base = read.filter((token) => this.rows[token.row] === "base").map(of);
+    const every = read.map(of);
     const centred = base.length ? base : every;
     const centre = centred.reduce((sum, value) => sum + value, 0) / (centred.length || 1);
     const far = every.map((value) => Math.abs(value - centre)).sort((a, b) => a - b);
     const scale = far[Math.floor((far.length - 1) * QUANTILE)] || 1;
-    for (const token of this.tokens) {
+    for (const token of this.tokens) token.span.style.setProperty("--heat", "0%");
+    for (const token of read) {
       const value = (of(token) - centre) / scale;
       token.span.style.setProperty("--heat", `${Math.round(Math.min(1, Math.abs(value)) * 100)}%`);
       token.span.classList.toggle("against", value < 0);
       const [seen, added] = [token.projections[place], pushed(token)];
-      if (seen === null) continue;
       const share = (seen / probe.residual_norm).toFixed(2);
       token.span.title = `projection ${seen.toFixed(2)}, ${share} of the residual norm${added ? `; ${added.toFixed(2)} of it is the push` : ""}`;
     }

@@ -16,6 +16,7 @@ const output = new Output();
 const probes = new Probes({ changed: settled, coloured: (key) => output.colourBy(key) });
 const picker = new Menu({ id: "picker", label: "Add a vector of the library", placeholder: "Add a vector…", chosen: (row) => addRecommended(row, true) });
 let page, library, running, colour;
+let answered; // the prompt that the texts on the page answer: its box may hold the next one already
 let ui = {};
 
 async function start(element, given) {
@@ -128,8 +129,14 @@ async function run() {
   ui.status.textContent = "asking…";
   try {
     const body = request();
+    answered = body.prompt;
     output.remember(turns, body.prompt);
-    for await (const event of stream("/api/steer", body, mine.signal)) if (running === mine) heard(event);
+    let last;
+    for await (const event of stream("/api/steer", body, mine.signal)) {
+      if (running !== mine) return;
+      heard((last = event));
+    }
+    if (running === mine && !["done", "error"].includes(last?.event)) throw new Error("The server stopped in the middle of the text: is `steer explore` still running?");
   } catch (error) {
     if (running !== mine) return;
     if (error.name !== "AbortError") refused(error.message);
@@ -160,10 +167,10 @@ function heard(event) {
 
 /** Keep what was asked and answered as a turn; the next prompt goes on from it, in either conversation. */
 function goOn() {
-  turns.push({ prompt: ui.prompt.value, base: output.textOf("base"), steered: output.textOf("steered") });
+  turns.push({ prompt: answered, base: output.textOf("base"), steered: output.textOf("steered") });
   output.clear();
   output.remember(turns, "");
-  ui.prompt.value = "";
+  if (ui.prompt.value === answered) ui.prompt.value = "";
   ui.prompt.placeholder = "Your next message, to both";
   ui.reply.hidden = true;
   told();

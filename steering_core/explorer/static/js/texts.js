@@ -8,9 +8,9 @@ export async function showTexts(element, cell, where, sampled) {
   element.dataset.cell = cell.intervention_id;
   element.setAttribute("aria-busy", "true");
   const { model, ...ids } = cell;
-  const rows = await get("/api/rows/texts_of_intervention", ids);
-  if (element.dataset.cell !== cell.intervention_id) return; // another cell was chosen meanwhile
-  element.removeAttribute("aria-busy");
+  const isLatest = () => element.dataset.cell === cell.intervention_id; // no other cell was chosen meanwhile
+  const rows = await get("/api/rows/texts_of_intervention", ids).finally(() => isLatest() && element.removeAttribute("aria-busy"));
+  if (!isLatest()) return;
   element.hidden = false;
   element.replaceChildren(...(rows.length ? found(rows, where) : offer(element, cell, where, sampled)));
   element.scrollIntoView({ block: "nearest", behavior: "smooth" });

@@ -1,0 +1,129 @@
+"""The explorer's page in a real browser: what people type by mistake, links, and answers that break off."""
+
+# ruff: noqa: F401, F811  (fixtures of tests/browser.py)
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.browser import address, browser, needs_chromium, page, ran, steered
+
+pytestmark = needs_chromium
+
+
+@pytest.mark.parametrize("layers", ["1,", "-1", "2-", "1-2-3", "1, 3-2", "0-99999999999", "one"])
+def test_layers_that_cannot_be_read_are_told(page: Page, layers: str) -> None:
+    page.click("#type-contrast")
+    page.get_by_label("Towards").fill("yes")
+    page.get_by_label("Away from").fill("no")
+    page.get_by_label("Layers", exact=True).fill(layers)
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_have_text(f"layers {layers}: write 12, or 10-14")
+
+
+def test_layers_may_be_written_with_spaces(page: Page) -> None:
+    page.click("[aria-label^='Remove']")
+    page.click("#type-contrast")
+    page.get_by_label("Towards").fill("yes")
+    page.get_by_label("Away from").fill("no")
+    page.get_by_label("Layers", exact=True).fill(" 0 - 1 , 3")
+    with page.expect_request("**/api/steer") as asked:
+        steered(page)
+    assert asked.value.post_data_json["steering"]["vectors"][0]["layers"] == [0, 1, 3]
+
+
+def test_a_reply_keeps_the_prompt_that_was_answered_and_what_was_typed_since(page: Page) -> None:
+    page.get_by_role("spinbutton", name="Tokens").fill("4")
+    page.locator("#prompt").fill("Hello")
+    steered(page)
+    page.locator("#prompt").fill("And then?")
+    page.click("#reply")
+    expect(page.locator("#prompt")).to_have_value("And then?")
+    with page.expect_request("**/api/steer") as asked:
+        steered(page)
+    body = asked.value.post_data_json
+    assert [turn["prompt"] for turn in body["history"]] == ["Hello"]
+    assert body["prompt"] == "And then?"
+
+
+def test_a_link_that_is_followed_from_another_view_opens_steer(page: Page) -> None:
+    page.click("#tab-look")
+    expect(page.locator("#look .tile").first).to_be_visible()
+    page.evaluate("""() => {
+        const steering = { vectors: [], phase: "all" };
+        const body = { model: document.querySelector("#model").value, prompt: "Linked", steering };
+        location.hash = `steer?${encodeURIComponent(JSON.stringify(body))}`;
+    }""")
+    expect(page.locator("#steer")).to_be_visible()
+    expect(page.locator("#look")).to_be_hidden()
+    expect(page.locator("#prompt")).to_have_value("Linked")
+
+
+def test_an_address_that_names_no_view_opens_steer(browser: Browser, address: str) -> None:
+    with contextlib.closing(browser.new_page()) as page:
+        page.goto(f"{address}/#constructor")
+        page.wait_for_selector("html[data-ready]")
+        expect(page.locator("#steer")).to_be_visible()
+        expect(page.locator("#notice")).to_have_text("")
+
+
+def test_enter_takes_nothing_from_a_closed_menu(page: Page) -> None:
+    page.fill("#probe-picker-search", "layer 2")
+    page.press("#probe-picker-search", "Escape")
+    page.press("#probe-picker-search", "Enter")
+    expect(page.locator(".picked li")).to_have_count(0)
+    page.fill("#probe-picker-search", "layer 1")
+    page.press("#probe-picker-search", "Enter")
+    page.press("#probe-picker-search", "Enter")
+    expect(page.locator(".picked li")).to_have_count(1)
+    expect(page.locator("#notice")).to_have_text("")
+
+
+def test_a_long_list_in_an_answer_is_shown_by_its_values(page: Page) -> None:
+    page.click("#tab-ask")
+    expect(page.locator("#answer th").first).to_have_text("model")  # the first question is asked already
+    page.locator("#sql").fill(f"SELECT [NULL, '{'x' * 40}', 'b', 'c', 'd', 'e', 'f', 'g'] AS found")
+    page.locator("#sql").press("Control+Enter")
+    expect(page.locator("#answer th")).to_have_count(1)
+    expect(page.locator("#answer td")).to_have_text(f'[null, "{"x" * 40}", "b", "c", … 8]')
+
+
+def test_a_stream_that_breaks_off_is_told(page: Page) -> None:
+    def broken(route: Route) -> None:
+        route.fulfill(content_type="text/event-stream", body='data: {"event":"queued","position":0}\n\n')
+
+    page.route("**/api/steer", broken)
+    page.click("#run")
+    expect(page.locator(".pane .error")).to_contain_text("stopped in the middle of the text")
+    expect(page.locator("#run")).to_have_text("Steer")
+
+
+def failing_once(page: Page, url: str) -> None:
+    """Have the first request to `url` refused, and those after it answered."""
+    refusal = '{"error": {"message": "the store was busy: try again"}}'
+    page.route(url, lambda route: route.fulfill(status=429, content_type="application/json", body=refusal), times=1)
+
+
+def test_a_view_that_could_not_begin_begins_when_it_is_shown_again(browser: Browser, address: str) -> None:
+    with contextlib.closing(browser.new_page()) as page:
+        failing_once(page, "**/api/queries")
+        page.goto(address)
+        page.wait_for_selector("html[data-ready]")
+        page.click("#tab-ask")
+        expect(page.locator("#notice")).to_contain_text("the store was busy")
+        page.click("#tab-steer")
+        page.click("#tab-ask")
+        expect(page.locator("#answer th").first).to_have_text("model")
+        expect(page.locator("#sql")).to_have_count(1)
+
+
+def test_what_goes_wrong_behind_a_click_in_look_is_told(browser: Browser, address: str) -> None:
+    with contextlib.closing(browser.new_page()) as page:
+        page.goto(f"{address}/#look")
+        page.wait_for_selector("html[data-ready]")
+        failing_once(page, "**/api/rows/texts_of_intervention*")
+        page.locator("#leaderboard tbody tr").first.click()
+        expect(page.locator("#notice")).to_contain_text("the store was busy")
+        expect(page.locator("#texts")).not_to_have_attribute("aria-busy", "true")
