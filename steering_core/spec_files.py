@@ -1,5 +1,6 @@
 """Specs in files: by name or path, with what somebody may have meant where there is none."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _file_of(name: str | Path) -> Path:
     """The file that a spec's name or path means. Raises SpecError with what is near where there is none."""
     path, known = Path(name), data_files("specs")
     if path.suffix in SUFFIXES:
-        if not is_file(path) and (beside := _specs_in(path.parent)):
+        if not os.path.lexists(path) and (beside := _specs_in(path.parent)):
             raise SpecError(
                 f"{shown(str(name))} cannot be read: there is no such file; {did_you_mean(str(name), beside)}"
             )

@@ -9,10 +9,12 @@ import yaml
 from typer.testing import CliRunner
 
 from steering_core.cli import plan
+from steering_core.concepts.library import load_concepts
 from steering_core.foundation.counting import Work
 from steering_core.foundation.paces import keep_paces, known_paces
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
+from steering_core.pipeline.outlook import outlook
 from steering_core.spec import Spec
 from steering_core.spec_files import load_spec
 from steering_core.store import Store
@@ -84,7 +86,7 @@ def test_people_read_a_sentence_and_what_each_stage_takes(spec: Path, tmp_path: 
     assert "training" not in said  # nothing is trained
     run(load_spec(spec), Store(tmp_path / "a"))
     again = CliRunner().invoke(plan.app, arguments, catch_exceptions=False, standalone_mode=False).stdout
-    assert "no time: the store has it all. It holds at most" in again
+    assert "no time: the store has it all. It holds at most" in " ".join(again.split())
     assert "scores" not in again
 
 
@@ -107,3 +109,34 @@ def test_a_pace_is_kept_of_what_did_enough_and_a_torn_file_is_measured_anew(tmp_
     assert known_paces("m") == {}
     keep_paces("m", {"scores": Work(tokens=1_000, seconds=1.0)})
     assert known_paces("m")["scores"].tokens_per_second == 1000
+
+
+SHORTER = {  # a key that a plan names, the part of the outlook that it shortens, and a value that does
+    "vectors.methods": ("training", ["mean_difference"]),
+    "vectors.train_layers": ("training", [1]),
+    "generations.prompts": ("texts", 1),
+    "generations.max_tokens": ("texts", 3),
+    "generations.shortlist": ("texts", 1),
+    "scores.draws": ("scores", 5),
+    "scores.metrics": ("scores", ["propensity"]),
+    "generations.layers": ("scores", [1]),
+    "scores.side_effects": ("side_effects", "none"),
+    "scores.capabilities": ("capabilities", "none"),
+}
+
+
+@pytest.mark.parametrize("key", SHORTER)
+def test_the_keys_that_a_plan_names_make_a_run_shorter(spec: Path, tiny: Model, key: str) -> None:
+    told = ", ".join(keys for *_, keys in plan.STAGES).replace(" .", " generations.").replace(" (none)", "")
+    assert set(told.split(", ")) == {*SHORTER, "activations.layers"}  # passes of fewer layers have as many tokens
+    said = yaml.safe_load(spec.read_text())
+    said["vectors"] = {"methods": ["mean_difference", "preference"]}
+    said["generations"] |= {"layers": "all", "prompts": 4, "max_tokens": 12}
+    said["scores"] = {"draws": 39, "capabilities": ["arithmetic"]}
+    part, value = SHORTER[key]
+    group, name = key.split(".")
+    less = {**said, group: {**said[group], name: value}}
+    before, after = (
+        getattr(outlook(one, tiny, load_concepts(one.concepts)), part) for one in map(Spec.model_validate, (said, less))
+    )
+    assert 0 <= after < before

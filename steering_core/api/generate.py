@@ -16,7 +16,7 @@ made by hand. A vector without a strength acts at its recommended alpha, or at a
 import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
 from typing import Unpack
 
 import numpy as np
@@ -42,7 +42,8 @@ from steering_core.foundation.errors import Diverged, InterventionError
 from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
-from steering_core.vectors.library import WantedLayers
+from steering_core.store import Store
+from steering_core.vectors.library import WantedLayers, named
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.strengths import strengths_in_words
 from steering_core.vectors.vector import Vector
@@ -118,9 +119,10 @@ def strengths(
 ) -> str:
     """The layers and strengths at which an expression's names act: `sentiment at layer 21 with alpha 2.56, dose 0.26`.
 
-    Empty where nothing is added. Raises as `intervention` does.
+    Empty where nothing is added. `intervention` has checked before that the vectors suit the model; nothing warns here.
     """
-    find = partial(find_vectors, model, store=store, layers=layers, same_family=same_family)
+    identity = None if same_family else model.identity
+    find = cache(lambda name: named(Store.existing(store), name, identity, layers))
     return strengths_in_words(expression, find, model.identity.n_layers)
 
 

@@ -1,7 +1,5 @@
 """`steer run SPEC.yaml`: the whole pipeline in this process, without Prefect."""
 
-import json
-import sys
 from typing import Annotated
 
 import typer
@@ -9,10 +7,9 @@ import typer
 from steering_core.cli.options import JsonOption, StoreOption
 from steering_core.cli.specs_in import allowed_spec
 from steering_core.foundation.errors import RunIncomplete, SpecError
-from steering_core.foundation.json_values import plain
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.steps import numbered, steps
-from steering_core.reports.printing import progress_bars
+from steering_core.reports.printing import print_json, progress_bars
 from steering_core.reports.terminal import print_report
 from steering_core.store import Store, default_store
 
@@ -38,8 +35,7 @@ def run_spec(
     except RunIncomplete as error:
         report, failed = error.report, error
     if as_json:
-        json.dump(plain(report), sys.stdout, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(report)
     elif report["recommendations"]:
         print_report(opened, report)
     if failed:

@@ -39,7 +39,7 @@ def report_page(store: Store, model: str | None = None, concept: str | None = No
     return template.render(
         title="Steering report",
         first=without_store_path(at_store("steer run quickstart", store.root), store),
-        unfinished=unfinished(store),
+        unfinished="" if found else unfinished(store),
         parts=[_part(store, row) for row in wanted],
     )
 
@@ -54,6 +54,7 @@ def _check_named(found: Sequence[Row], what: str, name: str | None) -> None:
 def _part(store: Store, latest: Row) -> Row:
     """What one recommendation shows."""
     row = _recommended(store, latest["recommendation_id"])
+    command = shared_command(store, row)
     ids = [row["model_id"], row["concept_id"]]
     tables = [
         ("Base and steered text", store.rows(named_query("side_by_side"), [row["recommendation_id"]])),
@@ -68,8 +69,8 @@ def _part(store: Store, latest: Row) -> Row:
         "verdict": row["verdict"],
         "summary": plain_verdict(row),
         "numbers": verdict_in_numbers(row),
-        "command": shared_command(store, row),
-        "stands_for": _stands_for(shared_command(store, row)),
+        "command": command,
+        "stands_for": _stands_for(command),
         "warnings": untrusted_judges(store, row["concept_id"]),
         "charts": [{"svg": drawn.svg(), "caption": drawn.caption} for drawn in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],

@@ -1,4 +1,4 @@
-"""How strongly, and where, the vectors of an expression act, in words for whoever named them without saying it."""
+"""How strongly, and at which layers, the vectors of an expression act, in words."""
 
 from collections.abc import Iterator
 from dataclasses import replace
