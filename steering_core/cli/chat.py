@@ -20,9 +20,9 @@ from steering_core.cli.options import (
     template_arguments,
 )
 from steering_core.cli.steering_options import SteeringOptions, grouped
+from steering_core.cli.talking import Left, talk
 from steering_core.engine.sampling import Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, dose_in
-from steering_core.foundation.errors import SteerflowError
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.expression import Amount, Clause, Expression, Term
@@ -48,10 +48,6 @@ COMMANDS = {
     "/help": "this list",
     "/quit": "leave; so does the end of input",
 }
-
-
-class Left(Exception):
-    """The user wants to leave."""
 
 
 @dataclass
@@ -213,20 +209,4 @@ def chat(
         this.check()
         if sys.stdin.isatty():
             sys.stdout.write(f"{model}, steering: {this.shown_steering()}. /help lists the commands.\n")
-        talk(this)
-
-
-def talk(this: ChatSession) -> None:
-    """Read lines and print what comes of them, until the input ends or the user leaves. A mistake ends nothing."""
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "")
-            for piece in this.hear(line):
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        except (EOFError, Left):
-            return
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
-        except SteerflowError as fault:
-            sys.stdout.write(f"{fault}\n")
+        talk(this.hear, sys.stdout.write)

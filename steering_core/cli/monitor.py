@@ -1,8 +1,8 @@
 """`steer monitor MODEL --probes a,b`: what vectors say of a conversation, token by token and turn by turn."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +22,10 @@ from steering_core.cli.options import (
     template_arguments,
 )
 from steering_core.cli.steering_options import SteeringOptions, SteerOption
+from steering_core.cli.talking import talk
 from steering_core.engine.sampling import DIVERGED, Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
-from steering_core.foundation.errors import InterventionError, PromptError, SteerflowError
+from steering_core.foundation.errors import InterventionError, PromptError
 from steering_core.foundation.json_values import plain
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model, open_model
@@ -66,7 +67,8 @@ def monitor_command(
         readers = watched(opened, names, store)
         if chat:
             steering = intervention(opened, SteeringOptions(steer=steer).expression, store=store)
-            _talk(_Chat(opened, readers, steering, max_tokens, temperature, seed))
+            one = _Chat(opened, readers, steering, max_tokens, temperature, seed)
+            talk(one.answer, partial(console().print, end="", highlight=False, soft_wrap=True))
             return
         found = monitor(opened, read_conversation(conversation) if conversation else text or "", readers)
     if tokens:
@@ -111,7 +113,12 @@ class _Chat:
         self._messages: list[dict[str, str]] = []
 
     def answer(self, line: str) -> Iterator[Text | str]:
-        """Pieces of the answer, coloured by the first probe's projection, and then the verdicts. Raises Diverged."""
+        """Pieces of the answer, coloured by the first probe's projection, and then the verdicts.
+
+        Nothing for an empty line. Raises Diverged.
+        """
+        if not line.strip():
+            return
         messages = [*self._messages, {"role": "user", "content": line}]
         tokens = opened_conversation(self._model, messages).tokens
         read: list[tuple[float, ...]] = []
@@ -142,19 +149,3 @@ def _said(found: dict[str, Any]) -> str:
         return f"{text}; no gate: `steer vectors gate` fits one"
     side = "above" if found["above"] else "below"
     return f"{text}, {side} its gate {found['threshold']:.2f} (false alarms {found['false_alarm_rate']:.0%})"
-
-
-def _talk(this: _Chat) -> None:
-    """Read lines and print what comes of them until the input ends. A mistake ends nothing."""
-    out = console()
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "")
-            for piece in this.answer(line) if line.strip() else ():
-                out.print(piece, end="", highlight=False, soft_wrap=True)
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
-        except SteerflowError as fault:
-            sys.stdout.write(f"{fault}\n")
