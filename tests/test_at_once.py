@@ -54,20 +54,27 @@ def said(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def sorted_apart(root: Path) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
-    """The rows of each table in one order: what is no number, as text, and the numbers (N, columns), nan for null."""
+    """The rows of each table in one order: what is no number, as text, and all the numbers, nan for null.
+
+    Of a list of numbers its length is text.
+    """
     words, numbers = {}, {}
     for name, rows in contents(root).items():
-        real = [field.name for field in TABLES[name].schema if pa.types.is_float64(field.type)]
-        apart = sorted(
-            (
-                str({k: v for k, v in row.items() if k not in (*real, "score_id")}),
-                [float("nan") if row[k] is None else row[k] for k in real],
-            )
-            for row in rows
-        )
+        of_numbers = {field.name for field in TABLES[name].schema if of_float64(field.type)}
+        apart = []
+        for row in rows:
+            lists = {k: row[k] if isinstance(row[k], list) else [row[k]] for k in row if k in of_numbers}
+            text = {k: len(lists[k]) if k in lists else row[k] for k in row if k != "score_id"}
+            apart.append((str(text), [float("nan") if x is None else x for values in lists.values() for x in values]))
+        apart.sort()
         words[name] = [text for text, _ in apart]
-        numbers[name] = np.array([values for _, values in apart])
+        numbers[name] = np.array([x for _, values in apart for x in values])
     return words, numbers
+
+
+def of_float64(kind: pa.DataType) -> bool:
+    """Whether a column is of numbers, or of lists of them."""
+    return pa.types.is_float64(kind) or (pa.types.is_list(kind) and pa.types.is_float64(kind.value_type))
 
 
 def one_after_another(root: Path, specs: list[Path]) -> list[dict[str, int]]:

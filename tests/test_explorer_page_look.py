@@ -43,6 +43,7 @@ def board_of(browser: Browser, address: str, viewport: Any, verdict: str = "work
         page.click("#tab-look")
         expect(page.locator("#leaderboard tbody tr")).to_have_count(12)
         yield page
+        page.unroute_all(behavior="wait")  # an answer under way ends before its context does
 
 
 def cells(page: Page, title: str) -> list[str]:

@@ -235,6 +235,13 @@ def test_activations_show_their_own_help() -> None:
     assert list(inspect.signature(steer.activations).parameters)[:3] == ["concept", "layer", "model"]
 
 
+def items_measured(place: Path) -> int:
+    """How many items the store has measured under candidates."""
+    sql = "SELECT count(*) AS n FROM raw.measurements WHERE control IS NULL AND metric = 'propensity'"
+    (row,) = Store(place).rows(sql)
+    return int(row["n"])
+
+
 def test_a_dose_sweep_measures_what_a_run_does(tiny: Model, place: Path, agree_run: Path) -> None:
     board = Store(place).rows(
         "SELECT vector_id, dose, effect FROM leaderboard WHERE split = 'validation' AND control IS NULL AND layer = 1"
@@ -243,11 +250,13 @@ def test_a_dose_sweep_measures_what_a_run_does(tiny: Model, place: Path, agree_r
     vector = steer.find_vector(tiny, key, place)
     concept = str(agree_run.parent / "agree.yaml")
     doses = [row["dose"] for row in board]
+    before = items_measured(place)
     found = steer.dose_sweep(tiny, vector, concept, doses, controls=1, store=place)
+    assert items_measured(place) == before > 0, "what a run has measured is not measured again"
     mine = {round(row["dose"], 3): row for row in found if row["kind"] == "candidate"}
     assert len(mine) == len(board) > 2
     for row in board:
-        assert mine[round(row["dose"], 3)]["effect"] == pytest.approx(row["effect"], rel=1e-6)
+        assert mine[round(row["dose"], 3)]["effect"] == row["effect"]
     (base,) = (row for row in found if row["kind"] == "none")
     assert (base["dose"], base["effect"], base["kl"]) == (0, 0, 0)
     assert sum(row["kind"] == "random" for row in found) == len(board)

@@ -27,6 +27,7 @@ from steering_core.runs import Run
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.spec_files import load_spec
 from steering_core.store import Store, default_store
+from steering_core.vectors.saving import stored_alike
 from steering_core.vectors.vector import Vector
 
 SpecLike = Spec | Mapping[str, Any] | str | Path
@@ -114,8 +115,8 @@ def dose_sweep(
 
     Beside each dose stand no steering (dose 0) and `controls` random directions at the same dose; `kl` is the damage to
     the next token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in
-    the store and not measured again. Raises ConceptError, VectorMismatch, VectorError, and InterventionError for a dose
-    that is 0, too large, or there twice.
+    the store, and what is there, from a run as well, is not measured again. Raises ConceptError, VectorMismatch,
+    VectorError, and InterventionError for a dose that is 0, too large, or there twice.
     """
     if isinstance(vector, str):
         vector = find_vector(model, vector, store)
@@ -132,9 +133,8 @@ def dose_sweep(
     read = concept if isinstance(concept, Concept) else load_concept(str(concept))
     opened = Store(store or default_store())
     scores = ScoresSpec(items=items)
-    return DoseSweep(
-        pa.Table.from_pylist(dose_rows(opened, model, read, vector.keyed(), wanted, split, controls, scores))
-    )
+    known = vector if stored_alike(opened, vector) else vector.keyed()
+    return DoseSweep(pa.Table.from_pylist(dose_rows(opened, model, read, known, wanted, split, controls, scores)))
 
 
 def _spec(spec: SpecLike) -> Spec:
