@@ -24,6 +24,7 @@ from steering_core.foundation.paces import keep_paces
 from steering_core.foundation.progress import Notify, Progress, notify_nobody
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.store.values import stored_object
 
 STAGES = ("activations", "vectors", "generations", "scores", "side_effects")
 COMPLETED, INCOMPLETE, FAILED = "completed", "incomplete", "failed"
@@ -185,3 +186,9 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _named(store: Store, row: dict[str, Any]) -> dict[str, Any]:
     (found,) = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [row["recommendation_id"]])
     return found
+
+
+def stored_spec(store: Store, spec_key: str | None) -> dict[str, Any]:
+    """The spec of that key as a run has stored it; empty where no run has. Raises StoreDamaged for no JSON object."""
+    found = store.rows("SELECT spec FROM runs WHERE spec_key = ? LIMIT 1", [spec_key])
+    return stored_object("raw.runs.spec", found[0]["spec"]) if found else {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -326,6 +327,14 @@ def test_a_dose_beyond_the_measured_range_warns(
     done = intervention(tiny, expression, store=measured.root)
     said = [str(one.message) for one in recwarn if one.category is SteeringWarning]
     assert said == list(done.cautions) == ([f"{CAUTION}stay within 50%*sailor"] if cautioned else [])
+
+
+def test_a_dose_that_nobody_measured_and_no_text_bears_warns(tiny: Model, tmp_path: Path) -> None:
+    joy = steer.contrast(tiny, "I love it", "I hate it", layer=2)
+    with pytest.warns(SteeringWarning, match=r"a dose of 3 of \w+ was never measured, and beyond 2 hardly a text"):
+        steer.generate(tiny, "Hello", joy, dose=3, max_tokens=1)
+    assert joy.intervention(joy.alpha(1.9), "all").cautions == ()
+    assert dataclasses.replace(joy, residual_norm=math.nan).intervention(1e6, "all").cautions == ()
 
 
 def test_the_warning_is_at_the_caller_s_line(tiny: Model, measured: Store) -> None:

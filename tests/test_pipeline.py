@@ -128,6 +128,23 @@ def test_vectors_in_the_store_are_the_mean_difference_of_its_activations(ran: Ra
     assert row["error"] < 1e-5
 
 
+@pytest.mark.parametrize(("n", "told"), [(7, True), (8, False)])
+def test_a_run_that_can_reach_no_verdict_says_so_before_it_begins(
+    spec: Spec, store: Store, n: int, told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steering_core.pipeline.discover.held_out", lambda *_: [None] * n)
+    begun: list[str] = []
+
+    def derive_vectors(*_: Any) -> Any:
+        begun.extend(record.getMessage() for record in caplog.records)
+        raise ConceptError("enough was seen")
+
+    with pytest.raises(ConceptError, match="enough was seen"):
+        run(spec, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
+    said = "loud: this run cannot reach a verdict. 7 held-out test items; at least 8 are needed: add 1 items"
+    assert any(said in message for message in begun) == told
+
+
 def test_the_report_is_plain_json(ran: Ran) -> None:
     report = json.loads(json.dumps(ran[2], default=str))
     assert set(report) == {"run", "stages", "recommendations"}

@@ -1,6 +1,7 @@
 """The report: whole, self-contained, safe against what texts hold, and with pictures that draw what the rows say."""
 
 import inspect
+import json
 import math
 import re
 import shutil
@@ -27,6 +28,7 @@ from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.next_steps import next_command, shared_command
 from steering_core.reports.page import charts, report_page
+from steering_core.reports.terminal import print_report
 from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers, verdict_in_words
 from steering_core.spec import Spec
@@ -176,7 +178,11 @@ def test_what_to_type_next_names_the_store_and_steers_only_what_may_steer(
     for verdict in ("works", "weak"):
         assert next_command(store, row | {"verdict": verdict}).endswith(f" --store {store.root}")
     for verdict in ("no better than random", "too few to tell"):
-        assert next_command(store, row | {"verdict": verdict}) == "steer concepts lint capitals"
+        (given,) = json.loads(store.rows("SELECT spec FROM runs")[0]["spec"])["concepts"]
+        assert given.endswith("capitals.yaml")
+        assert next_command(store, row | {"verdict": verdict}) == f"steer concepts lint {given}"
+        assert shared_command(store, row | {"verdict": verdict}) == "steer concepts lint capitals"
+        assert next_command(store, row | {"verdict": verdict, "spec_key": None}) == "steer concepts lint capitals"
     monkeypatch.setenv("STEERFLOW_STORE", str(store.root))  # the worker's shell, not the reader's
     assert "--store" in next_command(store, row | {"verdict": "works"})
     folder = Path(store.root).parent
@@ -184,6 +190,25 @@ def test_what_to_type_next_names_the_store_and_steers_only_what_may_steer(
     moved = Store(shutil.copytree(store.root, folder / "data" / "store"))
     monkeypatch.chdir(folder)
     assert "--store" not in next_command(moved, row | {"verdict": "works"})
+
+
+@pytest.mark.parametrize(("width", "beside"), [("80", False), ("200", True)])
+def test_no_command_is_broken_and_what_it_gives_stands_beside_or_above_it(
+    store: Store, width: str, beside: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    (row,) = store.rows("SELECT * FROM recommendations")
+    print_report(store, {"recommendations": [row], "stages": {"scores": {"computed": 1}}})
+    lines = capsys.readouterr().out.splitlines()
+    assert next_command(store, row) in lines
+    commands = [line for line in lines if line.startswith("  steer ")]
+    assert len(commands) == 4
+    assert all(f"--store {store.root}" in line or "explain" in line for line in commands)
+    about = "# verdicts, pictures and texts as one page"
+    (at,) = (i for i, line in enumerate(lines) if about in line)
+    assert lines[at].endswith(about)
+    assert ("steer report" in lines[at]) == beside
+    assert beside or lines[at + 1] == f"  steer report --store {store.root}"
 
 
 def test_a_verdict_begins_with_a_plain_sentence() -> None:

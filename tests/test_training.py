@@ -1,6 +1,7 @@
 """Trained methods: a planted direction is found, gradients are right, the same seed gives the same vector."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,11 @@ def test_the_command_derives_and_lists_them(toy_model: Model, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)
     assert sorted((row["method"], row["layer"]) for row in rows) == [("gradient", 1), ("lda", 0), ("lda", 2)]
+    names = [f"{row['concept']}/{row['method']}/{row['layer']}" for row in rows]
+    last = CliRunner().invoke(app, [*asked[:-2], "--store", str(tmp_path / "store")]).stdout.splitlines()[-1]
+    proposed = shlex.split(last.removeprefix("Try one: "))
+    assert proposed[5].removeprefix("30%*") in names
+    assert CliRunner().invoke(app, [*proposed[1:], "--max-tokens", "1"]).exit_code == 0
 
 
 def test_a_layer_to_train_at_that_is_not_there_is_named_before_anything_runs(toy_model: Model, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.derive import derive
-from steering_core.vectors.vector import Vector, cosine, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector, cosine
 from tests.stored import LAYERS, MODEL, fill, made_up_concept, planted_directions, vector
 
 # -- algebra ---------------------------------------------------------------------------------------------------------

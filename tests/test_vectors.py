@@ -19,7 +19,8 @@ from steering_core.vectors import contrast, library, saving
 from steering_core.vectors.controls import SAME
 from steering_core.vectors.derive import derive
 from steering_core.vectors.methods import METHODS, method
-from steering_core.vectors.vector import Vector, cosine, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector, cosine
 from tests.stored import LAYERS, fill, identity, made_up_concept, planted_directions
 
 MODEL = identity()

@@ -119,7 +119,8 @@ def lint_concepts(
             for_people = concept if form is Format.TABLE else None
             rows += [{"concept": name, **_finding(finding, for_people)} for finding in found]
     columns = ["concept", "level", "check", "message", "rows", "remedy"]
-    print_rows(rows, columns, form)
+    if rows or form is not Format.TABLE:
+        print_rows(rows, columns, form)
     if form is Format.TABLE:
         typer.echo(f"{counted(len(wanted), 'concept')}: {_levels([str(row['level']) for row in rows])}")
     if any(row["level"] in failed for row in rows):

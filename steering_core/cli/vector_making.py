@@ -1,5 +1,6 @@
 """The sub-verbs of `steer vectors` that make vectors, `derive`, `discover` and `blend`, and draw them, `chart`."""
 
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,7 @@ from steering_core.reports.charts.listed import charts_in, library_picture
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run
 from steering_core.spec import Spec
-from steering_core.store import Store, default_store
+from steering_core.store import Row, Store, default_store
 from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library, saving
@@ -99,8 +100,19 @@ def derive(
     if form is Format.TABLE:
         typer.echo(commands_at_store(_worth(load_concept(concept)), opened.root))
         best = max(rows, key=lambda row: row["d_prime_test"] or 0.0)
-        steered = f"steer generate {model} 'Tell me about your day.' -s '30%*{best['vector_id']}' --compare"
-        typer.echo(f"Try one: {at_store(steered, opened.root)}")
+        steering = ["-s", f"30%*{_called(opened, best)}", "--compare"]
+        steered = ["steer", "generate", model, "Tell me about your day.", *steering]
+        typer.echo(f"Try one: {at_store(shlex.join(steered), opened.root)}")
+
+
+def _called(store: Store, row: Row) -> str:
+    """A vector's concept, method and layer as one name, or its key where the store has others of that name."""
+    name = f"{row['concept']}/{row['method']}/{row['layer']}"
+    try:
+        found = library.find_all(store, name)
+    except VectorError:
+        return str(row["vector_id"])
+    return name if [vector.vector_id for vector in found] == [row["vector_id"]] else str(row["vector_id"])
 
 
 def _derived(spec: Spec, store: Store) -> set[str]:

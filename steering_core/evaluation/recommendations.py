@@ -168,15 +168,18 @@ def verdict_of(evidence: Evidence) -> tuple[str, str]:
     return _by_items(evidence) or _by_texts(evidence) or _works(evidence)
 
 
+def lack_of_items(n: int) -> str:
+    """That `n` held-out test items are too few for any verdict, and how many to add; empty where they are not."""
+    if n >= MIN_ITEMS:
+        return ""
+    return f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {MIN_ITEMS - n} items to the test split"
+
+
 def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     """The verdict where the items alone decide it."""
     effect, chance = evidence.effect, evidence.chance
     if effect is None or effect["n"] < MIN_ITEMS:
-        n = effect["n"] if effect else 0
-        return (
-            TOO_FEW,
-            f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {MIN_ITEMS - n} items to the test split",
-        )
+        return TOO_FEW, lack_of_items(effect["n"] if effect else 0)
     if chance is None:
         return WEAK, "nothing was measured that says what chance does, so another vector might have done the same"
     if chance.least_p > 1 - LEVEL:

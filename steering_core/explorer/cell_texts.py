@@ -16,7 +16,7 @@ from steering_core.models import Model
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
 from steering_core.store.values import stored_object
-from steering_core.vectors.vector import vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
 
 _AT_ONCE = 4  # prompts: a step of many rows takes little longer than one of few
 _CELL = """

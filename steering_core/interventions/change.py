@@ -41,7 +41,7 @@ class Condition:
 class Change:
     """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
 
-    `safe` is the measured safe range of the recommendation that the direction comes from. It decides warnings alone.
+    `safe` is the safe range of the recommendation or vector that the direction comes from. It decides warnings alone.
     """
 
     layer: int
@@ -110,12 +110,12 @@ class Intervention:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """A sentence for each recommendation that is added, over all layers together, beyond its safe range."""
+        """A sentence for each recommendation (all its layers together) or vector that is added beyond its range."""
         doses: dict[str, float] = {}
         ranges: dict[str, SafeRange] = {}
         for change in self.changes:
             if change.safe is not None and change.operation == ADD.name:
-                key = change.safe.recommendation_id
+                key = change.safe.source_id
                 doses[key] = doses.get(key, 0.0) + change.length / change.safe.residual_norm
                 ranges[key] = change.safe
         return tuple(ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED)

@@ -3,19 +3,22 @@
 `run` executes a whole spec in this process. `flows/` hands the same stages in as Prefect tasks.
 """
 
+import logging
 from functools import partial
 from typing import Any
 
 from steering_core.concepts import Concept
-from steering_core.evaluation.recommendations import OtherChanges
+from steering_core.evaluation.recommendations import OtherChanges, lack_of_items
 from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages
-from steering_core.pipeline.wanted import candidate_cells
+from steering_core.pipeline.wanted import candidate_cells, held_out
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def run(spec: Spec, store: Store, notify: Notify = notify_nobody, stages: Stages = PLAIN) -> dict[str, Any]:
@@ -36,6 +39,8 @@ def discover_cell(run: Run, model: Model, concept: Concept, stages: Stages = PLA
 def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -> dict[str, Any]:
     """Vectors, search, choice on validation and trial on test for one concept whose activations are stored."""
     cell = (run, model, concept)
+    if lack := lack_of_items(len(held_out(concept, "test", run.spec.scores))):
+        log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
     vectors = stages.derive_vectors(*cell)
     grid = candidate_cells(run.spec, run.store, model, concept, vectors)
     shortlist = stages.search_cells(*cell, grid, vectors)

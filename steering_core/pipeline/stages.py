@@ -46,8 +46,9 @@ from steering_core.vectors.lens import assess_lens
 from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
+from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.train import train
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.vector import Vector
 
 
 def load_model(run: Run, name: str) -> Model:

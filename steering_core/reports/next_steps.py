@@ -1,10 +1,11 @@
 """Commands that follow from a recommendation, as a person would type them."""
 
 import shlex
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from steering_core.evaluation.verdicts import WEAK, WORKS
 from steering_core.models.shared_names import MODEL_FOLDER, is_path
+from steering_core.runs import stored_spec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store, store_option
 
@@ -16,13 +17,25 @@ def next_command(store: Store, row: Row) -> str:
     """What helps after a verdict: to steer, or, where nothing was found that steers, to see what the concept lacks."""
     if row["verdict"] in (WORKS, WEAK):
         return at_store(_steering(row), store.root)
-    return f"steer concepts lint {shlex.quote(row['concept'])}"
+    return f"steer concepts lint {shlex.quote(_concept_as_given(store, row))}"
+
+
+def _concept_as_given(store: Store, row: Row) -> str:
+    """What the run's spec calls a recommendation's concept, a file or a name; the name where no spec tells."""
+    name, given = str(row["concept"]), stored_spec(store, row["spec_key"]).get("concepts")
+    given = [text for text in given if isinstance(text, str)] if isinstance(given, list) else []
+    called_so = [text for text in given if PurePath(text).stem == name]
+    files = called_so or given
+    return name if name in given or len(files) != 1 else files[0]
 
 
 def shared_command(store: Store, row: Row) -> str:
-    """`next_command` for readers elsewhere: MODEL_FOLDER and STORE_FOLDER stand for folders of this machine."""
-    command = next_command(store, {**row, "model": MODEL_FOLDER} if is_path(row["model"]) else row)
-    return without_store_path(command, store)
+    """`next_command` for readers elsewhere: MODEL_FOLDER and STORE_FOLDER stand for folders of this machine.
+
+    A concept is called by its name, wherever its file lies.
+    """
+    model = MODEL_FOLDER if is_path(row["model"]) else row["model"]
+    return without_store_path(next_command(store, {**row, "model": model, "spec_key": None}), store)
 
 
 def without_store_path(command: str, store: Store) -> str:

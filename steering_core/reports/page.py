@@ -16,11 +16,11 @@ from steering_core.reports.next_steps import STORE_FOLDER, shared_command, witho
 from steering_core.reports.printing import shown
 from steering_core.reports.unfinished import unfinished
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
+from steering_core.runs import stored_spec
 from steering_core.spec import ScoresSpec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store
 from steering_core.store.queries import named_query
-from steering_core.store.values import stored_object
 
 
 def report_page(store: Store, model: str | None = None, concept: str | None = None) -> str:
@@ -103,11 +103,8 @@ def chart_values(store: Store, row: Row) -> Row:
 
 def _bounds(store: Store, spec_key: str) -> ScoresSpec:
     """The scores' part of the spec that a recommendation came from; the defaults where no run holds it."""
-    found = store.rows("SELECT spec FROM runs WHERE spec_key = ? LIMIT 1", [spec_key])
-    if not found:
-        return ScoresSpec()
-    column = "raw.runs.spec"
-    return checked(ScoresSpec, stored_object(column, found[0]["spec"]).get("scores"), column, StoreDamaged)
+    found = stored_spec(store, spec_key)
+    return checked(ScoresSpec, found.get("scores"), "raw.runs.spec", StoreDamaged) if found else ScoresSpec()
 
 
 def _table(heading: str, rows: Sequence[Row]) -> Row:

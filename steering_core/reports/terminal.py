@@ -25,8 +25,9 @@ def print_report(store: Store, report: dict[str, Any]) -> None:
     out = console()
     for recommendation in report["recommendations"]:
         out.print(_report_of(store, recommendation))
+        out.print(next_command(store, recommendation), soft_wrap=True)  # a command that is broken cannot be copied
     out.print(_counts(report["stages"]))
-    out.print(_next_steps(store, report))
+    out.print(_next_steps(store, report), soft_wrap=True)
 
 
 def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
@@ -41,11 +42,10 @@ def _report_of(store: Store, recommendation: dict[str, Any]) -> RenderableType:
     return Group(
         *([verdict] if above else []),
         table(board, list(board[0]), f"Leaderboard: {title}"),
-        _side_by_side(texts, recommendation["dose"]),
+        *([_side_by_side(texts, recommendation["dose"])] if texts else []),
         *([table(sets, list(sets[0]), f"Capabilities: {title}")] if sets else []),
         *([] if above else [verdict]),
         *map(Text, untrusted_judges(store, recommendation["concept_id"])),
-        Text(next_command(store, recommendation)),
     )
 
 
@@ -85,11 +85,15 @@ def _next_steps(store: Store, report: dict[str, Any]) -> Text:
         "steer explore": "the same to click through, and to steer with",
         "steer explain dose effect control": "what the words mean",
     }
-    lines = [
-        f"  {at_store(command, store.root):<48}{f'# {about}' if about else ''}" for command, about in commands.items()
-    ]
+    lines = [_explained(at_store(command, store.root), about) for command, about in commands.items()]
     if Path("Makefile").is_file() and Path("prefect.yaml").is_file():
         usual = at_store("steer report", store.root) == "steer report"
         there = "" if usual else f"STEERFLOW_STORE={shlex.quote(str(store.root))} "
         lines.append(f"  {there}make up, then: .venv/bin/prefect deployment run discover-vectors")
-    return Text(f"\nThe store is {store.root}. Next:\n" + "\n".join(map(str.rstrip, lines)) + "\n")
+    return Text(f"\nThe store is {store.root}. Next:\n" + "\n".join(lines) + "\n")
+
+
+def _explained(command: str, about: str) -> str:
+    """A command with a comment on what it gives: behind it, or, where both together are too wide, above it."""
+    beside = f"  {command:<48}# {about}" if about else f"  {command}"
+    return beside if not about or len(beside) <= console().width else f"  # {about}\n  {command}"

@@ -8,7 +8,7 @@ cannot score well by lying along the probe: no pair and no layer is shared, and 
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -99,9 +99,14 @@ def probe_for(model: Model, store: Store, concept: Concept, steered: Collection[
     layer, n = _free_layer(model.identity.n_layers, steered), _n_training(concept)
     if layer is None or n < MIN_PAIRS:
         why = "every layer is steered" if layer is None else f"{n} validation and test pairs, {MIN_PAIRS} needed"
-        log.warning("no probe for %s on %s: %s", concept.name, model.name, why)
+        _tell_no_probe(concept.name, model.name, why)
         return None
     return TextProbe(model, store, concept, layer)
+
+
+@cache  # once, and not for validation and test each
+def _tell_no_probe(concept: str, model: str, why: str) -> None:
+    log.warning("no probe for %s on %s: %s", concept, model, why)
 
 
 def _n_training(concept: Concept) -> int:

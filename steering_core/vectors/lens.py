@@ -19,7 +19,8 @@ from steering_core.prompts import item_prompts
 from steering_core.statistics.intervals import mean_interval
 from steering_core.store import Store
 from steering_core.vectors.meaning import vector_logits
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector
 
 LENS_VERSION = 1
 METRIC = "logit_lens"  # in the table qualities

@@ -20,7 +20,8 @@ from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors.labels import of_newest_content
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector
 
 KEY = re.compile(r"[0-9a-f]{6,20}")  # a key, or its beginning
 _MATCHES = """

@@ -19,7 +19,8 @@ from steering_core.vectors.controls import is_no_control, shuffled_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of
 from steering_core.vectors.linear import as_long_as, one_thread
 from steering_core.vectors.methods import METHODS, derived_direction, method_key
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector
 
 PERMUTED = "permuted"
 PERMUTED_VERSION = 1

@@ -22,7 +22,8 @@ from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides,
 from steering_core.vectors.linear import one_thread
 from steering_core.vectors.methods import METHODS
 from steering_core.vectors.stability import Places, SideSizes, bootstrap, fit_of, influences, sample_sizes, split_half
-from steering_core.vectors.vector import Vector, vectors_by_id
+from steering_core.vectors.stored import vectors_by_id
+from steering_core.vectors.vector import Vector
 
 QUALITIES_VERSION = 1
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

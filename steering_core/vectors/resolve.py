@@ -36,7 +36,7 @@ class _Direction:
     """A direction at a layer, the layer's mean residual norm, and the direction's recommended alpha.
 
     `share` is the direction's part of a dose that is given to a name of several layers. `safe` is the range of doses
-    that was measured as safe.
+    of which nobody is warned.
     """
 
     layer: int
@@ -257,7 +257,7 @@ def _sharing_a_dose(vectors: Sequence[Vector]) -> list[_Direction]:
     total = sum(map(abs, doses)) if all(doses) else 0.0
     shares = [dose / total if total and len(doses) > 1 else 1.0 for dose in doses]
     return [
-        _Direction(v.layer, v.direction, v.residual_norm, v.recommended, share, v.safe)
+        _Direction(v.layer, v.direction, v.residual_norm, v.recommended, share, v.cautioned_beyond)
         for v, share in zip(vectors, shares, strict=True)
     ]
 

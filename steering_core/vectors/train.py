@@ -25,8 +25,8 @@ from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.labels import note_derived
 from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
 from steering_core.vectors.saving import restore
+from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.training import PairPasses, SplitAnswers, Training, split_answers, training_at
-from steering_core.vectors.vector import vectors_by_id
 
 TRAINING_VERSION = 1
 Notes = dict[str, Any]

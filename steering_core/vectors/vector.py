@@ -2,17 +2,17 @@
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from steering_core.activations.in_memory import activations_of
 from steering_core.concepts import neutral_prompts
-from steering_core.foundation.bounds import checked_layer
-from steering_core.foundation.errors import InterventionError, VectorError, VectorMismatch, VectorNotFound
+from steering_core.foundation.bounds import DOSE_OF_SLIPS, checked_layer
+from steering_core.foundation.errors import InterventionError, VectorError, VectorMismatch
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import counted
 from steering_core.interventions.change import Change, Intervention, Phase, Where
@@ -21,8 +21,6 @@ from steering_core.interventions.safe_range import SafeRange
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.prompts import Prompt, prompt
-from steering_core.store import Store
-from steering_core.store.values import stored_object
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
@@ -67,6 +65,16 @@ class Vector:
         direction.flags.writeable = False
         object.__setattr__(self, "direction", direction)
         object.__setattr__(self, "layer", checked_layer(self.layer))
+
+    @property
+    def cautioned_beyond(self) -> SafeRange | None:
+        """The doses of which nobody is warned: those measured as safe, or those that a text may bear at all.
+
+        None where neither is known, as the residual norm is not.
+        """
+        if self.safe is not None or not (math.isfinite(self.residual_norm) and self.residual_norm > 0):
+            return self.safe
+        return SafeRange(self.vector_id, self.name or self.vector_id, DOSE_OF_SLIPS, self.residual_norm, measured=False)
 
     @property
     def in_float64(self) -> np.ndarray:
@@ -221,7 +229,8 @@ class Vector:
     def intervention(self, alpha: float, phase: Phase) -> Intervention:
         """alpha times this vector, added at its layer. Raises InterventionError as `check_added` does."""
         self.check_added()
-        return Intervention((Change(self.layer, self.direction, alpha, ADD.name, Where(phase), safe=self.safe),))
+        added = Change(self.layer, self.direction, alpha, ADD.name, Where(phase), safe=self.cautioned_beyond)
+        return Intervention((added,))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
         """The vector as a row of the store's table; `prompt_ids` are the prompts whose activations it comes from."""
@@ -288,52 +297,6 @@ def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how:
         n_pairs=sum(parent.n_pairs for parent in parents),
         lineage=lineage,
     )
-
-
-def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
-    """The stored vectors of those ids, in that order. Raises VectorNotFound for an id that the store lacks."""
-    wanted = pa.table({"vector_id": pa.array(sorted(set(vector_ids)), pa.string())})
-    rows = store.rows(
-        "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture, coalesce(l.label, c.name) AS name FROM wanted "
-        "JOIN raw.vectors v USING (vector_id) LEFT JOIN raw.models m USING (model_id) "
-        "LEFT JOIN raw.concepts c USING (concept_id) "
-        "LEFT JOIN labels l ON l.vector_id = v.vector_id AND l.kind = 'name'",
-        wanted=wanted,
-    )
-    fitted, ranged = not store.empty("gates"), not store.empty("recommendations")
-    gates = store.rows(_GATES, wanted=wanted) if fitted else []
-    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)} if ranged else {}
-    found = {row["vector_id"]: _vector(row, safe.get(row["vector_id"])) for row in rows}
-    for gate in gates:
-        if gate["vector_id"] in found:
-            found[gate["vector_id"]].gates[gate["over"]] = gate["threshold"]
-    if missing := [i for i in vector_ids if i not in found]:
-        raise VectorNotFound(f"the store has no vector {missing[0]}: run the spec that derives it again")
-    return [found[vector_id] for vector_id in vector_ids]
-
-
-def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
-    """The vector of a row of `vectors`, with its row of `_SAFE`, where there is one."""
-    direction = np.asarray(row.pop("vector"), np.float32)
-    measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
-    lineage = stored_object("raw.vectors.lineage", row["lineage"])
-    return Vector(**{**row, "lineage": lineage}, direction=direction, safe=measured)
-
-
-_GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"
-_SAFE = """
-WITH measured AS (
-    SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
-        coalesce(started_at, '-infinity') AS started_at
-    FROM raw.recommendations r
-    JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
-    WHERE r.safe_dose > 0
-)
-SELECT vector_id, arg_max(recommendation_id, started_at) AS recommendation_id, arg_max(safe_dose, started_at) AS dose,
-    coalesce(arg_max(c.name, started_at), vector_id) AS name
-FROM measured SEMI JOIN wanted USING (vector_id) LEFT JOIN raw.concepts c USING (concept_id)
-GROUP BY vector_id
-"""
 
 
 def cosine(one: Vector, other: Vector) -> float:

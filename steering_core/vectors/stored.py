@@ -1,0 +1,58 @@
+"""Vectors read from the store by their ids, with their fitted gates and the doses that were measured as safe."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from steering_core.foundation.errors import VectorNotFound
+from steering_core.interventions.safe_range import SafeRange
+from steering_core.store import Store
+from steering_core.store.values import stored_object
+from steering_core.vectors.vector import Vector
+
+_GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"
+_SAFE = """
+WITH measured AS (
+    SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
+        coalesce(started_at, '-infinity') AS started_at
+    FROM raw.recommendations r
+    JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
+    WHERE r.safe_dose > 0
+)
+SELECT vector_id, arg_max(recommendation_id, started_at) AS source_id, arg_max(safe_dose, started_at) AS dose,
+    coalesce(arg_max(c.name, started_at), vector_id) AS name
+FROM measured SEMI JOIN wanted USING (vector_id) LEFT JOIN raw.concepts c USING (concept_id)
+GROUP BY vector_id
+"""
+
+
+def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
+    """The stored vectors of those ids, in that order. Raises VectorNotFound for an id that the store lacks."""
+    wanted = pa.table({"vector_id": pa.array(sorted(set(vector_ids)), pa.string())})
+    rows = store.rows(
+        "SELECT v.* EXCLUDE (norm, prompt_ids), m.architecture, coalesce(l.label, c.name) AS name FROM wanted "
+        "JOIN raw.vectors v USING (vector_id) LEFT JOIN raw.models m USING (model_id) "
+        "LEFT JOIN raw.concepts c USING (concept_id) "
+        "LEFT JOIN labels l ON l.vector_id = v.vector_id AND l.kind = 'name'",
+        wanted=wanted,
+    )
+    fitted, ranged = not store.empty("gates"), not store.empty("recommendations")
+    gates = store.rows(_GATES, wanted=wanted) if fitted else []
+    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)} if ranged else {}
+    found = {row["vector_id"]: _vector(row, safe.get(row["vector_id"])) for row in rows}
+    for gate in gates:
+        if gate["vector_id"] in found:
+            found[gate["vector_id"]].gates[gate["over"]] = gate["threshold"]
+    if missing := [i for i in vector_ids if i not in found]:
+        raise VectorNotFound(f"the store has no vector {missing[0]}: run the spec that derives it again")
+    return [found[vector_id] for vector_id in vector_ids]
+
+
+def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
+    """The vector of a row of `vectors`, with its row of `_SAFE`, where there is one."""
+    direction = np.asarray(row.pop("vector"), np.float32)
+    measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
+    lineage = stored_object("raw.vectors.lineage", row["lineage"])
+    return Vector(**{**row, "lineage": lineage}, direction=direction, safe=measured)
