@@ -182,19 +182,67 @@ def test_shared_prompts_cost_their_tokens_once(tiny: Model) -> None:
     assert work.tokens == len(PROMPTS[0]) - 1 + 8  # the stem once, and its last token in every row
 
 
+def numbers(rows: int, n: int) -> np.ndarray:
+    """The random numbers of the first token of `rows` seeds, (rows, n)."""
+    keys = np.stack([next(draws.random_keys(seed)) for seed in range(rows)])
+    return np.array(draws.uniforms(mx.array(keys), n))
+
+
 def test_both_draws_agree() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.standard_normal((6, 200)).astype(np.float32) * 4
-    uniform = rng.random(6).astype(np.float32)
-    on_device = np.array(draws.sampled_on_device(mx.array(logits), 0.7, mx.array(uniform)))
-    np.testing.assert_array_equal(draws.sampled(logits, 0.7, uniform), on_device)
+    logits = np.random.default_rng(0).standard_normal((60, 200)).astype(np.float32) * 4
+    uniform, temperature = numbers(60, 200), np.linspace(0.1, 2, 60, dtype=np.float32)
+    on_device = draws.sampled_on_device(mx.array(logits), mx.array(temperature), mx.array(uniform))
+    np.testing.assert_array_equal(draws.sampled(logits, temperature, uniform), np.array(on_device))
 
 
-def test_draws_follow_the_distribution() -> None:
-    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
-    found = draws.sampled(np.tile(logits, (20_000, 1)), 1.0, np.random.default_rng(1).random(20_000))
-    shares = np.bincount(found, minlength=4) / len(found)
-    np.testing.assert_allclose(shares, [0.5, 0.3, 0.15, 0.05], atol=0.015)
+def threefry(key: np.ndarray, counter: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Threefry-2x32 with 20 rounds (Salmon et al. 2011), (2,) and (N,) twice -> (2 N,) uint32."""
+    keys = [*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA)]
+    a, b = counter[0] + keys[0], counter[1] + keys[1]
+    for group in range(5):
+        for turn in map(np.uint32, ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]):
+            a = a + b
+            b = a ^ ((b << turn) | (b >> (np.uint32(32) - turn)))
+        a, b = a + keys[(group + 1) % 3], b + keys[(group + 2) % 3] + np.uint32(group + 1)
+    return np.concatenate([a, b])
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # the sums are meant modulo 2**32
+def test_the_random_numbers_of_a_key_are_those_of_the_publication() -> None:
+    """A device whose numbers were others would draw other texts."""
+    zero = np.zeros(1, np.uint32)
+    assert [hex(word) for word in threefry(np.zeros(2, np.uint32), (zero, zero))] == ["0x6b200159", "0x99ba4efe"]
+    place = np.arange(500, dtype=np.uint32)
+    for seed, found in enumerate(numbers(2, 1000)):
+        words = threefry(next(draws.random_keys(seed)), (place, place + np.uint32(500)))
+        np.testing.assert_allclose(found, words / 2**32, rtol=1e-7)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_draws_follow_the_distribution(temperature: float) -> None:
+    weights = np.array([0.5, 0.3, 0.15, 0.05, 0])
+    with np.errstate(divide="ignore"):
+        logits = np.log(weights).astype(np.float32)  # the last one -inf, as a filter leaves it
+    n = 20_000
+    found = draws.sampled(np.tile(logits, (n, 1)), np.full(n, temperature, np.float32), numbers(n, 5))
+    expected = weights ** (1 / temperature) / (weights ** (1 / temperature)).sum()
+    np.testing.assert_allclose(np.bincount(found, minlength=5) / n, expected, atol=0.015)
+
+
+def test_rounding_hardly_ever_changes_a_draw() -> None:
+    """Where a random number meets the cumulative distribution, six draws in a thousand were others here."""
+    rng, n = np.random.default_rng(0), 400
+    logits = (1.6 * rng.standard_normal((n, 50_000))).astype(np.float32)
+    other = logits * (1 + 1e-6 * rng.standard_normal(logits.shape)).astype(np.float32)
+    uniform, temperature = numbers(n, 50_000), np.full(n, 0.7, np.float32)
+    np.testing.assert_array_equal(
+        draws.sampled(logits, temperature, uniform.copy()), draws.sampled(other, temperature, uniform)
+    )
+
+
+def test_the_least_random_number_wins_nothing_by_itself() -> None:
+    logits = np.array([[0, 0, 60]], np.float32)
+    assert draws.sampled(logits, np.ones(1, np.float32), np.array([[0, 0.5, 0.5]], np.float32)) == 2
 
 
 def bytes_text(tokens: list[int]) -> str:

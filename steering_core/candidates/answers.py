@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from steering_core.concepts import Concept
+from steering_core.engine.draws import drawn_at
 from steering_core.engine.sampling import Request, sample
 from steering_core.foundation.counting import Work
 from steering_core.foundation.keys import content_key, seed_from
@@ -73,5 +74,5 @@ def neutral_answers(
 
 
 def _answer_id(model: Model, prompt: Prompt, spec: GenerationsSpec) -> str:
-    made_of = (model.identity.model_id, prompt.prompt_id, spec.temperature, spec.max_tokens, model.further_stops)
-    return content_key("neutral answer", ANSWERS_VERSION, *made_of)
+    how = (drawn_at(spec.temperature), spec.max_tokens, model.further_stops)
+    return content_key("neutral answer", ANSWERS_VERSION, model.identity.model_id, prompt.prompt_id, *how)

@@ -6,6 +6,7 @@ from typing import Any
 
 from steering_core.candidates.cell import CHANCE_CONTROLS, NONE, WITH_PROMPT, Cell
 from steering_core.concepts import Concept, Split
+from steering_core.engine.draws import drawn_at
 from steering_core.engine.sampling import Request, Sample, sample
 from steering_core.foundation.counting import Done
 from steering_core.foundation.keys import content_key, seed_from
@@ -99,7 +100,7 @@ def _generation_id(
 
     So texts of before 0.2, whose keys had none, keep them.
     """
-    sampling = (spec.max_tokens, spec.temperature, seed, *([stops] if stops else []))
+    sampling = (spec.max_tokens, drawn_at(spec.temperature), seed, *([stops] if stops else []))
     made_of = (cell.model_id, cell.concept_id, cell.intervention_id, concept.chat, text, *sampling)
     return content_key("generation", GENERATIONS_VERSION, cell.control, *made_of)
 

@@ -1,7 +1,10 @@
 """Draws: the next token of every row from its logits, by the row's own recipe and seed.
 
-A row's randomness is a stream of uniform numbers fixed by its seed alone (Philox), one a token. So its tokens depend
-neither on its neighbours nor on how many tokens are asked for.
+A row's randomness is a stream of keys fixed by its seed alone (Philox), one a token. So its tokens depend neither on
+its neighbours nor on how many tokens are asked for. A key gives every token of the vocabulary a random number, and the
+largest sum of logit and Gumbel noise is drawn (Maddison et al. 2014). The logits of a row differ by rounding with its
+batch, the BLAS and the processor. That changes a token only where the two largest sums are as close
+(docs/decisions/0048-draws-that-hold.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +16,9 @@ from steering_core.backend.mlx import mx, on_cpu
 from steering_core.engine.grammar import GrammarState
 from steering_core.engine.recipes import NO_FILTERS, Processor, Recipe, filtered
 
-_BLOCK = 64  # uniform numbers made at a time
+DRAWS_VERSION = 2  # raised when a seed gives other tokens
+_BLOCK = 64  # keys made at a time
+_LEAST = np.float32(2.0**-33)  # in place of a random number of 0: half a step of the random numbers
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,10 @@ class DrawnTokens:
 
 @dataclass
 class _Row:
-    """One row's recipe and state: its last tokens, its place in a grammar, its stream of random numbers."""
+    """One row's recipe and state: its last tokens, its place in a grammar, its stream of keys."""
 
     recipe: Recipe
-    uniform: Iterator[float]
+    keys: Iterator[np.ndarray]
     reports: bool
     recent: mx.array  # (T,) the last tokens, as many as its processors look at
     processors: list[Processor] = field(default_factory=list)
@@ -72,7 +77,7 @@ class Draws:
         reports: Sequence[bool],
     ) -> None:
         self._rows = [
-            _Row(recipe, uniforms(seed), tells, mx.array(list(prompt[-recipe.context :]), mx.int32),
+            _Row(recipe, random_keys(seed), tells, mx.array(list(prompt[-recipe.context :]), mx.int32),
                  recipe.processors(), recipe.grammar.state() if recipe.grammar else None)
             for recipe, seed, prompt, tells in zip(recipes, seeds, prompts, reports, strict=True)
         ]  # fmt: skip
@@ -127,37 +132,49 @@ class Draws:
         greedy = temperatures == 0
         if greedy.all():
             return mx.argmax(logits, axis=-1)
-        uniform = np.array([next(row.uniform) for row in self._rows])
+        keys = mx.array(np.stack([next(row.keys) for row in self._rows]))
+        uniform = uniforms(keys, logits.shape[-1])
         temperatures = np.where(greedy, 1, temperatures)
-        if on_cpu():  # MLX's exp is scalar code there, NumPy's is not
+        if on_cpu():  # MLX's logarithm is scalar code there, NumPy's is not
             values = np.array(logits.astype(mx.float32))
-            return mx.array(np.where(greedy, values.argmax(axis=-1), sampled(values, temperatures, uniform)))
-        drawn = sampled_on_device(logits, mx.array(temperatures), mx.array(uniform.astype(np.float32)))
-        return mx.where(mx.array(greedy), mx.argmax(logits, axis=-1), drawn) if greedy.any() else drawn
+            drawn = sampled(values, temperatures, np.array(uniform))
+            return mx.array(np.where(greedy, values.argmax(axis=-1), drawn) if greedy.any() else drawn)
+        drawn_there = sampled_on_device(logits, mx.array(temperatures), uniform)
+        return mx.where(mx.array(greedy), mx.argmax(logits, axis=-1), drawn_there) if greedy.any() else drawn_there
 
 
-def uniforms(seed: int) -> Iterator[float]:
-    """The random numbers of a seed, one a token."""
+def drawn_at(temperature: float) -> float | list[float]:
+    """A temperature as part of a text's key: with the version of the draws, which greedy texts do not hang on."""
+    return [temperature, DRAWS_VERSION] if temperature > 0 else temperature
+
+
+def random_keys(seed: int) -> Iterator[np.ndarray]:
+    """The keys of a seed's random numbers, (2,) uint32, one a token."""
     stream = np.random.Generator(np.random.Philox(seed))
     while True:
-        yield from stream.random(_BLOCK).tolist()
+        yield from stream.integers(0, 2**32, (_BLOCK, 2), np.uint32)
 
 
-def sampled(logits: np.ndarray, temperature: float | np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """The token at which the cumulative probability passes each row's number, (B, V), (B,), (B,) -> (B,) int32."""
-    scale = np.broadcast_to(np.asarray(temperature, np.float32), len(logits))[:, None]
-    weights = np.exp((logits - logits.max(axis=-1, keepdims=True)) / scale)
-    cumulative = np.cumsum(weights, axis=-1, dtype=np.float64)  # (B, V)
-    places = [np.searchsorted(c, u * c[-1], side="right") for c, u in zip(cumulative, uniform, strict=True)]
-    return np.minimum(places, logits.shape[-1] - 1).astype(np.int32)
+def uniforms(keys: mx.array, n: int) -> mx.array:
+    """`n` random numbers in [0, 1) of each key, (B, 2) -> (B, n) float32, the same on every device."""
+    return mx.vmap(lambda key: mx.random.uniform(shape=(n,), key=key))(keys)
 
 
-def sampled_on_device(logits: mx.array, temperature: float | mx.array, uniform: mx.array) -> mx.array:
-    """What `sampled` computes, lazily and in MLX: (B, V), (B,), (B,) -> (B,)."""
-    scale = mx.broadcast_to(mx.array(temperature, mx.float32), (logits.shape[0],))[:, None]
-    cumulative = mx.cumsum(mx.softmax(logits.astype(mx.float32) / scale, axis=-1), axis=-1)
-    drawn = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(axis=-1)
-    return mx.minimum(drawn, logits.shape[-1] - 1)
+def sampled(logits: np.ndarray, temperature: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """argmax over V of logits / temperature - log(-log(1 - uniform)), (B, V), (B,), (B, V) -> (B,) int32.
+
+    Which token that is follows softmax(logits / temperature). `uniform` near 0, which decides, has the most digits.
+    """
+    noise = np.maximum(uniform, _LEAST)
+    np.log1p(np.negative(noise, out=noise), out=noise)
+    np.log(np.negative(noise, out=noise), out=noise)
+    return np.argmax(logits / temperature[:, None] - noise, axis=-1).astype(np.int32)
+
+
+def sampled_on_device(logits: mx.array, temperature: mx.array, uniform: mx.array) -> mx.array:
+    """What `sampled` computes, lazily and in MLX: (B, V), (B,), (B, V) -> (B,)."""
+    noise = mx.log(-mx.log1p(-mx.maximum(uniform, _LEAST.item())))
+    return mx.argmax(logits.astype(mx.float32) / temperature[:, None] - noise, axis=-1)
 
 
 def _log_softmax(logits: mx.array) -> mx.array:
