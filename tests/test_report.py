@@ -223,9 +223,9 @@ def test_a_verdict_begins_with_a_plain_sentence() -> None:
         "next to answers that do not; none of 39 vectors made by chance did as much."
     )
     assert verdict_in_words(row).plain == (
-        f"{plain_verdict(row)} In numbers: mean_difference, alpha 2.56 (dose 0.26) moves the propensity of 24 held-out "
-        "test items by +0.695 nats per token [0.521, 0.869]; 39 searches … (p = 0.025). Its test texts are 1.27 times "
-        "as perplexing to the untouched model."
+        f"{plain_verdict(row)} In numbers: mean_difference, alpha 2.56 (dose 0.26, or 26 %) moves the propensity of 24 "
+        "held-out test items by +0.695 nats per token [0.521, 0.869]; 39 searches … (p = 0.025). Its test "
+        "texts are 1.27 times as perplexing to the untouched model."
     )
     away = {"dose": -0.034, "effect": -0.405, "odd_effect": -0.4, "null_effects": [0.5, 0.1], "layers": [18, 15]}
     assert plain_verdict(row | away) == (
@@ -295,7 +295,7 @@ def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -
         row | {"perplexity_ratio": 2.23, "dose": 0.336, "safe_dose": 0.38, "dose_low": 0.3, "dose_high": 0.5}
     ).plain
     assert "Its test texts are 2.23 times as perplexing" in said
-    assert "on validation it is expected to stay within the spec's bound up to a dose of 0.38 [0.30, 0.50]" in said
+    assert "within the spec's max_perplexity_ratio up to a dose of 0.38 [0.30, 0.50], which is 38 %." in said
     assert "is safe" not in said
 
 

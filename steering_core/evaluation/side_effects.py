@@ -16,6 +16,7 @@ from steering_core.concepts import Concept, Item
 from steering_core.foundation.counting import Done
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.progress import Progress, silent
+from steering_core.foundation.validation import counted
 from steering_core.models import Model
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Setup
@@ -80,12 +81,19 @@ class Matrix:
             return None
         return abs(own) / abs(others[0].effect)
 
+    def sure(self, cell: Cell) -> list[SideEffect]:
+        """Those of the others whose corrected p-value allows no doubt, the greatest effect first."""
+        return [row for row in self.others(cell) if row.p_corrected is not None and row.p_corrected <= 1 - LEVEL]
+
     def said(self, cell: Cell) -> str:
-        """The surest side effects as words that follow a verdict's reason; empty where nothing is sure."""
-        sure = [row for row in self.others(cell) if row.p_corrected is not None and row.p_corrected <= 1 - LEVEL]
-        moved = [f"{row.measured.name} by {row.effect:+.2f}" for row in sure[:_MOST_NAMED]]
+        """The surest side effects as words that follow a verdict's reason, or that none is sure; empty without any."""
+        others, sure = self.others(cell), self.sure(cell)
+        moved = [f"{row.measured.name} by {row.effect:+.2f}" for row in sure[:_MOST_NAMED] or others[:1]]
         more = f", and {len(sure) - _MOST_NAMED} more concepts" if len(sure) > _MOST_NAMED else ""
-        return f"; it also moves {', '.join(moved)} nats{more}" if moved else ""
+        if sure:
+            return f"; it also moves {', '.join(moved)} nats{more}"
+        n = counted(len(others), "other concept")
+        return f"; of {n} it surely moves none (most of all {moved[0]} nats)" if moved else ""
 
 
 def items_of_each(concepts: int) -> int:

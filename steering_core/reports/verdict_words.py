@@ -85,9 +85,9 @@ def _beside_chance(row: Row) -> str:
 
 
 def _strength(row: Row) -> str:
-    """`mean_difference, alpha 2.56 (dose 0.26),`: what the numbers are of."""
+    """`mean_difference, alpha 2.56 (dose 0.26, or 26 %)`: what the numbers are of."""
     alpha = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else ""
-    dose = f" (dose {row['dose']:.2f})" if row["dose"] is not None else ""
+    dose = f" (dose {row['dose']:.2f}, or {_percent(row['dose'])})" if row["dose"] is not None else ""
     return f"{row['method']}{alpha}{dose}"
 
 
@@ -104,7 +104,10 @@ def _measured(row: Row) -> str:
     if row.get("safe_dose") is not None:
         ends = (row["dose_low"], row["dose_high"])
         dose = f"{row['safe_dose']:.2f}" + ("" if None in ends else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
-        said += f" By the damage on validation it is expected to stay within the spec's bound up to a dose of {dose}."
+        said += (
+            " By the damage on validation its texts are expected to stay within the spec's max_perplexity_ratio up to "
+            f"a dose of {dose}, which is {_percent(row['safe_dose'])}."
+        )
     if row.get("ties"):
         said += f" As good on validation: {len(row['ties'])} more (column ties)."
     return said + (f" {row['n_missing']} gave nothing finite to measure." if row["n_missing"] else "")
