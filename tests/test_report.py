@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from steering_core.cli import runs
+from steering_core.cli.main import app
 from steering_core.concepts import Concept
 from steering_core.evaluation.bounds import USUAL_SLOPE
 from steering_core.foundation.errors import QueryError
@@ -286,6 +287,17 @@ def test_the_page_holds_no_path_of_this_machine(store: Store, tmp_path: Path, mo
     assert str(tmp_path) not in page
     assert str(store.root) not in page
     assert str(tmp_path) not in report_page(Store(tmp_path / "empty"))
+
+
+def test_the_owner_of_a_report_is_told_what_its_commands_leave_out(store: Store, tmp_path: Path) -> None:
+    def said() -> str:
+        asked = ["report", "--store", str(store.root), "-o", str(tmp_path / "report.html")]
+        return CliRunner().invoke(app, asked).stdout
+
+    assert said().splitlines()[1:] == [
+        f"So that it can be given away, STORE_FOLDER stands in its commands for {store.root}"
+    ]
+    assert "STORE_FOLDER" in (tmp_path / "report.html").read_text()
 
 
 def test_a_verdict_tells_what_was_measured_from_what_is_expected(store: Store) -> None:

@@ -8,6 +8,7 @@ import typer
 from steering_core.cli.options import StoreOption
 from steering_core.foundation.errors import OutputError
 from steering_core.foundation.output_files import write_text
+from steering_core.reports.next_steps import STORE_FOLDER
 from steering_core.reports.page import report_page
 from steering_core.reports.printing import console
 from steering_core.store import Store, default_store
@@ -23,6 +24,10 @@ def report(
     store: StoreOption = None,
 ) -> None:
     """Write verdicts, pictures, leaderboards and sample texts as one HTML file that needs nothing else."""
-    page = report_page(Store.existing(store or default_store()), model, concept)
+    opened = Store.existing(store or default_store())
+    page = report_page(opened, model, concept)
     write_text(output, page, OutputError)
     console().print(f"{output.resolve()} ({len(page) / 1024:.0f} KiB)", soft_wrap=True)
+    if STORE_FOLDER in page:
+        told = f"So that it can be given away, {STORE_FOLDER} stands in its commands for {opened.root}"
+        console().print(told, soft_wrap=True)
