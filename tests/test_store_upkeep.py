@@ -18,7 +18,7 @@ from steering_core.spec import Spec
 from steering_core.store import Store, garbage, upkeep, wholeness
 from steering_core.store.tables import TABLES
 from tests.shards import count, extracted, shard_paths
-from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
+from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions, vector
 
 pytestmark = pytest.mark.usefixtures("catalogues")  # they prove stores as they are
 
@@ -117,8 +117,8 @@ def littered(store: Store) -> Store:
             r["prompt_id"]
             for r in store.rows("SELECT prompt_id FROM raw.pairs WHERE concept_id = ?", [concept.concept_id])
         ]
-        of = {"model_id": model.model_id, "concept_id": concept.concept_id}
-        store.append("vectors", [row("vectors", vector_id=name, prompt_ids=side, vector=[1.0, 0.0], **of)])
+        ids = {"vector_id": name, "model_id": model.model_id, "concept_id": concept.concept_id}
+        store.append("vectors", [{**vector().row(side), **ids}])
         store.append("qualities", [row("qualities", quality_id=f"of {name}", vector_id=name)])
         store.append(
             "labels", [row("labels", label_id=name, vector_id=name, kind="removed", label="", holds=name == "unused")]

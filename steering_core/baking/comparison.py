@@ -16,6 +16,7 @@ from steering_core.candidates.answers import NeutralAnswer, neutral_answers
 from steering_core.candidates.cell import Cell
 from steering_core.candidates.generations import asked
 from steering_core.concepts import Concept
+from steering_core.concepts.stored import stored_concept
 from steering_core.engine.sampling import Request, sample
 from steering_core.engine.teacher_forcing import log_softmax, mean_under, probabilities
 from steering_core.foundation.counting import Work
@@ -77,8 +78,7 @@ def concept_of(store: Store, vectors: Sequence[Vector]) -> Concept | None:
     """The concept with held-out items that the first of `vectors` came from, as the store has it."""
     for vector in vectors:
         if vector.concept_id is not None:
-            rows = store.rows("SELECT definition FROM raw.concepts WHERE concept_id = ?", [vector.concept_id])
-            concept = Concept.model_validate_json(rows[0]["definition"]) if rows else None
+            concept = stored_concept(store, vector.concept_id)
             if concept and concept.items_in("test"):
                 return concept
     return None

@@ -74,7 +74,7 @@ class Ask:
         try:
             timer.start()
             rows: pa.Table = self._store.read(
-                lambda: cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS).to_arrow_table()
+                lambda: cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS).to_arrow_table(), sql
             )
         except duckdb.InterruptException as error:
             raise QueryError(f"stopped after {self._seconds:g} s: use `steer sql` for this query") from error

@@ -115,7 +115,7 @@ class Box:
     def _rows(self, sql: str, max_rows: int) -> pa.Table:
         with self._connection.cursor() as cursor:
             check(cursor, sql, self._views, self._system)
-            rows: pa.Table = self._store.read(lambda: cursor.sql(sql).limit(max_rows).to_arrow_table())
+            rows: pa.Table = self._store.read(lambda: cursor.sql(sql).limit(max_rows).to_arrow_table(), sql)
         return rows
 
     def _bound_time(self) -> None:

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from steering_core.candidates.cell import Cell, unsteered
 from steering_core.candidates.generations import asked, generate
 from steering_core.concepts import Concept
-from steering_core.foundation.errors import InterventionError, StoreDamaged, VectorMismatch
-from steering_core.foundation.validation import checked
+from steering_core.concepts.stored import stored_concept
+from steering_core.foundation.errors import InterventionError, VectorMismatch
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.spec import GenerationsSpec
@@ -62,8 +62,8 @@ def cell_texts(model: Model, store: Store, concept_id: str, intervention_id: str
     Raises InterventionError for one that was not, and VectorMismatch where that was another model.
     """
     rows = store.rows(_CELL, [concept_id, intervention_id, model.identity.model_id])
-    concepts = store.rows("SELECT definition FROM raw.concepts WHERE concept_id = ?", [concept_id])
-    if not rows or not concepts or rows[0]["control"] is not None:
+    concept = stored_concept(store, concept_id)
+    if not rows or concept is None or rows[0]["control"] is not None:
         raise InterventionError(
             f"no candidate {intervention_id!r} of that concept was scored: choose a cell of the chart"
         )
@@ -75,8 +75,6 @@ def cell_texts(model: Model, store: Store, concept_id: str, intervention_id: str
     vectors = tuple(vectors_by_id(store, found["vector_ids"]))
     cell = Cell(model.identity.model_id, concept_id, parse(found["intervention"]), vectors)
     assert cell.intervention_id == intervention_id, "an expression reads as it was written"
-    column = "raw.concepts.definition"
-    concept = checked(Concept, stored_object(column, concepts[0]["definition"]), column, StoreDamaged)
     return CellTexts(cell, concept, _sampling(model, store, concept_id))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steering_core.concepts import SIDES, Concept, Split
+from steering_core.concepts.stored import stored_concept
 from steering_core.engine.probes import Probe, projections
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import VectorError
@@ -70,13 +71,13 @@ def of_answer(values: np.ndarray, start: int) -> np.ndarray:
 
 def concept_of(store: Store, vector: Vector) -> Concept:
     """The concept that a vector was derived from. Raises VectorError for a vector of no stored concept."""
-    rows = store.rows("SELECT definition FROM raw.concepts WHERE concept_id = ?", [vector.concept_id or ""])
-    if not rows:
+    found = stored_concept(store, vector.concept_id or "")
+    if found is None:
         raise VectorError(
             f"vector {vector.vector_id} comes of no concept in the store, so there are no pairs to fit a gate on: name "
             "one with --concept"
         )
-    return Concept.model_validate_json(rows[0]["definition"])
+    return found
 
 
 def fit_gates(model: Model, store: Store, vector: Vector, concept: Concept, work: Work) -> list[Gate]:

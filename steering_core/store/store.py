@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from steering_core.foundation.errors import DiskFull, QueryError, StoreDamaged, StoreError
+from steering_core.store.checked import CheckedFiles
 from steering_core.store.known import RECALLED, KnownTables, RowKey
 from steering_core.store.merging import merge_many
 from steering_core.store.names import MARKER
@@ -20,7 +21,7 @@ from steering_core.store.opening import STORE_VERSION, default_store, folder_at,
 from steering_core.store.select import select_tree, with_quotes_told
 from steering_core.store.tables import TABLES
 from steering_core.store.values import rows_of
-from steering_core.store.views import DAMAGE, define, define_views, every_view, views_in
+from steering_core.store.views import define, define_views, every_view, is_damage, tables_in, views_in
 from steering_core.store.wholeness import file_key, mend
 
 __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
@@ -45,6 +46,7 @@ class Store:
         self._defined: set[str] = set()
         self._defining = threading.Lock()
         self._thread = threading.local()
+        self._checked = CheckedFiles(self.folder)
         self._known = KnownTables(self.folder, lambda sql: self.query(sql))
         prepare(self.folder)
 
@@ -142,6 +144,7 @@ class Store:
         name = f"{table}/{under}/{file_key(table, rows)}.parquet".replace("//", "/")
         if rows.num_rows:
             self.folder.publish(name, rows, row_group_size)
+            self._checked.wrote(name)
             merge_many(self.folder, table, under)
         return name
 
@@ -183,15 +186,19 @@ class Store:
         Columns of one name are told apart as DuckDB does it: a, a_1. A damaged file that it meets is set aside with a
         warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses.
         """
-        return self._again(lambda: self._query_mended(sql, parameters, tables))
+        try:
+            return self._again(lambda: self._mended(lambda: self._query(sql, parameters, tables), sql))
+        except duckdb.Error as error:
+            raise QueryError(str(error)) from error
 
-    def read(self, question: Callable[[], T]) -> T:
-        """What `question` reads through a connection of its own, while no process of this machine moves a file.
+    def read(self, question: Callable[[], T], sql: str) -> T:
+        """What `question` reads of the tables in `sql` through a connection of its own, while no file is moved here.
 
         The question should be short: a compaction waits for it, and merging is put off. It is asked again where another
-        machine merged an object that it was about to read. DuckDB's errors are raised as they are.
+        machine merged an object that it was about to read, and where damaged files were set aside, with a warning each.
+        DuckDB's other errors are raised as they are.
         """
-        return self._again(lambda: self._steady(question))
+        return self._again(lambda: self._mended(lambda: self._steady(question), sql))
 
     def _again(self, question: Callable[[], T]) -> T:
         for _ in range(_TIMES):
@@ -207,14 +214,20 @@ class Store:
                 self.folder.raise_failure()
                 raise
 
-    def _query_mended(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
+    def _mended(self, question: Callable[[], T], sql: str) -> T:
+        """What `question` reads of the tables in `sql`, once what is damaged there is set aside.
+
+        Raises StoreDamaged where DuckDB cannot read it even then.
+        """
+        tables = tables_in(sql)
+        self._checked.check(tables)
         try:
-            return self._query(sql, parameters, tables)
-        except DAMAGE as error:
-            if not mend(self.folder) and not isinstance(error, duckdb.IOException):
-                raise QueryError(str(error)) from error
+            return question()
+        except duckdb.Error as error:
+            if not is_damage(error) or not (mend(self.folder, tables) or isinstance(error, duckdb.IOException)):
+                raise
         try:
-            return self._query(sql, parameters, tables)
+            return question()
         except duckdb.Error as error:
             raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
 
@@ -224,10 +237,6 @@ class Store:
             connection.register(name, table)
         try:
             return self._steady(lambda: self._rows_of(connection, sql, parameters))
-        except DAMAGE:
-            raise
-        except duckdb.Error as error:
-            raise QueryError(str(error)) from error
         finally:
             for name in tables:
                 connection.unregister(name)

@@ -17,11 +17,16 @@ class Table:
     holds: str
     key: tuple[str, ...]
     schema: pa.Schema
+    filled: tuple[str, ...]
+    """Columns that no row leaves empty: a file with a null there was not written by this package."""
 
 
-def table(name: str, holds: str, key: tuple[str, ...], /, **columns: Any) -> Table:
-    """A table of that name, addressed by the columns `key`: what it holds, and its columns."""
-    return Table(name, holds, key, pa.schema(list(columns.items())))
+def table(name: str, holds: str, key: tuple[str, ...], filled: tuple[str, ...] = (), /, **columns: Any) -> Table:
+    """A table of that name, addressed by the columns `key`: what it holds, and its columns.
+
+    No row leaves a column of `filled` empty, nor the first of the key.
+    """
+    return Table(name, holds, key, pa.schema(list(columns.items())), (key[0], *filled))
 
 
 # What was done to the residual stream, in every table that depends on it. `intervention` is its expression; `control`

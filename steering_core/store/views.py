@@ -23,7 +23,12 @@ from steering_core.store.names import CATALOG, PIN, quoted
 from steering_core.store.tables import TABLES, Table
 from steering_core.store.wholeness import pin_again
 
-DAMAGE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.InternalException)  # what damaged files raise
+_DAMAGE = (  # what damaged files raise, beside duckdb.Error itself
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+)
 _TYPES = {
     pa.string(): "VARCHAR",
     pa.float64(): "DOUBLE",
@@ -63,6 +68,19 @@ def views_in(sql: str) -> list[str]:
     Every word of `sql` counts as a name. All views are given where `sql` asks DuckDB for its catalogue.
     """
     return list(_named_in(sql, _views_sql()))
+
+
+def tables_in(sql: str) -> list[str]:
+    """The tables that `sql` reads, as `views_in` finds them."""
+    return [view.removeprefix(_RAW) for view in views_in(sql) if view.startswith(_RAW)]
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether a damaged file may have raised an error, and not what was asked.
+
+    Where bytes of a page's header are wrong, it is no class of its own (`TProtocolException: Invalid data`).
+    """
+    return type(error) is duckdb.Error or isinstance(error, _DAMAGE) or "while reading file" in str(error)
 
 
 def _every(views_sql: str) -> list[str]:

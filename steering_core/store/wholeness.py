@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steering_core.foundation.errors import StoreDamaged, StoreError
+from steering_core.foundation.errors import DiskFull, StoreDamaged, StoreError
 from steering_core.foundation.keys import content_key
 from steering_core.store.files import LocalFolder
 from steering_core.store.folder import Folder
+from steering_core.store.footers import misfit
 from steering_core.store.names import DAMAGED, PIN, STAGING, checked_table_file
 from steering_core.store.tables import TABLES
 
@@ -51,9 +52,9 @@ def verify(folder: Folder) -> tuple[int, list[Fault]]:
     return whole, faults
 
 
-def mend(folder: Folder) -> bool:
-    """Set damaged files aside and write missing schemas again, with a warning each; whether there was any."""
-    faults, unpinned = set_aside_damaged(folder), pin_again(folder)
+def mend(folder: Folder, tables: Iterable[str]) -> bool:
+    """Set damaged files of those tables aside and write missing schemas again, with a warning each; whether any was."""
+    faults, unpinned = set_aside_damaged(folder, tables), pin_again(folder)
     return bool(faults or unpinned)
 
 
@@ -91,16 +92,27 @@ def _pin(table: str) -> str:
     return f"{table}/{PIN}"
 
 
-def set_aside_damaged(folder: Folder) -> list[Fault]:
-    """Check every file of every table and move those at fault out of it, with a warning each."""
-    found = ((name, fault_in(folder, table, name)) for table in TABLES for name in folder.names(table))
+def set_aside_damaged(folder: Folder, tables: Iterable[str] = TABLES) -> list[Fault]:
+    """Check every file of those tables and move what is at fault out of them, with a warning each."""
+    found = ((name, fault_in(folder, table, name)) for table in tables for name in folder.names(table))
     return [set_aside(folder, name, reason) for name, reason in found if reason]
 
 
 def set_aside(folder: Folder, name: str, reason: str) -> Fault:
-    """Move a file that is at fault out of its table, with a warning."""
-    fault = Fault(name, reason, f"{DAMAGED}/{name.replace('/', '-')}")
-    folder.move(name, fault.set_aside)
+    """Move a file that is at fault out of its table, with a warning. Raises StoreDamaged where it cannot be moved."""
+    to = f"{DAMAGED}/{name.replace('/', '-')}"
+    while folder.exists(to):  # an earlier one of that name, which is kept
+        to = f"{DAMAGED}/again-{to.removeprefix(f'{DAMAGED}/')}"
+    fault = Fault(name, reason, to)
+    try:
+        folder.move(name, to)
+    except DiskFull:
+        raise
+    except StoreError as error:
+        raise StoreDamaged(
+            f"{folder.root}/{name} is damaged ({reason}) and cannot be set aside here ({error}); in a copy, `steer "
+            "store verify --store COPY` does it"
+        ) from error
     log.warning("%s is damaged (%s): set aside as %s, to be made again", name, reason, fault.set_aside)
     return fault
 
@@ -124,14 +136,14 @@ def read_whole(folder: Folder, table: str, name: str) -> tuple[pa.Table | None, 
         if getattr(error, "errno", None) not in (None, errno.EIO):  # of the system, not of the file's contents
             raise StoreError(f"{folder.root}/{name} cannot be read ({error}): have it made readable") from error
         return None, str(error).splitlines()[0]
-    if strange := set(rows.column_names) - set(schema.names):
-        return None, f"columns that {table} does not have: {', '.join(sorted(strange))}"
-    if lacking := set(TABLES[table].key) - set(rows.column_names):
-        return None, f"no column {', '.join(sorted(lacking))}"
+    if wrong := misfit(rows.schema, table):
+        return None, wrong
     try:
         rows = _in_types(rows, schema)
-    except (pa.ArrowException, TypeError) as error:
+    except pa.ArrowException as error:
         return None, str(error).splitlines()[0]
+    if empty := [column for column in TABLES[table].filled if column in rows.column_names and _nulls(rows[column])]:
+        return None, f"nulls in {', '.join(empty)}, which no row of {table} leaves empty"
     path = PurePosixPath(name)
     if path.name != PIN and path.stem != file_key(table, rows):
         return None, "its rows are not those that its name says"
@@ -141,29 +153,19 @@ def read_whole(folder: Folder, table: str, name: str) -> tuple[pa.Table | None, 
 def _in_types(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows, each column in its table's own type, as other tools widen numbers; lists may have a fixed length.
 
-    Raises TypeError for a column of another kind, pa.ArrowException for values that its type cannot have.
+    Raises pa.ArrowException for values that its type cannot have.
     """
     for place, field in enumerate(rows.schema):
         wanted = schema.field(field.name).type
-        if _kind(field.type) not in (_kind(wanted), "null"):
-            raise TypeError(f"the column {field.name} holds {field.type}, not {wanted}")
         if field.type != wanted and not pa.types.is_list(wanted):
             rows = rows.set_column(place, field.name, rows.column(place).cast(wanted))
     return rows
 
 
-def _kind(column: pa.DataType) -> str:
-    """What a column holds, whatever its width or unit: text, whole, real, timestamp, …, or lists of them."""
-    types = pa.types
-    if types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column):
-        return f"list of {_kind(column.value_type)}"
-    if types.is_dictionary(column):
-        return _kind(column.value_type)
-    if types.is_integer(column):
-        return "whole"
-    if types.is_floating(column):
-        return "real"
-    return "text" if types.is_string(column) or types.is_large_string(column) else str(column).partition("[")[0]
+def _nulls(column: pa.ChunkedArray) -> int:
+    """How many values of a column are null, those within its lists too."""
+    within = [chunk.flatten().null_count for chunk in column.chunks] if pa.types.is_nested(column.type) else []
+    return int(column.null_count + sum(within))
 
 
 # -- exchange --------------------------------------------------------------------------------------------------------
