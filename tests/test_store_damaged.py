@@ -1,6 +1,7 @@
 """Damaged stores: whatever lies under a table's name, no query takes it for rows, and no intact row is lost."""
 
 import datetime
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from steering_core.concepts.stored import stored_concept
-from steering_core.foundation.errors import StoreDamaged, StoreError
+from steering_core.foundation.errors import StoreDamaged, StoreError, VectorError
+from steering_core.models import Model
 from steering_core.store import Store, upkeep, wholeness
 from steering_core.store.tables import TABLES
 from steering_core.store.views import is_damage
-from tests.stored import concept_rows
+from steering_core.vectors.stored import vectors_by_id
+from tests.stored import concept_rows, vector
 
 
 def made_up(table: str, text: str) -> dict[str, Any]:
@@ -177,6 +180,34 @@ def test_a_store_that_cannot_be_written_names_its_damaged_file(root: Path, monke
     with pytest.raises(StoreDamaged, match=r"runs/\w+\.parquet is damaged .* `steer store verify --store COPY`"):
         store.rows("SELECT * FROM raw.runs")
     assert path.exists()
+
+
+@pytest.mark.parametrize("numbers", [[], [0.0, 0.0], [1.0, float("nan")], [float("inf"), 0.0]])
+def test_a_direction_that_is_none_is_one_error(store: Store, numbers: list[float]) -> None:
+    store.append("vectors", [vector().row() | {"vector": numbers}])
+    with pytest.raises(StoreDamaged, match="where steerflow writes a direction: another program wrote this store"):
+        vectors_by_id(store, [vector().vector_id])
+
+
+def test_a_direction_of_another_width_is_one_error(tiny: Model) -> None:
+    with pytest.raises(VectorError, match="its direction is of size 16, and the residual stream has width 32"):
+        vector(model_id=tiny.identity.model_id).check(tiny.identity)
+
+
+def test_a_folder_of_locks_that_may_not_be_entered_is_one_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", _forbidden)
+    with pytest.raises(StoreError, match=r"locks cannot be read \(Permission denied\): have it made readable"):
+        store.folder.reading()
+
+
+def _forbidden(*_: object) -> bool:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_folder_in_place_of_a_file_is_named(store: Store) -> None:
+    (Path(store.root) / "catalog.duckdb").mkdir()
+    with pytest.raises(StoreError, match=r"catalog\.duckdb is a folder, where a store has a file: move it elsewhere"):
+        store.folder.write("catalog.duckdb", b"")
 
 
 def test_a_concept_that_is_none_is_one_error(root: Path) -> None:

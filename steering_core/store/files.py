@@ -180,6 +180,10 @@ class LocalFolder:
                 raise DiskFull(
                     f"no room for {self.root / name} (up to {size:,} bytes): free some space, then run again"
                 ) from error
+            if error.errno == errno.EISDIR:
+                raise StoreError(
+                    f"{self.root / name} is a folder, where a store has a file: move it elsewhere, then run again"
+                ) from error
             raise self._in_the_way(str(PurePosixPath(name).parent)) or StoreError(
                 f"{self.root} can be read, not written ({name}: {_why(error)}): copy it, or name another with --store"
                 if (self.root / MARKER).exists()
@@ -214,8 +218,8 @@ class LocalFolder:
         return shutil.disk_usage(self.root).free
 
     def _lock_file(self, name: str) -> Path:
-        path = self._path(f"{LOCKS}/{name}")
         with self._writing(f"{LOCKS}/{name}"):
+            path = self._path(f"{LOCKS}/{name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         return path
@@ -233,8 +237,10 @@ class LocalFolder:
 
         Where there is no lock file and none can be made, the folder is read-only, and nobody exchanges files.
         """
-        layout, turnstile = (self._path(f"{LOCKS}/{name}") for name in (_LAYOUT, _TURNSTILE))
-        if self.writable and not (layout.exists() and turnstile.exists()):
+        with self._reading(LOCKS):
+            layout, turnstile = (self._path(f"{LOCKS}/{name}") for name in (_LAYOUT, _TURNSTILE))
+            lacking = self.writable and not (layout.exists() and turnstile.exists())
+        if lacking:
             layout, turnstile = self._lock_file(_LAYOUT), self._lock_file(_TURNSTILE)
         if os.access(turnstile, os.R_OK) and os.access(layout, os.R_OK):
             return shared_in_turn(layout, turnstile)

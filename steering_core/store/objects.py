@@ -21,10 +21,10 @@ import pyarrow as pa
 from steering_core.foundation.errors import StoreError
 from steering_core.foundation.locks import locked, try_locked
 from steering_core.store.files import write_parquet
+from steering_core.store.footers import pin_content
 from steering_core.store.listing import Listing, asked
 from steering_core.store.names import LOCKS, PIN, checked, escaped
 from steering_core.store.tables import TABLES
-from steering_core.store.wholeness import pin_content
 
 PROTOCOLS = ("s3", "s3a")
 _TALKATIVE = ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3")

@@ -21,7 +21,7 @@ from steering_core.store.opening import STORE_VERSION, default_store, folder_at,
 from steering_core.store.select import select_tree, with_quotes_told
 from steering_core.store.tables import TABLES
 from steering_core.store.values import rows_of
-from steering_core.store.views import define, define_views, every_view, is_damage, tables_in, views_in
+from steering_core.store.views import define, define_views, every_view, first_line, is_damage, tables_in, views_in
 from steering_core.store.wholeness import file_key, mend
 
 __all__ = ["IN_USE", "STORE_VERSION", "Store", "connect", "default_store"]
@@ -229,7 +229,7 @@ class Store:
         try:
             return question()
         except duckdb.Error as error:
-            raise StoreDamaged(f"{error}: run `steer store verify`, then run again") from error
+            raise StoreDamaged(f"{first_line(error)}: run `steer store verify`, then run again") from error
 
     def _query(self, sql: str, parameters: Sequence[Any], tables: Mapping[str, pa.Table]) -> pa.Table:
         connection = self._own_connection(views_in(sql))

@@ -4,9 +4,11 @@ A store that somebody else wrote may also hold anything in a column of JSON.
 """
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from steering_core.foundation.errors import StoreDamaged
@@ -45,6 +47,21 @@ def stored_object(column: str, text: Any) -> dict[str, Any]:
             "name another with --store"
         )
     return found
+
+
+def stored_direction(vector_id: str, numbers: Any, residual_norm: float) -> np.ndarray:
+    """The direction of a row of `vectors`, float32, which doses in parts of `residual_norm` can scale.
+
+    Raises StoreDamaged where it has no length, or where one of its numbers or `residual_norm` is none.
+    """
+    direction = np.asarray(numbers, np.float32)
+    if np.isfinite(direction).all() and direction.any() and 0 < residual_norm < math.inf:
+        return direction
+    raise StoreDamaged(
+        f"raw.vectors holds {len(direction)} numbers under {shown(vector_id)}, of length {np.linalg.norm(direction):g} "
+        f"beside a residual_norm of {residual_norm:g}, where steerflow writes a direction: another program wrote this "
+        "store, name another with --store"
+    )
 
 
 def _zoneless(kind: pa.DataType) -> pa.DataType:

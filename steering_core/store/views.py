@@ -83,6 +83,11 @@ def is_damage(error: duckdb.Error) -> bool:
     return type(error) is duckdb.Error or isinstance(error, _DAMAGE) or "while reading file" in str(error)
 
 
+def first_line(error: duckdb.Error) -> str:
+    """What DuckDB says of an error, without the statement that it quotes below."""
+    return str(error).partition("\n")[0]
+
+
 def _every(views_sql: str) -> list[str]:
     return [*(f"{_RAW}{table}" for table in TABLES), *_statements(views_sql)]
 
@@ -115,12 +120,14 @@ def define(
     except duckdb.Error as error:
         folder.raise_failure()
         if not folder.writable:
-            raise StoreError(f"{folder.root} is read-only and cannot be read as it is ({error}): copy it") from error
+            raise StoreError(
+                f"{folder.root} is read-only and cannot be read as it is ({first_line(error)}): copy it"
+            ) from error
         pin_again(folder)
         try:
             _define(connection, folder, views, in_catalog)
         except duckdb.Error as again:
-            raise StoreDamaged(f"{again}: run `steer store verify`, then run again") from again
+            raise StoreDamaged(f"{first_line(again)}: run `steer store verify`, then run again") from again
 
 
 def _define(connection: duckdb.DuckDBPyConnection, folder: Folder, views: Sequence[str], in_catalog: bool) -> None:

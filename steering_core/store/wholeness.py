@@ -1,7 +1,6 @@
 """Wholeness: every file of a store is what it says, and files are exchanged for others at once or not at all."""
 
 import errno
-import functools
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from steering_core.foundation.errors import DiskFull, StoreDamaged, StoreError
 from steering_core.foundation.keys import content_key
 from steering_core.store.files import LocalFolder
 from steering_core.store.folder import Folder
-from steering_core.store.footers import misfit
+from steering_core.store.footers import misfit, pin_content
 from steering_core.store.names import DAMAGED, PIN, STAGING, checked_table_file
 from steering_core.store.tables import TABLES
 
@@ -75,19 +74,6 @@ def pin(folder: Folder, tables: Iterable[str]) -> None:
         folder.write(_pin(table), pin_content(table))
 
 
-def pin_content(table: str) -> bytes:
-    """A Parquet file of no rows, with the table's schema."""
-    return _no_rows(TABLES[table].schema)
-
-
-@functools.cache  # it is the same for every store
-def _no_rows(schema: pa.Schema) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
 def _pin(table: str) -> str:
     return f"{table}/{PIN}"
 
@@ -110,8 +96,8 @@ def set_aside(folder: Folder, name: str, reason: str) -> Fault:
         raise
     except StoreError as error:
         raise StoreDamaged(
-            f"{folder.root}/{name} is damaged ({reason}) and cannot be set aside here ({error}); in a copy, `steer "
-            "store verify --store COPY` does it"
+            f"{folder.root}/{name} is damaged ({reason}), and it cannot be set aside, since this process may not write "
+            "there: copy the store, then run `steer store verify --store COPY`"
         ) from error
     log.warning("%s is damaged (%s): set aside as %s, to be made again", name, reason, fault.set_aside)
     return fault

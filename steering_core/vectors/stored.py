@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from steering_core.foundation.errors import VectorNotFound
 from steering_core.interventions.safe_range import SafeRange
 from steering_core.store import Store
-from steering_core.store.values import stored_object
+from steering_core.store.values import stored_direction, stored_object
 from steering_core.vectors.vector import Vector
 
 _GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"
@@ -52,7 +51,7 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
 
 def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
     """The vector of a row of `vectors`, with its row of `_SAFE`, where there is one."""
-    direction = np.asarray(row.pop("vector"), np.float32)
+    direction = stored_direction(row["vector_id"], row.pop("vector"), row["residual_norm"])
     measured = SafeRange(**safe, residual_norm=row["residual_norm"]) if safe else None
     lineage = stored_object("raw.vectors.lineage", row["lineage"])
     return Vector(**{**row, "lineage": lineage}, direction=direction, safe=measured)

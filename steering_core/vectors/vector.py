@@ -153,11 +153,12 @@ class Vector:
         return alpha * self.norm / self.residual_norm
 
     def check(self, model: ModelIdentity, *, same_family: bool = False) -> None:
-        """Raise VectorMismatch where the vector was not made for `model`.
+        """Raise VectorMismatch where the vector was not made for `model`, VectorError where it does not fit it.
 
         With `same_family` a vector of another model of the same architecture and width passes, with a warning.
         """
         if weights_of(self.model_id) == weights_of(model.model_id):
+            self.check_fit(model.name, model.n_layers, model.width)
             return
         fits = self.architecture == model.architecture and len(self.direction) == model.width
         if fits and same_family:
