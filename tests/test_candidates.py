@@ -26,7 +26,7 @@ from steering_core.scores.summary import cell_values, summarise
 from steering_core.spec import GenerationsSpec, Spec
 from steering_core.spec_files import load_spec
 from steering_core.store import Store
-from steering_core.vectors.resolve import by_key
+from steering_core.vectors.keyed import by_key
 from steering_core.vectors.vector import Vector, cosine
 from tests.capitals import vectors
 from tests.toy import CONCEPT, NEUTRAL

@@ -28,7 +28,8 @@ from steering_core.monitors.gates import fit_gates, of_answer
 from steering_core.prompts import conversation, pair_prompt
 from steering_core.store import Store
 from steering_core.vectors import library, saving
-from steering_core.vectors.resolve import by_key, resolved
+from steering_core.vectors.keyed import by_key
+from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 from tests.explorer import events, serving
 from tests.watched import sentiment, vector, watched_store

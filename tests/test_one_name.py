@@ -26,7 +26,7 @@ from steering_core.pipeline.rows import concept_row
 from steering_core.pipeline.steered import steered_cell
 from steering_core.store import Store
 from steering_core.vectors import library, saving
-from steering_core.vectors.resolve import by_key
+from steering_core.vectors.keyed import by_key
 from tests.explorer import serving
 from tests.stored import made_up_concept
 

@@ -90,7 +90,7 @@ def said(answer: Any) -> list[str]:
         {"extra_body": {"min_p": 0.6}},
         {"extra_body": {"repetition_penalty": 9.0}},
         {"frequency_penalty": -40.0},
-        {"presence_penalty": 60.0, "extra_body": {"presence_context_size": 3}},
+        {"presence_penalty": 60.0, "extra_body": {"presence_context_size": 24}},
         {"temperature": 0.0},
         {"seed": 4},
         {"logit_bias": {str(token): -100 for token in range(4, 200)}},

@@ -31,8 +31,9 @@ from steering_core.models.embedded import EMBEDDED
 from steering_core.models.mlx_lm import apply_adapter, stored_network
 from steering_core.models.shared_names import shared_identity
 from steering_core.store import Store, default_store
+from steering_core.vectors.keyed import by_key
 from steering_core.vectors.library import find
-from steering_core.vectors.resolve import by_key, resolved
+from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
 PROVENANCE = "steerflow.json"

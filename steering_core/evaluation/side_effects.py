@@ -82,7 +82,7 @@ class Matrix:
         return abs(own) / abs(others[0].effect)
 
     def sure(self, cell: Cell) -> list[SideEffect]:
-        """Those of the others whose corrected p-value allows no doubt, the greatest effect first."""
+        """The effects on other concepts whose corrected p-value allows no doubt, the greatest first."""
         return [row for row in self.others(cell) if row.p_corrected is not None and row.p_corrected <= 1 - LEVEL]
 
     def said(self, cell: Cell) -> str:

@@ -12,7 +12,8 @@ from steering_core.interventions.expression import Expression
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors.resolve import Find, by_key
+from steering_core.vectors.keyed import by_key
+from steering_core.vectors.lookup import Find
 from steering_core.vectors.vector import Vector
 
 _ALIKE = 1e-4  # strengths that differ by no more than rounding

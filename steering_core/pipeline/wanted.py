@@ -15,9 +15,9 @@ from steering_core.models import Model
 from steering_core.prompts import item_prompts
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
+from steering_core.vectors.keyed import by_key
 from steering_core.vectors.library import own_first
 from steering_core.vectors.methods import TRAINED, is_joint, is_trained, method_name
-from steering_core.vectors.resolve import by_key
 from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.expression import ONE, Amount, Clause, Expression, VectorName
-from steering_core.vectors.resolve import Find, by_key
+from steering_core.vectors.keyed import by_key
+from steering_core.vectors.lookup import Find
 from steering_core.vectors.vector import Vector
 
 
