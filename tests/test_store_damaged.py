@@ -153,6 +153,14 @@ def test_columns_that_an_older_release_lacks_are_null_as_ever(root: Path) -> Non
     assert not (root / "damaged").exists()
 
 
+def test_columns_that_a_later_release_may_add_are_left_alone_by_queries(root: Path) -> None:
+    path = dict(victims(root))["models"]
+    pq.write_table(pq.read_table(path).append_column("later", pa.array(["more"])), path)
+    found = Store.existing(root).rows("SELECT name FROM raw.models ORDER BY name")
+    assert [row["name"] for row in found] == ["kept", "victim"]
+    assert not (root / "damaged").exists()
+
+
 def test_a_file_is_looked_at_once_and_its_own_never(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr("steering_core.store.checked.suspect", lambda folder, table, name: looked.append(name))

@@ -31,8 +31,8 @@ def _no_rows(schema: pa.Schema) -> bytes:
 def suspect(folder: Folder, table: str, name: str) -> bool:
     """Whether a file of a table is not what its footer and its name should say, and is to be read whole.
 
-    A file that is gone is not. DuckDB reads a file of other columns as rows of nulls, and a second copy of one as more
-    rows, without a word.
+    A file that is gone is not, nor is one that has more columns than this version knows. DuckDB reads a file of other
+    columns as rows of nulls, and a second copy of one as more rows, without a word.
     """
     path = PurePosixPath(name)
     if path.suffix != ".parquet":  # no query reads it
@@ -42,7 +42,8 @@ def suspect(folder: Folder, table: str, name: str) -> bool:
             if path.name == PIN and handle.read() == pin_content(table):  # as nearly every one is
                 return False
             footer = pq.read_metadata(handle)
-            misfits = misfit(footer.schema.to_arrow_schema(), table) is not None
+            known = [field for field in footer.schema.to_arrow_schema() if field.name in TABLES[table].schema.names]
+            misfits = misfit(pa.schema(known), table) is not None  # a later version may have written more columns
     except FileNotFoundError:
         return False
     except (OSError, pa.ArrowException):
