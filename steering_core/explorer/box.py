@@ -75,6 +75,7 @@ class Box:
         self._connection = self._store.connect()
         self._connection.execute(f"SET threads = {self._threads}")
         self._views, self._system = views_of(self._connection), system_names(self._connection)
+        self._store.check()
         lock(self._connection, self._store, memory * 3 // 4)
         written(self._rows("SELECT 1 AS warm", 1), "arrow")  # so that no question pays for what the first one loads
 

@@ -200,6 +200,10 @@ class Store:
         """
         return self._again(lambda: self._mended(lambda: self._steady(question), sql))
 
+    def check(self, tables: Iterable[str] = TABLES) -> None:
+        """Set aside the files of those tables that are not theirs, with a warning each, as the first query does."""
+        self._checked.check(tables)
+
     def _again(self, question: Callable[[], T]) -> T:
         for _ in range(_TIMES):
             with contextlib.suppress(FileNotFoundError):  # an object that another machine merged: listed again
@@ -220,7 +224,7 @@ class Store:
         Raises StoreDamaged where DuckDB cannot read it even then.
         """
         tables = tables_in(sql)
-        self._checked.check(tables)
+        self.check(tables)
         try:
             return question()
         except duckdb.Error as error:
