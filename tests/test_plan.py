@@ -81,7 +81,7 @@ def test_people_read_a_sentence_and_what_each_stage_takes(spec: Path, tmp_path: 
     shown = CliRunner().invoke(plan.app, arguments, catch_exceptions=False, standalone_mode=False).stdout
     said = " ".join(shown.split())  # lines end at words
     assert re.search(
-        r"tiny: about \d+ s \(.*\)\. It holds at most .* of memory and writes .*; 0 of 48 prompts are", said
+        r"tiny: about \d+ (s|min) \(.*\)\. It holds at most .* of memory and writes .*; 0 of 48 prompts are", said
     )
     assert re.search(r"scores .* scores\.draws", said)
     assert "training" not in said  # nothing is trained
