@@ -15,8 +15,10 @@ from steering_core.api.generate import intervention
 from steering_core.api.options import DEFAULT
 from steering_core.api.quick_vectors import residual_stream
 from steering_core.backend.mlx import mx
+from steering_core.concepts import Concept
 from steering_core.exports.files import export_vectors, import_vectors
 from steering_core.foundation.errors import (
+    ConceptError,
     Diverged,
     InterventionError,
     LayerNotFound,
@@ -329,6 +331,13 @@ def test_kl_is_that_of_the_logits_last_rows(tiny: Model, vector: steer.Vector) -
 def test_a_dose_sweep_says_what_it_takes(tiny: Model, several: Any, tmp_path: Path) -> None:
     with pytest.raises(VectorError, match="a dose sweep is of one Vector or the name of one"):
         steer.dose_sweep(tiny, several, "sentiment", store=tmp_path)
+
+
+def test_a_dose_sweep_without_held_out_items_says_what_it_lacks(tiny: Model, tmp_path: Path) -> None:
+    vector = steer.Vector.from_numpy(tiny, np.ones(32), layer=1, residual_norm=1.0)
+    bare = Concept(name="bare", pairs=[{"positive": "a", "negative": "b"}])
+    with pytest.raises(ConceptError, match="concept bare has no held-out items in the split validation"):
+        steer.dose_sweep(tiny, vector, bare, [0.1], store=tmp_path / "store")
 
 
 def test_the_citation_is_of_this_version() -> None:

@@ -37,11 +37,9 @@ places = st.one_of(
 @st.composite
 def clauses(draw: st.DrawFn) -> Clause:
     operation = draw(st.sampled_from(sorted(OPERATIONS)))
-    amount = None
-    if operation == "rotate":
-        amount = Amount(draw(finite))
-    elif operation == "clamp" or (operation != "add" and draw(st.booleans())):
-        amount = draw(amounts)
+    declared, amount = OPERATIONS[operation], None
+    if operation != "add" and (not declared.optional or draw(st.booleans())):
+        amount = draw(amounts) if declared.percent else Amount(draw(finite))
     when = draw(st.none() | st.builds(When, plain_names, amounts, st.booleans()))
     return Clause(
         draw(terms), operation, amount, draw(st.sampled_from([None, *PHASES])), **draw(places),

@@ -24,6 +24,7 @@ from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.pipeline.rows import concept_row
 from steering_core.pipeline.steered import steered_cell
+from steering_core.reports.next_steps import next_command
 from steering_core.store import Store
 from steering_core.vectors import library, saving
 from steering_core.vectors.keyed import by_key
@@ -327,6 +328,30 @@ def test_a_dose_beyond_the_measured_range_warns(
     done = intervention(tiny, expression, store=measured.root)
     said = [str(one.message) for one in recwarn if one.category is SteeringWarning]
     assert said == list(done.cautions) == ([f"{CAUTION}stay within 50%*sailor"] if cautioned else [])
+
+
+def test_a_name_does_not_stand_for_a_recommendation_with_vectors_of_others(
+    tiny: Model, shelf: Store, sailors: list[steer.Vector]
+) -> None:
+    mine = steer.save_vector(
+        tiny, steer.Vector.from_numpy(tiny, np.ones(32), layer=1, residual_norm=1.0), "mine", shelf.root
+    )
+    ids = [mine.vector_id, sailors[1].vector_id]
+    recommend(shelf, sailors[1], ids, " + ".join(f"8%*{key}" for key in ids) + " @generation", safe_dose=0.2)
+    with pytest.raises(VectorAmbiguous, match=rf"has vectors that are not of that concept: 8%\*{ids[0]}"):
+        steer.find_vectors(tiny, "sailor", shelf.root)
+    assert [v.vector_id for v in steer.find_vectors(tiny, "sailor/1", shelf.root)] == [sailors[1].vector_id]
+    assert len(steer.find_vectors(tiny, "sailor", shelf.root, layers="all")) == len(sailors)
+    newest = "SELECT * FROM recommendations WHERE safe_dose = 0.2"
+    (row,) = shelf.rows(newest)
+    assert f"--steer '8%*{ids[0]} + 8%*{ids[1]} @generation'" in next_command(shelf, {**row, "verdict": "works"})
+
+
+def test_a_dose_of_a_name_is_told_how_to_be_written(tiny: Model, shelf: Store) -> None:
+    with pytest.raises(
+        InterventionError, match=r"dose = -0.3 is for a vector alone: .* in the expression, -30%\*sailor"
+    ):
+        steer.generate(tiny, "Hello", "sailor", dose=-0.3, store=shelf.root)
 
 
 def test_a_dose_that_nobody_measured_and_no_text_bears_warns(tiny: Model, tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
 from steering_core.store import Store
-from steering_core.vectors.library import WantedLayers, named
+from steering_core.vectors.library import KEY, WantedLayers, named
 from steering_core.vectors.resolve import resolved
+from steering_core.vectors.saving import may_be_a_name
 from steering_core.vectors.strengths import strengths_in_words
 from steering_core.vectors.vector import Vector
 
@@ -97,7 +98,9 @@ def _intervention(
         raise InterventionError(_cannot_steer(what))
     if (strength := alpha if dose is None else dose) is not None:
         name = "alpha" if dose is None else "dose"
-        raise InterventionError(f"{name} = {strength} is for a vector alone: say how strong in the expression, 2*name")
+        said = f"{strength:g}*{what}" if dose is None else f"{100 * strength:g}%*{what}"
+        meant = said if isinstance(what, str) and (KEY.fullmatch(what) or may_be_a_name(what)) else "2*name or 30%*name"
+        raise InterventionError(f"{name} = {strength} is for a vector alone: say how strong in the expression, {meant}")
     if what is None:
         return Intervention()
     if isinstance(what, Intervention):

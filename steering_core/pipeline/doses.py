@@ -6,6 +6,7 @@ from typing import Any
 from steering_core.candidates.cell import NONE, RANDOM, Cell, unsteered
 from steering_core.candidates.chance import turned_controls
 from steering_core.concepts import Concept, Split
+from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.progress import Progress, silent
 from steering_core.interventions.expression import Amount
 from steering_core.models import Model
@@ -38,6 +39,12 @@ def dose_rows(
 
     What is measured is stored, as a run's is. Of `scores`, `items` and `neutral` count.
     """
+    items = held_out(concept, split, scores)
+    if not items:
+        raise ConceptError(
+            f"the concept {concept.name} has no held-out items in the split {split}: give it items=, questions with a "
+            "matching and a not matching answer, on which doses are measured"
+        )
     with store.in_use():
         registered(store, model)
         store_items(store, [concept])
@@ -46,7 +53,7 @@ def dose_rows(
         whose = (model.identity.model_id, concept.concept_id)
         candidates = [Cell.adding_amounts(*whose, "generation", [vector], [Amount.of_dose(dose)]) for dose in doses]
         cells = [base, *candidates, *(control for cell in candidates for control in turned_controls(cell, controls))]
-        did = measure_items(setup, store, cells, held_out(concept, split, scores), split, ["propensity"], progress)
+        did = measure_items(setup, store, cells, items, split, ["propensity"], progress)
         did += measure_neutral(setup, store, cells, neutral(split, scores), split, ["kl"], progress)
         found = summarise(store, cells, did.ids, split)
     rows = [_row(cell, vector, split, found[cell.intervention_id]) for cell in cells]

@@ -16,7 +16,7 @@ STORE_FOLDER = "STORE_FOLDER"
 def next_command(store: Store, row: Row) -> str:
     """What helps after a verdict: to steer, or, where nothing was found that steers, to see what the concept lacks."""
     if row["verdict"] in (WORKS, WEAK):
-        return at_store(_steering(row), store.root)
+        return at_store(_steering(store, row), store.root)
     return f"steer concepts lint {shlex.quote(_concept_as_given(store, row))}"
 
 
@@ -44,13 +44,19 @@ def without_store_path(command: str, store: Store) -> str:
     return command.replace(here, elsewhere) if here and isinstance(store.root, Path) else command
 
 
-def _steering(row: Row) -> str:
+def _steering(store: Store, row: Row) -> str:
     """The command that steers as a recommendation does: by the concept's name, where that says all of it."""
     head = f"steer generate {shlex.quote(row['model'])} 'PROMPT'"
     keys = [f"*{vector_id}" for vector_id in row.get("vector_ids") or []]
     terms = row["intervention"].removesuffix(" @generation").split(" + ")
     named = bool(keys) and len(terms) == len(keys) and all(t.endswith(k) for t, k in zip(terms, keys, strict=True))
     named = named and "(" not in row["intervention"] and row.get("concept") is not None
-    if named:
+    if named and not _has_strangers(store, row):
         return f"{head} --vector {shlex.quote(row['concept'])}"
     return f"{head} --steer {shlex.quote(row['intervention'])}"
+
+
+def _has_strangers(store: Store, row: Row) -> bool:
+    """Whether a recommendation has a vector of no concept, or of another one: its concept's name does not mean that."""
+    sql = "SELECT 1 FROM raw.vectors WHERE list_contains(?, vector_id) AND concept_id IS DISTINCT FROM ?"
+    return bool(store.rows(sql, [row["vector_ids"], row["concept_id"]]))

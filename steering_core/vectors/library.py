@@ -60,6 +60,8 @@ def named(
     if not by_name and not by_key:
         rows = of_newest_content(rows)
     recommended = _recommended(store, rows)
+    if not by_name and not by_key and layers is None and _described(text)[1:] == (None, None):
+        _check_all_are_of_the_concept(store, text, rows)
     if by_name and len(recommended) < len(rows):
         recommended = {}  # a name that somebody gave means all of its vectors
     kept = _kept(rows, recommended, layers, text)
@@ -163,6 +165,24 @@ def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amou
         return {}
     strengths = _strengths(found[0]["intervention"])
     return {vector_id: strengths.get(vector_id) for vector_id in found[0]["vector_ids"]}
+
+
+def _check_all_are_of_the_concept(store: Store, text: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Raise VectorAmbiguous where the concept's latest recommendation has vectors that are not among its own `rows`."""
+    ids = [row["vector_id"] for row in rows]
+    latest = store.rows(
+        "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
+        "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
+        "USING (recommendation_id) SEMI JOIN (FROM raw.vectors WHERE list_contains(?, vector_id)) v "
+        "ON v.concept_id = r.concept_id AND v.model_id = r.model_id "
+        "WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 ORDER BY started_at DESC LIMIT 1",
+        [ids],
+    )
+    if latest and not {key for key in latest[0]["vector_ids"] if key is not None} <= set(ids):
+        raise VectorAmbiguous(
+            f"what was recommended for {text!r} has vectors that are not of that concept: {latest[0]['intervention']}\n"
+            f"Steer by that expression, or say which of the concept's own vectors is meant, such as {_example(rows)}"
+        )
 
 
 def _strengths(intervention: str | None) -> dict[str, Amount]:
