@@ -1,6 +1,7 @@
 """Activations: shared prefixes, batches and resumed extractions give what one plain pass per prompt gives."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,17 @@ def test_an_architecture_without_a_part_says_which_it_has(tmp_path: Path, store:
         prompt = Prompt((7, 8), "text", 2, model.identity.tokenizer_id)
         with pytest.raises(SiteNotFound, match="mlp_out at layer 0: its block's parts are mixer"):
             extract(model, store, [prompt], [0], "last", site="mlp_out")
+
+
+@pytest.mark.parametrize("name", ["exaone", "dbrx", "llama"])
+@pytest.mark.parametrize("site", ["attn_out", "mlp_out"])
+def test_parts_within_parts_are_heard_in_every_block(tmp_path: Path, store: Store, name: str, site: str) -> None:
+    configuration = json.loads(Path(__file__).with_name("architectures.json").read_text())[name]
+    untied = {**configuration, "tie_word_embeddings": False}
+    with open_model(str(save_tiny_model(tmp_path / "model", untied))) as model:
+        prompt, layers = Prompt((7, 8, 9), "text", 3, model.identity.tokenizer_id), range(model.identity.n_layers)
+        extract(model, store, [prompt], layers, "last", site=site)  # TapNotFired where a part is never called
+        assert len(rows(store)) == len(layers)
 
 
 def test_inf_and_nan_are_refused_with_layer_and_prompt(

@@ -1,6 +1,7 @@
 """Watching: hear what passes a site of the wanted blocks, without changing it."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,11 @@ from steering_core.foundation.errors import SiteNotFound, TapNotFired
 from steering_core.models import Model
 from steering_core.models.taps import Look, looking
 
-_NAMES = {
-    "attn_out": ("self_attn", "attention", "attn", "linear_attn", "temporal_block", "mixer", "local_mixer", "mamba"),
+_NAMES = {  # the first that a block has; within another part where the block calls that one's parts by itself
+    "attn_out": (
+        *("self_attn", "attention", "attn.attention", "attn", "norm_attn_norm.attn", "linear_attn", "temporal_block"),
+        *("mixer", "local_mixer", "mamba"),
+    ),
     "mlp_out": ("mlp", "feed_forward", "block_sparse_moe", "moe", "ffn", "mlp_block"),
 }
 
@@ -50,8 +54,9 @@ def _part(model: Model, layer: int, site: str) -> nn.Module:
     if site == "resid_pre":
         return block
     for name in _NAMES[site]:
-        if isinstance(getattr(block, name, None), nn.Module):
-            return getattr(block, name)
+        found = functools.reduce(lambda part, inner: getattr(part, inner, None), name.split("."), block)
+        if isinstance(found, nn.Module):
+            return found
     parts = ", ".join(name for name, part in block.children().items() if part)
     raise SiteNotFound(f"{model.name} has no {site} at layer {layer}: its block's parts are {parts}")
 
