@@ -39,6 +39,11 @@ WHERE starts_with(v.vector_id, asked.key) OR (
 )
 ORDER BY v.model, v.method, v.layer, v.vector_id
 """
+_RECOMMENDED = """
+SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention
+FROM raw.recommendations r
+JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
+"""
 _SHOWN = 6  # candidates that an error lists
 WantedLayers = Sequence[int] | Literal["all"] | None
 """Which of a name's layers: some, all, or None for the recommended ones, and where nothing was recommended, all."""
@@ -154,9 +159,7 @@ def _one_a_layer(rows: Sequence[dict[str, Any]]) -> bool:
 def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amount | None]:
     """The strengths of the latest recommendation whose vectors are all among `rows`, by vector_id; or empty."""
     found = store.rows(
-        "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
-        "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
-        "USING (recommendation_id) WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 "
+        f"{_RECOMMENDED} WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 "
         "AND list_count(coalesce(r.vector_ids, [r.vector_id])) = len(coalesce(r.vector_ids, [r.vector_id])) "
         "AND list_has_all(?, coalesce(r.vector_ids, [r.vector_id])) ORDER BY started_at DESC LIMIT 1",
         [[row["vector_id"] for row in rows]],
@@ -171,9 +174,7 @@ def _check_all_are_of_the_concept(store: Store, text: str, rows: Sequence[dict[s
     """Raise VectorAmbiguous where the concept's latest recommendation has vectors that are not among its own `rows`."""
     ids = [row["vector_id"] for row in rows]
     latest = store.rows(
-        "SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention FROM raw.recommendations r "
-        "JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) "
-        "USING (recommendation_id) SEMI JOIN (FROM raw.vectors WHERE list_contains(?, vector_id)) v "
+        f"{_RECOMMENDED} SEMI JOIN (FROM raw.vectors WHERE list_contains(?, vector_id)) v "
         "ON v.concept_id = r.concept_id AND v.model_id = r.model_id "
         "WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 ORDER BY started_at DESC LIMIT 1",
         [ids],
