@@ -156,7 +156,7 @@ def random_keys(seed: int) -> Iterator[np.ndarray]:
 
 
 def uniforms(keys: mx.array, n: int) -> mx.array:
-    """`n` random numbers in [0, 1) of each key, (B, 2) -> (B, n) float32: Threefry's, which no device rounds."""
+    """`n` random numbers in [0, 1) of each key, (B, 2) -> (B, n) float32: the words of Threefry as fractions."""
     return mx.vmap(lambda key: mx.random.uniform(shape=(n,), key=key))(keys)
 
 
