@@ -1,6 +1,7 @@
 """The client of OpenAI-compatible servers: asks in order, waits out what mends, and says what does not."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ GREEDY = EndpointSampling(max_tokens=9, temperature=0.0)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited; no time passes."""
     waited: list[float] = []
-    monkeypatch.setattr(endpoint.time, "sleep", waited.append)
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.delenv(API_KEY, raising=False)
     return waited
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -62,8 +63,11 @@ def test_a_cell_that_fails_does_not_keep_the_others_rows_from_being_published(
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """A clock that only waiting moves; the server is well from `well` on."""
     state = {"now": 0.0, "well": 0.0}
-    monkeypatch.setattr(patience.time, "monotonic", lambda: state["now"])
-    monkeypatch.setattr(patience.time, "sleep", lambda seconds: state.update(now=state["now"] + seconds))
+    # The module's own `time`: threads that other tests left, such as Prefect's, sleep by the machine's.
+    own = SimpleNamespace(
+        monotonic=lambda: state["now"], sleep=lambda seconds: state.update(now=state["now"] + seconds)
+    )
+    monkeypatch.setattr(patience, "time", own)
     monkeypatch.setattr(patience, "_answers", lambda: state["now"] >= state["well"])
     monkeypatch.setattr(patience, "get_run_logger", lambda: logging.getLogger("test"))
     return state
