@@ -204,21 +204,22 @@ def searching(
     """Print what halving, and leaving out the controls of candidates that lost, are worth; teacher forcing alone."""
     scores = this.spec.scores
     items, prompts = held_out(concept, "validation", scores), neutral("validation", scores)
-    data = SearchData(items, prompts, (), ("propensity", "kl"), bounds(this.spec))
+    n, within = this.spec.vectors.controls, bounds(this.spec)
     found: dict[str, tuple[float, int, str]] = {}
     for name in searches:
         work = Work()
         with tempfile.TemporaryDirectory() as folder:
+            beside = vectors if name in (HALVING, ALL_CONTROLS) else []
+            data = SearchData(items, prompts, (), ("propensity", "kl"), within, n if beside else 0)
             search = Search(Setup(model, concept, work=work), Store(Path(folder) / "store"), data)
             started = time.perf_counter()
             if name == HALVING:
                 shortlist = search.halving(cells, vectors, 6)
             else:
-                beside = vectors if name == ALL_CONTROLS else []
                 shortlist = search.whole_grid(cells, beside)
                 best = search.best(shortlist.cells[1:], 6)
                 if not beside:
-                    rivals = [control for cell in best for control in chance_controls(cell, vectors)]
+                    rivals = [control for cell in best for control in chance_controls(cell, vectors, n)]
                     search.measure(rivals, len(items), 0)
             of_grid = {cell.intervention_id for cell in cells[1:]}
             best = search.best([cell for cell in shortlist.cells if cell.intervention_id in of_grid], 1)
@@ -256,7 +257,7 @@ def ready(spec: Spec) -> Iterator[tuple[Run, Model, Concept, Sequence[Any], list
         try:
             stages.extract_activations(this, model, [concept])
             vectors = stages.derive_vectors(this, model, concept)
-            yield this, model, concept, vectors, candidate_cells(spec, this.store, model, concept, vectors)
+            yield this, model, concept, vectors, candidate_cells(spec, this.store, model, concept, vectors, [])
         finally:
             model.close()
 

@@ -75,6 +75,7 @@ Layers = OneOf[Literal["all"], SomeLayers]
 StrengthList = Annotated[tuple[Number, ...], Field(max_length=MAX_STRENGTHS), AfterValidator(distinct)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_NAMES), AfterValidator(distinct)]
+SomeNames = Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES), AfterValidator(distinct)]
 
 
 def _fitting_template(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +134,9 @@ class ActivationsSpec(Strict):
 class VectorsSpec(Strict):
     """Which methods derive vectors, how many controls stand beside each, how often pairs are redrawn.
 
-    A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`).
+    A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`). Vectors
+    of the `library`, by name or key, stand in the grid beside them, each alone; `methods: []` leaves them, and the
+    grid's expressions, by themselves.
 
     Trained methods (`preference`, …) are trained at `train_layers`: `auto` is the two of the grid's layers at which the
     mean difference tells held-out pairs apart best. A joint method (`joint_preference`) trains at all of
@@ -143,7 +146,8 @@ class VectorsSpec(Strict):
     `quality_draws` redraws training pairs to say how stable each vector is; 0 leaves qualities out.
     """
 
-    methods: Names = ("mean_difference",)
+    methods: SomeNames = ("mean_difference",)
+    library: SomeNames = ()
     train_layers: OneOf[Literal["auto"], SomeLayers] = "auto"
     controls: Annotated[int, Within(0, MAX_CONTROLS)] = 3
     quality_draws: Annotated[int, Within(0, MAX_REDRAWS)] = 100
@@ -300,11 +304,22 @@ class Spec(Strict):
             del said["template"]
         if said["vectors"]["train_layers"] == "auto":
             del said["vectors"]["train_layers"]
+        if not self.vectors.library:
+            del said["vectors"]["library"]
         if said["scores"]["side_effects"] == "auto":
             del said["scores"]["side_effects"]
         if self.scores.capabilities == "none":  # then `max_drop` means nothing
             del said["scores"]["capabilities"], said["scores"]["max_drop"]
         return content_key("spec", said)
+
+    @model_validator(mode="after")
+    def _has_candidates(self) -> "Spec":
+        if not (self.vectors.methods or self.vectors.library or self.generations.expressions):
+            raise ValueError(
+                "vectors.methods is empty, and nothing else stands in the grid: name a method, a vector of the library "
+                "in vectors.library, or an expression in generations.expressions"
+            )
+        return self
 
     @model_validator(mode="after")
     def _allowed_are_models(self) -> "Spec":

@@ -79,7 +79,7 @@ def test_a_direction_keeps_its_shares_at_every_dose(setup: Setup) -> None:
 
 def test_the_controls_of_several_vectors_are_turned_together(setup: Setup) -> None:
     for cell in combined(best_first(setup), [0.06]):
-        controls = chance_controls(cell, vectors(setup))
+        controls = chance_controls(cell, vectors(setup), 2)
         assert [control.control for control in controls] == [RANDOM, RANDOM]
         for control in controls:
             assert control.is_control_of(cell)
@@ -92,7 +92,7 @@ def test_the_controls_of_several_vectors_are_turned_together(setup: Setup) -> No
 
 def test_one_vector_of_the_grid_meets_its_own_random_directions(setup: Setup) -> None:
     cell = best_first(setup)[0]
-    found = chance_controls(cell, vectors(setup))
+    found = chance_controls(cell, vectors(setup), 2)
     assert [control.vector.control for control in found if control.vector] == [RANDOM, RANDOM]
     assert {c.vector.vector_id for c in found if c.vector} <= {v.vector_id for v in vectors(setup)}
 
@@ -104,7 +104,7 @@ def test_an_operation_has_controls_and_no_mirror_image(setup: Setup) -> None:
     cell = Cell(setup.model.identity.model_id, CONCEPT.concept_id, steering, found)
     assert cell.dose is None
     assert mirrored(cell) == []
-    (control, _) = chance_controls(cell, vectors(setup))
+    (control, _) = chance_controls(cell, vectors(setup), 2)
     assert [c.operation for c in control.intervention.changes] == ["ablate", "clamp"]
     assert cell.columns()["vector_id"] is None
     assert cell.columns()["vector_ids"] == [key]
@@ -112,7 +112,7 @@ def test_an_operation_has_controls_and_no_mirror_image(setup: Setup) -> None:
 
 def test_combinations_enter_the_search_and_bring_their_controls(setup: Setup, store: Store) -> None:
     grid = [unsteered(setup.model.identity, CONCEPT), *(c.at(d) for c in best_first(setup) for d in (0.02, 0.03))]
-    ground = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
+    ground = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0), 2)
     found = Search(setup, store, ground).halving(grid, vectors(setup), 4)
     several = [cell for cell in found.tried if len(cell.vectors) > 1]
     assert {tuple(cell.layers) for cell in several} == {(0, 1, 2), (2,)}
@@ -191,7 +191,7 @@ def test_items_that_diverge_are_counted_and_bar_a_candidate(setup: Setup, store:
 
 def test_texts_that_answer_one_prompt_are_one_subject(setup: Setup, store: Store) -> None:
     cells = [unsteered(setup.model.identity, CONCEPT), best_first(setup)[0]]
-    cells += chance_controls(cells[1], vectors(setup))
+    cells += chance_controls(cells[1], vectors(setup), 2)
     spec = GenerationsSpec(prompts=3, samples=4, max_tokens=6, seed=7)
     texts = generate(setup.model, store, CONCEPT, cells, spec, "test").ids
     assert len(texts) == 3 * (4 + 4)  # what shows chance has no texts

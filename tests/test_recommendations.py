@@ -244,7 +244,7 @@ def test_every_direction_is_compared_at_the_damage_that_a_candidate_may_do(
 ) -> None:
     setup, damage = ground
     bounds = Bounds(1.05, 9.0)
-    on = SearchData(setup.concept.items, (), damage.answers, ("propensity", "damage"), bounds)
+    on = SearchData(setup.concept.items, (), damage.answers, ("propensity", "damage"), bounds, 3)
     found = Search(setup, store, on).at_allowed(directions(setup, 4, 1))
     assert len({round(one.dose or 0, 3) for one in found}) == 4  # not the same dose
     damages = damage.of(found).mean(axis=1)
@@ -260,7 +260,7 @@ def test_controls_do_as_much_damage_as_their_candidate(ground: tuple[Setup, Dama
         for one in directions(setup, 3, 3)
     ]
     wanted = float(damage.of([chosen]).mean())
-    found = rivals_of(chosen, [vector, *rivals], damage)
+    found = rivals_of(chosen, [vector, *rivals], len(rivals), damage)
     assert len(found) == 3
     assert damage.of(found).mean(axis=1) == pytest.approx([wanted] * 3, rel=0.25)
     assert all(one.is_control_of(chosen) for one in found)

@@ -1,5 +1,6 @@
 """The search finds what the whole grid finds, with less work; controls, verdicts and numbers are what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.nonsense import save_nonsense
 from tests.toy import CONCEPT, NEUTRAL
 
 DOSES = (0.01, 0.02, 0.03, 0.04)
-LENIENT = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0))
+LENIENT = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 9.0), 2)
 
 
 def vectors(setup: Setup) -> list[Vector]:
@@ -65,7 +66,7 @@ def test_every_shortlisted_candidate_has_its_controls_beside_it(setup: Setup, st
 
 
 def test_cells_beyond_the_damage_bound_drop_out(setup: Setup, store: Store) -> None:
-    strict = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 0.02))
+    strict = SearchData(CONCEPT.items, NEUTRAL, (), ("propensity", "kl"), Bounds(9.0, 0.02), 2)
     found = Search(setup, store, strict).halving(grid(setup), vectors(setup), 2)
     scores = summarise(store, found.everything, found.measured.ids, "validation")
     assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])
@@ -75,7 +76,7 @@ def test_over_controls_is_the_paired_difference_with_the_best_one(setup: Setup, 
     found = Search(setup, store, LENIENT).whole_grid(grid(setup), vectors(setup))
     scores = summarise(store, found.everything, found.measured.ids, "validation")
     chosen = max((cell for cell in found.cells[1:]), key=lambda c: scores[c.intervention_id]["effect"]["value"])
-    rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(setup))]
+    rivals = [scores[c.intervention_id]["effect"]["value"] for c in chance_controls(chosen, vectors(setup), 2)]
     mine = scores[chosen.intervention_id]
     assert mine["over_controls"]["value"] == pytest.approx(mine["effect"]["value"] - max(rivals))
     assert mine["over_controls"]["p_value"] < 1e-6
@@ -89,7 +90,8 @@ def test_a_candidate_that_is_anothers_mirror_image_keeps_its_own_scores(setup: S
     of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation", vectors(setup)[:1])
     cells = [Cell.adding_amounts(*of, [Amount.of_dose(dose)]) for dose in (-0.05, 0.05)]
     assert mirrored(cells[0])[0].intervention_id == cells[1].intervention_id
-    found = Search(setup, store, LENIENT).whole_grid([unsteered(setup.model.identity, CONCEPT), *cells], [])
+    alone = replace(LENIENT, controls=0)
+    found = Search(setup, store, alone).whole_grid([unsteered(setup.model.identity, CONCEPT), *cells], [])
     scores = summarise(store, found.everything, found.measured.ids, "validation")
     assert [scores[cell.intervention_id]["effect"]["control"] for cell in cells] == [None, None]
     rows = store.rows("SELECT control, round(dose, 3) AS dose FROM raw.scores WHERE metric = 'effect'")

@@ -25,6 +25,7 @@ NONE, RANDOM, SHUFFLED, PROMPT, MIRRORED = "none", "random", "shuffled", "prompt
 WITH_PROMPT = "with_prompt"  # the candidate and the system prompt together
 CHANCE_CONTROLS = (RANDOM, SHUFFLED)  # what a direction without meaning does
 DIGITS = 6  # of a strength that was computed: further digits differ from machine to machine
+DOSE_DIGITS = 12  # of a dose that is told
 SAME_DOSE = 1e-5  # relative difference up to which two doses are the same: it is rounding
 
 
@@ -95,7 +96,8 @@ class Cell:
         norms = {v.layer: v.residual_norm for v in reversed(self.vectors)}
         usual = next(iter(norms.values()), 1.0)  # for a vector that is added at another layer than its own
         doses = [float(np.linalg.norm(total)) / (norms.get(layer, usual) or math.nan) for layer, total in added.items()]
-        return self.sign * sum(doses) if all(map(math.isfinite, doses)) else None
+        # A dose that was asked for comes back from alpha and norms with an error in its last digits.
+        return float(f"{self.sign * sum(doses):.{DOSE_DIGITS}g}") if all(map(math.isfinite, doses)) else None
 
     @property
     def vector(self) -> Vector | None:

@@ -1,6 +1,5 @@
 """Chance controls: a candidate's intervention along directions that mean nothing."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,16 +13,16 @@ from steering_core.vectors.vector import Vector
 CHANCE_VERSION = 1
 
 
-def chance_controls(cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
+def chance_controls(cell: Cell, vectors: Sequence[Vector], n: int) -> list[Cell]:
     """The candidate with random directions, or those of shuffled labels, in its vectors' place, at its layers and dose.
 
-    `vectors` are the grid's, with their controls; a candidate gets as many random controls as they have. Several
-    vectors, and vectors that are not of the grid, are turned together at random: lengths and angles between them stay.
+    `vectors` are those that the run derived, with their controls. Several vectors, and vectors that the run did not
+    derive, are turned together at random, `n` times: lengths and angles between them stay.
     """
     if cell.steering is None:
         return []
     acting = [vector for vector in cell.vectors if vector.vector_id in cell.steering.acting]
-    stand_ins = [(RANDOM, found) for found in _random(acting, vectors)]
+    stand_ins = [(RANDOM, found) for found in _random(acting, vectors, n)]
     stand_ins += [(SHUFFLED, found) for found in _shuffled(acting, vectors)]
     return [_along(cell, control, found) for control, found in stand_ins]
 
@@ -49,9 +48,13 @@ def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
     return exchanged if cell.dose is None else exchanged.at(cell.dose)
 
 
-def _random(acting: Sequence[Vector], vectors: Sequence[Vector]) -> list[dict[str, Vector]]:
-    """As many draws as a vector of the grid has random controls; each maps a vector's key to its stand-in."""
-    n = max(Counter((v.method, v.layer) for v in vectors if v.control == RANDOM).values(), default=0)
+def turned_draw(vectors: Sequence[Vector], draw: int) -> list[Vector]:
+    """Each of the vectors turned at random by itself: directions without meaning, as long as they are."""
+    return [_turned([vector], draw)[vector.vector_id] for vector in vectors]
+
+
+def _random(acting: Sequence[Vector], vectors: Sequence[Vector], n: int) -> list[dict[str, Vector]]:
+    """The random controls that a derived vector has, or `n` turns; each maps a vector's key to its stand-in."""
     if len(acting) == 1 and (known := _known(acting[0], RANDOM, vectors)):
         return [{acting[0].vector_id: vector} for vector in known]
     return [_turned(acting, draw) for draw in range(n)]

@@ -1,11 +1,12 @@
-"""Chance: what the same search finds among directions from permuted labels.
+"""Chance: what the same search finds among directions that mean nothing, most of them from permuted labels.
 
 Each draw exchanges the sides of pairs at random and derives the vectors of the grid anew (`vectors.permuted`). The best
 layer and method of a draw are searched on validation items as the candidate's were, and the effect there is measured
 on test items, at the candidate's damage. A draw counts twice, as itself and as its opposite, each with a search of its
 own; the candidate's own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so
 that its rank is a p-value, however many layers and methods were searched (Westfall and Young 1993). For a candidate of
-a method that reads activations, trained methods are left out of the draws.
+a method that reads activations, trained methods are left out of the draws. A vector of the library has no labels that a
+coin could exchange: each draw has it turned at random, by itself, beside the vectors of permuted labels.
 """
 
 import logging
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
-from steering_core.candidates.chance import turned_controls
+from steering_core.candidates.chance import turned_controls, turned_draw
 from steering_core.candidates.grid import proportions
 from steering_core.concepts import Item, Split
 from steering_core.evaluation.damage import Damage
@@ -39,10 +40,13 @@ log = logging.getLogger(__name__)
 RANKED_FROM = 19  # null effects from which a rank can be significant
 _KEPT = 3  # a draw's search goes on with one place in three
 DAMAGE_ANSWERS = 4  # on which a draw's damage is compared with the candidate's
+LABELS = "searches among permuted labels"
+DIRECTIONS = "searches among directions without meaning"
+TURNED = "random turns of its vectors"
 _MOST_SCALED = 2.0  # a dose is scaled at most by this factor, up or down
 
 Draw = Mapping[int, Sequence[Vector]]
-"""One draw's vectors by layer, one of each method that is searched."""
+"""One draw's vectors by layer: one of each method that is searched, then those that stand for the library's."""
 
 
 class VectorPlace(NamedTuple):
@@ -67,20 +71,50 @@ Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 
 
 @dataclass(frozen=True)
+class Searched:
+    """What a search went through: the vectors that the run derived, with their controls, and the `library`'s.
+
+    `permuted` gives the derived ones anew from permuted labels.
+    """
+
+    derived: Sequence[Vector]
+    library: Sequence[Vector]
+    permuted: Permuted
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Each derived vector's method by its key, controls left out."""
+        return {vector.vector_id: vector.method for vector in self.derived if vector.control is None}
+
+    def draws(self, n: int) -> list[Draw]:
+        """As many draws: the vectors of permuted labels of every method that reads activations, and turned ones."""
+        methods = [method for method in dict.fromkeys(self.methods.values()) if method in METHODS]
+        found = self.permuted(methods, n) if methods else [{} for _ in range(n)]
+        return [self._with_turned(draw, i) for i, draw in enumerate(found)]
+
+    def _with_turned(self, draw: Draw, i: int) -> Draw:
+        both: dict[int, list[Vector]] = {layer: list(vectors) for layer, vectors in draw.items()}
+        for vector in turned_draw(self.library, i):
+            both.setdefault(vector.layer, []).append(vector)
+        return both
+
+
+@dataclass(frozen=True)
 class Chance:
     """Null effects in nats on test items, positive in the direction of the candidate's sign, and its p-value.
 
-    `least_p` is the smallest p-value that so many null effects allow.
+    `least_p` is the smallest p-value that so many null effects allow. `among` says what was searched or measured.
     """
 
     effects: tuple[float, ...]
     p_value: float
     least_p: float
+    among: str = LABELS
 
     @classmethod
-    def of(cls, effect: float, effects: Sequence[float]) -> "Chance":
+    def of(cls, effect: float, effects: Sequence[float], among: str = LABELS) -> "Chance":
         """The p-value of an effect in the direction of the candidate's sign: its rank among the null effects."""
-        return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)))
+        return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)), among)
 
     @classmethod
     def of_few(cls, effect: float, effects: Sequence[float], draws: int) -> "Chance":
@@ -230,32 +264,27 @@ class ChanceSearch:
         return {cell.intervention_id: float(np.mean(list(v[metric].values()))) for cell, v in both}
 
 
-def chance_of(
-    search: ChanceSearch, vectors: Sequence[Vector], permuted: Permuted, scores: Scores, draws: int
-) -> Chance | None:
+def chance_of(search: ChanceSearch, searched: Searched, scores: Scores, draws: int) -> Chance | None:
     """The chance that the chosen candidate's effect on test meets; None where it adds no vector, or has no effect.
 
-    `vectors` are the grid's, with their controls. Vectors of permuted labels come from `permuted`, of every method of
-    the grid that reads activations; a method that must be trained has as many draws as shuffled controls. An expression
-    is compared with turned vectors.
+    A method that must be trained has as many draws as shuffled controls. An expression is compared with turned vectors.
     """
     chosen, mine = search.chosen, scores.get(search.chosen.intervention_id, {})
     row = mine.get(ODD) or mine.get("effect")
     if chosen.steering is None or row is None or row["value"] is None:
         return None
     effect = chosen.sign * float(row["value"])
-    known = {vector.vector_id: vector.method for vector in vectors if vector.control is None}
-    if not chosen.dose or any(vector.vector_id not in known for vector in chosen.vectors):
-        return Chance.of(effect, search.among_turned(2 * draws + 1))
-    methods = list(dict.fromkeys(vector.method for vector in chosen.vectors))
-    if set(methods) <= set(METHODS):
-        found = permuted([method for method in dict.fromkeys(known.values()) if method in METHODS], draws)
-    else:
-        found = shuffled_draws(methods, vectors)
+    own, acting = searched.methods, {vector.vector_id for vector in chosen.vectors}
+    of_library = {vector.vector_id for vector in searched.library}
+    if not chosen.dose or not acting <= own.keys() | of_library:
+        return Chance.of(effect, search.among_turned(2 * draws + 1), TURNED)
+    methods = list(dict.fromkeys(own[key] for key in acting & own.keys()))
+    trained = not set(methods) <= set(METHODS)
+    found = shuffled_draws(methods, searched.derived) if trained else searched.draws(draws)
     effects = search.effects(found) if found else []
     if len(effects) + 1 < RANKED_FROM:
         return Chance.of_few(effect, effects, len(found))
-    return Chance.of(effect, [*effects, -effect])
+    return Chance.of(effect, [*effects, -effect], LABELS if methods else DIRECTIONS)
 
 
 def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Draw]:

@@ -58,7 +58,8 @@ def rated(
     """Every candidate at the dose that its own texts allow.
 
     `values` are the cells' on validation. With `adjust` a dose is lowered where its predicted perplexity ratio comes
-    near the bound. No dose grows: a few texts that happen to be plain would move it by half (docs/log.md).
+    near the bound, unless it is as the spec wrote it. No dose grows: a few texts that happen to be plain would move it
+    by half (docs/log.md).
     """
     damages = [mean_of(v, "damage") for v in values]
     texts = [np.array(list(v.get("perplexity_ratio", {}).values())) for v in values]
@@ -67,7 +68,7 @@ def rated(
     for cell, mine, slope, damage, ratios in zip(cells, values, estimated, damages, texts, strict=True):
         share = bounds.share(_predicted(damage, slope.value, ratios))
         scale, curve = 1.0, curves.get(cell.direction)
-        if adjust and cell.dose and curve and share > TOLERATED:
+        if adjust and cell.dose and curve and share > TOLERATED and not cell.as_written:
             dose = rounded(curve.dose_at(bounds.wanted_damage(slope.value)))
             scale = min(dose / abs(cell.dose), 1.0)
             cell = cell.at(cell.sign * scale * abs(cell.dose))
@@ -105,7 +106,7 @@ def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vect
     best, ties = choose(rated(cells, of_cells, bounds, found.curves, adjust))
     curve = found.curves.get(best.cell.direction)
     images = mirrored(best.cell)
-    rivals = rivals_of(best.cell, vectors, damage if curve else None)
+    rivals = rivals_of(best.cell, vectors, spec.vectors.controls, damage if curve else None)
     trial = Trial(best.cell, [unsteered, best.cell, *images, *rivals])
     choice = Choice(trial, best.slope, ties=tuple(one.cell for one in ties))
     if curve is None or not best.cell.dose:

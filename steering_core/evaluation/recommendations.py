@@ -189,7 +189,7 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     if chance.p_value > 1 - LEVEL:
         best = f"the best of {len(chance.effects)} does {chance.effects[0]:+.3f} nats" if chance.effects else "no draws"
         return CHANCE, (
-            f"its odd effect is {effect['value']:+.3f} nats, and searches among permuted labels find as much "
+            f"its odd effect is {effect['value']:+.3f} nats, and {chance.among} find as much "
             f"({best}; p = {chance.p_value:.2g})"
         )
     if effect["ci_low"] is None or effect["ci_low"] <= 0:
@@ -221,7 +221,7 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     assert effect is not None, "decided before"
     best = f"{chance.effects[0]:+.3f} nats" if chance.effects and math.isfinite(chance.effects[0]) else "nothing"
     said = (
-        f"its odd effect is {effect['value']:+.3f} nats, and {len(chance.effects)} searches among permuted labels find "
+        f"its odd effect is {effect['value']:+.3f} nats, and {len(chance.effects)} {chance.among} find "
         f"at most {best} (p = {chance.p_value:.2g})"
     )
     prompt, both, sign = evidence.effect_of(PROMPT), evidence.effect_of(WITH_PROMPT), evidence.chosen.sign

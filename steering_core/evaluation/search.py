@@ -54,13 +54,17 @@ class Shortlist:
 
 @dataclass(frozen=True)
 class SearchData:
-    """What a search measures on (validation items, neutral prompts and answers), its metrics and the damage bounds."""
+    """What a search measures on (validation items, neutral prompts and answers), its metrics and the damage bounds.
+
+    `controls` random directions stand beside each candidate whose vectors the run did not derive.
+    """
 
     items: Sequence[Item]
     neutral: Sequence[str]
     answers: Sequence[NeutralAnswer]
     metrics: Sequence[str]
     bounds: Bounds
+    controls: int
 
 
 class Search:
@@ -69,7 +73,6 @@ class Search:
     def __init__(self, setup: Setup, store: Store, data: SearchData, progress: Progress = silent) -> None:
         self.setup, self.store, self.data, self.progress = setup, store, data, progress
         self.found = Shortlist()
-        self.as_written: set[str] = set()  # interventions whose strength the spec gives
         self.damage = Damage(setup, store, data.answers)
 
     def whole_grid(self, cells: Sequence[Cell], vectors: Sequence[Vector]) -> Shortlist:
@@ -84,13 +87,14 @@ class Search:
         unsteered, candidates = cells[0], list(cells[1:])
         everything = len(self.data.items)
         seen = min(SCREEN_ITEMS, everything)
-        written = [c for c in candidates if c.as_written and not c.vector]
-        grid = [c for c in candidates if c not in written]
-        self.as_written = {cell.intervention_id for cell in written}
+        written = [c for c in candidates if c.as_written]
+        grid = [c for c in candidates if not c.as_written]
         singles = self._screened(unsteered, [*self.at_allowed(_middles(grid), FEW_ANSWERS), *written], seen)
         best = self.best(singles, max(keep, math.ceil(len(singles) / KEPT)))
         self._at_their_doses(unsteered, best, candidates, seen)
-        together = self.at_allowed(self._combinations(singles), FEW_ANSWERS)
+        derived = {vector.vector_id for vector in vectors}
+        plain = [c for c in singles if not c.as_written and c.vector and c.vector.vector_id in derived]
+        together = self.at_allowed(self._combinations(plain), FEW_ANSWERS)
         left = [*best, *self._screened(unsteered, together, seen)]
         while len(left) > keep and seen < everything:
             left = self.best(left, max(keep, math.ceil(len(left) / KEPT)))
@@ -110,7 +114,7 @@ class Search:
         if "damage" not in self.data.metrics:
             return list(cells)
         wanted = self.data.bounds.wanted_damage()
-        dosed = [cell for cell in cells if cell.dose and cell.intervention_id not in self.as_written]
+        dosed = [cell for cell in cells if cell.dose and not cell.as_written]
         at: dict[str, Cell] = {}
         for cell, curve in zip(dosed, self.damage.curves(dosed, wanted, n, FEW_ROUNDS), strict=True):
             self.found.curves[cell.direction] = curve
@@ -120,7 +124,8 @@ class Search:
             at = dict(zip(at, within_kl(self.damage, list(at.values()), few, allowed, FEW_ROUNDS)[0], strict=True))
         self.found.measured += self.damage.measured
         self.damage.measured = Done()
-        return list({c.intervention_id: c for c in (at.get(cell.intervention_id, cell) for cell in cells)}.values())
+        found = [cell if cell.as_written else at.get(cell.intervention_id, cell) for cell in cells]
+        return list({cell.intervention_id: cell for cell in found}.values())
 
     def _screened(self, unsteered: Cell, cells: list[Cell], items: int) -> list[Cell]:
         """The cells that keep within the bound on neutral next tokens, with their first effects.
@@ -144,8 +149,8 @@ class Search:
         self.measure([unsteered, *grid], items, SCREEN_NEUTRAL, mirrors=False)
 
     def _combinations(self, singles: Sequence[Cell]) -> list[Cell]:
-        """Combinations of the best single vectors, at the dose of the best one."""
-        best = [cell for cell in self.best(singles, len(singles)) if cell.vector and cell.dose]
+        """Combinations of the best of these cells of one vector each, at the dose of the best one."""
+        best = [cell for cell in self.best(singles, len(singles)) if cell.dose]
         if not best:
             return []
         return combined([cell for cell in best if cell.sign == best[0].sign], [abs(best[0].dose or 1.0)])
@@ -161,14 +166,14 @@ class Search:
         return self.found
 
     def _rivals(self, cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
-        return rivals_of(cell, vectors, self.damage if "damage" in self.data.metrics else None)
+        return rivals_of(cell, vectors, self.data.controls, self.damage if "damage" in self.data.metrics else None)
 
     def _curves_of(self, cells: Sequence[Cell]) -> None:
         """Add the damage that was measured at each cell's dose to its direction's curve."""
         if "damage" not in self.data.metrics:
             return
         for cell, damage in zip(cells, self._means(cells, "damage"), strict=True):
-            if cell.dose and cell.intervention_id not in self.as_written:
+            if cell.dose:
                 curve = self.found.curves.get(cell.direction, Curve())
                 self.found.curves[cell.direction] = curve.with_point(abs(cell.dose), damage)
 
@@ -222,12 +227,13 @@ def _middles(candidates: Sequence[Cell]) -> list[Cell]:
     return [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
 
 
-def rivals_of(cell: Cell, vectors: Sequence[Vector], damage: Damage | None) -> list[Cell]:
+def rivals_of(cell: Cell, vectors: Sequence[Vector], n: int, damage: Damage | None) -> list[Cell]:
     """A candidate's chance controls, each at the dose where it does as much damage as the candidate.
 
-    Where damage is not measured, or the candidate has no dose, they have the candidate's strength.
+    `vectors` and `n` are those of `chance_controls`. Where damage is not measured, or the candidate has no dose, they
+    have the candidate's strength.
     """
-    controls = chance_controls(cell, vectors)
+    controls = chance_controls(cell, vectors, n)
     if damage is None or not cell.dose or not controls:
         return controls
     wanted = float(damage.of([cell], FEW_ANSWERS).mean())

@@ -13,7 +13,7 @@ from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages
-from steering_core.pipeline.wanted import candidate_cells, held_out
+from steering_core.pipeline.wanted import candidate_cells, held_out, library_vectors
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -41,8 +41,9 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     cell = (run, model, concept)
     if lack := lack_of_items(len(held_out(concept, "test", run.spec.scores))):
         log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
+    library = library_vectors(run.spec, run.store, model)
     vectors = stages.derive_vectors(*cell)
-    grid = candidate_cells(run.spec, run.store, model, concept, vectors)
+    grid = candidate_cells(run.spec, run.store, model, concept, vectors, library)
     shortlist = stages.search_cells(*cell, grid, vectors)
     texts = stages.generate_samples(*cell, shortlist.cells, "validation")
     stages.score_shortlist(*cell, shortlist, texts)

@@ -13,7 +13,7 @@ from steering_core.evaluation.search import rivals_of
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages, neutral_answers_of
-from steering_core.pipeline.wanted import bounds, held_out, neutral
+from steering_core.pipeline.wanted import bounds, held_out, library_vectors, neutral
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Setup
@@ -35,7 +35,8 @@ def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> TableRo
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
         """Gather one cell's rows."""
-        rows.extend(measure(run, model, concept, stages.derive_vectors(run, model, concept)))
+        library = library_vectors(run.spec, run.store, model)
+        rows.extend(measure(run, model, concept, [*stages.derive_vectors(run, model, concept), *library]))
 
     each_cell(run, cell, stages)
     return rows
@@ -59,7 +60,8 @@ def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
     """Rows of every vector's effect on validation items at the dose where its damage is `damage` nats per token."""
     scores, calibrating = run.spec.scores, calibration(run, model, concept, vectors)
     at = calibrating.at_damage(damage)
-    controls = [control for one in at for control in rivals_of(one.cell, vectors, calibrating.damage)]
+    n, damages = run.spec.vectors.controls, calibrating.damage
+    controls = [control for one in at for control in rivals_of(one.cell, vectors, n, damages)]
     images = [image for one in at for image in mirrored(one.cell)]
     everything = [calibrating.unsteered, *(one.cell for one in at), *images, *controls]
     items, notify = held_out(concept, "validation", scores), run.progress("sweep layers")

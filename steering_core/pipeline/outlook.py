@@ -74,14 +74,14 @@ class _Cell:
     def directions(self) -> int:
         """How many directions the grid has: methods times layers, trained methods at the layers that they train.
 
-        The vectors of a joint method are one direction.
+        The vectors of a joint method are one direction, and so is each name of the library.
         """
         methods = [method_name(name) for name in self.spec.vectors.methods]
         joint = sum(map(is_joint, methods))
         alone = sum(map(is_trained, methods)) - joint
         layers, at = len(grid_layers(self.spec, self.model)), self.spec.vectors.train_layers
         trained = joint + alone * (TRAINED_LAYERS if at == "auto" else len(set(at)))
-        return layers * (len(methods) - joint - alone) + trained
+        return layers * (len(methods) - joint - alone) + trained + len(self.spec.vectors.library)
 
     @property
     def grid(self) -> int:

@@ -11,7 +11,7 @@ from steering_core.candidates.answers import NeutralAnswer, neutral_answers
 from steering_core.candidates.cell import NONE, Cell, mirrored, prompted, with_prompt
 from steering_core.candidates.generations import generate
 from steering_core.concepts import Concept, Split
-from steering_core.evaluation.chance import Chance, ChanceSearch, Draw, chance_of
+from steering_core.evaluation.chance import Chance, ChanceSearch, Draw, Searched, chance_of
 from steering_core.evaluation.choice import Choice, chosen_of
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.forms import Forms
@@ -29,6 +29,7 @@ from steering_core.pipeline.wanted import (
     extracted_layers,
     grid_layers,
     held_out,
+    library_vectors,
     neutral,
     trained_layers,
 )
@@ -68,9 +69,11 @@ def registered(store: Store, model: Model) -> Model:
 def extract_activations(run: Run, model: Model, concepts: Sequence[Concept]) -> None:
     """Have the store hold the activations of every pair of `concepts`, each prompt once.
 
-    Raises LayerNotFound, for the grid's layers as well, before anything is computed.
+    Raises LayerNotFound, for the grid's layers as well, and VectorNotFound for a name of the library, before anything
+    is computed.
     """
     layers = extracted_layers(run.spec, model)
+    library_vectors(run.spec, run.store, model)
     prompts = store_pairs(run.store, model, concepts)
     wanted = run.spec.activations
     notify = run.progress("extract activations")
@@ -109,6 +112,7 @@ def search_cells(
         neutral_answers_of(run, model, concept, "validation"),
         wanted.metrics,
         bounds(run.spec),
+        run.spec.vectors.controls,
     )
     search = Search(Setup(model, concept), run.store, data, run.progress("search the grid"))
     found = search.whole_grid(cells, vectors) if keep == "all" else search.halving(cells, vectors, keep)
@@ -182,13 +186,16 @@ def score_trial(run: Run, model: Model, concept: Concept, choice: Choice, genera
 def search_chance(
     run: Run, model: Model, concept: Concept, choice: Choice, vectors: Sequence[Vector], scores: Scores
 ) -> Chance | None:
-    """What the same search finds among permuted labels, and the candidate's p-value; None without a direction."""
+    """What the same search finds among directions that mean nothing, and the candidate's p-value.
+
+    None without a direction.
+    """
     spec = run.spec
     damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     items = held_out(concept, "validation", spec.scores), held_out(concept, "test", spec.scores)
     search = ChanceSearch(choice.trial.chosen, damage, *items, run.progress("search among permuted labels"))
-    draw = partial(_permuted, run, model, concept)
-    found = chance_of(search, vectors, draw, scores, spec.scores.draws)
+    searched = Searched(vectors, library_vectors(spec, run.store, model), partial(_permuted, run, model, concept))
+    found = chance_of(search, searched, scores, spec.scores.draws)
     run.count("scores", search.measured)
     return found
 

@@ -11,12 +11,13 @@ from steering_core.concepts.neutral import neutral_prompts
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.side_effects import items_of_each
 from steering_core.foundation.data_files import data_files
+from steering_core.foundation.errors import VectorError
 from steering_core.models import Model
 from steering_core.prompts import item_prompts
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.store import Store
 from steering_core.vectors.keyed import by_key
-from steering_core.vectors.library import own_first
+from steering_core.vectors.library import named, own_first
 from steering_core.vectors.methods import TRAINED, is_joint, is_trained, method_name
 from steering_core.vectors.train import best_layers
 from steering_core.vectors.vector import Vector
@@ -104,14 +105,38 @@ def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) ->
     return total
 
 
-def candidate_cells(spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector]) -> list[Cell]:
-    """The grid: the unsteered model, then every vector at every strength, then the spec's expressions.
+def library_vectors(spec: Spec, store: Store, model: Model) -> list[Vector]:
+    """The vectors of the library that the spec names, each once, at all layers of a name.
 
-    Raises InterventionError and VectorError for an expression that does not fit the model or names no vector.
+    Raises VectorNotFound, VectorAmbiguous for a name with several vectors at one layer, and VectorError for a control.
+    """
+    found: dict[str, Vector] = {}
+    for name in spec.vectors.library:
+        for vector in named(store, name, model.identity, layers="all"):
+            if vector.control is not None:
+                raise VectorError(
+                    f"{name} is a control ({vector.control}): vectors.library names vectors with a meaning"
+                )
+            found[vector.vector_id] = vector
+    return list(found.values())
+
+
+def candidate_cells(
+    spec: Spec, store: Store, model: Model, concept: Concept, vectors: Sequence[Vector], library: Sequence[Vector]
+) -> list[Cell]:
+    """The grid: the unsteered model, every vector at every strength, derived or of the library, and expressions.
+
+    A vector of the library that the run derives as well is one candidate. Raises InterventionError and VectorError for
+    an expression that does not fit the model or names no vector.
     """
     grid, identity = spec.generations, model.identity
     strengths = Strengths(grid.doses or (() if grid.alphas else AUTO_DOSES), grid.alphas or ())
+    derived = {vector.vector_id for vector in vectors}
     cells = candidates(identity, concept, vectors, strengths, grid.phase)
+    for vector in (
+        vector for vector in library if vector.vector_id not in derived
+    ):  # each alone, of a joint fit or not
+        cells += candidates(identity, concept, [vector], strengths, grid.phase)
     find = own_first(store, identity, concept.name, vectors)
     said = [by_key(expression, find, identity.n_layers) for expression in grid.expressions]
     cells += [Cell(identity.model_id, concept.concept_id, steering, found, as_written=True) for steering, found in said]

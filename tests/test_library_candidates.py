@@ -1,0 +1,143 @@
+"""Vectors of the library in a spec's grid: proven alone, beside methods or without any, against turned directions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from steering_core.candidates.cell import unsteered
+from steering_core.concepts import Concept
+from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.search import Search, SearchData
+from steering_core.foundation.errors import SpecError, VectorError, VectorNotFound
+from steering_core.models import Model
+from steering_core.pipeline.discover import run
+from steering_core.pipeline.measuring import calibration_rows, layer_sweep_rows, measured_rows
+from steering_core.pipeline.stages import registered
+from steering_core.pipeline.wanted import candidate_cells, library_vectors
+from steering_core.runs import Run
+from steering_core.scores.metrics import Setup
+from steering_core.spec import Spec
+from steering_core.store import Store
+from steering_core.vectors.library import named
+from steering_core.vectors.saving import save
+from steering_core.vectors.vector import Vector
+from tests import toy
+
+
+def toy_spec(folder: Path, concept: Path, vectors: Mapping[str, Any], **generations: Any) -> Spec:
+    grid = {"layers": (1, 2), "doses": (0.02, 0.04), "prompts": 1, "max_tokens": 2, "shortlist": 2, **generations}
+    scores = {"bootstrap": 200, "metrics": ("propensity",), "draws": 19, "side_effects": "none"}
+    return Spec(models=(str(folder),), concepts=(str(concept),), vectors=vectors, generations=grid, scores=scores)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """The toy's concept as a file."""
+    path = tmp_path / "capitals.yaml"
+    path.write_text(yaml.safe_dump(toy.CONCEPT.model_dump(mode="json", exclude_none=True)))
+    return path
+
+
+@pytest.fixture
+def own(toy_model: Model, store: Store) -> Vector:
+    """The direction that the toy reads as its concept, saved as `mine` at its last layer."""
+    return saved(toy_model, store, "mine", toy.axes()[1])
+
+
+def saved(model: Model, store: Store, name: str, direction: np.ndarray) -> Vector:
+    vector = Vector.from_numpy(model, direction.astype(np.float32), layer=2, name=name)
+    registered(store, model)
+    save(store, [vector], name)
+    return vector
+
+
+def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
+    toy_folder: Path, written: Path, own: Vector, store: Store
+) -> None:
+    spec = toy_spec(toy_folder, written, {"methods": (), "library": ("mine",)})
+    (row,) = run(spec, store)["recommendations"]
+    assert row["vector_ids"] == [own.vector_id]
+    assert row["verdict"] == "works", row["reason"]
+    assert "searches among directions without meaning" in row["reason"]
+    assert len(row["null_effects"]) == 39
+    beside = store.rows("SELECT control FROM leaderboard WHERE split = 'test' AND control = 'random'")
+    assert len(beside) == spec.vectors.controls
+    (again,) = run(spec, store)["recommendations"]  # what was recommended does not narrow what a name means
+    assert again["recommendation_id"] == row["recommendation_id"]
+
+
+def test_a_random_vector_of_ones_own_is_no_better_than_random(
+    toy_folder: Path, toy_model: Model, written: Path, store: Store
+) -> None:
+    away = np.random.default_rng(1).standard_normal(toy.WIDTH)
+    saved(toy_model, store, "noise", away - (away @ toy.axes()[1]) * toy.axes()[1])
+    (row,) = run(toy_spec(toy_folder, written, {"methods": (), "library": ("noise",)}), store)["recommendations"]
+    assert row["verdict"] == "no better than random", row["reason"]
+
+
+def test_it_competes_with_methods_and_is_no_part_of_a_combination(
+    toy_folder: Path, written: Path, own: Vector, store: Store
+) -> None:
+    run(toy_spec(toy_folder, written, {"library": ("mine",)}), store)
+    rows = store.rows("SELECT DISTINCT vector_ids FROM leaderboard WHERE control IS NULL AND split = 'validation'")
+    sets = [row["vector_ids"] for row in rows]
+    assert [own.vector_id] in sets
+    assert any(len(ids) == 1 and own.vector_id not in ids for ids in sets)
+    assert all(len(ids) == 1 for ids in sets if own.vector_id in ids)
+
+
+def test_an_expression_stays_as_strong_as_it_is_written_and_joins_no_combination(
+    toy_model: Model, own: Vector, store: Store
+) -> None:
+    grid = candidate_cells(
+        toy_spec(Path("toy"), Path("agree"), {"methods": ()}, expressions=("3%*mine",)),
+        store, toy_model, toy.CONCEPT, [], [],
+    )  # fmt: skip
+    assert [cell.dose for cell in grid[1:]] == [pytest.approx(0.03)]
+    bounds = Bounds(9.0, 9.0)
+    on = SearchData(toy.CONCEPT.items, ["a", "b"], (), ("propensity", "kl"), bounds, 1)
+    found = Search(Setup(toy_model, toy.CONCEPT), store, on).halving(grid, [], 2)
+    assert [cell.intervention_id for cell in found.cells[1:]] == [grid[1].intervention_id]
+    assert unsteered(toy_model.identity, toy.CONCEPT).key == found.cells[0].key
+
+
+def test_calibrating_and_sweeping_layers_know_it(toy_folder: Path, written: Path, own: Vector, store: Store) -> None:
+    spec = toy_spec(toy_folder, written, {"methods": (), "library": ("mine",)})
+    scores = spec.scores.model_copy(update={"metrics": ("propensity", "kl", "damage"), "answers": 2, "neutral": 2})
+    spec = spec.model_copy(update={"scores": scores})
+    with Run(spec, store) as this:
+        calibrated = measured_rows(this, lambda *cell: calibration_rows(*cell, texts=False))
+        swept = measured_rows(this, lambda *cell: layer_sweep_rows(*cell, damage=0.05))
+    assert [(row["method"], row["layer"]) for row in calibrated] == [("given", 2)]
+    assert [(row["method"], row["layer"]) for row in swept] == [("given", 2)]
+    assert swept[0]["over_controls"] is not None
+
+
+def test_names_that_there_are_not_are_told_before_anything_is_computed(
+    toy_folder: Path, toy_model: Model, written: Path, own: Vector, store: Store
+) -> None:
+    missing = toy_spec(toy_folder, written, {"methods": (), "library": ("mien",)})
+    with pytest.raises(VectorNotFound, match="mien"):
+        run(missing, store)
+    assert store.rows("SELECT * FROM raw.activations") == []
+    run(toy_spec(toy_folder, written, {}), store)
+    control = store.rows("SELECT vector_id FROM raw.vectors WHERE control = 'random'")[0]["vector_id"]
+    with pytest.raises(VectorError, match=r"is a control \(random\)"):
+        library_vectors(toy_spec(toy_folder, written, {"library": (control,)}), store, toy_model)
+    assert [v.vector_id for v in named(store, "mine", toy_model.identity)] == [own.vector_id]
+
+
+def test_a_grid_of_nothing_is_refused(written: Path) -> None:
+    with pytest.raises((SpecError, ValueError), match=r"methods is empty.*vectors\.library"):
+        toy_spec(Path("toy"), written, {"methods": ()})
+
+
+def test_specs_without_a_library_keep_their_key(concept: Concept) -> None:
+    plain = Spec(models=("m",), concepts=(concept.name,))
+    assert "library" not in plain.model_dump(exclude_defaults=True)["models"]
+    assert plain.key == Spec(models=("m",), concepts=(concept.name,), vectors={"library": ()}).key
+    assert plain.key != Spec(models=("m",), concepts=(concept.name,), vectors={"library": ("a",)}).key
