@@ -14,6 +14,7 @@ import pytest
 from steering_core.backend.mlx import mx
 from steering_core.engine.steering import Steering
 from steering_core.foundation.errors import InterventionError
+from steering_core.foundation.words import meaning
 from steering_core.interventions import operations
 from steering_core.interventions.change import Change
 from steering_core.interventions.declarations import OPERATIONS, Operation, called_by_name, declare
@@ -21,7 +22,14 @@ from steering_core.interventions.operations import FUNCTIONS
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
-from steering_core.scores.metrics import ITEM_METRICS, NEUTRAL_METRICS, TEXT_METRICS, Setup, text_metric
+from steering_core.scores.metrics import (
+    ANSWER_METRICS,
+    ITEM_METRICS,
+    NEUTRAL_METRICS,
+    TEXT_METRICS,
+    Setup,
+    text_metric,
+)
 from steering_core.scores.scorers import ScoredText
 from steering_core.spec import Spec
 from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRICS, Metric, changes, logarithmic, scores
@@ -189,9 +197,14 @@ def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
     for subjects, functions in (
         ("items", ITEM_METRICS),
         ("neutral prompts", NEUTRAL_METRICS),
+        ("neutral answers", ANSWER_METRICS),
         ("texts", {**TEXT_METRICS, **dict.fromkeys(("probe", "generated_kl", "generated_kl_p95", *JUDGED))}),
     ):
         assert set(functions) == {name for name, metric in METRICS.items() if metric.subjects == subjects}
+
+
+def test_what_a_metric_means_stands_in_the_words() -> None:
+    assert [name for name in (*METRICS, *changes().values()) if not meaning(name)] == []
 
 
 def test_a_metric_that_is_declared_otherwise_or_not_at_all_is_refused() -> None:
@@ -209,7 +222,7 @@ def test_changes_and_scales_are_as_declared() -> None:
 
 
 def test_a_new_metric_is_measured_summed_up_and_in_the_leaderboard(tmp_path: Path, tiny_folder: Path) -> None:
-    declare_metric(Metric("length", "texts", "tokens of the text", "tokens", change="longer"))
+    declare_metric(Metric("length", "texts", "tokens", change="longer"))
 
     @text_metric
     def length(setup: Setup, texts: Sequence[ScoredText]) -> list[float]:

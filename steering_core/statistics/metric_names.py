@@ -1,4 +1,4 @@
-"""What each metric and score is, as data: name, subjects, meaning, unit and scale. `scores` measures and sums them up.
+"""What each metric and score is, as data: name, subjects, unit and scale. `scores` measures and sums them up.
 
 A spec's check, the summary's scales, the leaderboard's columns and the charts' axes read it here.
 """
@@ -12,7 +12,9 @@ Scale = Literal["linear", "logarithmic"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number for each of its `subjects`: `says` what it is, in `unit`; means of a logarithmic one are geometric.
+    """One number in `unit` for each of its `subjects`; means of a logarithmic one are geometric.
+
+    What it means stands in `foundation/words.yaml`, under the name of what the leaderboard shows of it.
 
     `change` is the score that compares it with the unsteered model's on the same subjects (None: no score does): the
     difference, or on a logarithmic scale the ratio. One that is not `reported` serves the search alone.
@@ -20,7 +22,6 @@ class Metric:
 
     name: str
     subjects: Subjects
-    says: str
     unit: str
     scale: Scale = "linear"
     change: str | None = None
@@ -37,45 +38,24 @@ def declare(metric: Metric) -> Metric:
 
 
 for _metric in (
-    Metric(
-        "propensity", "items", "mean log-probability per token of the matching minus the not matching continuation",
-        "nats per token", change="effect",
-    ),
-    Metric(
-        "first_order", "items", "odd effect of what is added, to first order, from the propensity's gradient",
-        "nats per token", reported=False,
-    ),
-    Metric(
-        "kl", "neutral prompts", "KL divergence of the next token's distribution from the untouched model's", "nats",
-    ),
-    Metric(
-        "generated_kl", "texts",
-        "KL divergence of the steered next token's distribution from the untouched model's, along the steered text",
-        "nats per token",
-    ),
-    Metric("generated_kl_p95", "texts", "95th percentile of the same over the text's tokens", "nats"),
-    Metric(
-        "damage", "neutral answers",
-        "surprisal of a steered next token minus an unsteered one's, expected along the untouched model's answers",
-        "nats per token",
-    ),
-    Metric(
-        "perplexity", "texts", "perplexity of the sampled tokens under the untouched model", "tokens",
-        "logarithmic", "perplexity_ratio",
-    ),
-    Metric("repetition", "texts", "share of three-token runs that occurred before in the text", "share"),
-    Metric("distinct_2", "texts", "share of two-token runs that are different from each other", "share"),
-    Metric("diverged", "texts", "1 where sampling met inf or nan, otherwise 0", "share"),
-    Metric("words", "texts", "the concept's words for it minus those against it, over both", "from -1 to 1"),
-    Metric(
-        "probe", "texts", "the concept's positive side, by a classifier of other pairs' activations", "probability",
-    ),
-    Metric("judge", "texts", "a language model's answer to scores.judge.prompt, a question of your own", "from 0 to 1"),
-    Metric("judge_concept", "texts", "how far the concept shows, by the judge's rubric", "from 0 to 2"),
-    Metric("judge_instruction", "texts", "whether the text replies to its prompt, by that rubric", "from 0 to 2"),
-    Metric("judge_fluency", "texts", "how well the text is written, by the judge's rubric", "from 0 to 2"),
-    Metric("judge_harmonic", "texts", "harmonic mean of the rubric's three ratings; 0 where one is 0", "from 0 to 2"),
-):  # fmt: skip
+    Metric("propensity", "items", "nats per token", change="effect"),
+    Metric("first_order", "items", "nats per token", reported=False),
+    Metric("kl", "neutral prompts", "nats"),
+    Metric("generated_kl", "texts", "nats per token"),
+    Metric("generated_kl_p95", "texts", "nats"),
+    Metric("damage", "neutral answers", "nats per token"),
+    Metric("perplexity", "texts", "tokens", "logarithmic", "perplexity_ratio"),
+    Metric("repetition", "texts", "share"),
+    Metric("distinct_2", "texts", "share"),
+    Metric("diverged", "texts", "share"),
+    Metric("words", "texts", "from -1 to 1"),
+    Metric("probe", "texts", "probability"),
+    Metric("judge", "texts", "from 0 to 1"),
+    Metric("judge_concept", "texts", "from 0 to 2"),
+    Metric("judge_instruction", "texts", "from 0 to 2"),
+    Metric("judge_fluency", "texts", "from 0 to 2"),
+    Metric("judge_harmonic", "texts", "from 0 to 2"),
+):
     declare(_metric)
 
 RATINGS = ("judge_concept", "judge_instruction", "judge_fluency")  # one question of the judge's rubric each
