@@ -19,6 +19,7 @@ from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.recommendations import Evidence, recommend
 from steering_core.evaluation.search import Search, SearchData
 from steering_core.foundation.errors import SpecError, VectorNotFound
+from steering_core.interventions.expression import Amount
 from steering_core.pipeline.discover import run
 from steering_core.scores.measure import measure_items, measure_texts
 from steering_core.scores.metrics import Setup
@@ -58,6 +59,15 @@ def test_a_combination_shares_out_the_dose_of_a_single_vector(setup: Setup) -> N
     assert layers.columns()["alpha"] is None
     assert blend.columns()["method"] == "planted+bent"
     assert blend.columns()["layer"] == 2
+
+
+@pytest.mark.parametrize("dose", [0.1, 0.15, 0.3, 0.7, -0.3])
+def test_a_dose_is_told_as_it_was_asked_for(setup: Setup, dose: float) -> None:
+    """SQL that asks for dose = 0.3 finds it: it is computed back from alpha and norms."""
+    of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation")
+    cells = [Cell.adding_amounts(*of, [vector], [Amount.of_dose(dose)]) for vector in vectors(setup)]
+    assert {cell.columns()["dose"] for cell in cells} == {dose}
+    assert {mirrored(cell)[0].dose for cell in cells} == {-dose}
 
 
 def test_a_combination_keeps_the_sign_of_the_cells_it_is_made_of(setup: Setup) -> None:
