@@ -74,9 +74,8 @@ def _counts(stages: dict[str, dict[str, Any]]) -> RenderableType:
 
 def _next_steps(store: Store, report: dict[str, Any]) -> Text:
     """What to type next, here: nothing that is not in this folder."""
-    recommended = report["recommendations"][0]["concept"] if report["recommendations"] else "sentiment"
     query = (
-        f"SELECT control, layers, dose, effect FROM leaderboard WHERE concept = '{recommended}' AND split = 'test' "
+        f"SELECT control, layers, dose, effect FROM leaderboard WHERE {_of_concept(store, report)} AND split = 'test' "
         "ORDER BY effect DESC"
     )
     commands = {
@@ -91,6 +90,15 @@ def _next_steps(store: Store, report: dict[str, Any]) -> Text:
         there = "" if usual else f"STEERFLOW_STORE={shlex.quote(str(store.root))} "
         lines.append(f"  {there}make up, then: .venv/bin/prefect deployment run discover-vectors")
     return Text(f"\nThe store is {store.root}. Next:\n" + "\n".join(lines) + "\n")
+
+
+def _of_concept(store: Store, report: dict[str, Any]) -> str:
+    """The condition of a query for the first recommendation's concept: its key where its name has several contents."""
+    if not report["recommendations"]:
+        return "concept = 'sentiment'"
+    name, concept_id = (report["recommendations"][0][column] for column in ("concept", "concept_id"))
+    contents = store.rows("SELECT concept_id FROM concepts WHERE name = ?", [name])
+    return f"concept_id = '{concept_id}'" if len(contents) > 1 else f"concept = '{name}'"
 
 
 def _explained(command: str, about: str) -> str:

@@ -2,7 +2,16 @@
 
 CREATE OR REPLACE VIEW models AS SELECT * FROM raw.models;
 
-CREATE OR REPLACE VIEW concepts AS SELECT * EXCLUDE (definition) FROM raw.concepts;
+-- One row per content of a concept: a concept that grew keeps its name, and its contents differ by concept_id.
+CREATE OR REPLACE VIEW concepts AS
+SELECT c.* EXCLUDE (definition), ran.last_run_at
+FROM raw.concepts c
+LEFT JOIN (
+    SELECT r.concept_id, max(runs.started_at) AS last_run_at
+    FROM (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) runs
+    JOIN raw.recommendations r USING (recommendation_id)
+    GROUP BY ALL
+) ran USING (concept_id);
 
 CREATE OR REPLACE VIEW prompts AS SELECT * FROM raw.prompts;
 
