@@ -63,6 +63,8 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 def test_words_are_explained() -> None:
     assert "residual" in steer.explain("dose")
+    assert steer.explain("mean_difference").startswith("Mean of positive minus mean of negative")
+    assert "not derived here" in steer.explain("given")
     with pytest.raises(WordUnknown, match="did you mean 'dose'"):
         steer.explain("dosse")
 

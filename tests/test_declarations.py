@@ -36,6 +36,7 @@ from steering_core.statistics.metric_names import DEFAULT_METRICS, JUDGED, METRI
 from steering_core.statistics.metric_names import declare as declare_metric
 from steering_core.store import Store
 from steering_core.vectors import saving
+from steering_core.vectors.methods import known_methods, method_meanings
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 from tests import quick
@@ -205,6 +206,10 @@ def test_each_declared_metric_has_its_function_or_is_a_scorer() -> None:
 
 def test_what_a_metric_means_stands_in_the_words() -> None:
     assert [name for name in (*METRICS, *changes().values()) if not meaning(name)] == []
+
+
+def test_each_method_says_what_it_finds() -> None:
+    assert set(method_meanings()) == set(known_methods())
 
 
 def test_a_metric_that_is_declared_otherwise_or_not_at_all_is_refused() -> None:

@@ -7,6 +7,7 @@ import typer
 from steering_core.cli.options import FormatOption
 from steering_core.foundation.words import glossary, meaning
 from steering_core.reports.printing import Format, print_rows
+from steering_core.vectors.methods import method_meanings
 
 app = typer.Typer()
 
@@ -18,6 +19,7 @@ def explain(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Say what words of the tables and reports mean, and columns of the store's views."""
-    rows = [{"word": word, "meaning": meaning(word)} for word in words or glossary()]
+    """Say what words of the tables and reports mean, methods, and columns of the store's views."""
+    methods = method_meanings()
+    rows = [{"word": word, "meaning": meaning(word, methods)} for word in words or glossary()]
     print_rows(rows, ["word", "meaning"], form)

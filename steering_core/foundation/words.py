@@ -1,8 +1,10 @@
 """What words and columns mean: one file that docs, `steer explain` and the explorer read."""
 
 import difflib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 
 import yaml
 
@@ -27,9 +29,12 @@ def columns() -> dict[str, str]:
     return _read()["columns"]
 
 
-def meaning(word: str) -> str:
-    """What a word or column means, however its parts are joined. Raises WordUnknown with the nearest one."""
-    known = {_spaced(name): says for name, says in {**columns(), **glossary()}.items()}
+def meaning(word: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What a word or column means, or one of `others`, however its parts are joined.
+
+    Raises WordUnknown with the nearest one.
+    """
+    known = {_spaced(name): says for name, says in {**others, **columns(), **glossary()}.items()}
     wanted = _spaced(word)
     longer = [name for name in map(_spaced, glossary()) if name.startswith(f"{wanted} ")]  # `p` is said for `p_value`
     for name in (wanted, wanted.removesuffix("s"), *(longer if len(longer) == 1 else ())):

@@ -45,6 +45,7 @@ from steering_core.vectors.methods.registry import (
     is_trained,
     known_methods,
     method,
+    method_meanings,
     refuse_unpaired,
 )
 
@@ -63,6 +64,7 @@ __all__ = [
     "mean_difference",
     "method",
     "method_key",
+    "method_meanings",
     "method_name",
     "methods_only_from",
     "refuse_unpaired",

@@ -160,3 +160,9 @@ def check_unpaired(name: str, positive: int, negative: int, there: str = "there 
             f"{name} needs pairs, and {there} {positive} positive and {negative} negative texts that are not paired: "
             f"pair them, or use one of {', '.join(sorted(UNPAIRED))}"
         )
+
+
+def method_meanings() -> dict[str, str]:
+    """What each registered method finds, by name: the first paragraph of its function's docstring."""
+    documented = {name: inspect.getdoc(function) for name, function in known_methods().items()}
+    return {name: " ".join(text.split("\n\n")[0].split()) for name, text in documented.items() if text}
