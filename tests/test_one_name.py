@@ -318,7 +318,7 @@ CAUTION = "a dose of 0.8 of sailor is beyond 0.5, up to which it was measured as
         ("80%*sailor", True),
         ("-80%*sailor", True),
         ("40%*sailor; 40%*sailor @all", True),  # together
-        ("sailor/1", False),
+        ("30%*sailor/1", False),
         ("clamp(sailor/1, 80%)", False),  # no dose
     ],
 )

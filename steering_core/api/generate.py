@@ -10,7 +10,8 @@
 
 `what` may be None (the model itself), a `Vector` (alpha times it, or at a dose, added from the prompt's last token on),
 several vectors together, an expression whose vectors the store knows (`interventions.expression`), or an `Intervention`
-made by hand. A vector without a strength acts at its recommended alpha, or at alpha 1 where nothing was recommended.
+made by hand. A vector without a strength acts at its recommended alpha, or at alpha 1, with a SteeringWarning, where
+nothing was recommended.
 """
 
 import numbers
@@ -66,9 +67,9 @@ def intervention(
     """What `what` does to this model's stream. Strength and phase are for vectors; expressions say their own.
 
     `layers` says which layers the names of an expression mean. Warns (SteeringWarning) of a dose beyond the range that
-    was measured for a recommendation. Raises VectorMismatch for another model's vector, unless `same_family` allows it,
-    InterventionError for a strength that would do nothing or is too large, and for a `what` of another type, and what
-    `resolved` raises for an expression.
+    was measured for a recommendation, and where a strength is neither given nor recommended. Raises VectorMismatch for
+    another model's vector, unless `same_family` allows it, InterventionError for a strength that would do nothing or is
+    too large, and for a `what` of another type, and what `resolved` raises for an expression.
     """
     found = _intervention(model, what, alpha, phase, store, dose=dose, layers=layers, same_family=same_family)
     for caution in found.cautions:
@@ -144,14 +145,15 @@ def _vectors(what: AnyIntervention) -> Sequence[Vector] | None:
     return what if several else None  # type: ignore[return-value]  # each was checked
 
 
-def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float:
+def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float | None:
+    """The multiplier that alpha or dose asks for; None where neither is given."""
     if dose is not None:
         return vector.alpha(checked_dose(dose))
     if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, numbers.Real)):
         raise InterventionError(f"alpha is {alpha!r}, which is no number: give a multiplier, such as 2, or a dose")
-    if alpha is not None:
-        return checked_alpha(alpha, vector.dose(alpha)) if vector.residual_norm > 0 else alpha
-    return 1.0 if vector.recommended is None else vector.recommended
+    if alpha is not None and vector.residual_norm > 0:
+        return checked_alpha(alpha, vector.dose(alpha))
+    return alpha
 
 
 def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]) -> str:

@@ -165,7 +165,7 @@ def blend(
     made = []
     for layer in sorted({vector.layer for _, vectors in parsed for vector in vectors}):
         here = [(weight, v) for weight, vectors in parsed for v in vectors if v.layer == layer]
-        alphas = [1.0 if v.recommended is None else v.recommended for _, v in here]
+        alphas = [v.usual_alpha for _, v in here]
         weights = [weight * alpha for (weight, _), alpha in zip(here, alphas, strict=True)]
         vector = algebra.blended([v for _, v in here], weights)
         if against := [one_a_layer(opened, text, model, [layer])[0] for text in orthogonal_to or []]:

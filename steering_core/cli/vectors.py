@@ -26,7 +26,9 @@ from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention
 from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
+from steering_core.foundation.cautions import warn
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
+from steering_core.interventions.safe_range import unsaid_strength
 from steering_core.models import open_model
 from steering_core.reports.printing import Format, console, print_json, print_rows
 from steering_core.store import Store, default_store
@@ -212,11 +214,14 @@ def export_file(
     """Write what a name means, its recommendation or the layers asked for, to a file that other tools read."""
     opened = Store.existing(store or default_store())
     vectors = one_a_layer(opened, text, model, layers_asked_for(layers, all_layers))
-    alphas = [alpha if alpha is not None else 1.0 if v.recommended is None else v.recommended for v in vectors]
+    alphas = [v.usual_alpha if alpha is None else alpha for v in vectors]
     check_purpose(vectors, to, operation)  # what is scaled is a vector of its own, which may be added
     scaled = [v if a == 1.0 else algebra.scaled(v, a) for v, a in zip(vectors, alphas, strict=True)]
     written = export_vectors(opened, scaled, to, operation)
     typer.echo(f"{to}: {told(written)}")
+    unsaid = [v.dose(1.0) for v in vectors if v.lacks_strength and v.residual_norm > 0]
+    if unsaid and alpha is None and operation is FileOperation.ADD:
+        warn(unsaid_strength(text, unsaid))
     if alpha is None and any(a != 1.0 for a in alphas):
         by = ", ".join(f"{a:.4g}" for a in alphas)
         typer.echo(

@@ -1,7 +1,7 @@
 """A request to steer, as it comes in, and the rows to sample that it asks for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -184,7 +184,7 @@ def planned(
         vectors = _vectors(model, drafts, use, look)
         found = _clauses(use, vectors, steering.phase)
         changes = resolved(Expression(found), find, n_layers).changes
-        applied += [Applied(place, v, change) for v, change in zip(vectors, changes, strict=True)]
+        applied += [Applied(place, v, _marked(use, v, change)) for v, change in zip(vectors, changes, strict=True)]
         clauses += found
     expression = Expression(tuple(clauses))
     intervention = Intervention(tuple(a.change for a in applied))
@@ -224,6 +224,12 @@ def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[C
     return tuple(Clause((Term(name),), use.operation, strength, where) for name, strength in both)
 
 
+def _marked(use: VectorUse, vector: Vector, change: Change) -> Change:
+    """The change, marked where neither the use says how strong it is nor the vector."""
+    lacks = use.alpha is None and use.dose is None and vector.lacks_strength
+    return replace(change, unsaid=use.vector) if lacks else change
+
+
 def _strength(use: VectorUse, vector: Vector) -> Amount:
     """The strength of a use at one of its vectors; a dose given for several layers holds for each layer."""
     if use.dose is not None:
@@ -231,7 +237,7 @@ def _strength(use: VectorUse, vector: Vector) -> Amount:
     if use.alpha is not None:
         adds = use.operation == ADD.name and vector.residual_norm > 0
         return Amount(checked_alpha(use.alpha, vector.dose(use.alpha)) if adds else use.alpha)
-    return Amount(1.0 if vector.recommended is None else vector.recommended)
+    return Amount(vector.usual_alpha)
 
 
 def rows(

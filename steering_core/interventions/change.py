@@ -8,7 +8,7 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.safe_range import SafeRange
+from steering_core.interventions.safe_range import SafeRange, unsaid_strength
 from steering_core.interventions.where import PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -41,7 +41,8 @@ class Condition:
 class Change:
     """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
 
-    `safe` is the safe range of the recommendation or vector that the direction comes from. It decides warnings alone.
+    `safe` is the safe range of the recommendation or vector that the direction comes from. `unsaid` is the name whose
+    strength nobody gave or recommended, so that `amount` is 1. Both decide warnings alone.
     """
 
     layer: int
@@ -51,6 +52,7 @@ class Change:
     where: Where = Where()
     condition: Condition | None = None
     safe: SafeRange | None = field(default=None, repr=False, compare=False)
+    unsaid: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def first_layer(self) -> int:
@@ -110,15 +112,24 @@ class Intervention:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """A sentence for each recommendation (all its layers together) or vector that is added beyond its range."""
+        """A sentence for each name that is added without a strength, and for what is added beyond its range.
+
+        Of a recommendation all layers count together.
+        """
+        unsaid: dict[str, list[float]] = {}
         doses: dict[str, float] = {}
         ranges: dict[str, SafeRange] = {}
         for change in self.changes:
-            if change.safe is not None and change.operation == ADD.name:
-                key = change.safe.source_id
-                doses[key] = doses.get(key, 0.0) + change.length / change.safe.residual_norm
+            if change.safe is None or change.operation != ADD.name:
+                continue
+            key, dose = change.safe.source_id, change.length / change.safe.residual_norm
+            if change.unsaid is not None:
+                unsaid.setdefault(change.unsaid, []).append(dose)
+            if change.unsaid is None or change.safe.measured:
+                doses[key] = doses.get(key, 0.0) + dose
                 ranges[key] = change.safe
-        return tuple(ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED)
+        beyond = [ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED]
+        return (*(unsaid_strength(name, each) for name, each in unsaid.items()), *beyond)
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where a change does not fit the model."""

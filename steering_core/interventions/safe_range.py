@@ -1,6 +1,9 @@
-"""`SafeRange`: up to which dose a vector was measured as safe, and what to say of a dose beyond it."""
+"""`SafeRange`: up to which dose a vector was measured as safe, and what to say of a dose beyond it, or of none."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+BEGIN_AT = 30  # percent of the residual norm: a dose to begin with where nothing was measured
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,21 @@ class SafeRange:
         if not self.measured:
             return (
                 f"a dose of {dose:.3g} of {self.name} was never measured, and beyond {self.dose:.3g} hardly a text "
-                "survives: begin at 30%, and let `steer run` or `steer calibrate` find what is safe"
+                "survives: begin at {BEGIN_AT}%, and let `steer run` or `steer calibrate` find what is safe"
             )
         return (
             f"a dose of {dose:.3g} of {self.name} is beyond {self.dose:.3g}, up to which it was measured as safe: the "
             f"text may fall apart; stay within {100 * self.dose:.3g}%*{self.name}"
         )
+
+
+def unsaid_strength(name: str, doses: Sequence[float]) -> str:
+    """What to say of a name that acts at alpha 1 for want of a strength, at `doses`, one a layer."""
+    where = "it acts" if len(doses) == 1 else f"each of its {len(doses)} layers acts"
+    of = "the residual stream's norm" if len(doses) == 1 else "the residual stream's norm in all"
+    begin = BEGIN_AT / len(doses)
+    return (
+        f"no strength was given or recommended for {name}, so {where} at alpha 1, which is "
+        f"{100 * sum(map(abs, doses)):.3g}% of {of}: begin at {begin:.3g}%*{name}, a dose of {begin / 100:.3g}, and "
+        "let `steer run` or `steer calibrate` find what is safe"
+    )

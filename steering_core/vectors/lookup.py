@@ -21,7 +21,7 @@ class Direction:
     """A direction at a layer, the layer's mean residual norm, and the direction's recommended alpha.
 
     `share` is the direction's part of a dose that is given to a name of several layers. `safe` is the range of doses
-    of which nobody is warned.
+    of which nobody is warned. `lacks_strength` says whether alpha 1 is nobody's choice.
     """
 
     layer: int
@@ -30,6 +30,7 @@ class Direction:
     recommended: float | None = None
     share: float = 1.0
     safe: SafeRange | None = None
+    lacks_strength: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def sharing_a_dose(vectors: Sequence[Vector]) -> list[Direction]:
     total = sum(map(abs, doses)) if all(doses) else 0.0
     shares = [dose / total if total and len(doses) > 1 else 1.0 for dose in doses]
     return [
-        Direction(v.layer, v.direction, v.residual_norm, v.recommended, share, v.cautioned_beyond)
+        Direction(v.layer, v.direction, v.residual_norm, v.recommended, share, v.cautioned_beyond, v.lacks_strength)
         for v, share in zip(vectors, shares, strict=True)
     ]
 

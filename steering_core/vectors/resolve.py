@@ -43,7 +43,9 @@ class _Changes:
             for term in clause.terms:
                 self._check_added(term.vector)
             return [
-                Change(layer, d.values, self._checked_alpha(term, d), ADD.name, where, condition, d.safe)
+                Change(
+                    layer, d.values, self._checked_alpha(term, d), ADD.name, where, condition, d.safe, _unsaid(term, d)
+                )
                 for term in clause.terms
                 for d in self._directions_of(term)
                 for layer in self._layers(clause, d)
@@ -141,6 +143,11 @@ def _summed(terms: Sequence[Term], row: Sequence[Direction]) -> Direction:
 def _alpha(term: Term, direction: Direction) -> float:
     strength = strength_at(term, direction)
     return _alpha_of_percent(strength, direction) if strength.percent else strength.value
+
+
+def _unsaid(term: Term, direction: Direction) -> str | None:
+    """The name of a term without a strength, where the vector has none of its own; None for others."""
+    return str(term.vector) if term.strength is None and direction.lacks_strength else None
 
 
 def _operation_amount(clause: Clause, direction: Direction) -> float:

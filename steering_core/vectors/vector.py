@@ -25,6 +25,7 @@ from steering_core.prompts import Prompt, prompt
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
 ALGEBRA_VERSION = 1
+_STRENGTH_CHOSEN = ("scaled", "blended")  # methods of vectors whose own length says how strong they are meant to be
 NORM_PROMPTS = 16  # neutral prompts on which a layer's mean residual norm is measured
 
 
@@ -75,6 +76,16 @@ class Vector:
         if self.safe is not None or not (math.isfinite(self.residual_norm) and self.residual_norm > 0):
             return self.safe
         return SafeRange(self.vector_id, self.name or self.vector_id, DOSE_OF_SLIPS, self.residual_norm, measured=False)
+
+    @property
+    def usual_alpha(self) -> float:
+        """The multiplier where nobody says one: the recommended alpha, or 1."""
+        return 1.0 if self.recommended is None else self.recommended
+
+    @property
+    def lacks_strength(self) -> bool:
+        """Whether alpha 1 is nobody's choice: nothing was recommended, and it is no multiple or sum of others."""
+        return self.recommended is None and self.method not in _STRENGTH_CHOSEN
 
     @property
     def in_float64(self) -> np.ndarray:
@@ -227,10 +238,15 @@ class Vector:
 
     __array_ufunc__ = None  # so that a NumPy number times a vector asks the vector
 
-    def intervention(self, alpha: float, phase: Phase) -> Intervention:
-        """alpha times this vector, added at its layer. Raises InterventionError as `check_added` does."""
+    def intervention(self, alpha: float | None, phase: Phase) -> Intervention:
+        """alpha times this vector, added at its layer; None is its `usual_alpha`.
+
+        It is cautioned of where it `lacks_strength`. Raises InterventionError as `check_added` does.
+        """
         self.check_added()
-        added = Change(self.layer, self.direction, alpha, ADD.name, Where(phase), safe=self.cautioned_beyond)
+        factor = self.usual_alpha if alpha is None else alpha
+        name = self.name or self.vector_id if alpha is None and self.lacks_strength else None
+        added = Change(self.layer, self.direction, factor, ADD.name, Where(phase), None, self.cautioned_beyond, name)
         return Intervention((added,))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
