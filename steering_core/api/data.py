@@ -13,12 +13,14 @@ from steering_core.api.row_table import Rows
 from steering_core.api.stored_vectors import find_vector
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import MAX_KL, checked_dose
+from steering_core.foundation.cautions import warn
 from steering_core.foundation.errors import InterventionError, SpecError, VectorError
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
 from steering_core.pipeline.doses import dose_rows
 from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, over_layers
+from steering_core.pipeline.shortages import lack_of_wanted_items
 from steering_core.reports.charts.evaluation import layer_profile
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
@@ -115,7 +117,8 @@ def dose_sweep(
 
     Beside each dose stand no steering (dose 0) and `controls` random directions at the same dose; `kl` is the damage to
     the next token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in
-    the store, and what is there, from a run as well, is not measured again. Raises ConceptError, VectorMismatch,
+    the store, and what is there, from a run as well, is not measured again. Warns (SteeringWarning) where the concept
+    has fewer `items` than are asked for. Raises ConceptError, VectorMismatch,
     VectorError, and InterventionError for a dose that is 0, too large, or there twice.
     """
     if isinstance(vector, str):
@@ -132,6 +135,8 @@ def dose_sweep(
         raise InterventionError(f"the doses are {list(doses)}: leave out 0, which is always there, and name each once")
     read = concept if isinstance(concept, Concept) else load_concept(str(concept))
     opened = Store(store or default_store())
+    if lack := lack_of_wanted_items(read, items, [split]):
+        warn(lack)
     scores = ScoresSpec(items=items)
     known = vector if stored_alike(opened, vector) else vector.keyed()
     return DoseSweep(pa.Table.from_pylist(dose_rows(opened, model, read, known, wanted, split, controls, scores)))

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from steering_core.concepts import Concept, load_concept
@@ -11,6 +12,7 @@ from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import is_file
 from steering_core.foundation.validation import shown
 from steering_core.models import Model
+from steering_core.pipeline.shortages import shortages
 from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.pipeline.wanted import capability_sets, side_concepts
 from steering_core.runs import Run
@@ -27,6 +29,8 @@ def each_cell(run: Run, do: Callable[[Run, Model, Concept], None], stages: Stage
     """
     capability_sets(run.spec)
     concepts = _read_concepts(run)
+    for said in chain.from_iterable(shortages(run.spec, concept) for concept in concepts):
+        log.warning("%s", said)
     for name in run.spec.models if concepts else ():
         with run.guard(name, [concept.name for concept in concepts]):
             model = stages.load_model(run, name)
