@@ -70,7 +70,7 @@ class LayerSweep(Rows):
         rows = [{**row, "effect": row["odd_effect"], "control_effect": _control(row)} for row in self]
         items = f"{rows[0]['n']} held-out items"
         said = f"Odd effect of each layer's vector at equal damage, on {items}; grey: its best control."
-        return Picture("layer_sweep", layer_profile(rows), said)
+        return Picture("layer_sweep", layer_profile(rows), said, "Odd effect by layer at equal damage")
 
 
 def _control(row: Mapping[str, Any]) -> float | None:
@@ -100,7 +100,7 @@ class DoseSweep(Rows):
     def chart(self) -> Picture:
         """Effect over dose with its interval; grey: the vector turned at random."""
         said = "Effect over dose with its interval; grey: the same vector turned at random, at that dose."
-        return Picture("dose_sweep", dose_response(list(self)), said)
+        return Picture("dose_sweep", dose_response(list(self)), said, "Effect over dose")
 
 
 def dose_sweep(

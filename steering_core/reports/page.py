@@ -72,7 +72,7 @@ def _part(store: Store, latest: Row) -> Row:
         "command": command,
         "stands_for": _stands_for(command),
         "warnings": untrusted_judges(store, row["concept_id"]),
-        "charts": [{"svg": drawn.svg(), "caption": drawn.caption} for drawn in charts(store, row).values()],
+        "charts": [{"svg": drawn.svg(titled=False), "caption": drawn.caption} for drawn in charts(store, row).values()],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }
 

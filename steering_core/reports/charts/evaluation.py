@@ -8,18 +8,27 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import EFFECT, Drawing, chart_of
+from steering_core.reports.charts.render import EFFECT, Drawing, chart_of, marks_of
 from steering_core.statistics.intervals import LEVEL
 from steering_core.statistics.metric_names import unit_of
 from steering_core.store import Row, TableRows
 
 LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
 CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
+_SHAPES = {
+    "candidate": "circle",
+    "mirrored": "square",
+    "random": "triangle-up",
+    "shuffled": "diamond",
+    "prompt": "triangle-down",
+    "none": "cross",
+}
 
 
 def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
     """Effect against damage of every text-bearing cell, with the bound. Query: frontier_of_concept."""
-    kinds = ["candidate", "mirrored", "random", "shuffled", "prompt", "none"]
+    there = {row["kind"] for row in rows}
+    kinds = [kind for kind in _SHAPES if kind in there]
     points = (
         chart_of(rows)
         .mark_point(filled=True, size=90, opacity=0.85)
@@ -31,21 +40,31 @@ def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
             ),
             y=alt.Y("effect:Q", title=EFFECT),
             color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=_colours(kinds))),
-            shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds)),
+            shape=alt.Shape(
+                "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[_SHAPES[kind] for kind in kinds])
+            ),
             tooltip=["kind:N", "method:N", "layers:N", *_numbers("dose", "effect", "perplexity_ratio", "kl")],
         )
     )
-    bound = chart_of([{"bound": max_perplexity_ratio}])
-    return alt.layer(bound.mark_rule(color=RULE, strokeDash=[4, 3]).encode(x="bound:Q"), points).properties(height=260)
+    bound = chart_of([{"bound": max_perplexity_ratio, "said": f"bound {max_perplexity_ratio:g}"}]).encode(x="bound:Q")
+    rule = bound.mark_rule(color=RULE, strokeDash=[4, 3])
+    said = bound.mark_text(color=RULE, align="right", baseline="top", dx=-4).encode(y=alt.value(2), text="said:N")
+    return alt.layer(rule, said, points).properties(height=260)
 
 
 def layer_profile(rows: TableRows) -> Drawing:
     """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
-    base = chart_of(rows).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    said = [{**row, "bar": "candidate", "tick": "best control"} for row in rows]
+    base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
-    bars = base.mark_bar(color=CANDIDATE, opacity=0.85).encode(y=y, xOffset="method:N", tooltip=tooltip)
-    marks = base.mark_tick(color=CONTROL, thickness=3).encode(y="control_effect:Q", tooltip=tooltip)
+    one_method = len({row["method"] for row in rows}) == 1
+    colour = alt.Color("bar:N", **marks_of({"candidate": CANDIDATE})) if one_method else alt.Color("method:N")
+    bars = base.mark_bar(opacity=0.85).encode(y=y, xOffset="method:N", color=colour, tooltip=tooltip)
+    grey = alt.Stroke("tick:N", **marks_of({"best control": CONTROL}))
+    marks = base.mark_tick(thickness=3, color=CONTROL).encode(
+        y="control_effect:Q", xOffset="method:N", stroke=grey, tooltip=tooltip
+    )
     controlled = any(row["control_effect"] is not None for row in rows)  # without one Vega warns of an empty scale
     return alt.layer(bars, *[marks] * controlled).properties(height=220)
 
@@ -53,7 +72,8 @@ def layer_profile(rows: TableRows) -> Drawing:
 def stability(rows: TableRows) -> Drawing:
     """Cosine of a direction with itself from the other half of the pairs, by layer. Query: stability_of_concept."""
     base = chart_of(rows).encode(
-        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)), color=alt.Color("method:N", title=None)
+        x=alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1)),
+        color=alt.Color("method:N", legend=alt.Legend(title=None, symbolOpacity=1)),
     )
     y = alt.Y("split_half:Q", title="split-half cosine", scale=alt.Scale(domain=[0, 1], clamp=True))
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("split_half_low:Q"), y2="split_half_high:Q")

@@ -5,8 +5,10 @@ from typing import Any
 
 import altair as alt
 
-from steering_core.reports.charts.render import EFFECT, Drawing, chart_of
+from steering_core.reports.charts.render import EFFECT, Drawing, chart_of, marks_of
 from steering_core.store import TableRows
+
+CHOSEN = "#d9730d"
 
 
 def layer_by_dose(rows: TableRows) -> Drawing:
@@ -56,7 +58,10 @@ def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def dose_response(rows: TableRows) -> Drawing:
-    """Effect over dose by layer with its interval, on the controls' band. Query: dose_response_of_concept."""
+    """Effect over dose by layer with its interval, on the controls' band; a diamond where a dose is recommended.
+
+    Query: dose_response_of_concept.
+    """
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
     controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
     zero = [row for row in candidates if row["kind"] == "none"][:1]
@@ -75,6 +80,8 @@ def dose_response(rows: TableRows) -> Drawing:
     layered: list[alt.Chart] = [interval, line]
     if controls:
         layered = [*_control_band(controls, x), *layered]
+    if chosen := [row for row in lines if row.get("recommended")]:
+        layered += _recommended(chosen, x)
     return alt.layer(*layered).properties(width="container", height=240)
 
 
@@ -83,12 +90,23 @@ def _control_band(controls: TableRows, x: alt.X) -> list[alt.Chart]:
     reach: dict[float, list[float]] = {0.0: [0.0]}
     for row in controls:  # doses of one strength differ in their fourth digit, as norms do in float32
         reach.setdefault(round(row["dose"], 2), []).extend((row["effect_low"], row["effect_high"]))
-    band = chart_of([{"dose": dose, "low": min(ends), "high": max(ends)} for dose, ends in sorted(reach.items())])
+    ends = [{"dose": dose, "low": min(found), "high": max(found)} for dose, found in sorted(reach.items())]
+    band = chart_of([{**place, "kind": "controls"} for place in ends])
     said = alt.value("random and shuffled-label controls, with their intervals")
-    area = band.mark_area(opacity=0.25, color="gray").encode(x=x, y="low:Q", y2="high:Q", tooltip=said)
+    gray = alt.Fill("kind:N", **marks_of({"controls": "gray"}))
+    area = band.mark_area(opacity=0.25).encode(x=x, y="low:Q", y2="high:Q", fill=gray, tooltip=said)
     tooltip = ["kind:N", "layer:O", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
     points = chart_of(controls).mark_point(size=18, filled=True, color="gray")
     return [area, points.encode(x=x, y="effect:Q", tooltip=tooltip)]
+
+
+def _recommended(chosen: TableRows, x: alt.X) -> list[alt.Chart]:
+    """The recommended dose: a diamond at its effect, on a line down to the dose."""
+    base = chart_of([{**chosen[0], "what": "recommended dose"}]).encode(x=x)
+    shape = alt.Shape("what:N", **marks_of({"recommended dose": "diamond"}))
+    tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
+    point = base.mark_point(size=130, filled=True, color=CHOSEN).encode(y="effect:Q", shape=shape, tooltip=tooltip)
+    return [base.mark_rule(color=CHOSEN, strokeDash=[4, 3]), point]
 
 
 def similarity(rows: TableRows) -> alt.Chart:

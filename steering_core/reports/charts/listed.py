@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from steering_core.models.shared_names import shared_name
 from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.charts.render import Drawing
@@ -29,9 +30,11 @@ class Chart:
     query: str
     draw: Callable[..., Drawing]
     places: tuple[Place, ...]
+    title: str  # where it stands alone
     caption: str = ""  # in reports, with values in braces
     takes: tuple[str, ...] = ()
     one_layer: bool = False  # whether candidates of several layers have no place in it
+    of_model: bool = False  # whether it shows all of a model's concepts
 
     def drawn(self, rows: TableRows, values: Mapping[str, Any]) -> Drawing:
         """The drawing of `rows`."""
@@ -43,6 +46,7 @@ CHARTS = {
         "layer_by_dose",
         explorer.layer_by_dose,
         BOTH,
+        "Effect by layer and dose",
         "Effect by layer and dose of every candidate of one layer, on validation; a dot where texts were sampled.",
         one_layer=True,
     ),
@@ -50,13 +54,16 @@ CHARTS = {
         "dose_response_of_concept",
         explorer.dose_response,
         BOTH,
-        "Effect over dose with its interval; grey: what controls did at that dose.",
+        "Effect over dose",
+        "Effect over dose with its interval; grey: what controls did at that dose. A diamond is the recommended dose, "
+        "where that is of one layer.",
         one_layer=True,
     ),
     "frontier": Chart(
         "frontier_of_concept",
         evaluation.frontier,
         BOTH,
+        "Effect against damage",
         "Effect against damage; the dashed line is the bound, {max_perplexity_ratio:g}.",
         takes=("max_perplexity_ratio",),
     ),
@@ -64,31 +71,37 @@ CHARTS = {
         "layer_profile",
         evaluation.layer_profile,
         BOTH,
+        "Best effect by layer",
         "The best effect within the damage bounds, by layer; grey: its best control.",
     ),
     "stability": Chart(
         "stability_of_concept",
         evaluation.stability,
         BOTH,
+        "Agreement of two halves, by layer",
         "How far the direction agrees with itself, found from either half of the pairs.",
     ),
     "variants": Chart(
         "variants_of_concept",
         evaluation.variants,
         BOTH,
+        "Other seeds and halves",
         "What other seeds, and halves of the pairs, recommend (`steer stability`).",
     ),
     "side_effects": Chart(
         "side_effects_of_model",
         evaluation.side_effects,
         BOTH,
+        "Side effects on every concept",
         "What each recommendation does to every concept's items, and the control of each kind that moves them most; a "
         "star: more than chance does (p ≤ 0.05, corrected over the row).",
+        of_model=True,
     ),
     "token_projection": Chart(
         "token_projections",
         evaluation.token_projection,
         BOTH,
+        "Tokens along the vector",
         "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered "
         "text's mean, in shares of the residual norm.",
     ),
@@ -96,18 +109,20 @@ CHARTS = {
         "vector_similarity",
         explorer.similarity,
         EXPLORER,
+        "Cosines between directions",
         "Cosine between the directions of concepts and methods at layer {layer}.",
+        of_model=True,
     ),
-    "separation": Chart("vector_qualities", vectors.separation, COMMAND),
-    "d-prime": Chart("vector_qualities", vectors.d_prime, COMMAND),
-    "split-half": Chart("vector_qualities", vectors.split_half, COMMAND),
-    "bootstrap": Chart("vector_qualities", vectors.bootstrap, COMMAND),
-    "sample-size": Chart("vector_qualities", vectors.sample_size, COMMAND),
-    "influence": Chart("vector_qualities", vectors.influence, COMMAND),
-    "similar-methods": Chart("vector_similarities", vectors.similar_methods, COMMAND),
-    "similar-concepts": Chart("vector_similarities", vectors.similar_concepts, COMMAND),
-    "similar-layers": Chart("vector_similarities", vectors.similar_layers, COMMAND),
-    "similar-models": Chart("vector_similarities", vectors.similar_models, COMMAND),
+    "separation": Chart("vector_qualities", vectors.separation, COMMAND, "AUC on test pairs"),
+    "d-prime": Chart("vector_qualities", vectors.d_prime, COMMAND, "Distance of the two sides"),
+    "split-half": Chart("vector_qualities", vectors.split_half, COMMAND, "Cosine of two halves"),
+    "bootstrap": Chart("vector_qualities", vectors.bootstrap, COMMAND, "Cosine with redrawn pairs"),
+    "sample-size": Chart("vector_qualities", vectors.sample_size, COMMAND, "Cosine by number of pairs"),
+    "influence": Chart("vector_qualities", vectors.influence, COMMAND, "Weightiest pairs"),
+    "similar-methods": Chart("vector_similarities", vectors.similar_methods, COMMAND, "Cosines between methods"),
+    "similar-concepts": Chart("vector_similarities", vectors.similar_concepts, COMMAND, "Cosines between concepts"),
+    "similar-layers": Chart("vector_similarities", vectors.similar_layers, COMMAND, "Cosines between layers"),
+    "similar-models": Chart("vector_similarities", vectors.similar_models, COMMAND, "Cosines between models"),
 }
 """Every chart by its name."""
 
@@ -124,8 +139,9 @@ def picture(store: Store, name: str, values: Mapping[str, Any]) -> Picture | Non
     rows = asked(chart.query)
     if not rows:
         return None
-    said = (chart.caption.format(**values), not_drawn(chart, asked))
-    return Picture(name, chart.drawn(rows, values), " ".join(filter(None, said)))
+    said = " ".join(filter(None, (chart.caption.format(**values), not_drawn(chart, asked))))
+    of = shared_name(values["model"]) if chart.of_model else f"{values['concept']} on {shared_name(values['model'])}"
+    return Picture(name, chart.drawn(rows, values), said, chart.title, of)
 
 
 def not_drawn(chart: Chart, asked: Callable[[str], TableRows]) -> str:
@@ -151,7 +167,7 @@ def library_picture(store: Store, name: str, model: str | None, concept: str | N
     ]
     drawing = CHARTS[name].drawn(rows, {})
     drawn = any(drawing.to_dict(validate=False).get("datasets", {}).values())  # what the chart takes of the rows
-    return Picture(name, drawing, CHARTS[name].draw.__doc__ or "") if drawn else None
+    return Picture(name, drawing, CHARTS[name].draw.__doc__ or "", CHARTS[name].title) if drawn else None
 
 
 def charts_in(place: Place) -> dict[str, Chart]:

@@ -9,30 +9,35 @@ from typing import Any
 
 from steering_core.foundation.errors import OutputError
 from steering_core.foundation.output_files import new_file
-from steering_core.reports.charts.render import WIDTH, Drawing, png, svg
+from steering_core.reports.charts.render import WIDTH, Drawing, png, svg, titled
 
 FORMS = (".png", ".svg", ".html", ".json")
 
 
 @dataclass(frozen=True, repr=False)
 class Picture:
-    """A chart: its `name`, its `drawing` (Altair) and its `caption`. As a notebook cell's value it is shown inline."""
+    """A chart: its `name`, its `drawing` (Altair) and its `caption`. As a notebook cell's value it is shown inline.
+
+    `title` and `of`, whose chart it is, stand above it wherever it stands alone.
+    """
 
     name: str
     drawing: Drawing
     caption: str = ""
+    title: str = ""
+    of: str = ""
 
     def __repr__(self) -> str:
         said = f": {self.caption}" if self.caption else ""
         return f"<Picture {self.name}{said}>"
 
-    def svg(self, width: int = WIDTH) -> str:
-        """The chart as an SVG element, that many pixels wide inside its axes."""
-        return svg(self.drawing, width)
+    def svg(self, width: int = WIDTH, *, titled: bool = True) -> str:
+        """The chart as an SVG element, that many pixels wide inside its axes; `titled` where nothing else heads it."""
+        return svg(self._titled() if titled else self.drawing, width)
 
     def png(self, width: int = WIDTH, scale: float = 2.0) -> bytes:
         """The chart as a PNG, `scale` pixels a point."""
-        return png(self.drawing, width, scale)
+        return png(self._titled(), width, scale)
 
     def save(self, path: str | os.PathLike[str], width: int = WIDTH) -> None:
         """Write the chart to a file: .png, .svg, .html or .json (Vega-Lite). Raises OutputError for another."""
@@ -45,7 +50,10 @@ class Picture:
             elif to.suffix == ".svg":
                 temporary.write_text(self.svg(width), encoding="utf-8")
             else:
-                self.drawing.save(str(temporary))
+                self._titled().save(str(temporary))
+
+    def _titled(self) -> Drawing:
+        return titled(self.drawing, self.title, self.of)
 
     def _repr_html_(self) -> str:
         """The picture, a PNG, with its caption. A notebook that is not trusted leaves SVG out."""

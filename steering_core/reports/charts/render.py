@@ -4,6 +4,7 @@ import base64
 import importlib
 import importlib.util
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,22 @@ def _import_pandas() -> None:
     """
     if importlib.util.find_spec("pandas"):
         importlib.import_module("pandas")
+
+
+def titled(chart: Drawing, title: str, of: str = "") -> Drawing:
+    """A copy that says above itself what it shows, for where it stands alone, and below that of what: `of`."""
+    if not title:
+        return chart
+    head = alt.TitleParams(
+        title, subtitle=of or alt.Undefined, anchor="start", fontSize=13, offset=10, subtitleColor="#5b6675"
+    )
+    return chart.properties(title=head)
+
+
+def marks_of(kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The scale and legend of a channel that tells `kinds` of marks apart, each by its colour or shape."""
+    scale = alt.Scale(domain=list(kinds), range=list(kinds.values()))
+    return {"scale": scale, "legend": alt.Legend(title=None, orient="top", symbolOpacity=1)}
 
 
 def svg(chart: Drawing, width: int = WIDTH) -> str:

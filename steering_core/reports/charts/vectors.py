@@ -33,7 +33,7 @@ def bootstrap(rows: TableRows) -> Drawing:
 
 def sample_size(rows: TableRows) -> Drawing:
     """Cosine with the whole direction of those from fewer pairs, one line a layer."""
-    layer = alt.Color("layer:Q", scale=alt.Scale(scheme="viridis"))
+    layer = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"))
     lines = (
         alt.Chart()
         .mark_line(point=True)
@@ -124,15 +124,19 @@ def _by_layer(rows: TableRows, title: str, *, controls: bool = False, rule: floa
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     tooltip = ["method:N", "control:N", "layer:O", alt.Tooltip("value:Q", format=".3f"), "n:Q"]
     own = alt.Chart().transform_filter("datum.control == 'none'")
-    band = own.mark_area(opacity=0.15).encode(x=x, y=alt.Y("ci_low:Q", title=title), y2="ci_high:Q", color="method:N")
-    line = own.mark_line(point=True).encode(x=x, y=y, color="method:N", tooltip=tooltip)
+    method = alt.Color("method:N", legend=alt.Legend(symbolOpacity=1))
+    band = own.mark_area(opacity=0.15).encode(x=x, y=alt.Y("ci_low:Q", title=title), y2="ci_high:Q", color=method)
+    line = own.mark_line(point=True).encode(x=x, y=y, color=method, tooltip=tooltip)
     layers: list[Any] = [band, line]
     if controls:
         others = alt.Chart().transform_filter("datum.control != 'none'")
         shape = alt.Shape("control:N", title="control")
         layers.insert(0, others.mark_point(color="grey", opacity=0.6).encode(x=x, y=y, shape=shape, tooltip=tooltip))
     if rule is not None:
-        layers.append(alt.Chart().mark_rule(strokeDash=[4, 4], color="grey").encode(y=alt.datum(rule)))
+        chance = alt.Chart().encode(y=alt.datum(rule))
+        layers.append(chance.mark_rule(strokeDash=[4, 4], color="grey"))
+        said = chance.mark_text(text="chance", align="left", dx=3, dy=-6, color="grey")
+        layers.append(said.encode(x=alt.value(0)))
     return _faceted(alt.layer(*layers), rows)
 
 
