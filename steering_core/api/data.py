@@ -1,5 +1,6 @@
 """Measurements in Python: whole runs, layer sweeps and dose sweeps."""
 
+import contextlib
 import html
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,15 +16,18 @@ from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import MAX_KL, checked_dose
 from steering_core.foundation.cautions import warn
 from steering_core.foundation.errors import InterventionError, SpecError, VectorError
+from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
 from steering_core.pipeline.discover import run as run_here
 from steering_core.pipeline.doses import dose_rows
 from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, over_layers
 from steering_core.pipeline.shortages import lack_of_wanted_items
+from steering_core.pipeline.steps import numbered, steps
 from steering_core.reports.charts.evaluation import layer_profile
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
+from steering_core.reports.printing import progress_bars
 from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.runs import Run
 from steering_core.spec import ScoresSpec, Spec
@@ -53,13 +57,21 @@ class Report(dict[str, Any]):
         return [f"{r['model']}: {verdict_in_words(r).plain}" for r in self["recommendations"]]
 
 
-def run(spec: SpecLike, store: StorePath = None) -> Report:
+def run(spec: SpecLike, store: StorePath = None, *, progress: bool = True) -> Report:
     """Run a spec in this process; its report, with the recommendations. What the store holds is not computed again.
 
-    A spec is a YAML file, a name of data/specs, a mapping of its keys, or a `Spec`. Raises SpecError, and RunIncomplete
+    A spec is a YAML file, a name of data/specs, a mapping of its keys, or a `Spec`. Each step is told of on standard
+    error as it begins, and on a terminal by a bar, unless `progress` is False. Raises SpecError, and RunIncomplete
     where a cell failed, when the others are done.
     """
-    return Report(run_here(_spec(spec), Store(store or default_store())))
+    wanted = _spec(spec)
+    with _told(progress) as notify:
+        return Report(run_here(wanted, Store(store or default_store()), numbered(notify, steps(wanted))))
+
+
+def _told(progress: bool) -> contextlib.AbstractContextManager[Notify]:
+    """What hears how far a measurement is: standard error as the command line has it, or nobody."""
+    return progress_bars() if progress else contextlib.nullcontext(notify_nobody)
 
 
 class LayerSweep(Rows):
@@ -78,17 +90,24 @@ def _control(row: Mapping[str, Any]) -> float | None:
 
 
 def layer_sweep(
-    spec: SpecLike, layers: Sequence[int] | Literal["all"] = "all", damage: float = 0.2, store: StorePath = None
+    spec: SpecLike,
+    layers: Sequence[int] | Literal["all"] = "all",
+    damage: float = 0.2,
+    store: StorePath = None,
+    *,
+    progress: bool = True,
 ) -> LayerSweep:
     """Which layer steers best: each one's effect where all do the same `damage`, beside controls, best first.
 
     `damage` is in nats per token of neutral answers. The same as `steer sweep-layers`, for `layers` in place of the
-    spec's. Raises SpecError, LayerNotFound, and what goes wrong in a cell when the others are done.
+    spec's; `progress` is as in `run`. Raises SpecError, LayerNotFound, and what goes wrong in a cell when the others
+    are done.
     """
     if not LEAST_DAMAGE <= damage <= MAX_KL:
         raise SpecError(f"damage is {damage!r}: give nats per token from {LEAST_DAMAGE} to {MAX_KL:g}")
     wanted = over_layers(_spec(spec), layers if layers == "all" else tuple(layers))
-    with Run(wanted, Store(store or default_store()), keeps_outcomes=False) as this:
+    opened = Store(store or default_store())
+    with _told(progress) as notify, Run(wanted, opened, notify, keeps_outcomes=False) as this:
         rows = measured_rows(this, partial(layer_sweep_rows, damage=damage))
     this.raise_failures({"measured": rows})
     return LayerSweep(pa.Table.from_pylist(rows))
@@ -112,13 +131,15 @@ def dose_sweep(
     controls: int = 2,
     items: int | None = None,
     store: StorePath = None,
+    *,
+    progress: bool = True,
 ) -> DoseSweep:
     """What a vector, or the one of that name, does to a concept's held-out items at each dose, in nats per token.
 
     Beside each dose stand no steering (dose 0) and `controls` random directions at the same dose; `kl` is the damage to
     the next token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in
     the store, and what is there, from a run as well, is not measured again. Warns (SteeringWarning) where the concept
-    has fewer `items` than are asked for. Raises ConceptError, VectorMismatch,
+    has fewer `items` than are asked for; `progress` is as in `run`. Raises ConceptError, VectorMismatch,
     VectorError, and InterventionError for a dose that is 0, too large, or there twice.
     """
     if isinstance(vector, str):
@@ -139,7 +160,10 @@ def dose_sweep(
         warn(lack)
     scores = ScoresSpec(items=items)
     known = vector if stored_alike(opened, vector) else vector.keyed()
-    return DoseSweep(pa.Table.from_pylist(dose_rows(opened, model, read, known, wanted, split, controls, scores)))
+    with _told(progress) as notify:
+        heard = partial(notify, "measure doses")
+        rows = dose_rows(opened, model, read, known, wanted, split, controls, scores, heard)
+    return DoseSweep(pa.Table.from_pylist(rows))
 
 
 def _spec(spec: SpecLike) -> Spec:
