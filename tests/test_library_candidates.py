@@ -18,10 +18,12 @@ from steering_core.pipeline.discover import run
 from steering_core.pipeline.measuring import calibration_rows, layer_sweep_rows, measured_rows
 from steering_core.pipeline.stages import registered
 from steering_core.pipeline.wanted import candidate_cells, library_vectors
+from steering_core.reports.charts.explorer import dose_response
 from steering_core.runs import Run
 from steering_core.scores.metrics import Setup
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.store.queries import named_query
 from steering_core.vectors.library import named
 from steering_core.vectors.saving import save
 from steering_core.vectors.vector import Vector
@@ -88,6 +90,22 @@ def test_it_competes_with_methods_and_is_no_part_of_a_combination(
     assert [own.vector_id] in sets
     assert any(len(ids) == 1 and own.vector_id not in ids for ids in sets)
     assert all(len(ids) == 1 for ids in sets if own.vector_id in ids)
+
+
+def test_two_vectors_of_a_layer_have_a_line_each_in_the_dose_response(
+    toy_folder: Path, toy_model: Model, written: Path, own: Vector, store: Store
+) -> None:
+    other = saved(toy_model, store, "other", sum(toy.axes()))
+    (row,) = run(toy_spec(toy_folder, written, {"methods": (), "library": ("mine", "other")}), store)["recommendations"]
+    rows = store.rows(named_query("dose_response_of_concept"), [row["model_id"], row["concept_id"]])
+    drawn = dose_response(rows).to_dict()
+    (data,) = (
+        found for found in drawn["datasets"].values() if any(one.get("recommended") for one in found if len(found) > 2)
+    )
+    lines = [(one["vector_id"], one["dose"]) for one in data]
+    assert {vector_id for vector_id, _ in lines} == {own.vector_id, other.vector_id}
+    assert len(lines) == len(set(lines))
+    assert [dose for _, dose in lines].count(0.0) == 2
 
 
 def test_an_expression_stays_as_strong_as_it_is_written_and_joins_no_combination(

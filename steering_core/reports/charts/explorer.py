@@ -60,23 +60,24 @@ def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
 def dose_response(rows: TableRows) -> Drawing:
     """Effect over dose by layer with its interval, on the controls' band; a diamond where a dose is recommended.
 
-    Query: dose_response_of_concept.
+    Each vector has a line of its own. Query: dose_response_of_concept.
     """
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
     controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
     zero = [row for row in candidates if row["kind"] == "none"][:1]
     lines = [row for row in candidates if row["kind"] == "candidate"]
-    places = dict.fromkeys((row["layer"], row["method"]) for row in lines)
-    lines += [{**row, "layer": layer, "method": method} for row in zero for layer, method in places]
+    vector = ("layer", "method", "vector_id")
+    vectors = list({tuple(row.get(column) for column in vector): None for row in lines})
+    lines += [{**row, **dict(zip(vector, one, strict=True))} for row in zero for one in vectors]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = chart_of(lines).encode(x=x)
     colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
-    title = f"{EFFECT}, on {rows[0]['split']} items"
+    title, of_vector = f"{EFFECT}, on {rows[0]['split']} items", ["method:N", "vector_id:N"]
     interval = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("effect_low:Q", title=title), y2="effect_high:Q", color=colour, detail="method:N"
+        y=alt.Y("effect_low:Q", title=title), y2="effect_high:Q", color=colour, detail=of_vector
     )
     tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
-    line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail="method:N", tooltip=tooltip)
+    line = base.mark_line(point=True).encode(y="effect:Q", color=colour, detail=of_vector, tooltip=tooltip)
     layered: list[alt.Chart] = [interval, line]
     if controls:
         layered = [*_control_band(controls, x), *layered]

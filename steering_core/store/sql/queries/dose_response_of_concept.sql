@@ -1,5 +1,5 @@
 -- Effect over dose of what steers one layer, and of its controls, on validation, where all were tried. `recommended` says
--- which candidate the latest recommendation is.
+-- which candidate the latest recommendation is. Vectors that were given, not derived, may share a layer.
 -- Parameters: model_id, concept_id.
 WITH mine AS (
     SELECT *, coalesce(control, 'candidate') AS kind
@@ -14,8 +14,8 @@ WITH mine AS (
     ORDER BY started_at DESC NULLS LAST
     LIMIT 1
 )
-SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind,
+SELECT method, layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind, vector_id,
     kind = 'candidate' AND intervention_id IN (FROM latest) AS recommended
 FROM mine
 WHERE split = (SELECT max(split) FROM mine WHERE kind = 'candidate')
-ORDER BY kind, method, layer, dose;
+ORDER BY kind, method, layer, vector_id, dose;
