@@ -43,7 +43,7 @@ from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
-from steering_core.foundation.validation import Strict, shown
+from steering_core.foundation.validation import Strict, counted, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.models.chat_template import checked_arguments
@@ -289,6 +289,13 @@ class Spec(Strict):
     allow_code: Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)] = ()
     template: TemplateArguments = {}
     memory: Annotated[str, Field(max_length=MAX_NAME), AfterValidator(memory_size)] | None = None
+
+    def __repr__(self) -> str:
+        of = ", ".join((counted(len(self.models), "model"), counted(len(self.concepts), "concept")))
+        return f"<Spec {self.name}: {of}, methods {', '.join(self.vectors.methods)}>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def memory_limit(self) -> int | None:

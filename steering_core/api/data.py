@@ -28,7 +28,7 @@ from steering_core.reports.charts.evaluation import layer_profile
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.printing import progress_bars
-from steering_core.reports.verdict_words import verdict_in_words
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_words
 from steering_core.runs import Run
 from steering_core.spec import ScoresSpec, Spec
 from steering_core.spec_files import load_spec
@@ -43,8 +43,18 @@ LEAST_DAMAGE = 0.001  # nats per token
 DOSES = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 
 
+class Recommended(dict[str, Any]):
+    """A recommendation: a row of the store's `recommendations` by column names, and the verdict as its name."""
+
+    def __repr__(self) -> str:
+        return f"<Recommended on {self['model']}: {plain_verdict(self)}>"
+
+
 class Report(dict[str, Any]):
     """What a run did: its `run` (an id), `stages`, `recommendations`, and `failures` where there are any."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        super().__init__(report | {"recommendations": [Recommended(row) for row in report["recommendations"]]})
 
     def __repr__(self) -> str:
         return f"<Report of run {self['run']}: {'; '.join(self._verdicts()) or 'nothing recommended'}>"

@@ -224,7 +224,7 @@ def diverged(model: Model, steering: Intervention) -> Diverged:
     return Diverged(f"{model.name} gave inf or nan under {done}: lower the strength")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Steered:
     """A model with a vector at `alpha`, by default the recommended one; it answers as a model does.
 
@@ -241,6 +241,11 @@ class Steered:
 
     def __post_init__(self) -> None:
         self.intervention.check(self.model.identity.n_layers, self.model.identity.width)
+
+    def __repr__(self) -> str:
+        alpha = self.vector.usual_alpha if self.alpha is None else self.alpha
+        called = self.vector.name or self.vector.vector_id
+        return f"<Steered {self.model.name}: {called} at layer {self.layer} with alpha {alpha:.4g} @{self.phase}>"
 
     @property
     def intervention(self) -> Intervention:

@@ -13,7 +13,7 @@ from steering_core.models.hub import hub_model
 from steering_core.models.shared_names import MODEL_FOLDER
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Baked:
     """What was written, and how near it comes to the runtime; `provenance` is what the folder says of itself.
 
@@ -35,6 +35,9 @@ class Baked:
     measured: FormMeasurement | None = None
     runtime: FormMeasurement | None = None
     found: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Baked {self.kind} {self.folder}: of {self.base}, {self.says}>"
 
     def command(self, folder: str, base: str | None = None) -> str:
         """The command by which plain mlx-lm opens it: it lies in `folder`, and an adapter's model in `base`."""

@@ -209,6 +209,9 @@ class Concept(Strict):
             contrast = f"{len(self.unpaired.positive)} and {len(self.unpaired.negative)} unpaired texts"
         return f"<Concept {self.name}: {contrast}, {len(self.items)} items, {len(self.prompts)} prompts>"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     @cached_property
     def concept_id(self) -> str:
         """Content key of all that a run depends on: everything but description and card."""

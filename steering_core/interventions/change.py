@@ -9,10 +9,11 @@ import numpy as np
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ADD, declared
 from steering_core.interventions.safe_range import SafeRange, unsaid_strength
-from steering_core.interventions.where import PHASES, Over, Phase, Where
+from steering_core.interventions.where import CONSTANT, PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
 _ROUNDED = 1.005  # the end of a safe range is printed with three digits: a dose written so is within it
+_SHOWN = 6  # changes of an intervention that its name tells
 SMALLEST = float(np.finfo(np.float32).smallest_subnormal)  # beside 0
 
 
@@ -37,7 +38,7 @@ class Condition:
         return self.direction / max(float(np.linalg.norm(self.direction)), 1e-12)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Change:
     """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
 
@@ -53,6 +54,17 @@ class Change:
     condition: Condition | None = None
     safe: SafeRange | None = field(default=None, repr=False, compare=False)
     unsaid: str | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Change {self}, width {len(self.direction)}>"
+
+    def __str__(self) -> str:
+        where = self.where
+        at = [f"positions {', '.join(map(str, where.positions))}"] if where.positions else []
+        at += [f"in {where.span!r}"] if where.span else []
+        at += [f"schedule {where.schedule.kind} {where.schedule.value:g}"] if where.schedule != CONSTANT else []
+        at += ["on a condition"] if self.condition else []
+        return ", ".join([f"{self.operation} at layer {self.layer} with {self.amount:.4g} @{where.phase}", *at])
 
     @property
     def first_layer(self) -> int:
@@ -101,11 +113,15 @@ def _check_direction(what: str, layer: int, direction: np.ndarray, n_layers: int
         raise InterventionError(f"{what} at layer {layer} is not finite")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Intervention:
     """What is done to the residual stream of one text, in order. No change at all is the model itself."""
 
     changes: tuple[Change, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = [*map(str, self.changes[:_SHOWN]), *(["…"] if len(self.changes) > _SHOWN else [])]
+        return f"<Intervention: {'; '.join(shown) or 'nothing is changed'}>"
 
     def __add__(self, other: "Intervention") -> "Intervention":
         return Intervention(self.changes + other.changes)

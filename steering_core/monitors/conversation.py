@@ -13,7 +13,7 @@ from steering_core.engine.probes import Probe, projections
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import PromptError, VectorError
 from steering_core.foundation.user_files import file_text
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import counted, shown
 from steering_core.models import Model
 from steering_core.models.chat_template import Messages
 from steering_core.monitors.gates import verdict
@@ -48,7 +48,7 @@ class MonitoredTurn:
     verdicts: dict[str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Monitored:
     """A text as probes read it: the text and the phase of each token, and `values` (probes, tokens), float32.
 
@@ -61,6 +61,10 @@ class Monitored:
     phases: tuple[str | None, ...]
     values: np.ndarray = field(repr=False)
     turns: tuple[MonitoredTurn, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = f"{counted(len(self.tokens), 'token')}, {counted(len(self.turns), 'turn')}"
+        return f"<Monitored: {sizes}, read along {', '.join(self.probes)}>"
 
 
 def monitor(model: Model, conversation: str | Messages, probes: Sequence[Watched]) -> Monitored:
