@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
     from steering_core.api.row_table import Rows
     from steering_core.api.stored_activations import Activations, activations
-    from steering_core.api.stored_vectors import find_vector, find_vectors, save_vector
+    from steering_core.api.stored_vectors import find_vector, find_vectors, remove_vector, save_vector
     from steering_core.api.words import explain
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -90,7 +90,7 @@ _HOMES = {
     "api.data": ("DoseSweep", "LayerSweep", "Report", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.stored_activations": ("Activations", "activations"),
-    "api.stored_vectors": ("find_vector", "find_vectors", "save_vector"),
+    "api.stored_vectors": ("find_vector", "find_vectors", "remove_vector", "save_vector"),
     "api.monitor": ("monitor",),
     "api.next_tokens": ("kl", "logits"),
     "api.options": ("Sampling",),
@@ -163,6 +163,7 @@ __all__ = [
     "open_model",
     "parse",
     "position_deltas",
+    "remove_vector",
     "run",
     "sample_size",
     "save_vector",

@@ -7,7 +7,7 @@ from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
 from steering_core.store import Store, default_store
 from steering_core.vectors.library import WantedLayers, named
-from steering_core.vectors.saving import save, stored_alike
+from steering_core.vectors.saving import remove_called, save, stored_alike
 from steering_core.vectors.vector import Vector
 
 
@@ -56,3 +56,16 @@ def save_vector(model: Model, vector: Vector, name: str | None = None, store: St
     kept.append("models", [asdict(model.identity)])
     (saved,) = save(kept, [vector if stored_alike(kept, vector) else vector.keyed()], name)
     return replace(saved, name=name)
+
+
+def remove_vector(
+    model: Model, vector: Vector | str, store: StorePath = None, *, every: bool = False
+) -> tuple[Vector, ...]:
+    """Take a vector of this model, or what goes by that name, out of the store's library; what was taken out.
+
+    Results that came from it keep it, and `save_vector` brings it back. The same as `steer vectors rm`. A name of
+    several vectors, such as one a layer, takes `every`. Raises VectorNotFound, VectorAmbiguous for a name of several
+    vectors, and StoreError where there is no store.
+    """
+    called = vector.vector_id if isinstance(vector, Vector) else vector
+    return tuple(remove_called(Store.existing(store), called, model.identity, every=every))

@@ -27,7 +27,7 @@ from steering_core.exports.tensor_names import Convention
 from steering_core.exports.vector_file import FileOperation
 from steering_core.foundation.bounds import MAX_ALPHA, MAX_LAYER, MAX_SHOWN
 from steering_core.foundation.cautions import warn
-from steering_core.foundation.errors import VectorAmbiguous, VectorError
+from steering_core.foundation.errors import VectorError
 from steering_core.interventions.safe_range import unsaid_strength
 from steering_core.models import open_model
 from steering_core.reports.printing import Format, console, print_json, print_rows
@@ -308,8 +308,5 @@ def rm(
 ) -> None:
     """Take a vector out of the library. Results that came from it keep it, and importing it again brings it back."""
     opened = Store.existing(store or default_store())
-    vectors = library.find_all(opened, text, identity_of(opened, model))
-    if len(vectors) > 1 and not every:
-        raise VectorAmbiguous(f"{text!r} is {len(vectors)} vectors: give --all to remove them all, or a key or a layer")
-    saving.remove(opened, vectors)
+    vectors = saving.remove_called(opened, text, identity_of(opened, model), every=every)
     typer.echo(f"removed {len(vectors)}: {', '.join(v.vector_id for v in vectors)}")

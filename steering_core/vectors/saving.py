@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.foundation.errors import VectorError
+from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.foundation.keys import content_key
+from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors.labels import label
-from steering_core.vectors.library import KEY
+from steering_core.vectors.library import KEY, find_all
 from steering_core.vectors.vector import Vector
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -132,6 +133,21 @@ def tag(store: Store, vectors: Sequence[Vector], text: str, *, holds: bool = Tru
 def remove(store: Store, vectors: Sequence[Vector]) -> None:
     """Take `vectors` out of the library. Their rows stay where results came from them (`steer store gc`)."""
     label(store, [vector.vector_id for vector in vectors], "removed", "")
+
+
+def remove_called(store: Store, text: str, model: ModelIdentity | None, *, every: bool = False) -> list[Vector]:
+    """`remove` the vectors that go by `text`, of `model` where it is given; which those are.
+
+    Raises VectorNotFound where there is none, VectorAmbiguous where there are several and `every` is False.
+    """
+    found = find_all(store, text, model)
+    if len(found) > 1 and not every:
+        raise VectorAmbiguous(
+            f"{text!r} is {len(found)} vectors: give --all (in Python every=True) to remove them all, or a key or a "
+            "layer"
+        )
+    remove(store, found)
+    return found
 
 
 def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
