@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
@@ -118,6 +119,17 @@ def test_what_is_on_the_page_can_be_copied(page: Page) -> None:
         ("Expression", r"^-?\d+(\.\d+)?%\*[0-9a-f]{20}$"),
     ):
         assert re.search(said, copied(page, kind))
+
+
+def test_the_copied_spec_has_the_operation_and_says_what_it_lacks(page: Page) -> None:
+    page.get_by_label("live").uncheck()
+    page.get_by_label("Operation").select_option("clamp")
+    page.get_by_label("System prompt").fill("Be brief.")
+    (expression,) = yaml.safe_load(copied(page, "Spec"))["generations"]["expressions"]
+    assert expression == copied(page, "Expression")
+    assert expression.startswith("clamp(")
+    page.get_by_role("button", name="Spec", exact=True).click()
+    expect(page.locator("#notice")).to_contain_text("Not in it: the system prompt.")
 
 
 def test_the_copied_command_prints_the_text_on_the_page(page: Page) -> None:

@@ -7,7 +7,7 @@ from steering_core.explorer.drafts import Drafts
 from steering_core.explorer.planned import SteerRequest, planned
 from steering_core.foundation.errors import PromptError, VectorNotFound
 from steering_core.interventions.expression import Expression
-from steering_core.models import Model
+from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.store.commands import store_option
 from steering_core.vectors import library
@@ -51,10 +51,16 @@ def command(model: Model, store: Store, drafts: Drafts, wanted: SteerRequest) ->
     return Command(("steer", "generate", *words), str(expression))
 
 
+def is_saved(store: Store, vector_id: str, identity: ModelIdentity) -> bool:
+    """Whether the library has the vector of that key, which may be a draft."""
+    try:
+        library.find(store, vector_id, identity)
+    except VectorNotFound:
+        return False
+    return True
+
+
 def _check_saved(model: Model, store: Store, drafts: Drafts, expression: Expression) -> None:
     for name in expression.names:
-        if drafts.find(name) is not None:
-            try:
-                library.find(store, name, model.identity)
-            except VectorNotFound:
-                raise VectorNotFound("save the typed contrast first: a command names vectors of the library") from None
+        if drafts.find(name) is not None and not is_saved(store, name, model.identity):
+            raise VectorNotFound("save the typed contrast first: a command names vectors of the library")

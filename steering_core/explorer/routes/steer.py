@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 
 from steering_core.explorer.batches import Event, RequestedRows
 from steering_core.explorer.command import command
+from steering_core.explorer.copied_spec import copied_spec
 from steering_core.explorer.drafts import DraftContrast
 from steering_core.explorer.faults import with_errors
 from steering_core.explorer.fields import Key, ModelField
@@ -91,6 +92,13 @@ async def as_command(wanted: SteerRequest, here: Here, request: Request) -> dict
     """The `steer generate` command that draws the same steered text, its words, and the expression that steers it."""
     made = await called(here, request, wanted.model, lambda model: command(model, here.store, here.drafts, wanted))
     return {"line": made.line, "words": made.words, "expression": made.expression}
+
+
+@router.post("/spec")
+async def as_spec(wanted: SteerRequest, here: Here, request: Request) -> dict[str, Any]:
+    """A spec that measures the same steering, as YAML, and what no spec can say of the request, a phrase each."""
+    made = await called(here, request, wanted.model, lambda model: copied_spec(model, here.store, here.drafts, wanted))
+    return {"text": made.text, "left_out": list(made.left_out)}
 
 
 @router.post("/contrasts")

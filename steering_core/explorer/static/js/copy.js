@@ -45,21 +45,7 @@ export function asCurl(body, origin) {
 export const asCommand = async (body) => `${(await post("/api/command", body)).line}\n`;
 export const asExpression = async (body) => (await post("/api/command", body)).expression;
 
-/** A spec: what `steer run` takes to find and prove the vectors on the page. */
-export function asSpec(body, cards) {
-  const concepts = [...new Set(cards.filter((card) => card.vector?.concept).map((card) => card.vector.concept))];
-  const typed = cards.filter((card) => !card.vector);
-  const layers = [...new Set([...cards.flatMap((card) => card.vector?.layer ?? []), ...body.steering.vectors.flatMap((v) => v.layers ?? [])])];
-  const doses = [...new Set(cards.filter((card) => card.operation === "add" && card.value).map((card) => card.value))];
-  const lines = ["name: by-hand", `models: [${text(body.model)}]`, `concepts: [${[...concepts, ...typed.map((_, i) => `typed-${i + 1}.yaml`)].join(", ")}]`];
-  const grid = [`layers: [${layers.join(", ")}]`, `doses: [${doses.join(", ")}]`, `max_tokens: ${body.max_tokens}`, `temperature: ${body.temperature}`, `seed: ${body.seed}`, `phase: ${body.steering.phase}`];
-  lines.push(`generations: {${grid.join(", ")}}`);
-  for (const [i, card] of typed.entries()) {
-    const { positive, negative, chat } = card.contrast();
-    lines.push("", `# typed-${i + 1}.yaml`, `# name: typed-${i + 1}`, `# chat: ${chat}`, "# pairs:");
-    lines.push(...positive.map((side, at) => `# - {positive: ${text(side)}, negative: ${text(negative[at])}}`), `# prompts: [${text(body.prompt)}]`);
-  }
-  return `${lines.join("\n")}\n`;
-}
+/** A spec that measures what is on the page: {text, left_out}, as the server writes it. */
+export const asSpec = (body) => post("/api/spec", body);
 
 export const described = (card) => (card.vector ? `${called(card.vector)} (layer ${card.vector.layer})` : card.saved ?? "the typed contrast");

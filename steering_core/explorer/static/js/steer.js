@@ -196,9 +196,10 @@ function told() {
 async function copy(kind) {
   try {
     const body = request();
-    const forms = { Link: () => linkTo(body), CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body, cards) };
-    await navigator.clipboard.writeText(await forms[kind]());
-    notice(`Copied as ${kind}.`);
+    const forms = { Link: () => linkTo(body), CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body) };
+    const made = await forms[kind]();
+    await navigator.clipboard.writeText(made.text ?? made);
+    notice([`Copied as ${kind}.`, ...(made.left_out ?? []).map((one) => `Not in it: ${one}.`)].join(" "));
   } catch (error) {
     notice(error.message);
   }
