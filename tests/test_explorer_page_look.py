@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from steering_core.store import Store
 from tests.browser import DESK, PHONE, address, browser, needs_chromium, ran
-from tests.explorer import copied, served
+from tests.explorer import AGREE, copied, ran_store, served
 
 pytestmark = needs_chromium
 
@@ -122,6 +122,51 @@ def test_a_run_in_progress_is_told_and_its_end_is_shown(browser: Browser, ran: S
         page.clock.run_for(11_000)  # nobody touches the page, which looks again
         expect(page.locator("#look .tile")).to_have_count(1)
         expect(page.locator("#look .empty")).to_have_count(0)
+
+
+def test_what_a_run_recommends_later_is_shown_beside_what_is_being_read(
+    browser: Browser, ran: Store, tiny_folder: Path, tmp_path: Path
+) -> None:
+    store = copied(ran.root, tmp_path)
+    with served(store) as address, contextlib.closing(browser.new_page(viewport=DESK)) as page:
+        page.clock.install()
+        page.goto(f"{address}#look")
+        expect(page.locator("#look .tile b")).to_have_text(["loud"])
+        page.locator("#detail summary").click()
+        page.locator("#look .tile").focus()
+        ran_store(tmp_path, tiny_folder, AGREE)
+        page.clock.run_for(11_000)  # nobody touches the page, which looks again
+        expect(page.locator("#look .tile")).to_have_count(2)
+        expect(page.locator("#notice")).to_have_text("Recommended just now: agree.")
+        expect(page.locator("#look .tile[aria-current=true] b")).to_have_text("loud")
+        expect(page.locator("#look .tile:focus b")).to_have_text("loud")
+        expect(page.locator("#detail details[open]")).to_have_count(1)  # the evidence is as it was
+        expect(page.locator("#runs tbody tr")).to_have_count(2)
+        page.locator("#look .tile", has_text="agree").click()
+        expect(page.locator("#detail .summary h2")).to_have_text("agree")
+        expect(page.locator("#leaderboard tbody tr")).not_to_have_count(0)
+
+
+def test_evidence_is_shown_anew_where_another_recommendation_took_its_place(browser: Browser, address: str) -> None:
+    later: dict[str, Any] = {}
+
+    def changed(route: Route) -> None:
+        """The server's answer, in which a later run may have recommended otherwise."""
+        found = route.fetch().json()
+        found["recommended"][0] |= later
+        route.fulfill(json=found)
+
+    with contextlib.closing(browser.new_context(viewport=DESK)) as context:
+        page = context.new_page()
+        page.route("**/api/look*", changed)
+        page.clock.install()
+        page.goto(f"{address}#look")
+        expect(page.locator("#detail .said")).not_to_contain_text("Found later.")
+        later |= {"recommendation_id": "later", "says": "Found later."}
+        page.clock.run_for(11_000)
+        expect(page.locator("#detail .said")).to_contain_text("Found later.")
+        expect(page.locator("#look .tile[aria-current=true]")).to_have_count(1)
+        page.unroute_all(behavior="wait")
 
 
 def back(files: list[Path], kept_in: Path) -> None:

@@ -2,11 +2,12 @@
 
 import { get } from "./api.js";
 import { draw, whenSeen } from "./charts.js";
-import { commandOf, fixed, h, meaning, notice, signed, table, termed, verdict } from "./dom.js";
+import { $, commandOf, fixed, h, meaning, notice, signed, table, termed, verdict } from "./dom.js";
 import { showTexts } from "./texts.js";
 
-const AGAIN = 10_000; // milliseconds between two looks at a store in which nothing is recommended yet
+const AGAIN = 10_000; // milliseconds between two looks at the store
 let page, root, board, told;
+let opened; // the recommendation whose evidence is shown
 const tell = (error) => notice(error.message);
 
 async function start(element, given) {
@@ -21,21 +22,21 @@ async function fill(answer) {
   told = JSON.stringify(found);
   const { recommended, runs, leaderboard, first } = found;
   board = leaderboard;
-  const mine = recommended.filter((row) => row.model === page.model.name);
-  const others = recommended.filter((row) => row.model !== page.model.name);
+  again();
   if (!recommended.length) {
     root.replaceChildren(h("div.stack.wide", {}, h("p.empty", { role: "status" }, none(found.so_far)), runs.length ? history(runs) : ""));
-    again();
     return;
   }
   const detail = h("div.stack", { id: "detail" });
-  const tiles = h("div.tiles", { role: "list" }, [...mine, ...others].map((row) => tile(row, detail)));
-  root.replaceChildren(h("div.stack.wide", {}, tiles, detail, history(runs)));
-  await open([...mine, ...others][0], detail, first);
+  root.replaceChildren(h("div.stack.wide", {}, h("div.tiles", { role: "list" }, tiles(recommended, detail)), detail, history(runs)));
+  await open(mineFirst(recommended)[0], detail, first);
 }
 
+const mineFirst = (recommended) => [true, false].flatMap((mine) => recommended.filter((row) => (row.model === page.model.name) === mine));
+const tiles = (recommended, detail) => mineFirst(recommended).map((row) => tile(row, detail));
+
 let waiting;
-/** Look again after a while, as long as nothing is recommended and this view is looked at. */
+/** Look again after a while, as long as this view is looked at. */
 function again() {
   clearTimeout(waiting);
   waiting = setTimeout(() => (root.hidden || document.hidden ? again() : shown().catch(again)), AGAIN);
@@ -44,8 +45,28 @@ function again() {
 /** Show what the store holds now, where that is other than what is shown: a run may have gone on. */
 async function shown() {
   const found = await asked();
-  if (JSON.stringify(found) !== told) await fill(found);
-  else if (!found.recommended.length) again();
+  const detail = $("#detail", root);
+  if (JSON.stringify(found) === told) again();
+  else if (detail && found.recommended.length) await renew(found, detail);
+  else await fill(found);
+}
+
+/** Show what has come to be recommended, and leave the evidence that is being read as it is, unless it is no longer what is recommended. */
+async function renew(found, detail) {
+  const before = JSON.parse(told).recommended.map((row) => row.recommendation_id);
+  told = JSON.stringify(found);
+  board = found.leaderboard;
+  again();
+  const focused = document.activeElement?.dataset.key;
+  $(".tiles", root).replaceChildren(...tiles(found.recommended, detail));
+  if (focused) $(`.tile[data-key="${focused}"]`, root)?.focus();
+  $("#runs", root).replaceWith(history(found.runs));
+  const came = found.recommended.filter((row) => !before.includes(row.recommendation_id));
+  if (came.length) notice(`Recommended just now: ${came.map((row) => row.concept).join(", ")}.`);
+  const still = found.recommended.some((row) => row.recommendation_id === opened.recommendation_id);
+  const same = found.recommended.find((row) => row.model_id === opened.model_id && row.concept_id === opened.concept_id);
+  if (still) mark(opened);
+  else await open(same ?? mineFirst(found.recommended)[0], detail);
 }
 
 /** What there is before the first recommendation. */
@@ -75,9 +96,15 @@ function tile(row, detail) {
     h("span.small.soft", {}, row.model.split("/").pop()));
 }
 
+/** Have the tile of that recommendation be the one that is looked at. */
+function mark(row) {
+  for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
+}
+
 /** Show the evidence of a recommendation; `first` may hold its heat map already. */
 async function open(row, detail, first) {
-  for (const other of root.querySelectorAll(".tile")) other.setAttribute("aria-current", other.dataset.key === row.recommendation_id);
+  opened = row;
+  mark(row);
   const ids = { model_id: row.model_id, concept_id: row.concept_id };
   const [heat, response] = [chart("Layer and dose", "A click shows a cell's texts."), chart("Dose and effect", "The band is what random directions did.")];
   const [bound, profile] = [chart("Effect and damage", "The line is the bound on perplexity."), chart("By layer", "The greatest effect within the damage bounds.")];
@@ -169,7 +196,7 @@ function history(runs) {
   };
   const columns = [["run", (run) => run.name], ["started", (run) => new Date(run.started_at).toLocaleString()], ["seconds", (run) => fixed(run.seconds, 1), true],
     ["outcome", (run) => run.outcome], ["recommendations", (run) => run.recommendations, true], ["reused", share]];
-  return h("section.card", {}, h("header", {}, h("h2", {}, "Runs"), h("span.small.soft", {}, "what was reused was not computed again")), table(columns, runs.slice(0, 20)));
+  return h("section.card", { id: "runs" }, h("header", {}, h("h2", {}, "Runs"), h("span.small.soft", {}, "what was reused was not computed again")), table(columns, runs.slice(0, 20)));
 }
 
 export const look = { start, shown, modelChanged: () => root && fill() };
