@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def explorer_app(store: Store, models: Sequence[str] = (), token: str | None = None) -> FastAPI:
     """The application over `store`; requests may also name `models`, and must carry `token` where one is given."""
     box = Ask(store)
-    explorer = Explorer(store, Accelerator(OpenModels(box, models)), box, Kept(store))
+    explorer = Explorer(store, Accelerator(OpenModels(box, models)), box, Kept(store), wants_token=token is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -19,6 +19,7 @@ MAX_BODY = 1 << 20
 BODY_SECONDS = 10.0  # in which a body must have come
 _TOO_LARGE = f"the request is beyond {MAX_BODY >> 20} MiB: send less at once"
 COOKIE = "steerflow-token"
+TOKEN_FROM = "STEERFLOW_TOKEN"  # the variable from which copied commands read the token; no page is told the token
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "

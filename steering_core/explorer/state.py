@@ -25,13 +25,17 @@ _LOOK_UP = 0.5  # seconds between two looks whether anybody still listens
 
 @dataclass(frozen=True)
 class Explorer:
-    """The store, the accelerator, the SQL box, what is kept of its answers, and vectors that are not saved yet."""
+    """The store, the accelerator, the SQL box, what is kept of its answers, and vectors that are not saved yet.
+
+    `wants_token` says whether requests must carry a token.
+    """
 
     store: Store
     accelerator: Accelerator
     ask: Ask
     kept: Kept
     drafts: Drafts = field(default_factory=Drafts)
+    wants_token: bool = False
 
 
 def _explorer(request: Request) -> Explorer:

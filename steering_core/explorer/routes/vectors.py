@@ -1,4 +1,4 @@
-"""Library: the models, concepts and vectors that there are to steer with, and what the accelerator is doing."""
+"""Library: what there is to steer with, what the accelerator is doing, and what the page must know of the server."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from steering_core.concepts import available_concepts
 from steering_core.explorer.fields import ModelField
+from steering_core.explorer.shield import TOKEN_FROM
 from steering_core.explorer.state import Here, called, rows_of
 from steering_core.foundation.json_values import plain
 from steering_core.store.queries import named_query
@@ -20,6 +21,12 @@ def models(here: Here) -> list[dict[str, Any]]:
     loaded = here.accelerator.models.loaded()
     known = here.kept.of("models", here.accelerator.models.known)
     return [{**plain(row), "loaded": name in loaded} for name, row in known.items()]
+
+
+@router.get("/page")
+async def page(here: Here) -> dict[str, Any]:
+    """What the page must know of this server: `token_from`, the variable that copied code reads the token from."""
+    return {"token_from": TOKEN_FROM if here.wants_token else None}
 
 
 @router.get("/vectors")

@@ -5,7 +5,7 @@ import { $, commandsAre, explain, h, notice } from "./dom.js";
 
 const views = { steer: () => import("./steer.js"), look: () => import("./look.js"), ask: () => import("./ask.js") };
 const started = new Map(); // each view's module, from when it was first shown
-const page = { models: [], model: null, show, choose };
+const page = { models: [], model: null, server: {}, show, choose };
 
 /** The view that the address names; a link says more behind a question mark. */
 const viewed = () => location.hash.slice(1).split("?")[0];
@@ -98,6 +98,6 @@ function choose(name, by) {
 
 wireTheme();
 wireTabs();
-await Promise.all([chooseModel(), get("/api/words").then(explain), get("/api/commands").then(commandsAre)]).catch((error) => notice(error.message));
+await Promise.all([chooseModel(), get("/api/words").then(explain), get("/api/commands").then(commandsAre), get("/api/page").then((found) => (page.server = found))]).catch((error) => notice(error.message));
 await show(isView(viewed()) ? viewed() : "steer");
 document.documentElement.dataset.ready = "true";

@@ -2,7 +2,7 @@
 
 import { stream } from "./api.js";
 import { Card, libraryOf } from "./cards.js";
-import { asCommand, asCurl, asExpression, asPython, asSpec, described } from "./copy.js";
+import { asCommand, asCurl, asExpression, asPython, asSpec, described, toClipboard } from "./copy.js";
 import { $, field, h, notice } from "./dom.js";
 import { evidence } from "./evidence.js";
 import { linked, linkTo } from "./link.js";
@@ -196,10 +196,12 @@ function told() {
 async function copy(kind) {
   try {
     const body = request();
-    const forms = { Link: () => linkTo(body), CLI: () => asCommand(body), Python: () => asPython(body, location.origin), curl: () => asCurl(body, location.origin), Expression: () => asExpression(body), Spec: () => asSpec(body) };
+    const { token_from: token } = page.server;
+    const forms = { Link: () => linkTo(body), CLI: () => asCommand(body), Python: () => asPython(body, location.origin, token), curl: () => asCurl(body, location.origin, token), Expression: () => asExpression(body), Spec: () => asSpec(body) };
     const made = await forms[kind]();
-    await navigator.clipboard.writeText(made.text ?? made);
-    notice([`Copied as ${kind}.`, ...(made.left_out ?? []).map((one) => `Not in it: ${one}.`)].join(" "));
+    await toClipboard(made.text ?? made);
+    const reads = token && ["Python", "curl"].includes(kind) ? [`It reads the token that this address was opened with from ${token}.`] : [];
+    notice([`Copied as ${kind}.`, ...reads, ...(made.left_out ?? []).map((one) => `Not in it: ${one}.`)].join(" "));
   } catch (error) {
     notice(error.message);
   }
