@@ -155,6 +155,23 @@ def test_other_origins_hosts_and_forms_are_refused(address: str, headers: dict[s
     assert status == 200 or answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "site", "mode", "status"),
+    [
+        ("/api/status", "cross-site", "no-cors", 403),
+        ("/api/status", "same-site", "navigate", 403),
+        ("/api/status", "none", "navigate", 200),
+        ("/api/status", "same-origin", "cors", 200),
+        ("/", "cross-site", "navigate", 200),
+        ("/", "cross-site", "no-cors", 403),
+        ("//", "cross-site", "navigate", 403),
+    ],
+)
+def test_what_other_sites_get_is_a_link_to_the_page(address: str, path: str, site: str, mode: str, status: int) -> None:
+    answer = httpx.get(address + path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode})
+    assert answer.status_code == status
+
+
 def test_two_hosts_are_none(address: str) -> None:
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:

@@ -1,7 +1,8 @@
 """Shield: what stands before every request. Other origins, other hosts' names, and strangers are turned away.
 
-A page on another site must not reach a server on loopback (its requests carry its origin), nor may a name that was
-re-bound to 127.0.0.1 (its requests carry that name as host). Beyond loopback a token is demanded.
+A page on another site must not reach a server on loopback: its requests carry its origin or, where it has an image or
+a script loaded, the browser's word (`Sec-Fetch-Site`) that another site asks. Nor may a name that was re-bound to
+127.0.0.1 (its requests carry that name as host). Beyond loopback a token is demanded.
 """
 
 import asyncio
@@ -84,8 +85,8 @@ class Shield:
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             return 403, "requests from other origins are refused"
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") and scope["method"] != "GET":
-            return 403, "requests from other sites are refused"
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none") and not _opens(scope, headers):
+            return 403, "requests from other sites are refused, but for a link to the page itself"
         length = headers.get("content-length", "0")
         if not re.fullmatch("[0-9]{1,12}", length) or int(length) > MAX_BODY:
             return 413, _TOO_LARGE
@@ -125,6 +126,11 @@ def host_name(host: str) -> str:
     if found is None or int(found["port"] or 0) > 65535:
         return ""
     return found["name"].lower().strip("[]")
+
+
+def _opens(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether a browser follows a link to the page: that does no work, and what it loads then is of this origin."""
+    return scope["method"] == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
 
 
 def _query_token(scope: Scope) -> str:
