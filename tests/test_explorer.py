@@ -277,6 +277,25 @@ def test_sql_is_answered_cut_and_downloaded(client: TestClient) -> None:
     assert "only one SELECT" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(("n", "cut"), [(100_000, None), (100_001, "100000")])
+def test_a_file_of_rows_that_were_cut_says_so(client: TestClient, n: int, cut: str | None) -> None:
+    file = client.post("/api/sql/download", json={"sql": f"SELECT range AS a FROM range({n})", "format": "csv"})
+    assert (file.text.count("\n") - 1, file.headers.get("x-steerflow-cut")) == (100_000, cut)
+
+
+def test_the_pages_own_rows_that_were_cut_say_so(
+    client: TestClient, ran: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    n = len(client.get("/api/rows/leaderboard").json())
+    for most, cut in ((n, None), (n - 1, str(n - 1))):
+        monkeypatch.setattr("steering_core.explorer.ask.MAX_DOWNLOAD_ROWS", most)
+        with serving(ran) as client:
+            rows = client.get("/api/rows/leaderboard")
+            assert (len(rows.json()), rows.headers.get("x-steerflow-cut")) == (most, cut)
+            assert client.get("/api/look").json()["leaderboard_cut"] is bool(cut)
+        assert ("rows are shown of: -- " in caplog.text) is bool(cut)
+
+
 def test_numbers_that_json_lacks_are_null(client: TestClient) -> None:
     found = client.post("/api/sql", json={"sql": "SELECT 'nan'::DOUBLE AS a, 'inf'::DOUBLE AS b, [now()] AS c"}).json()
     assert found["rows"][0]["a"] is None

@@ -174,6 +174,14 @@ def test_the_sql_box_answers_and_hands_out_files(page: Page) -> None:
     assert Path(download.value.path()).read_text().startswith('"name","n_layers"')
 
 
+def test_a_file_that_was_cut_is_told(page: Page) -> None:
+    page.click("#tab-ask")
+    page.locator("#sql").fill("SELECT range AS a FROM range(100001)")
+    with page.expect_download():
+        page.get_by_role("button", name="CSV").click()
+    expect(page.locator("#notice")).to_contain_text("The file has the first 100,000 rows; more were left out.")
+
+
 def test_named_queries_run_from_the_page(page: Page) -> None:
     page.click("#tab-ask")
     page.locator(".example", has_text="layer_by_dose").click()

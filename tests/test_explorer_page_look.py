@@ -33,7 +33,7 @@ def board_of(browser: Browser, address: str, viewport: Any, verdict: str = "work
         rows += [("validation", 24, 0.2, "long"), ("test", 24, 0.3, "tried"), ("test", 24, 0.1, "also")]
         keys = ("split", "n", "effect", "intervention_id")
         found["leaderboard"] = [kept | dict(zip(keys, row, strict=True)) for row in rows]
-        route.fulfill(json=found)
+        route.fulfill(json=found | {"leaderboard_cut": True})
 
     context = browser.new_context(viewport=viewport)
     with contextlib.closing(context):
@@ -57,6 +57,7 @@ def test_the_leaderboard_begins_with_test_and_with_what_many_items_measured(brow
         assert cells(page, "split")[:4] == ["test", "test", "validation", "validation"]
         assert cells(page, "n")[:4] == ["24", "24", "24", "6"]
         assert [text.split()[0] for text in cells(page, "effect")[:4]] == ["+0.300", "+0.100", "+0.200", "+0.900"]
+        expect(page.locator("#leaderboard header")).to_contain_text("Only the first 16 candidates of the store")
         page.get_by_role("button", name="Show all 16").click()
         expect(page.locator("#leaderboard tbody tr")).to_have_count(16)
         expect(page.get_by_role("button", name="Show all 16")).to_be_hidden()

@@ -7,6 +7,7 @@ system's bounds of time and memory (`children`; docs/decisions/0016-safe-sql.md)
 run here, so that nobody's question keeps them waiting.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from steering_core.explorer.table_forms import TableForm
 from steering_core.foundation.errors import QueryError
 from steering_core.store import Store
 
+log = logging.getLogger(__name__)
+
 MAX_ROWS = 1_000  # that a page shows
-MAX_DOWNLOAD_ROWS = 100_000
+MAX_DOWNLOAD_ROWS = 100_000  # of a file, and of a query of the page's own; whoever gets them is told of more
+CUT = "x-steerflow-cut"  # the header that says so, with how many were kept
 MAX_SECONDS = 10.0
 MEMORY = 2 << 30  # bytes, of each process that answers
 OWN_AT_ONCE = 4
@@ -61,12 +65,19 @@ class Ask:
         cut, content = self._children.ask(sql, max_rows, "arrow")
         return SqlAnswer(pa.ipc.open_stream(content).read_all(), cut)
 
-    def written(self, sql: str, form: TableForm, max_rows: int) -> bytes:
-        """At most `max_rows` rows of one SELECT as a file of that form. Raises as `answer` does."""
-        return self._children.ask(sql, max_rows, form)[1]
+    def written(self, sql: str, form: TableForm, max_rows: int) -> tuple[bool, bytes]:
+        """Whether one SELECT has more than `max_rows` rows, and those as a file of that form. Raises as `answer`."""
+        return self._children.ask(sql, max_rows, form)
 
     def own(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """The rows of a query of this package's own. Raises QueryError for parameters that do not fit it."""
+        """The rows of a query of this package's own; the log says where they were cut. Raises as `own_answer` does."""
+        return self.own_answer(sql, parameters).rows
+
+    def own_answer(self, sql: str, parameters: Sequence[Any] = ()) -> SqlAnswer:
+        """At most `MAX_DOWNLOAD_ROWS` rows of a query of this package's own.
+
+        Raises QueryError for parameters that do not fit it.
+        """
         if not self._own_turns.acquire(timeout=self._seconds):
             raise Busy(f"the store was busy with the page's queries for {self._seconds:g} s: try again in a moment")
         cursor = self._own.cursor()
@@ -74,7 +85,7 @@ class Ask:
         try:
             timer.start()
             rows: pa.Table = self._store.read(
-                lambda: cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS).to_arrow_table(), sql
+                lambda: cursor.sql(sql, params=parameters).limit(MAX_DOWNLOAD_ROWS + 1).to_arrow_table(), sql
             )
         except duckdb.InterruptException as error:
             raise QueryError(f"stopped after {self._seconds:g} s: use `steer sql` for this query") from error
@@ -84,4 +95,6 @@ class Ask:
             timer.cancel()
             cursor.close()
             self._own_turns.release()
-        return rows
+        if cut := rows.num_rows > MAX_DOWNLOAD_ROWS:
+            log.warning("only the first %s rows are shown of: %s", f"{MAX_DOWNLOAD_ROWS:,}", " ".join(sql.split()))
+        return SqlAnswer(rows.slice(0, MAX_DOWNLOAD_ROWS), cut)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
-from steering_core.explorer.ask import MAX_DOWNLOAD_ROWS, MAX_ROWS
+from steering_core.explorer.ask import CUT, MAX_DOWNLOAD_ROWS, MAX_ROWS
 from steering_core.explorer.fields import Whole
 from steering_core.explorer.state import Here
 from steering_core.foundation.validation import Strict
@@ -35,14 +35,16 @@ class Download(Strict):
 @router.post("/sql", response_class=JSONResponse)
 def sql(question: SqlQuery, here: Here) -> Response:
     """Rows of one SELECT, their columns and types; `cut` says that there were more than `max_rows`."""
-    return Response(here.ask.written(question.sql, "json", question.max_rows), media_type="application/json")
+    _, content = here.ask.written(question.sql, "json", question.max_rows)
+    return Response(content, media_type="application/json")
 
 
 @router.post("/sql/download", response_class=Response)
 def download(wanted: Download, here: Here) -> Response:
-    """The rows of one SELECT as a file."""
-    content = here.ask.written(wanted.sql, wanted.format, MAX_DOWNLOAD_ROWS)
+    """The rows of one SELECT as a file; the header `x-steerflow-cut` says how many they are where there were more."""
+    cut, content = here.ask.written(wanted.sql, wanted.format, MAX_DOWNLOAD_ROWS)
     headers = {"content-disposition": f'attachment; filename="steerflow.{wanted.format}"'}
+    headers |= {CUT: str(MAX_DOWNLOAD_ROWS)} if cut else {}
     return Response(content, media_type=KINDS[wanted.format], headers=headers)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from steering_core.explorer.ask import CUT
 from steering_core.explorer.batches import Event
 from steering_core.explorer.cell_texts import CellTexts, cell_texts
 from steering_core.explorer.faults import with_errors
@@ -46,7 +47,8 @@ DEFAULTS = {  # of the queries' parameters
 def look(here: Here, model: ModelField | None = None) -> Response:
     """What the page shows at once: recommendations, runs, the leaderboard, and the first recommendation's heat map.
 
-    Before the first recommendation, `so_far` says what runs have stored.
+    Before the first recommendation, `so_far` says what runs have stored. `leaderboard_cut` says that the leaderboard
+    has more rows in the store.
 
     The first is the best of `model`; where there is no such model, of the first that is known.
     """
@@ -64,10 +66,12 @@ def _at_once(here: Explorer, model: str) -> dict[str, Any]:
     recommended = _rows(here, "recommended", {})
     first = next((row for row in recommended if row["model"] == model), recommended[0] if recommended else None)
     ids = {key: str(first[key]) for key in ("model_id", "concept_id")} if first else {}
+    board, cut = _rows_and_cut(here, "leaderboard", {})
     return {
         "recommended": _in_words(here, recommended),
         "runs": _rows(here, "run_history", {}),
-        "leaderboard": _rows(here, "leaderboard", {}),
+        "leaderboard": board,
+        "leaderboard_cut": cut,
         "so_far": "" if recommended else stored_so_far(lambda sql: rows_of(here.ask.own(sql))),
         "first": {**ids, "layer_by_dose": _chart(here, "layer_by_dose", ids)} if ids else None,
     }
@@ -83,9 +87,15 @@ def _in_words(here: Explorer, recommended: Sequence[dict[str, Any]]) -> list[dic
 
 
 @router.get("/rows/{name}")
-def rows(name: str, here: Here, request: Request) -> list[dict[str, Any]]:
-    """The rows of a named query; its parameters come by their names (/queries lists them)."""
-    return _rows(here, name, dict(request.query_params))
+def rows(name: str, here: Here, request: Request, response: Response) -> list[dict[str, Any]]:
+    """The rows of a named query; its parameters come by their names (/queries lists them).
+
+    The header `x-steerflow-cut` says how many they are where there were more.
+    """
+    found, cut = _rows_and_cut(here, name, dict(request.query_params))
+    if cut:
+        response.headers[CUT] = str(len(found))
+    return found
 
 
 @router.get("/charts/{name}")
@@ -110,6 +120,11 @@ def _chart(here: Explorer, name: str, given: dict[str, str]) -> dict[str, Any]:
 
 
 def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, Any]]:
+    return _rows_and_cut(here, name, given)[0]
+
+
+def _rows_and_cut(here: Explorer, name: str, given: dict[str, str]) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of a named query, and whether there were more."""
     known = named_queries()
     if name not in known:
         raise QueryError(f"there is no query {name!r}: {did_you_mean(name, known)}")
@@ -119,7 +134,12 @@ def _rows(here: Explorer, name: str, given: dict[str, str]) -> list[dict[str, An
     if long := [p for p in query["parameters"] if len(given.get(p, "")) > MAX_VALUE]:
         raise QueryError(f"{long[0]} has {len(given[long[0]]):,} letters: give at most {MAX_VALUE}")
     values = [_value(given.get(p, DEFAULTS.get(p))) for p in query["parameters"]]
-    return here.kept.of((name, *values), lambda: rows_of(here.ask.own(query["sql"], values)))
+    return here.kept.of((name, *values), lambda: _asked(here, query["sql"], values))
+
+
+def _asked(here: Explorer, sql: str, values: Sequence[Any]) -> tuple[list[dict[str, Any]], bool]:
+    answer = here.ask.own_answer(sql, values)
+    return rows_of(answer.rows), answer.cut
 
 
 def _value(given: str | float | None) -> str | float | None:

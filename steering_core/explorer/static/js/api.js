@@ -29,9 +29,10 @@ export async function post(path, body) {
   return (await answered(await posted(path, body))).json();
 }
 
-/** A file that a POST gives. */
+/** A file that a POST gives, and, where there was more than it holds, how many rows it has. */
 export async function file(path, body) {
-  return (await answered(await posted(path, body))).blob();
+  const answer = await answered(await posted(path, body));
+  return { blob: await answer.blob(), cut: answer.headers.get("x-steerflow-cut") };
 }
 
 /** The server-sent events of a POST, as they come. Aborting the signal closes the connection, which frees the work. */

@@ -58,9 +58,11 @@ function shown(value) {
 
 async function download(format) {
   try {
-    const url = URL.createObjectURL(await file("/api/sql/download", { sql: box.value, format }));
+    const { blob, cut } = await file("/api/sql/download", { sql: box.value, format });
+    const url = URL.createObjectURL(blob);
     const link = h("a", { href: url, download: `steerflow.${format}` });
     link.click();
+    if (cut) notice(`The file has the first ${Number(cut).toLocaleString("en")} rows; more were left out. \`steer sql\` writes all of them.`);
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   } catch (error) {
     notice(error.message);

@@ -7,6 +7,7 @@ import { showTexts } from "./texts.js";
 
 const AGAIN = 10_000; // milliseconds between two looks at the store
 let page, root, board, told;
+let cut; // whether the store's leaderboard has more rows than the page was given
 let opened; // the recommendation whose evidence is shown
 const tell = (error) => notice(error.message);
 
@@ -20,8 +21,8 @@ const asked = () => get("/api/look", { model: localStorage.getItem("model") });
 async function fill(answer) {
   const found = answer ?? (await asked());
   told = JSON.stringify(found);
-  const { recommended, runs, leaderboard, first } = found;
-  board = leaderboard;
+  const { recommended, runs, first } = found;
+  [board, cut] = [found.leaderboard, found.leaderboard_cut];
   again();
   if (!recommended.length) {
     root.replaceChildren(h("div.stack.wide", {}, h("p.empty", { role: "status" }, none(found.so_far)), runs.length ? history(runs) : ""));
@@ -55,7 +56,7 @@ async function shown() {
 async function renew(found, detail) {
   const before = JSON.parse(told).recommended.map((row) => row.recommendation_id);
   told = JSON.stringify(found);
-  board = found.leaderboard;
+  [board, cut] = [found.leaderboard, found.leaderboard_cut];
   again();
   const focused = document.activeElement?.dataset.key;
   $(".tiles", root).replaceChildren(...tiles(found.recommended, detail));
@@ -179,6 +180,7 @@ function leaderboard(row, cell) {
   const all = h("button.quiet.small", { hidden: rows.length <= SHOWN, onclick: () => show(rows.length) }, `Show all ${rows.length}`);
   const show = (n) => {
     about.textContent = `${n < rows.length ? `the first ${n} of ${rows.length}` : `all ${rows.length}`}: test before validation, more items before fewer; choose a row for its texts`;
+    if (cut) about.textContent += `. Only the first ${board.length.toLocaleString("en")} candidates of the store are here, of all concepts together: Ask finds the others`;
     all.hidden = n >= rows.length;
     body.replaceChildren(table(columns, rows.slice(0, n), cell));
   };
