@@ -116,6 +116,7 @@ report = steer.run(
         },
     },
     STORE,
+    progress=False,
 )
 report
 

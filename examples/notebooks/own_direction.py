@@ -79,7 +79,7 @@ float(mine.direction @ difference / np.linalg.norm(mine.direction) / np.linalg.n
 
 # %%
 response = steer.dose_sweep(
-    model, mine, "formality", doses=[-0.4, -0.2, 0.1, 0.2, 0.4], items=12, controls=1, store=STORE
+    model, mine, "formality", doses=[-0.4, -0.2, 0.1, 0.2, 0.4], items=12, controls=1, store=STORE, progress=False
 )
 response.chart()
 
@@ -95,7 +95,9 @@ response
 # %%
 allowed = [row for row in response if row["kind"] == "candidate" and row["kl"] < 0.3]
 chosen = max(allowed, key=lambda row: row["effect"])["dose"]
-trial = steer.dose_sweep(model, mine, "formality", doses=[chosen], split="test", items=12, controls=3, store=STORE)
+trial = steer.dose_sweep(
+    model, mine, "formality", doses=[chosen], split="test", items=12, controls=3, store=STORE, progress=False
+)
 steered = next(row for row in trial if row["kind"] == "candidate")
 low, high = steered["effect_low"], steered["effect_high"]
 print(f"dose {chosen:.2f} on test items: {steered['effect']:+.2f} nats [{low:+.2f}, {high:+.2f}]")
