@@ -127,3 +127,52 @@ def test_what_goes_wrong_behind_a_click_in_look_is_told(browser: Browser, addres
         page.locator("#leaderboard tbody tr").first.click()
         expect(page.locator("#notice")).to_contain_text("the store was busy")
         expect(page.locator("#texts")).not_to_have_attribute("aria-busy", "true")
+
+
+def two_cards(page: Page) -> None:
+    """Have the page steer with the concept's vectors at layers 1 and 2, a few tokens, when it is asked to."""
+    page.get_by_label("live").uncheck()
+    page.get_by_role("spinbutton", name="Tokens").fill("4")
+    page.click("[aria-label^='Remove']")
+    for layer in (1, 2):
+        page.fill("#picker-search", f"loud layer {layer} mean")
+        page.press("#picker-search", "Enter")
+
+
+def test_a_card_colours_by_its_own_vector_when_another_was_removed(page: Page) -> None:
+    two_cards(page)
+    steered(page)
+    expect(page.locator(".legend")).to_contain_text("projection on loud (layer 2)")
+    page.locator("[aria-label^='Remove']").first.click()
+    page.locator(".vector .colour input").click()
+    page.locator(".vector .colour input").dispatch_event("change")
+    expect(page.locator(".legend")).to_contain_text("projection on loud (layer 2)")
+    steered(page)
+    expect(page.locator(".legend")).to_contain_text("projection on loud (layer 2)")
+
+
+def test_a_text_is_labelled_by_what_was_asked_not_by_what_was_moved_since(page: Page) -> None:
+    two_cards(page)
+    strengths = page.get_by_label("Strength as a number")
+    for place in range(2):
+        strengths.nth(place).fill("0.5")
+
+    def moved(route: Route) -> None:
+        """Somebody moves on while the request waits."""
+        strengths.first.fill("0.9")
+        page.locator("[aria-label^='Remove']").last.click()
+        route.continue_()
+
+    page.route("**/api/steer", moved)
+    steered(page)
+    note = page.locator(".pane .note").last
+    expect(note).to_have_text("loud (layer 1) dose +0.50, loud (layer 2) dose +0.50")
+
+
+def test_vectors_and_probes_beyond_the_servers_bound_are_told(page: Page) -> None:
+    most = page.request.get(page.url.partition("#")[0] + "api/page").json()["most_vectors"]
+    page.click("[aria-label^='Remove']")
+    for _ in range(most + 1):
+        page.click("#type-contrast")
+    expect(page.locator("#notice")).to_have_text(f"{most} vectors at once are the most.")
+    expect(page.locator(".vector")).to_have_count(most)

@@ -38,6 +38,8 @@ def test_known_fields_that_do_nothing_beside_the_others_are_named_too(address: s
     (404, {"model": "gpt-4"}, "there is no model 'gpt-4' here"),
     (404, {"steering": {"expression": "40%*nowhere"}}, "no vector 'nowhere'"),
     (404, {"probes": ["nowhere"]}, "no vector 'nowhere'"),
+    (422, {"probes": ["nowhere", "nowhere"]}, "a probe is named twice"),
+    (422, {"probes": [f"v{i}" for i in range(9)]}, "at most 8"),
     (400, {"steering": {"expression": "40%*"}}, "expected a vector's name"),
     (400, {"messages": [{"role": "user", "content": "word " * 20_000}]}, "100,003 tokens is beyond"),
     (400, {"logit_bias": {"99999": 1}}, "token 99999 is none"),

@@ -9,6 +9,7 @@ from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.declarations import OPERATIONS
 
 MOST = 1e6  # of a strength; float32 and every model are beyond themselves long before
+MAX_VECTORS = 8  # of a request, that steer, and as many that read along
 LEAST = 1e-9  # what is smaller does nothing, or is no float32
 
 
@@ -24,6 +25,12 @@ def _operation(name: str) -> str:
     return name
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a probe is named twice: once is enough")
+    return names
+
+
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -32,4 +39,5 @@ DoseField = Annotated[Real, Field(ge=-MAX_DOSE, le=MAX_DOSE), BeforeValidator(po
 ModelField = Annotated[str, Field(min_length=1, max_length=300)]
 OperationName = Annotated[str, AfterValidator(_operation), Field(json_schema_extra={"enum": list(OPERATIONS)})]
 VectorField = Annotated[str, Field(min_length=1, max_length=200)]
+ProbeNames = Annotated[tuple[VectorField, ...], Field(max_length=MAX_VECTORS), AfterValidator(_each_once)]
 Key = Annotated[str, Field(pattern="^[0-9a-f]{20}$")]

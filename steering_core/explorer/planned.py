@@ -29,8 +29,6 @@ from steering_core.vectors import library
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 
-MAX_VECTORS = 8
-MAX_PROBES = 8
 MAX_EXCHANGES = 64
 MAX_LAYERS = 128
 MAX_TOKENS = 2048
@@ -75,7 +73,7 @@ class VectorUse(Strict):
 class PlannedSteering(Strict):
     """What is done to the residual stream: `vectors` in a phase, and an `expression`, as the command line takes it."""
 
-    vectors: Annotated[tuple[VectorUse, ...], Field(max_length=MAX_VECTORS)] = ()
+    vectors: Annotated[tuple[VectorUse, ...], Field(max_length=fields.MAX_VECTORS)] = ()
     phase: Phase = "generation"
     expression: Annotated[str, Field(max_length=MAX_EXPRESSION)] | None = None
 
@@ -101,7 +99,7 @@ class SteerRequest(Strict):
     history: Annotated[tuple[Exchange, ...], Field(max_length=MAX_EXCHANGES)] = ()
     chat: Flag = True
     steering: PlannedSteering = PlannedSteering()
-    probes: Annotated[tuple[fields.VectorField, ...], Field(max_length=MAX_PROBES)] = ()
+    probes: fields.ProbeNames = ()
     compare: Flag = True
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] = 80
     temperature: Annotated[Real, Field(ge=0, le=5)] = 0.7
@@ -110,8 +108,6 @@ class SteerRequest(Strict):
 
     @model_validator(mode="after")
     def _read(self) -> "SteerRequest":
-        if len(set(self.probes)) < len(self.probes):
-            raise ValueError("a probe is named twice: once is enough")
         if self.history and not self.chat:
             raise ValueError("a raw text has no turns before it: set chat, or leave history out")
         if self.compare and any(turn.base is None for turn in self.history):

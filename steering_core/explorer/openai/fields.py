@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from steering_core.engine.recipes import CONTEXT, Recipe
 from steering_core.explorer.batches import BatchSampling
-from steering_core.explorer.fields import Flag, ModelField, Real, VectorField, Whole
+from steering_core.explorer.fields import Flag, ModelField, ProbeNames, Real, Whole
 from steering_core.explorer.planned import PlannedSteering
 from steering_core.spec import TemplateArguments
 
@@ -22,7 +22,6 @@ MAX_PROMPTS = 64
 MAX_TOKENS = 1_000_000  # a model's context ends a text before
 MAX_TEXT = 1_000_000  # letters; a request of that size is refused before
 NARROWEST = 1e-6  # a top-p that leaves the likeliest token alone: mlx-lm takes 0 as no filter, OpenAI as this
-MAX_PROBES = 8
 MAX_TOOLS = 128
 MAX_BIASES = 1_024
 TextField = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -173,7 +172,7 @@ class Completion(Open):
 
     model: ModelField
     steering: PlannedSteering = PlannedSteering()
-    probes: Annotated[list[VectorField], Field(max_length=MAX_PROBES)] = []
+    probes: ProbeNames = ()
     max_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[Real, Field(ge=0, le=5)] | None = None

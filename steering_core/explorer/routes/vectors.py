@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from steering_core.concepts import available_concepts
-from steering_core.explorer.fields import ModelField
+from steering_core.explorer.fields import MAX_VECTORS, ModelField
 from steering_core.explorer.shield import TOKEN_FROM
 from steering_core.explorer.state import Here, called, rows_of
 from steering_core.foundation.json_values import plain
@@ -25,8 +25,12 @@ def models(here: Here) -> list[dict[str, Any]]:
 
 @router.get("/page")
 async def page(here: Here) -> dict[str, Any]:
-    """What the page must know of this server: `token_from`, the variable that copied code reads the token from."""
-    return {"token_from": TOKEN_FROM if here.wants_token else None}
+    """What the page must know of this server.
+
+    `token_from` is the variable that copied code reads the token from, `most_vectors` how many may steer, and how many
+    may read along.
+    """
+    return {"token_from": TOKEN_FROM if here.wants_token else None, "most_vectors": MAX_VECTORS}
 
 
 @router.get("/vectors")

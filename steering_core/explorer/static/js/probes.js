@@ -4,12 +4,10 @@ import { called } from "./cards.js";
 import { commandOf, h, notice } from "./dom.js";
 import { Menu } from "./menu.js";
 
-const MOST = 8;
-
 /** What is known of a vector's gate, in a few words. */
 const gateOf = (row) => (row.gate_token === null ? "no gate" : `gate ${row.gate_token.toFixed(2)}`);
 
-/** The vectors that were picked, each with its gate; hooks are changed() and coloured(key). */
+/** The vectors that were picked, each with its gate, at most `most`; hooks are changed() and coloured(key). */
 export class Probes {
   constructor(hooks) {
     Object.assign(this, { hooks, picked: [] });
@@ -28,7 +26,7 @@ export class Probes {
 
   add(row) {
     if (this.picked.some((one) => one.vector_id === row.vector_id)) return notice(`${called(row)} reads along already.`);
-    if (this.picked.length >= MOST) return notice("Eight probes at once are the most.");
+    if (this.picked.length >= this.most) return notice(`${this.most} probes at once are the most.`);
     this.picked.push(row);
     this.show();
     this.hooks.changed();

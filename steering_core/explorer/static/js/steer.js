@@ -17,10 +17,12 @@ const probes = new Probes({ changed: settled, coloured: (key) => output.colourBy
 const picker = new Menu({ id: "picker", label: "Add a vector of the library", placeholder: "Add a vector…", chosen: (row) => addRecommended(row, true) });
 let page, library, running, colour;
 let answered; // the prompt that the texts on the page answer: its box may hold the next one already
+let steering = []; // the cards that the texts on the page were asked for with, and what was said of them then
 let ui = {};
 
 async function start(element, given) {
   page = given;
+  probes.most = page.server.most_vectors;
   ui = controls();
   element.append(h("div.bench", {}, h("div.stack.side", {}, ui.vectors, ui.add, probes.element), h("div.stack.stage", {}, ui.ask, ui.under, output.element, ui.evidence)));
   await modelChanged();
@@ -64,7 +66,8 @@ async function modelChanged() {
 }
 
 function addCard(given, focus) {
-  if (cards.length >= 8) return notice("Eight vectors at once are the most.");
+  const most = page.server.most_vectors;
+  if (cards.length >= most) return notice(`${most} vectors at once are the most.`);
   const card = new Card(given, page, { changed: () => {}, settled, removed, coloured, saved: refresh });
   cards.push(card);
   ui.vectors.append(card.element);
@@ -95,9 +98,12 @@ function removed(card) {
 function coloured(card) {
   colour = card;
   $("input", card.swatch).checked = true;
-  output.colourBy(`use ${cards.indexOf(card)}`);
+  output.colourBy(placeOf(card));
   evidence(ui.evidence, card, page);
 }
+
+/** By which of the vectors that steered a card's colours go: cards may have come and gone since. */
+const placeOf = (card) => `use ${steering.findIndex((one) => one.card === card)}`;
 
 function settled() {
   if (ui.live.checked && output.rows.length) run();
@@ -130,6 +136,8 @@ async function run() {
   try {
     const body = request();
     answered = body.prompt;
+    steering = cards.map((card) => ({ card, name: described(card), says: `${described(card)} ${card.unit} ${card.value >= 0 ? "+" : "−"}${Math.abs(card.value).toFixed(2)}` }));
+    if (colour && $("input", colour.swatch).checked) output.colourBy(placeOf(colour));
     output.remember(turns, body.prompt);
     let last;
     for await (const event of stream("/api/steer", body, mine.signal)) {
@@ -158,8 +166,8 @@ function heard(event) {
   if (event.event === "queued") ui.status.textContent = event.position ? `${event.position} ahead in the queue` : "next in the queue";
   else if (event.event === "start") {
     ui.status.textContent = `${event.prompt_tokens} tokens read`;
-    output.panes.steered.note.textContent = cards.map((card) => `${described(card)} ${card.unit} ${card.value >= 0 ? "+" : "−"}${Math.abs(card.value).toFixed(2)}`).join(", ") || "by nothing";
-    output.begin(event, cards.map(described), (key) => probes.called(key));
+    output.panes.steered.note.textContent = steering.map((one) => one.says).join(", ") || "by nothing";
+    output.begin(event, steering.map((one) => one.name), (key) => probes.called(key));
   } else if (event.event === "token") output.add(event);
   else if (event.event === "done") ui.status.textContent = `${event.tokens.reduce((a, b) => a + b, 0)} tokens, ${(event.tokens.reduce((a, b) => a + b, 0) / event.seconds).toFixed(0)} a second`;
   else if (event.event === "error") refused(event.message);
