@@ -65,6 +65,19 @@ def test_the_recommended_dose_is_marked_where_there_is_one() -> None:
     assert ">recommended dose</text>" not in svg(explorer.dose_response(response()))  # a sweep recommends nothing
 
 
+def test_every_line_goes_through_the_unsteered_model() -> None:
+    """In a sweep's rows, which name no vector, and in a run's, where two vectors share a layer."""
+    run = [{**row, "vector_id": of} for of in "ab" for row in response() if row["kind"] in ("candidate", "none")]
+    for rows, n in ((response(), 1), (run, 2)):
+        drawn = explorer.dose_response(rows).to_dict()
+        (lines,) = (
+            data for data in drawn["datasets"].values() if {row["kind"] for row in data} == {"candidate", "none"}
+        )
+        doses = {of: [row["dose"] for row in lines if row["vector_id"] == of] for of in (r["vector_id"] for r in lines)}
+        assert len(doses) == n
+        assert all(sorted(each) == [0.0, 0.25, 0.5] for each in doses.values())
+
+
 def test_the_query_says_which_candidate_is_recommended(shelf: Store) -> None:
     (last,) = shelf.rows(named_query("recommended"))
     rows = shelf.rows(named_query("dose_response_of_concept"), [last["model_id"], last["concept_id"]])

@@ -65,9 +65,9 @@ def dose_response(rows: TableRows) -> Drawing:
     candidates = [row for row in rows if row["kind"] in ("candidate", "none")]
     controls = [row for row in rows if row["kind"] in ("random", "shuffled")]
     zero = [row for row in candidates if row["kind"] == "none"][:1]
-    lines = [row for row in candidates if row["kind"] == "candidate"]
+    lines = [{"vector_id": None, **row} for row in candidates if row["kind"] == "candidate"]
     vector = ("layer", "method", "vector_id")
-    vectors = list({tuple(row.get(column) for column in vector): None for row in lines})
+    vectors = list({tuple(row[column] for column in vector): None for row in lines})
     lines += [{**row, **dict(zip(vector, one, strict=True))} for row in zero for one in vectors]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = chart_of(lines).encode(x=x)
