@@ -462,6 +462,8 @@ def test_a_store_without_recommendations_says_what_is_kept(store: Store, tmp_pat
     done = CliRunner().invoke(runs.app, ["--store", str(part)])
     assert "No run has come to its end" in done.stdout
     assert kept in done.stdout
+    with pytest.raises(QueryError, match=r"there is no 'last' yet: No run has come to its end.*activations"):
+        CliRunner().invoke(runs.app, ["last", "--store", str(part)], catch_exceptions=False)
 
 
 HALF_IMPORTED = """

@@ -32,9 +32,7 @@ def runs(
     if sweep is None:
         found = opened.query(named_query("sweeps"), [limit])
         if form is Format.TABLE and not found.num_rows:
-            console().print(
-                f"No run has come to its end in {opened.root}. {unfinished(opened)}".rstrip(), soft_wrap=True
-            )
+            console().print(_none_ended(opened), soft_wrap=True)
             return
     else:
         found = opened.query(named_query("cells_of_sweep"), [_named(opened, sweep)])
@@ -42,9 +40,11 @@ def runs(
 
 
 def _named(store: Store, sweep: str) -> str:
-    """The sweep of that name. Raises QueryError where there is none."""
+    """The sweep or run of that name. Raises QueryError where there is none."""
     rows = store.rows("SELECT sweep FROM raw.outcomes GROUP BY sweep ORDER BY max(finished_at) DESC")
     names = [row["sweep"] for row in rows]
+    if not names:
+        raise QueryError(f"there is no {sweep!r} yet: {_none_ended(store)}")
     if sweep == "last" and names:
         return str(names[0])
     begun = [name for name in names if name.startswith(sweep)]
@@ -53,3 +53,8 @@ def _named(store: Store, sweep: str) -> str:
     if sweep not in names:
         raise QueryError(f"the store {store.root} has no sweep {sweep!r}; {did_you_mean(sweep, names)}")
     return sweep
+
+
+def _none_ended(store: Store) -> str:
+    """That no run has ended in the store, and what of one that began lies there."""
+    return f"No run has come to its end in {store.root}. {unfinished(store)}".rstrip()
