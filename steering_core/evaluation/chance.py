@@ -21,6 +21,7 @@ from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
 from steering_core.candidates.chance import turned_controls, turned_draw
 from steering_core.candidates.grid import proportions
 from steering_core.concepts import Item, Split
+from steering_core.evaluation.curve import rounded
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import SCREEN_ITEMS
 from steering_core.foundation.counting import Done
@@ -172,14 +173,17 @@ class ChanceSearch:
         return self.chosen.intervention.changes[0].where.phase
 
     def _doses(self, draws: Sequence[Draw]) -> dict[int, float]:
-        """Each layer's dose at the candidate's damage, from the first few draws' directions there."""
+        """Each layer's dose at the candidate's damage, from the first few draws' directions there, to three digits.
+
+        It enters keys, and a measured damage differs in its last digits with the pass that it was measured in.
+        """
         dose, wanted = abs(self.chosen.dose or 1.0), self._damage_of([self.chosen])[0]
         probes = [(layer, self._adding([draw[layer][0]], dose)) for draw in draws[:3] for layer in draw]
         found = self._damage_of([cell for _, cell in probes])
         at: dict[int, list[float]] = {}
         for (layer, _), damage in zip(probes, found, strict=True):
             at.setdefault(layer, []).append(damage)
-        return {layer: dose * _scale(wanted, float(np.median(damages))) for layer, damages in at.items()}
+        return {layer: rounded(dose * _scale(wanted, float(np.median(damages)))) for layer, damages in at.items()}
 
     def _ranked(self, draws: Sequence[Draw], doses: Mapping[int, float]) -> dict[SignedDraw, list[VectorPlace]]:
         """The places of each signed draw, ordered by their effect on validation items times the sign, best first.
