@@ -356,7 +356,10 @@ def test_a_dose_of_a_name_is_told_how_to_be_written(tiny: Model, shelf: Store) -
 
 def test_a_dose_that_nobody_measured_and_no_text_bears_warns(tiny: Model, tmp_path: Path) -> None:
     joy = steer.contrast(tiny, "I love it", "I hate it", layer=2)
-    with pytest.warns(SteeringWarning, match=r"a dose of 3 of \w+ was never measured, and beyond 2 hardly a text"):
+    with pytest.warns(
+        SteeringWarning,
+        match=r"a dose of 3 of \w+ was never measured, and beyond 2 hardly a text survives: begin at 30%,",
+    ):
         steer.generate(tiny, "Hello", joy, dose=3, max_tokens=1)
     assert joy.intervention(joy.alpha(1.9), "all").cautions == ()
     assert dataclasses.replace(joy, residual_norm=math.nan).intervention(1e6, "all").cautions == ()

@@ -26,7 +26,7 @@ class SafeRange:
         if not self.measured:
             return (
                 f"a dose of {dose:.3g} of {self.name} was never measured, and beyond {self.dose:.3g} hardly a text "
-                "survives: begin at {BEGIN_AT}%, and let `steer run` or `steer calibrate` find what is safe"
+                f"survives: begin at {BEGIN_AT}%, and let `steer run` or `steer calibrate` find what is safe"
             )
         return (
             f"a dose of {dose:.3g} of {self.name} is beyond {self.dose:.3g}, up to which it was measured as safe: the "
