@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from steering_core.concepts import Concept, Item, Pair
 from steering_core.engine import decoding, draws
@@ -20,7 +21,7 @@ from steering_core.store.views import write_catalog
 from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED
 from tests import toy
-from tests.explorer import AGREE, ran_store
+from tests.explorer import AGREE, copied, ran_store, served, serving
 from tests.groups import Groups, group_of, rank_of
 from tests.machine import new_machine
 from tests.s3 import s3_bucket
@@ -159,6 +160,26 @@ def real() -> Iterator[Model]:
 def agree_run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A store's folder with a small run of the concept `agree` on the tiny model, for tests to copy."""
     return Path(ran_store(tmp_path_factory.mktemp("agree"), tiny_folder, AGREE).root)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
+    """A copy of that store for one module's tests; some modules have a run of their own under this name."""
+    return copied(agree_run, tmp_path_factory.mktemp("ran"))
+
+
+@pytest.fixture(scope="module")
+def client(ran: Store) -> Iterator[TestClient]:
+    """A client of the explorer over `ran`."""
+    with serving(ran) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def address(ran: Store) -> Iterator[str]:
+    """The address of the explorer over `ran`, on a real server."""
+    with served(ran) as address:
+        yield address
 
 
 @pytest.fixture

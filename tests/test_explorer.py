@@ -1,7 +1,6 @@
 """The explorer's API on a tiny model: streams, drafts, the library, the evidence, OpenAI's forms, and the shield."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Store:
         items=tuple(Item(prompt=f"Shout {i}?", matching="YES", not_matching="nope") for i in range(8)),
     )
     return ran_store(tmp_path_factory.mktemp("explorer"), tiny_folder, loud)
-
-
-@pytest.fixture(scope="module")
-def client(ran: Store) -> Iterator[TestClient]:
-    with serving(ran) as client:
-        yield client
 
 
 @pytest.fixture

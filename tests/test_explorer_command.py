@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,9 @@ from typer.testing import CliRunner
 from steering_core.cli.main import app
 from steering_core.explorer.command import Command
 from steering_core.store import Store, commands
-from tests.explorer import copied, events, serving
+from tests.explorer import events
 
 CONTRAST = {"positive": ["I love it!", "Great."], "negative": ["I hate it.", "Awful."]}
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
-    return copied(agree_run, tmp_path_factory.mktemp("command"))
-
-
-@pytest.fixture(scope="module")
-def client(ran: Store) -> Iterator[TestClient]:
-    with serving(ran) as client:
-        yield client
 
 
 @pytest.fixture

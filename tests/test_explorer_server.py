@@ -14,21 +14,10 @@ from typer.testing import CliRunner
 from steering_core.cli.main import app
 from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store
-from tests.explorer import copied, served
+from tests.explorer import served
 from tests.tiny import save_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
-    return copied(agree_run, tmp_path_factory.mktemp("server"))
-
-
-@pytest.fixture(scope="module")
-def address(ran: Store) -> Iterator[str]:
-    with served(ran) as address:
-        yield address
 
 
 # -- OpenAI's own client ------------------------------------------------------------------------------------------

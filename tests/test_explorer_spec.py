@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,9 @@ from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.resolve import resolved
 from tests import quick
-from tests.explorer import AGREE, copied, serving
+from tests.explorer import AGREE
 
 CONTRAST = {"positive": ["I love it!", "Great.", "It's: 'fine'"], "negative": ["I hate it.", "Awful.", "- no #"]}
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
-    return copied(agree_run, tmp_path_factory.mktemp("spec"))
-
-
-@pytest.fixture(scope="module")
-def client(ran: Store) -> Iterator[TestClient]:
-    with serving(ran) as client:
-        yield client
 
 
 @pytest.fixture

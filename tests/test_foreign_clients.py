@@ -1,7 +1,6 @@
 """Clients that were not written for this server: llm, LangChain's ChatOpenAI, and Open WebUI's requests."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,9 @@ import httpx
 import pytest
 
 from steering_core.explorer.routes.openai import UNREAD
-from steering_core.store import Store
-from tests.explorer import copied, served
 from tests.foreign_clients import run_with_clients
 
 FORMS: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "open_webui_requests.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
-    return copied(agree_run, tmp_path_factory.mktemp("clients"))
-
-
-@pytest.fixture(scope="module")
-def address(ran: Store) -> Iterator[str]:
-    with served(ran) as address:
-        yield address
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form["what"])

@@ -20,7 +20,7 @@ from steering_core.foundation.errors import ModelNotFound
 from steering_core.models import Model
 from steering_core.prompts import prompt
 from steering_core.store import Store
-from tests.explorer import copied, served
+from tests.explorer import served
 from tests.tiny import CHAT_TEMPLATE, save_tiny_model
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -40,11 +40,6 @@ TOOLS_TEMPLATE = (
     "</tool_call>{% endfor %}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     "{# the tool_call.name of mlx-lm's json_tools #}"
 )
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
-    return copied(agree_run, tmp_path_factory.mktemp("api"))
 
 
 @pytest.fixture(scope="module")
