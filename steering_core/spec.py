@@ -292,7 +292,9 @@ class Spec(Strict):
 
     def __repr__(self) -> str:
         of = ", ".join((counted(len(self.models), "model"), counted(len(self.concepts), "concept")))
-        return f"<Spec {self.name}: {of}, methods {', '.join(self.vectors.methods)}>"
+        grid = {"methods": self.vectors.methods, "library": self.vectors.library}
+        said = [f"{what} {', '.join(names)}" for what, names in grid.items() if names]
+        return f"<Spec {self.name}: {', '.join([of, *said])}>"
 
     def __str__(self) -> str:
         return repr(self)

@@ -21,7 +21,7 @@ from steering_core.pipeline.wanted import candidate_cells, library_vectors
 from steering_core.reports.charts.explorer import dose_response
 from steering_core.runs import Run
 from steering_core.scores.metrics import Setup
-from steering_core.spec import Spec
+from steering_core.spec import Spec, VectorsSpec
 from steering_core.store import Store
 from steering_core.store.queries import named_query
 from steering_core.vectors.library import named
@@ -135,6 +135,18 @@ def test_calibrating_and_sweeping_layers_know_it(toy_folder: Path, written: Path
     assert swept[0]["over_controls"] is not None
 
 
+def test_a_vector_that_the_run_derives_as_well_is_one_candidate(
+    toy_folder: Path, toy_model: Model, written: Path, store: Store
+) -> None:
+    spec = toy_spec(toy_folder, written, {"library": ("capitals/mean_difference/2",)}, layers=(2,))
+    run(toy_spec(toy_folder, written, {}, layers=(2,)), store)
+    derived = named(store, "capitals/mean_difference/2", toy_model.identity)
+    assert library_vectors(spec, store, toy_model, derived) == []
+    (row,) = run(spec, store)["recommendations"]
+    assert row["vector_ids"] == [derived[0].vector_id]
+    assert "among permuted labels" in row["reason"]
+
+
 def test_names_that_there_are_not_are_told_before_anything_is_computed(
     toy_folder: Path, toy_model: Model, written: Path, own: Vector, store: Store
 ) -> None:
@@ -157,5 +169,6 @@ def test_a_grid_of_nothing_is_refused(written: Path) -> None:
 def test_specs_without_a_library_keep_their_key(concept: Concept) -> None:
     plain = Spec(models=("m",), concepts=(concept.name,))
     assert "library" not in plain.model_dump(exclude_defaults=True)["models"]
+    assert repr(plain.model_copy(update={"vectors": VectorsSpec(methods=(), library=("a",))})).endswith("library a>")
     assert plain.key == Spec(models=("m",), concepts=(concept.name,), vectors={"library": ()}).key
     assert plain.key != Spec(models=("m",), concepts=(concept.name,), vectors={"library": ("a",)}).key

@@ -73,7 +73,7 @@ Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search went through: the vectors that the run derived, with their controls, and the `library`'s.
+    """What a search went through: the vectors that the run derived, with their controls, and others of the `library`.
 
     `permuted` gives the derived ones anew from permuted labels.
     """
@@ -118,9 +118,9 @@ class Chance:
         return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)), among)
 
     @classmethod
-    def of_few(cls, effect: float, effects: Sequence[float], draws: int) -> "Chance":
+    def of_few(cls, effect: float, effects: Sequence[float], draws: int, among: str = LABELS) -> "Chance":
         """The p-value by Student's t, for methods that must be trained: their draws are too few for a rank."""
-        return cls(_descending(effects), prediction_p(effect, effects, draws), 0.0 if draws > 1 else 1.0)
+        return cls(_descending(effects), prediction_p(effect, effects, draws), 0.0 if draws > 1 else 1.0, among)
 
 
 @dataclass
@@ -278,17 +278,19 @@ def chance_of(search: ChanceSearch, searched: Searched, scores: Scores, draws: i
     if chosen.steering is None or row is None or row["value"] is None:
         return None
     effect = chosen.sign * float(row["value"])
-    own, acting = searched.methods, {vector.vector_id for vector in chosen.vectors}
-    of_library = {vector.vector_id for vector in searched.library}
-    if not chosen.dose or not acting <= own.keys() | of_library:
+    acting, own = [vector.vector_id for vector in chosen.vectors], searched.methods
+    known = own.keys() | {vector.vector_id for vector in searched.library}
+    if not chosen.dose or not known.issuperset(acting):
         return Chance.of(effect, search.among_turned(2 * draws + 1), TURNED)
-    methods = list(dict.fromkeys(own[key] for key in acting & own.keys()))
-    trained = not set(methods) <= set(METHODS)
-    found = shuffled_draws(methods, searched.derived) if trained else searched.draws(draws)
+    methods = list(dict.fromkeys(own[key] for key in acting if key in own))
+    if set(methods) <= set(METHODS):
+        found, among = searched.draws(draws), DIRECTIONS if searched.library else LABELS
+    else:
+        found, among = shuffled_draws(methods, searched.derived), LABELS
     effects = search.effects(found) if found else []
     if len(effects) + 1 < RANKED_FROM:
-        return Chance.of_few(effect, effects, len(found))
-    return Chance.of(effect, [*effects, -effect], LABELS if methods else DIRECTIONS)
+        return Chance.of_few(effect, effects, len(found), among)
+    return Chance.of(effect, [*effects, -effect], among)
 
 
 def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Draw]:

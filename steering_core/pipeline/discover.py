@@ -41,8 +41,8 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     cell = (run, model, concept)
     if lack := lack_of_items(len(held_out(concept, "test", run.spec.scores))):
         log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
-    library = library_vectors(run.spec, run.store, model)
     vectors = stages.derive_vectors(*cell)
+    library = library_vectors(run.spec, run.store, model, vectors)
     grid = candidate_cells(run.spec, run.store, model, concept, vectors, library)
     shortlist = stages.search_cells(*cell, grid, vectors)
     texts = stages.generate_samples(*cell, shortlist.cells, "validation")
@@ -50,6 +50,6 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     choice = stages.choose_candidate(*cell, shortlist, vectors)
     texts = stages.generate_samples(*cell, choice.trial.cells, "test")
     scores = stages.score_trial(*cell, choice, texts)
-    chance = stages.search_chance(*cell, choice, vectors, scores)
+    chance = stages.search_chance(*cell, choice, vectors, library, scores)
     others = OtherChanges(stages.measure_side_effects(*cell, choice), stages.measure_capabilities(*cell, choice))
     return stages.recommend_vector(*cell, choice, scores, chance, others)

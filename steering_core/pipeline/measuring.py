@@ -35,8 +35,8 @@ def measured_rows(run: Run, measure: Measure, stages: Stages = PLAIN) -> TableRo
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
         """Gather one cell's rows."""
-        library = library_vectors(run.spec, run.store, model)
-        rows.extend(measure(run, model, concept, [*stages.derive_vectors(run, model, concept), *library]))
+        vectors = stages.derive_vectors(run, model, concept)
+        rows.extend(measure(run, model, concept, [*vectors, *library_vectors(run.spec, run.store, model, vectors)]))
 
     each_cell(run, cell, stages)
     return rows

@@ -184,7 +184,13 @@ def score_trial(run: Run, model: Model, concept: Concept, choice: Choice, genera
 
 
 def search_chance(
-    run: Run, model: Model, concept: Concept, choice: Choice, vectors: Sequence[Vector], scores: Scores
+    run: Run,
+    model: Model,
+    concept: Concept,
+    choice: Choice,
+    vectors: Sequence[Vector],
+    library: Sequence[Vector],
+    scores: Scores,
 ) -> Chance | None:
     """What the same search finds among directions that mean nothing, and the candidate's p-value.
 
@@ -194,7 +200,7 @@ def search_chance(
     damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     items = held_out(concept, "validation", spec.scores), held_out(concept, "test", spec.scores)
     search = ChanceSearch(choice.trial.chosen, damage, *items, run.progress("search among permuted labels"))
-    searched = Searched(vectors, library_vectors(spec, run.store, model), partial(_permuted, run, model, concept))
+    searched = Searched(vectors, library, partial(_permuted, run, model, concept))
     found = chance_of(search, searched, scores, spec.scores.draws)
     run.count("scores", search.measured)
     return found
@@ -268,7 +274,7 @@ class Stages:
     score_shortlist: Callable[[Run, Model, Concept, Shortlist, Sequence[str]], Scores]
     choose_candidate: Callable[[Run, Model, Concept, Shortlist, Sequence[Vector]], Choice]
     score_trial: Callable[[Run, Model, Concept, Choice, Sequence[str]], Scores]
-    search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Scores], Chance | None]
+    search_chance: Callable[[Run, Model, Concept, Choice, Sequence[Vector], Sequence[Vector], Scores], Chance | None]
     measure_side_effects: Callable[[Run, Model, Concept, Choice], Matrix]
     measure_capabilities: Callable[[Run, Model, Concept, Choice], list[Row]]
     recommend_vector: Callable[[Run, Model, Concept, Choice, Scores, Chance | None, OtherChanges], dict[str, Any]]

@@ -105,12 +105,13 @@ def side_effect_tokens(spec: Spec, model: Model, concepts: Sequence[Concept]) ->
     return total
 
 
-def library_vectors(spec: Spec, store: Store, model: Model) -> list[Vector]:
-    """The vectors of the library that the spec names, each once, at all layers of a name.
+def library_vectors(spec: Spec, store: Store, model: Model, derived: Sequence[Vector] = ()) -> list[Vector]:
+    """The vectors of the library that the spec names, each once, at all layers of a name, but for those `derived`.
 
     Raises VectorNotFound, VectorAmbiguous for a name with several vectors at one layer, and VectorError for a control.
     """
     found: dict[str, Vector] = {}
+    own = {vector.vector_id for vector in derived}
     for name in spec.vectors.library:
         for vector in named(store, name, model.identity, layers="all"):
             if vector.control is not None:
@@ -118,7 +119,7 @@ def library_vectors(spec: Spec, store: Store, model: Model) -> list[Vector]:
                     f"{name} is a control ({vector.control}): vectors.library names vectors with a meaning"
                 )
             found[vector.vector_id] = vector
-    return list(found.values())
+    return [vector for key, vector in found.items() if key not in own]
 
 
 def candidate_cells(
@@ -126,16 +127,12 @@ def candidate_cells(
 ) -> list[Cell]:
     """The grid: the unsteered model, every vector at every strength, derived or of the library, and expressions.
 
-    A vector of the library that the run derives as well is one candidate. Raises InterventionError and VectorError for
-    an expression that does not fit the model or names no vector.
+    Raises InterventionError and VectorError for an expression that does not fit the model or names no vector.
     """
     grid, identity = spec.generations, model.identity
     strengths = Strengths(grid.doses or (() if grid.alphas else AUTO_DOSES), grid.alphas or ())
-    derived = {vector.vector_id for vector in vectors}
     cells = candidates(identity, concept, vectors, strengths, grid.phase)
-    for vector in (
-        vector for vector in library if vector.vector_id not in derived
-    ):  # each alone, of a joint fit or not
+    for vector in library:  # each by itself, of a joint fit or not
         cells += candidates(identity, concept, [vector], strengths, grid.phase)
     find = own_first(store, identity, concept.name, vectors)
     said = [by_key(expression, find, identity.n_layers) for expression in grid.expressions]
