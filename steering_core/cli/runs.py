@@ -45,7 +45,7 @@ def _named(store: Store, sweep: str) -> str:
     names = [row["sweep"] for row in rows]
     if not names:
         raise QueryError(f"there is no {sweep!r} yet: {_none_ended(store)}")
-    if sweep == "last" and names:
+    if sweep == "last":
         return str(names[0])
     begun = [name for name in names if name.startswith(sweep)]
     if sweep not in names and len(begun) == 1 and len(sweep) >= LEAST_ID:

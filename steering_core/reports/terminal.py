@@ -97,7 +97,7 @@ def _of_concept(store: Store, report: dict[str, Any]) -> str:
     if not report["recommendations"]:
         return "concept = 'sentiment'"
     name, concept_id = (report["recommendations"][0][column] for column in ("concept", "concept_id"))
-    contents = store.rows("SELECT concept_id FROM concepts WHERE name = ?", [name])
+    contents = store.rows("SELECT concept_id FROM raw.concepts WHERE name = ?", [name])
     return f"concept_id = '{concept_id}'" if len(contents) > 1 else f"concept = '{name}'"
 
 

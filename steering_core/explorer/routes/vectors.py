@@ -43,7 +43,9 @@ async def vectors(model: ModelField, here: Here, request: Request) -> list[dict[
 @router.get("/concepts")
 def concepts(here: Here) -> list[dict[str, Any]]:
     """Concepts of the store, then those that come with steerflow and were not run yet."""
-    stored = rows_of(here.ask.own("SELECT name, description, chat, n_pairs, concept_id FROM concepts ORDER BY name"))
+    stored = rows_of(
+        here.ask.own("SELECT name, description, chat, n_pairs, concept_id FROM raw.concepts ORDER BY name")
+    )
     there = {row["name"] for row in stored}
     return [*stored, *({"name": name, "concept_id": None} for name in available_concepts() if name not in there)]
 

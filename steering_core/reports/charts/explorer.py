@@ -5,10 +5,9 @@ from typing import Any
 
 import altair as alt
 
+from steering_core.reports.charts.evaluation import CANDIDATE
 from steering_core.reports.charts.render import EFFECT, Drawing, chart_of, marks_of
 from steering_core.store import TableRows
-
-CHOSEN = "#d9730d"
 
 
 def layer_by_dose(rows: TableRows) -> Drawing:
@@ -106,8 +105,8 @@ def _recommended(chosen: TableRows, x: alt.X) -> list[alt.Chart]:
     base = chart_of([{**chosen[0], "what": "recommended dose"}]).encode(x=x)
     shape = alt.Shape("what:N", **marks_of({"recommended dose": "diamond"}))
     tooltip = ["layer:O", "method:N", alt.Tooltip("dose:Q", format=".3f"), alt.Tooltip("effect:Q", format="+.3f")]
-    point = base.mark_point(size=130, filled=True, color=CHOSEN).encode(y="effect:Q", shape=shape, tooltip=tooltip)
-    return [base.mark_rule(color=CHOSEN, strokeDash=[4, 3]), point]
+    point = base.mark_point(size=130, filled=True, color=CANDIDATE).encode(y="effect:Q", shape=shape, tooltip=tooltip)
+    return [base.mark_rule(color=CANDIDATE, strokeDash=[4, 3]), point]
 
 
 def similarity(rows: TableRows) -> alt.Chart:
