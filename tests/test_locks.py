@@ -67,3 +67,20 @@ def test_elsewhere_another_process_is_waited_for(
     monkeypatch.setattr(locks, "HELD_LOCKS", tmp_path / "not there")
     said = waited(tmp_path / "locks" / "table", holder, caplog)
     assert said == f"another process is using {tmp_path / 'table'}; waiting until it is done"
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a file under another device", "another file of that number"])
+def test_a_lock_on_another_device_is_told_only_of_who_has_the_file_open(
+    tmp_path: Path,
+    holder: subprocess.Popen[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+) -> None:
+    path = tmp_path / "locks" / "table"
+    process = holder.pid if own else 2**22  # beyond the greatest there can be
+    listed = f"1: FLOCK  ADVISORY  WRITE {process} ff:ff:{path.stat().st_ino} 0 EOF\n"
+    monkeypatch.setattr(locks, "HELD_LOCKS", tmp_path / "held")
+    (tmp_path / "held").write_text(listed)
+    said = waited(path, holder, caplog)
+    assert said.startswith(f"process {holder.pid} (" if own else "another process is using")

@@ -35,13 +35,31 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
 def _holder(handle: IO[str]) -> str:
     """The process that has a file locked, with its command, where Linux tells; else `another process`."""
     try:
-        inode = os.fstat(handle.fileno()).st_ino
         held = [line.split() for line in HELD_LOCKS.read_text().splitlines() if "->" not in line]
-        holders = [fields[4] for fields in held if fields[5].endswith(f":{inode}")]
+        mine = os.fstat(handle.fileno())
+        holders = [
+            process for _, _, _, _, process, place, *_ in held if _is_of(mine, place, Path("/proc", process, "fd"))
+        ]
         command = Path("/proc", holders[0], "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (OSError, LookupError):  # no Linux, a process that has just ended, or one of another container
+    except (OSError, LookupError, ValueError):  # no Linux, a process that has just ended, or one of another container
         return "another process"
     return f"process {holders[0]} ({command.strip()[:MOST_SHOWN]})"
+
+
+def _is_of(file: os.stat_result, place: str, opened: Path) -> bool:
+    """Whether a lock at `place`, `MAJOR:MINOR:INODE` with the device in hexadecimal, is on `file`.
+
+    Another file system may have a file of the same inode. Where the device is another than the file's own, as on Btrfs
+    and overlays for the same file, it counts if the process has the file among those in its folder `opened`.
+    """
+    major, minor, inode = place.split(":")
+    if int(inode) != file.st_ino:
+        return False
+    if (int(major, 16), int(minor, 16)) == (os.major(file.st_dev), os.minor(file.st_dev)):
+        return True
+    with contextlib.suppress(OSError):  # a process of another user, or one that has just ended
+        return any(os.path.samestat(file, one.stat()) for one in opened.iterdir() if one.exists())
+    return False
 
 
 @contextlib.contextmanager
