@@ -122,7 +122,7 @@ def test_rows_in_a_schema_are_no_rows(root: Path) -> None:
     assert all(pq.read_schema(root / table / "schema.parquet") == TABLES[table].schema for table in TABLES)
 
 
-@pytest.mark.parametrize("table", ["models", "concepts", "prompts", "activations", "vectors"])
+@pytest.mark.parametrize("table", ["models", "concepts", "prompts", "activations", "vectors", "gates"])
 def test_a_null_where_no_row_has_one_is_set_aside(root: Path, table: str, caplog: pytest.LogCaptureFixture) -> None:
     path = dict(victims(root))[table]
     rows = pq.read_table(path)

@@ -153,6 +153,7 @@ INPUTS = (
         "thresholds on a vector's projections, over an answer's mean or each token: fitted on validation pairs, "
         "whose ROC curve is false_alarms, hits and thresholds; hit_rate and false_alarm_rate on held-out pairs",
         ("gate_id",),
+        ("vector_id", "over", "threshold"),
         gate_id=text,
         vector_id=text,
         over=text,
