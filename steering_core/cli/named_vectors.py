@@ -1,12 +1,13 @@
 """What the sub-verbs of `steer vectors` take and tell: the vectors that a name stands for, among those of a model."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from steering_core.foundation.errors import VectorError
+from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import ModelIdentity
+from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors import library
 from steering_core.vectors.vector import Vector
@@ -24,16 +25,31 @@ def one_a_layer(store: Store, text: str, model: str | None, layers: library.Want
 
 
 def identity_of(store: Store, model: str | None) -> ModelIdentity | None:
-    """The model that the store knows by that name or key; None for None. Raises VectorError for one that it lacks."""
+    """The model that the store knows by that name or key; None for None.
+
+    Raises VectorError for one that it lacks, and VectorAmbiguous for a name of models of other weights.
+    """
     if model is None:
         return None
+    rows = models_called(store, model)
+    if len({weights_of(row["model_id"]) for row in rows}) > 1:
+        keys = ", ".join(row["model_id"] for row in rows)
+        raise VectorAmbiguous(
+            f"{model!r} is {len(rows)} models in the store, whose files were not the same ({keys}): say which by its "
+            f"key, as in --model {rows[-1]['model_id']}"
+        )
+    return ModelIdentity(**rows[-1])
+
+
+def models_called(store: Store, model: str) -> list[dict[str, Any]]:
+    """The rows of the models that the store knows by that name or key. Raises VectorError where there is none."""
     rows = store.rows("SELECT * FROM raw.models WHERE name = $1 OR model_id = $1 ORDER BY model_id", [model])
     if not rows:
         known = store.rows("SELECT DISTINCT name FROM raw.models ORDER BY name")
         raise VectorError(
             f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
         )
-    return ModelIdentity(**rows[-1])
+    return rows
 
 
 def names_in(text: str, option: str) -> list[str]:

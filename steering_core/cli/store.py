@@ -11,6 +11,7 @@ from steering_core.foundation.errors import StoreDamaged
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store, garbage, upkeep
 from steering_core.store.export import export_query
+from steering_core.store.references import lost
 from steering_core.store.wholeness import verify as verify_files
 
 app = typer.Typer(no_args_is_help=True, help="Look at the store, check it, tidy it, take a slice of it.")
@@ -36,11 +37,20 @@ def info(
 
 @app.command()
 def verify(store: At = None, form: FormatOption = Format.TABLE) -> None:
-    """Read every file whole, checksums included; set damaged ones aside, to be made again. Exit 2 where there were."""
-    whole, faults = verify_files(Store.existing(store or default_store()).folder)
+    """Read every file whole, checksums included; set damaged ones aside, to be made again. Exit 2 where there were.
+
+    Exit 2 also where rows name models, vectors or recommendations that are not there.
+    """
+    opened = Store.existing(store or default_store())
+    whole, faults = verify_files(opened.folder)
     if faults:
         print_rows([dataclasses.asdict(fault) for fault in faults], ["name", "reason", "set_aside"], form)
         raise StoreDamaged(f"{len(faults)} files were damaged and set aside; run your specs again to make them anew")
+    if missing := lost(opened):
+        raise StoreDamaged(
+            f"every file of {opened.root} is whole, but rows are missing, and no view shows what refers to them: "
+            f"{'; '.join(map(str, missing))}. Copy the store again with all of its folders, or run your specs again"
+        )
     print_rows([{"whole_files": whole, "damaged_files": 0}], ["whole_files", "damaged_files"], form)
 
 

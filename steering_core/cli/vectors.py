@@ -14,6 +14,7 @@ from steering_core.cli.named_vectors import (
     ModelName,
     OfLayers,
     identity_of,
+    models_called,
     name_of,
     one_a_layer,
     print_made,
@@ -83,12 +84,8 @@ def list_vectors(
 
 def _vectors_of(store: Store, model: str) -> set[str]:
     """The keys of a model's vectors, the model by its name or key. Raises VectorError for one that the store lacks."""
-    identity_of(store, model)
-    rows = store.rows(
-        "SELECT vector_id FROM raw.vectors SEMI JOIN (FROM raw.models WHERE name = $1 OR model_id = $1) "
-        "USING (model_id)",
-        [model],
-    )
+    ids = [row["model_id"] for row in models_called(store, model)]
+    rows = store.rows("SELECT vector_id FROM raw.vectors WHERE list_contains(?, model_id)", [ids])
     return {row["vector_id"] for row in rows}
 
 

@@ -10,8 +10,9 @@ from steering_core.candidates.cell import Cell, unsteered
 from steering_core.candidates.generations import asked, generate
 from steering_core.concepts import Concept
 from steering_core.concepts.stored import stored_concept
-from steering_core.foundation.errors import InterventionError, VectorMismatch
-from steering_core.interventions.parsing import parse
+from steering_core.foundation.errors import InterventionError, StoreDamaged, VectorMismatch
+from steering_core.foundation.validation import shown
+from steering_core.interventions.parsing import stored
 from steering_core.models import Model
 from steering_core.spec import GenerationsSpec
 from steering_core.store import Store
@@ -73,8 +74,13 @@ def cell_texts(model: Model, store: Store, concept_id: str, intervention_id: str
             f"that cell was scored on another model than {model.name} as it is now: run its spec again"
         )
     vectors = tuple(vectors_by_id(store, found["vector_ids"]))
-    cell = Cell(model.identity.model_id, concept_id, parse(found["intervention"]), vectors)
-    assert cell.intervention_id == intervention_id, "an expression reads as it was written"
+    cell = Cell(model.identity.model_id, concept_id, stored(found["intervention"]), vectors)
+    if cell.intervention_id != intervention_id:
+        raise StoreDamaged(
+            f"raw.scores.intervention holds {shown(found['intervention'])} under {intervention_id}, another's key: "
+            "another program wrote this store, or an operation of yours is not registered here; run the spec again in "
+            "a new store"
+        )
     return CellTexts(cell, concept, _sampling(model, store, concept_id))
 
 

@@ -38,6 +38,17 @@ def parse(text: str) -> Expression:
         raise
 
 
+def stored(text: str | None) -> Expression | None:
+    """The expression that a row of the store holds; None where it cannot be read.
+
+    An operation may have been registered where the row was made, and a row that another program wrote may hold null.
+    """
+    try:
+        return parse(text) if text else None
+    except InterventionError:
+        return None
+
+
 def fault_at(text: str, column: int, what: str) -> str:
     """A message that shows `text` with a caret under `column`."""
     line = " ".join(text.splitlines()) if "\n" in text else text

@@ -9,7 +9,7 @@ import numpy as np
 from steering_core.candidates.cell import Cell
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.expression import Expression
-from steering_core.interventions.parsing import parse
+from steering_core.interventions.parsing import stored
 from steering_core.models import Model
 from steering_core.store import Store
 from steering_core.vectors.keyed import by_key
@@ -47,8 +47,11 @@ def _as_recommended(store: Store, cell: Cell) -> Cell:
         [cell.model_id, sorted(ids)],
     )
     for row in rows:
+        steering = stored(row["intervention"])
+        if steering is None or not set(steering.names) <= set(ids):  # another program edited it
+            continue
         sign = -1 if row["dose"] is not None and row["dose"] < 0 else 1
-        found = replace(cell, steering=parse(row["intervention"]), concept_id=row["concept_id"], sign=sign)
+        found = replace(cell, steering=steering, concept_id=row["concept_id"], sign=sign)
         if _same(found.intervention, cell.intervention):
             return found
     return cell

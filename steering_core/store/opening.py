@@ -1,8 +1,10 @@
 """Opening: a store is found or made at an address, and what a killed process left half done there is finished."""
 
 import json
+import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from steering_core.store.names import MARKER, left_by_creation
 from steering_core.store.tables import TABLES
 from steering_core.store.views import views_key, write_catalog
 from steering_core.store.wholeness import finish_exchange, pin
+
+log = logging.getLogger(__name__)
 
 STORE_VERSION = 1
 DEFAULT_STORE = "data/store"
@@ -56,7 +60,7 @@ def prepare(folder: Folder) -> None:
     Raises StoreTooNew for a store of a later version, StoreDamaged for a damaged marker, StoreError where the folder is
     something else, or where a link in it leads out.
     """
-    wanted = {"version": STORE_VERSION, "views": views_key(folder)}
+    wanted = {"version": STORE_VERSION, "views": views_key(folder), "tables": sorted(TABLES)}
     found = _marker(folder) or _marker_after_all(folder)
     if found and found["version"] > STORE_VERSION:
         raise StoreTooNew(
@@ -65,6 +69,13 @@ def prepare(folder: Folder) -> None:
         )
     files = {table: folder.names(table) for table in TABLES}
     finish_exchange(folder)
+    if found and (lost := _lost_folders(folder, found)):
+        log.warning(
+            "%s has no folder %s any more: whatever rows it had are missing. Where this is a copy, copy the folder "
+            "too; else run your specs again",
+            folder.root,
+            " and no folder ".join(lost),
+        )
     if found and not folder.writable:  # every connection defines the views for itself
         return
     if found != wanted:  # new, cut short, of an earlier version, or moved
@@ -72,6 +83,17 @@ def prepare(folder: Folder) -> None:
             if _marker(folder) != wanted:
                 _make(folder, wanted)
     merge_where_many(folder, files)
+
+
+def _lost_folders(folder: Folder, marker: Mapping[str, Any]) -> list[str]:
+    """The tables whose folders are gone, of those that the store had when it was last made whole.
+
+    The marker of an earlier release does not name them, and an object store has no folders.
+    """
+    named = marker.get("tables")
+    if not isinstance(folder, LocalFolder) or not isinstance(named, list):
+        return []
+    return [table for table in TABLES if table in named and not (folder.root / table).exists()]
 
 
 def _make(folder: Folder, marker: dict[str, Any]) -> None:

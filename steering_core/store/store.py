@@ -152,12 +152,19 @@ class Store:
         """The time now; where the table has a later time in `column`, up to a second after the latest.
 
         The latest row of some tables is the one that holds, and a clock that was set back must not put a new row before
-        old ones. The moment is drawn at random, so that two processes that ask at once get different times.
+        old ones. The moment is drawn at random, so that two processes that ask at once get different times. Raises
+        StoreDamaged where no time is later than the latest, as another program may have written it.
         """
         (found,) = self.rows(f'SELECT max("{column}") AS latest FROM raw."{table}"')
         now, latest = datetime.datetime.now(datetime.UTC), found["latest"]
         moment = datetime.timedelta(microseconds=1 + secrets.randbelow(1_000_000))
-        return now if latest is None or latest < now else latest + moment
+        try:
+            return now if latest is None or latest < now else latest + moment
+        except (TypeError, OverflowError) as error:  # infinite or beyond Python's years, which comes as text
+            raise StoreDamaged(
+                f"raw.{table}.{column} holds {latest}, and no time is later: another program wrote this store, name "
+                "another with --store"
+            ) from error
 
     def check_room(self, size: int) -> None:
         """Raise DiskFull where the store's disk has less room than `size` bytes."""

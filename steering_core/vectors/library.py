@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from steering_core.foundation.errors import InterventionError, VectorAmbiguous, VectorNotFound
+from steering_core.foundation.errors import VectorAmbiguous, VectorNotFound
 from steering_core.interventions.expression import Amount, Between, Clause
-from steering_core.interventions.parsing import parse
+from steering_core.interventions.parsing import stored
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
@@ -188,10 +188,8 @@ def _check_all_are_of_the_concept(store: Store, text: str, rows: Sequence[dict[s
 
 def _strengths(intervention: str | None) -> dict[str, Amount]:
     """The strengths of a sum of vectors, by their keys; none for an intervention that is anything else."""
-    try:
-        clauses = parse(intervention).clauses if intervention else ()
-    except InterventionError:  # an operation that was registered where the recommendation was made, and is not here
-        return {}
+    expression = stored(intervention)
+    clauses = expression.clauses if expression else ()
     if len(clauses) != 1 or clauses[0] != Clause(clauses[0].terms, phase=clauses[0].phase):
         return {}
     terms = clauses[0].terms
