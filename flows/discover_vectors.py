@@ -1,6 +1,6 @@
 """`discover-vectors`: from a spec to recommendations, stage by stage.
 
-python -m flows [SPEC]                          # here and now, on Prefect's ephemeral server
+python -m flows [SPEC]                          # here and now, on a server of its own
 prefect deployment run discover-vectors         # on the server and worker of `make up`
 """
 

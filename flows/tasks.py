@@ -15,6 +15,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from prefect.utilities.annotations import quote
 
 from flows.service.patience import patiently
 from steering_core.concepts import Concept
@@ -56,9 +57,19 @@ def as_task(
     @functools.wraps(stage)
     def called(run: Run, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         """Run the task, again while the server is away; the stage's result."""
-        return patiently(lambda: made(run, *args, **kwargs, return_state=True)).result()
+        arguments, named = _unvisited(run, *args, **kwargs)
+        return patiently(lambda: made(*arguments, **named, return_state=True)).result()
 
     return called
+
+
+def _unvisited(*args: Any, **kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a task as Prefect takes them without a look inside.
+
+    It would look for futures in every cell of a grid, twice for a task run, which took longer than tasks that find
+    everything in the store. Stages are called with none.
+    """
+    return [quote(value) for value in args], {name: quote(value) for name, value in kwargs.items()}
 
 
 def _state(result: Any, work: Work) -> State[Any]:

@@ -1,36 +1,32 @@
 """The flow: its stages are tasks, a second run is cached, and bare deployment names are completed."""
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.logging import get_logger
-from prefect.server.api.server import create_app
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_DATABASE_CONNECTION_URL,
-    get_current_settings,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.names import generate_slug
 
 from flows import asked, prefect_plugin
-from flows.__main__ import own_server
 from flows.asked import chosen_spec, described, was_drawn
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
 from flows.service.faults import LOGGERS, tell_faults_in_one_line
+from flows.tasks import as_task
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
+from steering_core.runs import Run
+from steering_core.spec import Spec
+from steering_core.store import Store
 from tests import quick
 from tests.machine import ROOT, address_of
 
@@ -68,6 +64,28 @@ def test_discover_runs_as_tasks_and_is_cached_the_second_time(
     assert len(cached) == 6
     assert set(cached.values()) == {"Cached"}
     assert second.result()["recommendations"] == first.result()["recommendations"]
+
+
+class Unread(list[int]):
+    """A list that nobody reads."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("the cells of a grid were visited")
+
+
+@pytest.mark.server
+def test_a_task_takes_the_cells_of_a_grid_without_a_look_inside(
+    prefect_server: None, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect would look for futures in every cell, twice for each task run."""
+
+    def counted(run: Run, cells: Sequence[int], *, seeds: Sequence[int]) -> tuple[int, int]:
+        return len(cells), len(seeds)
+
+    spec = Spec(models=("m",), concepts=("c",))
+    with Run(spec, store) as run:
+        asked = flow(lambda: as_task("count for {run.spec.name}", counted)(run, Unread([1, 2]), seeds=Unread([3])))
+        assert asked() == (2, 1)
 
 
 def test_parameters_take_the_place_of_the_specs() -> None:
@@ -225,25 +243,3 @@ def test_files_of_methods_run_where_the_service_allows_their_folder(
         load(f"{inside}:allowed_method")
     monkeypatch.setattr(asked, "is_deployed", lambda: False)
     load(f"{outside}:outside_method")
-
-
-def test_the_ephemeral_server_of_make_discover_is_closed_to_web_pages(tmp_path: Path) -> None:
-    """It lives for minutes on loopback, so it asks for a password as well, and lets no foreign page read an answer."""
-    place = {PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{tmp_path}/prefect.db"}
-    foreign = {"Origin": "https://evil.example"}
-
-    async def answers() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(create_app(ephemeral=True, ignore_cache=True))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as page:
-            asks = foreign | {"Access-Control-Request-Method": "POST"}
-            return [
-                await page.post("/api/flows/filter", json={}, headers=foreign),
-                await page.options("/api/flows/filter", headers=asks),
-            ]
-
-    with temporary_settings(place), own_server():
-        posted, preflight = asyncio.run(answers())
-        assert get_current_settings().api.url is None
-    assert posted.status_code == 401
-    assert preflight.status_code == 400
-    assert not {"access-control-allow-origin"} & (set(posted.headers) | set(preflight.headers))

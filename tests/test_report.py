@@ -97,8 +97,8 @@ def test_texts_are_shown_and_not_run(page: str) -> None:
 def test_pictures_draw_as_svg_and_png(store: Store) -> None:
     (row,) = store.rows("SELECT * FROM recommendations")
     drawn = charts(store, row)
-    assert all(picture.caption.endswith(".") for picture in drawn.values())
-    chart = drawn["layer_by_dose"].drawing
+    assert all(picture.caption.endswith(".") for picture in drawn)
+    (chart,) = (picture.drawing for picture in charts(store, row, ["layer_by_dose"]))
     ElementTree.fromstring(svg(chart))
     assert png(chart).startswith(b"\x89PNG")
     assert data_uri(chart).startswith("data:image/png;base64,")
@@ -109,7 +109,7 @@ def test_charts_of_single_layers_count_the_candidates_of_several(store: Store, p
     board = store.rows("SELECT DISTINCT intervention_id FROM leaderboard WHERE control IS NULL AND len(layers) > 1")
     said = not_drawn(CHARTS["layer_by_dose"], lambda _: [{"n": len(board)}])
     assert said.startswith(f"{len(board)} candidate")
-    told = {name for name, picture in charts(store, row).items() if picture.caption.endswith(said)}
+    told = {picture.name for picture in charts(store, row) if picture.caption.endswith(said)}
     assert told == {"layer_by_dose", "dose_response"}
     assert page.count(said) == 2
     listed = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])

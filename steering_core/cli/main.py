@@ -17,7 +17,7 @@ from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, check
 from steering_core.foundation.cautions import print_plainly
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.suggestions import did_you_mean
-from steering_core.foundation.terminal import guard_stdout, harmless
+from steering_core.foundation.terminal import STOPPED, guard_stdout, harmless
 from steering_core.foundation.validation import shown
 from steering_core.reports.printing import WIDE, SafeConsole
 from steering_core.store.commands import commands_at_store
@@ -85,7 +85,7 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt:
             if ctx.invoked_subcommand not in GO_ON:
                 raise
-            sys.stderr.write("Stopped. What was computed is kept in the store; the same command goes on from there.\n")
+            sys.stderr.write(f"{STOPPED}\n")
             sys.exit(128 + signal.SIGINT)
         except BrokenPipeError:
             _print_nothing_more()

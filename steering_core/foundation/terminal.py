@@ -10,6 +10,9 @@ import re
 import sys
 from typing import Any, TextIO, cast
 
+STOPPED = "Stopped. What was computed is kept in the store; the same command goes on from there."
+"""What a run says that Ctrl-C ended."""
+
 _EFFECTIVE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)")
 
 

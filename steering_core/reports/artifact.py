@@ -50,9 +50,8 @@ def _recommendation(store: Store, row: Row) -> list[str]:
 
 def _pictures(store: Store, row: Row) -> list[str]:
     """The pictures that say most, as inline images, each with its caption."""
-    drawn = charts(store, row)
-    chosen = [drawn[name] for name in PICTURES if name in drawn]
-    return [f"{one.caption}\n\n![{one.caption}]({data_uri(one.drawing)})" for one in chosen]
+    drawn = charts(store, row, PICTURES)
+    return [f"{one.caption}\n\n![{one.caption}]({data_uri(one.drawing)})" for one in drawn]
 
 
 def failed_cells(failures: Sequence[Row]) -> list[str]:

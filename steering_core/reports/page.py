@@ -1,6 +1,6 @@
 """The report as one HTML file that needs nothing else: verdicts, pictures, leaderboards and texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files as package_files
 
 import jinja2
@@ -72,7 +72,7 @@ def _part(store: Store, latest: Row) -> Row:
         "command": command,
         "stands_for": _stands_for(command),
         "warnings": untrusted_judges(store, row["concept_id"]),
-        "charts": [{"svg": drawn.svg(titled=False), "caption": drawn.caption} for drawn in charts(store, row).values()],
+        "charts": [{"svg": drawn.svg(titled=False), "caption": drawn.caption} for drawn in charts(store, row)],
         "tables": [_table(heading, rows) for heading, rows in tables if rows],
     }
 
@@ -89,11 +89,11 @@ def _stands_for(command: str) -> str:
     return f"{', and '.join(said)}." if said else ""
 
 
-def charts(store: Store, row: Row) -> dict[str, Picture]:
-    """The pictures of one recommendation by their charts' names; those without data are left out."""
+def charts(store: Store, row: Row, names: Iterable[str] | None = None) -> list[Picture]:
+    """The pictures of one recommendation, all or those of the charts named; those without data are left out."""
     values = chart_values(store, row)
-    drawn = {name: picture(store, name, values) for name in charts_in("report")}
-    return {name: found for name, found in drawn.items() if found}
+    drawn = (picture(store, name, values) for name in (charts_in("report") if names is None else names))
+    return [found for found in drawn if found]
 
 
 def chart_values(store: Store, row: Row) -> Row:
