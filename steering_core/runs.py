@@ -168,9 +168,10 @@ class Run:
             raise alone
         if errors:
             cells = len(self.spec.models) * len(self.spec.concepts)
+            failed = len({(failure.model, failure.concept) for failure in self.failures})  # each may say two things
             lines = "\n".join(f"  {failure}" for failure in self.failures)
             raise RunIncomplete(
-                f"{len(self.failures)} of {cells} cells failed; the others are in the store, and running this again "
+                f"{failed} of {cells} cells failed; the others are in the store, and running this again "
                 f"does only what is missing:\n{lines}",
                 report,
             )

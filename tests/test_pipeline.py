@@ -11,8 +11,11 @@ import yaml
 
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import ConceptError, ModelNotFound, RunIncomplete
+from steering_core.models import Model
+from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.stages import PLAIN, Stages
+from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store, connect
 from steering_core.store.store import IN_USE
@@ -188,6 +191,22 @@ def test_a_cell_that_fails_does_not_sink_the_others(two: Spec, store: Store, con
     assert outcomes(store) == {"same": "completed", "loud": "completed"}
     (loud,) = store.rows("SELECT computed FROM raw.outcomes WHERE concept = 'loud' ORDER BY finished_at DESC LIMIT 1")
     assert loud["computed"] == 0
+
+
+def test_a_cell_of_which_two_things_failed_is_one_cell(
+    spec: Spec, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken device fails the cell, and then the model's end as well."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no device any more")
+
+    monkeypatch.setattr(Model, "close", broken)
+    with Run(spec, store) as run:
+        each_cell(run, broken)
+        assert len(run.failures) == 2
+        with pytest.raises(RunIncomplete, match="1 of 1 cells failed"):
+            run.raise_failures({})
 
 
 def test_one_concepts_extraction_fails_alone(two: Spec, store: Store) -> None:
