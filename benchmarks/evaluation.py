@@ -29,7 +29,7 @@ from benchmarks.nonsense import nonsense, nonsense_real
 from benchmarks.telling import options, say, timed, told
 from steering_core.backend.mlx import mx
 from steering_core.candidates.cell import Cell
-from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.chance_controls import chance_controls
 from steering_core.concepts import Concept, Item, load_concept
 from steering_core.engine.steering import Steering
 from steering_core.evaluation.search import Search, SearchData

@@ -23,8 +23,9 @@ from steering_core.engine.gradients import GivenAnswer, GivenAnswers
 from steering_core.foundation.counting import Work
 from steering_core.models import Model, open_model
 from steering_core.prompts import pair_prompt
-from steering_core.vectors.train import trained_directions
-from steering_core.vectors.training import PairPasses, Training, training_at
+from steering_core.vectors.training.at_layer import Training, training_at
+from steering_core.vectors.training.fits import trained_directions
+from steering_core.vectors.training.pair_passes import PairPasses
 from tests.tiny import save_tiny_model
 
 LAYERS = (9, 12, 15, 18, 21)

@@ -33,8 +33,10 @@ from steering_core.models.cpu import with_gradients
 from steering_core.prompts import item_prompts, pair_prompt, prompt
 from steering_core.vectors.controls import random_direction
 from steering_core.vectors.methods import TRAINED, derived_direction
-from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import AnswerPair, PairPasses, Training, answer_pair, training_at
+from steering_core.vectors.training.at_layer import Training, training_at
+from steering_core.vectors.training.fits import trained_direction
+from steering_core.vectors.training.pair_passes import PairPasses
+from steering_core.vectors.training.pairs import AnswerPair, answer_pair
 from tests.tiny import save_tiny_model
 
 DOSES = (0.1, 0.25)

@@ -9,7 +9,7 @@ import yaml
 
 from steering_core.api import generate as api
 from steering_core.candidates.cell import RANDOM, Cell, Trial, mirrored, unsteered
-from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.chance_controls import chance_controls
 from steering_core.candidates.combine import combined
 from steering_core.candidates.generations import generate
 from steering_core.concepts import Item

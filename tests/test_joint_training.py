@@ -17,10 +17,12 @@ from steering_core.pipeline.wanted import trained_layers, training_passes
 from steering_core.prompts import pair_prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
-from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.methods import TRAINED, method
-from steering_core.vectors.train import trained_directions
-from steering_core.vectors.training import PairPasses, answer_pair, training_at
+from steering_core.vectors.training.at_layer import training_at
+from steering_core.vectors.training.fits import trained_directions
+from steering_core.vectors.training.joint import JointTraining
+from steering_core.vectors.training.pair_passes import PairPasses
+from steering_core.vectors.training.pairs import answer_pair
 from tests import toy
 from tests.tiny import save_tiny_model
 from tests.trained import answered, vectors_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from steering_core.candidates.cell import NONE, Cell, mirrored, unsteered
-from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.chance_controls import chance_controls
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.search import Search, SearchData
 from steering_core.interventions.expression import Amount

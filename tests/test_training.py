@@ -23,10 +23,12 @@ from steering_core.prompts import pair_prompt, prompt
 from steering_core.spec import Spec
 from steering_core.store import Store
 from steering_core.vectors.controls import SAME
-from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.methods import METHODS, TRAINED, method, method_name
-from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import PairPasses, Training, answer_pair, training_at
+from steering_core.vectors.training.at_layer import Training, training_at
+from steering_core.vectors.training.descent import Descent, trained
+from steering_core.vectors.training.fits import trained_direction
+from steering_core.vectors.training.pair_passes import PairPasses
+from steering_core.vectors.training.pairs import answer_pair
 from tests import toy
 from tests.trained import answered, vectors_of
 

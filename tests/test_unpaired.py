@@ -30,7 +30,7 @@ from steering_core.vectors.controls import shuffled_direction
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED, derived_direction
 from steering_core.vectors.permuted import permuted_direction
 from steering_core.vectors.stability import SideSizes, fit_of, influences, split_half
-from steering_core.vectors.training import AnswerSides, answer_pairs
+from steering_core.vectors.training.pairs import AnswerSides, answer_pairs
 
 WIDTH = 12
 

@@ -23,8 +23,10 @@ from steering_core.interventions.where import Where
 from steering_core.models import Model
 from steering_core.prompts import Prompt, example, prompt, sided_prompt
 from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_key, method_name
-from steering_core.vectors.train import trained_direction
-from steering_core.vectors.training import PairPasses, split_answers, training_at
+from steering_core.vectors.training.at_layer import training_at
+from steering_core.vectors.training.fits import trained_direction
+from steering_core.vectors.training.pair_passes import PairPasses
+from steering_core.vectors.training.pairs import split_answers
 from steering_core.vectors.vector import Vector
 
 Pairs = Sequence[tuple[str, str]]

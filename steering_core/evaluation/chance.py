@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steering_core.candidates.cell import NONE, SHUFFLED, Cell, mirrored
-from steering_core.candidates.chance import turned_controls, turned_draw
+from steering_core.candidates.chance_controls import turned_controls, turned_draw
 from steering_core.candidates.grid import proportions
 from steering_core.concepts import Item, Split
 from steering_core.evaluation.curve import rounded

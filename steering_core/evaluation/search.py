@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell, mirrored, prompted
-from steering_core.candidates.chance import chance_controls
+from steering_core.candidates.chance_controls import chance_controls
 from steering_core.candidates.combine import combined
 from steering_core.concepts import Item
 from steering_core.evaluation.bounds import MARGIN, Bounds

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steering_core.candidates.cell import NONE, RANDOM, Cell, unsteered
-from steering_core.candidates.chance import turned_controls
+from steering_core.candidates.chance_controls import turned_controls
 from steering_core.concepts import Concept, Split
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.progress import Progress, silent

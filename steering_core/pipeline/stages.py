@@ -48,7 +48,7 @@ from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
 from steering_core.vectors.stored import vectors_by_id
-from steering_core.vectors.train import train
+from steering_core.vectors.training.fits import train
 from steering_core.vectors.vector import Vector
 
 

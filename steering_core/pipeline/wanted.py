@@ -19,7 +19,7 @@ from steering_core.store import Store
 from steering_core.vectors.keyed import by_key
 from steering_core.vectors.library import named, own_first
 from steering_core.vectors.methods import TRAINED, is_joint, is_trained, method_name
-from steering_core.vectors.train import best_layers
+from steering_core.vectors.training.fits import best_layers
 from steering_core.vectors.vector import Vector
 
 AUTO_LAYERS = (0.3, 0.4, 0.5, 0.6, 0.7)

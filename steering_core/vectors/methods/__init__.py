@@ -9,15 +9,16 @@ side as a whole declares `@method(unpaired=True)`: it is then given texts withou
     def median_difference(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.median(positive - negative, axis=0)
 
-A trained method takes a `steering_core.vectors.training.Training` instead: the model and the pairs' prompts at one
-layer, and what passes through the model say of a vector there. It declares how many passes over the pairs it takes:
+A trained method takes a `Training` (`steering_core.vectors.training.at_layer`) instead: the model and the pairs'
+prompts at one layer, and what passes through the model say of a vector there. It declares how many passes over the
+pairs it takes:
 
     @method(passes=1)
     def steepest(training: Training) -> np.ndarray:
         return training.preferences(np.zeros_like(training.start)).gradients.mean(axis=0)
 
-With `joint=True` it takes a `steering_core.vectors.joint.JointTraining`, the same at several layers at once, and
-returns a direction for each of them, (L, D), which act together.
+With `joint=True` it takes a `JointTraining` (`steering_core.vectors.training.joint`), the same at several layers at
+once, and returns a direction for each of them, (L, D), which act together.
 
 A method may lie in a file of your own: a spec or `--method` names it as `FILE.py:median_difference`.
 

@@ -16,8 +16,8 @@ from steering_core.foundation.errors import VectorError
 from steering_core.foundation.keys import content_key
 
 if TYPE_CHECKING:
-    from steering_core.vectors.joint import JointTraining  # passes need MLX, which names of methods do not
-    from steering_core.vectors.training import Training
+    from steering_core.vectors.training.at_layer import Training
+    from steering_core.vectors.training.joint import JointTraining  # passes need MLX, which names of methods do not
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 TrainedFunction = Callable[["Training"], np.ndarray] | Callable[["JointTraining"], np.ndarray]

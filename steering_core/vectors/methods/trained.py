@@ -1,7 +1,7 @@
 """Trained methods: what passes through the model, forwards and back, find in a concept's pairs. One function each.
 
-Each takes a `Training` (`steering_core.vectors.training`) and returns a direction (D,), or a `JointTraining` and
-returns one for each of its layers (L, D). What has no length of its own, a gradient, gets the mean difference's; a
+Each takes a `Training` (`steering_core.vectors.training.at_layer`) and returns a direction (D,), or a `JointTraining`
+and returns one for each of its layers (L, D). What has no length of its own, a gradient, gets the mean difference's; a
 vector that was trained at a dose keeps it.
 """
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from steering_core.vectors.descent import Descent, trained
 from steering_core.vectors.linear import as_long_as, ridged
 from steering_core.vectors.methods.registry import method
+from steering_core.vectors.training.descent import Descent, trained
 
 if TYPE_CHECKING:
-    from steering_core.vectors.joint import JointTraining
-    from steering_core.vectors.training import Training
+    from steering_core.vectors.training.at_layer import Training
+    from steering_core.vectors.training.joint import JointTraining
 
 DRAWS = 2  # answers that the model draws itself for each side of a pair
 RIDGE = 1.0  # of the mean variance
@@ -50,7 +50,7 @@ def preference(training: "Training") -> np.ndarray:
     Preferences count under the vector and, mirrored, under its opposite, as in BiPO (Cao et al. 2024, "Personalized
     Steering of Large Language Models"), and per token, as in RePS (Wu et al. 2025, "Improved Representation Steering
     for Language Models"). The vector is as long as a dose of 0.2, and that of the epoch which is best on validation
-    pairs (`steering_core.vectors.descent`).
+    pairs (`steering_core.vectors.training.descent`).
     """
     return trained(training, Descent(epochs=EPOCHS))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from steering_core.vectors.training import Preferences, Training
+from steering_core.vectors.training.at_layer import Preferences, Training
 
 
 @dataclass(frozen=True)

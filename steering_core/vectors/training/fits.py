@@ -1,4 +1,4 @@
-"""Trained vectors: made from a concept's stored pairs and an open model, each stored as soon as it is trained.
+"""Fits: trained vectors, made from a concept's stored pairs and an open model, each stored as soon as it is trained.
 
 What the store holds is not trained again. A process that dies while it trains a vector leaves nothing of it behind.
 """
@@ -21,12 +21,14 @@ from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, PromptSides, concept_sides, joined, read_contrasts
 from steering_core.vectors.controls import is_no_control, random_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of, wanted_vectors
-from steering_core.vectors.joint import JointTraining
 from steering_core.vectors.labels import note_derived
 from steering_core.vectors.methods import TRAINED, checked_direction, faults_named, is_joint, mean_difference
 from steering_core.vectors.saving import restore
 from steering_core.vectors.stored import vectors_by_id
-from steering_core.vectors.training import PairPasses, SplitAnswers, Training, split_answers, training_at
+from steering_core.vectors.training.at_layer import Training, training_at
+from steering_core.vectors.training.joint import JointTraining
+from steering_core.vectors.training.pair_passes import PairPasses
+from steering_core.vectors.training.pairs import SplitAnswers, split_answers
 
 TRAINING_VERSION = 1
 Notes = dict[str, Any]
@@ -45,7 +47,7 @@ def train(
     """Have the store hold each trained method's vector at each of its layers, with `controls` controls of either kind.
 
     `layers` are those of every method, by its name; the store has the activations there. A `shuffled` control is
-    trained on shuffled labels (`training.answer_pairs`) and given the length of its vector. Raises VectorError where a
+    trained on shuffled labels (`pairs.answer_pairs`) and given the length of its vector. Raises VectorError where a
     method finds no direction, or needs pairs and has unpaired texts.
     """
     identity = model.identity

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from steering_core.vectors.joint import JointTraining  # passes need MLX, which names of methods do not
-    from steering_core.vectors.training import Training
+    from steering_core.vectors.training.at_layer import Training
+    from steering_core.vectors.training.joint import JointTraining  # passes need MLX, which names of methods do not
 
 _DECAYS = 0.9, 0.99  # of Adam's running means
 _LOSS_DIGITS = 5
