@@ -15,6 +15,7 @@ def silent(source: str) -> list[str]:
     """Names of what is public, wherever it stands, and has no docstring; a module's own is among them."""
     tree = ast.parse(source)
     public = [n for n in ast.walk(tree) if isinstance(n, Documented) and not n.name.startswith("_")]
+    public = [n for n in public if "overload" not in map(ast.unparse, n.decorator_list)]  # a form of what follows
     unsaid = [node.name for node in public if not ast.get_docstring(node)]
     return unsaid if ast.get_docstring(tree) else ["the module", *unsaid]
 

@@ -18,7 +18,7 @@ import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Unpack
+from typing import Unpack, cast, overload
 
 import numpy as np
 
@@ -28,11 +28,10 @@ from steering_core.api.options import (
     Sampling,
     SamplingOptions,
     StorePath,
-    TextOrMessages,
     check_options,
-    open_question,
     sampling_of,
 )
+from steering_core.api.questions import TextOrMessages, checked_model, open_question
 from steering_core.api.stored_vectors import find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
@@ -71,6 +70,7 @@ def intervention(
     another model's vector, unless `same_family` allows it, InterventionError for a strength that would do nothing or is
     too large, and for a `what` of another type, and what `resolved` raises for an expression.
     """
+    checked_model(model)
     found = _intervention(model, what, alpha, phase, store, dose=dose, layers=layers, same_family=same_family)
     for caution in found.cautions:
         warn(caution)
@@ -156,13 +156,32 @@ def _alpha(vector: Vector, alpha: float | None, dose: float | None) -> float | N
     return alpha
 
 
-def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]) -> str:
-    """The model's answer to `text` under `what`. Raises Diverged where a logit or the stream is inf or nan.
+@overload
+def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, **options: Unpack[Options]) -> str: ...
 
-    The options: `alpha` or `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of
+
+@overload
+def generate(
+    model: Model, text: list[str] | tuple[str, ...], what: AnyIntervention = None, **options: Unpack[Options]
+) -> list[str]: ...
+
+
+def generate(
+    model: Model,
+    text: TextOrMessages | list[str] | tuple[str, ...],
+    what: AnyIntervention = None,
+    **options: Unpack[Options],
+) -> str | list[str]:
+    """The model's answer to `text` under `what`; to several texts, in one batch, a list of answers.
+
+    Raises PromptError for what is no text and no messages, Diverged where a logit or the stream is inf or nan. The
+    options: `alpha` or `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of
     these as a `Sampling`; a `system` prompt; `chat=False` for raw text; the `store` that knows the vectors' names.
     """
-    return _texts(model, text, [steered(model, what, options)], options)[0]
+    several = isinstance(text, list | tuple) and bool(text) and all(isinstance(one, str) for one in text)
+    texts = cast("Sequence[TextOrMessages]", text if several else [text])
+    found = _texts(model, texts, [steered(model, what, options)], options)
+    return found if several else found[0]
 
 
 def compare(
@@ -174,7 +193,7 @@ def compare(
     """
     check_options(options, SamplingOptions)
     return _texts(
-        model, text, [intervention(model, what, store=options.get("store")) for what in interventions], options
+        model, [text], [intervention(model, what, store=options.get("store")) for what in interventions], options
     )
 
 
@@ -197,16 +216,17 @@ def steered(model: Model, what: AnyIntervention, options: Options) -> Interventi
 
 
 def _texts(
-    model: Model, text: TextOrMessages, steerings: Sequence[Intervention], options: SamplingOptions
+    model: Model, texts: Sequence[TextOrMessages], steerings: Sequence[Intervention], options: SamplingOptions
 ) -> list[str]:
+    """The answers to each text under each intervention, all in one batch."""
     drawn = sampling_of(options)
-    tokens = open_question(model, text, options.get("system"), options.get("chat")).tokens
-    requests = [Request(tokens, steering, drawn.seed) for steering in steerings]
+    asked = [open_question(model, text, options.get("system"), options.get("chat")).tokens for text in texts]
+    requests = [Request(tokens, steering, drawn.seed) for tokens in asked for steering in steerings]
     found = dict(sample(model, requests, drawn.max_tokens, drawn.temperature, Work(), stop=drawn.stop))
-    for i, steering in enumerate(steerings):
+    for i, request in enumerate(requests):
         if found[i].finish == DIVERGED:
-            raise diverged(model, steering)
-    return [found[i].text for i in range(len(steerings))]
+            raise diverged(model, request.intervention)
+    return [found[i].text for i in range(len(requests))]
 
 
 def pieces(model: Model, tokens: Stream, steering: Intervention) -> Iterator[str]:

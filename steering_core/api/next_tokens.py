@@ -5,7 +5,8 @@ from typing import Unpack
 import numpy as np
 
 from steering_core.api.generate import AnyIntervention, diverged, steered
-from steering_core.api.options import Options, TextOrMessages, open_question
+from steering_core.api.options import Options
+from steering_core.api.questions import TextOrMessages, open_question
 from steering_core.backend.mlx import mx
 from steering_core.engine.forward import checked, forward
 from steering_core.engine.steering import Steering

@@ -1,8 +1,8 @@
-"""The options that `generate`, `stream` and `compare` share: strength, sampling, prompt and store."""
+"""The options that `generate`, `stream` and `compare` share: strength, sampling, system prompt and store."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -10,12 +10,8 @@ from steering_core.foundation.errors import SamplingError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.change import Phase
-from steering_core.models import Model
-from steering_core.prompts import Prompt, conversation, prompt
 
 StorePath = str | os.PathLike[str] | None
-TextOrMessages = str | Sequence[Mapping[str, str]]
-"""A question, or messages of several turns: [{"role": "user", "content": "…"}, …]."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +78,3 @@ def sampling_of(given: SamplingOptions) -> Sampling:
         seed=given.get("seed", base.seed),
         stop=given.get("stop", base.stop),
     )
-
-
-def open_question(model: Model, text: TextOrMessages, system: str | None = None, chat: bool | None = None) -> Prompt:
-    """`text` as the model reads it: in its chat template where it has one, unless `chat` says otherwise.
-
-    Messages are a conversation, which ends in what the model answers; `system` then stands before them.
-    """
-    if isinstance(text, str):
-        return prompt(model, text, chat=model.chat_template.exists if chat is None else chat, system=system)
-    if chat is False:
-        raise SamplingError("messages go through the chat template: leave chat=False out, or give one text")
-    messages = [{"role": message["role"], "content": message["content"]} for message in text]
-    return conversation(model, [{"role": "system", "content": system}, *messages] if system else messages)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from steering_core.api.generate import diverged, intervention, strengths
-from steering_core.api.options import open_question
+from steering_core.api.questions import open_question
 from steering_core.cli.options import (
     ModelArgument,
     SameFamily,

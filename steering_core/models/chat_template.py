@@ -73,6 +73,11 @@ class ChatTemplate:
         except TemplateError:
             return False
 
+    def names(self, role: object) -> bool:
+        """Whether the template's own source names a role: some know `developer`, `ipython` or `model`."""
+        source = str(getattr(self._tokenizer, "chat_template", None) or "")
+        return isinstance(role, str) and any(f"{quote}{role}{quote}" in source for quote in "'\"")
+
     @cached_property
     def takes_tools(self) -> bool:
         """Whether the template writes down the tools that it is given; many leave them out."""
