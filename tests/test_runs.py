@@ -127,6 +127,33 @@ def test_a_cell_that_was_tried_again_counts_once_with_its_last_outcome(nights: S
     assert len(found) == 4
 
 
+def finished(store: Store, run_id: str, spec: str) -> None:
+    """Have the store hold a finished run of a spec of that name."""
+    row = {"run_id": run_id, "name": spec, "spec_key": spec, "started_at": EVENING, "outcome": "completed"}
+    row |= {"spec": "{}", "stages": "{}", "versions": "{}", "seconds": 1.0}
+    store.append("runs", [full(store, "runs", row)])
+
+
+def test_the_time_before_is_the_last_of_the_same_spec_that_completed(nights: Store) -> None:
+    """A smoke test by day is no yardstick for the night, and a night that failed hides no drop behind it."""
+    for night in range(3):
+        finished(nights, f"run{night}", "nightly")
+    finished(nights, "by day", "smoke")
+    finished(nights, "run3", "nightly")
+    for i, (run, sweep, effect) in enumerate([("by day", "smoke1", 9.0), ("run3", "night3", 0.1)]):
+        name = f"fails, {sweep}"
+        nights.append("recommendations", [full(nights, "recommendations", recommendation(name, "works", effect))])
+        row = {"run_id": run, "sweep": sweep, "model": "m", "concept": "fails", "outcome": "completed"}
+        row |= {"recommendation_id": name, "finished_at": EVENING + datetime.timedelta(days=3 + i)}
+        nights.append("outcomes", [full(nights, "outcomes", row)])
+    columns = "previous_sweep, previous_outcome, previous_effect, regression"
+    found = nights.rows(f"SELECT sweep, {columns} FROM sweep_history WHERE concept = 'fails'")
+    told = {row.pop("sweep"): tuple(row.values()) for row in found}
+    assert told["smoke1"] == (None, None, None, False)
+    assert told["night2"] == ("night1", "completed", 0.3, True)
+    assert told["night3"] == ("night1", "failed", 0.3, True)  # its interval ends at 0.2
+
+
 def runs(store: Store, *arguments: str) -> Any:
     done = CliRunner().invoke(app, [*arguments, "--store", str(store.root), "--format", "json"])
     if done.exception:

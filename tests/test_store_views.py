@@ -43,7 +43,7 @@ def test_a_store_that_was_asked_nothing_before_answers_from_any_view(
         ('FROM "raw" . "models"', ["raw.models"]),
         ("FROM Models", ["raw.models", "models"]),
         ('FROM main."models" m JOIN raw.runs r ON true', ["raw.models", "raw.runs", "models"]),
-        ("FROM sweep_summary", ["raw.recommendations", "raw.outcomes", "sweep_history", "sweep_summary"]),
+        ("FROM sweep_summary", ["raw.recommendations", "raw.runs", "raw.outcomes", "sweep_history", "sweep_summary"]),
         ("SHOW TABLES", every_view()),
         ("FROM duckdb_views()", every_view()),
     ],

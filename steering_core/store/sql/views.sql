@@ -357,9 +357,9 @@ ORDER BY model, concept, split, steerability DESC;
 -- each sweep with the time before.
 CREATE OR REPLACE VIEW outcomes AS SELECT * FROM raw.outcomes ORDER BY finished_at DESC, model, concept;
 
--- One row per sweep, model and concept: what became of it, and what changed since the sweep before. A run that is part
--- of no sweep is one by itself. regression: it failed, lost its verdict, or its effect's interval fell below the effect
--- of the time before. computed, reused and tokens count generations, vectors and scores; activations are the run's.
+-- One row per sweep, model and concept: what became of it, and what changed since the time before: the last sweep of the
+-- same spec in which it completed. A run that is part of no sweep is one by itself. regression: it failed after it had
+-- completed, lost its verdict, or its effect's interval fell below the effect of the time before. computed, reused and tokens count generations, vectors and scores; activations are the run's.
 CREATE OR REPLACE VIEW sweep_history AS
 WITH newest AS (
     SELECT * FROM raw.outcomes
@@ -369,21 +369,23 @@ WITH newest AS (
         o.sweep, min(o.finished_at) OVER (PARTITION BY o.sweep) AS sweep_at, o.model, o.concept, o.outcome, r.verdict,
         r.method, r.layer, r.layers, r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.perplexity_ratio, o.computed,
         o.reused, o.forward_passes, o.tokens, o.seconds, o.error, o.finished_at, o.run_id, o.recommendation_id,
-        o.model_id, o.concept_id
+        o.model_id, o.concept_id, s.name AS spec_name,
+        CASE WHEN o.outcome = 'completed' THEN o.sweep END AS completed_in
     FROM newest o
     LEFT JOIN raw.recommendations r USING (recommendation_id)
+    LEFT JOIN raw.runs s ON s.run_id = o.run_id
 ), compared AS (
     SELECT
         *,
-        lag(sweep) OVER before AS previous_sweep,
+        lag(completed_in IGNORE NULLS) OVER before AS previous_sweep,
         lag(outcome) OVER before AS previous_outcome,
-        lag(verdict) OVER before AS previous_verdict,
-        lag(effect) OVER before AS previous_effect
+        lag(verdict IGNORE NULLS) OVER before AS previous_verdict,
+        lag(effect IGNORE NULLS) OVER before AS previous_effect
     FROM cells
-    WINDOW before AS (PARTITION BY model, concept ORDER BY sweep_at, sweep)
+    WINDOW before AS (PARTITION BY spec_name, model, concept ORDER BY sweep_at, sweep)
 )
 SELECT
-    * EXCLUDE (computed, reused, forward_passes, tokens, seconds, error, finished_at, run_id, recommendation_id,
+    * EXCLUDE (spec_name, completed_in, computed, reused, forward_passes, tokens, seconds, error, finished_at, run_id, recommendation_id,
         model_id, concept_id),
     effect - previous_effect AS change,
     coalesce(
