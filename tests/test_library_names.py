@@ -1,15 +1,19 @@
-"""A vector out of the library by its name or itself: in Python as on the command line."""
+"""Names in the library: none hides a concept's vectors, and a vector is removed by its name or itself."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import steering_core as steer
 from steering_core.cli import vectors
-from steering_core.foundation.errors import StoreError, VectorAmbiguous, VectorNotFound
+from steering_core.concepts import Concept
+from steering_core.foundation.errors import StoreError, VectorAmbiguous, VectorError, VectorNotFound
 from steering_core.models import Model
+from steering_core.store import Store
+from steering_core.vectors import saving
 
 
 def saved(tiny: Model, name: str, layer: int, store: Path) -> steer.Vector:
@@ -51,3 +55,27 @@ def test_without_a_store_nothing_is_made(tiny: Model, tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         steer.remove_vector(tiny, "mine", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_no_name_hides_the_vectors_that_were_derived_for_a_concept(
+    tiny: Model, tiny_folder: Path, concept: Concept, tmp_path: Path
+) -> None:
+    """Nothing was recommended for it yet: its name means what was derived."""
+    loud = tmp_path / "loud.yaml"
+    loud.write_text(yaml.safe_dump(concept.model_dump(mode="json", exclude_none=True)))
+    store = str(tmp_path / "store")
+    made = CliRunner().invoke(vectors.app, ["derive", str(tiny_folder), str(loud), "--layers", "1", "--store", store])
+    assert made.exit_code == 0, made.output
+    before = steer.find_vector(tiny, "loud", store)
+    mine = saved(tiny, "mine", 1, Path(store))
+    says = "'loud' means the vectors of that concept on .*, which a vector of that name would hide.* such as loud-2"
+    refused = CliRunner().invoke(vectors.app, ["name", "mine", "loud", "--store", store])
+    assert isinstance(refused.exception, VectorError)
+    with pytest.raises(VectorError, match=says):
+        saving.rename(Store(store), [mine], "loud")
+    with pytest.raises(VectorError, match=says):
+        saved(tiny, "loud", 2, Path(store))
+    assert steer.find_vector(tiny, "loud", store).vector_id == before.vector_id
+    assert steer.find_vector(tiny, "mine", store).vector_id == mine.vector_id
+    saving.rename(Store(store), [before], "loud")  # its own concept's name is no other's
+    assert steer.find_vector(tiny, "loud", store).vector_id == before.vector_id

@@ -125,6 +125,7 @@ def evidence(chance: Chance | None, forms: Forms = NO_FORMS, slope: Uncertain = 
 
 GOOD = Chance.of(0.5, [0.1, -0.1] * 19 + [-0.5])
 BY_CHANCE = Chance.of(0.5, [0.6, -0.6] * 3 + [0.1, -0.1] * 16 + [-0.5])
+FEW = Chance.of_few(0.5, [0.385, 0.332, 0.238, -0.238, -0.332, -0.385, 0.1, -0.1, 0.3, -0.3], 5)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,7 @@ BY_CHANCE = Chance.of(0.5, [0.6, -0.6] * 3 + [0.1, -0.1] * 16 + [-0.5])
     [
         (evidence(GOOD), WORKS, "39 searches among permuted labels find at most"),
         (evidence(BY_CHANCE), CHANCE, "permuted labels find as much"),
+        (evidence(FEW), CHANCE, "10 searches among permuted labels find at most +0.385 nats: so few"),
         (evidence(None), WEAK, "nothing was measured"),
         (evidence(Chance.of(0.5, [0.1] * 9)), TOO_FEW, "null effects"),
         (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 items"),

@@ -187,16 +187,25 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     if effect["value"] <= 0:
         return CHANCE, f"it does not move the items in the wanted direction ({effect['value']:+.3f} nats)"
     if chance.p_value > 1 - LEVEL:
-        best = f"the best of {len(chance.effects)} does {chance.effects[0]:+.3f} nats" if chance.effects else "no draws"
-        return CHANCE, (
-            f"its odd effect is {effect['value']:+.3f} nats, and {chance.among} find as much "
-            f"({best}; p = {chance.p_value:.2g})"
-        )
+        return CHANCE, f"its odd effect is {effect['value']:+.3f} nats, and {_as_much(effect['value'], chance)}"
     if effect["ci_low"] is None or effect["ci_low"] <= 0:
         return CHANCE, f"its effect is not surely above 0 (from {_number(effect['ci_low'])} nats)"
     if conflict := evidence.forms.conflict():
         return WEAK, conflict
     return None
+
+
+def _as_much(effect: float, chance: Chance) -> str:
+    """What chance does beside an effect that it may have brought about: as much, or nearly as much in a few draws."""
+    if not chance.effects:
+        return f"{chance.among} find as much (no draws; p = {chance.p_value:.2g})"
+    n, best = len(chance.effects), chance.effects[0]
+    if best >= effect:
+        return f"{chance.among} find as much (the best of {n} does {best:+.3f} nats; p = {chance.p_value:.2g})"
+    return (
+        f"{n} {chance.among} find at most {best:+.3f} nats: so few, and so near it, leave p = {chance.p_value:.2g}; "
+        "more of them may tell it from chance (scores.draws)"
+    )
 
 
 def _by_texts(evidence: Evidence) -> tuple[str, str] | None:

@@ -164,14 +164,32 @@ def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
         raise VectorError(f"{len(own)} vectors cannot all be {name!r}: one a layer and model can, so name fewer")
     if clash := [row["vector_id"] for row in taken if (row["model_id"], row["layer"]) in own]:
         raise VectorError(f"{name!r} is vector {clash[0]} of that layer already: take another name, or remove that one")
-    if set(_names_of(store, vectors).values()) != {name} and (hidden := _recommended_for(store, name, vectors)):
+    if set(_names_of(store, vectors).values()) == {name}:
+        return
+    if hidden := _recommended_for(store, name, vectors):
         raise VectorError(
             f"{name!r} means what was recommended for that concept on {hidden}, and a vector of that name would hide "
             f"it: take another name, such as {name}-2"
+        )
+    if hidden := _derived_for(store, name, vectors):
+        raise VectorError(
+            f"{name!r} means the vectors of that concept on {hidden}, which a vector of that name would hide: take "
+            f"another name, such as {name}-2"
         )
 
 
 def _recommended_for(store: Store, concept: str, vectors: Sequence[Vector]) -> str | None:
     """The model of one of the vectors on which some vector is recommended for the concept, if there is one."""
     own, rows = {weights_of(vector.model_id) for vector in vectors}, store.rows(_WITH_VECTORS, [concept])
+    return next((row["model"] for row in rows if weights_of(row["model_id"]) in own), None)
+
+
+def _derived_for(store: Store, concept: str, vectors: Sequence[Vector]) -> str | None:
+    """The model of one of the vectors for which vectors of the concept, other than these, were derived, if any."""
+    own, ids = {weights_of(vector.model_id) for vector in vectors}, [vector.vector_id for vector in vectors]
+    rows = store.rows(
+        "SELECT DISTINCT model, model_id FROM vectors WHERE concept = ? AND control IS NULL AND name IS NULL "
+        "AND NOT list_contains(?, vector_id)",
+        [concept, ids],
+    )
     return next((row["model"] for row in rows if weights_of(row["model_id"]) in own), None)
