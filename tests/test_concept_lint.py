@@ -118,6 +118,11 @@ def test_near_duplicates_are_leakage_across_splits_and_waste_within_one() -> Non
     assert {part.split(" (")[0] for part in leaked.rows[0].split(" ~ ")} == {f"pair {train[0]}", f"pair {test}"}
     twin = only(with_pairs(echo, [train[1]]))
     assert (twin.check, twin.level, twin.rows) == ("duplicates", "warning", (f"pair {train[0]} ~ pair {train[1]}",))
+    train = [i for i, split in enumerate(splits) if split == "train"][:5]
+    many = only(with_pairs(echo, train[1:]))
+    assert len(many.rows) == 10  # couples of five rows
+    n = len(base.pairs) + len(base.items) + len(base.prompts)
+    assert many.message == f"4 rows nearly repeat another of their split (of {n} in all)"
 
 
 def test_an_item_that_asks_what_a_pair_asks_is_leakage() -> None:

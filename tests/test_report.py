@@ -27,7 +27,7 @@ from steering_core.reports.charts import evaluation, explorer, vectors
 from steering_core.reports.charts.listed import CHARTS, not_drawn
 from steering_core.reports.charts.render import chart_of, data_uri, png, svg
 from steering_core.reports.markdown import markdown_text
-from steering_core.reports.next_steps import next_command, shared_command
+from steering_core.reports.next_steps import leads_to, next_command, shared_command
 from steering_core.reports.page import charts, report_page
 from steering_core.reports.terminal import print_report
 from steering_core.reports.unfinished import unfinished
@@ -182,6 +182,7 @@ def test_what_to_type_next_names_the_store_and_steers_only_what_may_steer(
         (given,) = json.loads(store.rows("SELECT spec FROM runs")[0]["spec"])["concepts"]
         assert given.endswith("capitals.yaml")
         assert next_command(store, row | {"verdict": verdict}) == f"steer concepts lint {given}"
+        assert leads_to(row | {"verdict": verdict}) == "What the concept may lack:"
         assert shared_command(store, row | {"verdict": verdict}) == "steer concepts lint capitals"
         assert next_command(store, row | {"verdict": verdict, "spec_key": None}) == "steer concepts lint capitals"
     monkeypatch.setenv("STEERFLOW_STORE", str(store.root))  # the worker's shell, not the reader's

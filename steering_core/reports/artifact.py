@@ -10,7 +10,7 @@ from typing import Any
 from steering_core.reports.charts.render import data_uri
 from steering_core.reports.judges import untrusted_judges
 from steering_core.reports.markdown import markdown_code, markdown_quote, markdown_table, markdown_text
-from steering_core.reports.next_steps import next_command
+from steering_core.reports.next_steps import leads_to, next_command
 from steering_core.reports.page import charts
 from steering_core.reports.printing import shown
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
@@ -37,6 +37,7 @@ def _recommendation(store: Store, row: Row) -> list[str]:
         f"## {markdown_text(row['concept'])} on {markdown_text(row['model'])}",
         f"**{markdown_text(plain_verdict(row))}**",
         markdown_text(verdict_in_numbers(row)),
+        *filter(None, [leads_to(row)]),
         markdown_code(next_command(store, row)),
         *map(markdown_text, untrusted_judges(store, row["concept_id"])),
         *_pictures(store, row),

@@ -20,6 +20,11 @@ def next_command(store: Store, row: Row) -> str:
     return f"steer concepts lint {shlex.quote(_concept_as_given(store, row))}"
 
 
+def leads_to(row: Row) -> str:
+    """What `next_command` is for, in a few words; empty where it steers, as that needs none."""
+    return "" if row["verdict"] in (WORKS, WEAK) else "What the concept may lack:"
+
+
 def _concept_as_given(store: Store, row: Row) -> str:
     """What the run's spec calls a recommendation's concept, a file or a name; the name where no spec tells."""
     name, given = str(row["concept"]), stored_spec(store, row["spec_key"]).get("concepts")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steering_core.reports.judges import untrusted_judges
-from steering_core.reports.next_steps import next_command
+from steering_core.reports.next_steps import leads_to, next_command
 from steering_core.reports.printing import console, table
 from steering_core.reports.verdict_words import verdict_in_words
 from steering_core.store import Store
@@ -25,6 +25,8 @@ def print_report(store: Store, report: dict[str, Any]) -> None:
     out = console()
     for recommendation in report["recommendations"]:
         out.print(_report_of(store, recommendation))
+        if why := leads_to(recommendation):
+            out.print(why)
         out.print(next_command(store, recommendation), soft_wrap=True)  # a command that is broken cannot be copied
     out.print(_counts(report["stages"]))
     out.print(_next_steps(store, report), soft_wrap=True)

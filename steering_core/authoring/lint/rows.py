@@ -67,6 +67,7 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
     splits = row_splits(concept)
     leaks: dict[str, float] = {}
     twins: dict[str, float] = {}
+    later: dict[bool, set[str]] = {True: set(), False: set()}  # a row that repeats several counts once
     for rows, texts in (_prompts(concept), _answers(concept)):
         for i, j, likeness in alike(texts[:MAX_TEXTS], ALIKE):
             a, b = rows[i], rows[j]
@@ -75,11 +76,13 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
                 name = f"{a} ({splits[a]}) ~ {b} ({splits[b]})" if leaks_over else f"{a} ~ {b}"
                 found = leaks if leaks_over else twins
                 found[name] = max(likeness, found.get(name, 0.0))
+                later[leaks_over].add(b)
+    among, n, m = f" (of {len(splits)} in all)", len(later[True]), len(later[False])
     if leaks:
-        message = f"{counted(len(leaks), 'row')} nearly repeat{'s' * (len(leaks) == 1)} one of another split"
+        message = f"{counted(n, 'row')} nearly repeat{'s' * (n == 1)} one of another split{among}"
         yield error("leakage", message, "rewrite one of each: held-out numbers would be too good", list(leaks))
     if twins:
-        message = f"{counted(len(twins), 'row')} nearly repeat{'s' * (len(twins) == 1)} another of their split"
+        message = f"{counted(m, 'row')} nearly repeat{'s' * (m == 1)} another of their split{among}"
         yield warning("duplicates", message, "rewrite or drop one of each: they add no information", list(twins))
 
 
