@@ -41,6 +41,10 @@ def test_from_a_typed_contrast_to_streamed_text_to_a_saved_vector(page: Page, ra
     assert page.locator(".token").count() > 12
     assert page.locator(".token").last.get_attribute("style")
     page.get_by_label("Name in the library").fill("cheerful")
+    page.get_by_label("Layers", exact=True).fill("1, 99")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#notice")).to_contain_text("layer 99: the model has layers 0..3")
+    page.get_by_label("Layers", exact=True).fill("1-2")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#notice")).to_contain_text("Saved cheerful: 2 layers")
     assert [vector.layer for vector in library.find_all(ran, "cheerful")] == [1, 2]

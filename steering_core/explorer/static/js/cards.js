@@ -150,9 +150,13 @@ export class Card {
     try {
       const model = this.page.model.name;
       const layers = layersOf(this.layers.value);
+      if (!this.name.value.trim()) throw new Error("Give it a name first.");
+      const n = this.page.model.n_layers;
+      const beyond = n ? layers.find((layer) => layer >= n) : undefined;
+      if (beyond !== undefined) throw new Error(`layer ${beyond}: the model has layers 0..${n - 1}`);
       const drafts = await post("/api/contrasts", { model, contrast: this.contrast() });
       const vector_ids = drafts.filter((draft) => layers.includes(draft.layer)).map((draft) => draft.vector_id);
-      if (!this.name.value.trim()) throw new Error("Give it a name first.");
+      if (vector_ids.length < layers.length) throw new Error("The two texts make no vector at some of these layers: leave those out.");
       await post("/api/vectors", { model, vector_ids, name: this.name.value.trim() });
       this.called(this.name.value.trim());
       notice(`Saved ${this.saved}: ${vector_ids.length === 1 ? `layer ${layers[0]}` : `${vector_ids.length} layers`}.`);
