@@ -187,12 +187,18 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     if effect["value"] <= 0:
         return CHANCE, f"it does not move the items in the wanted direction ({effect['value']:+.3f} nats)"
     if chance.p_value > 1 - LEVEL:
-        return CHANCE, f"its odd effect is {effect['value']:+.3f} nats, and {_as_much(effect['value'], chance)}"
+        return CHANCE, f"its odd effect is {_in_nats(effect)}, and {_as_much(effect['value'], chance)}"
     if effect["ci_low"] is None or effect["ci_low"] <= 0:
         return CHANCE, f"its effect is not surely above 0 (from {_number(effect['ci_low'])} nats)"
     if conflict := evidence.forms.conflict():
         return WEAK, conflict
     return None
+
+
+def _in_nats(effect: Row) -> str:
+    """`+0.660 nats [0.521, 0.800]`: a score and its interval, where it has one."""
+    ends = effect["ci_low"], effect["ci_high"]
+    return f"{effect['value']:+.3f} nats" + ("" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
 
 
 def _as_much(effect: float, chance: Chance) -> str:
@@ -230,7 +236,7 @@ def _works(evidence: Evidence) -> tuple[str, str]:
     assert effect is not None, "decided before"
     best = f"{chance.effects[0]:+.3f} nats" if chance.effects and math.isfinite(chance.effects[0]) else "nothing"
     said = (
-        f"its odd effect is {effect['value']:+.3f} nats, and {len(chance.effects)} {chance.among} find "
+        f"its odd effect is {_in_nats(effect)}, and {len(chance.effects)} {chance.among} find "
         f"at most {best} (p = {chance.p_value:.2g})"
     )
     prompt, both, sign = evidence.effect_of(PROMPT), evidence.effect_of(WITH_PROMPT), evidence.chosen.sign
