@@ -70,6 +70,8 @@ def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
     assert len(beside) == spec.vectors.controls
     (again,) = run(spec, store)["recommendations"]  # what was recommended does not narrow what a name means
     assert again["recommendation_id"] == row["recommendation_id"]
+    (meant,) = named(store, "capitals")  # a concept without vectors of its own
+    assert (meant.vector_id, meant.recommended) == (own.vector_id, pytest.approx(row["alpha"], rel=1e-3))
 
 
 def test_a_random_vector_of_ones_own_is_no_better_than_random(

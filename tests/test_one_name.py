@@ -18,7 +18,13 @@ from steering_core.api.generate import intervention
 from steering_core.cli import chat, generate, vectors
 from steering_core.explorer.routes.openai import WARNED
 from steering_core.exports.files import import_vectors
-from steering_core.foundation.errors import InterventionError, SteeringWarning, VectorAmbiguous, VectorError
+from steering_core.foundation.errors import (
+    InterventionError,
+    SteeringWarning,
+    VectorAmbiguous,
+    VectorError,
+    VectorNotFound,
+)
 from steering_core.interventions.change import Intervention
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model
@@ -338,13 +344,52 @@ def test_a_name_does_not_stand_for_a_recommendation_with_vectors_of_others(
     )
     ids = [mine.vector_id, sailors[1].vector_id]
     recommend(shelf, sailors[1], ids, " + ".join(f"8%*{key}" for key in ids) + " @generation", safe_dose=0.2)
-    with pytest.raises(VectorAmbiguous, match=rf"has vectors that are not of that concept: 8%\*{ids[0]}"):
+    with pytest.raises(VectorAmbiguous, match=rf"has vectors .* not of that concept.*: 8%\*mine \+ 8%\*{ids[1]} @gen"):
         steer.find_vectors(tiny, "sailor", shelf.root)
     assert [v.vector_id for v in steer.find_vectors(tiny, "sailor/1", shelf.root)] == [sailors[1].vector_id]
     assert len(steer.find_vectors(tiny, "sailor", shelf.root, layers="all")) == len(sailors)
     newest = "SELECT * FROM recommendations WHERE safe_dose = 0.2"
     (row,) = shelf.rows(newest)
-    assert f"--steer '8%*{ids[0]} + 8%*{ids[1]} @generation'" in next_command(shelf, {**row, "verdict": "works"})
+    assert f"--steer '8%*mine + 8%*{ids[1]} @generation'" in next_command(shelf, {**row, "verdict": "works"})
+
+
+def saved_at(model: Model, store: Store, name: str, layer: int) -> steer.Vector:
+    made = steer.Vector.from_numpy(model, np.arange(1, 33), layer=layer, residual_norm=2.0)
+    return steer.save_vector(model, made, name, store.root)
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+def test_a_concept_s_name_means_the_vector_of_the_library_that_was_recommended_for_it(
+    tiny: Model, shelf: Store, sailors: list[steer.Vector], has_own: bool
+) -> None:
+    if not has_own:
+        saving.remove(shelf, sailors)
+    mine = saved_at(tiny, shelf, "mine", 3)
+    recommend(shelf, sailors[1], [mine.vector_id], f"30%*{mine.vector_id} @generation", safe_dose=0.4)
+    (found,) = steer.find_vectors(tiny, "sailor", shelf.root)
+    assert (found.vector_id, found.dose(found.recommended)) == (mine.vector_id, pytest.approx(0.3))
+    for expression, dose in {"sailor": 0.3, "-sailor": -0.3, "20%*sailor": 0.2}.items():
+        assert doses(intervention(tiny, expression, store=shelf.root), [mine] * 4) == {3: dose}
+    (row,) = shelf.rows("SELECT * FROM recommendations WHERE safe_dose = 0.4")
+    assert "--vector sailor" in next_command(shelf, {**row, "verdict": "works"})
+    saving.remove(shelf, [mine])
+    if has_own:
+        assert [v.layer for v in steer.find_vectors(tiny, "sailor", shelf.root)] == list(LAYERS)
+    else:
+        with pytest.raises(VectorNotFound, match="sailor"):
+            steer.find_vectors(tiny, "sailor", shelf.root)
+
+
+def test_a_caution_names_the_vector_that_was_measured_and_what_it_proposes_is_safe(
+    tiny: Model, shelf: Store, sailors: list[steer.Vector]
+) -> None:
+    mine = saved_at(tiny, shelf, "mine", 3)
+    recommend(shelf, sailors[1], [mine.vector_id], f"30%*{mine.vector_id} @generation", safe_dose=0.4)
+    saved_at(tiny, shelf, "mine", 0)  # the name alone means two layers from now on
+    for name in ("sailor", "mine/3"):
+        with pytest.warns(SteeringWarning, match=r"a dose of 0.8 of mine/3 is beyond 0.4,.* stay within 40%\*mine/3$"):
+            intervention(tiny, f"80%*{name}", store=shelf.root)
+    assert doses(intervention(tiny, "40%*mine/3", store=shelf.root), [mine] * 4) == {3: 0.4}
 
 
 def test_a_dose_of_a_name_is_told_how_to_be_written(tiny: Model, shelf: Store) -> None:

@@ -10,9 +10,9 @@ BEGIN_AT = 30  # percent of the residual norm: a dose to begin with where nothin
 class SafeRange:
     """The largest dose at which a recommendation is within the bounds of damage, over all of its layers together.
 
-    `name` is the concept's. `residual_norm` is that of the layer whose vector carries this; a dose is relative to it.
-    Where nothing was `measured`, `source_id` is the vector's key, not a recommendation's, and `dose` the most that
-    texts bear.
+    `name` is what somebody called the one vector of the recommendation, or the concept's. `residual_norm` is that of
+    the layer whose vector carries this; a dose is relative to it. Where nothing was `measured`, `source_id` is the
+    vector's key, not a recommendation's, and `dose` the most that texts bear.
     """
 
     source_id: str

@@ -8,6 +8,7 @@ from steering_core.models.shared_names import MODEL_FOLDER, is_path
 from steering_core.runs import stored_spec
 from steering_core.store import Row, Store
 from steering_core.store.commands import at_store, store_option
+from steering_core.vectors.called import in_names
 
 STORE_FOLDER = "STORE_FOLDER"
 """Stands in a command that is given to others for the folder of a store."""
@@ -56,12 +57,14 @@ def _steering(store: Store, row: Row) -> str:
     terms = row["intervention"].removesuffix(" @generation").split(" + ")
     named = bool(keys) and len(terms) == len(keys) and all(t.endswith(k) for t, k in zip(terms, keys, strict=True))
     named = named and "(" not in row["intervention"] and row.get("concept") is not None
-    if named and not _has_strangers(store, row):
+    if named and _is_meant_by_the_concept(store, row):
         return f"{head} --vector {shlex.quote(row['concept'])}"
-    return f"{head} --steer {shlex.quote(row['intervention'])}"
+    return f"{head} --steer {shlex.quote(in_names(store, row['intervention']))}"
 
 
-def _has_strangers(store: Store, row: Row) -> bool:
-    """Whether a recommendation has a vector of no concept, or of another one: its concept's name does not mean that."""
-    sql = "SELECT 1 FROM raw.vectors WHERE list_contains(?, vector_id) AND concept_id IS DISTINCT FROM ?"
-    return bool(store.rows(sql, [row["vector_ids"], row["concept_id"]]))
+def _is_meant_by_the_concept(store: Store, row: Row) -> bool:
+    """Whether the concept's name means the vectors of a recommendation: they are its own, or one a layer."""
+    sql = "SELECT layer, concept_id FROM raw.vectors WHERE list_contains(?, vector_id)"
+    vectors = store.rows(sql, [row["vector_ids"]])
+    own = all(vector["concept_id"] == row["concept_id"] for vector in vectors)
+    return own or len({vector["layer"] for vector in vectors}) == len(row["vector_ids"])

@@ -4,7 +4,8 @@ A vector goes by its key (or its first six digits and more), by a name that some
 where several layers share it), or by what it is: `concept/method/layer`, `concept/method` or `concept`. Of a concept
 whose content changed, the content that was derived last is meant (`vectors.labels`). `named` says what a name means, to
 every verb, to Python, the API and the explorer alike: the vectors of the recommendation made under it, at its layers
-and strengths; else every vector that somebody gave that name; else the one vector that the name describes.
+and strengths, also where they are vectors of the library that a run proved for the concept; else every vector that
+somebody gave that name; else the one vector that the name describes.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from steering_core.interventions.parsing import stored
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
+from steering_core.vectors.called import in_names
 from steering_core.vectors.labels import of_newest_content
 from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.vector import Vector
@@ -40,7 +42,7 @@ WHERE starts_with(v.vector_id, asked.key) OR (
 ORDER BY v.model, v.method, v.layer, v.vector_id
 """
 _RECOMMENDED = """
-SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention
+SELECT coalesce(r.vector_ids, [r.vector_id]) AS vector_ids, r.intervention, r.model_id, r.concept_id
 FROM raw.recommendations r
 JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
 """
@@ -59,14 +61,17 @@ def named(
     exactly these were recommended. Where none were, a concept of many layers is ambiguous unless `several` is true.
     Raises VectorNotFound, and VectorAmbiguous with the choices.
     """
-    rows = _matches(store, text, model)
+    everywhere = _everywhere(store, text)
+    rows = _called(everywhere, text, model)
     by_name = any(row["name"] == _name_and_layer(text)[0] for row in rows)  # that somebody gave
     by_key = any(row["vector_id"].startswith(text) for row in rows)
     if not by_name and not by_key:
         rows = of_newest_content(rows)
+        if layers is None and (proven := _proven_of_the_library(store, text, model, rows)):
+            return proven
+    if not rows:
+        raise VectorNotFound(_not_found(store, text, model, everywhere))
     recommended = _recommended(store, rows)
-    if not by_name and not by_key and layers is None and _described(text)[1:] == (None, None):
-        _check_all_are_of_the_concept(store, text, rows)
     if by_name and len(recommended) < len(rows):
         recommended = {}  # a name that somebody gave means all of its vectors
     kept = _kept(rows, recommended, layers, text)
@@ -108,18 +113,31 @@ def own_first(store: Store, model: ModelIdentity, concept_name: str, own: Sequen
 
 
 def _matches(store: Store, text: str, model: ModelIdentity | None) -> list[dict[str, Any]]:
-    """The rows of the vectors that go by `text`; those that somebody gave that name go before a concept's.
-
-    Raises VectorNotFound where there is none.
-    """
-    name, (concept, method, layer) = _name_and_layer(text)[0], _described(text)
-    rows = store.rows(_MATCHES, [text if KEY.fullmatch(text) else "-", name, layer, concept, method])
-    mine = [row for row in rows if model is None or weights_of(row["model_id"]) == weights_of(model.model_id)]
-    if model is not None and any(row["model_id"] == model.model_id for row in mine):
-        mine = [row for row in mine if row["model_id"] == model.model_id]
-    if not mine:
+    """The rows of the vectors that go by `text`. Raises VectorNotFound where there is none."""
+    rows = _everywhere(store, text)
+    if not (mine := _called(rows, text, model)):
         raise VectorNotFound(_not_found(store, text, model, rows))
-    return [row for row in mine if row["name"] == name] or mine
+    return mine
+
+
+def _everywhere(store: Store, text: str) -> list[dict[str, Any]]:
+    """The rows of every model's vectors that `text` may mean."""
+    name, (concept, method, layer) = _name_and_layer(text)[0], _described(text)
+    return store.rows(_MATCHES, [text if KEY.fullmatch(text) else "-", name, layer, concept, method])
+
+
+def _called(rows: Sequence[dict[str, Any]], text: str, model: ModelIdentity | None) -> list[dict[str, Any]]:
+    """The model's of those `rows`; those that somebody gave the name go before a concept's."""
+    mine = _of_model(rows, model)
+    return [row for row in mine if row["name"] == _name_and_layer(text)[0]] or mine
+
+
+def _of_model(rows: Sequence[dict[str, Any]], model: ModelIdentity | None) -> list[dict[str, Any]]:
+    """The rows of that very model, else of one with its weights; all where none is given."""
+    if model is None:
+        return list(rows)
+    exact = [row for row in rows if row["model_id"] == model.model_id]
+    return exact or [row for row in rows if weights_of(row["model_id"]) == weights_of(model.model_id)]
 
 
 def _name_and_layer(text: str) -> tuple[str, int | None]:
@@ -170,20 +188,34 @@ def _recommended(store: Store, rows: Sequence[dict[str, Any]]) -> dict[str, Amou
     return {vector_id: strengths.get(vector_id) for vector_id in found[0]["vector_ids"]}
 
 
-def _check_all_are_of_the_concept(store: Store, text: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Raise VectorAmbiguous where the concept's latest recommendation has vectors that are not among its own `rows`."""
-    ids = [row["vector_id"] for row in rows]
-    latest = store.rows(
-        f"{_RECOMMENDED} SEMI JOIN (FROM raw.vectors WHERE list_contains(?, vector_id)) v "
-        "ON v.concept_id = r.concept_id AND v.model_id = r.model_id "
-        "WHERE len(coalesce(r.vector_ids, [r.vector_id])) > 0 ORDER BY started_at DESC LIMIT 1",
-        [ids],
-    )
-    if latest and not {key for key in latest[0]["vector_ids"] if key is not None} <= set(ids):
+def _proven_of_the_library(
+    store: Store, text: str, model: ModelIdentity | None, rows: Sequence[dict[str, Any]]
+) -> tuple[Vector, ...]:
+    """The vectors of the latest recommendation for the concept `text`, at its strengths, where some are not its own.
+
+    `rows` are the concept's own vectors. Empty where the recommended ones are all among them, where one was removed, or
+    where there is none. Raises VectorAmbiguous where no name can stand for them: they are no sum of one vector a layer.
+    """
+    sql = f"{_RECOMMENDED} SEMI JOIN (FROM raw.concepts WHERE name = ?) c USING (concept_id) ORDER BY started_at DESC"
+    own = {(row["model_id"], row["concept_id"]) for row in rows}
+    for latest in _of_model(store.rows(sql, [text]), model):
+        ids = [key for key in latest["vector_ids"] if key is not None]
+        if ids and (not own or (latest["model_id"], latest["concept_id"]) in own):
+            break
+    else:
+        return ()
+    kept = store.rows("SELECT vector_id FROM vectors WHERE list_contains(?, vector_id)", [ids])
+    if set(ids) <= {row["vector_id"] for row in rows} or len(kept) < len(ids):
+        return ()
+    strengths, vectors = _strengths(latest["intervention"]), vectors_by_id(store, ids)
+    if set(strengths) != set(ids) or len({vector.layer for vector in vectors}) < len(ids):
+        own_ones = f", or say which of the concept's own vectors is meant, such as {_example(rows)}" if rows else ""
         raise VectorAmbiguous(
-            f"what was recommended for {text!r} has vectors that are not of that concept: {latest[0]['intervention']}\n"
-            f"Steer by that expression, or say which of the concept's own vectors is meant, such as {_example(rows)}"
+            f"what was recommended for {text!r} has vectors that are not of that concept, and is no sum of one vector "
+            f"a layer: {in_names(store, latest['intervention'])}\nSteer by that expression{own_ones}"
         )
+    by_layer = sorted(vectors, key=lambda vector: vector.layer)
+    return tuple(_recommended_at(vector, strengths[vector.vector_id]) for vector in by_layer)
 
 
 def _strengths(intervention: str | None) -> dict[str, Amount]:

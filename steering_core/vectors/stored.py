@@ -9,19 +9,20 @@ from steering_core.foundation.errors import VectorNotFound
 from steering_core.interventions.safe_range import SafeRange
 from steering_core.store import Store
 from steering_core.store.values import stored_direction, stored_object
+from steering_core.vectors.called import given_names
 from steering_core.vectors.vector import Vector
 
 _GATES = "SELECT vector_id, over, threshold FROM gates SEMI JOIN wanted USING (vector_id)"
 _SAFE = """
 WITH measured AS (
     SELECT unnest(coalesce(r.vector_ids, [r.vector_id])) AS vector_id, r.recommendation_id, r.concept_id, r.safe_dose,
-        coalesce(started_at, '-infinity') AS started_at
+        len(coalesce(r.vector_ids, [r.vector_id])) AS n_vectors, coalesce(started_at, '-infinity') AS started_at
     FROM raw.recommendations r
     JOIN (SELECT unnest(recommendation_ids) AS recommendation_id, started_at FROM raw.runs) USING (recommendation_id)
     WHERE r.safe_dose > 0
 )
 SELECT vector_id, arg_max(recommendation_id, started_at) AS source_id, arg_max(safe_dose, started_at) AS dose,
-    coalesce(arg_max(c.name, started_at), vector_id) AS name
+    coalesce(arg_max(c.name, started_at), vector_id) AS name, arg_max(n_vectors, started_at) = 1 AS is_alone
 FROM measured SEMI JOIN wanted USING (vector_id) LEFT JOIN raw.concepts c USING (concept_id)
 GROUP BY vector_id
 """
@@ -39,7 +40,7 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
     )
     fitted, ranged = not store.empty("gates"), not store.empty("recommendations")
     gates = store.rows(_GATES, wanted=wanted) if fitted else []
-    safe = {row.pop("vector_id"): row for row in store.rows(_SAFE, wanted=wanted)} if ranged else {}
+    safe = _safe_ranges(store, wanted) if ranged else {}
     found = {row["vector_id"]: _vector(row, safe.get(row["vector_id"])) for row in rows}
     for gate in gates:
         if gate["vector_id"] in found:
@@ -47,6 +48,13 @@ def vectors_by_id(store: Store, vector_ids: Sequence[str]) -> list[Vector]:
     if missing := [i for i in vector_ids if i not in found]:
         raise VectorNotFound(f"the store has no vector {missing[0]}: run the spec that derives it again")
     return [found[vector_id] for vector_id in vector_ids]
+
+
+def _safe_ranges(store: Store, wanted: pa.Table) -> dict[str, dict[str, Any]]:
+    """The rows of `_SAFE` by vector_id; a vector that was recommended alone goes by the name that somebody gave it."""
+    rows = store.rows(_SAFE, wanted=wanted)
+    names = given_names(store, [row["vector_id"] for row in rows if row.pop("is_alone")]) if rows else {}
+    return {key: {**row, "name": names.get(key, row["name"])} for row in rows for key in [row.pop("vector_id")]}
 
 
 def _vector(row: dict[str, Any], safe: dict[str, Any] | None) -> Vector:
