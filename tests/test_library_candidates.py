@@ -19,6 +19,7 @@ from steering_core.pipeline.measuring import calibration_rows, layer_sweep_rows,
 from steering_core.pipeline.stages import registered
 from steering_core.pipeline.wanted import candidate_cells, library_vectors
 from steering_core.reports.charts.explorer import dose_response
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.runs import Run
 from steering_core.scores.metrics import Setup
 from steering_core.spec import Spec, VectorsSpec
@@ -66,6 +67,10 @@ def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
     assert row["verdict"] == "works", row["reason"]
     assert "searches among directions without meaning" in row["reason"]
     assert len(row["null_effects"]) == 39
+    assert plain_verdict(row).startswith("capitals works by mine at layer 2 ")
+    assert f"odd effect {row['odd_effect']:+.3f} [{row['odd_effect_low']:.3f}, " in verdict_in_numbers(row)
+    board = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
+    assert {line["method"] for line in board if line["control"] in ("", "mirrored")} == {"mine"}
     beside = store.rows("SELECT control FROM leaderboard WHERE split = 'test' AND control = 'random'")
     assert len(beside) == spec.vectors.controls
     (again,) = run(spec, store)["recommendations"]  # what was recommended does not narrow what a name means

@@ -10,6 +10,7 @@ from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK
 from steering_core.store import Row
 
 T = TypeVar("T")
+GIVEN = "given"  # the method of a vector that no method here derived
 FAR = 1.2  # a few texts' perplexity ratio beyond this many times the expected one is explained to the reader
 _MOST_TIMES = 1000  # beyond which a factor says no more than that it is large
 _ROUND_FROM = 0.095  # a dose from which a whole number of percents says enough
@@ -26,11 +27,12 @@ def plain_verdict(row: Row) -> str:
     if verdict in (None, TOO_FEW) or row["effect"] is None:
         return f"{concept}: {TOO_FEW} whether a vector steers it."
     if verdict == CHANCE:
-        return f"{concept} is {verdict} at {_place(row)}: chance may have done all that was seen."
+        return f"{concept} is {verdict}{_vector(row)} at {_place(row)}: chance may have done all that was seen."
     if verdict == WEAK:
-        return f"{concept} is {verdict} at {_place(row)}: {_moved(row)}, but something speaks against relying on it."
+        against = "but something speaks against relying on it"
+        return f"{concept} is {verdict}{_vector(row)} at {_place(row)}: {_moved(row)}, {against}."
     costs = ", at a cost" if row.get("costs") else ""
-    return f"{concept} {verdict} at {_place(row)}{costs}: {_moved(row)}{_beside_chance(row)}."
+    return f"{concept} {verdict}{_vector(row)} at {_place(row)}{costs}: {_moved(row)}{_beside_chance(row)}."
 
 
 def verdict_in_numbers(row: Row) -> str:
@@ -38,13 +40,27 @@ def verdict_in_numbers(row: Row) -> str:
     reason = row["reason"] or "no reason is stored"
     if row["effect"] is None:
         return f"{reason[:1].upper()}{reason[1:]}."
-    ends = (row["effect_low"], row["effect_high"])
-    interval = "" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
     costs = f" It costs: {'; '.join(_there(row['costs']))}." if row.get("costs") else ""
     return (
         f"In numbers: {_strength(row)} moves the propensity of {row['n']} held-out test items by "
-        f"{row['effect']:+.3f} nats per token{interval}; {reason}.{costs}{_measured(row)}"
+        f"{row['effect']:+.3f} nats per token{_interval(row)}; {reason}.{costs}{_measured(row)}"
     )
+
+
+def _vector(row: Row) -> str:
+    """` by mine`: the vector of one's own that was recommended; nothing where a method is behind it."""
+    return f" by {row['name']}" if row.get("name") and row["method"] == GIVEN else ""
+
+
+def _interval(row: Row) -> str:
+    """The interval that the verdict rests on: the odd effect's, beside it, or, without a mirror image, the effect's.
+
+    The effect's own may reach below 0 where the opposite dose moves the items as surely the other way.
+    """
+    odd = "" if row.get("odd_effect") is None else "odd_"
+    low, high = row.get(f"{odd}effect_low"), row.get(f"{odd}effect_high")
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f", odd effect {row['odd_effect']:+.3f}{interval}" if odd else interval
 
 
 def _place(row: Row) -> str:
@@ -88,7 +104,8 @@ def _strength(row: Row) -> str:
     """`mean_difference, alpha 2.56 (dose 0.26, or 26 %)`: what the numbers are of."""
     alpha = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else ""
     dose = f" (dose {row['dose']:.2f}, or {_percent(row['dose'])})" if row["dose"] is not None else ""
-    return f"{row['method']}{alpha}{dose}"
+    called = row["name"] if row["method"] == GIVEN and row.get("name") else row["method"]
+    return f"{called}{alpha}{dose}"
 
 
 def _measured(row: Row) -> str:

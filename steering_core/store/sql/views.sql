@@ -227,11 +227,13 @@ FROM raw.scores s
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id);
 
+-- name: what people call the vector, where one alone is recommended.
 CREATE OR REPLACE VIEW recommendations AS
-SELECT m.name AS model, c.name AS concept, r.*
+SELECT m.name AS model, c.name AS concept, r.*, l.label AS name
 FROM raw.recommendations r
 JOIN raw.models m USING (model_id)
-LEFT JOIN raw.concepts c USING (concept_id);
+LEFT JOIN raw.concepts c USING (concept_id)
+LEFT JOIN labels l ON l.vector_id = r.vector_id AND l.kind = 'name';
 
 -- One row per intervention that stood trial and concept whose items were asked: what the recommendation, and the chance
 -- controls beside it, do to every concept. p_corrected: that such items are not moved, or that a meaningless direction
@@ -286,11 +288,13 @@ ORDER BY model, concept, variant;
 -- One row per intervention and split, with the scores that have most subjects. odd_effect: half of the effect minus that
 -- of the same strength the other way. over_controls: the effect minus the best random or shuffled-label control's at the
 -- same layer and damage, on the same items; p_value: that it is above 0, corrected for the candidates compared. layer and alpha are null where several layers or vectors are steered
--- at once: layers lists them, and intervention says all of it. n_missing: items, prompts or texts, of the score that has
+-- at once: layers lists them, and intervention says all of it. name: what people call the one vector. n_missing: items, prompts or texts, of the score that has
 -- most of them, that diverged or were empty; no mean counts them.
 CREATE OR REPLACE VIEW leaderboard AS
 WITH newest AS (
-    SELECT * FROM scores
+    SELECT s.*, l.label AS name
+    FROM scores s
+    LEFT JOIN labels l ON l.vector_id = s.vector_id AND l.kind = 'name'
     QUALIFY row_number() OVER (
         PARTITION BY model_id, concept_id, intervention_id, control, split, metric ORDER BY n DESC, score_id
     ) = 1
@@ -306,7 +310,7 @@ SELECT
     /* every other metric's column */
     max(n) FILTER (metric = 'effect') AS n,
     max(n_missing) AS n_missing,
-    layers, intervention, intervention_id, vector_id, vector_ids, model_id, concept_id
+    layers, name, intervention, intervention_id, vector_id, vector_ids, model_id, concept_id
 FROM newest
 GROUP BY ALL
 ORDER BY model, concept, split DESC, effect DESC NULLS LAST;
