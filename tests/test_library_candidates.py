@@ -15,14 +15,16 @@ from steering_core.evaluation.search import Search, SearchData
 from steering_core.foundation.errors import SpecError, VectorError, VectorNotFound
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
+from steering_core.pipeline.doses import dose_rows
 from steering_core.pipeline.measuring import calibration_rows, layer_sweep_rows, measured_rows
 from steering_core.pipeline.stages import registered
 from steering_core.pipeline.wanted import candidate_cells, library_vectors
-from steering_core.reports.charts.explorer import dose_response
+from steering_core.reports.charts.explorer import dose_response, layer_by_dose
+from steering_core.reports.charts.render import svg
 from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
 from steering_core.runs import Run
 from steering_core.scores.metrics import Setup
-from steering_core.spec import Spec, VectorsSpec
+from steering_core.spec import ScoresSpec, Spec, VectorsSpec
 from steering_core.store import Store
 from steering_core.store.queries import named_query
 from steering_core.vectors.library import named
@@ -113,6 +115,33 @@ def test_two_vectors_of_a_layer_have_a_line_each_in_the_dose_response(
     assert {vector_id for vector_id, _ in lines} == {own.vector_id, other.vector_id}
     assert len(lines) == len(set(lines))
     assert [dose for _, dose in lines].count(0.0) == 2
+    assert {one["line"] for one in data} == {"2 mine", "2 other"}
+    assert all(f">{name}</text>" in svg(dose_response(rows)) for name in ("2 mine", "2 other"))
+
+
+def test_the_charts_of_a_run_leave_out_a_vector_that_was_swept_alone(
+    toy_folder: Path, toy_model: Model, written: Path, own: Vector, store: Store
+) -> None:
+    (row,) = run(toy_spec(toy_folder, written, {"library": ("mine",)}), store)["recommendations"]
+    ids = [row["model_id"], row["concept_id"]]
+    controls = {
+        r["vector_id"] for r in store.rows(named_query("dose_response_of_concept"), ids) if r["kind"] == "random"
+    }
+    assert controls
+    loud = Vector.from_numpy(toy_model, np.ones(toy.WIDTH, np.float32), layer=2)
+    for vector in (own, loud):
+        dose_rows(store, toy_model, toy.CONCEPT, vector, [0.07], "validation", 1, ScoresSpec(neutral=2))
+    rows = store.rows(named_query("dose_response_of_concept"), ids)
+    assert [one["vector_id"] for one in rows if round(one["dose"], 3) == 0.07] == [own.vector_id]
+    assert loud.vector_id not in {one["vector_id"] for one in rows}
+    assert controls <= {one["vector_id"] for one in rows}
+    assert {one["method"] for one in rows if one["vector_id"] == own.vector_id} == {"mine"}
+    tiles = store.rows(named_query("layer_by_dose"), ids)
+    assert loud.vector_id not in {one["vector_id"] for one in tiles}
+    (data,) = layer_by_dose(tiles).to_dict()["datasets"].values()
+    assert {one["column"] for one in data} == {"1", "2", "2 mine"}
+    profile = store.rows(named_query("layer_profile"), [9.0, 9.0, *ids])
+    assert {one["method"] for one in profile} == {"mean_difference", "mine"}
 
 
 def test_an_expression_stays_as_strong_as_it_is_written_and_joins_no_combination(

@@ -1,6 +1,7 @@
 """The explorer's charts. Each takes the rows of the named query that its docstring names; colours are the reader's."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -15,8 +16,13 @@ def layer_by_dose(rows: TableRows) -> Drawing:
     cell = alt.selection_point(name="cell", fields=["intervention_id"], on="click", empty=False)
     bound = max((abs(row["effect"]) for row in rows), default=1.0) or 1.0
     order = list(dict.fromkeys(f"{dose:+.2f}" for dose in sorted({row["dose"] for row in rows})))
-    base = chart_of([{**row, **_in_words(row)} for row in rows]).encode(
-        x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
+    columns = _columns(rows)
+    said = [{**row, **_in_words(row), "column": column} for row, column in zip(rows, columns, strict=True)]
+    flat = all(column.isdecimal() for column in columns)
+    base = chart_of(said).encode(
+        x=alt.X(
+            "column:O", title="layer", sort=list(dict.fromkeys(columns)), axis=alt.Axis(labelAngle=0 if flat else -40)
+        ),
         y=alt.Y("dose_shown:O", title="dose", sort=order[::-1]),
         tooltip=[
             alt.Tooltip("method:N"),
@@ -40,6 +46,16 @@ def layer_by_dose(rows: TableRows) -> Drawing:
         filled=True, size=26, opacity=0.75, color="#1c1e22", cursor="pointer"
     )
     return alt.layer(tiles.add_params(cell), dots).properties(width="container", height=max(3, len(order)) * 30)
+
+
+def _columns(rows: TableRows) -> list[str]:
+    """The column of each row: its layer, with the name of a vector of the library where others share the layer."""
+    there: dict[int, set[str | None]] = {}
+    for row in rows:
+        there.setdefault(row["layer"], set()).add(row.get("given"))
+    shared = {layer for layer, given in there.items() if len(given) > 1}
+    called = [row.get("given") if row["layer"] in shared else None for row in rows]
+    return [str(row["layer"]) + (f" {name}" if name else "") for row, name in zip(rows, called, strict=True)]
 
 
 def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
@@ -68,9 +84,13 @@ def dose_response(rows: TableRows) -> Drawing:
     vector = ("layer", "method", "vector_id")
     vectors = list({tuple(row[column] for column in vector): None for row in lines})
     lines += [{**row, **dict(zip(vector, one, strict=True))} for row in zero for one in vectors]
+    called = _called(vectors)
+    lines = [{**row, "line": called[tuple(row[column] for column in vector)]} for row in lines]
     x = alt.X("dose:Q", title="dose (share of the residual norm)")
     base = chart_of(lines).encode(x=x)
-    colour = alt.Color("layer:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(title="layer", symbolOpacity=1))
+    order = [called[one] for one in sorted(vectors, key=lambda one: (one[0], called[one]))]
+    legend = alt.Legend(title="layer", symbolOpacity=1)
+    colour = alt.Color("line:O", sort=order, scale=alt.Scale(scheme="viridis"), legend=legend)
     title, of_vector = f"{EFFECT}, on {rows[0]['split']} items", ["method:N", "vector_id:N"]
     interval = base.mark_area(opacity=0.12).encode(
         y=alt.Y("effect_low:Q", title=title), y2="effect_high:Q", color=colour, detail=of_vector
@@ -83,6 +103,18 @@ def dose_response(rows: TableRows) -> Drawing:
     if chosen := [row for row in lines if row.get("recommended")]:
         layered += _recommended(chosen, x)
     return alt.layer(*layered).properties(width="container", height=240)
+
+
+def _called(vectors: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """What the legend calls each vector (layer, method, vector_id): its layer, with more where others share that.
+
+    More is the method, or the name of a vector of one's own; and the key's first digits where that is shared as well.
+    """
+    layers, places = Counter(one[0] for one in vectors), Counter(one[:2] for one in vectors)
+    return {
+        one: " ".join([str(one[0]), *[str(one[1])] * (layers[one[0]] > 1), *[str(one[2])[:6]] * (places[one[:2]] > 1)])
+        for one in vectors
+    }
 
 
 def _control_band(controls: TableRows, x: alt.X) -> list[alt.Chart]:

@@ -47,7 +47,8 @@ CHARTS = {
         explorer.layer_by_dose,
         BOTH,
         "Effect by layer and dose",
-        "Effect by layer and dose of every candidate of one layer, on validation; a dot where texts were sampled.",
+        "Effect by layer and dose of every candidate of one layer, on validation; a dot where texts were sampled. "
+        "Where a vector of the library shares a layer with others it has a column of its own.",
         one_layer=True,
     ),
     "dose_response": Chart(

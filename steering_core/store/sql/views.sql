@@ -330,6 +330,37 @@ FROM leaderboard b
 JOIN leaderboard v USING (model_id, concept_id, split)
 WHERE b.control = 'none' AND v.vector_id IS NOT NULL;
 
+-- Vectors that a run searched though they are not of its concept: those that a spec names, in vectors.library or in an
+-- expression, under a name that they have or had; and what was turned at random in their place. A vector that was only
+-- swept by doses is not among them.
+CREATE OR REPLACE VIEW searched_library AS
+WITH specs AS (
+    SELECT try_cast(spec AS JSON) AS spec FROM raw.runs
+), expressions AS (
+    SELECT unnest(spec ->> '$.generations.expressions[*]') AS expression FROM specs
+), said AS (
+    SELECT unnest(spec ->> '$.vectors.library[*]') AS name FROM specs
+    UNION
+    SELECT unnest(regexp_extract_all(expression, '[A-Za-z0-9][A-Za-z0-9_./-]*')) FROM expressions
+), called AS (
+    SELECT v.vector_id, v.layer, v.method, unnest([l.label, c.name, c.name || '/' || v.method]) AS name
+    FROM raw.vectors v
+    LEFT JOIN raw.labels l ON l.vector_id = v.vector_id AND l.kind = 'name'
+    LEFT JOIN raw.concepts c ON c.concept_id = v.concept_id
+    WHERE v.control IS NULL
+), named AS (
+    SELECT vector_id FROM called SEMI JOIN said ON said.name IN (called.name, called.name || '/' || called.layer)
+    UNION
+    SELECT v.vector_id
+    FROM raw.vectors v
+    JOIN said ON starts_with(v.vector_id, said.name) AND regexp_full_match(said.name, '[0-9a-f]{6,20}')
+)
+FROM named
+UNION
+SELECT vector_id
+FROM (SELECT vector_id, unnest(try_cast(lineage AS JSON) ->> '$.of[*]') AS source FROM raw.vectors WHERE control IS NOT NULL)
+WHERE source IN (FROM named);
+
 -- How a vector steers, over every strength at which it was measured: steerability is the mean over items of the slope
 -- of propensity over dose, anti_steerable the share of items whose slope is negative (Tan et al. 2024).
 CREATE OR REPLACE VIEW steerability AS

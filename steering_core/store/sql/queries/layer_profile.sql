@@ -6,11 +6,13 @@ WITH bounds AS (
 ), mine AS (
     SELECT * FROM leaderboard
     WHERE model_id = ? AND concept_id = ? AND split = 'validation' AND effect IS NOT NULL AND layer IS NOT NULL
+        AND (vector_id IS NULL OR vector_id IN (FROM searched_library)
+            OR vector_id IN (SELECT vector_id FROM raw.vectors v WHERE v.concept_id = leaderboard.concept_id))
 )
-SELECT m.method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high,
+SELECT CASE m.method WHEN 'given' THEN coalesce(m.name, m.method) ELSE m.method END AS method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high,
     m.effect - sign(coalesce(m.dose, 1)) * m.over_controls AS control_effect, m.kl, m.perplexity_ratio, m.n
 FROM mine m, bounds b
 WHERE m.control IS NULL
     AND coalesce(m.perplexity_ratio, exp(1.4 * m.damage), 1) <= b.max_perplexity_ratio AND coalesce(m.kl, 0) <= b.max_kl
-QUALIFY row_number() OVER (PARTITION BY m.method, m.layer ORDER BY m.effect DESC) = 1
-ORDER BY m.layer, m.method;
+QUALIFY row_number() OVER (PARTITION BY m.method, m.name, m.layer ORDER BY m.effect DESC) = 1
+ORDER BY m.layer, m.method, m.name;
