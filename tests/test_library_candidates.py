@@ -70,7 +70,7 @@ def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
     assert "searches among directions without meaning" in row["reason"]
     assert len(row["null_effects"]) == 39
     assert plain_verdict(row).startswith("capitals works by mine at layer 2 ")
-    assert f"odd effect {row['odd_effect']:+.3f} [{row['odd_effect_low']:.3f}, " in verdict_in_numbers(row)
+    assert f"odd effect is {row['odd_effect']:+.3f} nats [{row['odd_effect_low']:.3f}, " in verdict_in_numbers(row)
     board = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
     assert {line["method"] for line in board if line["control"] in ("", "mirrored")} == {"mine"}
     beside = store.rows("SELECT control FROM leaderboard WHERE split = 'test' AND control = 'random'")

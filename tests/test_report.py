@@ -216,8 +216,7 @@ def test_no_command_is_broken_and_what_it_gives_stands_beside_or_above_it(
 def test_a_verdict_begins_with_a_plain_sentence() -> None:
     row = {
         "concept": "sentiment", "verdict": "works", "method": "mean_difference", "layers": [21], "alpha": 2.557,
-        "dose": 0.26, "effect": 0.695, "effect_low": 0.521, "effect_high": 0.869, "odd_effect": 0.676,
-        "odd_effect_low": 0.541, "odd_effect_high": 0.811, "n": 24,
+        "dose": 0.26, "effect": 0.695, "effect_low": 0.521, "effect_high": 0.869, "odd_effect": 0.676, "n": 24,
         "null_effects": [0.642, 0.62] + 37 * [0.1], "reason": "39 searches … (p = 0.025)", "perplexity_ratio": 1.272,
         "n_missing": 0,
     }  # fmt: skip
@@ -227,10 +226,9 @@ def test_a_verdict_begins_with_a_plain_sentence() -> None:
     )
     assert verdict_in_words(row).plain == (
         f"{plain_verdict(row)} In numbers: mean_difference, alpha 2.56 (dose 0.26, or 26 %) moves the propensity of 24 "
-        "held-out test items by +0.695 nats per token, odd effect +0.676 [0.541, 0.811]; 39 searches … (p = 0.025). "
-        "Its test texts are 1.27 times as perplexing to the untouched model."
+        "held-out test items by +0.695 nats per token [0.521, 0.869]; 39 searches … (p = 0.025). Its test "
+        "texts are 1.27 times as perplexing to the untouched model."
     )
-    assert "+0.695 nats per token [0.521, 0.869]; 39" in verdict_in_numbers(row | {"odd_effect": None})
     own = row | {"method": "given", "name": "mine"}
     assert plain_verdict(own).startswith("sentiment works by mine at layer 21 with strength 26 %: ")
     assert verdict_in_numbers(own).startswith("In numbers: mine, alpha 2.56 (dose")
@@ -263,7 +261,7 @@ def test_a_verdict_is_said_whatever_a_row_lacks(store: Store) -> None:
                 changed = {**row, "verdict": verdict, column: lacking}
                 assert plain_verdict(changed).endswith(".")
                 assert verdict_in_numbers(changed).endswith(".")
-    assert "[" not in verdict_in_numbers({**row, "odd_effect_high": None, "dose_high": None, "reason": "so"})
+    assert "[" not in verdict_in_numbers({**row, "effect_high": None, "dose_high": None, "reason": "so"})
 
 
 def test_a_command_names_the_store_that_it_was_written_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

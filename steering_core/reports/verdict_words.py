@@ -40,27 +40,18 @@ def verdict_in_numbers(row: Row) -> str:
     reason = row["reason"] or "no reason is stored"
     if row["effect"] is None:
         return f"{reason[:1].upper()}{reason[1:]}."
+    ends = (row["effect_low"], row["effect_high"])
+    interval = "" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
     costs = f" It costs: {'; '.join(_there(row['costs']))}." if row.get("costs") else ""
     return (
         f"In numbers: {_strength(row)} moves the propensity of {row['n']} held-out test items by "
-        f"{row['effect']:+.3f} nats per token{_interval(row)}; {reason}.{costs}{_measured(row)}"
+        f"{row['effect']:+.3f} nats per token{interval}; {reason}.{costs}{_measured(row)}"
     )
 
 
 def _vector(row: Row) -> str:
     """` by mine`: the vector of one's own that was recommended; nothing where a method is behind it."""
     return f" by {row['name']}" if row.get("name") and row["method"] == GIVEN else ""
-
-
-def _interval(row: Row) -> str:
-    """The interval that the verdict rests on: the odd effect's, beside it, or, without a mirror image, the effect's.
-
-    The effect's own may reach below 0 where the opposite dose moves the items as surely the other way.
-    """
-    odd = "" if row.get("odd_effect") is None else "odd_"
-    low, high = row.get(f"{odd}effect_low"), row.get(f"{odd}effect_high")
-    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return f", odd effect {row['odd_effect']:+.3f}{interval}" if odd else interval
 
 
 def _place(row: Row) -> str:
