@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import duckdb
 import pytest
 
+from steering_core.cli.main import main
 from steering_core.foundation.errors import StoreDamaged, StoreError
 from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
@@ -264,3 +265,60 @@ def test_a_folder_that_may_not_be_read_or_written_is_one_error(entered: Path, mo
     root.chmod(0o755)
     assert done.stderr == ""
     assert said in done.stdout
+
+
+WRITES = {
+    "append": "opened.append('scorers', rows)",
+    "in_use": "opened.in_use().__enter__()",
+    "lock": "opened.lock('scorers').__enter__()",
+    "exchange": "opened.folder.exchanging().__enter__()",
+    "try": "opened.folder.try_exchanging().__enter__()",
+}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("write", WRITES)
+def test_a_store_of_ones_own_that_was_made_read_only_is_one_error(entered: Path, write: str) -> None:
+    """Its owner may set the times of its lock files, and may not open them."""
+    own_read_only(Path(Store(entered / "store").root))
+    program = (
+        "import os, sys; from steering_core.store import TABLES, Store\n"
+        "from steering_core.foundation.errors import StoreError\n"
+        "os.chdir(sys.argv[1]); rows = [dict.fromkeys(TABLES['scorers'].schema.names, 'x')]\n"
+        "Store('imports').append('scorers', rows)\n"
+        "os.setgid(65534); os.setuid(65534); opened = Store.existing('store')\n"
+        f"try:\n    {WRITES[write]}\n"
+        "except StoreError as error: print(error, opened.query('SELECT 1 AS one').to_pylist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(entered)], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert re.search(r"store can be read, not written \(locks/\S+: Permission denied\): have it made", done.stdout)
+    assert done.stdout.endswith("[{'one': 1}]\n")
+
+
+def own_read_only(root: Path) -> None:
+    """Give a store with all its lock files to another user, who may not write any of it."""
+    for name in ("scorers", "in-use", "layout", "layout-turn"):
+        (root / "locks" / name).touch()
+    for path in (root, *root.rglob("*")):
+        os.chown(path, 65534, 65534)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOLCK])
+def test_a_lock_file_that_is_there_and_cannot_be_opened_is_one_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    (Path(store.root) / "locks/in-use").touch()
+
+    def fails(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("steering_core.foundation.locks._opened", fails)
+    with pytest.raises(StoreError, match=rf"not written \(locks/in-use: {os.strerror(number)}\)"), store.in_use():
+        pass
+    monkeypatch.setattr(sys, "argv", ["steer", "store", "gc", "--store", str(store.root)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"not written (locks/in-use: {os.strerror(number)})" in " ".join(capsys.readouterr().err.split())

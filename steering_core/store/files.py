@@ -9,9 +9,9 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +24,7 @@ from steering_core.store.names import LOCKS, MARKER, TEMPORARY, checked, escaped
 
 EXCHANGE_WAITS = 60.0  # seconds that an exchange waits for queries under way; later queries wait for the exchange
 _LAYOUT, _TURNSTILE = "layout", "layout-turn"
+T = TypeVar("T")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -185,9 +186,10 @@ class LocalFolder:
                     f"{self.root / name} is a folder, where a store has a file: move it elsewhere, then run again"
                 ) from error
             raise self._in_the_way(str(PurePosixPath(name).parent)) or StoreError(
-                f"{self.root} can be read, not written ({name}: {_why(error)}): copy it, or name another with --store"
+                f"the store {self.root} can be read, not written ({name}: {_why(error)}): have it made writable, copy "
+                "it, or name another (--store, store=)"
                 if (self.root / MARKER).exists()
-                else f"no store can be made at {self.root} ({_why(error)}): name another folder with --store"
+                else f"no store can be made at {self.root} ({_why(error)}): name another folder (--store, store=)"
             ) from error
 
     def size(self, name: str) -> int:
@@ -224,13 +226,21 @@ class LocalFolder:
             path.touch()
         return path
 
+    @contextlib.contextmanager
+    def _entered(self, name: str, lock: Callable[[Path], contextlib.AbstractContextManager[T]]) -> Iterator[T]:
+        """Hold the lock file `name` by `lock`. Raises StoreError where it cannot be written, or cannot be locked."""
+        with contextlib.ExitStack() as held:
+            with self._writing(f"{LOCKS}/{name}"):
+                got = held.enter_context(lock(self._lock_file(name)))
+            yield got
+
     def lock(self, name: str, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold `name` for this process; the kernel frees it when the process dies, however it dies."""
-        return locked(self._lock_file(name), shared)
+        return self._entered(name, lambda path: locked(path, shared))
 
     def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
         """Hold `name` alone where nobody holds it now; whether that is so."""
-        return try_locked(self._lock_file(name))
+        return self._entered(name, try_locked)
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Share the lock of the files' layout, after whoever waits to exchange files.
@@ -255,7 +265,8 @@ class LocalFolder:
             f"a query has been reading {self.root} for more than {EXCHANGE_WAITS:g} s, so files cannot give way to "
             "others: run again when it has ended"
         )
-        return locked_next(self._lock_file(_LAYOUT), self._lock_file(_TURNSTILE), EXCHANGE_WAITS, busy)
+        turnstile = self._lock_file(_TURNSTILE)
+        return self._entered(_LAYOUT, lambda path: locked_next(path, turnstile, EXCHANGE_WAITS, busy))
 
     def try_exchanging(self) -> contextlib.AbstractContextManager[bool]:
         """Hold the lock of the files' layout where nobody reads now; whether that is so."""
