@@ -90,7 +90,7 @@ class Ask:
         except duckdb.InterruptException as error:
             raise QueryError(f"stopped after {self._seconds:g} s: use `steer sql` for this query") from error
         except duckdb.Error as error:
-            raise QueryError(str(error)) from error
+            raise QueryError(str(error)) from None
         finally:
             timer.cancel()
             cursor.close()

@@ -191,12 +191,14 @@ class Store:
         """Rows of `sql` over the views and over Arrow `tables` given by name.
 
         Columns of one name are told apart as DuckDB does it: a, a_1. A damaged file that it meets is set aside with a
-        warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses.
+        warning, and its rows are missing from then on. Raises QueryError for SQL that DuckDB refuses, and for no text.
         """
+        if not isinstance(sql, str):
+            raise QueryError(f"a query is a text of SQL, not a {type(sql).__name__}: 'SELECT * FROM recommendations'")
         try:
             return self._again(lambda: self._mended(lambda: self._query(sql, parameters, tables), sql))
         except duckdb.Error as error:
-            raise QueryError(str(error)) from error
+            raise QueryError(str(error)) from None  # DuckDB's error says the same
 
     def read(self, question: Callable[[], T], sql: str) -> T:
         """What `question` reads of the tables in `sql` through a connection of its own, while no file is moved here.
@@ -258,7 +260,7 @@ class Store:
         try:
             return self.query(sql)
         except QueryError as error:
-            raise QueryError(with_quotes_told(sql, str(error))) from error
+            raise QueryError(with_quotes_told(sql, str(error))) from None
 
     def _rows_of(self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]) -> pa.Table:
         """The rows of a query; where DuckDB misses a name, asked again with every view, so that it can suggest one."""
