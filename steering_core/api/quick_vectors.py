@@ -4,7 +4,7 @@ A vector worth trusting comes from many pairs and is measured beside its control
 which steering was first described.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ import numpy as np
 from steering_core.activations.in_memory import activations_of
 from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
-from steering_core.concepts.concept import SIDES, Concept, Pair, Unpaired
+from steering_core.concepts.concept import SIDES, Concept, Example, Pair, Side, Unpaired
 from steering_core.foundation.errors import VectorError
 from steering_core.foundation.sequences import common_length
-from steering_core.foundation.validation import checked
+from steering_core.foundation.validation import checked, shown
 from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
@@ -45,8 +45,8 @@ def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.nda
 
 def contrast(
     model: Model,
-    positive: str | Sequence[str],
-    negative: str | Sequence[str],
+    positive: str | Iterable[str],
+    negative: str | Iterable[str],
     layer: int,
     question: str | None = None,
 ) -> Vector:
@@ -78,20 +78,42 @@ def contrast(
     ).keyed()
 
 
-def _listed(positive: str | Sequence[str], negative: str | Sequence[str]) -> Pairs | Unpaired:
+def _listed(positive: Iterable[str], negative: Iterable[str]) -> Pairs | Unpaired:
     """Lists of as many texts as pairs, and others as unpaired texts."""
     if isinstance(positive, str) or isinstance(negative, str):
-        raise VectorError("one side is a text and the other a list: give two texts, or two lists of texts")
-    if len(positive) != len(negative):
-        return unpaired(positive, negative)
-    return list(zip(positive, negative, strict=True))
+        other = type(negative if isinstance(positive, str) else positive).__name__
+        raise VectorError(f"one side is a text and the other a {other}: give two texts, or two lists of texts")
+    sides = [_texts(side, texts) for side, texts in zip(SIDES, (positive, negative), strict=True)]
+    if len(sides[0]) != len(sides[1]):
+        return unpaired(*sides)
+    return list(zip(*sides, strict=True))
 
 
-def unpaired(positive: Sequence[str], negative: Sequence[str]) -> Unpaired:
-    """Texts of either side that do not belong together in pairs, for `derive_vector`. Raises VectorError for none."""
-    return checked(
-        Unpaired, {"positive": list(positive), "negative": list(negative)}, "the unpaired texts", VectorError
-    )
+def unpaired(positive: Iterable[str], negative: Iterable[str]) -> Unpaired:
+    """Texts of either side that do not belong together in pairs, for `derive_vector`.
+
+    Raises VectorError where a side has none, and for what are no texts.
+    """
+    sides = {side: _texts(side, texts) for side, texts in zip(SIDES, (positive, negative), strict=True)}
+    return checked(Unpaired, sides, "the set of unpaired texts", VectorError)
+
+
+def _texts(side: Side, given: Any) -> list[Any]:
+    """A side's texts, of any iterable; `Example`s and dictionaries pass. Raises VectorError for what are no texts."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise VectorError(f"the {side} side is {_kind(given)}: give texts")
+    texts = list(given)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str | Example | Mapping):
+            raise VectorError(f"the {side} text {i} is {_kind(text)}, no text: leave it out, or make a text of it")
+    return texts
+
+
+def _kind(value: Any) -> str:
+    """What somebody gave in place of a text, and of bytes how to make one."""
+    if isinstance(value, bytes):
+        return f"{shown(value)}, bytes, of which .decode() makes a text"
+    return shown(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
 
 
 def derive_vector(
@@ -189,6 +211,10 @@ def _pairs(given: Any) -> list[Pair]:
             one = {"positive": one[0], "negative": one[1]}
         if not isinstance(one, Pair | Mapping):
             raise VectorError(f"a vector is derived from pairs, and pair {i} is {one!r}: {remedy}")
+        if isinstance(one, Mapping):
+            for side in SIDES:
+                if side in one and not isinstance(one[side], str):
+                    raise VectorError(f"the {side} side of pair {i} is {_kind(one[side])}, no text: {remedy}")
         pairs.append(one if isinstance(one, Pair) else checked(Pair, dict(one), f"pair {i}", VectorError))
     if not pairs:
         raise VectorError(f"a vector is derived from pairs, and there are none: {remedy}")

@@ -35,6 +35,7 @@ from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library, saving
 from steering_core.vectors.discovery import check_discovery, discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
+from steering_core.vectors.names import may_be_a_name
 from steering_core.vectors.vector import Vector
 
 ModelAt = Annotated[str, typer.Argument(help="An embedded model, an mlx-lm folder, or a Hugging Face id.")]
@@ -224,7 +225,7 @@ def discover_features(
         raise SpecError(f"position {position!r}: prompts without an answer are read at last or mean")
     texts = lines(prompts)
     names = [f"{name or prompts.stem}-{place}" for place in range(k)]
-    if not saving.may_be_a_name(names[0]):
+    if not may_be_a_name(names[0]):
         raise VectorError(f"{names[0]!r} cannot be a vector's name: give what its name begins with, with --name")
     opened = Store(store or default_store())
     with open_model(model) as loaded:

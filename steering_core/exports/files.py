@@ -16,6 +16,7 @@ from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import algebra, saving
+from steering_core.vectors.names import may_be_a_name
 from steering_core.vectors.norms import residual_norms
 from steering_core.vectors.vector import PROJECT, Vector
 
@@ -202,6 +203,6 @@ def _form(path: Path) -> FileForm:
 def _name_of(path: Path) -> str:
     """The file's name as a vector's."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-.")
-    if not saving.may_be_a_name(name):
+    if not may_be_a_name(name):
         raise VectorError(f"the file's name {path.name!r} cannot be the vectors' name: give one with --name")
     return name

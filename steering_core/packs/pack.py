@@ -17,7 +17,7 @@ from steering_core.packs.card import TAG, card
 from steering_core.packs.evidence import evidence, picture
 from steering_core.reports.charts.render import png
 from steering_core.store import Store
-from steering_core.vectors import saving
+from steering_core.vectors.names import may_be_a_name
 from steering_core.vectors.vector import Vector
 
 FORMAT, FORMAT_VERSION = "steerflow-pack", 1
@@ -40,7 +40,7 @@ def pack(
     if len({vector.model_id for vector in vectors}) != 1 or len({vector.concept_id for vector in vectors}) != 1:
         raise VectorError("a pack holds vectors of one model and one concept: name one's with --model, or by its key")
     name = _called(store, vectors[0]) if name is None else name
-    if not saving.may_be_a_name(name):
+    if not may_be_a_name(name):
         raise VectorError(f"{name!r} cannot be what a pack calls its vectors: give another one with --name")
     identity = model_of(store, vectors[0])
     found, drawn = evidence(store, vectors, identity.name), picture(store, vectors)

@@ -10,7 +10,6 @@ somebody gave that name; else the one vector that the name describes.
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,10 +21,10 @@ from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors.called import in_names
 from steering_core.vectors.labels import of_newest_content
+from steering_core.vectors.names import KEY
 from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.vector import Vector
 
-KEY = re.compile(r"[0-9a-f]{6,20}")  # a key, or its beginning
 _MATCHES = """
 WITH asked AS (SELECT ? AS key, ? AS name, ?::INTEGER AS layer, ? AS concept, ? AS method)
 SELECT

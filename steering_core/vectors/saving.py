@@ -4,7 +4,6 @@ What a name means to those who ask for a vector is `vectors.library`.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -17,10 +16,10 @@ from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors.labels import label
-from steering_core.vectors.library import KEY, find_all
+from steering_core.vectors.library import find_all
+from steering_core.vectors.names import check_allowed
 from steering_core.vectors.vector import Vector
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WITH_VECTORS = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0"
 
 
@@ -51,11 +50,6 @@ def save(
     if name is not None:
         label(store, ids, "name", name)
     return list(vectors)
-
-
-def may_be_a_name(text: str) -> bool:
-    """Whether vectors can be called so: letters, digits, `_`, `.` and `-`, and neither a number nor like a key."""
-    return bool(_NAME.fullmatch(text)) and not KEY.fullmatch(text) and not text.isdecimal()
 
 
 def stored_alike(store: Store, vector: Vector) -> bool:
@@ -151,11 +145,7 @@ def remove_called(store: Store, text: str, model: ModelIdentity | None, *, every
 
 
 def _check_name(store: Store, name: str, vectors: Sequence[Vector]) -> None:
-    if not may_be_a_name(name):
-        raise VectorError(
-            f"{name!r} cannot be a vector's name: letters, digits, '_', '.', '-', a letter or digit first, and "
-            "neither a number nor like a key"
-        )
+    check_allowed(name)
     ids = [vector.vector_id for vector in vectors]
     taken = store.rows(
         "SELECT vector_id, model_id, layer FROM vectors WHERE name = ? AND NOT list_contains(?, vector_id)", [name, ids]

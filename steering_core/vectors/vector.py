@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ from steering_core.interventions.safe_range import SafeRange
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.prompts import Prompt, prompt
+from steering_core.vectors.names import check_allowed
+from steering_core.vectors.real_numbers import real_numbers
 
 log = logging.getLogger(__name__)
 PROJECT = "project"  # the operation, in a lineage, of a vector that a file declares to be taken out of the stream
@@ -110,11 +113,13 @@ class Vector:
 
         `name` is what `save_vector` calls it. `residual_norm`, to which doses are relative, is measured on neutral
         prompts unless it is given. Raises VectorError for what does not fit the model (another width, a layer that is
-        not there, nan, zero) and for a `residual_norm` that is not above 0.
+        not there, nan, zero), a name that vectors cannot have, and a `residual_norm` that is not above 0.
         """
+        if name is not None:
+            check_allowed(name)
         if residual_norm is not None and not residual_norm > 0:
             raise VectorError(f"residual_norm is {residual_norm!r}: give a number above 0, or leave it out")
-        values = _numbers(direction)
+        values = real_numbers(direction)
         found = cls(
             vector_id="",
             model_id=model.identity.model_id,
@@ -127,8 +132,9 @@ class Vector:
             position="unknown",
             lineage={"made": "given", "name": name},
             name=name,
-        ).keyed()
+        )
         found.check_fit(model.name, model.identity.n_layers, model.identity.width)
+        found = found.keyed()
         if residual_norm is not None:
             return found
         _, norms = activations_of(model, norm_prompts(model), [layer], "last")  # (N, 1)
@@ -144,16 +150,21 @@ class Vector:
 
         It fits where its layer exists, its shape is (width,), and its numbers are finite and not all 0.
         """
-        what = f"the vector {self.vector_id} cannot be one of {model}"
+        called = f"the vector {self.name or self.vector_id}" if self.name or self.vector_id else "the direction"
+        what = f"{called} cannot be one of {model}"
         if not 0 <= self.layer < n_layers:
-            raise VectorError(f"{what}: it is of layer {self.layer}, and there are layers 0..{n_layers - 1}")
+            raise VectorError(f"{what}: it is of layer {self.layer}, and there are layers 0..{n_layers - 1}: name one")
         if self.direction.shape != (width,):
             shape = "x".join(map(str, self.direction.shape))
-            raise VectorError(f"{what}: its direction is of size {shape}, and the residual stream has width {width}")
+            raise VectorError(
+                f"{what}: its direction is of size {shape}, and the residual stream has width {width}: take one that "
+                "was made of this model's activations"
+            )
         if not np.isfinite(self.direction).all():
-            raise VectorError(f"{what}: {int((~np.isfinite(self.direction)).sum())} of its numbers are nan or inf")
+            n = int((~np.isfinite(self.direction)).sum())
+            raise VectorError(f"{what}: {n} of its numbers are nan or inf: look for them in what it was made of")
         if not self.direction.any():
-            raise VectorError(f"{what}: its direction is zero")
+            raise VectorError(f"{what}: its direction is zero: give one that points somewhere")
 
     def alpha(self, dose: float) -> float:
         """The multiplier that gives `dose`: dose * mean residual norm of the layer / norm."""
@@ -209,14 +220,20 @@ class Vector:
         )
 
     def __mul__(self, factor: float) -> "Vector":
-        if not isinstance(factor, int | float | np.number):
+        if not isinstance(factor, numbers.Real):
             return NotImplemented
+        if not math.isfinite(factor):
+            raise VectorError(f"{factor} times a vector is none: give a finite number")
         return combined("scaled", [self], float(factor) * self.in_float64, factor=float(factor))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "Vector":
-        return self * (1 / divisor)
+        if not isinstance(divisor, numbers.Real):
+            return NotImplemented
+        if divisor == 0:
+            raise VectorError("a vector divided by 0 is none: give another number")
+        return self * (1 / float(divisor))
 
     def __neg__(self) -> "Vector":
         return self * -1.0
@@ -275,28 +292,23 @@ def norm_prompts(model: Model) -> list[Prompt]:
     return [prompt(model, text, chat=False) for text in neutral_prompts()[:NORM_PROMPTS]]
 
 
-def _numbers(direction: Any) -> np.ndarray:
-    """The direction as float32. Raises VectorError for what is no array of numbers."""
-    try:
-        return np.asarray(direction, np.float32)
-    except (TypeError, ValueError) as error:
-        raise VectorError(f"a direction of type {type(direction).__name__} is no list of numbers: {error}") from None
-
-
 def combined(made: str, parents: Sequence[Vector], direction: np.ndarray, **how: Any) -> Vector:
     """The vector of `direction` (D,), the result of the operation `made` on `parents`; its lineage names them.
 
     Raises VectorMismatch where the parents differ in model, site or layer, VectorError where the direction is zero.
     """
-    first = parents[0]
-    for other in parents[1:]:
+    first, called = parents[0], [parent.name or parent.vector_id for parent in parents]
+    for other, name in zip(parents[1:], called[1:], strict=True):
         if (other.model_id, other.site, other.layer) != (first.model_id, first.site, first.layer):
+            same = (other.model_id, other.site) == (first.model_id, first.site)
+            both = "; a list of both, [v, w], steers by each at its own layer" if same else ""
             raise VectorMismatch(
-                f"vectors {first.vector_id} (model {first.model_id}, layer {first.layer}) and {other.vector_id} (model "
-                f"{other.model_id}, layer {other.layer}) cannot be {made}: take vectors of one model and layer"
+                f"vectors {called[0]} (model {first.model_id}, layer {first.layer}) and {name} (model "
+                f"{other.model_id}, layer {other.layer}) cannot be {made}: take vectors of one model and layer{both}"
             )
     if not np.isfinite(direction).all() or not np.linalg.norm(direction) > 0:
-        raise VectorError(f"{made} {', '.join(p.vector_id for p in parents)} leaves no direction: the result is zero")
+        why = "the result is zero" if np.isfinite(direction).all() else "the result has numbers that are nan or inf"
+        raise VectorError(f"{made} {', '.join(called)} leaves no direction: {why}")
     of = [parent.vector_id for parent in parents]
     lineage = {"made": made, "of": of, **how, "version": ALGEBRA_VERSION}
     positions = {parent.position for parent in parents}

@@ -14,6 +14,7 @@ import numpy as np
 from steering_core.foundation.errors import SteerflowError, VectorError
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.user_files import MAX_CODE, checked_file, file_bytes
+from steering_core.foundation.validation import counted
 from steering_core.vectors.methods.registry import (
     METHODS,
     SOURCES,
@@ -129,9 +130,14 @@ def derived_direction(name: str, positive: np.ndarray, negative: np.ndarray, *, 
         )
     with faults_named(name):
         found = METHODS[name](positive.astype(np.float64), negative.astype(np.float64))
+    data = counted(len(positive), "pair") if paired else "these texts"
+    if np.array_equal(positive, negative):
+        raise VectorError(
+            f"{name} finds no direction in {data}: both sides have the same activations, so change a text"
+        )
     if paired and len(positive) == 1 and not np.any(found):
         raise VectorError(f"{name} finds no direction in one pair: give it two or more, or take another method")
-    return checked_direction(name, found, positive.shape[1], f"{len(positive)} pairs" if paired else "these texts")
+    return checked_direction(name, found, positive.shape[1], data)
 
 
 @contextmanager
