@@ -105,7 +105,8 @@ class Run:
         except Exception as error:  # whatever a model, a concept or a disk may do: the other cells shall finish
             # The error's message is in the error that the run ends with; the log adds the place of an unforeseen one.
             foreseen = isinstance(error, SteerflowError)
-            log.error("%s on %s failed", ", ".join(concepts), model, exc_info=not foreseen)
+            level = logging.INFO if foreseen else logging.ERROR
+            log.log(level, "%s on %s failed", ", ".join(concepts), model, exc_info=not foreseen)
             for concept in concepts:
                 self.failures.append(Failure(model, concept, error))
                 did = dataclasses.replace(self.total - before, seconds=time.perf_counter() - clock)

@@ -1,16 +1,28 @@
 """What Python is given that it cannot take: one error each, which names what was given and what is wanted."""
 
+import logging
 import re
-import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import steering_core as steer
-from steering_core.foundation.errors import QueryError, VectorError, VectorMismatch
+from steering_core.foundation.errors import (
+    ConceptError,
+    InterventionError,
+    OutputError,
+    QueryError,
+    SamplingError,
+    SpecError,
+    SteerflowError,
+    VectorError,
+    VectorMismatch,
+)
 from steering_core.models import Model
+from steering_core.runs import Run
 from steering_core.store import Store
 
 
@@ -61,6 +73,7 @@ def test_a_pair_says_which_side_is_no_text(tiny: Model) -> None:
         steer.derive_vector(tiny, [("a", "b"), ("c", None)], 1)  # type: ignore[list-item]
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -79,8 +92,7 @@ def test_a_pair_says_which_side_is_no_text(tiny: Model) -> None:
 def test_a_direction_of_ones_own_is_refused_by_its_name_with_a_remedy(
     own: Callable[..., steer.Vector], given: dict[str, Any], says: str
 ) -> None:
-    with warnings.catch_warnings(), pytest.raises(VectorError, match=says):
-        warnings.simplefilter("error")
+    with pytest.raises(VectorError, match=says):
         own(**given)
 
 
@@ -118,3 +130,91 @@ def test_what_is_no_sql_is_one_error_without_another_behind_it(store: Store) -> 
         with pytest.raises(QueryError, match="nowhere") as caught:
             ask("SELECT * FROM nowhere")
         assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"doses": []}, InterventionError, "there are no doses"),
+        ({"doses": 0.1}, InterventionError, "the doses are 0.1: give a list of numbers"),
+        ({"doses": "0.1"}, InterventionError, "the doses are '0.1': give a list of numbers"),
+        ({"doses": [0.1, 0.1]}, InterventionError, "name each once"),
+        ({"items": 0}, SpecError, "items is 0: give a whole number from 1 on"),
+        ({"items": 2.5}, SpecError, "items is 2.5: give a whole number from 1 on"),
+        ({"controls": -1}, SpecError, "controls is -1: give a whole number from 0 to 100"),
+        ({"split": "dev"}, QueryError, "there is no split 'dev': name one of train, validation, test"),
+        ({"concept": ["a text"]}, ConceptError, "or a Concept, not a list: of texts of your own make one, Concept("),
+    ],
+)
+def test_a_dose_sweep_says_what_it_cannot_take(
+    tiny: Model,
+    own: Callable[..., steer.Vector],
+    concept: steer.Concept,
+    tmp_path: Path,
+    given: dict[str, Any],
+    error: type[SteerflowError],
+    says: str,
+) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        steer.dose_sweep(tiny, own(), **({"concept": concept} | given), store=tmp_path / "store", progress=False)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_dose_sweep_takes_numbers_and_doses_of_numpy(
+    tiny: Model, own: Callable[..., steer.Vector], concept: steer.Concept, store: Store
+) -> None:
+    doses = (dose for dose in np.array([0.1]))
+    two = np.int64(2)
+    found = steer.dose_sweep(
+        tiny,
+        own(),
+        concept,
+        doses,
+        items=two,
+        controls=two,
+        store=store.root,
+        progress=False,  # type: ignore[arg-type]
+    )
+    assert [row["dose"] for row in found] == [0.0, 0.1, 0.1, 0.1]
+
+
+def test_activations_are_of_a_concept_not_of_texts(tiny: Model, store: Store) -> None:
+    with pytest.raises(ConceptError, match=r"not a list: of texts of your own make one, Concept\(name='mine', pairs="):
+        steer.activations(["a text", "another"], 1, model=tiny, store=store.root)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"max_tokens": np.int64(5)}, {"seed": np.uint8(5)}])
+def test_whole_numbers_of_numpy_are_whole_numbers(given: dict[str, Any]) -> None:
+    (value,) = (getattr(steer.Sampling(**given), name) for name in given)
+    assert (value, type(value)) == (5, int)
+
+
+@pytest.mark.parametrize("given", [{"max_tokens": True}, {"seed": 1.5}, {"temperature": "warm"}, {"temperature": None}])
+def test_a_sampling_of_no_numbers_is_one_error(given: dict[str, Any]) -> None:
+    with pytest.raises(SamplingError, match=f"{next(iter(given))} is .*: give a"):
+        steer.Sampling(**given)
+
+
+@pytest.mark.parametrize("given", [{"width": -1}, {"width": 0}, {"width": 1e9}, {"scale": 0}, {"scale": float("nan")}])
+def test_a_picture_has_a_size(agree_run: Path, given: dict[str, Any]) -> None:
+    picture = steer.dose_response("agree", store=agree_run)
+    with pytest.raises(OutputError, match=f"{next(iter(given))} is .*: give a"):
+        picture.png(**given)
+
+
+def test_what_is_no_spec_says_what_one_is(store: Store) -> None:
+    with pytest.raises(SpecError, match="a spec is a file, a name, a mapping of its keys or a Spec, not a NoneType"):
+        steer.run(None, store.root)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(SteerflowError("no such layer"), logging.INFO), (KeyError("x"), logging.ERROR)]
+)
+def test_what_a_run_raises_at_its_end_is_not_also_an_error_in_the_log(
+    store: Store, caplog: pytest.LogCaptureFixture, error: Exception, level: int
+) -> None:
+    """Python prints what is logged from a warning on, where a program sets up no logging of its own."""
+    spec = steer.Spec(models=["tiny"], concepts=["agree"])
+    with caplog.at_level(logging.INFO), Run(spec, store) as run, run.guard("tiny", ["agree"]):
+        raise error
+    assert [(record.levelno, record.message) for record in caplog.records] == [(level, "agree on tiny failed")]

@@ -2,18 +2,18 @@
 
 import contextlib
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from steering_core.api.options import StorePath
+from steering_core.api.options import StorePath, check_split, concept_or_name
 from steering_core.api.row_table import Rows
 from steering_core.api.stored_vectors import find_vector
 from steering_core.concepts import Concept, Split, load_concept
-from steering_core.foundation.bounds import MAX_KL, checked_dose
+from steering_core.foundation.bounds import MAX_CONTROLS, MAX_KL, checked_dose, whole_number
 from steering_core.foundation.cautions import warn
 from steering_core.foundation.errors import InterventionError, SpecError, VectorError
 from steering_core.foundation.progress import Notify, notify_nobody
@@ -150,7 +150,8 @@ def dose_sweep(
     the next token after neutral prompts. Choose a dose on the `split` validation, and report it on test. All is kept in
     the store, and what is there, from a run as well, is not measured again. Warns (SteeringWarning) where the concept
     has fewer `items` than are asked for; `progress` is as in `run`. Raises ConceptError, VectorMismatch,
-    VectorError, and InterventionError for a dose that is 0, too large, or there twice.
+    VectorError, QueryError for what is no split, SpecError for numbers that are none, and InterventionError where there
+    is no dose, and for one that is 0, too large, or there twice.
     """
     if isinstance(vector, str):
         vector = find_vector(model, vector, store)
@@ -161,10 +162,17 @@ def dose_sweep(
         )
     vector.check(model.identity)
     vector.check_fit(model.name, model.identity.n_layers, model.identity.width)
-    wanted = sorted(checked_dose(dose) for dose in doses)
+    check_split(split)
+    named = concept_or_name(concept)
+    items = None if items is None else whole_number(items, "items", SpecError, 1)
+    controls = whole_number(controls, "controls", SpecError, 0, MAX_CONTROLS)
+    if isinstance(doses, str) or not isinstance(doses, Iterable):
+        raise InterventionError(f"the doses are {doses!r}: give a list of numbers, such as [0.1, 0.3]")
+    if not (wanted := sorted(checked_dose(dose) for dose in doses)):
+        raise InterventionError("there are no doses: give a list of numbers, such as [0.1, 0.3]")
     if 0 in wanted or len(set(wanted)) < len(wanted):
-        raise InterventionError(f"the doses are {list(doses)}: leave out 0, which is always there, and name each once")
-    read = concept if isinstance(concept, Concept) else load_concept(str(concept))
+        raise InterventionError(f"the doses are {wanted}: leave out 0, which is always there, and name each once")
+    read = named if isinstance(named, Concept) else load_concept(named)
     opened = Store(store or default_store())
     if lack := lack_of_wanted_items(read, items, [split]):
         warn(lack)
@@ -179,4 +187,6 @@ def dose_sweep(
 def _spec(spec: SpecLike) -> Spec:
     if isinstance(spec, Spec):
         return spec
+    if not isinstance(spec, Mapping | str | Path):
+        raise SpecError(f"a spec is a file, a name, a mapping of its keys or a Spec, not a {type(spec).__name__}")
     return checked(Spec, dict(spec), "the spec", SpecError) if isinstance(spec, Mapping) else load_spec(spec)

@@ -1,17 +1,38 @@
 """The options that `generate`, `stream` and `compare` share: strength, sampling, system prompt and store."""
 
 import math
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, TypedDict, get_args
 
-from steering_core.foundation.errors import SamplingError
+from steering_core.concepts import Concept, Split
+from steering_core.foundation.bounds import whole_number
+from steering_core.foundation.errors import ConceptError, QueryError, SamplingError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.interventions.change import Phase
 
 StorePath = str | os.PathLike[str] | None
+
+
+def concept_or_name(given: Any) -> Concept | str:
+    """A `Concept`, or the name or the path of one. Raises ConceptError for what is neither, such as a list of texts."""
+    if isinstance(given, Concept):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    raise ConceptError(
+        f"a concept is its name, the path of its file, or a Concept, not a {type(given).__name__}: of texts of your "
+        "own make one, Concept(name='mine', pairs=[{'positive': 'a text', 'negative': 'another'}, …])"
+    )
+
+
+def check_split(split: Any) -> None:
+    """Raise QueryError for what is no split."""
+    if split not in get_args(Split):
+        raise QueryError(f"there is no split {split!r}: name one of {', '.join(get_args(Split))}")
 
 
 @dataclass(frozen=True)
@@ -27,12 +48,10 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.max_tokens, int) and self.max_tokens >= 1):
-            raise SamplingError(f"max_tokens is {self.max_tokens!r}: give a whole number from 1 on")
-        if not 0 <= self.temperature < math.inf:
+        object.__setattr__(self, "max_tokens", whole_number(self.max_tokens, "max_tokens", SamplingError, 1))
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed", SamplingError, 0, MAX_SEED))
+        if not (isinstance(self.temperature, numbers.Real) and 0 <= self.temperature < math.inf):
             raise SamplingError(f"temperature is {self.temperature!r}: give a number from 0 (greedy) on")
-        if not (isinstance(self.seed, int) and 0 <= self.seed <= MAX_SEED):
-            raise SamplingError(f"seed is {self.seed!r}: give a whole number from 0 to {MAX_SEED}")
         if isinstance(self.stop, str) or not all(isinstance(text, str) and text for text in self.stop):
             raise SamplingError(f"stop is {self.stop!r}: give a tuple of texts, such as ('\\n\\n',)")
 

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from steering_core.activations.extract import extract
 from steering_core.activations.sites import SITE, checked_position
-from steering_core.api.options import StorePath
+from steering_core.api.options import StorePath, check_split, concept_or_name
 from steering_core.api.row_table import Rows
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import checked_layer
@@ -70,15 +70,15 @@ def activations(
     the answer's. Raises QueryError where the store has none, with the positions, layers and splits that there are, and
     where it has those of several models and none is named; ConceptError, LayerNotFound, PositionUnknown.
     """
+    wanted = concept_or_name(concept)
     opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
     several = isinstance(layer, Sequence | np.ndarray) and not isinstance(layer, str)
     asked: Iterable[Any] = layer if isinstance(layer, Sequence | np.ndarray) and several else [layer]
     if not (layers := [checked_layer(one) for one in asked]):
         raise LayerNotFound("no layer is named: give one, or a list of them")
     checked_position(position)
-    if split not in (None, *get_args(Split)):
-        raise QueryError(f"there is no split {split!r}: name one of {', '.join(get_args(Split))}")
-    wanted: str | Concept = concept if isinstance(concept, Concept) else str(concept)
+    if split is not None:
+        check_split(split)
     if isinstance(model, Model) or isinstance(concept, Path):
         wanted = wanted if isinstance(wanted, Concept) else load_concept(wanted)
     if isinstance(model, Model) and isinstance(wanted, Concept):

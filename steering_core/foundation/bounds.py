@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from steering_core.foundation.errors import InterventionError, LayerNotFound
+from steering_core.foundation.errors import InterventionError, LayerNotFound, SteerflowError
 from steering_core.foundation.keys import MAX_SEED
 
 MAX_LAYER = 9_999
@@ -63,6 +63,20 @@ def checked_layer(layer: Any) -> int:
     except TypeError:
         pass
     raise LayerNotFound(f"layer {layer!r} is no whole number: give 0 for the first block, 1 for the next, …")
+
+
+def whole_number(value: Any, name: str, error: type[SteerflowError], least: int, most: int | None = None) -> int:
+    """A whole number of what `name` says; NumPy's integers count.
+
+    Raises `error` for a fraction, a text or a truth value, and outside of `least` .. `most`.
+    """
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least or (most is not None and found > most):
+        raise error(f"{name} is {value!r}: give a whole number from {least} {'on' if most is None else f'to {most}'}")
+    return found
 
 
 def checked_dose(dose: float) -> float:

@@ -2,15 +2,19 @@
 
 import base64
 import html
+import numbers
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steering_core.foundation.bounds import whole_number
 from steering_core.foundation.errors import OutputError
 from steering_core.foundation.output_files import new_file
 from steering_core.reports.charts.render import WIDTH, Drawing, png, svg, titled
 
+MAX_WIDTH = 10_000  # pixels
+MAX_SCALE = 10.0
 FORMS = (".png", ".svg", ".html", ".json")
 
 
@@ -32,15 +36,26 @@ class Picture:
         return f"<Picture {self.name}{said}>"
 
     def svg(self, width: int = WIDTH, *, titled: bool = True) -> str:
-        """The chart as an SVG element, that many pixels wide inside its axes; `titled` where nothing else heads it."""
+        """The chart as an SVG element, that many pixels wide inside its axes; `titled` where nothing else heads it.
+
+        Raises OutputError for a width that no picture has.
+        """
+        width = whole_number(width, "width", OutputError, 1, MAX_WIDTH)
         return svg(self._titled() if titled else self.drawing, width)
 
     def png(self, width: int = WIDTH, scale: float = 2.0) -> bytes:
-        """The chart as a PNG, `scale` pixels a point."""
+        """The chart as a PNG, `scale` pixels a point. Raises OutputError for a width or a scale that no picture has."""
+        width = whole_number(width, "width", OutputError, 1, MAX_WIDTH)
+        if not (isinstance(scale, numbers.Real) and 0 < scale <= MAX_SCALE):
+            raise OutputError(f"scale is {scale!r}: give a number above 0, up to {MAX_SCALE:g}")
         return png(self._titled(), width, scale)
 
     def save(self, path: str | os.PathLike[str], width: int = WIDTH) -> None:
-        """Write the chart to a file: .png, .svg, .html or .json (Vega-Lite). Raises OutputError for another."""
+        """Write the chart to a file: .png, .svg, .html or .json (Vega-Lite).
+
+        Raises OutputError for another, and for a width that no picture has.
+        """
+        width = whole_number(width, "width", OutputError, 1, MAX_WIDTH)
         to = Path(path)
         if to.suffix not in FORMS:
             raise OutputError(f"a chart cannot be written to {to}: end it in {', '.join(FORMS)}")
