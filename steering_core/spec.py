@@ -1,7 +1,7 @@
 """Specs: what a run should do, as one YAML file."""
 
 import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -37,13 +37,15 @@ from steering_core.foundation.errors import (
     PositionUnknown,
     PromptError,
     SettingError,
+    SpecError,
+    SteerflowError,
     VectorError,
 )
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
-from steering_core.foundation.validation import Strict, counted, shown
+from steering_core.foundation.validation import Strict, Told, counted, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.models.chat_template import checked_arguments
@@ -267,7 +269,7 @@ class ScoresSpec(Strict):
         return metrics
 
 
-class Spec(Strict):
+class Spec(Strict, metaclass=Told):
     """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
 
     Paths in it are looked for beside the spec's file, then in the working directory.
@@ -276,9 +278,10 @@ class Spec(Strict):
 
     `template` holds arguments for the models' chat templates: {enable_thinking: true}, {date: 2026-01-31}, ….
     `allow_code` names those of the models, all of them local folders, whose own Python may run; `steer run` and the
-    other verbs heed it, flows do not.
+    other verbs heed it, flows do not. Raises SpecError with every fault where Python makes one.
     """
 
+    fault: ClassVar[type[SteerflowError]] = SpecError
     name: Name = "run"
     models: Names
     concepts: Names

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import steering_core as steer
 from steering_core.foundation.errors import (
@@ -218,3 +219,31 @@ def test_what_a_run_raises_at_its_end_is_not_also_an_error_in_the_log(
     with caplog.at_level(logging.INFO), Run(spec, store) as run, run.guard("tiny", ["agree"]):
         raise error
     assert [(record.levelno, record.message) for record in caplog.records] == [(level, "agree on tiny failed")]
+
+
+PAIR = {"positive": "a", "negative": "b"}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: steer.Concept(name="a b", pairs=[PAIR]), ConceptError, "the concept has 1 fault:\n  name: "),
+        (lambda: steer.Concept(name="a", pair=[PAIR]), ConceptError, "  pair: unknown key; did you mean 'pairs'?"),
+        (lambda: steer.Concept(name="a"), ConceptError, "the concept has 1 fault:\n  has neither pairs nor unpaired"),
+        (lambda: steer.Spec(models=[], concepts=["a"]), SpecError, "the spec has 1 fault:\n  models: give at least 1"),
+    ],
+)
+def test_a_concept_or_a_spec_made_in_python_tells_its_faults_as_a_file_does(
+    make: Callable[[], object], error: type[SteerflowError], says: str
+) -> None:
+    with pytest.raises(error, match=re.escape(says)) as caught:
+        make()
+    assert "pydantic" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_concept_in_a_mapping_is_still_read_by_pydantic() -> None:
+    concept = steer.Concept(name="a", pairs=[PAIR])  # type: ignore[list-item]
+    assert steer.Concept.model_validate(concept.model_dump()) == concept
+    with pytest.raises(ValidationError):
+        steer.Concept.model_validate({"name": "a b", "pairs": [PAIR]})

@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Collection, Hashable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from steering_core.foundation.errors import ConceptError, SteerflowError
 from steering_core.foundation.keys import content_key
-from steering_core.foundation.validation import Strict
+from steering_core.foundation.validation import Strict, Told
 
 Side = Literal["positive", "negative"]
 Split = Literal["train", "validation", "test"]
@@ -152,14 +153,15 @@ class Card(Strict):
     accepted: Annotated[dict[str, Text], Field(max_length=MAX_ACCEPTED)] = {}
 
 
-class Concept(Strict):
+class Concept(Strict, metaclass=Told):
     """A behaviour to steer: contrastive pairs or unpaired texts, open prompts, held-out items.
 
     `chat` sends pairs, prompts and items through the model's chat template, where it has one; otherwise they are raw
     text. Where `chat` is not given, it is true if any pair or text has a prompt. `instructions` are system prompts, the
-    baseline that a vector is compared with.
+    baseline that a vector is compared with. Raises ConceptError with every fault where Python makes one.
     """
 
+    fault: ClassVar[type[SteerflowError]] = ConceptError
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_CONCEPT_NAME)]
     description: str = ""
     chat: bool = False
@@ -184,9 +186,9 @@ class Concept(Strict):
     @model_validator(mode="after")
     def _one_contrast(self) -> Self:
         if bool(self.pairs) == (self.unpaired is not None):
-            has = "has both" if self.pairs else "has neither"
+            has = "has both pairs and" if self.pairs else "has neither pairs nor"
             raise ValueError(
-                f"{has} pairs and unpaired texts: give `pairs`, or texts without partners as `unpaired: "
+                f"{has} unpaired texts: give `pairs`, or texts without partners as `unpaired: "
                 "{positive: […], negative: […]}`"
             )
         return self

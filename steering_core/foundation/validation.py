@@ -4,10 +4,11 @@ import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, dataclass_transform
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import ErrorDetails
 
 from steering_core.foundation.errors import SteerflowError
@@ -30,6 +31,24 @@ class Strict(BaseModel):
         for name in found.__dict__.keys() - type(self).model_fields.keys() if update else ():
             del found.__dict__[name]
         return found
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+class Told(ModelMetaclass):
+    """The kind of a `Strict` model that Python makes by calling it: its faults are told as a file's are, as `fault`.
+
+    Pydantic's own error is no SteerflowError. `model_validate` raises it as ever, and `checked` tells of that.
+    """
+
+    fault: type[SteerflowError]
+
+    def __call__(self, *args: Any, **fields: Any) -> Any:
+        """A model of these fields. Raises `fault`, which lists every fault."""
+        try:
+            return super().__call__(*args, **fields)
+        except ValidationError as faults:
+            lines = _lines(self, faults)  # type: ignore[arg-type]
+        raise self.fault(f"the {self.__name__.lower()} has {lines}")  # outside of the handler, as in `checked`
 
 
 Checked = TypeVar("Checked", bound=Strict)
@@ -175,7 +194,7 @@ def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
         return f"  {where}: unknown key; {hint}"
     said = _said(fault).replace("\n", "\n  ")
     given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" and "\n" not in said else ""
-    return f"  {where}: {said}{given}"
+    return f"  {where}: {said}{given}" if where else f"  {said}{given}"
 
 
 def names_a_branch(part: int | str) -> bool:
