@@ -8,7 +8,6 @@ from typing import Any, Self, TypeVar, dataclass_transform
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import ErrorDetails
 
 from steering_core.foundation.errors import SteerflowError
@@ -34,7 +33,7 @@ class Strict(BaseModel):
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
-class Told(ModelMetaclass):
+class Told(type(BaseModel)):  # its metaclass has no public name
     """The kind of a `Strict` model that Python makes by calling it: its faults are told as a file's are, as `fault`.
 
     Pydantic's own error is no SteerflowError. `model_validate` raises it as ever, and `checked` tells of that.
