@@ -168,6 +168,7 @@ def test_calibrating_and_sweeping_layers_know_it(toy_folder: Path, written: Path
         swept = measured_rows(this, lambda *cell: layer_sweep_rows(*cell, damage=0.05))
     assert [(row["method"], row["layer"]) for row in calibrated] == [("given", 2)]
     assert [(row["method"], row["layer"]) for row in swept] == [("given", 2)]
+    assert [row["name"] for row in [*calibrated, *swept]] == ["mine", "mine"]
     assert swept[0]["over_controls"] is not None
 
 

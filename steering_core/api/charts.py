@@ -14,7 +14,7 @@ from typing import Any
 from steering_core.api.options import StorePath
 from steering_core.foundation.errors import QueryError
 from steering_core.foundation.suggestions import did_you_mean
-from steering_core.reports.charts.listed import library_picture, picture
+from steering_core.reports.charts.listed import CHARTS, library_picture, picture
 from steering_core.reports.charts.picture import Picture
 from steering_core.reports.page import chart_values
 from steering_core.store import Store
@@ -132,7 +132,7 @@ def _of_library(name: str, concept: str | None, model: str | None, store: StoreP
 def _there(drawn: Picture | None, name: str, whose: str, store: Store) -> Picture:
     if drawn is None:
         told = f"the store {store.root} has nothing of {whose} that {name} could be drawn from"
-        raise QueryError(f"{told}: run a spec that measures it (docs/python.md)")
+        raise QueryError(f"{told}: run a spec {CHARTS[name].needs} (docs/python.md)")
     return drawn
 
 

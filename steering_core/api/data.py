@@ -19,6 +19,7 @@ from steering_core.foundation.errors import InterventionError, SpecError, Vector
 from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.foundation.validation import checked
 from steering_core.models import Model
+from steering_core.models.shared_names import shared_name
 from steering_core.pipeline.discover import run as run_here
 from steering_core.pipeline.doses import dose_rows
 from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows, over_layers
@@ -88,11 +89,29 @@ class LayerSweep(Rows):
     """Every vector's effect at the dose where all do the same damage: a row a layer, method, concept and model."""
 
     def chart(self) -> Picture:
-        """The effects by layer; grey: the best control's at the same damage."""
-        rows = [{**row, "effect": row["odd_effect"], "control_effect": _control(row)} for row in self]
+        """The effects by layer with their intervals; grey: the best control's at the same damage."""
+        rows = [
+            {
+                **row,
+                "effect": row["odd_effect"],
+                "control_effect": _control(row),
+                "method": row["name"] or row["method"],
+            }
+            for row in self
+        ]
         items = f"{rows[0]['n']} held-out items"
-        said = f"Odd effect of each layer's vector at equal damage, on {items}; grey: its best control."
-        return Picture("layer_sweep", layer_profile(rows), said, "Odd effect by layer at equal damage")
+        said = (
+            f"Odd effect of each layer's vector at equal damage with its interval, on {items}; grey: its best control."
+        )
+        return Picture("layer_sweep", layer_profile(rows), said, "Odd effect by layer at equal damage", _whose(rows))
+
+
+def _whose(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of which concepts and models the rows are, and of which vector of one's own where they are of one alone."""
+    of = dict.fromkeys(f"{row['concept']} on {shared_name(row['model'])}" for row in rows)
+    names = {row["name"] for row in rows}
+    name = names.pop() if len(names) == 1 else None
+    return (f"{name}: " if name else "") + ", ".join(of)
 
 
 def _control(row: Mapping[str, Any]) -> float | None:
@@ -129,7 +148,7 @@ class DoseSweep(Rows):
     def chart(self) -> Picture:
         """Effect over dose with its interval; grey: the vector turned at random."""
         said = "Effect over dose with its interval; grey: the same vector turned at random, at that dose."
-        return Picture("dose_sweep", dose_response(list(self)), said, "Effect over dose")
+        return Picture("dose_sweep", dose_response(list(self)), said, "Effect over dose", _whose(list(self)))
 
 
 def dose_sweep(

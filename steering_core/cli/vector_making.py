@@ -268,6 +268,7 @@ def chart(
         raise VectorError(f"there is no chart {kind!r}: {did_you_mean(kind, charts)}")
     drawn = library_picture(Store.existing(store or default_store()), kind, model, concept)
     if drawn is None:
-        raise VectorError("the store has no qualities of such vectors: run a spec, or `steer vectors derive`")
+        told = f"the store has nothing that {kind} could be drawn from"
+        raise VectorError(f"{told}: run a spec {charts[kind].needs}, or `steer vectors derive`")
     drawn.save(to)
     typer.echo(str(to))

@@ -47,7 +47,8 @@ class Calibrated:
         Norm, alpha and the rules are null for several vectors that act together.
         """
         vector, alpha, columns = self.cell.vector, self.cell.alpha, self.cell.columns()
-        row: dict[str, Any] = {name: columns[name] for name in ("method", "layer", "layers")}
+        row: dict[str, Any] = {"name": vector.own_name if vector else None}
+        row |= {name: columns[name] for name in ("method", "layer", "layers")}
         row |= {"norm": vector.norm if vector else None, "residual_norm": vector.residual_norm if vector else None}
         row |= {"alpha": alpha, "dose": self.dose, "damage": self.damage}
         row |= {"kl": self.kl, "perplexity_ratio": self.perplexity_ratio}

@@ -56,7 +56,8 @@ def dose_rows(
         did = measure_items(setup, store, cells, items, split, ["propensity"], progress)
         did += measure_neutral(setup, store, cells, neutral(split, scores), split, ["kl"], progress)
         found = summarise(store, cells, did.ids, split)
-    rows = [_row(cell, vector, split, found[cell.intervention_id]) for cell in cells]
+    whose_rows = {"model": model.name, "concept": concept.name, "name": vector.own_name}
+    rows = [whose_rows | _row(cell, vector, split, found[cell.intervention_id]) for cell in cells]
     return sorted(rows, key=lambda row: (round(row["dose"], 4), row["kind"]))  # norms differ in their last digits
 
 

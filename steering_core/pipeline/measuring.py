@@ -73,6 +73,7 @@ def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
         mine = found[one.cell.intervention_id]
         effect, over = mine[ODD], mine.get("over_controls")
         row: dict[str, Any] = {"model": model.name, "concept": concept.name}
+        row |= {"name": one.cell.vector.own_name if one.cell.vector else None}
         row |= {name: effect[name] for name in ("method", "layer", "layers")}
         row |= {"alpha": one.cell.alpha, "dose": one.dose, "damage": one.damage, "kl": one.kl}
         row |= {"odd_effect": effect["value"], "effect_low": effect["ci_low"], "effect_high": effect["ci_high"]}

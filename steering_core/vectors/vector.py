@@ -81,6 +81,11 @@ class Vector:
         return SafeRange(self.vector_id, self.name or self.vector_id, DOSE_OF_SLIPS, self.residual_norm, measured=False)
 
     @property
+    def own_name(self) -> str | None:
+        """What somebody called a vector that is of no concept."""
+        return self.name if self.concept_id is None else None
+
+    @property
     def usual_alpha(self) -> float:
         """The multiplier where nobody says one: the recommended alpha, or 1."""
         return 1.0 if self.recommended is None else self.recommended

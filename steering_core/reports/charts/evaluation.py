@@ -14,7 +14,7 @@ from steering_core.statistics.metric_names import unit_of
 from steering_core.store import Row, TableRows
 
 LINE, CHARACTER = 84, 6.7  # characters a line, and the points that one takes
-CANDIDATE, CONTROL, RULE = "#d9730d", "#8a8f98", "#b3261e"
+CANDIDATE, CONTROL, RULE, INTERVAL = "#d9730d", "#8a8f98", "#b3261e", "#5b3a1a"
 _SHAPES = {
     "candidate": "circle",
     "mirrored": "square",
@@ -53,7 +53,10 @@ def frontier(rows: TableRows, max_perplexity_ratio: float) -> Drawing:
 
 
 def layer_profile(rows: TableRows) -> Drawing:
-    """By layer, the largest effect within the damage bounds and the largest of a control. Query: layer_profile."""
+    """By layer, the largest effect within the damage bounds with its interval, and the largest of a control.
+
+    Query: layer_profile.
+    """
     said = [{**row, "bar": "candidate", "tick": "best control"} for row in rows]
     base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
@@ -66,7 +69,10 @@ def layer_profile(rows: TableRows) -> Drawing:
         y="control_effect:Q", xOffset="method:N", stroke=grey, tooltip=tooltip
     )
     controlled = any(row["control_effect"] is not None for row in rows)  # without one Vega warns of an empty scale
-    return alt.layer(bars, *[marks] * controlled).properties(height=220)
+    ends = base.transform_filter("isValid(datum.effect_low)").mark_rule(color=INTERVAL, strokeWidth=1.5)
+    interval = ends.encode(y=alt.Y("effect_low:Q"), y2="effect_high:Q", xOffset="method:N", tooltip=tooltip)
+    known = any(row.get("effect_low") is not None for row in rows)
+    return alt.layer(bars, *[interval] * known, *[marks] * controlled).properties(height=220)
 
 
 def stability(rows: TableRows) -> Drawing:

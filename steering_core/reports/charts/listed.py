@@ -20,6 +20,7 @@ Place = Literal["report", "explorer", "command"]
 BOTH: tuple[Place, ...] = ("report", "explorer")
 EXPLORER: tuple[Place, ...] = ("explorer",)
 COMMAND: tuple[Place, ...] = ("command",)
+QUALITIES = "whose vectors.methods derive vectors, with vectors.quality_draws above 0"
 SEVERAL_LAYERS = "several_layers_of_concept"
 
 
@@ -35,6 +36,7 @@ class Chart:
     takes: tuple[str, ...] = ()
     one_layer: bool = False  # whether candidates of several layers have no place in it
     of_model: bool = False  # whether it shows all of a model's concepts
+    needs: str = "whose generations.layers and generations.doses measure vectors of one layer"  # after "run a spec "
 
     def drawn(self, rows: TableRows, values: Mapping[str, Any]) -> Drawing:
         """The drawing of `rows`."""
@@ -67,13 +69,14 @@ CHARTS = {
         "Effect against damage",
         "Effect against damage; the dashed line is the bound, {max_perplexity_ratio:g}.",
         takes=("max_perplexity_ratio",),
+        needs="whose generations.prompts is above 0, so that it samples texts",
     ),
     "layer_profile": Chart(
         "layer_profile",
         evaluation.layer_profile,
         BOTH,
         "Best effect by layer",
-        "The best effect within the damage bounds, by layer; grey: its best control.",
+        "The best effect within the damage bounds with its interval, by layer; grey: its best control.",
     ),
     "stability": Chart(
         "stability_of_concept",
@@ -81,6 +84,7 @@ CHARTS = {
         BOTH,
         "Agreement of two halves, by layer",
         "How far the direction agrees with itself, found from either half of the pairs.",
+        needs=QUALITIES,
     ),
     "variants": Chart(
         "variants_of_concept",
@@ -88,6 +92,7 @@ CHARTS = {
         BOTH,
         "Other seeds and halves",
         "What other seeds, and halves of the pairs, recommend (`steer stability`).",
+        needs="by `steer stability`, with other seeds and halves of the pairs",
     ),
     "side_effects": Chart(
         "side_effects_of_model",
@@ -97,6 +102,7 @@ CHARTS = {
         "What each recommendation does to every concept's items, and the control of each kind that moves them most; a "
         "star: more than chance does (p ≤ 0.05, corrected over the row).",
         of_model=True,
+        needs="whose scores.side_effects is not none",
     ),
     "token_projection": Chart(
         "token_projections",
@@ -105,6 +111,7 @@ CHARTS = {
         "Tokens along the vector",
         "How far each token of a sample text lies along the vector, read by the untouched model: from the unsteered "
         "text's mean, in shares of the residual norm.",
+        needs="whose generations.prompts is above 0, so that it samples texts",
     ),
     "similarity": Chart(
         "vector_similarity",
@@ -113,17 +120,50 @@ CHARTS = {
         "Cosines between directions",
         "Cosine between the directions of concepts and methods at layer {layer}.",
         of_model=True,
+        needs="whose vectors.methods derive vectors at that layer (generations.layers)",
     ),
-    "separation": Chart("vector_qualities", vectors.separation, COMMAND, "AUC on test pairs"),
-    "d-prime": Chart("vector_qualities", vectors.d_prime, COMMAND, "Distance of the two sides"),
-    "split-half": Chart("vector_qualities", vectors.split_half, COMMAND, "Cosine of two halves"),
-    "bootstrap": Chart("vector_qualities", vectors.bootstrap, COMMAND, "Cosine with redrawn pairs"),
-    "sample-size": Chart("vector_qualities", vectors.sample_size, COMMAND, "Cosine by number of pairs"),
-    "influence": Chart("vector_qualities", vectors.influence, COMMAND, "Weightiest pairs"),
-    "similar-methods": Chart("vector_similarities", vectors.similar_methods, COMMAND, "Cosines between methods"),
-    "similar-concepts": Chart("vector_similarities", vectors.similar_concepts, COMMAND, "Cosines between concepts"),
-    "similar-layers": Chart("vector_similarities", vectors.similar_layers, COMMAND, "Cosines between layers"),
-    "similar-models": Chart("vector_similarities", vectors.similar_models, COMMAND, "Cosines between models"),
+    "separation": Chart("vector_qualities", vectors.separation, COMMAND, "AUC on test pairs", needs=QUALITIES),
+    "d-prime": Chart(
+        "vector_qualities",
+        vectors.d_prime,
+        COMMAND,
+        "Distance of the two sides",
+        needs=f"{QUALITIES}, of a concept with several test pairs",
+    ),
+    "split-half": Chart("vector_qualities", vectors.split_half, COMMAND, "Cosine of two halves", needs=QUALITIES),
+    "bootstrap": Chart("vector_qualities", vectors.bootstrap, COMMAND, "Cosine with redrawn pairs", needs=QUALITIES),
+    "sample-size": Chart(
+        "vector_qualities", vectors.sample_size, COMMAND, "Cosine by number of pairs", needs=QUALITIES
+    ),
+    "influence": Chart("vector_qualities", vectors.influence, COMMAND, "Weightiest pairs", needs=QUALITIES),
+    "similar-methods": Chart(
+        "vector_similarities",
+        vectors.similar_methods,
+        COMMAND,
+        "Cosines between methods",
+        needs="with several of vectors.methods",
+    ),
+    "similar-concepts": Chart(
+        "vector_similarities",
+        vectors.similar_concepts,
+        COMMAND,
+        "Cosines between concepts",
+        needs="with several concepts",
+    ),
+    "similar-layers": Chart(
+        "vector_similarities",
+        vectors.similar_layers,
+        COMMAND,
+        "Cosines between layers",
+        needs="whose generations.layers are several that follow each other",
+    ),
+    "similar-models": Chart(
+        "vector_similarities",
+        vectors.similar_models,
+        COMMAND,
+        "Cosines between models",
+        needs="with several models of one shape, such as a model and its 4-bit form",
+    ),
 }
 """Every chart by its name."""
 
