@@ -33,7 +33,7 @@ class Strict(BaseModel):
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
-class Told(type(BaseModel)):  # its metaclass has no public name
+class Told(type(BaseModel)):  # type: ignore[misc]  # its metaclass has no public name
     """The kind of a `Strict` model that Python makes by calling it: its faults are told as a file's are, as `fault`.
 
     Pydantic's own error is no SteerflowError. `model_validate` raises it as ever, and `checked` tells of that.
@@ -46,7 +46,7 @@ class Told(type(BaseModel)):  # its metaclass has no public name
         try:
             return super().__call__(*args, **fields)
         except ValidationError as faults:
-            lines = _lines(self, faults)  # type: ignore[arg-type]
+            lines = _lines(self, faults)
         raise self.fault(f"the {self.__name__.lower()} has {lines}")  # outside of the handler, as in `checked`
 
 
