@@ -20,6 +20,7 @@ from steering_core.store import TABLES, Store, connect, upkeep, wholeness
 from steering_core.store.export import export_query
 from steering_core.store.listing import _failure
 from steering_core.store.names import escaped, quoted
+from steering_core.store.objects import ObjectFolder
 from steering_core.vectors.derive import derive
 from steering_core.vectors.library import find
 from tests.stored import concept_rows, fill, identity, made_up_concept, planted_directions
@@ -322,3 +323,16 @@ def test_a_lock_file_that_is_there_and_cannot_be_opened_is_one_error(
         main()
     assert ended.value.code == 2
     assert f"not written (locks/in-use: {os.strerror(number)})" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("take", ["lock", "try_lock", "reading", "exchanging", "try_exchanging"])
+def test_locks_of_an_object_store_that_cannot_be_written_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    folder = ObjectFolder("s3://bucket/x")
+    with pytest.raises(
+        StoreError, match=r"take turns at s3://bucket/x, cannot be written \(Not a directory\): have it"
+    ):
+        getattr(folder, take)(*["scorers"] * take.endswith("lock")).__enter__()

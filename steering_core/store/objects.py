@@ -10,9 +10,9 @@ import hashlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import duckdb
 import fsspec
@@ -27,6 +27,7 @@ from steering_core.store.names import LOCKS, PIN, checked, escaped
 from steering_core.store.tables import TABLES
 
 PROTOCOLS = ("s3", "s3a")
+T = TypeVar("T")
 _TALKATIVE = ("botocore", "aiobotocore", "s3fs", "fsspec", "urllib3")
 
 
@@ -115,19 +116,33 @@ class ObjectFolder:
         return Path(tempfile.gettempdir(), "steerflow-locks", own, checked(f"{LOCKS}/{name}"))
 
     @contextlib.contextmanager
+    def _entered(self, name: str, lock: Callable[[Path], contextlib.AbstractContextManager[T]]) -> Iterator[T]:
+        """Hold the lock file `name` by `lock`. Raises StoreError where it cannot be written, as another user's."""
+        path = self._lock_file(name)
+        with contextlib.ExitStack() as held:
+            try:
+                got = held.enter_context(lock(path))
+            except OSError as error:
+                raise StoreError(
+                    f"{path}, by which processes of this machine take turns at {self.root}, cannot be written "
+                    f"({error.strerror}): have it made writable, or set TMPDIR to another folder for all of them"
+                ) from error
+            yield got
+
+    @contextlib.contextmanager
     def lock(self, name: str, shared: bool = False) -> Iterator[None]:
         """Hold `name` against other processes of this machine; what they wrote before is seen inside."""
-        with locked(self._lock_file(name), shared):
+        with self._entered(name, lambda path: locked(path, shared)):
             self._listing.forget()
             yield
 
     def try_lock(self, name: str) -> contextlib.AbstractContextManager[bool]:
         """Hold `name` against other processes of this machine where none holds it now; whether that is so."""
-        return try_locked(self._lock_file(name))
+        return self._entered(name, try_locked)
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Share the lock of the objects' layout with this machine's other readers."""
-        return locked(self._lock_file("layout"), shared=True)
+        return self._entered("layout", lambda path: locked(path, shared=True))
 
     def exchanging(self) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of the objects' layout."""
