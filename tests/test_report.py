@@ -229,10 +229,10 @@ def test_a_verdict_begins_with_a_plain_sentence() -> None:
         "held-out test items by +0.695 nats per token [0.521, 0.869]; 39 searches … (p = 0.025). Its test "
         "texts are 1.27 times as perplexing to the untouched model."
     )
-    own = row | {"method": "given", "name": "mine"}
+    own = row | {"method": "given", "called": "mine"}
     assert plain_verdict(own).startswith("sentiment works by mine at layer 21 with strength 26 %: ")
     assert verdict_in_numbers(own).startswith("In numbers: mine, alpha 2.56 (dose")
-    assert verdict_in_numbers(own | {"name": None}).startswith("In numbers: given, alpha 2.56 (dose")
+    assert verdict_in_numbers(own | {"called": "given"}).startswith("In numbers: given, alpha 2.56 (dose")
     away = {"dose": -0.034, "effect": -0.405, "odd_effect": -0.4, "null_effects": [0.5, 0.1], "layers": [18, 15]}
     assert plain_verdict(row | away) == (
         "sentiment works at layers 15 and 18 together with strength -3.4 %: each token of answers that do not show it "

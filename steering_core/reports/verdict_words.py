@@ -10,7 +10,6 @@ from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK
 from steering_core.store import Row
 
 T = TypeVar("T")
-GIVEN = "given"  # the method of a vector that no method here derived
 FAR = 1.2  # a few texts' perplexity ratio beyond this many times the expected one is explained to the reader
 _MOST_TIMES = 1000  # beyond which a factor says no more than that it is large
 _ROUND_FROM = 0.095  # a dose from which a whole number of percents says enough
@@ -51,7 +50,7 @@ def verdict_in_numbers(row: Row) -> str:
 
 def _vector(row: Row) -> str:
     """` by mine`: the vector of one's own that was recommended; nothing where a method is behind it."""
-    return f" by {row['name']}" if row.get("name") and row["method"] == GIVEN else ""
+    return f" by {row['called']}" if row.get("called") not in (None, row["method"]) else ""
 
 
 def _place(row: Row) -> str:
@@ -95,8 +94,7 @@ def _strength(row: Row) -> str:
     """`mean_difference, alpha 2.56 (dose 0.26, or 26 %)`: what the numbers are of."""
     alpha = f", alpha {row['alpha']:.3g}" if row["alpha"] is not None else ""
     dose = f" (dose {row['dose']:.2f}, or {_percent(row['dose'])})" if row["dose"] is not None else ""
-    called = row["name"] if row["method"] == GIVEN and row.get("name") else row["method"]
-    return f"{called}{alpha}{dose}"
+    return f"{row.get('called') or row['method']}{alpha}{dose}"
 
 
 def _measured(row: Row) -> str:

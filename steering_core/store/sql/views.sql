@@ -229,7 +229,9 @@ LEFT JOIN raw.concepts c USING (concept_id);
 
 -- name: what people call the vector, where one alone is recommended.
 CREATE OR REPLACE VIEW recommendations AS
-SELECT m.name AS model, c.name AS concept, r.*, l.label AS name
+SELECT
+    m.name AS model, c.name AS concept, r.*, l.label AS name,
+    CASE r.method WHEN 'given' THEN coalesce(l.label, r.method) ELSE r.method END AS called
 FROM raw.recommendations r
 JOIN raw.models m USING (model_id)
 LEFT JOIN raw.concepts c USING (concept_id)
@@ -287,9 +289,10 @@ ORDER BY model, concept, variant;
 
 -- One row per intervention and split, with the scores that have most subjects. odd_effect: half of the effect minus that
 -- of the same strength the other way. over_controls: the effect minus the best random or shuffled-label control's at the
--- same layer and damage, on the same items; p_value: that it is above 0, corrected for the candidates compared. layer and alpha are null where several layers or vectors are steered
--- at once: layers lists them, and intervention says all of it. name: what people call the one vector. n_missing: items, prompts or texts, of the score that has
--- most of them, that diverged or were empty; no mean counts them.
+-- same layer and damage, on the same items; p_value: that it is above 0, corrected for the candidates compared. layer and
+-- alpha are null where several layers or vectors are steered at once: layers lists them, and intervention says all of it.
+-- name: what people call the one vector; called: that where the vector was given, else its method. n_missing: items,
+-- prompts or texts, of the score that has most of them, that diverged or were empty; no mean counts them.
 CREATE OR REPLACE VIEW leaderboard AS
 WITH newest AS (
     SELECT s.*, l.label AS name
@@ -310,7 +313,8 @@ SELECT
     /* every other metric's column */
     max(n) FILTER (metric = 'effect') AS n,
     max(n_missing) AS n_missing,
-    layers, name, intervention, intervention_id, vector_id, vector_ids, model_id, concept_id
+    layers, name, CASE method WHEN 'given' THEN coalesce(name, method) ELSE method END AS called,
+    intervention, intervention_id, vector_id, vector_ids, model_id, concept_id
 FROM newest
 GROUP BY ALL
 ORDER BY model, concept, split DESC, effect DESC NULLS LAST;
@@ -358,8 +362,17 @@ WITH specs AS (
 FROM named
 UNION
 SELECT vector_id
-FROM (SELECT vector_id, unnest(try_cast(lineage AS JSON) ->> '$.of[*]') AS source FROM raw.vectors WHERE control IS NOT NULL)
+FROM (
+    SELECT vector_id, unnest(try_cast(lineage AS JSON) ->> '$.of[*]') AS source FROM raw.vectors WHERE control IS NOT NULL
+)
 WHERE source IN (FROM named);
+
+-- The leaderboard without what no run searched: without vectors of another concept or none that were swept by doses alone.
+CREATE OR REPLACE VIEW searched_leaderboard AS
+SELECT b.*
+FROM leaderboard b
+LEFT JOIN raw.vectors v USING (vector_id)
+WHERE b.vector_id IS NULL OR v.concept_id = b.concept_id OR b.vector_id IN (FROM searched_library);
 
 -- How a vector steers, over every strength at which it was measured: steerability is the mean over items of the slope
 -- of propensity over dose, anti_steerable the share of items whose slope is negative (Tan et al. 2024).

@@ -4,11 +4,9 @@
 -- Parameters: model_id, concept_id.
 WITH mine AS (
     SELECT *, coalesce(control, 'candidate') AS kind
-    FROM leaderboard
+    FROM searched_leaderboard
     WHERE model_id = ? AND concept_id = ? AND effect IS NOT NULL AND coalesce(control, '') NOT IN ('prompt', 'with_prompt')
         AND (control = 'none' OR (layer IS NOT NULL AND dose IS NOT NULL))
-        AND (vector_id IS NULL OR vector_id IN (FROM searched_library)
-            OR vector_id IN (SELECT vector_id FROM raw.vectors v WHERE v.concept_id = leaderboard.concept_id))
 ), latest AS (
     SELECT r.intervention_id
     FROM raw.recommendations r
@@ -18,7 +16,7 @@ WITH mine AS (
     LIMIT 1
 )
 SELECT
-    CASE method WHEN 'given' THEN coalesce(name, method) ELSE method END AS method,
+    called AS method,
     layer, dose, effect, effect_low, effect_high, perplexity_ratio, split, n, kind, vector_id,
     kind = 'candidate' AND intervention_id IN (FROM latest) AS recommended
 FROM mine

@@ -2,7 +2,7 @@
 -- Parameters: model_id, concept_id.
 SELECT
     split, coalesce(control, 'candidate') AS kind,
-    CASE method WHEN 'given' THEN coalesce(name, method) ELSE method END AS method,
+    called AS method,
     array_to_string(layers, ', ') AS layers, dose, alpha, effect, effect_low, effect_high,
     perplexity_ratio, kl, n
 FROM leaderboard

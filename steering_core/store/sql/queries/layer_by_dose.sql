@@ -1,16 +1,15 @@
 -- Effect and damage by layer and dose, of the best method there, on the split with most candidates. Vectors of the
--- library have a column each, under their names. Candidates of several layers at once have no place here. `texts` are those that were sampled. Parameters: model_id, concept_id.
+-- library have a column each, under their names. Candidates of several layers at once have no place here. `texts` are
+-- those that were sampled. Parameters: model_id, concept_id.
 WITH mine AS (
-    SELECT * FROM leaderboard
+    SELECT * FROM searched_leaderboard
     WHERE model_id = ? AND concept_id = ? AND control IS NULL AND effect IS NOT NULL AND layer IS NOT NULL
         AND dose IS NOT NULL
-        AND (vector_id IS NULL OR vector_id IN (FROM searched_library)
-            OR vector_id IN (SELECT vector_id FROM raw.vectors v WHERE v.concept_id = leaderboard.concept_id))
 )
 SELECT
-    coalesce(sampled.texts, 0) AS texts, CASE method WHEN 'given' THEN coalesce(name, method) ELSE method END AS method,
-    CASE method WHEN 'given' THEN coalesce(name, left(vector_id, 6)) END AS given, layer, dose, alpha, phase, split, effect, effect_low, effect_high, over_controls, perplexity_ratio, n,
-    intervention_id, vector_id
+    coalesce(sampled.texts, 0) AS texts, called AS method,
+    CASE method WHEN 'given' THEN coalesce(name, left(vector_id, 6)) END AS given, layer, dose, alpha, phase, split,
+    effect, effect_low, effect_high, over_controls, perplexity_ratio, n, intervention_id, vector_id
 FROM mine
 LEFT JOIN (
     SELECT model_id, concept_id, intervention_id, count(*) AS texts FROM raw.generations GROUP BY ALL

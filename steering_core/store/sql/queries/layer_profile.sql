@@ -4,12 +4,11 @@
 WITH bounds AS (
     SELECT ? AS max_perplexity_ratio, ? AS max_kl
 ), mine AS (
-    SELECT * FROM leaderboard
+    SELECT * FROM searched_leaderboard
     WHERE model_id = ? AND concept_id = ? AND split = 'validation' AND effect IS NOT NULL AND layer IS NOT NULL
-        AND (vector_id IS NULL OR vector_id IN (FROM searched_library)
-            OR vector_id IN (SELECT vector_id FROM raw.vectors v WHERE v.concept_id = leaderboard.concept_id))
 )
-SELECT CASE m.method WHEN 'given' THEN coalesce(m.name, m.method) ELSE m.method END AS method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high,
+SELECT
+    m.called AS method, m.layer, m.dose, m.alpha, m.effect, m.effect_low, m.effect_high,
     m.effect - sign(coalesce(m.dose, 1)) * m.over_controls AS control_effect, m.kl, m.perplexity_ratio, m.n
 FROM mine m, bounds b
 WHERE m.control IS NULL

@@ -1,6 +1,6 @@
 -- The latest recommendation for each model and concept, by their names.
 SELECT
-    r.model, r.concept, r.verdict, CASE r.method WHEN 'given' THEN coalesce(r.name, r.method) ELSE r.method END AS method,
+    r.model, r.concept, r.verdict, r.called AS method,
     array_to_string(r.layers, ', ') AS layers, r.layers[1] AS first_layer,
     r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.control_effect, r.perplexity_ratio, r.n, r.n_missing,
     r.reason, r.intervention, r.vector_id, r.intervention_id, r.model_id, r.concept_id, r.recommendation_id
