@@ -20,11 +20,15 @@ from steering_core.store import Store
 from steering_core.store.views import write_catalog
 from steering_core.vectors.discovery import DISCOVERIES
 from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED
+from steering_core.vectors.vector import Vector
 from tests import toy
 from tests.explorer import AGREE, copied, ran_store, served, serving
 from tests.groups import Groups, group_of, rank_of
 from tests.machine import new_machine
+from tests.reported import reported_store
 from tests.s3 import s3_bucket
+from tests.sailors import sailor_at, shelf_in
+from tests.stored import made_up_concept
 from tests.tiny import save_tiny_model
 
 REGISTRIES: tuple[Any, ...] = (  # dictionaries and sets
@@ -160,6 +164,24 @@ def real() -> Iterator[Model]:
 def agree_run(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A store's folder with a small run of the concept `agree` on the tiny model, for tests to copy."""
     return Path(ran_store(tmp_path_factory.mktemp("agree"), tiny_folder, AGREE).root)
+
+
+@pytest.fixture(scope="session")
+def sailors(tiny: Model) -> list[Vector]:
+    """A vector of the made-up concept `sailor` at each layer of the tiny model."""
+    return [sailor_at(tiny, made_up_concept("sailor").concept_id, layer) for layer in range(4)]
+
+
+@pytest.fixture
+def shelf(tiny: Model, sailors: list[Vector], tmp_path: Path) -> Store:
+    """A store in which layers 1 and 2 of `sailor` are recommended together, at doses 0.3 and 0.1."""
+    return shelf_in(tmp_path, tiny, sailors)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a run whose report, charts and verdict are read; nobody writes there."""
+    return reported_store(tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="module")

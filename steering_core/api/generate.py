@@ -43,8 +43,8 @@ from steering_core.interventions.change import Intervention, Phase
 from steering_core.interventions.expression import Expression
 from steering_core.models import Model
 from steering_core.store import Store
+from steering_core.vectors.allowed_names import KEY, may_be_a_name
 from steering_core.vectors.library import WantedLayers, named
-from steering_core.vectors.names import KEY, may_be_a_name
 from steering_core.vectors.resolve import resolved
 from steering_core.vectors.strengths import strengths_in_words
 from steering_core.vectors.vector import Vector

@@ -33,9 +33,9 @@ from steering_core.store import Row, Store, default_store
 from steering_core.store.commands import at_store, commands_at_store
 from steering_core.store.queries import named_query
 from steering_core.vectors import algebra, library, saving
+from steering_core.vectors.allowed_names import may_be_a_name
 from steering_core.vectors.discovery import check_discovery, discover
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
-from steering_core.vectors.names import may_be_a_name
 from steering_core.vectors.vector import Vector
 
 ModelAt = Annotated[str, typer.Argument(help="An embedded model, an mlx-lm folder, or a Hugging Face id.")]

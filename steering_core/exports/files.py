@@ -16,7 +16,7 @@ from steering_core.foundation.output_files import new_file
 from steering_core.models import Model, ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors import algebra, saving
-from steering_core.vectors.names import may_be_a_name
+from steering_core.vectors.allowed_names import may_be_a_name
 from steering_core.vectors.norms import residual_norms
 from steering_core.vectors.vector import PROJECT, Vector
 

@@ -17,7 +17,7 @@ from steering_core.packs.card import TAG, card
 from steering_core.packs.evidence import evidence, picture
 from steering_core.reports.charts.render import png
 from steering_core.store import Store
-from steering_core.vectors.names import may_be_a_name
+from steering_core.vectors.allowed_names import may_be_a_name
 from steering_core.vectors.vector import Vector
 
 FORMAT, FORMAT_VERSION = "steerflow-pack", 1

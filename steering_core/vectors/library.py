@@ -19,9 +19,9 @@ from steering_core.interventions.parsing import stored
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
+from steering_core.vectors.allowed_names import KEY
 from steering_core.vectors.called import in_names
 from steering_core.vectors.labels import of_newest_content
-from steering_core.vectors.names import KEY
 from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.vector import Vector
 

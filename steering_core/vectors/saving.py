@@ -15,9 +15,9 @@ from steering_core.foundation.keys import content_key
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
+from steering_core.vectors.allowed_names import check_allowed
 from steering_core.vectors.labels import label
 from steering_core.vectors.library import find_all
-from steering_core.vectors.names import check_allowed
 from steering_core.vectors.vector import Vector
 
 _WITH_VECTORS = "FROM recommendations WHERE concept = ? AND len(coalesce(vector_ids, [vector_id])) > 0"

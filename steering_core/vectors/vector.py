@@ -22,7 +22,7 @@ from steering_core.interventions.safe_range import SafeRange
 from steering_core.models import Model, ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.prompts import Prompt, prompt
-from steering_core.vectors.names import check_allowed
+from steering_core.vectors.allowed_names import check_allowed
 from steering_core.vectors.real_numbers import real_numbers
 
 log = logging.getLogger(__name__)
