@@ -12,7 +12,7 @@ from steering_core.backend.mlx import mx
 from steering_core.candidates.cell import RANDOM, Cell, Trial, unsteered
 from steering_core.concepts import Concept, Item, Pair, load_concept
 from steering_core.evaluation.side_effects import Matrix, SideEffect, side_effects
-from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.errors import ConceptError, SpecError
 from steering_core.models import Model, open_model
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.wanted import side_effect_tokens
@@ -247,5 +247,5 @@ def test_what_is_measured_besides_is_part_of_a_specs_key_where_it_was_asked_for(
         spec(tiny_folder, ["a"], **given) for given in ({}, {"side_effects": "auto"}, {"side_effects": "none"})
     )
     assert plain.key == auto.key != none.key
-    with pytest.raises(ValueError, match="side_effects"):
+    with pytest.raises(SpecError, match="side_effects"):
         spec(tiny_folder, ["a"], side_effects="some")
