@@ -58,19 +58,18 @@ def layer_profile(rows: TableRows) -> Drawing:
     Query: layer_profile.
     """
     said = [{**row, "bar": "candidate", "tick": "best control"} for row in rows]
-    base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    one_method = len({row["method"] for row in rows}) == 1
+    beside = {} if one_method else {"xOffset": alt.XOffset("method:N")}  # of one method alone Vega warns
+    base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()), **beside)
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
-    one_method = len({row["method"] for row in rows}) == 1
     colour = alt.Color("bar:N", **marks_of({"candidate": CANDIDATE})) if one_method else alt.Color("method:N")
-    bars = base.mark_bar(opacity=0.85).encode(y=y, xOffset="method:N", color=colour, tooltip=tooltip)
+    bars = base.mark_bar(opacity=0.85).encode(y=y, color=colour, tooltip=tooltip)
     grey = alt.Stroke("tick:N", **marks_of({"best control": CONTROL}))
-    marks = base.mark_tick(thickness=3, color=CONTROL).encode(
-        y="control_effect:Q", xOffset="method:N", stroke=grey, tooltip=tooltip
-    )
+    marks = base.mark_tick(thickness=3, color=CONTROL).encode(y="control_effect:Q", stroke=grey, tooltip=tooltip)
     controlled = any(row["control_effect"] is not None for row in rows)  # without one Vega warns of an empty scale
-    ends = base.transform_filter("isValid(datum.effect_low)").mark_rule(color=INTERVAL, strokeWidth=1.5)
-    interval = ends.encode(y=alt.Y("effect_low:Q"), y2="effect_high:Q", xOffset="method:N", tooltip=tooltip)
+    ends = base.mark_rule(color=INTERVAL, strokeWidth=1.5)  # of the same rows: a filter's own would sort layers anew
+    interval = ends.encode(y=alt.Y("effect_low:Q"), y2="effect_high:Q", tooltip=tooltip)
     known = any(row.get("effect_low") is not None for row in rows)
     return alt.layer(bars, *[interval] * known, *[marks] * controlled).properties(height=220)
 
