@@ -59,8 +59,9 @@ def layer_profile(rows: TableRows) -> Drawing:
     """
     said = [{**row, "bar": "candidate", "tick": "best control"} for row in rows]
     one_method = len({row["method"] for row in rows}) == 1
-    beside = {} if one_method else {"xOffset": alt.XOffset("method:N")}  # of one method alone Vega warns
-    base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()), **beside)
+    base = chart_of(said).encode(x=alt.X("layer:O", title="layer", axis=_flat()))
+    if not one_method:  # of one method alone Vega warns
+        base = base.encode(xOffset=alt.XOffset("method:N"))
     y = alt.Y("effect:Q", title=f"effect at equal damage ({unit_of('effect')})")
     tooltip = ["method:N", "layer:O", *_numbers("dose", "effect", "control_effect", "kl")]
     colour = alt.Color("bar:N", **marks_of({"candidate": CANDIDATE})) if one_method else alt.Color("method:N")
