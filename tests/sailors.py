@@ -39,7 +39,7 @@ def shelf_in(folder: Path, tiny: Model, sailors: list[steer.Vector]) -> Store:
     return store
 
 
-def recommend(store: Store, vector: steer.Vector, ids: list[str], expression: str, **measured: float) -> None:
+def recommend(store: Store, vector: steer.Vector, ids: list[str], expression: str, **measured: float | str) -> None:
     def row(table: str, **known: Any) -> dict[str, Any]:
         return {**dict.fromkeys(store.query(f"SELECT * FROM raw.{table} LIMIT 0").column_names), **known}
 

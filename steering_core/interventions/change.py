@@ -128,24 +128,27 @@ class Intervention:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """A sentence for each name that is added without a strength, and for what is added beyond its range.
+        """A sentence for each name that is added without a strength or proof, and for what is added beyond its range.
 
         Of a recommendation all layers count together.
         """
         unsaid: dict[str, list[float]] = {}
         doses: dict[str, float] = {}
         ranges: dict[str, SafeRange] = {}
+        doubts: dict[str, None] = {}
         for change in self.changes:
             if change.safe is None or change.operation != ADD.name:
                 continue
             key, dose = change.safe.source_id, change.length / change.safe.residual_norm
+            if change.safe.doubt:
+                doubts[change.safe.doubt] = None
             if change.unsaid is not None:
                 unsaid.setdefault(change.unsaid, []).append(dose)
             if change.unsaid is None or change.safe.measured:
                 doses[key] = doses.get(key, 0.0) + dose
                 ranges[key] = change.safe
         beyond = [ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED]
-        return (*(unsaid_strength(name, each) for name, each in unsaid.items()), *beyond)
+        return (*(unsaid_strength(name, each) for name, each in unsaid.items()), *beyond, *doubts)
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where a change does not fit the model."""

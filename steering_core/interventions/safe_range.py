@@ -11,8 +11,9 @@ class SafeRange:
     """The largest dose at which a recommendation is within the bounds of damage, over all of its layers together.
 
     `name` is what somebody called the one vector of the recommendation, or the concept's. `residual_norm` is that of
-    the layer whose vector carries this; a dose is relative to it. Where nothing was `measured`, `source_id` is the
-    vector's key, not a recommendation's, and `dose` the most that texts bear.
+    the layer whose vector carries this; a dose is relative to it. Where no dose was `measured`, `dose` is the most that
+    texts bear, and `source_id` may be the vector's key. `unproven` is the recommendation's verdict where that does not
+    say that it steers.
     """
 
     source_id: str
@@ -20,6 +21,17 @@ class SafeRange:
     dose: float
     residual_norm: float
     measured: bool = True
+    unproven: str | None = None
+
+    @property
+    def doubt(self) -> str:
+        """What to say of a recommendation whose verdict does not say that it steers; empty for one that does."""
+        if self.unproven is None:
+            return ""
+        return (
+            f"the verdict on {self.name} is {self.unproven!r}, so that a change in the text may be chance: "
+            "`steer report` says what the verdict rests on"
+        )
 
     def caution(self, dose: float) -> str:
         """What to say of a dose beyond the range: the dose, the range and the remedy."""
