@@ -36,9 +36,13 @@ discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model:
 	$(BIN)/python -m flows quickstart
 
 ARGS ?=
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install | $(STATE)  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: install | $(STATE)  ## two thirds of the test suite, in a sixth of its time: no browser, server or whole run
+	$(PYTEST) -m 'not (slow or registry or real or server or matrix or long)' $(ARGS)
 
 lint: install  ## linter, formatter and type checker
 	$(BIN)/ruff check
@@ -74,5 +78,5 @@ notebooks: install  ## run examples/notebooks and write their outputs: some minu
 clean: down  ## remove the environment and caches, not the store
 	rm -rf $(VENV) .state .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help install discover test lint up down password figures reference notebooks clean
+.PHONY: help install discover test quick lint up down password figures reference notebooks clean
 .DEFAULT_GOAL := help

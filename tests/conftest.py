@@ -23,7 +23,7 @@ from steering_core.vectors.methods import METHODS, TRAINED, UNPAIRED
 from steering_core.vectors.vector import Vector
 from tests import toy
 from tests.explorer import AGREE, copied, ran_store, served, serving
-from tests.groups import Groups, group_of, rank_of
+from tests.groups import Groups, group_of, marks_of, rank_of
 from tests.machine import new_machine
 from tests.reported import reported_store
 from tests.s3 import s3_bucket
@@ -45,9 +45,16 @@ def needs_machine(item: pytest.Item) -> bool:
     return item.get_closest_marker("server") is not None and "machine" in getattr(item, "fixturenames", ())
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the longest groups first. Raises UsageError for a test that needs the server and is not of its group."""
+    """Have the longest groups first, and mark tests by their files.
+
+    Raises UsageError for a test that needs the server and is not of its group.
+    """
     items.sort(key=lambda item: rank_of(item.nodeid))
+    for item in items:
+        for mark in marks_of(item.nodeid):
+            item.add_marker(mark)
     if apart := [item.nodeid for item in items if needs_machine(item) and group_of(item.nodeid) != "prefect"]:
         raise pytest.UsageError(f"these need Prefect's server: name them in PREFECT of tests/groups.py: {apart}")
 

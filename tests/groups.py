@@ -14,6 +14,15 @@ PREFECT = (
     "tests/test_upkeep_flows.py",
     "tests/test_benchmarks.py::test_a_tiny_round_beside_a_prefect_server",
 )
+MATRIX = ("architectures", "bake", "named_models", "prefixes_everywhere")  # files with a test for each architecture
+LONG = (  # the other files whose tests take more than 20 seconds together: browsers, kills, object stores, whole runs
+    "at_once", "benchmarks", "capabilities", "cli", "cli_walk", "explorer_bombs", "explorer_fuzz", "explorer_load",
+    "explorer_merging", "explorer_objects", "explorer_page", "explorer_page_edges", "explorer_page_look",
+    "explorer_page_watch", "explorer_spec", "explorer_walls", "fuzz", "hub", "judge", "kills", "library_candidates",
+    "memory", "notebook_api", "objects", "odd_specs", "one_name", "openai_api", "packs", "pipeline", "plan", "recovery",
+    "scorers", "search", "side_effects", "store", "store_creation", "store_given", "store_places", "tables", "terminal",
+    "training", "unpaired", "unsaid_strength", "vector_meaning", "vector_methods", "vectors",
+)  # fmt: skip
 LONGEST = (
     "prefect", "tests/test_examples.py", "tests/test_notebooks.py", "tests/test_benchmarks.py", "tests/test_memory.py",
     "tests/test_architectures.py", "tests/test_bake.py", "tests/test_at_once.py", "tests/test_odd_specs.py",
@@ -34,6 +43,12 @@ def rank_of(node: str) -> int:
     """Where a test's group stands among the longest; after them where it is none of these."""
     group = group_of(node)
     return LONGEST.index(group) if group in LONGEST else len(LONGEST)
+
+
+def marks_of(node: str) -> list[str]:
+    """What `make quick` leaves a test out for, beside its own marks: `matrix` or `long`, by its file."""
+    file = node.partition("::")[0].removeprefix("tests/test_").removesuffix(".py")
+    return ["matrix"] * (file in MATRIX) + ["long"] * (file in LONG)
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]

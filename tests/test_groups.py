@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.groups import LONGEST, PREFECT, group_of, rank_of
+from tests.groups import LONG, LONGEST, MATRIX, PREFECT, group_of, marks_of, rank_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,3 +22,11 @@ def test_a_files_tests_stay_together_but_for_those_beside_the_server() -> None:
 def test_the_longest_come_first() -> None:
     nodes = ["tests/test_spec.py::test_a", "tests/test_examples.py::test_a", f"{PREFECT[0]}::test_a"]
     assert sorted(nodes, key=rank_of) == nodes[::-1]
+
+
+def test_files_that_the_quick_suite_leaves_out_are_there_and_marked() -> None:
+    for file in (*MATRIX, *LONG):
+        assert (ROOT / f"tests/test_{file}.py").exists(), file
+    assert marks_of("tests/test_bake.py::test_a[gemma2]") == ["matrix"]
+    assert marks_of("tests/test_cli.py::test_a") == ["long"]
+    assert marks_of("tests/test_cli_screen.py::test_a") == marks_of("tests/test_spec.py::test_a") == []
