@@ -26,7 +26,7 @@ from steering_core.pipeline import stages
 from steering_core.pipeline.stages import Stages
 from steering_core.reports.markdown import markdown_text
 from steering_core.reports.verdict_words import verdict_in_words
-from steering_core.runs import Run
+from steering_core.runs import Run, as_reported
 
 PROGRESS_SECONDS = 3.0
 STAGE_SECONDS = 12 * 3600  # a stage that takes longer hangs
@@ -137,7 +137,7 @@ def in_the_log(
     ) -> dict[str, Any]:
         """Recommend, and log the verdict in words."""
         row = stage(run, model, concept, *args, **kwargs)
-        get_run_logger().info("%s", verdict_in_words({**row, "concept": concept.name}).plain)
+        get_run_logger().info("%s", verdict_in_words(as_reported(run.store, row)).plain)
         return row
 
     return logged

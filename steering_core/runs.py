@@ -156,7 +156,7 @@ class Run:
         self.store.append("runs", [row])
         if len(models) == 1:  # the counts of several models cannot be told apart
             keep_paces(models[0], self.counts)
-        named = [_named(self.store, r) for r in self.recommendations]
+        named = [as_reported(self.store, r) for r in self.recommendations]
         failed = [{"model": f.model, "concept": f.concept, "error": str(f.error)} for f in self.failures]
         report = {"run": self.run_id, "stages": stages, "recommendations": named}
         return report | ({"failures": failed} if failed else {})
@@ -185,7 +185,8 @@ def _versions() -> Iterator[tuple[str, str]]:
         yield package, version(package)
 
 
-def _named(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+def as_reported(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    """A stored recommendation as every report shows it, with names beside its keys."""
     (found,) = store.rows("SELECT * FROM recommendations WHERE recommendation_id = ?", [row["recommendation_id"]])
     return found
 

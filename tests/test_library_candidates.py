@@ -1,5 +1,6 @@
 """Vectors of the library in a spec's grid: proven alone, beside methods or without any, against turned directions."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from flows.tasks import in_the_log
 from steering_core.candidates.cell import unsteered
 from steering_core.concepts import Concept
 from steering_core.evaluation.bounds import Bounds
@@ -21,7 +23,7 @@ from steering_core.pipeline.stages import registered
 from steering_core.pipeline.wanted import candidate_cells, library_vectors
 from steering_core.reports.charts.explorer import dose_response, layer_by_dose
 from steering_core.reports.charts.render import svg
-from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers
+from steering_core.reports.verdict_words import plain_verdict, verdict_in_numbers, verdict_in_words
 from steering_core.runs import Run
 from steering_core.scores.metrics import Setup
 from steering_core.spec import ScoresSpec, Spec, VectorsSpec
@@ -61,7 +63,13 @@ def saved(model: Model, store: Store, name: str, direction: np.ndarray) -> Vecto
 
 
 def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
-    toy_folder: Path, written: Path, own: Vector, store: Store
+    toy_folder: Path,
+    toy_model: Model,
+    written: Path,
+    own: Vector,
+    store: Store,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spec = toy_spec(toy_folder, written, {"methods": (), "library": ("mine",)})
     (row,) = run(spec, store)["recommendations"]
@@ -70,6 +78,11 @@ def test_a_vector_of_ones_own_gets_a_verdict_without_any_method(
     assert "searches among directions without meaning" in row["reason"]
     assert len(row["null_effects"]) == 39
     assert plain_verdict(row).startswith("capitals works by mine at layer 2 ")
+    (raw,) = store.rows("FROM raw.recommendations")  # as the stage of a flow returns it
+    monkeypatch.setattr("flows.tasks.get_run_logger", lambda: logging.getLogger("flow run"))
+    caplog.set_level(logging.INFO, "flow run")
+    in_the_log(lambda run, model, concept: raw)(Run(spec, store), toy_model, toy.CONCEPT)
+    assert caplog.messages == [verdict_in_words(row).plain]
     assert f"odd effect is {row['odd_effect']:+.3f} nats [{row['odd_effect_low']:.3f}, " in verdict_in_numbers(row)
     board = store.rows(named_query("leaderboard_of_concept"), [row["model_id"], row["concept_id"]])
     assert {line["method"] for line in board if line["control"] in ("", "mirrored")} == {"mine"}
