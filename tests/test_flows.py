@@ -12,7 +12,6 @@ import yaml
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.logging import get_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.names import generate_slug
 
@@ -20,7 +19,6 @@ from flows import asked, prefect_plugin
 from flows.asked import chosen_spec, described, was_drawn
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
-from flows.service.faults import LOGGERS, tell_faults_in_one_line
 from flows.tasks import as_task
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
@@ -159,29 +157,6 @@ def test_another_machines_server_may_have_other_specs(monkeypatch: pytest.Monkey
     monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url: ["f/x"])
     context = prefect_plugin.HookContext("3", "http://10.0.0.5:4200/api", lambda name: None)  # type: ignore[arg-type,return-value]
     assert prefect_plugin.setup_environment(ctx=context) is None
-
-
-def test_a_users_mistake_is_one_line_of_the_log_and_any_other_error_keeps_its_traceback(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(2):
-        tell_faults_in_one_line()
-    for name in LOGGERS:
-        logger = get_logger(name)
-        monkeypatch.setattr(logger, "propagate", True)
-        monkeypatch.setattr(logger, "disabled", False)
-        logger.addHandler(caplog.handler)
-        for error in (SpecError("there is no spec 'bad'"), ValueError("a defect")):
-            try:
-                raise error
-            except Exception:
-                logger.exception("it exited with unexpected exception")
-        logger.removeHandler(caplog.handler)
-    told = [caplog.handler.format(record) for record in caplog.records]
-    mistakes = [text for text in told if "there is no spec 'bad'" in text]
-    assert len(mistakes) >= len(LOGGERS)
-    assert all("Traceback" not in text and text.count("there is no spec") == 1 for text in mistakes)
-    assert all("Traceback" in text for text in told if "a defect" in text)
 
 
 @pytest.mark.parametrize("typed", ["deployment ls", "deployment run --id 7", "server start", ""])
