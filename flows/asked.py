@@ -10,8 +10,10 @@ from coolname.data import config as vocabulary
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from steering_core.foundation.errors import SteerflowError
-from steering_core.spec import Spec
+from flows.absent import KINDS, absent
+from steering_core.foundation.errors import SpecError, SteerflowError
+from steering_core.foundation.validation import Strict, checked
+from steering_core.spec import SomeNames, Spec
 from steering_core.spec_files import load_spec
 from steering_core.vectors.methods import methods_only_from
 
@@ -28,6 +30,28 @@ def chosen_spec(name: str, models: list[str] | None, concepts: list[str] | None)
         spec = load_spec(name)
     given = {"models": tuple(models or ()), "concepts": tuple(concepts or ())}
     return spec.model_copy(update={key: value for key, value in given.items() if value})
+
+
+class AskedNames(Strict):
+    """Models and concepts that parameters put in the place of a spec's."""
+
+    models: SomeNames = ()
+    concepts: SomeNames = ()
+
+
+def asked_spec(name: str, models: list[str] | None, concepts: list[str] | None, paths: bool = True) -> Spec:
+    """What `chosen_spec` gives, for a flow run that somebody asks for.
+
+    A name in a spec that means nothing fails its cells alone. Whoever types one as a parameter is told before anything
+    is computed: raises SpecError, with all of them and what is near. Files are looked for unless `paths` is false.
+    """
+    wanted = chosen_spec(name, models, concepts)
+    given = {"models": models or (), "concepts": concepts or ()}
+    checked(AskedNames, given, f"the flow run's choice of models and concepts for the spec {name}", SpecError)
+    faults = (absent(KINDS[key], one, paths) for key, names in given.items() for one in names)
+    if told := [fault for fault in faults if fault]:
+        raise SpecError("\n".join(told))
+    return wanted
 
 
 def is_deployed() -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 
 from prefect import flow
 
-from flows.asked import chosen_spec, flow_run_name
+from flows.asked import asked_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.service.faults import tell_faults_in_one_line
 from flows.tasks import ProgressReporter
@@ -34,6 +34,6 @@ def calibrate_alpha(
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     tell_faults_in_one_line()
-    wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
+    wanted, opened = asked_spec(spec, models, concepts), Store(store or default_store())
     run = Run(wanted, opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "calibrate", partial(calibration_rows, texts=texts))

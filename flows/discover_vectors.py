@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow, tags
 from prefect.runtime import flow_run
 
-from flows.asked import chosen_spec, flow_run_name
+from flows.asked import asked_spec, chosen_spec, flow_run_name
 from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import accelerator, in_hand
 from flows.service.patience import publish
@@ -43,7 +43,7 @@ def discover_vectors(
     """
     tell_faults_in_one_line()
     end_threads_at_exit()
-    wanted = chosen_spec(spec, models, concepts)
+    wanted = (chosen_spec if sweep else asked_spec)(spec, models, concepts)  # a sweep keeps what became of each cell
     run = Run(wanted, Store(store or default_store()), ProgressReporter(), sweep)
     with run, in_hand(flow_run.id), accelerator():
         each_cell(run, tagged, TASKS)

@@ -3,23 +3,19 @@
 Prefect wants FLOW/DEPLOYMENT. This plug-in (entry point group `prefect.plugins`, switched on by `[tool.prefect]` in
 pyproject.toml, elsewhere by PREFECT_PLUGINS_ENABLED=1) runs when the `prefect` command starts, and writes the full name
 in place of a bare one that exactly one deployment carries. A name that no deployment carries ends the command with what
-was probably meant, and so does a spec or a concept that this clone has not, which a worker would find out minutes
-later. Every other command is left as it is.
+was probably meant, and so does a parameter that the flow run would fail by, such as a spec that this clone has not.
+Every other command is left as it is.
 """
 
-import itertools
-import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import httpx
 from prefect.plugins import HookContext, SetupResult, register_hook
 from prefect.settings import get_current_settings
 
 from flows.service.loopback import LOOPBACK
-from steering_core.foundation.data_files import data_files
+from flows.typed import Form, parameters, refuse_other_forms, refuse_what_is_not_there, with_whole_paths
 from steering_core.foundation.suggestions import did_you_mean
 
 UP = "`make up` starts this clone's server"
@@ -29,9 +25,13 @@ UP = "`make up` starts this clone's server"
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Complete the name in `prefect deployment run NAME`; SystemExit unless it names exactly one, of what is there."""
     if _runs_by_name(sys.argv):
-        sys.argv[3] = _full_name(ctx.api_url, sys.argv[3])
+        known = _known(ctx.api_url)
+        sys.argv[3] = _full_name(known, sys.argv[3])
+        given = parameters(sys.argv[4:])
+        refuse_other_forms(given, known[sys.argv[3]])
         if httpx.URL(str(ctx.api_url)).host in LOOPBACK:  # its workers have this machine's files
-            _refuse_what_is_not_there(dict(_parameters(sys.argv[4:])))
+            refuse_what_is_not_there(given)
+            sys.argv[4:] = with_whole_paths(sys.argv[4:])
     return None
 
 
@@ -42,9 +42,8 @@ def _runs_by_name(argv: list[str]) -> bool:
     return asked and not words[2].startswith("-")
 
 
-def _full_name(api_url: str | None, name: str) -> str:
+def _full_name(names: Iterable[str], name: str) -> str:
     """FLOW/DEPLOYMENT of the only deployment called `name`. SystemExit, with what to type, for any other number."""
-    names = _known(api_url)
     found = [full for full in names if name in (full, full.partition("/")[2])]
     if len(found) > 1:
         raise SystemExit(f"Several deployments are called {name!r}: give one of {', '.join(found)}.")
@@ -54,47 +53,12 @@ def _full_name(api_url: str | None, name: str) -> str:
     return found[0]
 
 
-def _parameters(words: list[str]) -> Iterator[tuple[str, Any]]:
-    """The parameters of a flow run on the command line, as `prefect` reads them: JSON, or else text."""
-    for word, following in itertools.pairwise([*words, ""]):
-        option, equals, value = word.partition("=")
-        if option == "--params":
-            given = _read(value if equals else following)
-            yield from given.items() if isinstance(given, dict) else ()
-        elif option in ("--param", "-p"):
-            key, _, said = (value if equals else following).partition("=")
-            yield key, _read(said)
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _refuse_what_is_not_there(given: dict[str, Any]) -> None:
-    """SystemExit for a spec or a concept that this clone has not. What is wrong within a file, its flow run says."""
-    concepts = given.get("concepts")
-    named = [("spec", given.get("spec")), *(("concept", name) for name in concepts or [] if isinstance(concepts, list))]
-    for kind, name in named:
-        if not isinstance(name, str):
-            continue
-        path = Path(name)
-        if "/" not in name and not path.suffix:
-            known = data_files(f"{kind}s")
-            if name not in known:
-                raise SystemExit(f"There is no {kind} {name!r}: {did_you_mean(name, known)}")
-        elif ":" not in name and not path.exists():
-            raise SystemExit(f"There is no {kind} {name!r}: no such file is seen from {Path.cwd()}.")
-
-
-def _known(api_url: str | None) -> list[str]:
-    """FLOW/DEPLOYMENT of every deployment. SystemExit, with the way out, where no server tells."""
+def _known(api_url: str | None) -> dict[str, dict[str, Form]]:
+    """What `_deployments` gives. SystemExit, with the way out, where no server tells."""
     if not api_url:
         raise SystemExit(f"No Prefect server is known here: {UP}.")
     try:
-        return _full_names(api_url)
+        return _deployments(api_url)
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         why = "wants another PREFECT_API_AUTH_STRING" if status == httpx.codes.UNAUTHORIZED else f"answers {status}"
@@ -103,8 +67,8 @@ def _known(api_url: str | None) -> list[str]:
         raise SystemExit(f"No Prefect server answers at {api_url} ({type(error).__name__}): {UP}.") from None
 
 
-def _full_names(api_url: str) -> list[str]:
-    """FLOW/DEPLOYMENT of every deployment of the server. Raises httpx.HTTPError where it does not answer."""
+def _deployments(api_url: str) -> dict[str, dict[str, Form]]:
+    """The forms of every deployment's parameters, by FLOW/DEPLOYMENT. Raises httpx.HTTPError for no answer."""
     secret = get_current_settings().api.auth_string
     user, _, password = secret.get_secret_value().partition(":") if secret else ("", "", "")
     with httpx.Client(base_url=api_url, timeout=10, auth=(user, password) if secret else None) as client:
@@ -112,4 +76,5 @@ def _full_names(api_url: str) -> list[str]:
         ids = sorted({row["flow_id"] for row in rows})
         flows = client.post("/flows/filter", json={"flows": {"id": {"any_": ids}}}).raise_for_status().json()
     names = {flow["id"]: flow["name"] for flow in flows}
-    return sorted(f"{names[row['flow_id']]}/{row['name']}" for row in rows)
+    forms = {f"{names[row['flow_id']]}/{row['name']}": row["parameter_openapi_schema"]["properties"] for row in rows}
+    return dict(sorted(forms.items()))

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.asked import chosen_spec, flow_run_name
+from flows.asked import asked_spec, flow_run_name
 from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import in_hand
 from flows.service.patience import patiently, publish
@@ -47,7 +47,7 @@ def nightly_sweep(
     """
     tell_faults_in_one_line()
     end_threads_at_exit()
-    wanted = chosen_spec(spec, models, concepts)
+    wanted = asked_spec(spec, models, concepts, paths=False)
     sweep = f"{wanted.name}-{str(flow_run.id)[:8]}"  # the same when this flow run is resumed
     parameters = {"spec": spec, "concepts": concepts, "store": store, "sweep": sweep}
     with in_hand(flow_run.id):

@@ -9,7 +9,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.asked import chosen_spec, flow_run_name
+from flows.asked import asked_spec, flow_run_name
 from flows.measuring import measure_cells
 from flows.service.faults import tell_faults_in_one_line
 from flows.tasks import ProgressReporter
@@ -36,6 +36,6 @@ def sweep_layers(
         store: The store; STEERFLOW_STORE or data/store where it is left out.
     """
     tell_faults_in_one_line()
-    wanted, opened = chosen_spec(spec, models, concepts), Store(store or default_store())
+    wanted, opened = asked_spec(spec, models, concepts), Store(store or default_store())
     run = Run(over_layers(wanted, "all"), opened, ProgressReporter(), keeps_outcomes=False)
     return measure_cells(run, "sweep layers", partial(layer_sweep_rows, damage=damage))

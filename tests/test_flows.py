@@ -16,9 +16,12 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.utilities.names import generate_slug
 
 from flows import asked, prefect_plugin
-from flows.asked import chosen_spec, described, was_drawn
+from flows.asked import asked_spec, chosen_spec, described, was_drawn
+from flows.calibrate_alpha import calibrate_alpha
 from flows.discover_vectors import discover_vectors
 from flows.service.clone import speaking_to
+from flows.sweep import nightly_sweep
+from flows.sweep_layers import sweep_layers
 from flows.tasks import as_task
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import SpecError
@@ -94,10 +97,42 @@ def test_parameters_take_the_place_of_the_specs() -> None:
         chosen_spec("no-such-spec", None, None)
 
 
+@pytest.mark.parametrize(
+    ("models", "concepts", "says"),
+    [
+        (["nope", "smollm2-135"], None, "(?s)no model 'nope': there are: .*did you mean 'smollm2-135m'"),
+        (["a/b"], ["formalty"], "no concept 'formalty': did you mean 'formality'"),
+        (None, ["/nowhere/loud.yaml"], "no such file is seen from"),
+        (["a/b", "a/b"], None, "models: 'a/b' stands here twice: name it once"),
+        (None, ["formality", ""], "concepts.1: "),
+    ],
+)
+def test_a_name_among_the_parameters_that_means_nothing_is_refused_before_anything_is_computed(
+    models: list[str] | None, concepts: list[str] | None, says: str
+) -> None:
+    with pytest.raises(SpecError, match=says):
+        asked_spec("quickstart", models, concepts)
+
+
+def test_what_may_be_meant_is_left_to_the_run() -> None:
+    assert asked_spec("quickstart", ["a/b"], ["formality"]) == chosen_spec("quickstart", ["a/b"], ["formality"])
+    assert asked_spec("quickstart", None, ["/theirs/loud.yaml"], paths=False).concepts == ("/theirs/loud.yaml",)
+
+
+@pytest.mark.parametrize("asked_for", [nightly_sweep, calibrate_alpha, sweep_layers, discover_vectors])
+def test_every_flow_refuses_a_misspelt_model_at_its_very_start(asked_for: Any, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no model 'nope'"):
+        asked_for.fn(models=["nope"], store=str(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+FORMS = sweep_layers.parameters.properties
+
+
 def named(monkeypatch: pytest.MonkeyPatch, typed: str, names: list[str]) -> list[str]:
     """What the plug-in makes of a command line, where a server has these deployments."""
     monkeypatch.setattr(sys, "argv", ["prefect", *typed.split()])
-    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url: names)
+    monkeypatch.setattr(prefect_plugin, "_deployments", lambda api_url: dict.fromkeys(names, FORMS))
     context = prefect_plugin.HookContext("3", "http://127.0.0.1:1/api", lambda name: None)  # type: ignore[arg-type,return-value]
     assert prefect_plugin.setup_environment(ctx=context) is None
     return sys.argv[1:]
@@ -154,7 +189,7 @@ def test_other_parameters_are_left_to_prefect(monkeypatch: pytest.MonkeyPatch, t
 
 def test_another_machines_server_may_have_other_specs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["prefect", "deployment", "run", "x", "-p", "spec=theirs"])
-    monkeypatch.setattr(prefect_plugin, "_full_names", lambda api_url: ["f/x"])
+    monkeypatch.setattr(prefect_plugin, "_deployments", lambda api_url: {"f/x": FORMS})
     context = prefect_plugin.HookContext("3", "http://10.0.0.5:4200/api", lambda name: None)  # type: ignore[arg-type,return-value]
     assert prefect_plugin.setup_environment(ctx=context) is None
 
@@ -166,9 +201,9 @@ def test_other_commands_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, ty
 
 def test_a_server_that_does_not_answer_is_told_with_the_way_out() -> None:
     with pytest.raises(SystemExit, match=r"No Prefect server answers at http://127.0.0.1:9/api .*`make up`"):
-        prefect_plugin._full_name("http://127.0.0.1:9/api", "discover-vectors")
+        prefect_plugin._known("http://127.0.0.1:9/api")
     with pytest.raises(SystemExit, match="No Prefect server is known here: `make up`"):
-        prefect_plugin._full_name(None, "discover-vectors")
+        prefect_plugin._known(None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows import measuring, sweep_layers
@@ -54,8 +55,9 @@ def test_a_cell_that_fails_does_not_keep_the_others_rows_from_being_published(
 ) -> None:
     spec = spec_file(tmp_path, tiny_folder, concept)
     here = [str(tmp_path / "loud.yaml"), str(tmp_path / "nowhere.yaml")]
+    spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | {"concepts": here}))
     with pytest.raises(ConceptError, match="nowhere"):
-        sweep_layers.sweep_layers.fn(spec=str(spec), concepts=here, damage=0.05, store=str(tmp_path / "store"))
+        sweep_layers.sweep_layers.fn(spec=str(spec), damage=0.05, store=str(tmp_path / "store"))
     assert "loud" in published[0][1]
 
 
