@@ -35,3 +35,11 @@ def test_a_tiny_round_beside_a_prefect_server(machine: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
     assert LEFT_OUT not in done.stdout
     assert "13 task runs for 1 cells" in done.stdout
+
+
+@pytest.mark.server
+def test_a_tiny_round_beside_a_prefect_server_locks_nothing(machine: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "benchmarks.server_locks", "--tiny"]
+    done = subprocess.run(command, cwd=ROOT, env=machine, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ": 0 times locked, 0 requests failed" in done.stdout

@@ -16,6 +16,7 @@ from prefect.settings import get_current_settings
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.service.database import begin_ready_to_write
 from flows.service.loopback import LOOPBACK
 
 POLICY_VIOLATION = 1008  # a websocket's code for "not allowed"; sent before the handshake, it becomes HTTP 403
@@ -85,4 +86,5 @@ def own_hosts(api: str) -> list[str]:
 
 def guarded_app() -> Any:
     """Prefect's server, guarded, for uvicorn's `--factory`."""
+    begin_ready_to_write()
     return Guard(create_app(final=True), own_hosts(str(get_current_settings().api.url)))
