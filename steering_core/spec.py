@@ -1,7 +1,7 @@
 """Specs: what a run should do, as one YAML file."""
 
 import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -38,14 +38,13 @@ from steering_core.foundation.errors import (
     PromptError,
     SettingError,
     SpecError,
-    SteerflowError,
     VectorError,
 )
 from steering_core.foundation.judging import JudgeSpec
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.sizes import parse_size
-from steering_core.foundation.validation import Strict, Told, counted, shown
+from steering_core.foundation.validation import Strict, counted, shown
 from steering_core.interventions.change import Phase
 from steering_core.interventions.parsing import parse
 from steering_core.models.chat_template import checked_arguments
@@ -113,7 +112,7 @@ def readable(expression: str) -> str:
 Readable = Annotated[str, Field(max_length=MAX_EXPRESSION), AfterValidator(readable)]
 
 
-class ActivationsSpec(Strict):
+class ActivationsSpec(Strict, fault=SpecError):
     """Which activations to extract: at which layers, read at which position of each prompt.
 
     A position is last, mean, response, or a span of tokens as Python slices count them (`span:-5:`).
@@ -133,7 +132,7 @@ class ActivationsSpec(Strict):
             raise ValueError(str(error)) from None
 
 
-class VectorsSpec(Strict):
+class VectorsSpec(Strict, fault=SpecError):
     """Which methods derive vectors, how many controls stand beside each, how often pairs are redrawn.
 
     A method is one of steerflow's, or FILE.py:FUNCTION for one of your own (`steering_core.vectors.methods`). Vectors
@@ -165,7 +164,7 @@ class VectorsSpec(Strict):
         return methods
 
 
-class GenerationsSpec(Strict):
+class GenerationsSpec(Strict, fault=SpecError):
     """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled.
 
     Each of `prompts` is answered `samples` times, with seeds from `seed` on.
@@ -205,7 +204,7 @@ class GenerationsSpec(Strict):
         return values
 
 
-class ScoresSpec(Strict):
+class ScoresSpec(Strict, fault=SpecError):
     """What is measured, on how many held-out items, neutral prompts and neutral answers, and the damage bounds.
 
     `bootstrap` is how often neutral answers are redrawn for the interval of a dose, with `seed`.
@@ -269,7 +268,7 @@ class ScoresSpec(Strict):
         return metrics
 
 
-class Spec(Strict, metaclass=Told):
+class Spec(Strict, fault=SpecError):
     """One run: models x concepts, and how each stage goes about it. All but models and concepts has a default.
 
     Paths in it are looked for beside the spec's file, then in the working directory.
@@ -281,7 +280,6 @@ class Spec(Strict, metaclass=Told):
     other verbs heed it, flows do not. Raises SpecError with every fault where Python makes one.
     """
 
-    fault: ClassVar[type[SteerflowError]] = SpecError
     name: Name = "run"
     models: Names
     concepts: Names

@@ -1,17 +1,22 @@
 """What Python is given that it cannot take: one error each, which names what was given and what is wanted."""
 
+import importlib
 import logging
+import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+import steering_core
 import steering_core as steer
+from steering_core.concepts.concept import Pair, Unpaired
 from steering_core.foundation.errors import (
+    CapabilityError,
     ConceptError,
     InterventionError,
     OutputError,
@@ -22,8 +27,10 @@ from steering_core.foundation.errors import (
     VectorError,
     VectorMismatch,
 )
+from steering_core.foundation.validation import Strict
 from steering_core.models import Model
 from steering_core.runs import Run
+from steering_core.spec import VectorsSpec
 from steering_core.store import Store
 
 
@@ -231,9 +238,17 @@ PAIR = {"positive": "a", "negative": "b"}
         (lambda: steer.Concept(name="a", pair=[PAIR]), ConceptError, "  pair: unknown key; did you mean 'pairs'?"),
         (lambda: steer.Concept(name="a"), ConceptError, "the concept has 1 fault:\n  has neither pairs nor unpaired"),
         (lambda: steer.Spec(models=[], concepts=["a"]), SpecError, "the spec has 1 fault:\n  models: give at least 1"),
+        (lambda: Pair(positive="", negative="b"), ConceptError, "the pair has 1 fault:\n  positive: "),
+        (lambda: Unpaired(positive=["a", "a"], negative=["b"]), ConceptError, "  positive: text 1 repeats text 0"),
+        (lambda: VectorsSpec(controls=-1), SpecError, "the vectors spec has 1 fault:\n  controls: "),
+        (
+            lambda: Pair("a", "b"),
+            ConceptError,
+            "the fields of the pair have no order: give them by name, Pair(positive=",
+        ),
     ],
 )
-def test_a_concept_or_a_spec_made_in_python_tells_its_faults_as_a_file_does(
+def test_a_form_made_in_python_tells_its_faults_as_a_file_does(
     make: Callable[[], object], error: type[SteerflowError], says: str
 ) -> None:
     with pytest.raises(error, match=re.escape(says)) as caught:
@@ -247,3 +262,28 @@ def test_a_concept_in_a_mapping_is_still_read_by_pydantic() -> None:
     assert steer.Concept.model_validate(concept.model_dump()) == concept
     with pytest.raises(ValidationError):
         steer.Concept.model_validate({"name": "a b", "pairs": [PAIR]})
+
+
+OWN_FAULTS = {"capabilities": CapabilityError, "concepts": ConceptError, "spec": SpecError}
+
+
+def forms() -> Iterator[type[BaseModel]]:
+    """Every form of pydantic's that Python may be asked to make, but for those of requests to the explorer."""
+    for module in pkgutil.walk_packages(steering_core.__path__, "steering_core."):
+        if not module.name.startswith("steering_core.explorer") and not module.name.endswith("__main__"):
+            found = vars(importlib.import_module(module.name)).values()
+            made = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+            yield from (one for one in made if one.__module__ == module.name and one is not Strict)
+
+
+def test_every_form_tells_its_faults_as_one_error_of_its_own_kind() -> None:
+    checked = list(forms())
+    assert {steer.Concept, steer.Spec, Pair, Unpaired, VectorsSpec} < set(checked)
+    assert {one for one in map(vars(steer).get, steer.__all__) if isinstance(one, type(Strict))} <= set(checked)
+    for form in checked:
+        package = form.__module__.split(".")[1]
+        with pytest.raises(SteerflowError, match=r"the [a-z ]+ has \d+ faults?:") as caught:
+            form(no_such_key=1)
+        assert package not in OWN_FAULTS or caught.type is OWN_FAULTS[package]
+        with pytest.raises(SteerflowError, match="have no order: give them by name"):
+            form("a value")  # type: ignore[call-arg]

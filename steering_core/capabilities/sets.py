@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from steering_core.capabilities.checks import fault_of, keeps
 from steering_core.concepts.concept import MAX_CONCEPT_NAME, MAX_ROWS, Card, Text, refuse_repeats
 from steering_core.foundation.bounds import MaxTokens
+from steering_core.foundation.errors import CapabilityError
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
 
@@ -16,7 +17,7 @@ MAX_CHECKS = 32  # of one task
 MAX_ARGUMENTS = 64  # of one check; IFEval's rows on the hub name all of theirs, most of them null
 
 
-class Question(Strict):
+class Question(Strict, fault=CapabilityError):
     """A prompt with one right answer and at least one wrong one."""
 
     prompt: Text
@@ -40,7 +41,7 @@ class Question(Strict):
         return content_key("question", self.prompt, *self.choices)
 
 
-class Demand(Strict):
+class Demand(Strict, fault=CapabilityError):
     """One instruction that a text has to keep: the id of a check, and what that check takes."""
 
     id: Text
@@ -58,7 +59,7 @@ class Demand(Strict):
         return self
 
 
-class Task(Strict):
+class Task(Strict, fault=CapabilityError):
     """A prompt whose answer is a text that has to keep all of `checks`."""
 
     prompt: Text
@@ -74,7 +75,7 @@ class Task(Strict):
         return content_key("task", self.prompt, [[one.id, one.kwargs] for one in self.checks])
 
 
-class CapabilitySet(Strict):
+class CapabilitySet(Strict, fault=CapabilityError):
     """A named set of `questions`, `tasks` or both, with the card that says what it is and how it was made.
 
     With `chat` prompts go through the model's chat template, where it has one. A task's text has at most `max_tokens`

@@ -7,13 +7,13 @@ import json
 import math
 from collections.abc import Collection, Hashable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from steering_core.foundation.errors import ConceptError, SteerflowError
+from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_key
-from steering_core.foundation.validation import Strict, Told
+from steering_core.foundation.validation import Strict
 
 Side = Literal["positive", "negative"]
 Split = Literal["train", "validation", "test"]
@@ -48,7 +48,7 @@ PAIR_SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("validation", 0
 ITEM_SHARES: tuple[tuple[Split, float], ...] = (("validation", 0.5), ("test", 0.5))
 
 
-class Pair(Strict):
+class Pair(Strict, fault=ConceptError):
     """Two texts that differ in the concept alone; where `prompt` is given they are two answers to it.
 
     `split` is that of the file it came from; a pair without one is dealt by content.
@@ -65,7 +65,7 @@ class Pair(Strict):
         return content_key("pair", self.prompt, self.positive, self.negative)
 
 
-class Example(Strict):
+class Example(Strict, fault=ConceptError):
     """A text of one side that has no partner on the other; where `prompt` is given it is an answer to that.
 
     A plain text stands for an example without a prompt. `split` as in `Pair`.
@@ -84,7 +84,7 @@ class Example(Strict):
 Examples = Annotated[tuple[Example, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
-class Unpaired(Strict):
+class Unpaired(Strict, fault=ConceptError):
     """Texts of either side that do not belong together in pairs; there may be more of one side than of the other."""
 
     positive: Examples
@@ -112,7 +112,7 @@ class SidedText(NamedTuple):
     split: Split
 
 
-class Item(Strict):
+class Item(Strict, fault=ConceptError):
     """A held-out question with two continuations, one of which shows the concept; `split` as in `Pair`."""
 
     prompt: Text
@@ -126,21 +126,21 @@ class Item(Strict):
         return content_key("item", self.prompt, self.matching, self.not_matching)
 
 
-class Sides(Strict):
+class Sides(Strict, fault=ConceptError):
     """A text for either side of a concept."""
 
     positive: Text
     negative: Text
 
 
-class Words(Strict):
+class Words(Strict, fault=ConceptError):
     """Words typical of either side, for the word-list scorer."""
 
     positive: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
     negative: Annotated[tuple[Text, ...], Field(max_length=MAX_ROWS)] = ()
 
 
-class Card(Strict):
+class Card(Strict, fault=ConceptError):
     """What a concept's data is, how it was made, its known biases and its licence.
 
     `accepted` names lint findings that lie in the nature of the concept, each with the reason.
@@ -153,7 +153,7 @@ class Card(Strict):
     accepted: Annotated[dict[str, Text], Field(max_length=MAX_ACCEPTED)] = {}
 
 
-class Concept(Strict, metaclass=Told):
+class Concept(Strict, fault=ConceptError):
     """A behaviour to steer: contrastive pairs or unpaired texts, open prompts, held-out items.
 
     `chat` sends pairs, prompts and items through the model's chat template, where it has one; otherwise they are raw
@@ -161,7 +161,6 @@ class Concept(Strict, metaclass=Told):
     baseline that a vector is compared with. Raises ConceptError with every fault where Python makes one.
     """
 
-    fault: ClassVar[type[SteerflowError]] = ConceptError
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=MAX_CONCEPT_NAME)]
     description: str = ""
     chat: bool = False

@@ -13,7 +13,7 @@ from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict, checked, read_yaml
 
 
-class Neutral(Strict):
+class Neutral(Strict, fault=ConceptError):
     """The file of neutral prompts."""
 
     name: str

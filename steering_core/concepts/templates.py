@@ -29,14 +29,14 @@ SlotText = Annotated[str, Field(max_length=MAX_TEXT)]  # it may be empty: the wo
 SlotValues = Annotated[tuple[SlotText, ...], Field(min_length=1, max_length=MAX_ROWS)]
 
 
-class SidedValues(Strict):
+class SidedValues(Strict, fault=ConceptError):
     """A slot's values for either side."""
 
     positive: SlotValues
     negative: SlotValues
 
 
-class Wording(Strict):
+class Wording(Strict, fault=ConceptError):
     """Two texts with slots in braces, and the prompt that both answer, where there is one."""
 
     positive: Text
@@ -44,7 +44,7 @@ class Wording(Strict):
     prompt: Text | None = None
 
 
-class Template(Strict):
+class Template(Strict, fault=ConceptError):
     """A concept whose pairs come from one wording and lists of slot values; `count` of them are drawn by `seed`."""
 
     name: str | None = None

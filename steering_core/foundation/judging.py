@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from steering_core.foundation.bounds import MAX_NAME, Within
-from steering_core.foundation.errors import SettingError
+from steering_core.foundation.errors import SettingError, SpecError
 from steering_core.foundation.key_names import API_KEY, checked_key_name
 from steering_core.foundation.validation import Strict
 
@@ -72,7 +72,7 @@ def _key_name(name: str) -> str:
 QuestionWording = Annotated[str, Field(max_length=MAX_WORDING), AfterValidator(_fillable)]
 
 
-class RubricSpec(Strict):
+class RubricSpec(Strict, fault=SpecError):
     """Three questions about a text, each answered by 0, 1 or 2 (AxBench, Wu et al. 2025).
 
     `concept` asks how far the concept shows, `instruction` whether the text replies to its prompt, `fluency` how well
@@ -84,7 +84,7 @@ class RubricSpec(Strict):
     fluency: QuestionWording = FLUENCY_QUESTION
 
 
-class JudgeSpec(Strict):
+class JudgeSpec(Strict, fault=SpecError):
     """A language model that rates texts: a local one, or one behind an OpenAI-compatible `endpoint` (http://…/v1).
 
     It is asked the three questions of `rubric`, or, where `prompt` is given, that question of your own alone, which

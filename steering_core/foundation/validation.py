@@ -1,10 +1,11 @@
 """Text that comes in (YAML) against a pydantic model: every fault at once, each with its place and a suggestion."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,15 +15,52 @@ from steering_core.foundation.errors import SteerflowError
 from steering_core.foundation.user_files import file_text
 from steering_core.foundation.yaml import Loader
 
+if TYPE_CHECKING:  # the metaclass of pydantic's models has no public name, and mypy asks for one
+    from pydantic._internal._model_construction import ModelMetaclass as _Kind
+else:
+    _Kind = type(BaseModel)
+
 MAX_YAML = 4 << 20  # letters; a concept of this size takes some ten seconds
 MAX_FAULTS = 20  # shown of one file
 MAX_SHOWN = 60  # letters of a value that a message shows
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")  # between the words of a class's name
 
 
-class Strict(BaseModel):
-    """A model that refuses unknown keys and never changes."""
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+class Told(_Kind):
+    """The kind of a model that Python makes by calling it: its faults are told as a file's are, as its `fault`.
 
+    Pydantic's own error is no SteerflowError. `model_validate` raises it as ever, and `checked` tells of that.
+    """
+
+    fault: type[SteerflowError]
+
+    def __call__(self: Any, *args: Any, **fields: Any) -> Any:
+        """A model of these fields. Raises `fault`, which lists every fault."""
+        called = _WORDS.sub(" ", self.__name__).lower()
+        if args:
+            names = ", ".join(f"{name}=…" for name in self.model_fields)
+            raise self.fault(f"the fields of the {called} have no order: give them by name, {self.__name__}({names})")
+        try:
+            return super().__call__(**fields)
+        except ValidationError as faults:
+            lines = _lines(self, faults)
+        raise self.fault(f"the {called} has {lines}")  # outside of the handler, as in `checked`
+
+
+class Strict(BaseModel, metaclass=Told):
+    """A model that refuses unknown keys and never changes.
+
+    `class A(Strict, fault=ConceptError)` says what Python raises where it makes one that is faulty.
+    """
+
+    fault: ClassVar[type[SteerflowError]] = SteerflowError
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+    def __init_subclass__(cls, fault: type[SteerflowError] | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if fault is not None:
+            cls.fault = fault
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values of some fields; cached properties are computed anew from them."""
@@ -30,24 +68,6 @@ class Strict(BaseModel):
         for name in found.__dict__.keys() - type(self).model_fields.keys() if update else ():
             del found.__dict__[name]
         return found
-
-
-@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
-class Told(type(BaseModel)):  # type: ignore[misc]  # its metaclass has no public name
-    """The kind of a `Strict` model that Python makes by calling it: its faults are told as a file's are, as `fault`.
-
-    Pydantic's own error is no SteerflowError. `model_validate` raises it as ever, and `checked` tells of that.
-    """
-
-    fault: type[SteerflowError]
-
-    def __call__(self, *args: Any, **fields: Any) -> Any:
-        """A model of these fields. Raises `fault`, which lists every fault."""
-        try:
-            return super().__call__(*args, **fields)
-        except ValidationError as faults:
-            lines = _lines(self, faults)
-        raise self.fault(f"the {self.__name__.lower()} has {lines}")  # outside of the handler, as in `checked`
 
 
 Checked = TypeVar("Checked", bound=Strict)

@@ -18,7 +18,7 @@ REPENG_KEYS = ("positive_personas", "negative_personas", "suffixes", "suffix_lis
 OPEN_PROMPTS = 0.4  # share of a trait's questions that are kept for sampling
 
 
-class RepengFile(Strict):
+class RepengFile(Strict, fault=ConceptError):
     """What repeng's `make_dataset` takes: a template with `{persona}`, personas of either side, suffixes."""
 
     name: str | None = None
@@ -68,14 +68,14 @@ def _as_instructions(file: RepengFile) -> Sides:
     )
 
 
-class Instruction(Strict):
+class Instruction(Strict, fault=ConceptError):
     """A system prompt that calls a trait up, and one that keeps it away."""
 
     pos: Text
     neg: Text
 
 
-class TraitFile(Strict):
+class TraitFile(Strict, fault=ConceptError):
     """A trait of persona vectors: pairs of instructions, questions, and the judge's prompt. Chen et al. 2025."""
 
     name: str | None = None
