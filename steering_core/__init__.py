@@ -47,7 +47,13 @@ if TYPE_CHECKING:
     )
     from steering_core.api.row_table import Rows
     from steering_core.api.stored_activations import Activations, activations
-    from steering_core.api.stored_vectors import find_vector, find_vectors, remove_vector, save_vector
+    from steering_core.api.stored_vectors import (
+        find_vector,
+        find_vectors,
+        list_vectors,
+        remove_vector,
+        save_vector,
+    )
     from steering_core.api.words import explain
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -90,7 +96,7 @@ _HOMES = {
     "api.data": ("DoseSweep", "LayerSweep", "Report", "dose_sweep", "layer_sweep", "run"),
     "api.generate": ("Steered", "compare", "generate", "stream"),
     "api.stored_activations": ("Activations", "activations"),
-    "api.stored_vectors": ("find_vector", "find_vectors", "remove_vector", "save_vector"),
+    "api.stored_vectors": ("find_vector", "find_vectors", "list_vectors", "remove_vector", "save_vector"),
     "api.monitor": ("monitor",),
     "api.next_tokens": ("kl", "logits"),
     "api.options": ("Sampling",),
@@ -156,6 +162,7 @@ __all__ = [
     "layer_by_dose",
     "layer_profile",
     "layer_sweep",
+    "list_vectors",
     "load_concept",
     "load_spec",
     "logits",

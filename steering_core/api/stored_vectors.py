@@ -1,14 +1,30 @@
-"""Vectors of the store by their names, and vectors of one's own kept there."""
+"""Vectors of the store as a table and by their names, and vectors of one's own kept there."""
 
 from dataclasses import asdict, replace
 
 from steering_core.api.options import StorePath
+from steering_core.api.row_table import Rows
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
 from steering_core.store import Store, default_store
 from steering_core.vectors.library import WantedLayers, named
+from steering_core.vectors.library_rows import library_rows
 from steering_core.vectors.saving import remove_called, save, stored_alike
 from steering_core.vectors.vector import Vector
+
+
+def list_vectors(
+    name: str | None = None, model: str | Model | None = None, store: StorePath = None, *, controls: bool = False
+) -> Rows:
+    """The vectors in the store, a row each with its quality, or those that `name` means; of a `model` or of all.
+
+    The same as `steer vectors list`: `auc_test` is the AUC on test pairs, `split_half` the cosine of the directions of
+    two halves. A model is an open one, a name or a key. `controls` adds random and shuffled-label controls. Raises
+    VectorNotFound where `name` means none, VectorError for a model that the store lacks, and StoreError where there is
+    no store.
+    """
+    whose = model.identity.model_id if isinstance(model, Model) else model
+    return Rows(library_rows(Store.existing(store), name, whose, controls=controls))
 
 
 def find_vectors(

@@ -1,7 +1,7 @@
 """What the sub-verbs of `steer vectors` take and tell: the vectors that a name stands for, among those of a model."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
 from steering_core.vectors import library
+from steering_core.vectors.library_rows import models_called
 from steering_core.vectors.vector import Vector
 
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
@@ -39,17 +40,6 @@ def identity_of(store: Store, model: str | None) -> ModelIdentity | None:
             f"key, as in --model {rows[-1]['model_id']}"
         )
     return ModelIdentity(**rows[-1])
-
-
-def models_called(store: Store, model: str) -> list[dict[str, Any]]:
-    """The rows of the models that the store knows by that name or key. Raises VectorError where there is none."""
-    rows = store.rows("SELECT * FROM raw.models WHERE name = $1 OR model_id = $1 ORDER BY model_id", [model])
-    if not rows:
-        known = store.rows("SELECT DISTINCT name FROM raw.models ORDER BY name")
-        raise VectorError(
-            f"the store has no model {model!r}: there are {', '.join(r['name'] for r in known) or 'none'}"
-        )
-    return rows
 
 
 def names_in(text: str, option: str) -> list[str]:

@@ -14,7 +14,6 @@ from steering_core.cli.named_vectors import (
     ModelName,
     OfLayers,
     identity_of,
-    models_called,
     name_of,
     one_a_layer,
     print_made,
@@ -33,8 +32,9 @@ from steering_core.interventions.safe_range import unsaid_strength
 from steering_core.models import open_model
 from steering_core.reports.printing import Format, console, print_json, print_rows
 from steering_core.store import Store, default_store
-from steering_core.store.queries import named_query
+from steering_core.store.values import rows_of
 from steering_core.vectors import algebra, library, saving
+from steering_core.vectors.library_rows import library_rows
 from steering_core.vectors.meaning import extreme_prompts, promoted_tokens
 from steering_core.vectors.vector import Vector, cosine
 
@@ -68,25 +68,11 @@ def list_vectors(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Every vector with its quality: AUC on test pairs, and the cosine of the directions of two halves."""
-    opened = Store.existing(store or default_store())
-    rows = [row for row in opened.rows(named_query("vectors_in_library")) if controls or row["control"] is None]
-    if model is not None:
-        of_model = _vectors_of(opened, model)
-        rows = [row for row in rows if row["vector_id"] in of_model]
-    if text is not None:
-        called = {vector.vector_id for vector in library.find_all(opened, text)}
-        rows = [row for row in rows if row["vector_id"] in called]
+    rows = rows_of(library_rows(Store.existing(store or default_store()), text, model, controls=controls))
     names = [*_LISTED, "control"] if controls else _LISTED
     if rows and form is not Format.TABLE:
         names = list(rows[0])
     print_rows(rows, names, form)
-
-
-def _vectors_of(store: Store, model: str) -> set[str]:
-    """The keys of a model's vectors, the model by its name or key. Raises VectorError for one that the store lacks."""
-    ids = [row["model_id"] for row in models_called(store, model)]
-    rows = store.rows("SELECT vector_id FROM raw.vectors WHERE list_contains(?, model_id)", [ids])
-    return {row["vector_id"] for row in rows}
 
 
 @app.command()
