@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         remove_vector,
         save_vector,
     )
+    from steering_core.api.text_activations import TextActivations
     from steering_core.api.words import explain
     from steering_core.baking.bake import bake
     from steering_core.concepts import Concept, load_concept
@@ -101,6 +102,7 @@ _HOMES = {
     "api.next_tokens": ("kl", "logits"),
     "api.options": ("Sampling",),
     "api.row_table": ("Rows",),
+    "api.text_activations": ("TextActivations",),
     "api.words": ("explain",),
     "baking.bake": ("bake",),
     "concepts": ("Concept", "load_concept"),
@@ -138,6 +140,7 @@ __all__ = [
     "SteerflowError",
     "SteeringWarning",
     "Store",
+    "TextActivations",
     "Vector",
     "Where",
     "activation_addition",

@@ -107,6 +107,11 @@ def example(model: Model, text: str, *, chat: bool) -> Prompt:
     return Prompt((begin, *read.tokens), read.text, 2, read.tokenizer_id)
 
 
+def text_prompt(model: Model, text: str, question: str | None) -> Prompt:
+    """A text whose activations are read: by itself, or as the answer to a question in the model's chat template."""
+    return prompt(model, question, chat=True, answer=text) if question else example(model, text, chat=False)
+
+
 def pair_prompt(model: Model, concept: Concept, pair: Pair, side: Side) -> Prompt:
     """One side of a pair, as `model` reads it."""
     return _contrast_prompt(model, concept, pair.prompt, getattr(pair, side))

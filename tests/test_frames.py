@@ -1,4 +1,4 @@
-"""What notebooks ask for as frames beside a run's results: the library's vectors."""
+"""What notebooks ask for as frames beside a run's results: the library's vectors, and activations of texts."""
 
 import json
 from pathlib import Path
@@ -47,3 +47,52 @@ def test_the_library_of_one_model_is_that_of_its_name_its_key_and_the_model(tiny
         steer.list_vectors("mime", store=tmp_path)
     with pytest.raises(StoreError, match="there is no store at"):
         steer.list_vectors(store=tmp_path / "none")
+
+
+TEXTS = ["I would love to.", "No.", "I would love to.", "Not today, thank you."]
+
+
+def test_texts_have_activations_in_their_order_and_the_store_keeps_them(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = steer.activations((text for text in TEXTS), [2, 0], model=tiny, store=tmp_path)
+    values = found.numpy()
+    assert values.shape == (4, 2, 32)
+    assert repr(found) == "<TextActivations: 4 texts, layers 2, 0, position last, width 32>"
+    assert list(found.pandas()["text"]) == TEXTS * 2
+    np.testing.assert_array_equal(values[0], values[2])
+    monkeypatch.setattr(type(tiny.network), "__call__", None)  # it runs no more
+    kept = steer.activations(TEXTS, 2, model=tiny, store=tmp_path)
+    np.testing.assert_array_equal(kept.numpy(), values[:, 0])
+    assert [row["position"] for row in kept] == ["last"] * 4
+
+
+def test_they_are_what_vectors_are_derived_from(tiny: Model, tmp_path: Path) -> None:
+    """The texts of either side, read alone, differ by the vector of both: with prompts as well as without."""
+    sides = [["I would love to.", "Gladly!"], ["No.", "Never."]]
+    answers = [[{"prompt": "Shall we go?", "text": text} for text in side] for side in sides]
+    pairs = [{"prompt": "Shall we go?", "positive": a, "negative": b} for a, b in zip(*sides, strict=True)]
+    for texts, vector in (
+        (sides, steer.contrast(tiny, *sides, layer=1)),
+        (answers, steer.derive_vector(tiny, pairs, layer=1)),
+    ):
+        means = [steer.activations(side, 1, model=tiny, store=tmp_path).numpy().mean(axis=0) for side in texts]
+        np.testing.assert_allclose(means[0] - means[1], vector.direction, rtol=1e-4, atol=1e-5)
+
+
+def test_every_token_of_texts_is_a_row(tiny: Model, tmp_path: Path) -> None:
+    found = steer.activations(TEXTS[:2], 1, model=tiny, store=tmp_path, position="all")
+    tokens = [(row["row"], row["token"]) for row in found]
+    assert tokens == sorted(tokens)
+    assert len(found.numpy()) == len(tokens) > 4
+    assert repr(found).startswith("<TextActivations: 2 texts, layer 1, position all")
+
+
+def test_activations_of_a_concept_have_their_texts(place: Path, agree_run: Path) -> None:
+    concept = steer.load_concept(str(agree_run.parent / "agree.yaml"))
+    frame = steer.activations("agree", 1, store=place).pandas()
+    texts = {(text.row_id, text.side): text for text in concept.texts}
+    for row in frame.to_dict("records"):
+        text = texts[row["pair_id"], row["side"]]
+        assert row["text"].endswith(text.text)
+        assert text.prompt is None or row["text"].startswith(text.prompt)

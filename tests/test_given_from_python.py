@@ -19,7 +19,10 @@ from steering_core.foundation.errors import (
     CapabilityError,
     ConceptError,
     InterventionError,
+    LayerNotFound,
+    ModelError,
     OutputError,
+    PromptError,
     QueryError,
     SamplingError,
     SpecError,
@@ -32,6 +35,8 @@ from steering_core.models import Model
 from steering_core.runs import Run
 from steering_core.spec import VectorsSpec
 from steering_core.store import Store
+
+PAIR = {"positive": "a", "negative": "b"}
 
 
 @pytest.fixture
@@ -186,9 +191,36 @@ def test_a_dose_sweep_takes_numbers_and_doses_of_numpy(
     assert [row["dose"] for row in found] == [0.0, 0.1, 0.1, 0.1]
 
 
-def test_activations_are_of_a_concept_not_of_texts(tiny: Model, store: Store) -> None:
-    with pytest.raises(ConceptError, match=r"not a list: of texts of your own make one, Concept\(name='mine', pairs="):
-        steer.activations(["a text", "another"], 1, model=tiny, store=store.root)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        (3, ConceptError, "not a int: of texts of your own make one, Concept(name='mine', pairs="),
+        (PAIR, ConceptError, "not a dict: of texts of your own make one"),
+        (Pair(**PAIR), ConceptError, "not a Pair: of texts of your own make one"),
+        ([], PromptError, "there are no texts to read: give at least one"),
+        (["a", None], PromptError, "text 1 is None, no text: give ['a text', …]"),
+        ([("a", "b")], PromptError, "text 0 is ('a', 'b'), no text: give ['a text', …]"),
+        ([b"a"], PromptError, "text 0 is b'a', bytes, of which .decode() makes a text"),
+        ([{"prompt": "a"}], PromptError, "text 0 has 1 fault:\n  text: Field required"),
+        (["a", ""], PromptError, "text 1 has 1 fault:\n  text: "),
+    ],
+)
+def test_activations_are_of_a_concept_or_of_texts(
+    tiny: Model, tmp_path: Path, given: Any, error: type[SteerflowError], says: str
+) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        steer.activations(given, 1, model=tiny, store=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_texts_are_read_by_an_open_model_and_have_no_splits(tiny: Model, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"give model=open_model\('tiny'\)"):
+        steer.activations(["a"], 1, model="tiny", store=tmp_path / "none")  # type: ignore[call-overload]
+    with pytest.raises(QueryError, match="texts have no splits: leave split='train' out"):
+        steer.activations(["a"], 1, model=tiny, split="train", store=tmp_path / "none")  # type: ignore[call-overload]
+    with pytest.raises(LayerNotFound, match="layer 9"):
+        steer.activations(["a"], 9, model=tiny, store=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("given", [{"max_tokens": np.int64(5)}, {"seed": np.uint8(5)}])
@@ -226,9 +258,6 @@ def test_what_a_run_raises_at_its_end_is_not_also_an_error_in_the_log(
     with caplog.at_level(logging.INFO), Run(spec, store) as run, run.guard("tiny", ["agree"]):
         raise error
     assert [(record.levelno, record.message) for record in caplog.records] == [(level, "agree on tiny failed")]
-
-
-PAIR = {"positive": "a", "negative": "b"}
 
 
 @pytest.mark.parametrize(

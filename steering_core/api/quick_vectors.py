@@ -21,7 +21,7 @@ from steering_core.interventions.change import Change, Intervention
 from steering_core.interventions.declarations import ADD
 from steering_core.interventions.where import Where
 from steering_core.models import Model
-from steering_core.prompts import Prompt, example, prompt, sided_prompt
+from steering_core.prompts import Prompt, prompt, sided_prompt, text_prompt
 from steering_core.vectors.methods import check_unpaired, derived_direction, is_trained, method_key, method_name
 from steering_core.vectors.training.at_layer import training_at
 from steering_core.vectors.training.fits import trained_direction
@@ -58,7 +58,7 @@ def contrast(
     """
     if not isinstance(positive, str) or not isinstance(negative, str):
         return derive_vector(model, _listed(positive, negative), layer, question=question)
-    sides = [_read(model, side, question).tokens for side in (positive, negative)]
+    sides = [text_prompt(model, side, question).tokens for side in (positive, negative)]
     streams = [residual_stream(model, tokens, layer) for tokens in sides]
     direction = streams[0][-1] - streams[1][-1]
     if not np.isfinite(direction).all() or not direction.any():
@@ -193,7 +193,7 @@ def _sides(model: Model, pairs: PairsLike, question: str | None) -> _Sides:
         as_in_runs = any(isinstance(pair, Pair | Mapping) for pair in pairs)
         examples = [[(pair.positive, pair.prompt) for pair in read], [(pair.negative, pair.prompt) for pair in read]]
     paired = not isinstance(pairs, Unpaired)
-    prompts = [[_read(model, text, prompt or question) for text, prompt in side] for side in examples]
+    prompts = [[text_prompt(model, text, prompt or question) for text, prompt in side] for side in examples]
     made = _made([[text for text, _ in side] for side in examples], paired)
     if as_in_runs:
         made["prompts"] = [[prompt for _, prompt in side] for side in examples]
@@ -227,10 +227,6 @@ def _made(sides: Sequence[Sequence[str]], paired: bool) -> dict[str, Any]:
         return {"made": "pairs", "pairs": list(map(list, zip(*sides, strict=True)))}
     counts = dict(zip(SIDES, map(len, sides), strict=True))
     return {"made": "texts", "texts": dict(zip(SIDES, sides, strict=True)), "unpaired": counts}
-
-
-def _read(model: Model, text: str, question: str | None) -> Prompt:
-    return prompt(model, question, chat=True, answer=text) if question else example(model, text, chat=False)
 
 
 def position_deltas(layer: int, deltas: Mapping[int, np.ndarray], alpha: float = 1.0) -> Intervention:

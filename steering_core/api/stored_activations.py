@@ -1,10 +1,10 @@
-"""Activations of a concept's pairs in Python, as arrays and frames: the store's, or read by an open model first."""
+"""Activations of a concept's pairs or of texts in Python, as arrays and frames: the store's, or read first."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,11 @@ from steering_core.activations.extract import extract
 from steering_core.activations.sites import SITE, checked_position
 from steering_core.api.options import StorePath, check_split, concept_or_name
 from steering_core.api.row_table import Rows
+from steering_core.api.text_activations import TextActivations, TextsLike, by_layer, read_texts
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import checked_layer
 from steering_core.foundation.errors import ConceptError, LayerNotFound, QueryError
+from steering_core.foundation.validation import Strict
 from steering_core.models import Model
 from steering_core.pipeline.rows import store_pairs
 from steering_core.pipeline.stages import registered
@@ -47,36 +49,62 @@ class Activations(Rows):
 
         Of a list of layers they are (N, L, D), in that list's order.
         """
-        flat = pa.concat_arrays([chunk.flatten() for chunk in self.table["activation"].chunks]).to_numpy()
-        there, place = np.unique(self.layers, return_inverse=True)  # the table goes by layer
-        rows = len(self) // len(there)
-        values = flat.astype(np.float32).reshape(len(there), rows, -1)[place].swapaxes(0, 1)  # (N, L, D)
-        positive = np.array([side == "positive" for side in self.table["side"].slice(0, rows).to_pylist()], bool)
-        return np.ascontiguousarray(values if self.several else values[:, 0]), positive
+        values = by_layer(self.table, self.layers, self.several)
+        sides = self.table["side"].slice(0, len(values)).to_pylist()  # the same at every layer
+        return values, np.array([side == "positive" for side in sides], bool)
 
 
-def activations(
+@overload
+def activations(  # type: ignore[overload-overlap]  # a text is a concept's name, not texts of one letter
     concept: str | Path | Concept,
     layer: int | Sequence[int],
     model: str | Model | None = None,
     split: Split | None = None,
     store: StorePath = None,
-    position: str = RESPONSE,
-) -> Activations:
+    position: str | None = None,
+) -> Activations: ...
+
+
+@overload
+def activations(
+    concept: TextsLike,
+    layer: int | Sequence[int],
+    model: Model,
+    split: None = None,
+    store: StorePath = None,
+    position: str | None = None,
+) -> TextActivations: ...
+
+
+def activations(
+    concept: str | Path | Concept | TextsLike,
+    layer: int | Sequence[int],
+    model: str | Model | None = None,
+    split: Split | None = None,
+    store: StorePath = None,
+    position: str | None = None,
+) -> Activations | TextActivations:
     """The activations of a concept's pairs at a layer or several, in a fixed order; of one `split` where it is given.
 
     They are read from the store; with an open `Model` what is missing is extracted first, all layers in one pass, and
-    `concept` may then be a file as well. `position` says over which tokens each is the mean; `response`, as in runs, is
-    the answer's. Raises QueryError where the store has none, with the positions, layers and splits that there are, and
-    where it has those of several models and none is named; ConceptError, LayerNotFound, PositionUnknown.
+    `concept` may then be a file as well, or a list of texts, whose activations are `TextActivations` in its order.
+    Texts by themselves are read as `derive_vector` reads them; {"prompt": …, "text": …} is an answer.
+
+    `position` says over which tokens each is the mean: `response`, as in runs, is the answer's; of texts without
+    prompts it is `last` unless it is named. Raises QueryError where the store has none, with the positions, layers and
+    splits that there are, and where it has those of several models and none is named; ConceptError, PromptError for
+    what are no texts, ModelError for texts without an open model, LayerNotFound, PositionUnknown.
     """
-    wanted = concept_or_name(concept)
-    opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
     several = isinstance(layer, Sequence | np.ndarray) and not isinstance(layer, str)
     asked: Iterable[Any] = layer if isinstance(layer, Sequence | np.ndarray) and several else [layer]
     if not (layers := [checked_layer(one) for one in asked]):
         raise LayerNotFound("no layer is named: give one, or a list of them")
-    checked_position(position)
+    if isinstance(concept, Iterable) and not isinstance(concept, str | bytes | Mapping | Strict):
+        if split is not None:
+            raise QueryError(f"texts have no splits: leave split={split!r} out, or make a Concept of them")
+        return read_texts(concept, layers, model, store, position, several)
+    wanted, position = concept_or_name(concept), checked_position(position or RESPONSE)
+    opened = Store(store or default_store()) if isinstance(model, Model) else Store.existing(store)
     if split is not None:
         check_split(split)
     if isinstance(model, Model) or isinstance(concept, Path):
@@ -143,8 +171,9 @@ def _rows(store: Store, whose: tuple[str, str], layers: Sequence[int], position:
     """The rows of the view by layer, pair, side and token, as many at each layer. Raises QueryError."""
     token = "token, " if position == EVERY_TOKEN else ""
     found = store.query(
-        f"SELECT model, concept, pair_id, side, split, position, layer, {token}residual_norm, activation "
-        "FROM activations WHERE model_id = $1 AND concept_id = $2 AND list_contains($3, layer) AND position = $4 "
+        f"SELECT model, concept, pair_id, side, split, text, position, layer, {token}residual_norm, activation "
+        "FROM activations LEFT JOIN (SELECT prompt_id, text FROM raw.prompts) USING (prompt_id) "
+        "WHERE model_id = $1 AND concept_id = $2 AND list_contains($3, layer) AND position = $4 "
         "AND ($5 IS NULL OR split = $5) AND site = $6 AND side IS NOT NULL ORDER BY layer, pair_id, side, token",
         [*whose, sorted(set(layers)), position, split, SITE],
     )
