@@ -1,14 +1,26 @@
 """Models: found by name, identified by content, refused with a remedy."""
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steering_core.backend.mlx import mx
-from steering_core.foundation.errors import LayerNotFound, ModelNotFound, TapNotFired
+from steering_core.foundation.cache import cache_written
+from steering_core.foundation.errors import (
+    DiskFull,
+    LayerNotFound,
+    ModelNotFound,
+    SettingError,
+    SteerflowError,
+    TapNotFired,
+)
 from steering_core.models import Model, embedded, open_model
 from steering_core.models.embedded import Packaged, embedded_model
 from steering_core.models.mlx_lm import architecture, architecture_in
@@ -183,3 +195,69 @@ def test_observed_streams_are_those_of_the_pass_and_change_nothing(tiny: Model) 
     assert not mx.array_equal(seen[0], seen[2])
     with pytest.raises(TapNotFired, match="block 1"), tiny.taps.observed([1]):
         pass
+
+
+def toy_maker(work: Path) -> Path:
+    (work / "model").mkdir()
+    (work / "model" / "config.json").write_text("{}")
+    return work / "model"
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "says"),
+    [
+        (errno.EACCES, SettingError, "the cache folder {cache} cannot be used (Permission denied): have it made"),
+        (errno.EROFS, SettingError, "the cache folder {cache} cannot be used (Read-only file system): have it made"),
+        (errno.ENOSPC, DiskFull, "no room in the cache folder {cache} (No space left on device): free some space"),
+        (errno.EDQUOT, DiskFull, "no room in the cache folder {cache} (Disk quota exceeded): free some space"),
+    ],
+)
+@pytest.mark.parametrize("at", ["mkdir", "rename"])
+def test_a_cache_that_cannot_be_written_is_one_error_with_its_folder_and_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: str, number: int, error: type[SteerflowError], says: str
+) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(embedded._MAKERS, "toy", toy_maker)
+
+    def refuse(path: Path, *given: Any, **named: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as refused:
+        refused.setattr(Path, at, refuse)
+        with pytest.raises(error, match=re.escape(says.format(cache=tmp_path / "cache"))) as caught:
+            embedded_model("toy")
+    assert "STEERFLOW_CACHE" in str(caught.value)
+    assert embedded_model("toy").is_dir()
+
+
+@pytest.mark.parametrize("below", ["", "locks", "models"])
+def test_a_file_in_the_place_of_the_cache_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("STEERFLOW_CACHE", str(cache))
+    monkeypatch.setitem(embedded._MAKERS, "toy", toy_maker)
+    file = cache / below
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    said = f"the cache folder {cache} cannot be used ({file} is a file): have it made writable, or set STEERFLOW_CACHE"
+    with pytest.raises(SettingError, match=re.escape(said)):
+        embedded_model("toy")
+
+
+def test_a_whole_model_is_read_from_a_cache_that_can_only_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    monkeypatch.setitem(embedded._MAKERS, "toy", toy_maker)
+    made = embedded_model("toy")
+    (tmp_path / "locks" / "toy").unlink()
+    (tmp_path / "locks").rmdir()
+    (tmp_path / "locks").write_text("no lock can be made here")
+    assert embedded_model("toy") == made
+
+
+def test_an_error_of_a_file_elsewhere_is_not_told_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(FileNotFoundError), cache_written():
+        (tmp_path / "elsewhere").read_text()

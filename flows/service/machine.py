@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
 from flows.service.clone import state_folder
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, cache_written
 
 POLL_SECONDS = 1.0  # between two tries to lock: a blocking `flock` could log nothing
 SAID_EVERY = 300.0  # seconds between two log lines of a flow run that waits
@@ -29,11 +29,14 @@ def flow_runs_folder() -> Path:
 def in_hand(flow_run_id: str) -> Iterator[None]:
     """Note that this process executes a flow run; `flows.service.recovery` finds the note if the process dies."""
     note = flow_runs_folder() / f"{flow_run_id}.json"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    with note.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        json.dump({"process": os.getpid(), "api": get_current_settings().api.url, "state": str(state_folder())}, held)
-        held.flush()
+    with contextlib.ExitStack() as opened:
+        with cache_written():
+            note.parent.mkdir(parents=True, exist_ok=True)
+            held = opened.enter_context(note.open("w"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+            about = {"process": os.getpid(), "api": get_current_settings().api.url, "state": str(state_folder())}
+            json.dump(about, held)
+            held.flush()
         try:
             yield
         finally:
@@ -61,12 +64,15 @@ def accelerator() -> Iterator[None]:
     """
     name = os.environ.get("STEERFLOW_ACCELERATOR") or os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
     path = cache_folder() / "locks" / f"accelerator-{name.replace('/', '_')}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as held:
+    with contextlib.ExitStack() as opened:
+        with cache_written():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = opened.enter_context(path.open("a+"))
         _wait_for(held)
-        held.truncate(0)
-        held.write("\n".join((str(os.getpid()), str(flow_run.name or "a flow run"), str(state_folder().parent))))
-        held.flush()
+        with cache_written():
+            held.truncate(0)
+            held.write("\n".join((str(os.getpid()), str(flow_run.name or "a flow run"), str(state_folder().parent))))
+            held.flush()
         yield
 
 

@@ -29,7 +29,7 @@
     │   ├── VectorMismatch   a vector of another model, width or layer
     │   └── VectorFileError  a vector file that cannot be read or written
     ├── OutputError          a report that cannot be written where it should be
-    ├── SettingError         an environment variable that cannot be read
+    ├── SettingError         an environment variable that cannot be read, or names a folder that cannot be used
     ├── PackageMissing       an optional package that is not installed
     ├── EndpointError        a server of OpenAI's form that cannot be used
     ├── JudgeUntrusted       a judge that rates texts of known quality wrongly
@@ -172,7 +172,7 @@ class OutputError(SteerflowError):
 
 
 class SettingError(SteerflowError):
-    """An environment variable, or a setting of its form, that cannot be read."""
+    """An environment variable, or a setting of its form, that cannot be read, or names a folder that cannot be used."""
 
 
 class EndpointError(SteerflowError):

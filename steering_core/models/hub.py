@@ -40,10 +40,9 @@ from huggingface_hub.utils import (
 from rich.filesize import decimal
 from tqdm import tqdm
 
-from steering_core.foundation.cache import cache_folder
+from steering_core.foundation.cache import cache_locked
 from steering_core.foundation.errors import DiskFull, HubUnreachable, ModelGated, ModelNotFound
 from steering_core.foundation.keys import content_key, file_sha256
-from steering_core.foundation.locks import locked
 from steering_core.models.folders import refuse_without_weights
 
 NEEDED = (
@@ -98,8 +97,7 @@ def snapshot(wanted: HubModel) -> Path:
     """
     if found := _whole(wanted):
         return found
-    lock = cache_folder() / "locks" / f"hub-{content_key(constants.HF_HUB_CACHE, wanted.repository)}"
-    with locked(lock), _hub_errors(wanted):
+    with cache_locked(f"hub-{content_key(constants.HF_HUB_CACHE, wanted.repository)}"), _hub_errors(wanted):
         return _whole(wanted) or _downloaded(wanted)
 
 
