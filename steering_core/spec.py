@@ -125,7 +125,10 @@ class ActivationsSpec(Strict, fault=SpecError):
     @classmethod
     def _one_row_a_prompt(cls, position: str) -> str:
         if position == "all":
-            raise ValueError("vectors need one row a prompt; `steer extract --position all` stores every token's")
+            raise ValueError(
+                "vectors need one row a prompt; `steer extract --position all` stores every token's, as does "
+                "activations(…, position='all') in Python"
+            )
         try:
             return checked_position(position)
         except PositionUnknown as error:

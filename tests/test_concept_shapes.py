@@ -157,7 +157,9 @@ def test_labelled_rows_without_a_partner_are_counted(tmp_path: Path) -> None:
     concept = concept_of(tmp_path, labelled(1, 0, 1, 1))
     assert texts(concept) == [("0?", "text 0", "text 1")]
     assert concept.card.made.startswith("Imported: 1 pair and 0 items from 4 rows. Rows were paired by their 'label'.")
-    assert "2 rows had no partner and were left out (--unpaired keeps all)." in concept.card.made
+    assert (
+        "2 rows had no partner and were left out (`steer concepts import --unpaired` keeps all)." in concept.card.made
+    )
     few = concept_of(tmp_path, labelled(1, 0, 1, 1, 0, 0))
     assert Counter(text.side for text in few.texts) == {"positive": 3, "negative": 3}
 

@@ -28,8 +28,8 @@ def adapter_weights(network: nn.Module, wanted: Bakeable, embeddings: bool) -> d
     """
     if wanted.additions:
         raise NotBakeable(
-            "an adapter changes what matrices multiply by, and a vector that is added at every token is a bias: leave "
-            "--adapter out, or bake what is taken out (!NAME @all) alone"
+            "an adapter changes what matrices multiply by, and a vector that is added at every token is a bias: bake "
+            "a folder (without --adapter, adapter=), or bake what is taken out (!NAME @all) alone"
         )
     rank = len(wanted.removals)
     weights: dict[str, mx.array] = {}
@@ -46,7 +46,8 @@ def adapter_weights(network: nn.Module, wanted: Bakeable, embeddings: bool) -> d
         if tied(network):
             raise NotBakeable(
                 f"the embeddings of this {architecture(network)} are its head as well, which would lose the direction "
-                "too: leave --embeddings out, or bake a folder, which gives the head a copy of its own"
+                "too: leave that out (--embeddings, embeddings=), or bake a folder, which gives the head a copy of its "
+                "own"
             )
         left, right = (side.astype(np.float32) for side in removed_from_rows(wanted.removals))
         weights[f"{name}.lora_a"] = matrix_of(dict(network.named_modules())[name]) @ mx.array(right.T)
@@ -92,5 +93,6 @@ def _check_bias(writer: WriterMatrix, left: np.ndarray, right: np.ndarray) -> No
     values = np.array(bias.astype(mx.float32)).reshape(-1, bias.shape[-1])  # (1 or experts, D)
     if np.abs(values @ right.T @ left.T).max() > 1e-6:
         raise NotBakeable(
-            f"{writer.name} has a bias along the direction, which an adapter does not reach: leave --adapter out"
+            f"{writer.name} has a bias along the direction, which an adapter does not reach: bake a folder "
+            "(without --adapter, adapter=)"
         )

@@ -148,7 +148,10 @@ def _embeddings_removed(
     Raises NotBakeable for additions alone, and where the architecture always reads its logits off the embeddings.
     """
     if not wanted.removals:
-        raise NotBakeable("--embeddings is for directions that are taken out (!NAME), and this adds vectors alone")
+        raise NotBakeable(
+            "embeddings are changed (--embeddings, embeddings=) where directions are taken out (!NAME), and this adds "
+            "vectors alone"
+        )
     name = embedding_of(network)
     module = dict(network.named_modules())[name]
     if tied(network):

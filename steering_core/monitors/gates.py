@@ -75,7 +75,7 @@ def concept_of(store: Store, vector: Vector) -> Concept:
     if found is None:
         raise VectorError(
             f"vector {vector.vector_id} comes of no concept in the store, so there are no pairs to fit a gate on: name "
-            "one with --concept"
+            "one, as in `steer vectors gate NAME --concept CONCEPT`"
         )
     return found
 

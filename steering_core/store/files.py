@@ -67,14 +67,14 @@ class LocalFolder:
             raise
         except OSError as error:
             raise StoreError(
-                f"{self.root / name} cannot be read ({_why(error)}): have it made readable, or name another store with "
-                "--store"
+                f"{self.root / name} cannot be read ({_why(error)}): have it made readable, or name another store "
+                "(--store, store=)"
             ) from error
 
     def walk(self) -> Iterator[str]:
         """Every file's name, temporary ones too, in no order; none where there is no folder. Links are not followed."""
         if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"{self.root} is a file, not a folder: name another with --store")
+            raise StoreError(f"{self.root} is a file, not a folder: name another (--store, store=)")
         for name, _ in self._entries(""):
             yield name
 
@@ -97,7 +97,7 @@ class LocalFolder:
         except OSError as error:
             raise StoreError(
                 f"{self.root / under} cannot be listed ({_why(error)}): have it made readable, or name another store "
-                "with --store"
+                "(--store, store=)"
             ) from error
 
     def _in_the_way(self, folder: str) -> StoreError | None:

@@ -73,7 +73,7 @@ def _failure(root: str, error: Exception) -> str:
     if isinstance(error, PermissionError) or "Credentials" in name:
         return f"{root} refuses these credentials ({said}): check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if isinstance(error, FileNotFoundError):
-        return f"there is no bucket for {root} ({said}): make it first, or name another store with --store"
+        return f"there is no bucket for {root} ({said}): make it first, or name another store (--store, store=)"
     return f"{root} does not answer ({name}: {said}): check AWS_ENDPOINT_URL and the network, then run again"
 
 

@@ -33,7 +33,7 @@ def folder_at(address: str | os.PathLike[str] | None) -> Folder:
     """The folder at a path or URL, whether or not there is a store. Raises StoreError for an address of no folder."""
     where = str(address or default_store())
     if where != where.encode(errors="replace").decode():  # half of a surrogate pair: no message could show it
-        raise StoreError(f"there can be no store at {where!r:.300}: it is no UTF-8, name another with --store")
+        raise StoreError(f"there can be no store at {where!r:.300}: it is no UTF-8, name another (--store, store=)")
     if "://" in where:
         from steering_core.store.objects import ObjectFolder  # loads fsspec: only where it is needed
 
@@ -46,10 +46,10 @@ def folder_at(address: str | os.PathLike[str] | None) -> Folder:
         root = Path(where).resolve()
         there = root.exists()
         if there and not root.is_dir():
-            raise StoreError(f"{root} is a file, not a folder: name another with --store")
+            raise StoreError(f"{root} is a file, not a folder: name another (--store, store=)")
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a NUL, links in a loop
         raise StoreError(
-            f"there can be no store at {where!r:.300} ({error!s:.200}): name a folder with --store"
+            f"there can be no store at {where!r:.300} ({error!s:.200}): name a folder (--store, store=)"
         ) from error
     return LocalFolder(root)
 
@@ -65,7 +65,7 @@ def prepare(folder: Folder) -> None:
     if found and found["version"] > STORE_VERSION:
         raise StoreTooNew(
             f"{folder.root} was written by store version {found['version']}, this is version {STORE_VERSION}: "
-            "upgrade steerflow, or name another store with --store"
+            "upgrade steerflow, or name another store (--store, store=)"
         )
     files = {table: folder.names(table) for table in TABLES}
     finish_exchange(folder)
@@ -116,8 +116,8 @@ def _marker_after_all(folder: Folder) -> dict[str, Any] | None:
     found = _marker(folder)
     if other and found is None:
         raise StoreError(
-            f"{folder.root} is not a steerflow store and not empty (it has {other!r:.100}): name another folder with "
-            "--store"
+            f"{folder.root} is not a steerflow store and not empty (it has {other!r:.100}): name another folder "
+            "(--store, store=)"
         )
     return found
 
@@ -134,6 +134,6 @@ def _marker(folder: Folder) -> dict[str, Any] | None:
     if not isinstance(version, int) or isinstance(version, bool):
         raise StoreDamaged(
             f'{folder.root}/{MARKER} is damaged: write {{"version": {STORE_VERSION}}} into it where this folder is '
-            "a store, or name another with --store"
+            "a store, or name another (--store, store=)"
         )
     return dict(found)

@@ -163,7 +163,7 @@ class Store:
         except (TypeError, OverflowError) as error:  # infinite or beyond Python's years, which comes as text
             raise StoreDamaged(
                 f"raw.{table}.{column} holds {latest}, and no time is later: another program wrote this store, name "
-                "another with --store"
+                "another (--store, store=)"
             ) from error
 
     def check_room(self, size: int) -> None:
@@ -172,7 +172,7 @@ class Store:
         if room is not None and size > room:
             raise DiskFull(
                 f"{size:,} bytes are to be written and the disk of {self.root} has {room:,} free: free some space, ask "
-                "for fewer layers or prompts, or name another store with --store"
+                "for fewer layers or prompts, or name another store (--store, store=)"
             )
 
     @contextlib.contextmanager

@@ -44,7 +44,7 @@ def stored_object(column: str, text: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise StoreDamaged(
             f"{column} holds {shown(text)}, where steerflow writes a JSON object: another program wrote this store, "
-            "name another with --store"
+            "name another (--store, store=)"
         )
     return found
 
@@ -60,7 +60,7 @@ def stored_direction(vector_id: str, numbers: Any, residual_norm: float) -> np.n
     raise StoreDamaged(
         f"raw.vectors holds {len(direction)} numbers under {shown(vector_id)}, of length {np.linalg.norm(direction):g} "
         f"beside a residual_norm of {residual_norm:g}, where steerflow writes a direction: another program wrote this "
-        "store, name another with --store"
+        "store, name another (--store, store=)"
     )
 
 

@@ -240,8 +240,9 @@ def _ambiguous(text: str, rows: Sequence[dict[str, Any]], none_recommended: bool
     unfinished = "None is recommended yet: `steer run` does that at its end. " if none_recommended else ""
     return (
         f"{text!r} is {len(rows)} vectors:{_choices(rows)}\n"
-        f"{unfinished}Say which, by its layer or its key, such as {_example(rows)}; on the command line --layers "
-        f"and --all-layers take several; `steer vectors rm {rows[0]['vector_id']}` takes one out of the library."
+        f"{unfinished}Say which, by its layer or its key, such as {_example(rows)}; several are taken by --layers "
+        f"and --all-layers, in Python by find_vectors(…, layers=); `steer vectors rm {rows[0]['vector_id']}` takes one "
+        "out of the library."
     )
 
 
@@ -271,5 +272,5 @@ def _not_found(store: Store, text: str, model: ModelIdentity | None, elsewhere: 
     names = {row["name"] for row in known} | {row["concept"] for row in known}
     names |= {f"{row['concept']}/{row['method']}" for row in known if row["concept"]}
     meant = difflib.get_close_matches(text, sorted(names - {None}), n=1)
-    hint = f"did you mean {meant[0]!r}?" if meant else "`steer vectors list` shows those that there are"
+    hint = f"did you mean {meant[0]!r}?" if meant else "`steer vectors list` (list_vectors) shows those that there are"
     return f"the store {store.root} has no vector {text!r}: {hint}"

@@ -212,7 +212,7 @@ class Vector:
             raise InterventionError(
                 f"{name} is a direction to take out of the stream, as the file that it came from declares, and adding "
                 f"it would steer towards what it should remove: write !{name}. To add it all the same, make a vector "
-                f"of it: steer vectors blend {name} --name NEW"
+                f"of it: `steer vectors blend {name} --name NEW`, or 1 * vector in Python"
             )
 
     def __repr__(self) -> str:

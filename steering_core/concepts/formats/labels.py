@@ -72,7 +72,7 @@ def labelled_rows(contents: Contents, labels: LabelColumn, unpaired: bool = Fals
     notes = [f"Rows were paired by their {labels.column!r}."]
     if over:
         were = "s had no partner and were" if over > 1 else " had no partner and was"
-        notes.append(f"{over} row{were} left out (--unpaired keeps all).")
+        notes.append(f"{over} row{were} left out (`steer concepts import --unpaired` keeps all).")
     return Contents(contents.source, rows, notes=(*contents.notes, *notes), n_read=len(contents.rows)), columns
 
 
@@ -91,7 +91,8 @@ def _unknown_label(contents: Contents, labels: LabelColumn, row: Record) -> str:
     there = list(dict.fromkeys(str(row.values.get(labels.column)) for row in contents.rows))
     return (
         f"{contents.source}, {row.where}: the {labels.column!r} {shown(row.values.get(labels.column))} means no side; "
-        f"say which labels do: --label {labels.column} --positive LABEL --negative LABEL. There are: {_some(there)}"
+        f"say which labels do, as in `steer concepts import FILE --label {labels.column} --positive LABEL --negative "
+        f"LABEL`. There are: {_some(there)}"
     )
 
 

@@ -123,7 +123,8 @@ def read_concept(
 def _unpaired(contents: Contents, columns: Columns | LabelColumn | None) -> Contents:
     if columns is None:
         raise ConceptError(
-            f"{contents.source} has no columns of texts to take as unpaired: name them with --positive and --negative"
+            f"{contents.source} has no columns of texts to take as unpaired: name them, as in "
+            "`steer concepts import FILE --positive COLUMN --negative COLUMN --unpaired`"
         )
     return replace(contents, unpaired=isinstance(columns, Columns))
 

@@ -57,7 +57,8 @@ def concept_of_sides(
         both = enumerate(zip(*sides.values(), strict=True), 1)
         rows = [Record(f"text {i}", {"positive": one, "negative": other}) for i, (one, other) in both]
         notes = (
-            "The sides were two files: texts of one place make a pair; --unpaired if they do not belong together.",
+            "The sides were two files: texts of one place make a pair; "
+            "`steer concepts import --unpaired` if they do not belong together.",
         )
     contents = Contents(source, tuple(rows), notes=notes, unpaired=unpaired)
     concept = concept_of_rows(contents, name, Columns("positive", "negative"), chat)
