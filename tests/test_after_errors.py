@@ -33,14 +33,14 @@ def concept_file(folder: Path, name: str, file: str) -> str:
 
 
 def test_a_failed_run_says_why_once_and_then_nothing(tiny_folder: Path, tmp_path: Path) -> None:
-    twice = [{"positive": "such a long text that it is not shown whole", "negative": "another"}] * 2
-    (tmp_path / "twice.yaml").write_text(yaml.safe_dump({"name": "twice", "pairs": twice}))
-    spec = spec_file(tmp_path, models=[str(tiny_folder)], concepts=[str(tmp_path / "twice.yaml")])
+    listed = [{"positive": ["a list of texts that is so long that it is not shown whole"], "negative": "another"}]
+    (tmp_path / "listed.yaml").write_text(yaml.safe_dump({"name": "listed", "pairs": listed}))
+    spec = spec_file(tmp_path, models=[str(tiny_folder)], concepts=[str(tmp_path / "listed.yaml")])
     done = subprocess.run(
         [STEER, "run", spec, "--store", tmp_path / "store"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.count("pair 1 repeats pair 0") == 1
+    assert done.stderr.count("pairs, entry 1, positive: ") == 1
     assert done.stderr.splitlines()[-1].endswith("…)")
     assert "leaked" not in done.stderr
     assert not done.stdout

@@ -122,7 +122,7 @@ def test_an_option_that_is_no_sensible_number_is_refused(given: str) -> None:
 TOO_MUCH = {
     "true is no number": {"generations": {"doses": [True]}},
     "false is no number": {"scores": {"seed": False}},
-    "layers.0: true is no number": {"activations": {"layers": [True]}},
+    "layers, entry 1: true is no number": {"activations": {"layers": [True]}},
     "changes nothing": {"generations": {"doses": [1e-320]}},
     "finite number": {"scores": {"judge": {"model": "m", "timeout": math.inf}}},
     "scores.max_kl: Input should be a finite number": {"scores": {"max_kl": math.nan}},

@@ -172,7 +172,7 @@ def test_a_bad_expression_is_refused_when_the_spec_is_read(tmp_path: Path) -> No
         load_spec(path)
     lines = str(raised.value).splitlines()
     assert lines[0].endswith("2 faults:")
-    assert lines[1].startswith("  generations.expressions.1: the intervention cannot be read")
+    assert lines[1].startswith("  generations.expressions, entry 2: the intervention cannot be read")
     assert lines[3].index("^") == lines[2].index("* b")
 
 

@@ -105,7 +105,7 @@ def test_lint_in_a_narrow_terminal_keeps_remedies_and_says_which_rows(
     assert "Left out for want of room: rows" in said
     assert "1 concept: 2 errors to mend before vectors are worth anything, 2 warnings of what weakens" in said
     monkeypatch.setenv("COLUMNS", "400")
-    assert f'pair 7 "{str(pairs[7].prompt)[:12]}' in steer("lint", "twice.json").stdout
+    assert f'pair 8 "{str(pairs[7].prompt)[:12]}' in steer("lint", "twice.json").stdout
     assert "1 pair with the same on both sides" in steer("lint", "twice.json").stdout
 
 
@@ -126,7 +126,7 @@ def test_lint_names_what_a_card_accepts(here: Path) -> None:
 def test_lint_reads_tokens_with_a_model(here: Path, tiny_folder: Path) -> None:
     Path("sound.json").write_text(sound_concept(prompts=["long " * 600, *sound_concept().prompts]).model_dump_json())
     found = json.loads(steer("lint", "sound.json", "--model", str(tiny_folder), "--format", "json").stdout)
-    assert ("context", "prompt 0") in {(row["check"], row["rows"]) for row in found}
+    assert ("context", "prompt 1") in {(row["check"], row["rows"]) for row in found}
 
 
 def test_import_brings_rows_in_and_balances_letters(here: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_shipped_concepts_pass(name: str) -> None:
 def test_sides_that_say_the_same_are_found() -> None:
     concept = with_pairs(lambda p, i: Pair(prompt=p.prompt, positive=p.negative.upper()[:-1], negative=p.negative), [7])
     finding = only(concept)
-    assert (finding.check, finding.level, finding.rows) == ("same", "error", ("pair 7",))
+    assert (finding.check, finding.level, finding.rows) == ("same", "error", ("pair 8",))
 
 
 @pytest.mark.parametrize("broken", ["caf\ufffd", "cafÃ©", "donâ€™t", "a\u200bb", "bell\x07"])
@@ -50,7 +50,7 @@ def test_wrongly_decoded_characters_are_found(broken: str) -> None:
         lambda p, i: Pair(prompt=p.prompt, positive=f"{p.positive} {broken}", negative=p.negative), [3]
     )
     finding = only(concept)
-    assert (finding.check, finding.rows) == ("encoding", ("pair 3 (positive)",))
+    assert (finding.check, finding.rows) == ("encoding", ("pair 4 (positive)",))
 
 
 @pytest.mark.parametrize("good", ["café", "naïve Ãrea", "l’été", "日本語"])
@@ -69,7 +69,7 @@ def test_longer_sides_are_found_with_the_worst_rows_first() -> None:
 
     found = {f.check: f for f in lint(with_pairs(longer, range(64)))}
     assert "+" in found["lengths"].message
-    assert found["lengths"].rows[0] == "pair 1"
+    assert found["lengths"].rows[0] == "pair 2"
     assert "surface" in found
 
 
@@ -115,9 +115,10 @@ def test_near_duplicates_are_leakage_across_splits_and_waste_within_one() -> Non
 
     leaked = only(with_pairs(echo, [test]))
     assert (leaked.check, leaked.level) == ("leakage", "error")
-    assert {part.split(" (")[0] for part in leaked.rows[0].split(" ~ ")} == {f"pair {train[0]}", f"pair {test}"}
+    assert {part.split(" (")[0] for part in leaked.rows[0].split(" ~ ")} == {f"pair {i + 1}" for i in (train[0], test)}
     twin = only(with_pairs(echo, [train[1]]))
-    assert (twin.check, twin.level, twin.rows) == ("duplicates", "warning", (f"pair {train[0]} ~ pair {train[1]}",))
+    assert (twin.check, twin.level) == ("duplicates", "warning")
+    assert twin.rows == (f"pair {train[0] + 1} ~ pair {train[1] + 1}",)
     train = [i for i, split in enumerate(splits) if split == "train"][:5]
     many = only(with_pairs(echo, train[1:]))
     assert len(many.rows) == 10  # couples of five rows
@@ -130,8 +131,8 @@ def test_an_item_that_asks_what_a_pair_asks_is_leakage() -> None:
     items = [base.items[0].model_copy(update={"prompt": base.pairs[5].prompt}), *base.items[1:]]
     finding = only(sound_concept(items=items))
     assert finding.check == "leakage"
-    assert "pair 5" in finding.rows[0]
-    assert "item 0" in finding.rows[0]
+    assert "pair 6" in finding.rows[0]
+    assert "item 1" in finding.rows[0]
 
 
 def test_letter_bias_is_found() -> None:
@@ -183,7 +184,7 @@ def test_what_the_tokenizer_reads_is_checked(tiny: Model) -> None:
     long = " ".join(gibberish(i) for i in range(30))  # 512 tokens are the tiny model's context
     concept = sound_concept(chat=True, prompts=[*sound_concept().prompts, long])
     found = {f.check: f for f in lint(concept, tiny)}
-    assert found["context"].rows == ("prompt 12",)
+    assert found["context"].rows == ("prompt 13",)
     wide = Concept(name="raw", pairs=[Pair(positive=f"é{i}" * 20, negative=f"e{i}" * 20) for i in range(20)])
     found = {f.check: f for f in lint(wide, tiny)}  # a letter with an accent is two of the tiny model's tokens
     assert "+" in found["tokens"].message

@@ -8,6 +8,7 @@ import pytest
 
 from steering_core.authoring.writing import write_concept
 from steering_core.concepts import Concept, available_concepts, load_concept
+from steering_core.concepts.concept import Unpaired
 from steering_core.concepts.formats.columns import Columns, found_columns
 from steering_core.concepts.formats.read import read_concept
 from steering_core.foundation.errors import ConceptError
@@ -120,7 +121,7 @@ def test_the_last_message_is_the_answer_and_what_is_before_it_the_prompt(
         ({"chosen": said("Who?", "I."), "rejected": said("Who?", "I.")}, "both sides are the same text"),
         ({"prompt": "Who?", "chosen": [], "rejected": "No"}, "'chosen' must hold 1 to 100 answers, not 0"),
         ({"prompt": "Who?", "chosen": True, "rejected": "No"}, "put it in quotes, for YAML takes an unquoted yes"),
-        ({"prompt": "2+2?", "chosen": 4, "rejected": "5"}, r"not int \(4\): put it in quotes"),
+        ({"prompt": "2+2?", "chosen": 4, "rejected": "5"}, "not 4: put it in quotes"),
     ],
 )
 def test_a_row_that_cannot_be_read_says_why(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -139,8 +140,56 @@ def test_a_name_and_its_negation_are_sides() -> None:
 
 def test_unquoted_yes_in_a_concept_says_that_it_wants_quotes(tmp_path: Path) -> None:
     (tmp_path / "yes.yaml").write_text("pairs:\n- {prompt: Hot?, positive: Yes, negative: 'No'}\n")
-    with pytest.raises(ConceptError, match=r"1 fault:\n  pairs.0.positive: must be a text: put it in quotes"):
+    with pytest.raises(ConceptError, match=r"1 fault:\n  pairs, entry 1, positive: must be a text: put it in quotes"):
         read_concept(tmp_path / "yes.yaml")
+
+
+TWICE = """
+pairs:
+- {prompt: Hot?, positive: Very., negative: Hardly.}
+- {prompt: Cold?, positive: Very., negative: Hardly.}
+- {prompt: Hot?, positive: Very., negative: Hardly., split: train}
+prompts: [Say it., Say it., And this.]
+items:
+- {prompt: Wet?, matching: Very., not_matching: Hardly.}
+- {prompt: Wet?, matching: Very., not_matching: Hardly.}
+"""
+
+
+def test_a_row_that_stands_twice_counts_once_in_a_concept_and_in_a_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "twice.yaml").write_text(TWICE)
+    concept = read_concept(tmp_path / "twice.yaml")
+    assert [len(rows) for rows in (concept.pairs, concept.items, concept.prompts)] == [2, 1, 2]
+    assert "1 pair, 1 item and 1 prompt said the same as another and count once." in caplog.text
+    (tmp_path / "lone.yaml").write_text("unpaired: {positive: [a, b, {text: a}], negative: [c, c]}")
+    assert read_concept(tmp_path / "lone.yaml").unpaired == Unpaired.model_validate(
+        {"positive": ["a", "b"], "negative": ["c"]}
+    )
+    assert "2 texts said the same as another and count once." in caplog.text
+    (tmp_path / "twice.csv").write_text("prompt,positive,negative\nHot?,Very.,Hardly.\nHot?,Very.,Hardly.\n")
+    concept = read_concept(tmp_path / "twice.csv")
+    assert len(concept.pairs) == 1
+    assert concept.card.made.endswith("1 row said the same as another and counts once.")
+
+
+def test_a_row_in_two_splits_of_a_concept_is_refused_as_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "both.yaml").write_text(TWICE.replace("split: train", "split: test"))
+    with pytest.raises(ConceptError, match=r"has one row in two splits, train and test: .*\('Very\.'\)"):
+        read_concept(tmp_path / "both.yaml")
+
+
+def test_faults_of_a_file_count_from_one_and_show_values_as_files_have_them(tmp_path: Path) -> None:
+    rows = "pairs: [{positive: a, negative: true}, [1, 2]]\nitems: {a: null, b: true}\n"
+    (tmp_path / "odd.yaml").write_text(rows)
+    with pytest.raises(ConceptError) as raised:
+        read_concept(tmp_path / "odd.yaml")
+    first, second, third = str(raised.value).splitlines()[1:]
+    assert first.startswith("  pairs, entry 1, negative: must be a text: ")
+    assert first.endswith(" (got true)")
+    assert second == "  pairs, entry 2: must be a mapping of keys to values (got [1, 2])"
+    assert third == "  items: must be a list (got {a: null, b: true})"
 
 
 SHIPPED = {  # what runs made of the shipped concepts are addressed by

@@ -144,4 +144,4 @@ def test_two_typed_contrasts_and_pairs_that_repeat_are_told(client: TestClient, 
     assert "save the others first" in refused.json()["error"]["message"]
     twice = [{"contrast": {"positive": ["yes"] * 2, "negative": ["no"] * 2}, "layers": [1], "dose": 1}]
     refused = client.post("/api/spec", json={**wanted, "steering": {"vectors": twice}})
-    assert "pair 1 repeats pair 0" in refused.json()["error"]["message"]
+    assert "pair 2 repeats pair 1" in refused.json()["error"]["message"]

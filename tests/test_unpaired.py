@@ -80,7 +80,7 @@ def test_it_survives_being_written_and_takes_no_pairs(tmp_path: Path) -> None:
     for more, said in (({"pairs": given}, "has both"), ({"unpaired": None}, "has neither")):
         with pytest.raises(ConceptError, match=said):
             lone(3, 2, **more)
-    with pytest.raises(ConceptError, match=r"unpaired\.positive.*text 2 repeats text 0"):
+    with pytest.raises(ConceptError, match=r"unpaired\.positive.*text 3 repeats text 1: leave"):
         checked(Concept, {"name": "a", "unpaired": {"positive": ["a", "b", "a"], "negative": ["c"]}}, "x", ConceptError)
     with pytest.raises(ConceptError, match="must be a text: put it in quotes"):
         checked(Concept, {"name": "a", "unpaired": {"positive": [True], "negative": ["c"]}}, "x", ConceptError)
@@ -306,9 +306,9 @@ def test_lint_compares_the_sides_and_names_their_rows() -> None:
     (few,) = [f for f in found_in({"positive": good, "negative": bad}, "few") if "texts" in f.message]
     assert few.message == "20 texts on the smaller side, of which 12 train"
     (same,) = found_in({"positive": ["It went badly.", *good], "negative": [*bad, "it went badly"]}, "same")
-    assert same.rows == ("positive 0", "negative 20")
+    assert same.rows == ("positive 1", "negative 21")
     (broken,) = found_in({"positive": [*good, "caf\ufffd au lait"], "negative": bad}, "encoding")
-    assert broken.rows == ("positive 26",)
+    assert broken.rows == ("positive 27",)
 
 
 def test_half_of_the_texts_is_half_of_either_side() -> None:

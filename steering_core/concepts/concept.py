@@ -38,7 +38,7 @@ def refuse_repeats(noun: str, keys: Sequence[Hashable]) -> None:
     first: dict[Hashable, int] = {}
     for i, key in enumerate(keys):
         if (j := first.setdefault(key, i)) != i:
-            raise ValueError(f"{noun} {i} repeats {noun} {j}")
+            raise ValueError(f"{noun} {i + 1} repeats {noun} {j + 1}: leave one of them out")
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_not_a_number)]

@@ -20,7 +20,7 @@ from steering_core.concepts.concept import MAX_ROWS, MAX_TEXT, Card, Concept, It
 from steering_core.foundation.bounds import Seed, Within
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import seed_from
-from steering_core.foundation.validation import Strict, checked, shown
+from steering_core.foundation.validation import Strict, checked, written
 
 MAX_COMBINATIONS = 100_000_000
 MAX_SLOTS = 100
@@ -135,7 +135,7 @@ def _pair(wording: Wording, values: Mapping[str, tuple[str, str]]) -> Pair:
         "negative": wording.negative.format(**negative),
         "prompt": wording.prompt.format(**positive) if wording.prompt else None,
     }
-    return checked(Pair, given, f"the pair of the slots' values {shown(values)}", ConceptError)
+    return checked(Pair, given, f"the pair of the slots' values {written(values)}", ConceptError)
 
 
 def _braced(names: Sequence[str]) -> str:

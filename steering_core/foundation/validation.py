@@ -1,9 +1,10 @@
 """Text that comes in (YAML) against a pydantic model: every fault at once, each with its place and a suggestion."""
 
 import difflib
+import itertools
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
 
@@ -44,7 +45,7 @@ class Told(_Kind):
         try:
             return super().__call__(**fields)
         except ValidationError as faults:
-            lines = _lines(self, faults)
+            lines = _lines(self, faults, shown)
         raise self.fault(f"the {called} has {lines}")  # outside of the handler, as in `checked`
 
 
@@ -113,20 +114,20 @@ def parsed_yaml(text: str, source: str, error: type[SteerflowError]) -> Any:
 def checked(model: type[Checked], data: Any, source: str, error: type[SteerflowError]) -> Checked:
     """`data` as a `model`. Raises `error` listing every fault of `source`, with a "did you mean" for unknown keys."""
     if not isinstance(data, dict):
-        raise error(f"{source} must be a mapping of keys to values, not {type(data).__name__}")
+        raise error(f"{source} must be a mapping of keys to values, not {written(data)}")
     try:
         return model.model_validate(data)
     except ValidationError as faults:
-        lines = _lines(model, faults)
+        lines = _lines(model, faults, written)
     # Raised outside of the handler, so that pydantic's error is not this one's context: its tracebacks hold every
     # caller's locals, and Python's collector cannot look into it. An open store would be leaked, and say so at exit.
     raise error(f"{source} has {lines}")
 
 
-def _lines(model: type[BaseModel], faults: ValidationError) -> str:
-    """How many faults there are, and the first of them, a line each."""
+def _lines(model: type[BaseModel], faults: ValidationError, write: Callable[[Any], str]) -> str:
+    """How many faults there are, and the first of them, a line each, with their values as `write` puts them."""
     found = _own_faults(faults.errors())
-    lines = [_fault(model, fault) for fault in found[:MAX_FAULTS]]
+    lines = [_fault(model, fault, write) for fault in found[:MAX_FAULTS]]
     lines += [f"  … and {len(found) - MAX_FAULTS} more"] * (len(found) > MAX_FAULTS)
     return f"{counted(len(found), 'fault')}:\n" + "\n".join(lines)
 
@@ -183,7 +184,37 @@ class _Short(reprlib.Repr):
         return repr(x) if abs(x) < 10**40 else f"a number of {x.bit_length()} bits"
 
 
-_SHORT = _Short()
+class _Written(_Short):
+    """Values as YAML writes them: truth values and null by their names, a mapping's keys without quotes."""
+
+    def repr_bool(self, x: bool, level: int) -> str:
+        """true or false."""
+        return str(x).lower()
+
+    def repr_NoneType(self, x: None, level: int) -> str:  # noqa: N802  # reprlib finds it by the type's name
+        """null."""
+        return "null"
+
+    def repr_tuple(self, x: tuple[Any, ...], level: int) -> str:
+        """A list, which is what a tuple was read from."""
+        return self.repr_list(list(x), level)
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """The first keys with their values, in the order of the file."""
+        first = itertools.islice(x.items(), self.maxdict if level > 0 else 0)
+        parts = [f"{self._key(key, level)}: {self.repr1(value, level - 1)}" for key, value in first]
+        return f"{{{', '.join([*parts, '…'] if len(parts) < len(x) else parts)}}}"
+
+    def _key(self, key: Any, level: int) -> str:
+        return shortened(key, MAX_SHOWN) if isinstance(key, str) else self.repr1(key, level - 1)
+
+
+_SHORT, _WRITTEN = _Short(), _Written()
+
+
+def written(value: Any) -> str:
+    """The beginning of a value as a person writes it in a file; as cheap as `shown`."""
+    return shortened(_WRITTEN.repr(value), MAX_SHOWN)
 
 
 def shown(value: Any) -> str:
@@ -204,16 +235,29 @@ def shortened(text: str, letters: int) -> str:
     return f"{whole.rstrip() or text[:letters]} …"
 
 
-def _fault(model: type[BaseModel], fault: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in fault["loc"] if not names_a_branch(part))
+def _fault(model: type[BaseModel], fault: ErrorDetails, write: Callable[[Any], str]) -> str:
+    where = _place(fault["loc"])
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
         meant = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
         hint = f"did you mean {meant[0]!r}?" if meant else f"the keys here are {', '.join(known)}"
         return f"  {where}: unknown key; {hint}"
     said = _said(fault).replace("\n", "\n  ")
-    given = f" (got {shown(fault['input'])})" if fault["type"] != "missing" and "\n" not in said else ""
+    of_many = fault["type"] == "value_error" and isinstance(fault["input"], list | tuple | dict)  # which says itself
+    given = f" (got {write(fault['input'])})" if fault["type"] != "missing" and "\n" not in said and not of_many else ""
     return f"  {where}: {said}{given}" if where else f"  {said}{given}"
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """Where a fault is, entries counted from 1: `vectors.methods, entry 2`, `pairs, entry 1, positive`."""
+    parts = [part for part in loc if not names_a_branch(part)]
+    said = ""
+    for before, part in zip([None, *parts], parts, strict=False):
+        if isinstance(part, int):
+            said += f", entry {part + 1}" if said else f"entry {part + 1}"
+        else:
+            said += ("" if not said else ", " if isinstance(before, int) else ".") + part
+    return said
 
 
 def names_a_branch(part: int | str) -> bool:
@@ -230,6 +274,8 @@ def _said(fault: ErrorDetails) -> str:
         return f"give at least {counted(context['min_length'], 'item')}, not {context['actual_length']}"
     if fault["type"] in ("tuple_type", "list_type"):
         return "must be a list"
+    if fault["type"] in ("model_type", "dict_type"):
+        return "must be a mapping of keys to values"
     return fault["msg"].removeprefix("Value error, ")
 
 

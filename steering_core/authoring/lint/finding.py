@@ -28,6 +28,11 @@ class Finding:
     rows: tuple[str, ...] = ()
 
 
+def numbered(kind: str, place: int) -> str:
+    """What a finding calls a row at a place of its list, counted from 1 as people do: "pair 3"."""
+    return f"{kind} {place + 1}"
+
+
 def error(check: str, message: str, remedy: str, rows: Sequence[str] = ()) -> Finding:
     """A finding that ruins vectors or verdicts."""
     return Finding(check, "error", message, remedy, tuple(rows))
@@ -46,10 +51,10 @@ def shown_rows(rows: Sequence[str]) -> str:
 
 def with_beginnings(concept: Concept, rows: Sequence[str]) -> tuple[str, ...]:
     """The rows' names, each with the beginning of its text, by which it is found in the file: `pair 53 "How do"`."""
-    texts = {f"pair {i}": pair.prompt or pair.positive for i, pair in enumerate(concept.pairs)}
-    texts |= {f"item {i}": item.prompt for i, item in enumerate(concept.items)}
-    texts |= {f"prompt {i}": text for i, text in enumerate(concept.prompts)}
-    texts |= {f"{text.side} {text.ordinal}": text.text for text in concept.texts if concept.unpaired}
+    texts = {numbered("pair", i): pair.prompt or pair.positive for i, pair in enumerate(concept.pairs)}
+    texts |= {numbered("item", i): item.prompt for i, item in enumerate(concept.items)}
+    texts |= {numbered("prompt", i): text for i, text in enumerate(concept.prompts)}
+    texts |= {numbered(text.side, text.ordinal): text.text for text in concept.texts if concept.unpaired}
 
     def begun(found: re.Match[str]) -> str:
         """A row's name with its beginning; the name alone where the concept has no such row."""

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from steering_core.authoring.lint.finding import Finding, error
+from steering_core.authoring.lint.finding import Finding, error, numbered
 from steering_core.authoring.lint.sides import are_closed, groups
 from steering_core.authoring.lint.wording import words
 from steering_core.concepts.concept import Concept, Item
@@ -32,7 +32,7 @@ def option_order(concept: Concept) -> Iterator[Finding]:
     first = {i: found for i, item in enumerate(concept.items) if (found := matching_first(item)) is not None}
     share = sum(first.values()) / len(first) if first else 0.5
     if len(first) >= FEWEST and not 1 - MAX_SHARE <= share <= MAX_SHARE:
-        rows = [f"item {i}" for i, found in first.items() if found == (share > 0.5)]
+        rows = [numbered("item", i) for i, found in first.items() if found == (share > 0.5)]
         where = "first" if share > 0.5 else "last"
         message = f"the matching option is named {where} in {len(rows)} of {len(first)} choice items"
         yield error("order", message, "turn the order round in some of these items", rows)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.finding import Finding, error, numbered, warning
 from steering_core.authoring.lint.sided import row_name, sided_pairs
 from steering_core.authoring.lint.sides import groups, prompt_texts
 from steering_core.authoring.lint.wording import alike, words
@@ -88,10 +88,11 @@ def near_duplicates(concept: Concept) -> Iterator[Finding]:
 
 def row_splits(concept: Concept) -> dict[str, str]:
     """The split of every row; items and open prompts never share one with pairs."""
-    splits = {f"pair {i}": str(concept.splits[pair.pair_id]) for i, pair in enumerate(concept.pairs)}
+    splits = {numbered("pair", i): str(concept.splits[pair.pair_id]) for i, pair in enumerate(concept.pairs)}
     splits |= {row_name(text): text.split for text in concept.texts if concept.unpaired}
-    splits |= {f"item {i}": f"items, {concept.item_splits[item.item_id]}" for i, item in enumerate(concept.items)}
-    return splits | {f"prompt {i}": "open" for i in range(len(concept.prompts))}
+    held = [concept.item_splits[item.item_id] for item in concept.items]
+    splits |= {numbered("item", i): f"items, {split}" for i, split in enumerate(held)}
+    return splits | {numbered("prompt", i): "open" for i in range(len(concept.prompts))}
 
 
 def _prompts(concept: Concept) -> tuple[list[str], list[str]]:
@@ -121,4 +122,4 @@ def _one_group(concept: Concept, a: str, b: str) -> bool:
     if kind != other or kind == "prompt":
         return False
     rows = concept.pairs if kind == "pair" else concept.items
-    return rows[int(i)].prompt is not None and rows[int(i)].prompt == rows[int(j)].prompt
+    return rows[int(i) - 1].prompt is not None and rows[int(i) - 1].prompt == rows[int(j) - 1].prompt

@@ -1,5 +1,6 @@
 """Both sides of a concept two by two, so that one check compares pairs and unpaired texts alike."""
 
+from steering_core.authoring.lint.finding import numbered
 from steering_core.concepts.concept import Concept, SidedText, Split
 from steering_core.foundation.keys import content_key
 
@@ -23,11 +24,11 @@ def _rank(text: SidedText) -> str:
 
 def row_name(text: SidedText) -> str:
     """What a finding calls the row of a text of an unpaired concept: "positive 3"."""
-    return f"{text.side} {text.ordinal}"
+    return numbered(text.side, text.ordinal)
 
 
 def pair_name(positive: SidedText, negative: SidedText) -> str:
     """What a finding calls two texts: "pair 3", or both rows of unpaired texts."""
     if positive.row_id == negative.row_id:
-        return f"pair {positive.ordinal}"
+        return numbered("pair", positive.ordinal)
     return f"{row_name(positive)} and {row_name(negative)}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.finding import Finding, error, numbered, warning
 from steering_core.authoring.lint.shallow_probe import probe_accuracy
 from steering_core.authoring.lint.sided import pair_name, row_name, sided_pairs
 from steering_core.authoring.lint.wording import bag, surface, words
@@ -33,7 +33,7 @@ def groups(concept: Concept) -> list[Group]:
     found: list[Group] = [(kind, names, [(positive.text, negative.text) for positive, negative in pairs])]
     if concept.items:
         items = [(item.matching, item.not_matching) for item in concept.items]
-        found.append(("item", [f"item {i}" for i in range(len(items))], items))
+        found.append(("item", [numbered("item", i) for i in range(len(items))], items))
     return found
 
 
@@ -70,10 +70,10 @@ def broken_text(concept: Concept) -> Iterator[Finding]:
 
 def prompt_texts(concept: Concept) -> list[tuple[str, str]]:
     """(row, prompt) of every pair, unpaired text, item and open prompt that has one."""
-    found = [(f"pair {i}", pair.prompt) for i, pair in enumerate(concept.pairs) if pair.prompt]
+    found = [(numbered("pair", i), pair.prompt) for i, pair in enumerate(concept.pairs) if pair.prompt]
     found += [(row_name(text), text.prompt) for text in concept.texts if concept.unpaired and text.prompt]
-    found += [(f"item {i}", item.prompt) for i, item in enumerate(concept.items)]
-    return [*found, *((f"prompt {i}", prompt) for i, prompt in enumerate(concept.prompts))]
+    found += [(numbered("item", i), item.prompt) for i, item in enumerate(concept.items)]
+    return [*found, *((numbered("prompt", i), prompt) for i, prompt in enumerate(concept.prompts))]
 
 
 def lengths(concept: Concept) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from steering_core.authoring.lint.finding import Finding, error, warning
+from steering_core.authoring.lint.finding import Finding, error, numbered, warning
 from steering_core.authoring.lint.sided import pair_name, sided_pairs
 from steering_core.authoring.lint.sides import length_gap, longest_first
 from steering_core.concepts.concept import Concept
@@ -46,12 +46,12 @@ def _tokenised(concept: Concept, model: Model) -> tuple[dict[str, tuple[Prompt, 
         try:
             item_prompts(model, concept, item)
         except PromptError:
-            too_long.append(f"item {i}")
+            too_long.append(numbered("item", i))
     for i, text in enumerate(concept.prompts):
         try:
             open_prompt(model, concept, text)
         except PromptError:
-            too_long.append(f"prompt {i}")
+            too_long.append(numbered("prompt", i))
     return pairs, too_long
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from steering_core.concepts.concept import Card, Concept, Item, Pair, Unpaired
 from steering_core.concepts.formats.contents import Contents
+from steering_core.concepts.formats.repeats import distinct, repeats
 from steering_core.concepts.formats.row_texts import RowTexts, lone_texts, texts_of_row
 from steering_core.concepts.formats.tables import Record
 from steering_core.concepts.neutral import neutral_prompts
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.keys import content_fraction, content_key
+from steering_core.foundation.keys import content_fraction
 from steering_core.foundation.validation import counted, shown
 
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "input", "query")
@@ -91,7 +92,7 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         return _unpaired_concept(contents, name, columns, chat)
     texts = _texts(contents, columns)
     chat = any("prompt" in row for row in texts) if chat is None else chat
-    rows = _distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
+    rows = distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
     given = {row.get("split") for row in rows}
     dealt: tuple[list[RowTexts], list[RowTexts]] = ([], [])
     for row in rows:
@@ -99,7 +100,7 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         dealt[not is_training and _is_held_out(row, len(rows))].append(row)
     pairs, items = dealt
     made = f"Imported: {counted(len(pairs), 'pair')} and {counted(len(items), 'item')} from {_origin(contents)}."
-    notes = [*contents.notes, *_notes(contents, columns), *_repeats(len(texts) - len(rows))]
+    notes = [*contents.notes, *_notes(contents, columns), repeats({"row": len(texts) - len(rows)})]
     return Concept(
         name=name,
         description=_imported_from(contents.source),
@@ -107,7 +108,7 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
         pairs=tuple(Pair.model_validate(row) for row in pairs),
         items=tuple(Item.model_validate(_as_item(row)) for row in items),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
-        card=Card(made=" ".join([made, *notes])),
+        card=Card(made=" ".join(filter(None, [made, *notes]))),
     )
 
 
@@ -126,20 +127,21 @@ def _unpaired_concept(contents: Contents, name: str, columns: Columns, chat: boo
         raise ConceptError(f"{contents.source} has no text of the {missing[0]} side: a contrast needs both")
     chat = any("prompt" in text for texts in sides.values() for text in texts) if chat is None else chat
     plain = {side: [{k: _plain(text[k], chat) for k in text} for text in texts] for side, texts in sides.items()}
-    kept = {side: _distinct(contents.source, texts) for side, texts in plain.items()}
+    kept = {side: distinct(contents.source, texts) for side, texts in plain.items()}
     n_texts = sum(map(len, sides.values()))
     made = (
         f"Imported: {len(kept['positive'])} positive and {len(kept['negative'])} negative texts, unpaired, from "
         f"{_origin(contents)}."
     )
-    notes = [*contents.notes, *_notes(contents, columns), *_repeats(n_texts - sum(map(len, kept.values())))]
+    n_repeats = n_texts - sum(map(len, kept.values()))
+    notes = [*contents.notes, *_notes(contents, columns), repeats({"row": n_repeats})]
     return Concept(
         name=name,
         description=_imported_from(contents.source),
         chat=chat,
         unpaired=Unpaired.model_validate(kept),
         prompts=neutral_prompts()[:SAMPLING_PROMPTS],
-        card=Card(made=" ".join([made, *notes])),
+        card=Card(made=" ".join(filter(None, [made, *notes]))),
     )
 
 
@@ -239,27 +241,9 @@ def _shared_ids(rows: Sequence[Record], columns: Columns) -> list[str]:
     ]
 
 
-def _repeats(n: int) -> list[str]:
-    return [f"{counted(n, 'row')} said the same as another and count{'s' * (n == 1)} once."] if n else []
-
-
 def _as_item(row: RowTexts) -> RowTexts:
     names = {"positive": "matching", "negative": "not_matching"}
     return {names.get(key, key): value for key, value in row.items()}
-
-
-def _distinct(source: str, rows: list[RowTexts]) -> list[RowTexts]:
-    """The rows, each once. Raises ConceptError where one stands in two splits."""
-    first: dict[str, RowTexts] = {}
-    for row in rows:
-        before = first.setdefault(content_key({key: row[key] for key in row if key != "split"}), row)
-        if before.get("split") != row.get("split"):
-            raise ConceptError(
-                f"{source} has one row in two splits, {before.get('split', 'train')} and {row.get('split', 'train')}: "
-                f"take it out of one, for what is learnt there would be tested on itself "
-                f"({shown(row.get('positive') or row['text'])})"
-            )
-    return list(first.values())
 
 
 def with_items(concept: Concept, others: Concept) -> Concept:

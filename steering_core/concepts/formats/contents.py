@@ -31,7 +31,7 @@ from steering_core.concepts.formats.tables import (
 )
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.user_files import file_bytes
-from steering_core.foundation.validation import parsed_yaml, shortened, shown
+from steering_core.foundation.validation import parsed_yaml, shortened, written
 
 MAX_BYTES = 256 << 20  # of a file, and of a Parquet file when unpacked
 _YAML_START = re.compile(r"""\s*(---|%|\#|-\s|[&*?!'"]|[^\s:][^:\n]{0,200}:(\s|$))""")
@@ -186,9 +186,7 @@ def _is_pair(value: Any) -> bool:
 
 def _row(source: str, where: str, value: Any) -> Record:
     if not isinstance(value, dict):
-        raise ConceptError(
-            f"{source}, {where} is {type(value).__name__}, not an object with named values: {shown(value)}"
-        )
+        raise ConceptError(f"{source}, {where} is no object with named values: {written(value)}")
     return Record(where, value)
 
 

@@ -10,7 +10,7 @@ from steering_core.concepts.formats.contents import Contents
 from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.keys import content_key
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import shown, written
 
 LABEL_COLUMNS = ("label", "category")
 TEXT_COLUMNS = ("completion", "output", "response", "answer", "statement", "text", "sentence", "content")
@@ -89,8 +89,9 @@ def _text_column(contents: Contents, labels: LabelColumn) -> str:
 
 def _unknown_label(contents: Contents, labels: LabelColumn, row: Record) -> str:
     there = list(dict.fromkeys(str(row.values.get(labels.column)) for row in contents.rows))
+    label = written(row.values.get(labels.column))
     return (
-        f"{contents.source}, {row.where}: the {labels.column!r} {shown(row.values.get(labels.column))} means no side; "
+        f"{contents.source}, {row.where}: the {labels.column!r} {label} means no side; "
         f"say which labels do, as in `steer concepts import FILE --label {labels.column} --positive LABEL --negative "
         f"LABEL`. There are: {_some(there)}"
     )

@@ -13,6 +13,7 @@ from steering_core.concepts.formats.hub import HUB, hub_contents
 from steering_core.concepts.formats.labels import LabelColumn, found_labels, labelled_rows
 from steering_core.concepts.formats.personas import REPENG_KEYS, repeng_concept, trait_concept
 from steering_core.concepts.formats.refusal import refusal
+from steering_core.concepts.formats.repeats import without_repeats
 from steering_core.concepts.formats.shapes import as_rows
 from steering_core.concepts.formats.sides import texts_in
 from steering_core.concepts.templates import Template, expanded
@@ -41,8 +42,10 @@ def _template(contents: Contents, name: str) -> Concept:
 
 
 def _concept(contents: Contents, name: str) -> Concept:
-    given = {"name": name} | dict(contents.mapping or {})
+    given, repeated = without_repeats(contents.source, {"name": name} | dict(contents.mapping or {}))
     concept = checked(Concept, given, f"the concept {contents.source}", ConceptError)
+    if repeated:
+        log.warning("%s: %s", contents.source, repeated)
     if "chat" not in given and concept.chat:
         log.info(
             "%s: its pairs have prompts and `chat` is not given, so all goes through the model's chat template; "
@@ -83,7 +86,10 @@ FORMS = (
     ),
     ContrastForm("template", "template: {positive, negative}, slots", _has("template", "slots"), _template),
     ContrastForm(
-        "concept", "name, pairs: [{prompt, positive, negative}], items, prompts", _has("pairs", "name"), _concept
+        "concept",
+        "name, pairs: [{prompt, positive, negative}] or unpaired, items, prompts",
+        _has("pairs", "unpaired", "name"),
+        _concept,
     ),
     ContrastForm("rows", ROWS, _has_columns, _rows),
     ContrastForm("labelled rows", "label (true or false), completion or text, prompt", _has_labels, _labelled),

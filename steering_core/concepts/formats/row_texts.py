@@ -8,7 +8,7 @@ from typing import Any
 from steering_core.concepts.concept import MAX_TEXT
 from steering_core.concepts.formats.messages import Turn, conversation_text, turns_of
 from steering_core.concepts.formats.tables import Record
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import written
 
 RowTexts = dict[str, str]
 """`positive`, `negative` (or `text` alone) and, where there is one, `prompt`; later also `split`."""
@@ -68,7 +68,8 @@ def _side_faults(row: Record, column: str) -> list[str]:
         return [f"there is no {column!r}"]
     value = row.values[column]
     if (turns := turns_of(value)) and not turns[-1].answers:
-        return [f"{column!r} ends with a turn of {shown(turns[-1].role)}: its last turn must be the assistant's answer"]
+        role = written(turns[-1].role)
+        return [f"{column!r} ends with a turn of {role}: its last turn must be the assistant's answer"]
     if not turns and isinstance(value, list) and not 0 < len(value) <= MAX_ANSWERS:
         return [f"{column!r} must hold 1 to {MAX_ANSWERS} answers, not {len(value)}"]
     faults = [fault for text in _side(value).answers if (fault := text_fault(text))]
@@ -97,7 +98,7 @@ def _asked(row: Record, column: str | None, before: tuple[Turn, ...]) -> tuple[s
     if not before:
         return value or "", None
     if value is not None and not any(turn.text.strip() == value.strip() for turn in before):
-        return "", f"{column!r} is no turn of the conversation that the sides continue: {shown(value)}"
+        return "", f"{column!r} is no turn of the conversation that the sides continue: {written(value)}"
     text = conversation_text(before)
     return text, f"the conversation before the answer {fault}" if (fault := text_fault(text)) else None
 
@@ -118,7 +119,7 @@ def text_fault(value: Any) -> str | None:
     if not isinstance(value, str):
         quote = ": put it in quotes" if isinstance(value, int | float) else ""
         yes = ", for YAML takes an unquoted yes, no, on or off for true or false" if isinstance(value, bool) else ""
-        return f"must be a text, not {type(value).__name__} ({shown(value)}){quote}{yes}"
+        return f"must be a text, not {written(value)}{quote}{yes}"
     if not value.strip():
         return "is empty"
     if len(value) > MAX_TEXT:

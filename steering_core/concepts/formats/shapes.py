@@ -9,7 +9,7 @@ from steering_core.concepts.formats.columns import found_columns
 from steering_core.concepts.formats.contents import Contents, listed_contents
 from steering_core.concepts.formats.tables import Record
 from steering_core.foundation.errors import ConceptError
-from steering_core.foundation.validation import shown
+from steering_core.foundation.validation import shown, written
 
 SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -60,7 +60,7 @@ def _rows_of_classes(source: str, mapping: Mapping[str, Any]) -> Contents | None
     for i, values in enumerate(data, 1):
         if not isinstance(values, list) or len(values) != len(names):
             raise ConceptError(
-                f"{source}: entry {i} of `data` must be a list of {len(names)} texts, one a class: {shown(values)}"
+                f"{source}: entry {i} of `data` must be a list of {len(names)} texts, one a class: {written(values)}"
             )
     rows = (Record(f"entry {i} of `data`", dict(zip(names, values, strict=True))) for i, values in enumerate(data, 1))
     return Contents(source, tuple(rows), notes=tuple(_left_out(mapping, ("classes", "data"))))
