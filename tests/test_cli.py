@@ -181,6 +181,17 @@ def test_sql_prints_every_column_and_only_what_json_has(store: Store) -> None:
     assert asked(store, sql, "--format", "csv").stdout == "n,n_1,x\n1,2,nan\n"
 
 
+def test_a_table_without_rows_says_so_beside_what_a_program_reads(store: Store) -> None:
+    none = "SELECT 1 AS n WHERE false"
+    done = asked(store, none)
+    assert "n" in done.stdout
+    assert done.stderr == "0 rows\n"
+    for form, said in (("json", "[]\n"), ("csv", "n\n")):
+        done = asked(store, none, "--format", form)
+        assert (done.stdout, done.stderr) == (said, "")
+    assert not asked(store, "SELECT 1 AS n").stderr
+
+
 @pytest.mark.parametrize(
     "sql", ["", "-- nothing", "DROP VIEW models; SELECT 1", "CREATE TABLE x (i INT)", "SELECT 1; SELECT 2"]
 )

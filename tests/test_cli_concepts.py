@@ -117,6 +117,16 @@ def test_import_names_a_concept_as_its_file_and_says_that_texts_are_raw(here: Pa
     assert "chat: false" not in steer("import", "excel.csv", "--out", "raw.yaml", "--raw").stdout
 
 
+def test_import_and_show_say_whose_open_prompts_a_table_without_any_has(here: Path) -> None:
+    Path("tr.csv").write_text("positive,negative\n" + "\n".join(f"Lovely {i},Awful {i}" for i in range(9)))
+    whose = "16 open prompts (steerflow's own neutral ones; --prompts FILE"
+    assert whose in steer("import", "tr.csv", "--out", "tr.yaml").stdout
+    assert whose in " ".join(steer("show", "tr.yaml").stdout.split())
+    Path("open.txt").write_text("What is new?\nTell me of tea.\n")
+    said = steer("import", "tr.csv", "--prompts", "open.txt", "--out", "own.yaml").stdout
+    assert "2 open prompts\n" in said
+
+
 def test_lint_names_what_a_card_accepts(here: Path) -> None:
     said = steer("lint", "french").stdout.splitlines()[-1]
     assert said.startswith("1 concept: ")

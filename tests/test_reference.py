@@ -1,20 +1,28 @@
 """The reference pages are as they would be written, and every column, key and word is explained."""
 
+import ast
+import dataclasses
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from steering_core.cli.main import app
+from steering_core.activations.forecast import Forecast
+from steering_core.cli.main import VERBS, app
+from steering_core.cli.plan import STAGES
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.errors import InterventionError, WordUnknown
 from steering_core.foundation.words import columns, glossary, meaning
 from steering_core.interventions.parsing import parse
 from steering_core.store import Store
+from steering_core.store.queries import named_query
 from steering_core.store.views import every_view
+from steering_core.vectors.methods import method_meanings
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,6 +92,51 @@ def test_the_verb_explains_and_suggests() -> None:
     wrong = CliRunner().invoke(app, ["genrate", "smollm2-135m", "Hi"])
     assert isinstance(wrong.exception, WordUnknown)
     assert "did you mean 'generate'" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "lint", "derive", "concepts import", "vectors import", "verify"])
+def test_every_verb_is_explained(verb: str) -> None:
+    done = CliRunner().invoke(app, ["explain", verb, "--format", "json"], catch_exceptions=False)
+    (row,) = json.loads(done.stdout)
+    assert row["word"] == verb
+    assert row["meaning"]
+
+
+def test_a_misspelt_verb_is_suggested_by_the_verb_that_explains() -> None:
+    wrong = CliRunner().invoke(app, ["explain", "dervie"])
+    assert "did you mean 'derive'" in str(wrong.exception)
+
+
+QUERIES = ROOT / "steering_core" / "store" / "sql" / "queries"
+
+
+@pytest.mark.parametrize("query", sorted(path.stem for path in QUERIES.glob("*.sql")))
+def test_every_column_of_a_named_query_is_explained(store: Store, query: str) -> None:
+    sql = named_query(query)
+    parameters = re.sub("--.*", "", sql).count("?")
+    for column in store.query(sql, [None] * parameters).column_names:
+        assert meaning(column, method_meanings())
+
+
+def test_every_column_that_a_verb_names_is_explained() -> None:
+    found = {name for path in (ROOT / "steering_core" / "cli").glob("*.py") for name in columns_named(path)}
+    assert {"remedy", "auc_test", "own_projection", "meaning"} <= found
+    found |= {field.name for field in dataclasses.fields(Forecast)} - {"tokens_per_second"}
+    found |= {"takes", *(f"{part}_seconds" for *_, part, _ in STAGES)}
+    assert [name for name in sorted(found) if not meaning(name, method_meanings())] == []
+
+
+def columns_named(path: Path) -> Iterator[str]:
+    """The columns that a verb's module names, in what it prints or in a list of its own beside it."""
+    tree = ast.parse(path.read_text())
+    given = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)]
+    lists = {target.id: one.value for one in given for target in one.targets if isinstance(target, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print_rows":
+            for named in ast.walk(node.args[1]):
+                values = lists.get(named.id) if isinstance(named, ast.Name) else named
+                if isinstance(values, ast.List):
+                    yield from (one.value for one in values.elts if isinstance(one, ast.Constant))
 
 
 @pytest.mark.parametrize(

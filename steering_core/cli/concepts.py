@@ -99,7 +99,10 @@ def _size(concept: Concept) -> str:
 
 
 def _rest(concept: Concept) -> str:
-    return f"{counted(len(concept.items), 'item')}, {counted(len(concept.prompts), 'open prompt')}"
+    """How many items and open prompts there are, and whose these are where the file brought none of its own."""
+    neutral = bool(concept.prompts) and {*concept.prompts} <= {*neutral_prompts()}
+    whose = " (steerflow's own neutral ones; --prompts FILE of `steer concepts import` takes others)" if neutral else ""
+    return f"{counted(len(concept.items), 'item')}, {counted(len(concept.prompts), 'open prompt')}{whose}"
 
 
 @app.command("lint")

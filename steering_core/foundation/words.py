@@ -29,12 +29,17 @@ def columns() -> dict[str, str]:
     return _read()["columns"]
 
 
+def printed() -> dict[str, str]:
+    """Columns of tables that commands print and no view has, and what each holds."""
+    return _read()["printed"]
+
+
 def meaning(word: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
     """What a word or column means, or one of `others`, however its parts are joined.
 
     Raises WordUnknown with the nearest one.
     """
-    known = {_spaced(name): says for name, says in {**others, **columns(), **glossary()}.items()}
+    known = {_spaced(name): says for name, says in {**others, **printed(), **columns(), **glossary()}.items()}
     wanted = _spaced(word)
     longer = [name for name in map(_spaced, glossary()) if name.startswith(f"{wanted} ")]  # `p` is said for `p_value`
     for name in (wanted, wanted.removesuffix("s"), *(longer if len(longer) == 1 else ())):

@@ -32,7 +32,7 @@ class Format(StrEnum):
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Format = Format.TABLE) -> None:
-    """Print `rows` on standard output. JSON is one array of objects."""
+    """Print `rows` on standard output. JSON is one array of objects; of an empty table standard error says so."""
     if form is Format.JSON:
         print_json([dict(row) for row in rows])
     elif form is Format.CSV:
@@ -42,6 +42,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str], form: Fo
     else:
         out = SafeConsole(width=UNBOUNDED) if WIDE.get() else console()
         out.print(table(rows, names))
+        if not rows:
+            sys.stderr.write("0 rows\n")
 
 
 def print_json(value: Any) -> None:
