@@ -127,6 +127,13 @@ def test_import_and_show_say_whose_open_prompts_a_table_without_any_has(here: Pa
     assert "2 open prompts\n" in said
 
 
+def test_nothing_is_drafted_under_the_instructions_of_a_scaffold(here: Path, tiny_folder: Path) -> None:
+    steer("new", "mood", "--out", "mood.yaml")
+    with pytest.raises(ConceptError, match=r"the instructions of mood\.yaml are those that `steer concepts new` wrote"):
+        steer("generate", "mood.yaml", "--model", str(tiny_folder), "--count", "1")
+    assert not Path("data", "concepts", "mood-draft.yaml").exists()
+
+
 def test_lint_names_what_a_card_accepts(here: Path) -> None:
     said = steer("lint", "french").stdout.splitlines()[-1]
     assert said.startswith("1 concept: ")

@@ -8,9 +8,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from steering_core.cli import plan
-from steering_core.concepts.library import load_concepts
+from steering_core.cli import plan, vectors
+from steering_core.concepts.library import load_concept, load_concepts
 from steering_core.foundation.counting import Work
+from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.paces import keep_paces, known_paces
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
@@ -141,3 +142,35 @@ def test_the_keys_that_a_plan_names_make_a_run_shorter(spec: Path, tiny: Model, 
         getattr(outlook(one, tiny, load_concepts(one.concepts)), part) for one in map(Spec.model_validate, (said, less))
     )
     assert 0 <= after < before
+
+
+def test_a_plan_says_at_which_layers_prompts_are_stored(spec: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    given = yaml.safe_load(spec.read_text())
+    store = tmp_path / "store"
+    runner = CliRunner()
+    derive = ["derive", str(tiny_folder), given["concepts"][0], "--layers", "1", "--controls", "0", "--draws", "0"]
+    done = runner.invoke(vectors.app, [*derive, "--store", str(store)], catch_exceptions=False)
+    assert re.search(r"tidy\.yaml` finds \d errors? in the concept: mend (it|them) before its vectors", done.stdout)
+    said = runner.invoke(plan.app, [str(spec), "--store", str(store)], catch_exceptions=False).stdout
+    assert "of 48 prompts 24 are stored at layer 1, none at layer" in " ".join(said.split())
+    assert planned(spec, store)["stored_prompts"]["1"] == 24
+
+
+def test_a_concept_that_is_in_neither_folder_is_told_of_once(
+    spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = yaml.safe_load(spec.read_text()) | {"concepts": ["tidi.yaml"]}
+    spec.write_text(yaml.safe_dump(given))
+    with pytest.raises(
+        ConceptError, match=r"tidi\.yaml cannot be read: No such file .*; did you mean '.*/tidy\.yaml'\?"
+    ):
+        planned(spec, tmp_path / "store")
+    assert not caplog.text
+
+
+def test_a_file_that_is_nearly_called_as_a_shipped_concept_suggests_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConceptError, match=r"no file 'sentimnt\.yaml'; did you mean the concept 'sentiment'\?"):
+        load_concept("sentimnt.yaml")

@@ -1,6 +1,7 @@
 """Forecast: what an extraction would run, before it does."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,8 @@ class Forecast:
 
     `tokens` are those of the prompts to run, `tokens_run` what is left of them once shared prefixes are run once (cut
     stems and padding included), `bytes` before compression, `seconds` at `tokens_per_second`, `room` the disk's free
-    bytes where they are known; `peak_memory` is what the weights and the largest passes hold, in bytes.
+    bytes where they are known; `peak_memory` is what the weights and the largest passes hold, in bytes. The `reused`
+    prompts are stored at every layer; `stored_prompts` says how many are at each.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Forecast:
     tokens_per_second: float
     room: int | None
     peak_memory: int
+    stored_prompts: dict[int, int]
 
 
 def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Reading) -> Forecast:
@@ -62,7 +65,11 @@ def forecast(model: Model, store: Store, prompts: Iterable[Prompt], reading: Rea
     seconds = tokens_run / speed if todo else 0.0
     computed, room = len(todo), store.folder.room()
     counts = (len(wanted), len(wanted) - computed, computed, tokens, tokens_run, passes, size)
-    return Forecast(model.name, *counts, seconds, speed, room, model.memory.footprint.weights + peak)
+    absences = Counter(dict.fromkeys(reading.layers, 0))
+    for absent, ids in groups.items():
+        absences.update(dict.fromkeys(absent, len(ids)))
+    stored = {layer: len(wanted) - n for layer, n in absences.items()}
+    return Forecast(model.name, *counts, seconds, speed, room, model.memory.footprint.weights + peak, stored)
 
 
 def measured_speed(model: Model, prompts: Sequence[Prompt], reading: Reading) -> float:

@@ -1,6 +1,11 @@
 """The file that `steer concepts new` writes: a concept that loads at once, with a word on what belongs where."""
 
 import json
+from typing import Any
+
+import yaml
+
+from steering_core.concepts.concept import SIDES, Concept
 
 SCAFFOLD = """\
 # A concept: a behaviour as contrastive pairs. Fill it in, then: steer concepts lint {path}
@@ -42,3 +47,15 @@ items:
 def scaffold(name: str, path: str) -> str:
     """The text of a new concept's file."""
     return SCAFFOLD.format(name=json.dumps(name), path=path)  # in quotes: 123 and true are names as well
+
+
+def placeholders() -> dict[str, Any]:
+    """What the scaffold says where its author shall write."""
+    given: dict[str, Any] = yaml.safe_load(scaffold("name", "path"))
+    return given
+
+
+def unwritten(concept: Concept) -> list[str]:
+    """The sides whose instructions are still the scaffold's, under which a model can only answer anything."""
+    own, given = concept.instructions, placeholders()["instructions"]
+    return [side for side in SIDES if own is not None and getattr(own, side).strip() == given[side]]

@@ -15,7 +15,7 @@ from steering_core.authoring.draft import drafted, local_writer, served_writer
 from steering_core.authoring.lint.check import lint
 from steering_core.authoring.lint.finding import SHOWN_ROWS, Finding, shown_rows, with_beginnings
 from steering_core.authoring.results import around_results, results, results_table, write_results
-from steering_core.authoring.scaffold import scaffold
+from steering_core.authoring.scaffold import scaffold, unwritten
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
 from steering_core.cli.measuring import shown_run
 from steering_core.cli.options import FormatOption, StoreOption
@@ -260,6 +260,11 @@ def generate(
             "disk), or --endpoint http://localhost:8080/v1 --endpoint-model NAME for a server that you run or rent"
         )
     concept = load_concept(source)
+    if unwritten(concept):
+        raise ConceptError(
+            f"the instructions of {source} are those that `steer concepts new` wrote: replace them by two system "
+            "prompts, under which a model shows the concept and its opposite, then draft"
+        )
     path = out or FOLDER / f"{concept.name}-draft.yaml"
     refuse_replacing(path, force)  # before minutes of drafting
     asked = (open_questions(prompts) if prompts else neutral_prompts())[:count]

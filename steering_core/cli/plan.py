@@ -65,7 +65,7 @@ def _print_for_people(row: Mapping[str, Any]) -> None:
         said += f" ({row['pace']})"
     said += f". It holds at most {shown_size(row['peak_memory'])} of memory"
     if row["computed"]:
-        said += f" and writes {shown_size(row['bytes'])}; {row['reused']:,} of {row['prompts']:,} prompts are stored"
+        said += f" and writes {shown_size(row['bytes'])}; {_stored(row['prompts'], row['stored_prompts'])}"
     console().print(f"{said}.")
     stages = [
         {"stage": name, "tokens": row[tokens], "takes": _in_words(seconds), "shorter with": keys}
@@ -108,6 +108,33 @@ def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
         "takes": f"about {_in_words(seconds)}" if seconds else "no time: the store has it all",
         "pace": took.pace,
     }
+
+
+def _stored(prompts: int, stored: Mapping[int, int]) -> str:
+    """How many prompts are stored; `of 9 prompts all are stored at layer 12, none at layer 3` where layers differ."""
+    layers: dict[int, list[int]] = {}
+    for layer, n in stored.items():
+        layers.setdefault(n, []).append(layer)
+    if len(layers) == 1:
+        (n,) = layers
+        return f"{n:,} of {prompts:,} prompts are stored"
+    named = {prompts: "all", 0: "none"}
+    most, *fewer = sorted(layers, reverse=True)
+    parts = [f"{named.get(n, f'{n:,}')} at {_places(layers[n])}" for n in fewer]
+    head = f"{named.get(most, f'{most:,}')} {'is' if most == 1 else 'are'} stored at {_places(layers[most])}"
+    return f"of {prompts:,} prompts {', '.join([head, *parts])}"
+
+
+def _places(layers: Sequence[int]) -> str:
+    """`layer 12`, or `layers 0..11, 13`: neighbours as a range."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+    return f"layer{'s' * (len(layers) > 1)} {said}"
 
 
 def _in_words(seconds: float) -> str:

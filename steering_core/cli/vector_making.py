@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from steering_core.activations.extract import extract
+from steering_core.authoring.lint.check import lint
 from steering_core.cli.measuring import shown_run
 from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, one_a_layer, print_made
 from steering_core.cli.options import FormatOption, StoreOption
 from steering_core.cli.prompts_in import lines
 from steering_core.cli.steering_options import layers_asked_for
-from steering_core.concepts import Concept, load_concept
+from steering_core.concepts import Concept
 from steering_core.concepts.concept import SIDES
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS
 from steering_core.foundation.errors import SpecError, VectorError
@@ -93,13 +94,16 @@ def derive(
     }
     spec = checked(Spec, options, "what was asked for", SpecError)
     opened = Store(store or default_store())
-    made = _derived(spec, opened)
+    made, read = _derived(spec, opened)
     rows = [row for row in opened.rows(named_query("vectors_in_library")) if row["vector_id"] in made]
     print_rows(
         rows, ["vector_id", "method", "layer", "norm", "auc_test", "d_prime_test", "split_half", "n_pairs"], form
     )
     if form is Format.TABLE:
-        typer.echo(commands_at_store(_worth(load_concept(concept)), opened.root))
+        typer.echo(commands_at_store(_worth(read), opened.root))
+        if wrong := sum(finding.level == "error" for finding in lint(read)):
+            found = f"`steer concepts lint {shlex.quote(concept)}` finds {counted(wrong, 'error')} in the concept"
+            typer.echo(f"{found}: mend {'it' if wrong == 1 else 'them'} before its vectors are worth anything.")
         best = max(rows, key=lambda row: row["d_prime_test"] or 0.0)
         steering = ["-s", f"30%*{_called(opened, best)}", "--compare"]
         steered = ["steer", "generate", model, "Tell me about your day.", *steering]
@@ -116,18 +120,19 @@ def _called(store: Store, row: Row) -> str:
     return name if [vector.vector_id for vector in found] == [row["vector_id"]] else str(row["vector_id"])
 
 
-def _derived(spec: Spec, store: Store) -> set[str]:
-    """Derive the vectors of every cell of `spec`; the keys of those that are no controls."""
-    made = set[str]()
+def _derived(spec: Spec, store: Store) -> tuple[set[str], Concept]:
+    """Derive the vectors of a spec of one concept; the keys of those that are no controls, and the concept."""
+    made, read = set[str](), list[Concept]()
 
     def cell(run: Run, model: Model, concept: Concept) -> None:
         """Derive one cell's vectors, and note the keys."""
+        read.append(concept)
         made.update(v.vector_id for v in derive_vectors(run, model, concept) if v.control is None)
 
     with shown_run(spec, store) as run:
         each_cell(run, cell)
     run.raise_failures({"vectors": sorted(made)})
-    return made
+    return made, read[0]
 
 
 FEW_HELD_OUT = 10  # test pairs, of which an AUC of 1 is no proof

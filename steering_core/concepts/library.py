@@ -1,6 +1,8 @@
 """Concepts by name, or from a file of any known form."""
 
+import difflib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from steering_core.foundation.data_files import data_files
 from steering_core.foundation.errors import ConceptError
 from steering_core.foundation.sequences import repeated
 from steering_core.foundation.suggestions import did_you_mean
-from steering_core.foundation.user_files import is_file
+from steering_core.foundation.user_files import is_file, near_file
 from steering_core.foundation.validation import shown
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,17 @@ def load_concept(name: str) -> Concept:
     if name in known:
         return read_concept(known[name])
     if name.startswith(HUB) or "/" in name or Path(name).suffix or is_file(name):
+        _refuse_misspelt(name, known)
         concept = read_concept(name)
         if notes := notes_of(concept, name):
             log.warning("%s: %s", name, notes)
         return concept
     hint = did_you_mean(name, known)
     raise ConceptError(f"there is no concept {shown(name)}; {hint} A concept is a name, or the path of a file.")
+
+
+def _refuse_misspelt(path: str, known: Iterable[str]) -> None:
+    """Raise ConceptError for `sentimnt.yaml`, which no file is nearly called and a shipped concept is."""
+    near = difflib.get_close_matches(Path(path).stem, known, n=1)
+    if near and not path.startswith(HUB) and not os.path.lexists(path) and not near_file(Path(path)):
+        raise ConceptError(f"there is no file {shown(path)}; did you mean the concept {near[0]!r}?")

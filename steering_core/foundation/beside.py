@@ -1,14 +1,11 @@
 """Paths in a file that somebody wrote: looked for beside the file first, then in the working directory."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from steering_core.foundation.user_files import home_expanded, is_file, is_folder
-from steering_core.foundation.validation import shown
 
-log = logging.getLogger(__name__)
 _SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".py")
 
 
@@ -16,8 +13,7 @@ def found_beside(data: Any, places: Sequence[Sequence[str]], source: Path) -> An
     """The `data` of the file `source`, with paths relative to that file turned into paths from the working directory.
 
     Each of `places` is a list of keys, the outermost first, under which texts may be paths. A text stays as it is where
-    it is a plain name, an absolute path, or a path that does not exist beside `source`. A file that exists in neither
-    folder is warned of.
+    it is a plain name, an absolute path, or a path that exists in the working directory alone.
     """
     for keys in places:
         data = _changed(data, keys, source)
@@ -44,11 +40,5 @@ def _path_from_here(text: str, source: Path) -> str:
     if elsewhere and (is_file(beside) or is_folder(beside)):
         return f"{beside}{colon}{function}"
     if elsewhere and path.suffix in _SUFFIXES and not is_file(path):
-        log.warning(
-            "%s names %s, which lies neither beside it, in %s, nor in the working directory, %s",
-            source,
-            shown(name),
-            source.parent.resolve(),
-            Path.cwd(),
-        )
+        return f"{beside}{colon}{function}"  # in neither folder: the error tells of the one beside
     return text

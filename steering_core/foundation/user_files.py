@@ -5,6 +5,8 @@ would fill the memory: each is an error instead, and so is a name that no file s
 """
 
 import contextlib
+import difflib
+import itertools
 import os
 import stat
 from pathlib import Path
@@ -14,6 +16,7 @@ from steering_core.foundation.errors import SteerflowError
 MAX_PROMPTS_FILE = 64 << 20  # bytes
 MAX_CODE = 4 << 20  # bytes of a file of methods
 MAX_VECTORS_FILE = 4 << 30  # bytes; some ten thousand layers of the widest models
+MAX_LISTED = 10_000  # names of a folder that are looked at for one that somebody meant
 _PIECE = 8 << 20  # bytes read at once
 _NOT_BLOCKING = getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer is opened at once, and then refused
 
@@ -43,6 +46,15 @@ def is_file(name: str | Path) -> bool:
     return os.path.isfile(name)  # noqa: PTH113  (Path.is_file raises OSError for a name that is too long)
 
 
+def near_file(path: Path) -> Path | None:
+    """The file of the same folder whose name is nearest to that of `path`; None where none is near."""
+    with contextlib.suppress(OSError, ValueError), os.scandir(path.parent) as entries:
+        found = [Path(entry) for entry in itertools.islice(entries, MAX_LISTED) if entry.is_file()]
+        by_stem = {one.stem: one for one in sorted(found, key=lambda one: one.suffix == path.suffix)}
+        return next((by_stem[stem] for stem in difflib.get_close_matches(path.stem, by_stem, n=1)), None)
+    return None
+
+
 def is_folder(name: str | Path) -> bool:
     """Whether there is a folder of that name; False for a name that no folder could have."""
     return os.path.isdir(name)  # noqa: PTH112  (as above)
@@ -60,6 +72,10 @@ class _UserFile:
         self._path, self._error, self._most = path, error, most
         try:
             self._descriptor = os.open(path, os.O_RDONLY | _NOT_BLOCKING)
+        except FileNotFoundError as fault:
+            near = near_file(path)
+            meant = f"; did you mean {str(near)!r}?" if near else ""
+            raise error(f"{shown_path(path)} cannot be read: {fault.strerror}{meant}") from None
         except OSError as fault:
             raise error(f"{shown_path(path)} cannot be read: {fault.strerror or fault}") from None
         except ValueError:  # a zero byte, or half of a surrogate pair

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-import yaml
-
 from steering_core.authoring.lint.finding import Finding, error, numbered, warning
 from steering_core.authoring.lint.sided import row_name, sided_pairs
 from steering_core.authoring.lint.sides import groups, prompt_texts
 from steering_core.authoring.lint.wording import alike, words
-from steering_core.authoring.scaffold import scaffold
+from steering_core.authoring.scaffold import placeholders, unwritten
 from steering_core.concepts.concept import SIDES, Concept
 from steering_core.foundation.validation import counted
 
@@ -51,13 +49,11 @@ def described(concept: Concept) -> Iterator[Finding]:
 
 def unfilled(concept: Concept) -> Iterator[Finding]:
     """Texts of `steer concepts new` that nobody replaced: as instructions they would be the prompting baseline."""
-    given = yaml.safe_load(scaffold("name", "path"))
+    given = placeholders()
     texts = {f"card {key}": (getattr(concept.card, key), given["card"][key]) for key in ("what", "made", "biases")}
     texts["description"] = concept.description, given["description"]
-    if concept.instructions is not None:
-        for side in SIDES:
-            texts[f"{side} instructions"] = getattr(concept.instructions, side), given["instructions"][side]
     left = [name for name, (own, placeholder) in texts.items() if own.strip() == placeholder]
+    left += [f"{side} instructions" for side in unwritten(concept)]
     if left:
         yield error("unfilled", f"as the scaffold has it: {', '.join(left)}", "write your own, or take it out")
 
