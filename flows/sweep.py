@@ -3,12 +3,15 @@
 prefect deployment run nightly-sweep --param spec=nightly
 """
 
+import datetime
 import time
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
@@ -18,9 +21,8 @@ from flows.service.faults import tell_faults_in_one_line
 from flows.service.machine import in_hand
 from flows.service.patience import patiently, publish
 from flows.service.threads import end_threads_at_exit
+from flows.sweep_text import Ended, message, sweep_text
 from steering_core.foundation.errors import RunIncomplete
-from steering_core.reports.artifact import failed_cells
-from steering_core.reports.markdown import markdown_quote, markdown_table, markdown_text
 from steering_core.spec import Spec
 from steering_core.store import Store, default_store
 from steering_core.store.queries import named_query
@@ -52,7 +54,7 @@ def nightly_sweep(
     parameters = {"spec": spec, "concepts": concepts, "store": store, "sweep": sweep}
     with in_hand(flow_run.id):
         ended = end_of_all({model: begin(model, 0, parameters) for model in wanted.models}, parameters)
-    return summary(wanted, Store(store or default_store()), sweep, ended)
+    return summary(wanted, Store(store or default_store()), sweep, what_ended(ended))
 
 
 def begin(model: str, attempt: int, parameters: dict[str, Any]) -> FlowRun:
@@ -106,67 +108,30 @@ def read(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:
         return None
 
 
-def summary(spec: Spec, store: Store, sweep: str, ended: list[FlowRun]) -> dict[str, Any]:
+def what_ended(runs: list[FlowRun]) -> Ended:
+    """What the server says of a sweep that is over: when this flow run began, and where its runs' reports are."""
+
+    def asked() -> Ended:
+        """Ask the server, which may have to be asked again."""
+        ids = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
+        key = ArtifactFilter(key=ArtifactFilterKey(any_=["report"]))
+        with get_client(sync_client=True) as client:
+            own = client.read_flow_run(UUID(str(flow_run.id)))
+            reports = client.read_artifacts(artifact_filter=key, flow_run_filter=ids)
+        found = {report.flow_run_id: report.id for report in reports if report.flow_run_id}
+        return Ended(own.start_time or datetime.datetime.now(datetime.UTC), runs, found)
+
+    return patiently(asked)
+
+
+def summary(spec: Spec, store: Store, sweep: str, ended: Ended) -> dict[str, Any]:
     """Publish what became of every cell; the same as a dict. Raises RunIncomplete where something failed."""
     cells = store.rows(named_query("cells_of_sweep"), [sweep])
-    lost = [run for run in ended if run.state and not run.state.is_completed()]
-    text = [
-        f"# Sweep {markdown_text(sweep)}",
-        headline(cells, len(spec.models) * len(spec.concepts)),
-        markdown_table([line(cell) for cell in cells]),
-    ]
-    if failed := [cell for cell in cells if cell["error"]]:
-        text += ["## What failed", *failed_cells(failed)]
-    if lost:
-        text += ["## Flow runs that did not complete"]
-        for run in lost:
-            text += [f"**{markdown_text(f'{run.name}: {run.state_name}')}**", markdown_quote(_message(run))]
-    if again := [one for one in map(restarted, ended) if one]:
-        text += ["## Begun again after a death", *map(markdown_text, again)]
-    publish("\n\n".join(text), "sweep", f"Sweep {sweep}")
+    publish(sweep_text(sweep, len(spec.models) * len(spec.concepts), cells, ended), "sweep", f"Sweep {sweep}")
     report = {"sweep": sweep, "cells": cells}
-    if lost:
-        lines = "\n".join(f"  {run.name}: {run.state_name}: {_message(run)}" for run in lost)
+    if ended.lost:
+        lines = "\n".join(f"  {run.name}: {run.state_name}: {message(run)}" for run in ended.lost)
         raise RunIncomplete(
             f"sweep {sweep} is incomplete; running it again does only what is missing:\n{lines}", report
         )
     return report
-
-
-def restarted(run: FlowRun) -> str | None:
-    """A sentence on a flow run that was begun more than once, since its process, worker or machine had died."""
-    attempt = int((run.idempotency_key or "-0").rpartition("-")[2])
-    n = attempt + max(run.run_count, 1)
-    return f"{run.name} was begun {n} times; what was computed before each death was kept." if n > 1 else None
-
-
-def _message(run: FlowRun) -> str:
-    return (run.state.message or "") if run.state else ""
-
-
-def line(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell in six columns; `steer runs last --wide` has all.
-
-    The page cuts off what does not fit beside its menu, so what says most comes first and the longest name last.
-    """
-    effect = "" if cell["effect"] is None else f"{cell['effect']:.3f} {cell['interval'] or ''}"
-    return {
-        "regression": cell["regression"],
-        "concept": cell["concept"],
-        "outcome": cell["verdict"] or cell["outcome"],
-        "effect": effect,
-        "change": cell["change"],
-        "model": cell["model"],
-    }
-
-
-def headline(cells: list[dict[str, Any]], wanted: int) -> str:
-    """The sweep in one line."""
-    done = sum(cell["outcome"] == "completed" for cell in cells)
-    work = sum(cell["verdict"] == "works" for cell in cells)
-    worse = sum(cell["regression"] is not None for cell in cells)
-    computed, reused = (sum(cell[what] for cell in cells) for what in ("computed", "reused"))
-    return (
-        f"**{done} of {wanted} cells completed**; {work} with the verdict *works*, {worse} regressed since the time "
-        f"before; {computed} results computed, {reused} reused."
-    )

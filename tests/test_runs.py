@@ -102,9 +102,11 @@ def by_concept(store: Store, sql: str) -> dict[str, Any]:
 
 
 def test_the_summary_is_the_newest_sweep_beside_the_one_before(nights: Store) -> None:
-    found = by_concept(nights, "SELECT concept, sweep, previous_sweep, change, regression FROM sweep_summary")
+    columns = "concept, sweep, previous_sweep, previous_sweep_at, change, regression"
+    found = by_concept(nights, f"SELECT {columns} FROM sweep_summary")
     assert {row["sweep"] for row in found.values()} == {"night2"}
     assert {row["previous_sweep"] for row in found.values()} == {"night1"}
+    assert {row["previous_sweep_at"] for row in found.values()} == {EVENING + datetime.timedelta(days=1)}
     assert {concept for concept, row in found.items() if row["regression"]} == {"worse", "fails"}
     assert found["worse"]["change"] == pytest.approx(-0.5)
     assert found["steady"]["change"] == 0

@@ -418,7 +418,8 @@ WITH newest AS (
         r.method, r.layer, r.layers, r.alpha, r.dose, r.effect, r.effect_low, r.effect_high, r.perplexity_ratio, o.computed,
         o.reused, o.forward_passes, o.tokens, o.seconds, o.error, o.finished_at, o.run_id, o.recommendation_id,
         o.model_id, o.concept_id, s.name AS spec_name,
-        CASE WHEN o.outcome = 'completed' THEN o.sweep END AS completed_in
+        CASE WHEN o.outcome = 'completed' THEN o.sweep END AS completed_in,
+        CASE WHEN o.outcome = 'completed' THEN min(o.finished_at) OVER (PARTITION BY o.sweep) END AS completed_at
     FROM newest o
     LEFT JOIN raw.recommendations r USING (recommendation_id)
     LEFT JOIN raw.runs s ON s.run_id = o.run_id
@@ -426,6 +427,7 @@ WITH newest AS (
     SELECT
         *,
         lag(completed_in IGNORE NULLS) OVER before AS previous_sweep,
+        lag(completed_at IGNORE NULLS) OVER before AS previous_sweep_at,
         lag(outcome) OVER before AS previous_outcome,
         lag(verdict IGNORE NULLS) OVER before AS previous_verdict,
         lag(effect IGNORE NULLS) OVER before AS previous_effect
@@ -433,8 +435,8 @@ WITH newest AS (
     WINDOW before AS (PARTITION BY spec_name, model, concept ORDER BY sweep_at, sweep)
 )
 SELECT
-    * EXCLUDE (spec_name, completed_in, computed, reused, forward_passes, tokens, seconds, error, finished_at, run_id, recommendation_id,
-        model_id, concept_id),
+    * EXCLUDE (spec_name, completed_in, completed_at, computed, reused, forward_passes, tokens, seconds, error, finished_at,
+        run_id, recommendation_id, model_id, concept_id),
     effect - previous_effect AS change,
     coalesce(
         (outcome = 'failed' AND previous_outcome = 'completed')
