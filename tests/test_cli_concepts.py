@@ -127,6 +127,26 @@ def test_import_and_show_say_whose_open_prompts_a_table_without_any_has(here: Pa
     assert "2 open prompts\n" in said
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("question,good,bad", "import odd.csv --positive good --negative bad --prompt question\n"),
+        ("frage,gut,schlecht", "import odd.csv --positive gut --negative schlecht --prompt frage\n"),
+        ("gut,schlecht", "import odd.csv --positive gut --negative schlecht\n"),
+        ("How are you?,Fine.,Bad.", "if it is a row, put a line above it such as `prompt,positive,negative`"),
+    ],
+)
+def test_a_table_of_unknown_columns_is_told_the_command_that_names_them(here: Path, header: str, said: str) -> None:
+    n = header.count(",")
+    Path("odd.csv").write_text("\n".join([header, *(",".join(["What?", "Yes.", "No."][-n - 1 :]) for _ in range(3))]))
+    with pytest.raises(ConceptError) as raised:
+        steer("import", "odd.csv")
+    assert said in str(raised.value)
+    assert "prompt or question" in str(raised.value)  # what is known by itself
+    with pytest.raises(ConceptError, match="--positive, --negative and --prompt each name one of them"):
+        steer("import", "odd.csv", "--positive", "gutt", "--negative", "schlecht")
+
+
 def test_nothing_is_drafted_under_the_instructions_of_a_scaffold(here: Path, tiny_folder: Path) -> None:
     steer("new", "mood", "--out", "mood.yaml")
     with pytest.raises(ConceptError, match=r"the instructions of mood\.yaml are those that `steer concepts new` wrote"):

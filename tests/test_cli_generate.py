@@ -153,6 +153,10 @@ def test_a_chat_remembers_and_its_steering_changes_on_the_fly(tiny: Model, vecto
     assert "".join(this.hear("/again")) == by_alpha
     assert "".join(this.hear("/dose")) == shown("warm", 1)
     assert "".join(this.hear("/vector off")) == "steering: none\n"
+    assert "did you mean /vector off?" in "".join(this.hear("/off"))
+    for off in ("/steer none", "/dose off", "/alpha OFF"):
+        list(this.hear("/vector warm"))
+        assert "".join(this.hear(off)) == "steering: none\n"
     assert "".join(this.hear("/again")) == plain
     list(this.hear("More"))
     assert [message["role"] for message in this.messages] == ["user", "assistant"] * 2

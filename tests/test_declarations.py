@@ -1,6 +1,7 @@
 """What is declared once is what every reader knows: operations and metrics, with new ones as the recipes say."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,13 +14,24 @@ import pytest
 
 from steering_core.backend.mlx import mx
 from steering_core.engine.steering import Steering
+from steering_core.explorer.openai import names
 from steering_core.foundation.errors import InterventionError
 from steering_core.foundation.words import meaning
 from steering_core.interventions import operations
 from steering_core.interventions.change import Change
-from steering_core.interventions.declarations import OPERATIONS, Operation, called_by_name, declare
+from steering_core.interventions.declarations import (
+    ADD,
+    CLAMP,
+    OPERATIONS,
+    USUAL_DOSE,
+    Operation,
+    called_by_name,
+    declare,
+)
+from steering_core.interventions.expression import Amount
 from steering_core.interventions.operations import FUNCTIONS
 from steering_core.interventions.parsing import parse
+from steering_core.interventions.safe_range import unsaid_strength
 from steering_core.models import Model
 from steering_core.pipeline.discover import run
 from steering_core.scores.metrics import (
@@ -263,3 +275,13 @@ def test_the_leaderboards_columns_are_the_declared_scores(store: Store) -> None:
     columns = store.query("SELECT * FROM leaderboard").column_names
     first = columns.index("p_value") + 1
     assert columns[first : columns.index("n")] == [score for score in scores() if score != "effect"]
+
+
+def test_one_dose_is_begun_with_everywhere() -> None:
+    usual = str(Amount.of_dose(USUAL_DOSE))
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert set(re.findall(r"(?<![\d.])(\d+%)\*", readme)) == {usual}
+    assert {float(dose) for dose in re.findall(r"--dose (\S+)", readme)} == {USUAL_DOSE}
+    assert {ADD.start, CLAMP.start} == {USUAL_DOSE}
+    assert usual == names.USUAL
+    assert f"begin at {usual}*faint" in unsaid_strength("faint", [0.01])

@@ -16,6 +16,8 @@ from steering_core.foundation.errors import (
 )
 from steering_core.models import Model
 from steering_core.store import Store
+from steering_core.store.queries import named_query
+from steering_core.vectors.stored import vectors_by_id
 from tests.explorer import serving
 from tests.sailors import LAYERS, STEER, doses, recommend, saved_at
 
@@ -49,6 +51,15 @@ def test_a_dose_beyond_the_measured_range_warns(
     done = intervention(tiny, expression, store=measured.root)
     said = [str(one.message) for one in recwarn if one.category is SteeringWarning]
     assert said == list(done.cautions) == ([f"{CAUTION}stay within 50%*sailor"] if cautioned else [])
+
+
+def test_the_page_has_the_range_of_what_was_recommended_together(tiny: Model, measured: Store) -> None:
+    rows = measured.rows(named_query("vectors_of_model"), [tiny.identity.model_id])
+    found = [(row["safe_together"], row["n_together"], row["safe_to"]) for row in rows if row["safe_together"]]
+    assert found == [(0.5, 2, None)] * len(LAYERS)
+    by_id = {row["vector_id"]: row["safe_together"] for row in rows}
+    cautioned = vectors_by_id(measured, list(by_id))
+    assert {v.vector_id: v.safe.dose if v.safe else None for v in cautioned} == by_id  # what the command line says
 
 
 def test_a_caution_names_the_vector_that_was_measured_and_what_it_proposes_is_safe(

@@ -7,11 +7,11 @@ import numpy as np
 
 from steering_core.foundation.errors import NotBakeable
 from steering_core.interventions.change import Change, Intervention
-from steering_core.interventions.declarations import ABLATE, ADD, CLAMP
+from steering_core.interventions.declarations import ABLATE, ADD, CLAMP, USUAL_DOSE
 from steering_core.interventions.expression import Amount, Clause, Expression, Term, VectorName
 from steering_core.interventions.where import CONSTANT
 
-_USUAL = Amount(30, percent=True)  # a strength to begin with, where an operation's own amount says none
+_USUAL = Amount.of_dose(USUAL_DOSE)  # where an operation's own amount says none
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,12 @@ from steering_core.vectors.library import WantedLayers
 app = typer.Typer()
 
 TEMPERATURE = 0.7  # as specs and the explorer have it: at 0 a small model soon repeats itself
+OFF = ("off", "none")  # what somebody says after /vector or /steer who wants no steering
 COMMANDS = {
     "/vector NAME": "steer with this vector, as it is recommended; /vector off for none",
     "/alpha A": "its strength: a multiplier, or a dose such as 30%; /alpha alone as recommended",
     "/dose D": "its strength relative to the residual stream: 0.3, or 30%; /dose alone as recommended",
-    "/steer EXPRESSION": "steer with an expression: 0.6*formality - french @all",
+    "/steer EXPRESSION": "steer with an expression: 0.6*formality - french @all; /steer off for none",
     "/show": "the steering as it is",
     "/system TEXT": "a system prompt, from a new conversation on",
     "/temperature T": "0 is greedy",
@@ -76,7 +77,11 @@ class ChatSession:
         command = getattr(self, f"_{word[1:]}", None) if any(c.split()[0] == word for c in COMMANDS) else None
         if command is None:
             known = [one.split()[0] for one in COMMANDS]
-            near = [one for one in known if one.startswith(word)] or difflib.get_close_matches(word, known, n=1)
+            near = (
+                ["/vector off"]
+                if word[1:] in OFF
+                else [one for one in known if one.startswith(word)] or difflib.get_close_matches(word, known, n=1)
+            )
             yield f"there is no command {word}: {f'did you mean {near[0]}? ' if near else ''}/help lists them\n"
             return
         yield from command(rest.strip())
@@ -101,22 +106,31 @@ class ChatSession:
         return intervention(self.model, steering, store=self.store, layers=self.layers, same_family=self.same_family)
 
     def _steer(self, text: str) -> Iterator[str]:
+        if text.lower() in OFF:
+            yield from self._vector("off")
+            return
         steering = parse(text)
         self._intervention(steering)  # unknown vectors are told now
         self.steering = steering
         yield from self._show("")
 
     def _vector(self, name: str) -> Iterator[str]:
-        if name in ("", "off"):
+        if not name or name.lower() in OFF:
             self.steering = None
             yield from self._show("")
             return
         yield from self._steer(name)
 
     def _alpha(self, text: str) -> Iterator[str]:
+        if text.lower() in OFF:
+            yield from self._vector("off")
+            return
         yield from self._strength(text.removeprefix("+"), "/alpha")
 
     def _dose(self, text: str) -> Iterator[str]:
+        if text.lower() in OFF:
+            yield from self._vector("off")
+            return
         try:
             written = str(Amount.of_dose(dose_in(text))) if text else ""
         except ValueError:
@@ -185,6 +199,12 @@ class ChatSession:
         raise Left
 
 
+def _hint(session: ChatSession) -> str:
+    """What to type next: how the steering ends, or begins, and where the other commands are."""
+    steers = "/vector off ends it" if session.steering else "/vector NAME steers"
+    return f"{steers}, /help lists the commands."
+
+
 @app.command()
 @grouped
 def chat(
@@ -208,5 +228,5 @@ def chat(
         this = ChatSession(opened, expression, store, layers, same_family, max_tokens, temperature, seed, system)
         this.check()
         if sys.stdin.isatty():
-            sys.stdout.write(f"{model}, steering: {this.shown_steering()}. /help lists the commands.\n")
+            sys.stdout.write(f"{model}, steering: {this.shown_steering()}. {_hint(this)}\n")
         talk(this.hear, sys.stdout.write)

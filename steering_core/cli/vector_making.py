@@ -21,6 +21,8 @@ from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.keys import MAX_SEED
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import checked, counted
+from steering_core.interventions.declarations import USUAL_DOSE
+from steering_core.interventions.expression import Amount
 from steering_core.models import Model, open_model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.rows import prompt_row
@@ -105,7 +107,7 @@ def derive(
             found = f"`steer concepts lint {shlex.quote(concept)}` finds {counted(wrong, 'error')} in the concept"
             typer.echo(f"{found}: mend {'it' if wrong == 1 else 'them'} before its vectors are worth anything.")
         best = max(rows, key=lambda row: row["d_prime_test"] or 0.0)
-        steering = ["-s", f"30%*{_called(opened, best)}", "--compare"]
+        steering = ["-s", f"{Amount.of_dose(USUAL_DOSE)}*{_called(opened, best)}", "--compare"]
         steered = ["steer", "generate", model, "Tell me about your day.", *steering]
         typer.echo(f"Try one: {at_store(shlex.join(steered), opened.root)}")
 

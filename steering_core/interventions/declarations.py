@@ -17,6 +17,10 @@ component along the direction. `share`: one, so that 50% is 0.5.
 """
 
 
+USUAL_DOSE = 0.3
+"""The dose to begin with where nothing was recommended: on the page, in what commands propose and in README."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation: `name` is its word in expressions and its function's name, `amount` says what its number is.
@@ -55,7 +59,7 @@ def declare(operation: Operation) -> Operation:
 ADD = declare(
     Operation(
         "add", "share of the layer's residual norm", "multiple of the vector",
-        percent="length", optional=True, needs_direction=False, least=-1.2, most=1.2, start=0.4,
+        percent="length", optional=True, needs_direction=False, least=-1.2, most=1.2, start=USUAL_DOSE,
     )
 )  # fmt: skip
 ABLATE = declare(
@@ -67,7 +71,7 @@ ABLATE = declare(
 CLAMP = declare(
     Operation(
         "clamp", "component set to this share of the norm", "value",
-        percent="component", optional=False, needs_direction=True, least=-1.2, most=1.2, start=0.4,
+        percent="component", optional=False, needs_direction=True, least=-1.2, most=1.2, start=USUAL_DOSE,
     )
 )  # fmt: skip
 ROTATE = declare(

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BEGIN_AT = 30  # percent of the residual norm: a dose to begin with where nothing was measured
+from steering_core.interventions.declarations import USUAL_DOSE
+
+BEGIN_AT = 100 * USUAL_DOSE  # percent
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class SafeRange:
         if not self.measured:
             return (
                 f"a dose of {dose:.3g} of {self.name} was never measured, and beyond {self.dose:.3g} hardly a text "
-                f"survives: begin at {BEGIN_AT}%, and let `steer run` or `steer calibrate` find what is safe"
+                f"survives: begin at {BEGIN_AT:g}%, and let `steer run` or `steer calibrate` find what is safe"
             )
         return (
             f"a dose of {dose:.3g} of {self.name} is beyond {self.dose:.3g}, up to which it was measured as safe: the "

@@ -150,5 +150,8 @@ def _with_columns(contents: Contents, columns: Columns) -> Contents:
     wanted = [c for c in (columns.positive, columns.negative, columns.prompt) if c]
     if missing := [c for c in wanted if c not in contents.columns]:
         there = listed(contents.columns) or "none"
-        raise ConceptError(f"{contents.source} has no column {listed(missing)}; there are: {there}")
+        raise ConceptError(
+            f"{contents.source} has no column {listed(missing)}; there are: {there}. "
+            "--positive, --negative and --prompt each name one of them"
+        )
     return contents

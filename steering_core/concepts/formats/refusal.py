@@ -42,13 +42,27 @@ def _shape(contents: Contents) -> tuple[str, str]:
     prompt, _ = found_prompt(contents.columns)
     sides = [name for name in contents.columns if name != prompt and _holds_texts(contents, name)]
     if len(sides) > 1 and not (text_column(contents) and not prompt):
+        if not prompt and len(sides) == 3:  # what is answered mostly stands before its answers
+            prompt, *sides = sides
         one, other = map(shlex.quote, sides[:2])
         option = f" --prompt {shlex.quote(prompt)}" if prompt else ""
+        which = ", and which the prompt" if prompt else ""
         return shape, (
-            f"Say which column is which side, here or the other way round: "
+            f"{_header(contents)}Say which column is which side{which}, here or the other way round: "
             f"{IMPORT} {file} --positive {one} --negative {other}{option}"
         )
     return shape, one_side
+
+
+def _header(contents: Contents) -> str:
+    """A sentence for a table whose first row of texts may have been read as its header."""
+    ends = [name for name in contents.columns if name.rstrip().endswith((".", "?", "!"))]
+    if not ends:
+        return ""
+    return (
+        "Its first line was read as the names of its columns: if it is a row, put a line above it such as "
+        "`prompt,positive,negative`. "
+    )
 
 
 def _labels(contents: Contents) -> tuple[str, str, str] | None:

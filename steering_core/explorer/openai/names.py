@@ -11,8 +11,10 @@ from typing import Any
 
 from steering_core.explorer.planned import PlannedSteering
 from steering_core.foundation.errors import ModelNotFound
+from steering_core.interventions.declarations import USUAL_DOSE
+from steering_core.interventions.expression import Amount
 
-USUAL = "30%"  # where nothing was recommended
+USUAL = str(Amount.of_dose(USUAL_DOSE))
 _STRENGTH = re.compile(r"-?(\d+(\.\d*)?|\.\d+)%?")
 
 

@@ -3,7 +3,7 @@
 client.chat.completions.create(
     model="smollm2-135m",
     messages=[{"role": "user", "content": "How was your day?"}],
-    extra_body={"steering": {"vectors": [{"vector": "sentiment", "dose": 0.4}]}},
+    extra_body={"steering": {"vectors": [{"vector": "sentiment", "dose": 0.3}]}},
 )
 """
 

@@ -4,12 +4,17 @@ import { get, post } from "./api.js";
 import { field, fixed, h, notice, term, verdict } from "./dom.js";
 
 // As the server declares them: {name: {unit, least, most, start, step, says}}.
-const OPERATIONS = Object.fromEntries((await get("/api/operations")).map((operation) => [operation.name, operation]));
+export const OPERATIONS = Object.fromEntries((await get("/api/operations")).map((operation) => [operation.name, operation]));
 const TYPED = "Typed contrast";
 const round = (value) => Math.round(value * 1000) / 1000;
 
 /** What a vector of the library is called. */
 export const called = (row) => row.name ?? row.concept ?? row.vector_id.slice(0, 8);
+
+/** What is said of a vector without a range of its own: one of several that were recommended has theirs, together. */
+const unmeasured = (row) => (row?.safe_together
+  ? `Measured as safe up to a dose of ${fixed(row.safe_together)}, over its ${row.n_together} layers together.`
+  : "No safe range measured for this vector.");
 
 /** "10-14, 20" as layers. */
 export function layersOf(text) {
@@ -130,7 +135,7 @@ export class Card {
     if (known) {
       const range = `measured safe from ${fixed(row.safe_from ?? 0)} to ${fixed(row.safe_to ?? 0)}`;
       this.range.textContent = outside ? `Beyond the range ${range}: expect damaged text.` : `Doses ${range}.`;
-    } else this.range.textContent = this.operation === "add" ? "No safe range measured for this vector." : OPERATIONS[this.operation].says;
+    } else this.range.textContent = this.operation === "add" ? unmeasured(row) : OPERATIONS[this.operation].says;
   }
 
   /** What its strength is counted in: dose or alpha. */

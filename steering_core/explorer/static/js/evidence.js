@@ -1,13 +1,14 @@
 // The evidence beside the slider: dose-response, promoted tokens, nearest prompts of the vector in hand.
 
 import { get } from "./api.js";
+import { OPERATIONS } from "./cards.js";
 import { draw } from "./charts.js";
 import { commandOf, fixed, h, signed, termed } from "./dom.js";
 
 let latest = 0;
 
 /** How a vector that no concept's run made is measured: `name` is what it goes by. */
-const measuring = (name) => `A spec measures it beside its own grid, on the items of its concept: generations: {expressions: ["30%*${name}"]}, then ${commandOf("run")}`;
+const measuring = (name) => `A spec measures it beside its own grid, on the items of its concept: generations: {expressions: ["${Math.round(100 * OPERATIONS.add.start)}%*${name}"]}, then ${commandOf("run")}`;
 
 /** Fill `place` with what is known of the card's vector. */
 export async function evidence(place, card, page) {
