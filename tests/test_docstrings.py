@@ -1,10 +1,14 @@
 """Every public function, method and class says what it is, nested ones among them; `...` bodies of protocols too."""
 
 import ast
+import inspect
+import pydoc
 import re
 from pathlib import Path
 
 import pytest
+
+import steering_core as steer
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for folder in ("steering_core", "flows") for path in (ROOT / folder).rglob("*.py"))
@@ -49,3 +53,28 @@ def test_what_is_public_has_a_docstring(path: Path) -> None:
 def test_what_has_none_is_found() -> None:
     source = "def f():\n    def g(): ...\n    def _h(): ...\nclass A:\n    'A.'\n    async def b(self): ..."
     assert silent(source) == ["the module", "f", "g", "b"]
+
+
+MOST_OF_A_DEFAULT = 200  # letters, as `help` shows it
+
+
+def functions(name: str) -> list[tuple[str, object]]:
+    """A function of the Python API by its name, or the functions that a class of it defines itself."""
+    found = getattr(steer, name)
+    own = vars(found) if isinstance(found, type) else {name: found}
+    return [(f"{name}.{of}", one) for of, one in own.items() if inspect.isfunction(one)]
+
+
+def test_help_shows_no_default_that_is_a_page() -> None:
+    """Bodies of data as defaults, such as the schema of every table, hide what a person looks for in `help`."""
+    found = [pair for name in steer.__all__ for pair in functions(name)]
+    assert len(found) > 100
+    for called, one in found:
+        defaults = [parameter.default for parameter in inspect.signature(one).parameters.values()]  # type: ignore[arg-type]
+        assert max((len(repr(default)) for default in defaults), default=0) <= MOST_OF_A_DEFAULT, called
+
+
+def test_help_on_a_store_is_short_and_begins_with_what_one_reads_by() -> None:
+    shown = pydoc.render_doc(steer.Store, renderer=pydoc.plaintext)
+    assert len(shown) < 7000
+    assert shown.index("`query`") < shown.index("Methods defined here")

@@ -37,6 +37,7 @@ T = TypeVar("T")
 class Store:
     """A folder of tables, local or s3://bucket/prefix. Opening it makes it, where it does not exist.
 
+    One reads by `query` (an Arrow table), `rows` (dictionaries) and `connect` (DuckDB); other methods are for stages.
     Raises StoreTooNew for a store of a later version, StoreError where the folder is something else.
     """
 
@@ -209,9 +210,9 @@ class Store:
         """
         return self._again(lambda: self._mended(lambda: self._steady(question), sql))
 
-    def check(self, tables: Iterable[str] = TABLES) -> None:
-        """Set aside the files of those tables that are not theirs, with a warning each, as the first query does."""
-        self._checked.check(tables)
+    def check(self, tables: Iterable[str] | None = None) -> None:
+        """Set aside the files of those tables, or of all, that are not theirs, with a warning each, as queries do."""
+        self._checked.check(TABLES if tables is None else tables)
 
     def _again(self, question: Callable[[], T]) -> T:
         for _ in range(_TIMES):
