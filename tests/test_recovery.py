@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +23,7 @@ from prefect.states import Completed, Crashed, Failed, Running
 from flows import sweep
 from flows.service import machine, recovery
 from flows.service.clone import state_folder
+from steering_core.foundation.errors import SettingError
 
 API = "http://127.0.0.1:9/api"
 HOLD = (
@@ -198,3 +201,13 @@ def test_a_sweep_tries_again_what_crashed_and_nothing_else(
     assert keys == list(range(attempts))
     assert ended.state is not None
     assert ended.state.is_final()
+
+
+@pytest.mark.parametrize("held", [lambda: machine.in_hand("one"), machine.accelerator])
+def test_a_cache_folder_that_is_a_file_is_told_with_the_remedy(
+    held: Callable[[], AbstractContextManager[None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SettingError, match=r"file is a file\): have it made writable, or set STEERFLOW_CACHE"), held():
+        pass
