@@ -74,23 +74,25 @@ def test_the_kernel_knows_which_flow_runs_died() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "states"),
+    ("run", "states", "said"),
     [
-        (flow_run(), ["AwaitingRetry"]),
-        (flow_run(state_type="PENDING"), ["AwaitingRetry"]),
-        (flow_run(run_count=recovery.ATTEMPTS), ["Crashed"]),
-        (flow_run(deployment_id=None), ["Crashed"]),
-        (flow_run(state_type="COMPLETED"), []),
-        (None, []),
+        (flow_run(), ["AwaitingRetry"], ["gorgeous-bat: back in the queue, its process had died"]),
+        (flow_run(state_type="PENDING"), ["AwaitingRetry"], ["gorgeous-bat: back in the queue, its process had died"]),
+        (flow_run(run_count=recovery.ATTEMPTS), ["Crashed"], ["gorgeous-bat: crashed for good, it died 5 times"]),
+        (flow_run(deployment_id=None), ["Crashed"], ["gorgeous-bat: crashed, its process died"]),
+        (flow_run(state_type="COMPLETED"), [], []),
+        (None, [], []),
     ],
 )
-def test_a_lost_flow_run_goes_back_into_the_queue_a_few_times(run: dict[str, Any] | None, states: list[str]) -> None:
+def test_a_lost_flow_run_goes_back_into_the_queue_a_few_times(
+    run: dict[str, Any] | None, states: list[str], said: list[str]
+) -> None:
     note = machine.flow_runs_folder() / f"{uuid4()}.json"
     note.parent.mkdir()
     note.write_text(json.dumps({"process": 1, "api": API, "state": str(state_folder())}))
     heard: list[dict[str, Any]] = []
     with server(run, heard) as client:
-        recovery._reschedule(client, note)
+        assert recovery.recover(client, API) == said
     assert [state["name"] for state in heard] == states
     assert not note.exists()
 

@@ -74,7 +74,7 @@ def _make_pools(client: httpx.Client) -> None:
 def _refuse_anothers(client: httpx.Client, address: Address) -> None:
     """Raise ServiceError where workers of another store's pool live on the deployments that would be changed here."""
     ours = {pool_name(kind) for kind in POOLS}
-    pools = {row["work_pool_name"] for row in _ours(client)} - ours - {None}
+    pools = {row["work_pool_name"] for row in our_deployments(client)} - ours - {None}
     for pool in sorted(pools):
         if workers := sorted(set(online(client, pool)) - {worker_name()}):
             raise ServiceError(
@@ -84,7 +84,8 @@ def _refuse_anothers(client: httpx.Client, address: Address) -> None:
             )
 
 
-def _ours(client: httpx.Client) -> list[dict[str, Any]]:
+def our_deployments(client: httpx.Client) -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml, as the server holds them."""
     body = {"deployments": {"tags": {"all_": [TAG]}}, "sort": "NAME_ASC"}
     found: list[dict[str, Any]] = client.post("/deployments/filter", json=body).raise_for_status().json()
     return found
@@ -103,7 +104,7 @@ def online(client: httpx.Client, pool: str) -> list[str]:
 def what_runs_when(address: Address) -> list[str]:
     """A line for every schedule that is on, with its next time, and what leaves it out."""
     with client_of(address) as client:
-        rows = _ours(client)
+        rows = our_deployments(client)
     on = [(row["name"], schedule["schedule"]) for row in rows for schedule in row["schedules"] if schedule["active"]]
     return [_line(name, schedule) for name, schedule in on]
 

@@ -14,6 +14,7 @@ from flows.service.clone import (
     state_folder,
     worker_name,
 )
+from flows.service.crashes import crashed_alone, run_command
 from flows.service.deployments import check_schedules, client_of, deploy, online, what_runs_when
 from flows.service.processes import POOL, POOLS, SWEEPS, background, environment_of, wait
 from flows.service.recovery import recover, stop_flow_runs
@@ -34,13 +35,25 @@ def up(address: Address, nightly: bool = True) -> None:
     with speaking_to(address):
         step(f"deployments: work pools {' and '.join(map(pool_name, POOLS))}, automations and prefect.yaml")
         deploy(address, nightly)
+        back = recovered(address)
         step(f"workers: {' and '.join(WORKERS)}, logs in {state_folder()}")
         for name, kind in WORKERS.items():
             background(name).start([sys.executable, "-m", "flows.service", "worker", kind], environment_of(address))
         with client_of(address) as client:
             for name, kind in WORKERS.items():
                 wait(background(name), lambda kind=kind: worker_name() in online(client, pool_name(kind)))  # type: ignore[misc]
-    _say_what_is_up(address)
+    _say_what_is_up(address, back)
+
+
+def recovered(address: Address) -> list[str]:
+    """What became of flow runs whose process died, before workers start; nothing while all workers run.
+
+    A worker that runs hears of a death itself, and may not have said so yet.
+    """
+    if all(background(name).process_id is not None for name in WORKERS):
+        return []
+    with client_of(address) as client:
+        return recover(client, address.api)
 
 
 def step(text: str) -> None:
@@ -48,11 +61,17 @@ def step(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _say_what_is_up(address: Address) -> None:
+def _say_what_is_up(address: Address, back: list[str]) -> None:
     lines = [f"Prefect answers at {address.api.removesuffix('/api')}; its page asks for a password: `make password`."]
     if scheduled := what_runs_when(address):
         lines += ["By itself, while this runs:", *(f"  {line}" for line in scheduled)]
-    lines += ["Now: .venv/bin/prefect deployment run discover-vectors"]
+    if back:
+        lines += ["After a crash:", *(f"  {line}" for line in back)]
+    with client_of(address) as client:
+        crashed = crashed_alone(client)
+    if crashed:
+        lines += ["Crashed, and of no sweep, so nothing begins them again but you:", *(f"  {line}" for line in crashed)]
+    lines += [f"Now: {run_command()} discover-vectors"]
     print("\n".join(lines))  # noqa: T201
 
 
@@ -81,8 +100,8 @@ def worker(address: Address, kind: str) -> NoReturn:
     environment = environment_of(address)
     os.environ["STEERFLOW_STATE"] = environment["STEERFLOW_STATE"]
     with client_of(address) as client:
-        for name in recover(client, address.api):
-            print(f"back in the queue: {name}", flush=True)  # noqa: T201
+        for line in recover(client, address.api):
+            print(line, flush=True)  # noqa: T201
     limit = ["--limit", "1"] if kind == POOL else []
     command = ["-m", "prefect", "worker", "start", "--pool", pool_name(kind), "--type", "process"]
     command += ["--name", worker_name(), *limit]

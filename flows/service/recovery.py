@@ -25,9 +25,9 @@ SECONDS_TO_STOP = 20.0
 
 
 def recover(client: httpx.Client, api: str) -> list[str]:
-    """Reschedule the flow runs of the server at `api` that died in this clone's hands; their names."""
+    """Reschedule the flow runs of the server at `api` that died in this clone's hands; what became of each, by name."""
     lost = [note for note in notes(api) if not is_held(note)]
-    return [name for note in lost for name in _reschedule(client, note)]
+    return [said for note in lost for said in _reschedule(client, note)]
 
 
 def stop_flow_runs(api: str) -> int:
@@ -73,15 +73,21 @@ def _reschedule(client: httpx.Client, note: Path) -> list[str]:
         note.unlink(missing_ok=True)
         return []
     run = answer.raise_for_status().json()
-    recovered = run["state_type"] in ("RUNNING", "PENDING")
-    if recovered and run["deployment_id"]:
-        why = f"its process died on {socket.gethostname()}; what it had done is in the store"
-        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": why}
-        if run["run_count"] >= ATTEMPTS:
-            state = {"type": "CRASHED", "name": "Crashed", "message": f"{why}; it died {run['run_count']} times"}
+    said = []
+    if run["state_type"] in ("RUNNING", "PENDING"):
+        state, outcome = _next_state(run)
         client.post(f"/flow_runs/{note.stem}/set_state", json={"state": state, "force": True}).raise_for_status()
-    elif recovered:
-        state = {"type": "CRASHED", "name": "Crashed", "message": "its process died"}
-        client.post(f"/flow_runs/{note.stem}/set_state", json={"state": state, "force": True}).raise_for_status()
+        said = [f"{run['name']}: {outcome}"]
     note.unlink(missing_ok=True)
-    return [run["name"]] if recovered else []
+    return said
+
+
+def _next_state(run: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """The state of a flow run whose process died, and that in words."""
+    why = f"its process died on {socket.gethostname()}; what it had done is in the store"
+    if not run["deployment_id"]:
+        return {"type": "CRASHED", "name": "Crashed", "message": "its process died"}, "crashed, its process died"
+    if run["run_count"] >= ATTEMPTS:
+        died = f"it died {run['run_count']} times"
+        return {"type": "CRASHED", "name": "Crashed", "message": f"{why}; {died}"}, f"crashed for good, {died}"
+    return {"type": "SCHEDULED", "name": "AwaitingRetry", "message": why}, "back in the queue, its process had died"
