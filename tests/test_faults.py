@@ -37,7 +37,7 @@ def as_prefect_logs(error: Exception, *, by_task: bool) -> None:
         raise error
     except Exception as raised:  # noqa: BLE001  (as Prefect does)
         if by_task:
-            task.exception("Task run failed with exception: %r - Retry 1/2 will start 10 second(s) from now", raised)
+            task.info("Task run failed with exception: %r - Retry 1/1 will start 10 second(s) from now", raised)
             task.exception("Task run failed with exception: %r - Retries are exhausted", raised)
             task.error(f"Finished in state {Failed(message=f'Task run encountered an exception {state}')}")
         run.exception("Encountered exception during execution: %r", raised)
@@ -57,7 +57,7 @@ def test_a_users_mistake_is_said_once_in_the_log(log: list[str], by_task: bool) 
     assert "Encountered exception during execution: SpecError" in log[-2]
     assert log[-1].endswith("Finished in state Failed")
     if by_task:
-        assert log[0].endswith("Retry 1/2 will start 10 second(s) from now")
+        assert log[0].endswith("Retry 1/1 will start 10 second(s) from now")
         assert log[1].endswith("SpecError, as said above - Retries are exhausted")
 
 
@@ -79,4 +79,4 @@ def test_another_mistake_and_the_next_flow_run_s_are_said_too(log: list[str]) ->
 def test_any_other_error_keeps_its_lines_and_tracebacks(log: list[str]) -> None:
     as_prefect_logs(ValueError("a defect"), by_task=True)
     assert sum("a defect" in line for line in log) == 6
-    assert sum("Traceback" in line for line in log) == 4
+    assert sum("Traceback" in line for line in log) == 3

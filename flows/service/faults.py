@@ -26,7 +26,8 @@ class SaidOnce(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is worth a line, after it was made short."""
-        message, error = record.getMessage(), record.exc_info[1] if record.exc_info else None
+        message, named = record.getMessage(), record.args if isinstance(record.args, tuple) else ()
+        error = record.exc_info[1] if record.exc_info else next(filter(_is_mistake, named), None)
         if isinstance(error, SteerflowError):
             record.exc_info = record.exc_text = None
             record.msg, record.args = self._shortened(message, error), ()
@@ -47,6 +48,10 @@ class SaidOnce(logging.Filter):
             return "" if message.startswith(_PROCESS_ENDS) else message.replace(repr(error), f"{kind}, as said above")
         whole = f"{kind}: {text}"
         return message.replace(repr(error), whole) if repr(error) in message else f"{message}: {whole}"
+
+
+def _is_mistake(value: object) -> bool:
+    return isinstance(value, SteerflowError)
 
 
 def _quoted(text: str) -> str:
