@@ -16,12 +16,13 @@ PREFECT = (
 )
 MATRIX = ("architectures", "bake", "named_models", "prefixes_everywhere")  # files with a test for each architecture
 LONG = (  # the other files whose tests take more than 20 seconds together: browsers, kills, object stores, whole runs
-    "at_once", "benchmarks", "capabilities", "cli", "cli_walk", "explorer_bombs", "explorer_fuzz", "explorer_load",
-    "explorer_merging", "explorer_objects", "explorer_page", "explorer_page_edges", "explorer_page_look",
-    "explorer_page_watch", "explorer_spec", "explorer_walls", "fuzz", "hub", "judge", "kills", "library_candidates",
-    "memory", "notebook_api", "objects", "odd_specs", "one_name", "openai_api", "packs", "pipeline", "plan", "recovery",
-    "scorers", "search", "side_effects", "store", "store_creation", "store_given", "store_places", "tables", "terminal",
-    "training", "unpaired", "unsaid_strength", "vector_meaning", "vector_methods", "vectors",
+    "at_once", "bake_refusals", "benchmarks", "capabilities", "cli", "cli_walk", "explorer_bombs", "explorer_fuzz",
+    "explorer_load", "explorer_merging", "explorer_objects", "explorer_page", "explorer_page_edges",
+    "explorer_page_look", "explorer_page_watch", "explorer_spec", "explorer_walls", "fuzz", "hub", "judge", "kills",
+    "library_candidates", "memory", "notebook_api", "objects", "odd_specs", "one_name", "openai_api", "packs",
+    "pipeline", "plan", "recovery", "scorers", "search", "side_effects", "store", "store_creation", "store_given",
+    "store_places", "tables", "terminal", "training", "unpaired", "unsaid_strength", "vector_meaning", "vector_methods",
+    "vectors",
 )  # fmt: skip
 LONGEST = (
     "prefect", "tests/test_examples.py", "tests/test_notebooks.py", "tests/test_benchmarks.py", "tests/test_memory.py",
@@ -30,7 +31,7 @@ LONGEST = (
     "tests/test_cli.py", "tests/test_explorer_page.py", "tests/test_tables.py", "tests/test_packs.py",
     "tests/test_stability.py",
     "tests/test_store.py", "tests/test_store_places.py", "tests/test_store_upkeep.py", "tests/test_readme.py",
-    "tests/test_kills.py",
+    "tests/test_kills.py", "tests/test_bake_refusals.py",
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +15,12 @@ from typer.testing import CliRunner
 from steering_core.api.stored_vectors import save_vector
 from steering_core.backend.mlx import mx, nn
 from steering_core.baking.bake import bake
-from steering_core.baking.bakeable import bakeable, nearest
 from steering_core.baking.card import card
 from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import Cell
 from steering_core.cli.bake import app
 from steering_core.engine.steering import Steering
-from steering_core.foundation.errors import NotBakeable, OutputError
+from steering_core.foundation.errors import NotBakeable
 from steering_core.interventions.change import UNTOUCHED, Change, Intervention
 from steering_core.interventions.parsing import parse
 from steering_core.models import Model, open_model
@@ -32,16 +30,15 @@ from steering_core.pipeline.wanted import answered
 from steering_core.scores.metrics import Setup, damage, propensity
 from steering_core.spec import GenerationsSpec, ScoresSpec
 from steering_core.store import Store
-from steering_core.vectors.resolve import resolved
 from steering_core.vectors.vector import Vector
 from tests import toy
+from tests.baked import ADDED, TAKEN_OUT, keep_vectors
 from tests.plain_mlx_lm import TOKENS
 from tests.tiny import save_tiny_model
 
 CONFIGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("architectures.json").read_text())
 WITH_CODE = {"qwen3", "gemma2", "gemma3"}  # no bias behind their last projections, in no architecture of mlx-lm
 SHAPES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
-ADDED, TAKEN_OUT = "2*push @all", "!pull @all"
 
 
 def saved(folder: Path, shape: str, **changes: Any) -> Path:
@@ -50,19 +47,6 @@ def saved(folder: Path, shape: str, **changes: Any) -> Path:
     if "text_config" in config:
         config["text_config"] = {**config["text_config"], "vocab_size": 260}
     return save_tiny_model(folder, config)
-
-
-def keep_vectors(model: Model, store: Path, concept_id: str | None = None) -> dict[str, Vector]:
-    """`push` at layer 1 and `pull` at layer 2, of random directions, in the store."""
-    found = {}
-    for name, layer in (("push", 1), ("pull", 2)):
-        direction = np.random.default_rng(layer).standard_normal(model.identity.width).astype(np.float32)
-        key = f"{layer}" * 20
-        made = {"direction": direction, "architecture": model.identity.architecture}
-        vector = Vector(key, model.identity.model_id, concept_id, "made", layer, 5.0, **made)
-        save_vector(model, vector, name, store=store)
-        found[name] = vector
-    return found
 
 
 def plain(to: Path, *folders: str) -> dict[str, np.ndarray]:
@@ -243,85 +227,6 @@ def test_every_architecture_that_takes_it_holds_it(tmp_path: Path) -> None:
         both = bake(str(source), f"{TAKEN_OUT}; {ADDED}", tmp_path / f"{shape}-both", store=store)
         assert both.difference.holds
         assert both.difference.largest < 1e-3 < both.difference.effect
-
-
-@pytest.mark.parametrize(
-    ("given", "reason", "near"),
-    [
-        ("2*push", "the phase @generation, which is meant where none is named", "2*push @all"),
-        ("2*push @prompt", "the phase @prompt", "2*push @all"),
-        ("2*push @all @decay(0.9)", "the schedule of", "2*push @all"),
-        ("2*push @last(2)", "the positions of", "2*push @all"),
-        ('push @span("x")', "the positions of", "push @all"),
-        ("2*push @all @when(pull > 1)", "the condition @when(pull > 1)", "2*push @all"),
-        ("clamp(push, 20%) @all", "the operation clamp", "!push @all; 20%*push @all"),
-        ("rotate(push, 20) @all", "the operation rotate", "30%*push @all"),
-        ("replace(push) @all @layers(1)", "the operation replace", "30%*push @all @layers(1)"),
-        ("!push[1..2] @all", "a direction of its own at each layer", "!push/2 @all"),
-        ("!push; 3*pull @all", "the phase @generation", "!push @all; 3*pull @all"),
-    ],
-)
-def test_what_weights_cannot_hold_is_refused_by_name_with_the_nearest(given: str, reason: str, near: str) -> None:
-    def vector(name: str) -> Vector:
-        layer = int(name.rpartition("/")[2]) if "/" in name else 1
-        return Vector("k", "m", None, "made", layer, 5.0, direction=np.ones(4, np.float32))
-
-    expression = parse(given)
-    with pytest.raises(NotBakeable) as refused:
-        bakeable(expression, resolved(expression, vector))
-    assert reason in str(refused.value)
-    assert repr(near) in str(refused.value)
-    assert str(nearest(expression)) == near
-    assert bakeable(parse(near), resolved(near, vector))
-
-
-def test_what_adds_up_over_layers_and_what_an_adapter_cannot_add_is_refused(tiny: Model, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    keep_vectors(tiny, store)
-    to = {"out": tmp_path / "out", "store": store}
-    with pytest.raises(NotBakeable, match="adds up from one to"):
-        bake(tiny.name, "ablate(pull, 0.5) @all @layers(1,2)", **to)
-    with pytest.raises(NotBakeable, match="changes nothing"):
-        bake(tiny.name, "0*push @all", **to)
-    with pytest.raises(NotBakeable, match=r"bake a folder \(without --adapter, adapter=\)"):
-        bake(tiny.name, ADDED, adapter=True, **to)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_holds_something_and_the_models_own_are_left_alone(tiny: Model, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    keep_vectors(tiny, store)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("years of work")
-    for out in (tmp_path / "full", tmp_path / "full" / "thesis.txt", tiny.folder, tiny.folder / "steered"):
-        with pytest.raises(OutputError, match=r"name (a|another) folder"):
-            bake(tiny.name, ADDED, out, store=store)
-    assert [file.name for file in (tmp_path / "full").iterdir()] == ["thesis.txt"]
-
-
-KILLED = """
-import os, signal, sys
-from steering_core.baking import bake, folder
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
-setattr(bake if sys.argv[1] == "card" else folder, sys.argv[1], die)
-bake.bake(sys.argv[2], "2*push @all", sys.argv[3], store=sys.argv[4])
-"""
-
-
-@pytest.mark.parametrize("at", ["write_weights", "write_config", "card"])
-def test_killed_half_way_leaves_nothing_that_opens(at: str, tiny: Model, tmp_path: Path) -> None:
-    store, out = tmp_path / "store", tmp_path / "place" / "out"
-    keep_vectors(tiny, store)
-    ended = subprocess.run([sys.executable, "-c", KILLED, at, tiny.name, str(out), str(store)], timeout=300)
-    assert ended.returncode == -signal.SIGKILL
-    assert not out.exists()
-    (left,) = out.parent.iterdir()
-    assert left.name.startswith(".")
-    if at != "card":  # all that is missing there is the README and the name
-        assert not (left / "config.json").exists()
-    bake(tiny.name, ADDED, out, store=store)
-    assert [found.name for found in out.parent.iterdir()] == ["out"]
-    assert (out / "README.md").exists()
 
 
 def test_effect_and_damage_are_those_of_the_form_that_was_baked(tmp_path: Path) -> None:
