@@ -198,6 +198,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory, agree_run: Path) -> Store:
 
 
 @pytest.fixture(scope="module")
+def place(ran: Store) -> Path:
+    """The folder of `ran`."""
+    return Path(ran.root)
+
+
+@pytest.fixture(scope="module")
 def client(ran: Store) -> Iterator[TestClient]:
     """A client of the explorer over `ran`."""
     with serving(ran) as client:
