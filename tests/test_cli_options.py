@@ -7,8 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from steering_core.cli.options import StoreOption
-from steering_core.cli.steering_options import SteeringOptions, grouped
+from steering_core.cli.shared.options import StoreOption
+from steering_core.cli.shared.steering_options import SteeringOptions, grouped
 from steering_core.foundation.errors import InterventionError, VectorError
 
 

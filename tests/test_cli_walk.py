@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from steering_core.cli.main import MAY_BE_EMPTY, app
-from steering_core.cli.misuse import UsageError
+from steering_core.cli.shared.misuse import UsageError
 from steering_core.foundation.errors import SteerflowError
 from tests import quick
 from tests.explorer import copied

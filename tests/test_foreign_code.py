@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.discover_vectors import chosen_spec
-from steering_core.cli import specs_in
 from steering_core.cli.main import app
+from steering_core.cli.shared import specs_in
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import ModelNotFound, ModelRunsCode, ModelUnsupported, SpecError
 from steering_core.models import Model, code, open_model

@@ -13,7 +13,7 @@ import pytest
 
 from steering_core.cli import store as store_verbs
 from steering_core.cli import vectors as vector_verbs
-from steering_core.cli.named_vectors import identity_of
+from steering_core.cli.shared.named_vectors import identity_of
 from steering_core.explorer.cell_texts import cell_texts
 from steering_core.foundation.errors import StoreDamaged, VectorAmbiguous
 from steering_core.interventions.parsing import parse

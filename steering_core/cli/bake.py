@@ -9,7 +9,7 @@ import typer
 
 from steering_core.baking.bake import bake as baked_into
 from steering_core.baking.card import Baked
-from steering_core.cli.options import JsonOption, ModelArgument, StoreOption
+from steering_core.cli.shared.options import JsonOption, ModelArgument, StoreOption
 from steering_core.reports.printing import Format, print_json, print_rows
 
 app = typer.Typer()

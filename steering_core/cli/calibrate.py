@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.measuring import print_measured, spec_of
-from steering_core.cli.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
+from steering_core.cli.shared.measuring import print_measured, spec_of
+from steering_core.cli.shared.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
 from steering_core.pipeline.measuring import calibration_rows
 from steering_core.reports.printing import Format
 

@@ -6,8 +6,8 @@ import typer
 
 from steering_core.api.stored_vectors import find_vectors
 from steering_core.capabilities import available_sets, load_set, load_sets
-from steering_core.cli.options import FormatOption, StoreOption, TemplateOption, template_arguments
-from steering_core.cli.steering_options import SteeringOptions, grouped
+from steering_core.cli.shared.options import FormatOption, StoreOption, TemplateOption, template_arguments
+from steering_core.cli.shared.steering_options import SteeringOptions, grouped
 from steering_core.evaluation.costs import costs_of
 from steering_core.foundation.errors import InterventionError
 from steering_core.models import open_model

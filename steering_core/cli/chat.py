@@ -10,7 +10,7 @@ import typer
 
 from steering_core.api.generate import intervention, pieces, strengths
 from steering_core.api.options import StorePath
-from steering_core.cli.options import (
+from steering_core.cli.shared.options import (
     SameFamily,
     SeedOption,
     StoreOption,
@@ -19,8 +19,8 @@ from steering_core.cli.options import (
     TemplateOption,
     template_arguments,
 )
-from steering_core.cli.steering_options import SteeringOptions, grouped
-from steering_core.cli.talking import Left, talk
+from steering_core.cli.shared.steering_options import SteeringOptions, grouped
+from steering_core.cli.shared.talking import Left, talk
 from steering_core.engine.sampling import Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, dose_in
 from steering_core.interventions.change import Intervention

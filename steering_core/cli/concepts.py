@@ -17,8 +17,8 @@ from steering_core.authoring.lint.finding import SHOWN_ROWS, Finding, shown_rows
 from steering_core.authoring.results import around_results, results, results_table, write_results
 from steering_core.authoring.scaffold import scaffold, unwritten
 from steering_core.authoring.writing import refuse_replacing, write_concept, write_new
-from steering_core.cli.measuring import shown_run
-from steering_core.cli.options import FormatOption, StoreOption
+from steering_core.cli.shared.measuring import shown_run
+from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.concepts import Concept, Split, available_concepts, load_concept, neutral_prompts
 from steering_core.concepts.formats.choices import balanced
 from steering_core.concepts.formats.columns import Columns, with_items

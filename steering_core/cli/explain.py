@@ -7,7 +7,7 @@ import typer
 
 from steering_core.cli.main import VERBS
 from steering_core.cli.main import app as app_of_verbs
-from steering_core.cli.options import FormatOption
+from steering_core.cli.shared.options import FormatOption
 from steering_core.foundation.errors import WordUnknown
 from steering_core.foundation.words import glossary, meaning
 from steering_core.reports.printing import Format, print_rows

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import StoreOption
+from steering_core.cli.shared.options import StoreOption
 from steering_core.explorer.app import explorer_app
 from steering_core.explorer.server import server
 from steering_core.explorer.shield import LOOPBACK, new_token

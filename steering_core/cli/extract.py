@@ -11,8 +11,8 @@ from steering_core.activations.capture import Reading
 from steering_core.activations.extract import extract
 from steering_core.activations.forecast import forecast
 from steering_core.activations.sites import POSITIONS, SITE, SITES, checked_position, checked_site
-from steering_core.cli.options import ModelArgument, StoreOption, TemplateOption, template_arguments
-from steering_core.cli.prompts_in import lines
+from steering_core.cli.shared.options import ModelArgument, StoreOption, TemplateOption, template_arguments
+from steering_core.cli.shared.prompts_in import lines
 from steering_core.concepts import load_concept
 from steering_core.foundation.errors import LayerNotFound, StoreError
 from steering_core.models import Model, open_model

@@ -8,7 +8,7 @@ import typer
 
 from steering_core.api.generate import diverged, intervention, strengths
 from steering_core.api.questions import open_question
-from steering_core.cli.options import (
+from steering_core.cli.shared.options import (
     ModelArgument,
     SameFamily,
     SeedOption,
@@ -18,7 +18,7 @@ from steering_core.cli.options import (
     TemplateOption,
     template_arguments,
 )
-from steering_core.cli.steering_options import SteeringOptions, grouped
+from steering_core.cli.shared.steering_options import SteeringOptions, grouped
 from steering_core.engine.sampling import DIVERGED, Request, sample, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.counting import Work

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.measuring import spec_of
-from steering_core.cli.options import FormatOption, OneConcept, SpecArgument, StoreOption
+from steering_core.cli.shared.measuring import spec_of
+from steering_core.cli.shared.options import FormatOption, OneConcept, SpecArgument, StoreOption
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import SpecError

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from steering_core.cli.misuse import Abort, NoArgsIsHelpError, UsageError, checked_value, misuse, store_given
+from steering_core.cli.shared.misuse import Abort, NoArgsIsHelpError, UsageError, checked_value, misuse, store_given
 from steering_core.foundation.cautions import print_plainly
 from steering_core.foundation.errors import DiskFull, SteerflowError, WordUnknown
 from steering_core.foundation.suggestions import did_you_mean

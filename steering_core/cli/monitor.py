@@ -11,8 +11,8 @@ from rich.text import Text
 
 from steering_core.api.generate import diverged, intervention
 from steering_core.api.monitor import watched
-from steering_core.cli.named_vectors import names_in
-from steering_core.cli.options import (
+from steering_core.cli.shared.named_vectors import names_in
+from steering_core.cli.shared.options import (
     FormatOption,
     ModelArgument,
     SeedOption,
@@ -21,8 +21,8 @@ from steering_core.cli.options import (
     TemplateOption,
     template_arguments,
 )
-from steering_core.cli.steering_options import SteeringOptions, SteerOption
-from steering_core.cli.talking import talk
+from steering_core.cli.shared.steering_options import SteeringOptions, SteerOption
+from steering_core.cli.shared.talking import talk
 from steering_core.engine.sampling import DIVERGED, Request, stream
 from steering_core.foundation.bounds import MAX_NEW_TOKENS
 from steering_core.foundation.errors import InterventionError, PromptError

@@ -8,8 +8,8 @@ import typer
 
 from steering_core.activations.capture import Reading
 from steering_core.activations.forecast import forecast
-from steering_core.cli.options import FormatOption, SpecArgument, StoreOption
-from steering_core.cli.specs_in import allowed_spec
+from steering_core.cli.shared.options import FormatOption, SpecArgument, StoreOption
+from steering_core.cli.shared.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.sizes import shown_size
 from steering_core.models import Model, open_model

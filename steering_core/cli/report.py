@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import StoreOption
+from steering_core.cli.shared.options import StoreOption
 from steering_core.foundation.errors import OutputError
 from steering_core.foundation.output_files import write_text
 from steering_core.reports.next_steps import STORE_FOLDER

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import JsonOption, StoreOption
-from steering_core.cli.specs_in import allowed_spec
+from steering_core.cli.shared.options import JsonOption, StoreOption
+from steering_core.cli.shared.specs_in import allowed_spec
 from steering_core.foundation.errors import RunIncomplete, SpecError
 from steering_core.pipeline.discover import run
 from steering_core.pipeline.steps import numbered, steps

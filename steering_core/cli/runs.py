@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import FormatOption, StoreOption
+from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.foundation.bounds import MAX_SHOWN
 from steering_core.foundation.errors import QueryError
 from steering_core.foundation.suggestions import did_you_mean

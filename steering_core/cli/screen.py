@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from steering_core.cli.named_vectors import names_in
-from steering_core.cli.options import StoreOption
+from steering_core.cli.shared.named_vectors import names_in
+from steering_core.cli.shared.options import StoreOption
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_SHOWN
 from steering_core.models import open_model
 from steering_core.monitors.answers import read_answers

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import FormatOption, StoreOption
+from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store
 from steering_core.store.values import rows_of

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.measuring import shown_run, spec_of
-from steering_core.cli.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
+from steering_core.cli.shared.measuring import shown_run, spec_of
+from steering_core.cli.shared.options import FormatOption, OneConcept, OneModel, SpecArgument, StoreOption
 from steering_core.concepts import Concept
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell

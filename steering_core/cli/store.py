@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.options import FormatOption
+from steering_core.cli.shared.options import FormatOption
 from steering_core.foundation.errors import StoreDamaged
 from steering_core.reports.printing import Format, print_rows
 from steering_core.store import Store, default_store, garbage, upkeep

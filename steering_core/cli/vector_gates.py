@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.named_vectors import ModelName
-from steering_core.cli.options import FormatOption, StoreOption
+from steering_core.cli.shared.named_vectors import ModelName
+from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.concepts import load_concept
 from steering_core.foundation.counting import Work
 from steering_core.models import open_model

@@ -9,11 +9,11 @@ import typer
 
 from steering_core.activations.extract import extract
 from steering_core.authoring.lint.check import lint
-from steering_core.cli.measuring import shown_run
-from steering_core.cli.named_vectors import EveryLayer, ModelName, OfLayers, one_a_layer, print_made
-from steering_core.cli.options import FormatOption, StoreOption
-from steering_core.cli.prompts_in import lines
-from steering_core.cli.steering_options import layers_asked_for
+from steering_core.cli.shared.measuring import shown_run
+from steering_core.cli.shared.named_vectors import EveryLayer, ModelName, OfLayers, one_a_layer, print_made
+from steering_core.cli.shared.options import FormatOption, StoreOption
+from steering_core.cli.shared.prompts_in import lines
+from steering_core.cli.shared.steering_options import layers_asked_for
 from steering_core.concepts import Concept
 from steering_core.concepts.concept import SIDES
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_DIRECTIONS, MAX_LAYER, MAX_REDRAWS

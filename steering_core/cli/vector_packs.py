@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.named_vectors import ModelName, name_of, one_a_layer, print_made, told
-from steering_core.cli.options import StoreOption
+from steering_core.cli.shared.named_vectors import ModelName, name_of, one_a_layer, print_made, told
+from steering_core.cli.shared.options import StoreOption
 from steering_core.models import open_model
 from steering_core.packs.pack import pack
 from steering_core.packs.unpack import unpack

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from steering_core.cli import vector_gates, vector_making, vector_packs
-from steering_core.cli.named_vectors import (
+from steering_core.cli.shared.named_vectors import (
     EveryLayer,
     ModelName,
     OfLayers,
@@ -19,8 +19,8 @@ from steering_core.cli.named_vectors import (
     print_made,
     told,
 )
-from steering_core.cli.options import FormatOption, JsonOption, StoreOption
-from steering_core.cli.steering_options import layers_asked_for
+from steering_core.cli.shared.options import FormatOption, JsonOption, StoreOption
+from steering_core.cli.shared.steering_options import layers_asked_for
 from steering_core.exports.files import FORMS, check_purpose, export_vectors, import_vectors
 from steering_core.exports.foreign import ForeignReading
 from steering_core.exports.tensor_names import Convention

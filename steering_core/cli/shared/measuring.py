@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Literal
 
-from steering_core.cli.specs_in import allowed_spec
+from steering_core.cli.shared.specs_in import allowed_spec
 from steering_core.pipeline.measuring import Measure, measured_rows, over_layers
 from steering_core.reports.printing import Format, print_rows, progress_bars
 from steering_core.runs import Run

@@ -1,0 +1,1 @@
+"""What several verbs of the command line share: options, how their values are read, and tables that they print."""
