@@ -143,7 +143,7 @@ def test_a_table_of_unknown_columns_is_told_the_command_that_names_them(here: Pa
         steer("import", "odd.csv")
     assert said in str(raised.value)
     assert "prompt or question" in str(raised.value)  # what is known by itself
-    with pytest.raises(ConceptError, match="--positive, --negative and --prompt each name one of them"):
+    with pytest.raises(ConceptError, match=r"`--positive`, `--negative` and `--prompt` of .* each name one of them"):
         steer("import", "odd.csv", "--positive", "gutt", "--negative", "schlecht")
 
 

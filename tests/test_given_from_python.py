@@ -268,7 +268,7 @@ def test_what_a_run_raises_at_its_end_is_not_also_an_error_in_the_log(
         (lambda: steer.Concept(name="a"), ConceptError, "the concept has 1 fault:\n  has neither pairs nor unpaired"),
         (lambda: steer.Spec(models=[], concepts=["a"]), SpecError, "the spec has 1 fault:\n  models: give at least 1"),
         (lambda: Pair(positive="", negative="b"), ConceptError, "the pair has 1 fault:\n  positive: "),
-        (lambda: Unpaired(positive=["a", "a"], negative=["b"]), ConceptError, "  positive: text 1 repeats text 0"),
+        (lambda: Unpaired(positive=["a", "a"], negative=["b"]), ConceptError, "  positive: text 2 repeats text 1"),
         (lambda: VectorsSpec(controls=-1), SpecError, "the vectors spec has 1 fault:\n  controls: "),
         (
             lambda: Pair("a", "b"),

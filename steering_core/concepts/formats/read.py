@@ -152,6 +152,6 @@ def _with_columns(contents: Contents, columns: Columns) -> Contents:
         there = listed(contents.columns) or "none"
         raise ConceptError(
             f"{contents.source} has no column {listed(missing)}; there are: {there}. "
-            "--positive, --negative and --prompt each name one of them"
+            "`--positive`, `--negative` and `--prompt` of `steer concepts import` each name one of them"
         )
     return contents
