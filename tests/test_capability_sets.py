@@ -117,7 +117,7 @@ def test_instructions_are_of_many_kinds() -> None:
         ({"questions": [{"prompt": "a", "right": "b", "wrong": ["b"]}]}, "two of its answers are the same"),
         ({"questions": [{"prompt": "a", "right": "b", "wrong": []}]}, "give at least 1 item"),
         ({"questions": [{"prompt": "a", "right": 3, "wrong": ["b"]}]}, "put it in quotes"),
-        ({"questions": [{"prompt": "a", "right": "b", "wrong": ["c"]}] * 2}, "question 1 repeats question 0"),
+        ({"questions": [{"prompt": "a", "right": "b", "wrong": ["c"]}] * 2}, "question 2 repeats question 1"),
         ({}, "holds neither questions nor tasks"),
         ({"tasks": [{"prompt": "a", "checks": []}]}, "give at least 1 item"),
         (

@@ -104,7 +104,7 @@ def test_parameters_take_the_place_of_the_specs() -> None:
         (["a/b"], ["formalty"], "no concept 'formalty': did you mean 'formality'"),
         (None, ["/nowhere/loud.yaml"], "no such file is seen from"),
         (["a/b", "a/b"], None, "models: 'a/b' stands here twice: name it once"),
-        (None, ["formality", ""], "concepts.1: "),
+        (None, ["formality", ""], "concepts, entry 2: "),
     ],
 )
 def test_a_name_among_the_parameters_that_means_nothing_is_refused_before_anything_is_computed(
