@@ -41,7 +41,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-
 test: install | $(STATE)  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
 	$(PYTEST) $(ARGS)
 
-quick: install | $(STATE)  ## two thirds of the test suite, in a sixth of its time: no browser, server or whole run
+quick: install | $(STATE)  ## most tests, in a quarter of the time: no browser, server or whole run
 	$(PYTEST) -m 'not (slow or registry or real or server or matrix or long)' $(ARGS)
 
 lint: install  ## linter, formatter and type checker
