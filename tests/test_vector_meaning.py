@@ -122,10 +122,11 @@ def test_the_verb_derives_shows_blends_sends_and_draws(
         )
     )
     assert [row["layer"] for row in made] == [0, 1, 2, 3]
-    said = steer("derive", model, str(tmp_path / "loud.yaml"), "--draws", "10").splitlines()[-2:]
+    said = steer("derive", model, str(tmp_path / "loud.yaml"), "--draws", "10").splitlines()[-3:]
     assert "held out for the test" in said[0]
-    assert f"steer generate {model}" in said[1]
-    assert any(f"30%*loud/mean_difference/{row['layer']}" in said[1] for row in made)
+    assert "finds 2 errors in the concept" in said[1]
+    assert f"steer generate {model}" in said[2]
+    assert any(f"30%*loud/mean_difference/{row['layer']}" in said[2] for row in made)
     assert all(0 <= row["auc_test"] <= 1 for row in made)
     shown = json.loads(steer("show", "loud/mean_difference/2", "--tokens", "3", "--json"))
     assert shown["vector"]["layer"] == 2
