@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,7 @@ import pyarrow as pa
 from steering_core.activations.extract import extract
 from steering_core.activations.sites import SITE, checked_position
 from steering_core.api.options import StorePath, check_split, concept_or_name
-from steering_core.api.row_table import Rows
-from steering_core.api.text_activations import TextActivations, TextsLike, by_layer, read_texts
+from steering_core.api.text_activations import LayeredRows, TextActivations, TextsLike, read_texts
 from steering_core.concepts import Concept, Split, load_concept
 from steering_core.foundation.bounds import checked_layer
 from steering_core.foundation.errors import ConceptError, LayerNotFound, QueryError
@@ -27,29 +26,19 @@ RESPONSE, EVERY_TOKEN = "response", "all"  # positions
 
 
 @dataclass(frozen=True, repr=False)
-class Activations(Rows):
-    """Activations at one position, with the pair and side that each belongs to: columns of the view `activations`.
-
-    `layers` are in the order in which they were asked for; `several` says that they were a list.
-    """
-
-    layers: tuple[int, ...]
-    position: str
-    several: bool = False
-    _shown: ClassVar[int] = 4
+class Activations(LayeredRows):
+    """Activations at one position, with the pair and side that each belongs to: columns of the view `activations`."""
 
     def __repr__(self) -> str:
-        values, positive = self.numpy()
-        layers = f"layer{'s' * self.several} {', '.join(map(str, self.layers))}"
-        sides = f"{positive.sum()} positive and {(~positive).sum()} negative"
-        return f"<Activations: {sides}, {layers}, position {self.position}, width {values.shape[-1]}>"
+        _, positive = self.numpy()
+        return self._described(f"{positive.sum()} positive and {(~positive).sum()} negative")
 
     def numpy(self) -> tuple[np.ndarray, np.ndarray]:
         """The activations (N, D) float32, and whether each is of a positive side, (N,) bool, for classifiers.
 
         Of a list of layers they are (N, L, D), in that list's order.
         """
-        values = by_layer(self.table, self.layers, self.several)
+        values = self.values()
         sides = self.table["side"].slice(0, len(values)).to_pylist()  # the same at every layer
         return values, np.array([side == "positive" for side in sides], bool)
 

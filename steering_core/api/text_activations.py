@@ -25,8 +25,8 @@ TextsLike = Iterable[str | Example | Mapping[str, str]]
 
 
 @dataclass(frozen=True, repr=False)
-class TextActivations(Rows):
-    """Activations of texts at one position, in the texts' order; with the position `all` a row a token.
+class LayeredRows(Rows):
+    """Rows with a column `activation`, by layer and as many at each, of one position.
 
     `layers` are in the order in which they were asked for; `several` says that they were a list.
     """
@@ -36,23 +36,30 @@ class TextActivations(Rows):
     several: bool = False
     _shown: ClassVar[int] = 4
 
-    def __repr__(self) -> str:
-        texts = counted(len(set(self.table["row"].to_pylist())), "text")
+    def values(self) -> np.ndarray:
+        """The activations (N, D) float32 of N rows; of a list of layers (N, L, D), in that list's order."""
+        flat = pa.concat_arrays([chunk.flatten() for chunk in self.table["activation"].chunks]).to_numpy()
+        there, place = np.unique(self.layers, return_inverse=True)  # the table goes by layer
+        rows = len(self.table) // len(there)
+        values = flat.astype(np.float32).reshape(len(there), rows, -1)[place].swapaxes(0, 1)  # (N, L, D)
+        return np.ascontiguousarray(values if self.several else values[:, 0])
+
+    def _described(self, rows: str) -> str:
         layers = f"layer{'s' * self.several} {', '.join(map(str, self.layers))}"
-        return f"<TextActivations: {texts}, {layers}, position {self.position}, width {self.numpy().shape[-1]}>"
+        width = self.values().shape[-1]
+        return f"<{type(self).__name__}: {rows}, {layers}, position {self.position}, width {width}>"
+
+
+@dataclass(frozen=True, repr=False)
+class TextActivations(LayeredRows):
+    """Activations of texts at one position, in the texts' order; with the position `all` a row a token."""
+
+    def __repr__(self) -> str:
+        return self._described(counted(len(set(self.table["row"].to_pylist())), "text"))
 
     def numpy(self) -> np.ndarray:
         """The activations (N, D) float32 of N texts or tokens; of a list of layers (N, L, D), in that list's order."""
-        return by_layer(self.table, self.layers, self.several)
-
-
-def by_layer(table: pa.Table, layers: Sequence[int], several: bool) -> np.ndarray:
-    """The column `activation` of a table that goes by layer, as many rows at each, (N, D) or of `several` (N, L, D)."""
-    flat = pa.concat_arrays([chunk.flatten() for chunk in table["activation"].chunks]).to_numpy()
-    there, place = np.unique(layers, return_inverse=True)  # the table goes by layer
-    rows = len(table) // len(there)
-    values = flat.astype(np.float32).reshape(len(there), rows, -1)[place].swapaxes(0, 1)  # (N, L, D)
-    return np.ascontiguousarray(values if several else values[:, 0])
+        return self.values()
 
 
 def read_texts(

@@ -34,7 +34,8 @@ from steering_core.vectors.library import WantedLayers
 app = typer.Typer()
 
 TEMPERATURE = 0.7  # as specs and the explorer have it: at 0 a small model soon repeats itself
-OFF = ("off", "none")  # what somebody says after /vector or /steer who wants no steering
+OFF = ("off", "none")  # what somebody says after a command of STEERING who wants none
+STEERING = ("/vector", "/steer", "/alpha", "/dose")
 COMMANDS = {
     "/vector NAME": "steer with this vector, as it is recommended; /vector off for none",
     "/alpha A": "its strength: a multiplier, or a dose such as 30%; /alpha alone as recommended",
@@ -84,7 +85,8 @@ class ChatSession:
             )
             yield f"there is no command {word}: {f'did you mean {near[0]}? ' if near else ''}/help lists them\n"
             return
-        yield from command(rest.strip())
+        text = rest.strip()
+        yield from self._vector("") if word in STEERING and text.lower() in OFF else command(text)
 
     def check(self) -> None:
         """Raise what is wrong with the steering."""
@@ -106,31 +108,22 @@ class ChatSession:
         return intervention(self.model, steering, store=self.store, layers=self.layers, same_family=self.same_family)
 
     def _steer(self, text: str) -> Iterator[str]:
-        if text.lower() in OFF:
-            yield from self._vector("off")
-            return
         steering = parse(text)
         self._intervention(steering)  # unknown vectors are told now
         self.steering = steering
         yield from self._show("")
 
     def _vector(self, name: str) -> Iterator[str]:
-        if not name or name.lower() in OFF:
+        if not name:
             self.steering = None
             yield from self._show("")
             return
         yield from self._steer(name)
 
     def _alpha(self, text: str) -> Iterator[str]:
-        if text.lower() in OFF:
-            yield from self._vector("off")
-            return
         yield from self._strength(text.removeprefix("+"), "/alpha")
 
     def _dose(self, text: str) -> Iterator[str]:
-        if text.lower() in OFF:
-            yield from self._vector("off")
-            return
         try:
             written = str(Amount.of_dose(dose_in(text))) if text else ""
         except ValueError:
