@@ -23,6 +23,8 @@ from tests.explorer import AGREE
 
 CONTRAST = {"positive": ["I love it!", "Great.", "It's: 'fine'"], "negative": ["I hate it.", "Awful.", "- no #"]}
 
+OWN = ("agree", "response")
+
 
 @pytest.fixture
 def wanted(tiny_folder: Path) -> dict[str, Any]:
@@ -37,8 +39,9 @@ def made(client: TestClient, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def keys(client: TestClient, wanted: dict[str, Any]) -> dict[int, str]:
+    """The vectors of `agree`'s own run by layer; runs of copied specs, in the same store, read at other positions."""
     listed = client.get("/api/vectors", params={"model": wanted["model"]}).json()
-    return {row["layer"]: row["vector_id"] for row in listed if row["concept"] == "agree"}
+    return {row["layer"]: row["vector_id"] for row in listed if (row["concept"], row["position"]) == OWN}
 
 
 def measured(store: Store, text: str, folder: Path, concepts: dict[str, str]) -> Intervention:

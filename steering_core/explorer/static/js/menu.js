@@ -10,11 +10,11 @@ const RANKS = { works: 0, weak: 1 };
 const group = (row) => (row.verdict || row.recommended_with ? "Recommended" : row.name ? "Named" : "Others");
 const order = (row) => [["Recommended", "Named", "Others"].indexOf(group(row)), row.verdict ? (RANKS[row.verdict] ?? 2) : 0];
 
-/** What a row says of a vector; two that say the same are told apart by their pairs. */
+/** What a row says of a vector; two that say the same are told apart by where they are read, and by their pairs. */
 const said = (row) => [called(row), row.method, row.layer].join("\n");
 
 /** What a search looks in. */
-const words = (row) => [called(row), row.concept, row.method.replaceAll("_", " "), `layer ${row.layer}`, row.verdict, row.gate_token === null ? "" : "gate", ...(row.tags ?? [])].join(" ").toLowerCase();
+const words = (row) => [called(row), row.concept, row.method.replaceAll("_", " "), `layer ${row.layer}`, row.position, row.verdict, row.gate_token === null ? "" : "gate", ...(row.tags ?? [])].join(" ").toLowerCase();
 
 /** Vectors whose words hold every word of `query`, those first that were recommended, and then those with a name. */
 export function found(library, query) {
@@ -65,7 +65,7 @@ export class Menu {
 
   option(row, i) {
     const alone = this.library.filter((other) => said(other) === said(row)).length === 1;
-    const about = [`layer ${row.layer}`, row.recommended_with ? "with other layers" : "", row.method.replaceAll("_", " "), alone ? "" : `${row.n_pairs} pairs`, this.note(row)].filter(Boolean).join(" · ");
+    const about = [`layer ${row.layer}`, row.recommended_with ? "with other layers" : "", row.method.replaceAll("_", " "), alone ? "" : `read at ${row.position}, ${row.n_pairs} pairs`, this.note(row)].filter(Boolean).join(" · ");
     const take = (event) => (event.preventDefault(), this.take(i)); // before the box loses the focus
     return h("li", { id: `${this.id}-${i}`, role: "option", "aria-selected": "false", onmousedown: take },
       h("b", {}, called(row)), verdict(row.verdict), h("span.small.soft", {}, about));

@@ -51,7 +51,7 @@ WITH measured AS (
     GROUP BY vector_id
 )
 SELECT
-    v.vector_id, v.name, v.concept, v.method, v.layer, v.norm, v.residual_norm, v.n_pairs, v.tags,
+    v.vector_id, v.name, v.concept, v.method, v.layer, v.position, v.norm, v.residual_norm, v.n_pairs, v.tags,
     latest.verdict, latest.dose AS recommended_dose, latest.recommended_with, safe.safe_from,
     coalesce(latest.safe_dose, safe.safe_to) AS safe_to, together.safe_together,
     together.n_together, gated.gate_mean, gated.gate_token, v.model_id, v.concept_id
@@ -61,4 +61,5 @@ LEFT JOIN gated USING (vector_id)
 LEFT JOIN together USING (vector_id)
 LEFT JOIN latest ON latest.vector_id = v.vector_id AND latest.place = 1
 WHERE v.model_id = ? AND v.control IS NULL
-ORDER BY latest.vector_id IS NULL, latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer;
+ORDER BY latest.vector_id IS NULL, latest.verdict IS NULL, v.name IS NULL, v.concept, v.name, v.method, v.layer,
+    v.position, v.vector_id;
