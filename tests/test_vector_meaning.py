@@ -11,8 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from steering_core.backend.mlx import mx
-from steering_core.cli import vectors as verbs
-from steering_core.cli.vectors import app
+from steering_core.cli.vectors import app, looking
 from steering_core.concepts import Concept
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
 from steering_core.models import Model
@@ -185,7 +184,7 @@ def test_a_name_of_several_layers_is_shown_with_one_loading_of_the_model(
     tiny: Model, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, loaded = shelf(tiny, store), []
-    monkeypatch.setattr(verbs, "open_model", lambda name: loaded.append(name) or contextlib.nullcontext(tiny))
+    monkeypatch.setattr(looking, "open_model", lambda name: loaded.append(name) or contextlib.nullcontext(tiny))
     shown = typed(app, "show", "mine", "--tokens", "3", "--json", "--store", str(store.root))
     assert loaded == [tiny.identity.name]
     for vector, one in zip(vectors, shown, strict=True):

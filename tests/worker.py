@@ -18,7 +18,7 @@ import scipy.optimize  # (both are imported before the fork)
 import scipy.stats  # noqa: F401
 
 from steering_core.baking.bake import bake
-from steering_core.cli.vector_making import derive
+from steering_core.cli.vectors.deriving import derive
 from steering_core.models.mlx_lm import lazy_network  # noqa: F401  (imported before the fork)
 from steering_core.packs.pack import pack
 from steering_core.pipeline import discover

@@ -13,6 +13,8 @@ from steering_core.vectors import library
 from steering_core.vectors.library_rows import models_called
 from steering_core.vectors.vector import Vector
 
+Called = Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")]
+ModelAt = Annotated[str, typer.Argument(help="An embedded model, an mlx-lm folder, or a Hugging Face id.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Only this model's vectors.")]
 OfLayers = Annotated[
     str | None, typer.Option("--layers", help="The vectors of these layers, as in 12,15: not those recommended.")

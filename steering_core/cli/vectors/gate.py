@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from steering_core.cli.shared.named_vectors import ModelName
+from steering_core.cli.shared.named_vectors import Called, ModelName
 from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.concepts import load_concept
 from steering_core.foundation.counting import Work
@@ -19,13 +19,8 @@ Fitted = Annotated[str | None, typer.Option(help="The concept whose pairs it is 
 _SHOWN = ["over", "threshold", "auc", "hit_rate", "false_alarm_rate", "n_fitted", "n_held_out", "gate_id"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add `gate` to the verbs of `steer vectors`."""
-    app.command()(gate)
-
-
 def gate(
-    text: Annotated[str, typer.Argument(help="A name, a key, or concept/method/layer.")],
+    text: Called,
     model: ModelName = None,
     concept: Fitted = None,
     roc: Annotated[str | None, typer.Option(help="Print the ROC curve over mean or token, and nothing else.")] = None,
