@@ -29,6 +29,8 @@ def test_what_is_skipped_is_no_step() -> None:
     spec = Spec.model_validate({"models": ["a"], "concepts": ["b"], "scores": {"side_effects": "none"}})
     assert "measure side effects" not in steps(spec)
     assert "train vectors" not in steps(spec)
+    items_alone = spec.model_copy(update={"scores": spec.scores.model_copy(update={"metrics": ("preference",)})})
+    assert not any("neutral" in step for step in steps(items_alone))
     asked = {"vectors": {"methods": ["preference"]}, "scores": {"capabilities": "all"}}
     more = steps(Spec.model_validate({"models": ["a"], "concepts": ["b"], **asked}))
     assert {"train vectors", "measure side effects", "measure capabilities"} <= set(more)
@@ -45,7 +47,7 @@ def test_a_real_run_takes_its_steps_in_this_order(tiny_folder: Path, concept: Co
         count(what, done, total)
 
     run(spec, Store(tmp_path / "store"), notify)
-    assert {what for what, _, _ in plain} <= set(steps(spec))
+    assert {what for what, _, _ in plain} == set(steps(spec))
     places = [int(what.split()[0]) for what, _, _ in told]
     assert places == sorted(places)
     assert max(places) == len(steps(spec))

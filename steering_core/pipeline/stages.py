@@ -172,11 +172,11 @@ def score_trial(run: Run, model: Model, concept: Concept, choice: Choice, genera
     setup = text_setup(model, run.store, concept, spec, trial.cells)
     to = (setup, run.store, trial.cells)
     did = measure_items(*to, held_out(concept, "test", spec), "test", spec.metrics, run.progress("score on test"))
-    did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics)
+    notify = run.progress("score neutral prompts")
+    did += measure_neutral(*to, neutral("test", spec), "test", spec.metrics, notify)
     shown = [cell for cell in trial.cells if cell.control in (None, NONE)]
-    did += measure_answers(
-        setup, run.store, shown, neutral_answers_of(run, model, concept, "test"), "test", spec.metrics
-    )
+    answers, notify = neutral_answers_of(run, model, concept, "test"), run.progress("score neutral answers")
+    did += measure_answers(setup, run.store, shown, answers, "test", spec.metrics, notify)
     did += measure_texts(setup, run.store, generation_ids, "test", spec.measured, run.progress("score texts"))
     project_texts(setup, run.store, trial, generation_ids)
     run.count("scores", did)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from steering_core.foundation.progress import Notify
+from steering_core.scores.metrics import ANSWER_METRICS, NEUTRAL_METRICS
 from steering_core.spec import Spec
 from steering_core.vectors.methods import is_trained, method_name
 
@@ -17,7 +18,10 @@ def steps(spec: Spec) -> tuple[str, ...]:
         "extract activations",
         *(["train vectors"] if trains else []),
         *("search the grid", "generate samples", "score texts"),  # on validation
-        *("generate samples", "score on test", "score texts"),
+        *("generate samples", "score on test"),
+        *(["score neutral prompts"] if NEUTRAL_METRICS.keys() & set(spec.scores.metrics) else []),
+        *(["score neutral answers"] if ANSWER_METRICS.keys() & set(spec.scores.metrics) else []),
+        "score texts",
         "search among permuted labels",
         *(["measure side effects"] if spec.scores.side_effects != "none" else []),
         *(["measure capabilities"] if spec.scores.capabilities != "none" else []),
