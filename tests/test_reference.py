@@ -17,7 +17,7 @@ from steering_core.cli.main import VERBS, app
 from steering_core.cli.plan import STAGES
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.errors import InterventionError, WordUnknown
-from steering_core.foundation.words import columns, glossary, meaning
+from steering_core.foundation.words import columns, glossary, lint_checks, meaning
 from steering_core.interventions.parsing import parse
 from steering_core.store import Store
 from steering_core.store.queries import named_query
@@ -119,7 +119,7 @@ def test_every_column_of_a_named_query_is_explained(store: Store, query: str) ->
 
 
 def test_every_column_that_a_verb_names_is_explained() -> None:
-    found = {name for path in (ROOT / "steering_core" / "cli").glob("*.py") for name in columns_named(path)}
+    found = {name for path in (ROOT / "steering_core" / "cli").rglob("*.py") for name in columns_named(path)}
     assert {"remedy", "auc_test", "own_projection", "meaning"} <= found
     found |= {field.name for field in dataclasses.fields(Forecast)} - {"tokens_per_second"}
     found |= {"takes", *(f"{part}_seconds" for *_, part, _ in STAGES)}
@@ -145,3 +145,16 @@ def columns_named(path: Path) -> Iterator[str]:
 def test_a_wrong_phase_leads_to_the_right_one(text: str, meant: str) -> None:
     with pytest.raises(InterventionError, match=f"did you mean '{meant}'"):
         parse(text)
+
+
+def test_every_check_of_lint_is_explained_and_in_the_docs() -> None:
+    modules = [ast.parse(path.read_text()) for path in (ROOT / "steering_core/authoring/lint").glob("*.py")]
+    calls = [node for module in modules for node in ast.walk(module) if isinstance(node, ast.Call) and node.args]
+    made = [call.args[0] for call in calls if getattr(call.func, "id", "") in ("error", "warning", "Finding")]
+    names = {one.value for one in made if isinstance(one, ast.Constant)}
+    assert names == lint_checks().keys()
+    table = (ROOT / "docs/concepts.md").read_text().partition("| check | finds |")[2].partition("\n\n")[0]
+    assert {name for row in table.splitlines()[2:] for name in row.split("|")[1].strip().split(", ")} == names
+    assert meaning("giveaway").startswith("`steer concepts lint` finds: a word or mark")
+    assert meaning("tokens").startswith(columns()["tokens"])  # a column and a check: both are told
+    assert "longer in tokens" in meaning("tokens")

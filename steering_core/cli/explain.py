@@ -23,7 +23,7 @@ def explain(
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Say what words of the tables and reports mean, methods, columns of tables and views, and verbs."""
+    """Say what words of the tables and reports mean: columns, methods, checks of lint and verbs too."""
     methods = method_meanings()
     rows = [{"word": word, "meaning": _meaning(word, methods)} for word in words or glossary()]
     print_rows(rows, ["word", "meaning"], form)

@@ -34,12 +34,19 @@ def printed() -> dict[str, str]:
     return _read()["printed"]
 
 
-def meaning(word: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
-    """What a word or column means, or one of `others`, however its parts are joined.
+def lint_checks() -> dict[str, str]:
+    """The checks of `steer concepts lint`, and what each finds."""
+    return _read()["checks"]
 
-    Raises WordUnknown with the nearest one.
+
+def meaning(word: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What a word or column means, a check of lint or one of `others`, however its parts are joined.
+
+    A check that has the name of another word is told of behind it. Raises WordUnknown with the nearest one.
     """
     known = {_spaced(name): says for name, says in {**others, **printed(), **columns(), **glossary()}.items()}
+    for name, finds in lint_checks().items():
+        known[name] = "  ".join((*([known[name]] if name in known else ()), f"`steer concepts lint` finds: {finds}"))
     wanted = _spaced(word)
     longer = [name for name in map(_spaced, glossary()) if name.startswith(f"{wanted} ")]  # `p` is said for `p_value`
     for name in (wanted, wanted.removesuffix("s"), *(longer if len(longer) == 1 else ())):
