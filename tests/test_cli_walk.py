@@ -24,6 +24,7 @@ from steering_core.cli.shared.misuse import UsageError
 from steering_core.foundation.errors import SteerflowError
 from tests import quick
 from tests.explorer import copied
+from tests.verbs import import_verbs
 
 STEER = Path(sys.executable).with_name("steer")
 SECONDS = 10.0
@@ -39,6 +40,11 @@ GIVEN = {  # for what a verb cannot do without
     **{"to": "out.svg", "out": "out", "steer": "agree", "vectors": "agree", "probes": "agree", "data": "rows.jsonl"},
 }
 WITHOUT_IT_MUCH_IS_DONE = ("spec", "names", "model")  # verbs that go by what is shipped where none is named
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    import_verbs()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from steering_core.foundation.errors import SteerflowError
 from steering_core.store import Store
 from steering_core.store.tables import TABLES
 from tests.mutants import mutants, whole
+from tests.verbs import import_verbs
 
 SEED = 2207
 EACH = 110  # inputs of each of the five kinds
@@ -139,6 +140,11 @@ def inputs(kind: str, folder: Path, n: int) -> Iterator[list[str]]:
     draw = random.Random(f"{SEED} {kind}")
     for _ in range(n):
         yield KINDS[kind](draw, folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    import_verbs()
 
 
 @pytest.mark.parametrize("kind", KINDS)

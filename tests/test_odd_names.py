@@ -28,9 +28,15 @@ from steering_core.store import Store
 from steering_core.vectors import saving
 from steering_core.vectors.methods import method_name
 from tests.stored import identity, vector
+from tests.verbs import import_verbs
 
 SECONDS = 3.0
 NAMES = ("long", "longer", "zero byte", "nobody", "pipe", "folder", "device", "loop", "absent", "proc", "broken text")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    import_verbs()
 
 
 @pytest.fixture(params=NAMES)
