@@ -27,6 +27,7 @@ from steering_core.scores.summary import cell_values, summarise
 from steering_core.spec import GenerationsSpec, Spec
 from steering_core.spec_files import load_spec
 from steering_core.store import Store
+from steering_core.vectors.controls import turned
 from steering_core.vectors.keyed import by_key
 from steering_core.vectors.vector import Vector, cosine
 from tests.capitals import vectors
@@ -220,3 +221,11 @@ def test_texts_that_answer_one_prompt_are_one_subject(setup: Setup, store: Store
     earlier = generate(setup.model, store, CONCEPT, cells, spec.model_copy(update={"samples": 1}), "test")
     assert (earlier.work.computed, earlier.work.reused) == (0, 6)
     assert len(spec.model_copy(update={"temperature": 0.0}).seeds) == 1  # all would be the same
+
+
+def test_directions_are_turned_to_every_side_alike() -> None:
+    one = np.eye(8)[:2]  # two unit vectors at a right angle
+    drawn = np.array([turned(one, seed) for seed in range(400)])  # (400, 2, 8)
+    np.testing.assert_allclose(drawn @ drawn.transpose(0, 2, 1), np.broadcast_to(np.eye(2), (400, 2, 2)), atol=1e-12)
+    assert np.abs(drawn.mean(axis=0)).max() < 4 / np.sqrt(8 * 400)  # four standard errors of a coordinate's mean
+    assert np.abs((drawn > 0).mean(axis=0) - 0.5).max() < 4 * 0.5 / np.sqrt(400)

@@ -202,6 +202,18 @@ def test_spans_become_the_positions_of_their_tokens(tiny: Model) -> None:
         list(sample(tiny, [Request(tokens, one(Change(1, direction(1), where=Where(span="snow"))))], 2, 0, Work()))
 
 
+def test_a_character_of_several_tokens_is_a_span_of_all_of_them(tiny: Model) -> None:
+    for text, span, positions in (
+        ("a 🦙 b", "🦙", range(2, 6)),
+        ("x 你好", "你好", range(2, 8)),
+        ("你好", "好", range(3, 6)),
+    ):
+        tokens = tiny.tokenizer.encode(text)
+        assert len(tokens) == len(text.encode())  # one token a byte
+        found = located(one(Change(1, direction(1), where=Where(span=span))), tokens, tiny.text)
+        assert found.changes[0].where.positions == tuple(positions)
+
+
 def test_a_change_in_decoding_is_what_it_is_in_a_full_pass(tiny: Model) -> None:
     """Schedules, positions, conditions and every operation: cached steps equal one pass over everything."""
     threshold = float(

@@ -10,7 +10,7 @@ from steering_core.foundation.keys import content_key, seed_from
 from steering_core.vectors.controls import turned
 from steering_core.vectors.vector import Vector
 
-CHANCE_VERSION = 1
+CHANCE_VERSION = 2
 
 
 def chance_controls(cell: Cell, vectors: Sequence[Vector], n: int) -> list[Cell]:

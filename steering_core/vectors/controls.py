@@ -15,10 +15,14 @@ def random_direction(like: np.ndarray, seed: int) -> np.ndarray:
 
 
 def turned(directions: np.ndarray, seed: int) -> np.ndarray:
-    """The directions under one random rotation, (k, D) -> (k, D): lengths, and angles between them, stay."""
+    """The directions under one random rotation, (k, D) -> (k, D): lengths, and angles between them, stay.
+
+    The orthonormal columns are uniformly random once the triangle's diagonal is positive (Mezzadri 2007).
+    """
     _, shape = np.linalg.qr(directions.T)  # (r, k): their coordinates in the space that they span
     drawn = np.random.default_rng(seed).standard_normal((directions.shape[1], len(shape)))
-    return (np.linalg.qr(drawn)[0] @ shape).T
+    columns, triangle = np.linalg.qr(drawn)
+    return (columns * np.sign(np.diag(triangle)) @ shape).T
 
 
 def shuffled_direction(
