@@ -1,7 +1,6 @@
 """Spans: a piece of a prompt's text, as the positions of its tokens."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 
 from steering_core.foundation.errors import InterventionError
@@ -24,7 +23,9 @@ def _extents(begun: Sequence[str], text: str) -> list[tuple[int, int]]:
     """
     extents, start = [], 0
     for so_far in begun:
-        whole = len(os.path.commonprefix((so_far, text)))
+        whole = start
+        while whole < min(len(so_far), len(text)) and so_far[whole] == text[whole]:
+            whole += 1
         extents.append((start, whole + (whole < len(so_far))))
         start = whole
     return extents
