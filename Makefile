@@ -36,7 +36,11 @@ discover: $(VENV)/ready | $(STATE)  ## the whole pipeline on the embedded model:
 	$(BIN)/python -m flows quickstart
 
 ARGS ?=
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# As many workers as cores: each multiplies on one thread. Linux' batch policy has the thread that MLX hands its work to
+# wait until it was handed all of it, in place of a switch for every operation (docs/log.md).
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_NUM_THREADS=1
+AS_BATCH := $(shell command -v chrt >/dev/null && chrt -b 0 true 2>/dev/null && echo chrt -b 0)
+PYTEST := $(ONE_THREAD) $(AS_BATCH) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install | $(STATE)  ## the test suite, a file on each core at a time; ARGS=… are pytest's own arguments
 	$(PYTEST) $(ARGS)
