@@ -92,6 +92,25 @@ def test_a_cpu_hands_first_tokens_on_before_the_next_pass(tiny: Model, device: s
     assert work.forward_passes == 5 + passes[0]  # nobody waits for a pass that was not begun
 
 
+@pytest.mark.parametrize("heat", [0.0, 0.9])
+@pytest.mark.parametrize("steps", range(4))
+def test_rows_that_come_after_all_others_were_cancelled_are_what_they_are_alone(
+    tiny: Model, device: str, steps: int, heat: float
+) -> None:
+    recipe = Recipe(heat, presence_penalty=0.5 * (steps % 2))  # a penalty has each pass wait for the token before it
+    running = Running(tiny, Prefixes(tiny))
+    for come in range(0, 6, 2):
+        running.add({row: Request(PROMPTS[row % 3], seed=row, max_tokens=9, recipe=recipe) for row in (come, come + 1)})
+        for _ in range(steps):
+            running.step()
+        running.cancel(come)
+        running.cancel(come + 1)
+        assert len(running) == 0
+    last = Request(PROMPTS[1], seed=7, max_tokens=9)
+    running.add({9: last})
+    assert drawn(running) == {9: alone(tiny, last)}
+
+
 def test_a_misfit_is_refused_and_the_others_go_on(tiny: Model) -> None:
     running = Running(tiny)
     running.add({0: Request(PROMPTS[0], max_tokens=4)})

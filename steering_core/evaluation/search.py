@@ -219,12 +219,16 @@ class Search:
 
 
 def _middles(candidates: Sequence[Cell]) -> list[Cell]:
-    """One cell of every direction: the one in the middle of its strengths."""
+    """One cell of every direction: the one in the middle of its positive strengths, or of all where none is positive.
+
+    Where a grid has strengths of both signs, so, more of the concept is searched.
+    """
     along: dict[str, list[Cell]] = {}
     for cell in candidates:
         if cell.dose:
             along.setdefault(cell.direction, []).append(cell)
-    return [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in along.values()]
+    wanted = [[cell for cell in group if cell.sign > 0] or group for group in along.values()]
+    return [sorted(group, key=lambda cell: cell.dose or 0.0)[len(group) // 2] for group in wanted]
 
 
 def rivals_of(cell: Cell, vectors: Sequence[Vector], n: int, damage: Damage | None) -> list[Cell]:
