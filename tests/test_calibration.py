@@ -14,7 +14,7 @@ from steering_core.candidates.cell import Cell
 from steering_core.cli.calibrate import app as calibrate
 from steering_core.cli.sweep_layers import app as sweep_layers
 from steering_core.concepts import Concept
-from steering_core.evaluation.bounds import Bounds
+from steering_core.evaluation.bounds import LEAST_SLOPE, Bounds, allowed_damage
 from steering_core.evaluation.calibration import Calibration, judged
 from steering_core.evaluation.damage import Damage
 from steering_core.foundation.counting import Work
@@ -81,6 +81,17 @@ def test_texts_say_which_damage_a_direction_may_do(setup: Setup, store: Store) -
         assert a.perplexity_ratio is not None
         assert b.perplexity_ratio is None
         assert a.dose > 0
+
+
+def test_texts_plainer_than_the_unsteered_ones_do_not_lower_a_dose(
+    setup: Setup, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = calibration(setup, store)
+    (by_damage, *_) = measured.within(Bounds(1.05, 9.0), texts=False)
+    monkeypatch.setattr(measured, "_log_ratios", lambda cells: [np.full(64, -0.5) for _ in cells])
+    (plain, *_) = measured.within(Bounds(1.05, 9.0))
+    assert by_damage.dose < plain.dose
+    assert plain.damage == pytest.approx(allowed_damage(1.05, LEAST_SLOPE), rel=0.02)
 
 
 def test_a_rule_is_good_within_half_of_the_largest() -> None:

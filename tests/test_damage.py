@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering_core.candidates.answers import neutral_answers
 from steering_core.candidates.cell import Cell
-from steering_core.evaluation.bounds import MARGIN, SLOPE_SPREAD, USUAL_SLOPE, Bounds, allowed_damage
+from steering_core.evaluation.bounds import LEAST_SLOPE, MARGIN, SLOPE_SPREAD, USUAL_SLOPE, Bounds, allowed_damage
 from steering_core.evaluation.curve import MOST_DOSE, Curve, curves_to, rounded
 from steering_core.evaluation.damage import USUAL, Damage, Uncertain, dose_interval, expected_ratio, slopes
 from steering_core.foundation.counting import Work
@@ -144,3 +144,25 @@ def test_a_doses_interval_holds_the_true_one() -> None:
         low, high = dose_interval(doses, damages, 1.5, USUAL, 200, seed)
         held += low <= truth <= high
     assert held >= 54
+
+
+def test_the_plainer_texts_are_the_more_damage_is_allowed_up_to_a_bound() -> None:
+    allowed = [allowed_damage(1.5, slope) for slope in (2.6, 1.4, LEAST_SLOPE, 0.1, 0.0, -0.22, -3.0)]
+    assert allowed == sorted(allowed)
+    assert allowed[-1] == pytest.approx(math.log(1.5) / LEAST_SLOPE)
+
+
+@settings(deadline=None, max_examples=50)  # each draws 200 curves
+@given(st.floats(-3.0, 3.0), st.floats(0.0, 1.0))
+def test_the_interval_of_a_dose_holds_the_dose_whatever_texts_say(slope: float, error: float) -> None:
+    doses, damages = (0.15, 0.3), np.outer([0.05, 0.2], [0.7, 1.0, 1.3])
+    dose = Curve(doses, tuple(damages.mean(axis=1))).safe_at(allowed_damage(1.5, slope))
+    low, high = dose_interval(doses, damages, 1.5, Uncertain(slope, error), 200, 0)
+    assert low <= dose * 1.01
+    assert dose <= high * 1.01
+    assert high > 1.05 * low  # answers differ, so that no dose is certain
+
+
+def test_no_dose_is_safe_beyond_what_was_measured_where_that_did_no_damage() -> None:
+    assert Curve((0.2, 0.5), (-0.02, -0.1)).safe_at(0.2) == 0.5
+    assert Curve((0.2, 0.4), (0.04, 0.16)).safe_at(0.25) == pytest.approx(0.5)

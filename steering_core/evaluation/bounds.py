@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 USUAL_SLOPE, SLOPE_SPREAD = 1.4, 0.45  # log perplexity ratio over damage: ten concepts of SmolLM2 (docs/evaluation.md)
+LEAST_SLOPE = 0.5  # two deviations below the usual: texts plainer than that do not say how far damage may go
 TEXT_SPREAD, SPREAD_WEIGHT = 0.41, 4  # standard deviation of one text's log ratio, and its degrees of freedom
 OTHER_PROMPTS = 0.08  # how far log perplexity ratios differ between halves of a concept's prompts (one deviation)
 MARGIN = 0.6  # the share of the allowed logarithm that a candidate is dosed to, since its slope is not known well
@@ -11,8 +12,8 @@ TOLERATED = 0.85  # the share of the allowed logarithm up to which a dose that w
 
 
 def allowed_damage(perplexity_ratio: float, slope: float = USUAL_SLOPE) -> float:
-    """The damage that predicts a perplexity ratio, in nats per token."""
-    return math.log(perplexity_ratio) / slope
+    """The damage that predicts a perplexity ratio, in nats per token; no slope counts as less than `LEAST_SLOPE`."""
+    return math.log(perplexity_ratio) / max(slope, LEAST_SLOPE)
 
 
 @dataclass(frozen=True)

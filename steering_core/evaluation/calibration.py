@@ -84,13 +84,13 @@ class Calibration:
     def within(self, bounds: Bounds, texts: bool = True) -> list[Calibrated]:
         """Every direction at its largest dose within the bounds; without `texts` by damage alone."""
         curves = self.damage.curves(self.directions, allowed_damage(bounds.perplexity_ratio), rounds=ROUNDS)
-        doses = [curve.dose_at(allowed_damage(bounds.perplexity_ratio)) for curve in curves]
+        doses = [curve.safe_at(allowed_damage(bounds.perplexity_ratio)) for curve in curves]
         ratios: list[float | None] = [None] * len(doses)
         if texts:
             logarithms = self._log_ratios(self.cells([curve.dose_at(bounds.wanted_damage()) for curve in curves]))
             estimated = slopes([(bounds.wanted_damage(), found) for found in logarithms])
             allowed = [allowed_damage(bounds.perplexity_ratio, slope.value) for slope in estimated]
-            doses = [curve.dose_at(damage) for curve, damage in zip(curves, allowed, strict=True)]
+            doses = [curve.safe_at(damage) for curve, damage in zip(curves, allowed, strict=True)]
             ratios = [float(np.exp(found.mean())) if len(found) else None for found in logarithms]
         doses = [rounded(max(dose, _LEAST_DOSE)) for dose in doses]
         cells, kl = within_kl(self.damage, self.cells(doses), self.neutral, bounds.kl, ROUNDS)

@@ -115,8 +115,8 @@ def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vect
     low, high = dose_interval(
         curve.doses, damage.of(at), bounds.perplexity_ratio, best.slope, spec.scores.bootstrap, spec.scores.seed
     )
-    safe = rounded(curve.dose_at(allowed_damage(bounds.perplexity_ratio, best.slope.value)))
-    return replace(choice, safe_dose=safe, dose_low=low, dose_high=high)
+    safe = rounded(curve.safe_at(allowed_damage(bounds.perplexity_ratio, best.slope.value)))
+    return replace(choice, safe_dose=safe, dose_low=min(low, safe), dose_high=high)
 
 
 def _surely_better(best: Rated, other: Rated) -> bool:

@@ -44,6 +44,11 @@ class Curve:
         share = (wanted - y[place]) / (self._growth(x, y, place) * x[place])
         return min(float(x[place] * np.clip(1 + share, 1 / FURTHEST, FURTHEST)), MOST_DOSE)
 
+    def safe_at(self, damage: float) -> float:
+        """The dose at which the curve meets a damage; none beyond what was measured where no damage was found there."""
+        dose = self.dose_at(damage)
+        return min(dose, self.doses[-1]) if self._roots()[-1] <= 0 else dose
+
     def damage_at(self, dose: float) -> float:
         """The curve's damage at a dose, in nats per token."""
         x, y = np.array(self.doses), self._roots()

@@ -15,12 +15,12 @@ from steering_core.candidates.answers import NeutralAnswer
 from steering_core.candidates.cell import Cell
 from steering_core.concepts import Split
 from steering_core.evaluation.bounds import (
+    LEAST_SLOPE,
     OTHER_PROMPTS,
     SLOPE_SPREAD,
     SPREAD_WEIGHT,
     TEXT_SPREAD,
     USUAL_SLOPE,
-    allowed_damage,
 )
 from steering_core.evaluation.curve import Curve, curves_to, rounded
 from steering_core.foundation.counting import Done
@@ -157,15 +157,15 @@ def dose_interval(
 ) -> tuple[float, float]:
     """95 % interval of the dose at which texts have the perplexity `ratio`: a bootstrap over answers and slopes.
 
-    `damages` (doses, answers) are what was measured. Slopes are drawn from a normal distribution, and a third of the
-    estimate at least, so that no dose is infinite.
+    `damages` (doses, answers) are what was measured. Slopes are drawn from a normal distribution around the estimate,
+    or `LEAST_SLOPE` where that is more. None is below a third of it, so that no dose is infinite.
     """
-    random = np.random.default_rng(seed)
+    random, estimate = np.random.default_rng(seed), max(slope.value, LEAST_SLOPE)
     drawn = []
     for _ in range(draws):
         means = damages[:, random.integers(0, damages.shape[1], damages.shape[1])].mean(axis=1)
         curve = Curve(tuple(doses), tuple(means.tolist()))
-        its_slope = max(random.normal(slope.value, slope.error), slope.value / 3)
-        drawn.append(curve.dose_at(allowed_damage(ratio, its_slope)))
+        its_slope = max(random.normal(estimate, slope.error), estimate / 3)
+        drawn.append(curve.dose_at(math.log(ratio) / its_slope))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
