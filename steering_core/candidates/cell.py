@@ -6,7 +6,7 @@ one layer or at many, and whatever else the grammar can say, are cells like any 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +36,8 @@ class Cell:
     `control` is None for a candidate; otherwise none, random, shuffled, prompt or mirrored. `sign` is 1 for a cell that
     shall move items towards the matching answer, -1 for one that shall move them away. `concept_id` is None where the
     vectors are of no concept, or of several. `control_of` is the intervention_id of a chance control's candidate. The
-    strength of a cell that is `as_written` is somebody's own, and no search moves it.
+    strength of a cell that is `as_written` is somebody's own, and no search moves it. `along` is the key of the
+    direction that the cell was made along, at another dose.
     """
 
     model_id: str
@@ -48,6 +49,7 @@ class Cell:
     sign: int = 1
     control_of: str | None = None
     as_written: bool = False
+    along: str | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def adding(
@@ -134,11 +136,18 @@ class Cell:
 
     @cached_property
     def direction(self) -> str:
-        """A key that is the same for cells that differ only in their strength."""
+        """A key that is the same for cells that differ only in their strength.
+
+        Strengths are rounded, and with them the shares of several vectors, so a cell keeps the key that it came from.
+        """
+        if self.along:
+            return self.along
         if not self.dose:
             return self.intervention_id
-        shares = [f"{change.layer}: {change.amount / self.dose:.5g}" for change in self.intervention.changes]
-        return content_key("direction", shares, [vector.vector_id for vector in self.vectors])
+        changes = self.intervention.changes
+        shares = [f"{change.layer}: {change.amount / self.dose:.5g} {change.where}" for change in changes]
+        seen = [(c.layer, c.threshold, c.above, c.over) for change in changes if (c := change.condition)]
+        return content_key("direction", shares, seen, [vector.vector_id for vector in self.vectors])
 
     def at(self, dose: float) -> "Cell":
         """The same direction at another dose, negative for the opposite one.
@@ -150,7 +159,8 @@ class Cell:
         factor = dose / self.dose
         assert self.steering is not None, "only vectors make a dose"
         sign = self.sign if factor >= 0 else -self.sign
-        return replace(self, steering=self.steering.times(factor).rounded(DIGITS), sign=sign)
+        steering = self.steering.times(factor).rounded(DIGITS)
+        return replace(self, steering=steering, sign=sign, along=self.direction)
 
     def is_control_of(self, candidate: "Cell") -> bool:
         """Whether this cell is a chance control of `candidate`."""

@@ -44,6 +44,7 @@ def _along(cell: Cell, control: str, stand_ins: Mapping[str, Vector]) -> Cell:
         vectors=tuple(stand_ins.get(vector.vector_id, vector) for vector in cell.vectors),
         control=control,
         control_of=cell.intervention_id,
+        along=None,
     )
     return exchanged if cell.dose is None else exchanged.at(cell.dose)
 

@@ -1,7 +1,7 @@
 """The grid: every vector of a concept, alone or with those that it was trained with, at every strength."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steering_core.candidates.cell import DIGITS, Cell
 from steering_core.concepts import Concept
@@ -32,11 +32,12 @@ def candidates(
     together: dict[str, list[Vector]] = {}
     for vector in (vector for vector in vectors if vector.control is None):
         together.setdefault(vector.method if is_joint(vector.method) else vector.vector_id, []).append(vector)
-    return [
-        Cell.adding_amounts(model.model_id, concept.concept_id, phase, some, _shared(some, amount))
-        for some in together.values()
-        for amount in strengths.amounts
-    ]
+    found = []
+    for some in together.values():
+        of = (model.model_id, concept.concept_id, phase, some)
+        first, *others = [Cell.adding_amounts(*of, _shared(some, amount)) for amount in strengths.amounts]
+        found += [first, *(replace(cell, along=first.direction) for cell in others)]
+    return found
 
 
 def _shared(vectors: Sequence[Vector], amount: Amount) -> list[Amount]:
