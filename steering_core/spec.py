@@ -170,9 +170,12 @@ class VectorsSpec(Strict, fault=SpecError):
 class GenerationsSpec(Strict, fault=SpecError):
     """The grid of layers and strengths, relative (`doses`) or absolute (`alphas`), and how texts are sampled.
 
-    Each of `prompts` is answered `samples` times, with seeds from `seed` on.
+    Where any strength is positive, the search is for more of the concept, and negative ones are there for the dose
+    response. Where all are negative, it is for less. Each of `prompts` is answered `samples` times, with seeds from
+    `seed` on.
 
-    `expressions` are candidates beside the grid, in the form that `steer generate --steer` takes. Texts are sampled for
+    `expressions` are candidates beside the grid, in the form that `steer generate --steer` takes. They are judged by
+    how much more of the concept they bring, whatever the signs of their strengths. Texts are sampled for
     the `shortlist` best candidates on the items; `all` samples, and measures, the whole grid.
     """
 

@@ -8,6 +8,7 @@ import pytest
 
 from steering_core.candidates.cell import NONE, Cell, mirrored, unsteered
 from steering_core.candidates.chance_controls import chance_controls
+from steering_core.candidates.grid import Strengths, candidates
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.search import Search, SearchData
 from steering_core.interventions.expression import Amount
@@ -42,8 +43,8 @@ def vectors(setup: Setup) -> list[Vector]:
 
 def grid(setup: Setup) -> list[Cell]:
     of = (setup.model.identity.model_id, CONCEPT.concept_id, "generation")
-    candidates = [v for v in vectors(setup) if v.control is None]
-    cells = [Cell.adding(*of, [v], [v.alpha(dose)]) for v in candidates for dose in DOSES]
+    planted = [v for v in vectors(setup) if v.control is None]
+    cells = [Cell.adding(*of, [v], [v.alpha(dose)]) for v in planted for dose in DOSES]
     return [unsteered(setup.model.identity, CONCEPT), *cells]
 
 
@@ -55,6 +56,27 @@ def test_halving_finds_the_whole_grids_best_direction_with_fewer_measurements(se
     assert best.vector.layer == 2  # the grid's best
     assert halved.measured.work.computed < whole.measured.work.computed
     assert halved.cells[0].control == NONE
+
+
+@pytest.mark.parametrize(
+    ("doses", "sign", "first"),
+    [
+        ((-0.04, -0.02, 0.02), 1, 0.02),
+        ((-0.04, -0.03, -0.02, 0.01, 0.02), 1, 0.02),
+        ((0.02, -0.02), 1, 0.02),
+        ((-0.04, -0.02, -0.01), -1, -0.02),
+        ((0.01, 0.02, 0.04), 1, 0.02),
+    ],
+)
+def test_more_of_the_concept_is_searched_where_any_strength_is_positive(
+    setup: Setup, store: Store, doses: tuple[float, ...], sign: int, first: float
+) -> None:
+    of = (setup.model.identity, CONCEPT, [v for v in vectors(setup) if v.control is None])
+    cells = candidates(*of, Strengths(doses=doses), "generation")
+    found = Search(setup, store, LENIENT).halving([unsteered(setup.model.identity, CONCEPT), *cells], [], 2)
+    assert {cell.sign for cell in found.cells[1:]} == {sign}
+    assert {cell.dose for cell in found.cells[1:] if cell.vector} == {first}
+    assert set(doses) <= {cell.dose for cell in found.tried}  # those of the other sign are its dose response
 
 
 def test_every_shortlisted_candidate_has_its_controls_beside_it(setup: Setup, store: Store) -> None:
