@@ -94,6 +94,23 @@ def test_texts_plainer_than_the_unsteered_ones_do_not_lower_a_dose(
     assert plain.damage == pytest.approx(allowed_damage(1.05, LEAST_SLOPE), rel=0.02)
 
 
+def test_a_dose_is_lowered_until_its_kl_is_within_however_slowly_that_falls(
+    setup: Setup, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steering_core.evaluation.damage._kl", lambda _, cells, __: [abs(c.dose) for c in cells])
+    found = calibration(setup, store).within(Bounds(1.5, 1e-5), texts=False)
+    assert all(1e-6 < one.kl <= 1e-5 for one in found)
+
+
+def test_a_direction_that_no_dose_brings_within_the_bound_of_kl_is_named(
+    setup: Setup, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("steering_core.evaluation.damage._kl", lambda _, cells, __: [0.01, 0.3][: len(cells)])
+    calibration(setup, store).within(Bounds(1.5, 0.2), texts=False)
+    (said,) = caplog.messages
+    assert said.startswith("planted, layer 1: no dose was found whose KL is within 0.2 nats: it is 0.3 at dose ")
+
+
 def test_a_rule_is_good_within_half_of_the_largest() -> None:
     assert [judged(rule, 10.0) for rule in (11.0, 10.0, 5.0, 4.9)] == ["too strong", "good", "good", "too weak"]
 

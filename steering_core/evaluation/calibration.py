@@ -4,6 +4,7 @@ The dose is read off the direction's own curve of damage (`curve`); the perplexi
 damage the direction may do (`damage.slopes`). The dose is lowered where KL on neutral next tokens exceeds its bound.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from steering_core.scores.summary import cell_values
 from steering_core.spec import GenerationsSpec
 
 ROUNDS = 4  # doses of each direction that are measured
+KL_ROUNDS = 16  # doses to which one is lowered, at most, until its KL is within the bound
 RULES = {"rule_300": 300.0, "rule_50": 50.0}  # alpha = this over the vector's norm
 _LEAST_DOSE = 1e-3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,10 @@ class Calibration:
         self.generated = Done()
 
     def within(self, bounds: Bounds, texts: bool = True) -> list[Calibrated]:
-        """Every direction at its largest dose within the bounds; without `texts` by damage alone."""
+        """Every direction at its largest dose within the bounds; without `texts` by damage alone.
+
+        A warning names those whose KL is beyond its bound at every dose that was tried.
+        """
         curves = self.damage.curves(self.directions, allowed_damage(bounds.perplexity_ratio), rounds=ROUNDS)
         doses = [curve.safe_at(allowed_damage(bounds.perplexity_ratio)) for curve in curves]
         ratios: list[float | None] = [None] * len(doses)
@@ -93,7 +100,12 @@ class Calibration:
             doses = [curve.safe_at(damage) for curve, damage in zip(curves, allowed, strict=True)]
             ratios = [float(np.exp(found.mean())) if len(found) else None for found in logarithms]
         doses = [rounded(max(dose, _LEAST_DOSE)) for dose in doses]
-        cells, kl = within_kl(self.damage, self.cells(doses), self.neutral, bounds.kl, ROUNDS)
+        cells, kl = within_kl(self.damage, self.cells(doses), self.neutral, bounds.kl, KL_ROUNDS)
+        for cell, nats in zip(cells, kl, strict=True):
+            if not nats <= bounds.kl:
+                of = f"{cell.columns()['method']}, layer {' and '.join(map(str, cell.layers))}"
+                said = "%s: no dose was found whose KL is within %g nats: it is %.3g at dose %.3g"
+                log.warning(said, of, bounds.kl, nats, cell.dose)
         return self._calibrated(cells, curves, kl, ratios)
 
     def at_damage(self, wanted: float) -> list[Calibrated]:

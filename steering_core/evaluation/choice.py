@@ -23,13 +23,19 @@ from steering_core.vectors.vector import Vector
 class Rated:
     """A candidate at its dose: its effects by item, positive in the direction of its sign, and its predicted damage.
 
-    `excess` is its damage in units of what is allowed, the worst of its measures; inf where something diverged.
+    `excess` is its damage in units of what is allowed, the worst of its measures; inf where something diverged. `kl` is
+    its predicted KL on neutral next tokens, in nats; nan where that was not measured.
     """
 
     cell: Cell
     slope: Uncertain
     effects: Mapping[str, float]
     excess: float
+    kl: float = math.nan
+
+    def quiet_dose(self, kl: float) -> float:
+        """The dose that is predicted to have that KL, which grows with the square of the dose; inf without a KL."""
+        return abs(self.cell.dose or 0.0) * math.sqrt(kl / self.kl) if self.kl > 0 else math.inf
 
     @property
     def lower_end(self) -> float:
@@ -41,7 +47,8 @@ class Rated:
 class Choice:
     """The chosen candidate's trial on test, its slope, and the candidates that are as good on validation (`ties`).
 
-    `safe_dose` is the dose that is predicted to be at the bound, with its 95 % interval; None without a dose or damage.
+    `safe_dose` is the dose that is predicted to be at the bound; None without a dose or damage. Its 95 % interval is
+    known where the bound is that of the perplexity ratio, and None where KL's is met first.
     """
 
     trial: Trial
@@ -74,9 +81,9 @@ def rated(
             cell = cell.at(cell.sign * scale * abs(cell.dose))
             share = bounds.share(slope.value * curve.damage_at(abs(cell.dose or dose)))
         effects = mine.get(ODD) or mine.get("effect", {})
-        kl = mean_of(mine, "kl") / bounds.kl
-        excess = math.inf if _diverged(mine) else max(share, 0.0 if math.isnan(kl) else kl * scale**2)
-        found.append(Rated(cell, slope, {k: cell.sign * scale * v for k, v in effects.items()}, excess))
+        kl = mean_of(mine, "kl") * scale**2
+        excess = math.inf if _diverged(mine) else max(share, 0.0 if math.isnan(kl) else kl / bounds.kl)
+        found.append(Rated(cell, slope, {k: cell.sign * scale * v for k, v in effects.items()}, excess, kl))
     return found
 
 
@@ -111,11 +118,13 @@ def chosen_of(found: Shortlist, damage: Damage, bounds: Bounds, spec: Spec, vect
     choice = Choice(trial, best.slope, ties=tuple(one.cell for one in ties))
     if curve is None or not best.cell.dose:
         return choice
+    safe = rounded(curve.safe_at(allowed_damage(bounds.perplexity_ratio, best.slope.value)))
+    if (quiet := best.quiet_dose(bounds.kl)) < safe:
+        return replace(choice, safe_dose=rounded(quiet))
     at = [best.cell.at(best.cell.sign * dose) for dose in curve.doses]
     low, high = dose_interval(
         curve.doses, damage.of(at), bounds.perplexity_ratio, best.slope, spec.scores.bootstrap, spec.scores.seed
     )
-    safe = rounded(curve.safe_at(allowed_damage(bounds.perplexity_ratio, best.slope.value)))
     return replace(choice, safe_dose=safe, dose_low=min(low, safe), dose_high=high)
 
 

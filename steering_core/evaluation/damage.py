@@ -72,7 +72,7 @@ def within_kl(
 ) -> tuple[list[Cell], list[float]]:
     """The cells, at lower doses where they move neutral next tokens by more than `allowed` nats, and their KL there.
 
-    KL grows with the square of the dose; at most `rounds` doses are tried.
+    KL grows with the square of the dose; at most `rounds` lower doses are tried, so that it may still be beyond.
     """
     found = list(cells)
     kl = _kl(damage, found, neutral)

@@ -109,9 +109,10 @@ def _measured(row: Row) -> str:
             )
     if row.get("safe_dose") is not None:
         ends = (row["dose_low"], row["dose_high"])
+        bounds = "max_perplexity_ratio" + " and max_kl" * (ends == (None, None))
         dose = f"{row['safe_dose']:.2f}" + ("" if None in ends else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
         said += (
-            " By the damage on validation its texts are expected to stay within the spec's max_perplexity_ratio up to "
+            f" By the damage on validation its texts are expected to stay within the spec's {bounds} up to "
             f"a dose of {dose}, which is {_percent(row['safe_dose'])}."
         )
     if row.get("ties"):
