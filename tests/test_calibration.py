@@ -18,7 +18,7 @@ from steering_core.evaluation.bounds import LEAST_SLOPE, Bounds, allowed_damage
 from steering_core.evaluation.calibration import Calibration, judged
 from steering_core.evaluation.damage import Damage
 from steering_core.foundation.counting import Work
-from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.errors import ConceptError, ModelError, SpecError
 from steering_core.interventions.expression import Amount
 from steering_core.models import Model
 from steering_core.scores.metrics import Setup
@@ -128,6 +128,24 @@ def test_the_commands_print_a_row_a_layer(setup: Setup, tmp_path: Path) -> None:
     rows = json.loads(CliRunner().invoke(sweep_layers, [*to, "--damage", "0.05"], catch_exceptions=False).stdout)
     assert sorted(row["layer"] for row in rows) == [0, 1, 2]
     assert all(row["odd_effect"] > 0 for row in rows)
+
+
+def test_a_dose_is_not_looked_for_where_its_damage_cannot_be_measured(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concept, spec = tmp_path / "capitals.yaml", tmp_path / "spec.yaml"
+    concept.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    monkeypatch.setattr("steering_core.pipeline.stages.neutral_answers", lambda *of: [])
+    unasked = {**quick.SPEC, "scores": {**quick.SCORES, "metrics": ["propensity"]}}
+    for asked, kind, said in (
+        (unasked, SpecError, "scores.metrics leaves out"),
+        (quick.SPEC, ModelError, "ends its answer to every neutral prompt before the first token"),
+    ):
+        spec.write_text(yaml.safe_dump({"models": [setup.model.name], "concepts": [str(concept)], **asked}))
+        for command, more in ((calibrate, ["--no-texts"]), (sweep_layers, ["--damage", "0.05"])):
+            done = CliRunner().invoke(command, [str(spec), *more, "--store", str(tmp_path / "store")])
+            assert isinstance(done.exception, kind)
+            assert said in str(done.exception)
 
 
 def test_a_concept_that_is_missing_does_not_keep_the_others_rows_from_being_printed(

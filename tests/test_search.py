@@ -94,6 +94,15 @@ def test_cells_beyond_the_damage_bound_drop_out(setup: Setup, store: Store) -> N
     assert all(scores[cell.intervention_id]["kl"]["value"] <= 0.02 for cell in found.cells[1:])
 
 
+def test_doses_stay_where_no_answer_has_a_token_to_measure_damage_on(setup: Setup, store: Store) -> None:
+    ground = replace(LENIENT, metrics=("propensity", "damage"))
+    search = Search(setup, store, ground)
+    assert search.at_allowed(grid(setup)) == grid(setup)
+    found = search.halving(grid(setup), vectors(setup), 2)
+    assert {cell.dose for cell in found.cells[1:] if cell.vector} == {0.03}
+    assert found.curves == {}
+
+
 def test_over_controls_is_the_paired_difference_with_the_best_one(setup: Setup, store: Store) -> None:
     found = Search(setup, store, LENIENT).whole_grid(grid(setup), vectors(setup))
     scores = summarise(store, found.everything, found.measured.ids, "validation")

@@ -109,9 +109,10 @@ class Search:
     def at_allowed(self, cells: Sequence[Cell], n: int | None = None) -> list[Cell]:
         """The cells, each at the dose where its damage on the first `n` answers (default all) is the wanted damage.
 
-        Cells without a dose stay as they are; so do a spec's expressions, and all cells where damage is not measured.
+        Cells without a dose stay as they are; so do a spec's expressions, and all cells where damage is not measured,
+        or the untouched model answers nothing on which it could be.
         """
-        if "damage" not in self.data.metrics:
+        if not self._measures_damage:
             return list(cells)
         wanted = self.data.bounds.wanted_damage()
         dosed = [cell for cell in cells if cell.dose and not cell.as_written]
@@ -166,11 +167,16 @@ class Search:
         return self.found
 
     def _rivals(self, cell: Cell, vectors: Sequence[Vector]) -> list[Cell]:
-        return rivals_of(cell, vectors, self.data.controls, self.damage if "damage" in self.data.metrics else None)
+        return rivals_of(cell, vectors, self.data.controls, self.damage if self._measures_damage else None)
+
+    @property
+    def _measures_damage(self) -> bool:
+        """Whether damage is asked for, and there are answers to measure it on."""
+        return "damage" in self.data.metrics and bool(self.data.answers)
 
     def _curves_of(self, cells: Sequence[Cell]) -> None:
         """Add the damage that was measured at each cell's dose to its direction's curve."""
-        if "damage" not in self.data.metrics:
+        if not self._measures_damage:
             return
         for cell, damage in zip(cells, self._means(cells, "damage"), strict=True):
             if cell.dose:

@@ -10,6 +10,7 @@ from steering_core.concepts import Concept
 from steering_core.evaluation.calibration import Calibration
 from steering_core.evaluation.damage import Damage
 from steering_core.evaluation.search import rivals_of
+from steering_core.foundation.errors import ModelError, SpecError
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages, neutral_answers_of
@@ -49,10 +50,21 @@ def calibration_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
 
 
 def calibration(run: Run, model: Model, concept: Concept, vectors: Sequence[Vector]) -> Calibration:
-    """The calibration of every vector that is no control."""
+    """The calibration of every vector that is no control.
+
+    Raises SpecError where damage is not asked for, and ModelError where no neutral answer has a token.
+    """
     spec, scores = run.spec.generations, run.spec.scores
     directions = candidates(model.identity, concept, vectors, Strengths(doses=(FIRST_DOSE,)), spec.phase)
-    damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
+    answers = neutral_answers_of(run, model, concept, "validation")
+    if "damage" not in scores.metrics:
+        raise SpecError("a dose is found by its damage, which scores.metrics leaves out: add damage to it")
+    if not answers:
+        raise ModelError(
+            f"{model.name} ends its answer to every neutral prompt before the first token, so that no damage can be "
+            "measured: see what it writes with `steer generate`, and whether its chat template is right"
+        )
+    damage = Damage(Setup(model, concept), run.store, answers)
     return Calibration(damage, directions, neutral("validation", scores), spec)
 
 
