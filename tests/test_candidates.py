@@ -31,7 +31,7 @@ from steering_core.vectors.controls import turned
 from steering_core.vectors.keyed import by_key
 from steering_core.vectors.vector import Vector, cosine
 from tests.capitals import vectors
-from tests.toy import CONCEPT, NEUTRAL
+from tests.toy import ALL_TRAIN, CONCEPT, NEUTRAL
 
 KEYS = [f"{i:020x}" for i in range(10)]
 
@@ -137,7 +137,7 @@ def test_combinations_enter_the_search_and_bring_their_controls(setup: Setup, st
 
 def spec_of(setup: Setup, folder: Path, **generations: object) -> Spec:
     path = folder / "capitals.yaml"
-    path.write_text(yaml.safe_dump(CONCEPT.model_dump(mode="json", exclude_none=True)))
+    path.write_text(yaml.safe_dump(ALL_TRAIN.model_dump(mode="json", exclude_none=True)))
     grid = {"layers": (0, 1), "doses": (0.02,), "prompts": 1, "max_tokens": 4, "shortlist": 3, **generations}
     scores = {"bootstrap": 200, "max_perplexity_ratio": 9.0, "metrics": ("propensity", "perplexity")}
     return Spec(models=(setup.model.name,), concepts=(str(path),), generations=grid, scores=scores)

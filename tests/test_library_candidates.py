@@ -188,6 +188,7 @@ def test_calibrating_and_sweeping_layers_know_it(toy_folder: Path, written: Path
 def test_a_vector_that_the_run_derives_as_well_is_one_candidate(
     toy_folder: Path, toy_model: Model, written: Path, store: Store
 ) -> None:
+    written.write_text(yaml.safe_dump(toy.ALL_TRAIN.model_dump(mode="json", exclude_none=True)))
     spec = toy_spec(toy_folder, written, {"library": ("capitals/mean_difference/2",)}, layers=(2,))
     run(toy_spec(toy_folder, written, {}, layers=(2,)), store)
     derived = named(store, "capitals/mean_difference/2", toy_model.identity)

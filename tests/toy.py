@@ -23,6 +23,10 @@ CONCEPT = Concept(
     prompts=tuple(f"{i}, {i + 1}:" for i in range(1, 17)),
     items=tuple(Item(prompt=f"{i}?", matching="YES", not_matching="no") for i in range(20)),
 )
+ALL_TRAIN = CONCEPT.model_copy(
+    update={"pairs": tuple(pair.model_copy(update={"split": "train"}) for pair in CONCEPT.pairs)}
+)
+"""The concept with all six pairs for training: four have too few labels for any verdict."""
 NEUTRAL = ("Fire!", "Stop. 12!")
 
 

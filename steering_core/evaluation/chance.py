@@ -6,7 +6,9 @@ on test items, at the candidate's damage. A draw counts twice, as itself and as 
 own; the candidate's own opposite counts as well. If labels meant nothing, the candidate would be one among equals, so
 that its rank is a p-value, however many layers and methods were searched (Westfall and Young 1993). For a candidate of
 a method that reads activations, trained methods are left out of the draws. A vector of the library has no labels that a
-coin could exchange: each draw has it turned at random, by itself, beside the vectors of permuted labels.
+coin could exchange: each draw has it turned at random, by itself, beside the vectors of permuted labels. Few training
+rows have few labels (`vectors.relabelling`): all draws differ, and no p-value is below one over the number of ways to
+label them.
 """
 
 import logging
@@ -33,7 +35,7 @@ from steering_core.scores.measure import measure_items
 from steering_core.scores.summary import ODD, Scores, cell_values
 from steering_core.statistics.intervals import prediction_p, rank_p
 from steering_core.vectors.methods import METHODS
-from steering_core.vectors.permuted import PERMUTED
+from steering_core.vectors.relabelling import PERMUTED, Relabellings
 from steering_core.vectors.vector import Vector
 
 log = logging.getLogger(__name__)
@@ -75,12 +77,13 @@ Permuted = Callable[[Sequence[str], int], Sequence[Draw]]
 class Searched:
     """What a search went through: the vectors that the run derived, with their controls, and others of the `library`.
 
-    `permuted` gives the derived ones anew from permuted labels.
+    `permuted` gives the derived ones anew from permuted labels, which are some of the `ways` to label the rows.
     """
 
     derived: Sequence[Vector]
     library: Sequence[Vector]
     permuted: Permuted
+    ways: Relabellings
 
     @property
     def methods(self) -> dict[str, str]:
@@ -88,7 +91,10 @@ class Searched:
         return {vector.vector_id: vector.method for vector in self.derived if vector.control is None}
 
     def draws(self, n: int) -> list[Draw]:
-        """As many draws: the vectors of permuted labels of every method that reads activations, and turned ones."""
+        """As many draws: the vectors of permuted labels of every method that reads activations, and turned ones.
+
+        They are fewer where there are methods, and fewer ways to permute labels.
+        """
         methods = [method for method in dict.fromkeys(self.methods.values()) if method in METHODS]
         found = self.permuted(methods, n) if methods else [{} for _ in range(n)]
         return [self._with_turned(draw, i) for i, draw in enumerate(found)]
@@ -104,23 +110,37 @@ class Searched:
 class Chance:
     """Null effects in nats on test items, positive in the direction of the candidate's sign, and its p-value.
 
-    `least_p` is the smallest p-value that so many null effects allow. `among` says what was searched or measured.
+    `least_p` is the smallest p-value that so many null effects allow, and so many `ways` to label the rows where labels
+    were permuted: no p-value is below one over their number. `among` says what was searched or measured.
     """
 
     effects: tuple[float, ...]
     p_value: float
     least_p: float
     among: str = LABELS
+    ways: Relabellings | None = None
 
     @classmethod
-    def of(cls, effect: float, effects: Sequence[float], among: str = LABELS) -> "Chance":
+    def of(
+        cls, effect: float, effects: Sequence[float], among: str = LABELS, ways: Relabellings | None = None
+    ) -> "Chance":
         """The p-value of an effect in the direction of the candidate's sign: its rank among the null effects."""
-        return cls(_descending(effects), rank_p(effect, effects), 1 / (1 + len(effects)), among)
+        return cls._at_least(rank_p(effect, effects), 1 / (1 + len(effects)), effects, among, ways)
 
     @classmethod
-    def of_few(cls, effect: float, effects: Sequence[float], draws: int, among: str = LABELS) -> "Chance":
-        """The p-value by Student's t, for methods that must be trained: their draws are too few for a rank."""
-        return cls(_descending(effects), prediction_p(effect, effects, draws), 0.0 if draws > 1 else 1.0, among)
+    def of_few(
+        cls, effect: float, effects: Sequence[float], n: int, among: str = LABELS, ways: Relabellings | None = None
+    ) -> "Chance":
+        """The p-value by Student's t of `n` draws, for methods that must be trained: too few for a rank."""
+        p_value, least_p = prediction_p(effect, effects, n), 0.0 if n > 1 else 1.0
+        return cls._at_least(p_value, least_p, effects, among, ways)
+
+    @classmethod
+    def _at_least(
+        cls, p_value: float, least_p: float, effects: Sequence[float], among: str, ways: Relabellings | None
+    ) -> "Chance":
+        least = 1 / ways.n_ways if ways else 0.0
+        return cls(_descending(effects), max(p_value, least), max(least_p, least), among, ways)
 
 
 @dataclass
@@ -287,10 +307,10 @@ def chance_of(search: ChanceSearch, searched: Searched, scores: Scores, draws: i
         found, among = searched.draws(draws), DIRECTIONS if searched.library else LABELS
     else:
         found, among = shuffled_draws(methods, searched.derived), LABELS
-    effects = search.effects(found) if found else []
+    effects, ways = search.effects(found) if found else [], searched.ways if own else None
     if len(effects) + 1 < RANKED_FROM:
-        return Chance.of_few(effect, effects, len(found), among)
-    return Chance.of(effect, [*effects, -effect], among)
+        return Chance.of_few(effect, effects, len(found), among, ways)
+    return Chance.of(effect, [*effects, -effect], among, ways)
 
 
 def shuffled_draws(methods: Sequence[str], vectors: Sequence[Vector]) -> list[Draw]:

@@ -15,12 +15,14 @@ from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.side_effects import Matrix
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
 from steering_core.foundation.keys import content_key
+from steering_core.foundation.validation import counted
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
 from steering_core.statistics.metric_names import JUDGED
 from steering_core.store import Row, Store
+from steering_core.vectors.relabelling import Relabellings
 
-RECOMMENDATIONS_VERSION = 7
+RECOMMENDATIONS_VERSION = 8
 MIN_ITEMS = 8
 SHOWN_BY = ("judge", "judge_concept", "probe", "words")
 """Metrics of how far a text shows the concept; the first that tells the texts apart is reported."""
@@ -175,6 +177,29 @@ def lack_of_items(n: int) -> str:
     return f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {MIN_ITEMS - n} items to the test split"
 
 
+def lack_of_labels(ways: Relabellings) -> str:
+    """That too few training rows can be labelled in too few ways for any verdict, and what to add; empty where not.
+
+    A p-value is a rank among the ways to label the rows. Five pairs have 32 ways, three unpaired texts a side 20.
+    """
+    enough = math.ceil(1 / (1 - LEVEL) - 1e-9)
+    if ways.n_ways >= enough:
+        return ""
+    many, least = f"can be labelled in {counted(ways.n_ways, 'way')}", f"allow no p-value below {1 / ways.n_ways:.2g}"
+    if ways.paired:
+        more = counted(math.ceil(math.log2(enough)) - ways.n_positive, "pair")
+        return f"{counted(ways.n_positive, 'training pair')} {many}, which {least}: add {more} to the training split"
+    sides = f"{ways.n_positive} positive and {counted(ways.n_negative, 'negative training text')}"
+    return f"{sides} {many}, which {least}: add texts to the training split"
+
+
+def _lack_of_draws(chance: Chance) -> str:
+    """That so few null effects allow no verdict, and what to raise."""
+    n = counted(len(chance.effects), "null effect")
+    raised = "raise scores.draws or, for trained methods, vectors.controls"
+    return f"{n} {'allows' if len(chance.effects) == 1 else 'allow'} no p-value below {chance.least_p:.2g}: {raised}"
+
+
 def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     """The verdict where the items alone decide it."""
     effect, chance = evidence.effect, evidence.chance
@@ -183,7 +208,7 @@ def _by_items(evidence: Evidence) -> tuple[str, str] | None:
     if chance is None:
         return WEAK, "nothing was measured that says what chance does, so another vector might have done the same"
     if chance.least_p > 1 - LEVEL:
-        return TOO_FEW, f"{len(chance.effects)} null effects allow no p-value below {chance.least_p:.2g}: add pairs"
+        return TOO_FEW, (chance.ways and lack_of_labels(chance.ways)) or _lack_of_draws(chance)
     if effect["value"] <= 0:
         return CHANCE, f"it does not move the items in the wanted direction ({effect['value']:+.3f} nats)"
     if chance.p_value > 1 - LEVEL:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from steering_core.concepts import Concept
-from steering_core.evaluation.recommendations import OtherChanges, lack_of_items
+from steering_core.evaluation.recommendations import OtherChanges, lack_of_items, lack_of_labels
 from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
@@ -17,6 +17,7 @@ from steering_core.pipeline.wanted import candidate_cells, held_out, library_vec
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
+from steering_core.vectors.relabelling import Relabellings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def discover_cell(run: Run, model: Model, concept: Concept, stages: Stages = PLA
 def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -> dict[str, Any]:
     """Vectors, search, choice on validation and trial on test for one concept whose activations are stored."""
     cell = (run, model, concept)
-    if lack := lack_of_items(len(held_out(concept, "test", run.spec.scores))):
+    for lack in lacks(run.spec, concept):
         log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
     vectors = stages.derive_vectors(*cell)
     library = library_vectors(run.spec, run.store, model, vectors)
@@ -53,3 +54,14 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     chance = stages.search_chance(*cell, choice, vectors, library, scores)
     others = OtherChanges(stages.measure_side_effects(*cell, choice), stages.measure_capabilities(*cell, choice))
     return stages.recommend_vector(*cell, choice, scores, chance, others)
+
+
+def lacks(spec: Spec, concept: Concept) -> list[str]:
+    """Why no run of a spec can reach a verdict on a concept: too few test items, or too few training rows.
+
+    Training rows do not limit a spec that derives nothing from them, or that names expressions.
+    """
+    found = [lack_of_items(len(held_out(concept, "test", spec.scores)))]
+    if spec.vectors.methods and not spec.generations.expressions:
+        found.append(lack_of_labels(Relabellings.of(concept)))
+    return [lack for lack in found if lack]

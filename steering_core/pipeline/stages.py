@@ -47,6 +47,7 @@ from steering_core.vectors.lens import assess_lens
 from steering_core.vectors.methods import is_trained, method_name
 from steering_core.vectors.permuted import permuted_vectors
 from steering_core.vectors.quality import Resampling, assess
+from steering_core.vectors.relabelling import Relabellings
 from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.training.fits import train
 from steering_core.vectors.vector import Vector
@@ -200,7 +201,7 @@ def search_chance(
     damage = Damage(Setup(model, concept), run.store, neutral_answers_of(run, model, concept, "validation"))
     items = held_out(concept, "validation", spec.scores), held_out(concept, "test", spec.scores)
     search = ChanceSearch(choice.trial.chosen, damage, *items, run.progress("search among permuted labels"))
-    searched = Searched(vectors, library, partial(_permuted, run, model, concept))
+    searched = Searched(vectors, library, partial(_permuted, run, model, concept), Relabellings.of(concept))
     found = chance_of(search, searched, scores, spec.scores.draws)
     run.count("scores", search.measured)
     return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from steering_core.activations.sites import SITE
 from steering_core.concepts import Concept
-from steering_core.foundation.keys import content_key, seed_from
+from steering_core.foundation.keys import content_key
 from steering_core.models import ModelIdentity
 from steering_core.store import Store
 from steering_core.vectors.contrast import Contrast, read_contrasts
@@ -19,10 +19,10 @@ from steering_core.vectors.controls import is_no_control, shuffled_direction
 from steering_core.vectors.derive import Wanted, training_sides, vector_of
 from steering_core.vectors.linear import as_long_as, one_thread
 from steering_core.vectors.methods import METHODS, derived_direction, method_key
+from steering_core.vectors.relabelling import PERMUTED, Relabellings, relabelled
 from steering_core.vectors.stored import vectors_by_id
 from steering_core.vectors.vector import Vector
 
-PERMUTED = "permuted"
 PERMUTED_VERSION = 1
 
 
@@ -38,10 +38,12 @@ def permuted_vectors(
 ) -> list[dict[int, list[Vector]]]:
     """For every draw the vector of each method at each layer, all from one exchange of sides; made once, and stored.
 
-    `methods` are names of methods that need activations alone.
+    `methods` are names of methods that need activations alone. There are fewer draws than wanted where few rows have
+    fewer labels that differ (`Relabellings.n_draws`): none for a single pair.
     """
     texts = training_sides(store, model, concept, methods)
-    seeds = [seed_from(PERMUTED, concept.concept_id, draw) for draw in range(draws)]
+    ways = Relabellings(len(texts.positive), len(texts.negative), texts.paired)
+    seeds = ways.distinct_seeds(concept.concept_id, draws)
     keys: dict[tuple[int, str, int], str] = {}  # by layer, method and seed
     for layer in layers:
         for method in methods:
@@ -67,33 +69,9 @@ def permuted_direction(method: str, contrast: Contrast, like: np.ndarray, seed: 
     The coin never leaves all pairs as they are, nor exchanges all. Unpaired texts are dealt to two sides of the old
     sizes. Where the method does not see sides, rows are shuffled between pairs (`shuffled_direction`).
     """
-    random, positive, negative = np.random.default_rng(seed), contrast.positive, contrast.negative
-    one, other = (_exchanged if contrast.paired else _dealt)(positive, negative, random)
+    positive, negative = contrast.positive, contrast.negative
+    one, other = relabelled(positive, negative, contrast.paired, np.random.default_rng(seed))
     found = METHODS[method](one.astype(np.float64), other.astype(np.float64))
     if is_no_control(found, like):
         return shuffled_direction(method, positive, negative, like, seed)
     return as_long_as(like, found)
-
-
-def _exchanged(
-    positive: np.ndarray, negative: np.ndarray, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The two sides, (N, D) each, after some pairs exchanged theirs: at least one pair, and not all."""
-    exchanged = random.integers(0, 2, len(positive)).astype(bool)
-    while len(positive) > 1 and (exchanged.all() or not exchanged.any()):
-        exchanged = random.integers(0, 2, len(positive)).astype(bool)
-    return np.where(exchanged[:, None], negative, positive), np.where(exchanged[:, None], positive, negative)
-
-
-def _dealt(positive: np.ndarray, negative: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """All rows dealt at random to two sides of N and M; never as they were, nor the other way round."""
-    rows, n = np.concatenate([positive, negative]), len(positive)
-    order = random.permutation(len(rows))
-    while len(rows) > 2 and _same_sides(order[:n] < n, len(negative)):
-        order = random.permutation(len(rows))
-    return rows[order[:n]], rows[order[n:]]
-
-
-def _same_sides(is_positive: np.ndarray, n_negative: int) -> bool:
-    """Whether the first side (N,) holds exactly the positive rows again, or exactly the negative ones."""
-    return bool(is_positive.all() or (not is_positive.any() and len(is_positive) == n_negative))
