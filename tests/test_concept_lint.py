@@ -175,6 +175,12 @@ def test_too_few_rows_and_a_thin_card_are_found() -> None:
     assert found.count(("card", "warning")) == 2  # card, instructions
 
 
+def test_items_of_which_none_is_for_validation_are_found() -> None:
+    items = tuple(item.model_copy(update={"split": "test"}) for item in sound_concept().items)
+    found = only(sound_concept(items=items))
+    assert (found.level, found.message) == ("error", "none of 44 held-out items is in the validation split")
+
+
 def test_a_word_in_both_lists_is_found() -> None:
     lists = Words(positive=("fine", "Good"), negative=("good",))
     assert only(sound_concept(words=lists)).message == "good stand in both word lists"

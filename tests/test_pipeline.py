@@ -14,6 +14,7 @@ from steering_core.foundation.errors import ConceptError, ModelNotFound, RunInco
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.discover import run
+from steering_core.pipeline.measuring import layer_sweep_rows, measured_rows
 from steering_core.pipeline.stages import PLAIN, Stages
 from steering_core.runs import Run
 from steering_core.spec import Spec
@@ -146,6 +147,27 @@ def test_a_run_that_can_reach_no_verdict_says_so_before_it_begins(
         run(spec, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
     said = "loud: this run cannot reach a verdict. 7 held-out test items; at least 8 are needed: add 1 items"
     assert any(said in message for message in begun) == told
+
+
+def test_a_concept_without_validation_items_is_refused_before_anything_is_derived(
+    tiny_folder: Path, concept: Concept, store: Store, tmp_path: Path
+) -> None:
+    items = tuple(item.model_copy(update={"split": "test"}) for item in concept.items)
+    spec = spec_in(tmp_path, tiny_folder, concept.model_copy(update={"items": items}))
+
+    def derive_vectors(*_: Any) -> Any:
+        raise AssertionError("vectors were derived")
+
+    said = rf"loud has no held-out items in the validation split \({len(items)} items are in the test split\), and a"
+    with pytest.raises(ConceptError, match=said):
+        run(spec, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
+    bare = spec_in(tmp_path, tiny_folder, concept.model_copy(update={"items": ()}))
+    with pytest.raises(ConceptError, match="the validation split, and a vector is chosen by its effect on them: add"):
+        run(bare, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
+    with Run(spec, store) as this:
+        measured_rows(this, lambda *cell: layer_sweep_rows(*cell, damage=0.05))
+        with pytest.raises(ConceptError, match="loud has no held-out items in the validation split, and a vector"):
+            this.raise_failures(this.finish())
 
 
 def test_the_report_is_plain_json(ran: Ran) -> None:

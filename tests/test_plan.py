@@ -156,6 +156,16 @@ def test_a_plan_says_at_which_layers_prompts_are_stored(spec: Path, tiny_folder:
     assert planned(spec, store)["stored_prompts"]["1"] == 24
 
 
+def test_a_concept_that_no_run_could_choose_for_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text(
+        yaml.safe_dump({"name": "bare", "pairs": [{"positive": f"A{i}", "negative": f"b{i}"} for i in range(8)]})
+    )
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump({"models": [str(tiny_folder)], "concepts": [str(tmp_path / "bare.yaml")]}))
+    with pytest.raises(ConceptError, match="bare has no held-out items in the validation split, and a vector"):
+        planned(path, tmp_path / "store")
+
+
 def test_a_concept_that_is_in_neither_folder_is_told_of_once(
     spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,7 +15,7 @@ from steering_core.foundation.sizes import shown_size
 from steering_core.models import Model, open_model
 from steering_core.pipeline.duration import done_before, duration
 from steering_core.pipeline.outlook import Outlook, outlook
-from steering_core.pipeline.wanted import extracted_layers, training_passes
+from steering_core.pipeline.wanted import extracted_layers, refuse_without_choice, training_passes
 from steering_core.prompts import Prompt, sided_prompt
 from steering_core.reports.printing import Format, console, print_rows
 from steering_core.spec import Spec
@@ -80,6 +80,8 @@ def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
     """What a run of one model costs: its extraction, the stages after it, and how long both take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
+        for concept in concepts:
+            refuse_without_choice(concept, spec.scores)
         prompts = [sided_prompt(model, concept, text) for concept in concepts for text in concept.texts]
         reading = Reading(tuple(extracted_layers(spec, model)), spec.activations.position)
         found, ahead = forecast(model, store, prompts, reading), outlook(spec, model, concepts)

@@ -13,7 +13,7 @@ from steering_core.foundation.progress import Notify, notify_nobody
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages
-from steering_core.pipeline.wanted import candidate_cells, held_out, library_vectors
+from steering_core.pipeline.wanted import candidate_cells, held_out, library_vectors, refuse_without_choice
 from steering_core.runs import Run
 from steering_core.spec import Spec
 from steering_core.store import Store
@@ -38,7 +38,11 @@ def discover_cell(run: Run, model: Model, concept: Concept, stages: Stages = PLA
 
 
 def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -> dict[str, Any]:
-    """Vectors, search, choice on validation and trial on test for one concept whose activations are stored."""
+    """Vectors, search, choice on validation and trial on test for one concept whose activations are stored.
+
+    Raises ConceptError, before anything is computed, for a concept without validation items.
+    """
+    refuse_without_choice(concept, run.spec.scores)
     cell = (run, model, concept)
     for lack in lacks(run.spec, concept):
         log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)

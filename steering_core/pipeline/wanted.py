@@ -11,7 +11,8 @@ from steering_core.concepts.neutral import neutral_prompts
 from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.side_effects import items_of_each
 from steering_core.foundation.data_files import data_files
-from steering_core.foundation.errors import VectorError
+from steering_core.foundation.errors import ConceptError, VectorError
+from steering_core.foundation.validation import counted
 from steering_core.models import Model
 from steering_core.prompts import item_prompts
 from steering_core.spec import ScoresSpec, Spec
@@ -143,6 +144,17 @@ def candidate_cells(
 def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
     """The held-out items of a split, at most as many as wanted, in an order that content alone fixes."""
     return sorted(concept.items_in(split), key=lambda item: item.item_id)[: wanted.items]
+
+
+def refuse_without_choice(concept: Concept, wanted: ScoresSpec) -> None:
+    """Raise ConceptError for a concept without validation items: no candidate can be chosen by its effect on them."""
+    if not held_out(concept, "validation", wanted):
+        n = len(concept.items_in("test"))
+        has = f" ({counted(n, 'item')} {'is' if n == 1 else 'are'} in the test split)" if n else ""
+        raise ConceptError(
+            f"{concept.name} has no held-out items in the validation split{has}, and a vector is "
+            "chosen by its effect on them: add items there, or leave out `split` and half of them are dealt to it"
+        )
 
 
 def side_concepts(spec: Spec, read: Sequence[Concept]) -> list[Concept]:

@@ -31,6 +31,9 @@ def enough(concept: Concept) -> Iterator[Finding]:
         found = error if n < FEWEST_ITEMS else warning
         message = f"{counted(n, 'held-out item')}, of which {len(concept.items_in('test'))} test"
         yield found("few", message, f"write at least {ITEMS}; under {FEWEST_ITEMS} no verdict can be reached")
+    if concept.items and not concept.items_in("validation"):
+        message = f"none of {counted(n, 'held-out item')} is in the validation split"
+        yield error("few", message, "put half of them into `validation`: a run chooses there, and refuses without")
     if len(concept.prompts) < PROMPTS:
         message = counted(len(concept.prompts), "open prompt")
         yield warning("few", message, f"write at least {PROMPTS}: texts are sampled and damage is measured on them")
