@@ -68,6 +68,14 @@ def test_holm_multiplies_the_least_most_and_keeps_the_order() -> None:
     assert holm([]) == []
 
 
+def test_holm_hands_back_what_was_not_tested_and_corrects_the_rest() -> None:
+    untested, *others = holm([math.nan, 0.001, 0.002])
+    assert math.isnan(untested)
+    assert others == pytest.approx([0.002, 0.002])
+    assert holm([0.03, math.nan, 0.01])[::2] == pytest.approx([0.03, 0.02])
+    assert math.isnan(holm([math.nan])[0])
+
+
 def test_a_change_of_paired_proportions_has_bonett_and_prices_interval() -> None:
     # Their formula by hand: 12 lost and 3 gained of 100, so (13 and 4) / 102.
     assert paired_change(12, 3, 100) == pytest.approx((-0.09, -0.16559, -0.01088), abs=1e-4)

@@ -47,7 +47,7 @@ def summarise(
     values = _values(cells, rows)
     beside = _over_controls(cells, values)
     p_values = [above_zero_p(_by_subject(differences)) for differences in beside.values()]
-    p_of = dict(zip(beside, holm(p_values) if corrected else p_values, strict=True))
+    p_of = dict(zip(beside, map(_or_null, holm(p_values) if corrected else p_values), strict=True))
     everything = content_key("measurements", sorted(i for ids in measured.values() for i in ids))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     stored: dict[str, dict[str, Any]] = {}
@@ -68,6 +68,11 @@ def summarise(
     return found
 
 
+def _or_null(value: float) -> float | None:
+    """A number, or null for one that is not finite."""
+    return value if np.isfinite(value) else None
+
+
 def _by_subject(values: Mapping[str, float]) -> np.ndarray:
     """Values in the order of their subjects."""
     return np.array([value for _, value in sorted(values.items())])
@@ -85,7 +90,7 @@ def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
         ends = mean_interval(finite)
         if logarithmic(metric):
             ends = (float(np.exp(ends[0])), float(np.exp(ends[1])), float(np.exp(ends[2])))
-        row |= zip(("value", "ci_low", "ci_high"), (e if np.isfinite(e) else None for e in ends), strict=True)
+        row |= zip(("value", "ci_low", "ci_high"), map(_or_null, ends), strict=True)
     return row
 
 

@@ -109,9 +109,12 @@ def not_zero_p(values: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values, in their order, corrected for their number of comparisons. Holm 1979."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, least, m = [0.0] * len(p_values), 0.0, len(p_values)
+    """p-values, in their order, corrected for their number of comparisons. Holm 1979.
+
+    One that is nan stays so, and is no comparison: nothing was tested there.
+    """
+    order = sorted((i for i, p in enumerate(p_values) if not np.isnan(p)), key=lambda i: p_values[i])
+    corrected, least, m = [float("nan")] * len(p_values), 0.0, len(order)
     for rank, i in enumerate(order):
         least = max(least, min(1.0, (m - rank) * p_values[i]))
         corrected[i] = least
