@@ -183,7 +183,18 @@ def test_the_candidate_behind_a_system_prompt_is_another_intervention() -> None:
 def test_noisy_texts_are_weighed_with_what_damage_foresees() -> None:
     """Sixteen texts that happen to be perplexing do not turn a verdict that many would not."""
     assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.55, 1.1, 2.2, 8)))[0] == WORKS
-    assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.55, 1.5, 1.6, 8)))[0] == WEAK
+    assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.55, 1.5, 1.6, 64)))[0] == WEAK
+
+
+def test_few_texts_that_agree_by_chance_are_not_surely_known() -> None:
+    """Three texts within 2 % of each other weigh as three texts of the usual spread do: less than damage."""
+    foreseen = math.exp(USUAL.value * 0.15)
+    for ratio in (1.8, 1.0001):
+        told = evidence(GOOD, perplexity_ratio=score(ratio, ratio / 1.02, ratio * 1.02, 3)).expected_ratio or 0.0
+        assert abs(math.log(told / foreseen)) < 0.5 * abs(math.log(ratio / foreseen))
+    assert verdict_of(evidence(GOOD, perplexity_ratio=score(1.8, 1.78, 1.82, 3)))[0] == WORKS
+    noisy = evidence(GOOD, perplexity_ratio=score(1.8, 0.9, 3.6, 3)).expected_ratio or 0.0
+    assert noisy < (evidence(GOOD, perplexity_ratio=score(1.8, 1.78, 1.82, 3)).expected_ratio or 0.0)
 
 
 def test_forms_are_told_apart_only_where_items_share_answers() -> None:

@@ -140,9 +140,21 @@ def _slope(damage: float, ratios: np.ndarray) -> Uncertain | None:
     finite = ratios[np.isfinite(ratios)]
     if len(finite) < 2 or not damage > 0:
         return None
-    squares = float(((finite - finite.mean()) ** 2).sum()) + SPREAD_WEIGHT * TEXT_SPREAD**2
-    deviation = math.sqrt(squares / (len(finite) - 1 + SPREAD_WEIGHT))
-    return Uncertain(float(finite.mean()) / damage, deviation / math.sqrt(len(finite)) / damage)
+    squares = float(((finite - finite.mean()) ** 2).sum())
+    return Uncertain(float(finite.mean()) / damage, _pooled_error(squares, len(finite)) / damage)
+
+
+def log_ratio(mean: float, error: float, n: int) -> Uncertain:
+    """The log perplexity ratio of `n` prompts' texts from its mean and their own standard error.
+
+    The variance is pooled with the usual one, as a slope's is: a few texts that agree by chance are not surely known.
+    """
+    return Uncertain(mean, _pooled_error(error**2 * n * (n - 1), n))
+
+
+def _pooled_error(squares: float, n: int) -> float:
+    """Standard error of a mean log ratio of `n` prompts, whose squared deviations add up to `squares`."""
+    return math.sqrt((squares + SPREAD_WEIGHT * TEXT_SPREAD**2) / (n - 1 + SPREAD_WEIGHT)) / math.sqrt(n)
 
 
 def weighted(estimates: Sequence[Uncertain]) -> Uncertain:

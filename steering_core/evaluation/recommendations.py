@@ -10,7 +10,7 @@ from steering_core.evaluation.bounds import Bounds
 from steering_core.evaluation.chance import Chance
 from steering_core.evaluation.choice import Choice
 from steering_core.evaluation.costs import costs_of
-from steering_core.evaluation.damage import Uncertain, expected_ratio
+from steering_core.evaluation.damage import expected_ratio, log_ratio
 from steering_core.evaluation.forms import Forms
 from steering_core.evaluation.side_effects import Matrix
 from steering_core.evaluation.verdicts import CHANCE, TOO_FEW, WEAK, WORKS
@@ -101,7 +101,7 @@ class Evidence:
         seen = None
         if texts and texts["ci_high"]:
             mean, high = math.log(texts["value"]), math.log(texts["ci_high"])
-            seen = Uncertain(mean, standard_error(mean, high, texts["n"]))
+            seen = log_ratio(mean, standard_error(mean, high, texts["n"]), texts["n"])
         return expected_ratio(damage, self.choice.slope, seen)
 
     def shown(self) -> tuple[str, float, float] | None:
