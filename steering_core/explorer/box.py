@@ -24,6 +24,7 @@ from steering_core.explorer.statement import check, system_names, views_of
 from steering_core.explorer.table_forms import written
 from steering_core.foundation.errors import QueryError, SteerflowError, StoreError
 from steering_core.store import Store
+from steering_core.store.arrow_rows import arrow_rows
 from steering_core.store.select import with_quotes_told
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Box:
     def _rows(self, sql: str, max_rows: int) -> pa.Table:
         with self._connection.cursor() as cursor:
             check(cursor, sql, self._views, self._system)
-            rows: pa.Table = self._store.read(lambda: cursor.sql(sql).limit(max_rows).to_arrow_table(), sql)
+            rows: pa.Table = self._store.read(lambda: arrow_rows(cursor.sql(sql).limit(max_rows)), sql)
         return rows
 
     def _bound_time(self) -> None:

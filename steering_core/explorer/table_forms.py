@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from typing import Literal
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ def written(rows: pa.Table, form: TableForm, cut: bool = False) -> bytes:
     elif form == "csv":
         pyarrow.csv.write_csv(_for_csv(rows), sink)
     elif form == "parquet":
-        pyarrow.parquet.write_table(rows, sink)
+        pyarrow.parquet.write_table(_for_parquet(rows), sink)
     else:
         with pa.ipc.new_stream(sink, rows.schema) as stream:
             stream.write_table(rows)
@@ -38,13 +39,40 @@ def _json(rows: pa.Table, cut: bool) -> bytes:
 
 
 def _for_csv(table: pa.Table) -> pa.Table:
-    """The table with text where CSV has no form (lists, structs) or Arrow writes a wrong year (far times in a zone)."""
+    """The table with text where CSV has no form (lists, bytes, …) or Arrow errs (the year of far times in a zone)."""
     for i, field in enumerate(table.schema):
-        nested, zoned = pa.types.is_nested(field.type), pa.types.is_timestamp(field.type) and field.type.tz
-        if not (nested or zoned):
+        zoned = pa.types.is_timestamp(field.type) and field.type.tz
+        if zoned and not any(isinstance(value, str) for value in values_of(table.column(i))):
             continue
-        values = values_of(table.column(i))
-        if nested or any(isinstance(value, str) for value in values):
-            shown = pa.array([None if value is None else str(value) for value in values], pa.string())
-            table = table.set_column(i, field.name, shown)
+        if zoned or pa.types.is_nested(field.type) or _has(field.type, _without_csv):
+            table = _with_text(table, i)
     return table
+
+
+def _for_parquet(table: pa.Table) -> pa.Table:
+    """The table with text where Parquet has no form: intervals, unions, maps without keys."""
+    for i, field in enumerate(table.schema):
+        if _has(field.type, _without_parquet):
+            table = _with_text(table, i)
+    return table
+
+
+def _with_text(table: pa.Table, place: int) -> pa.Table:
+    """The table with a column as text."""
+    values = [plain(value) for value in values_of(table.column(place))]
+    shown = [None if value is None else str(value) for value in values]
+    return table.set_column(place, table.field(place).name, pa.array(shown, pa.string()))
+
+
+def _without_csv(kind: pa.DataType) -> bool:
+    return pa.types.is_interval(kind) or pa.types.is_binary(kind) or isinstance(kind, pa.BaseExtensionType)
+
+
+def _without_parquet(kind: pa.DataType) -> bool:
+    empty = pa.types.is_map(kind) and pa.types.is_null(kind.key_type)
+    return empty or pa.types.is_interval(kind) or pa.types.is_union(kind)
+
+
+def _has(kind: pa.DataType, asked: Callable[[pa.DataType], bool]) -> bool:
+    """Whether `asked` is true of a type or of one inside it, at any depth."""
+    return asked(kind) or any(_has(kind.field(i).type, asked) for i in range(kind.num_fields))

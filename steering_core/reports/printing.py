@@ -92,6 +92,8 @@ def table(rows: TableRows, names: Sequence[str], title: str | None = None) -> Re
 
 
 def _csv_value(value: Any) -> Any:
+    if hasattr(value, "nanoseconds") or isinstance(value, bytes):  # Arrow's interval, which is a tuple; a blob
+        return plain(value)
     return json.dumps(plain(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

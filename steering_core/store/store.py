@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from steering_core.foundation.errors import DiskFull, QueryError, StoreDamaged, StoreError
+from steering_core.store.arrow_rows import arrow_rows
 from steering_core.store.checked import CheckedFiles
 from steering_core.store.known import RECALLED, KnownTables, RowKey
 from steering_core.store.merging import merge_many
@@ -313,9 +314,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[
     found = connection.sql(sql, params=list(parameters))
     if found is None:
         raise QueryError(f"this is no query, it has no rows: {sql!r:.80}")
-    if len(set(found.columns)) < len(found.columns):
-        found = found.select("*")  # a second column `a` becomes `a_1`: rows have one value a name
-    return found.to_arrow_table()
+    return arrow_rows(found)
 
 
 def connect(url: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
