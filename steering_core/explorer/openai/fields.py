@@ -4,15 +4,15 @@ Beside OpenAI's own fields stand those of mlx-lm's server (`top_k`, `min_p`, `re
 (`chat_template_kwargs`), and ours: `steering` and `probes`.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from steering_core.engine.recipes import CONTEXT, Recipe
 from steering_core.explorer.batches import BatchSampling
 from steering_core.explorer.fields import Flag, ModelField, ProbeNames, Real, Whole
+from steering_core.explorer.openai.messages import MAX_TEXT, MAX_TOOLS, ChatMessage, Json, NameField, Open, TextField
 from steering_core.explorer.planned import PlannedSteering
 from steering_core.spec import TemplateArguments
 
@@ -20,12 +20,8 @@ MAX_CHOICES = 16
 MAX_MESSAGES = 1_000
 MAX_PROMPTS = 64
 MAX_TOKENS = 1_000_000  # a model's context ends a text before
-MAX_TEXT = 1_000_000  # letters; a request of that size is refused before
 NARROWEST = 1e-6  # a top-p that leaves the likeliest token alone: mlx-lm takes 0 as no filter, OpenAI as this
-MAX_TOOLS = 128
 MAX_BIASES = 1_024
-TextField = Annotated[str, Field(max_length=MAX_TEXT)]
-NameField = Annotated[str, Field(max_length=300)]
 Penalty = Annotated[Real, Field(ge=-100, le=100)]
 Context = Annotated[Whole, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[Whole, Field(ge=0, le=10_000_000)]
@@ -36,92 +32,6 @@ _Several = Annotated[list[_Given], Field(min_length=1, max_length=MAX_PROMPTS)]
 Prompts = _Given | _Several | _Tokens | Annotated[list[_Tokens], Field(min_length=1, max_length=MAX_PROMPTS)]
 Biases = Annotated[dict[TokenIdText, Annotated[Real, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)]
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
-
-
-MAX_KEYS = 1_000  # of one JSON object
-Json = Annotated[dict[str, Any], Field(max_length=MAX_KEYS)]
-"""A JSON object; what is inside it is bounded by the request's size."""
-
-
-class Open(BaseModel):
-    """Fields that are not known are kept aside, to be named in the answer."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    def unread(self, here: str = "") -> Iterator[str]:
-        """The names of what was sent and changes nothing, with their places."""
-        yield from (f"{here}{name}" for name in self.model_extra or ())
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            inside = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
-            for place, part in inside:
-                if isinstance(part, Open):
-                    yield from part.unread(f"{here}{name}." + (f"{place}." if place is not None else ""))
-
-
-class Part(Open):
-    """A piece of a message's content; text alone is understood."""
-
-    type: Literal["text", "input_text", "output_text"]
-    text: TextField
-
-
-class FunctionSpec(Open):
-    """What a call names: a function and its arguments, as JSON text or as an object."""
-
-    name: NameField
-    arguments: Annotated[TextField | Json, Field(validate_default=True)] = "{}"
-
-    @field_validator("arguments")
-    @classmethod
-    def _object(cls, arguments: str | dict[str, Any]) -> dict[str, Any]:
-        """Templates write arguments down as objects."""
-        try:
-            found = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
-        except RecursionError:
-            raise ValueError("arguments are nested too deeply") from None
-        if not isinstance(found, dict):
-            raise ValueError("arguments are a JSON object")
-        return found
-
-
-class ToolCall(Open):
-    """A call that the assistant made in an earlier turn."""
-
-    id: NameField | None = None
-    type: Literal["function"] = "function"
-    function: FunctionSpec
-
-    def plain(self) -> dict[str, Any]:
-        """The call as chat templates want it."""
-        function = {"name": self.function.name, "arguments": self.function.arguments}
-        return {"id": self.id, "type": "function", "function": function}
-
-
-class ChatMessage(Open):
-    """One turn of a conversation. A tool's turn says which call it answers; an assistant's may hold calls."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: TextField | Annotated[list[Part], Field(max_length=50)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
-    tool_call_id: NameField | None = None
-    name: NameField | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "ChatMessage":
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
-            raise ValueError("content is missing: only an assistant's turn with tool_calls has none")
-        return self
-
-    def plain(self) -> dict[str, Any]:
-        """The message as chat templates want it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
-        found: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
-        more = {"tool_call_id": self.tool_call_id, "name": self.name}
-        found |= {name: value for name, value in more.items() if value is not None}
-        if self.tool_calls:
-            found["tool_calls"] = [call.plain() for call in self.tool_calls]
-        return found
 
 
 class ToolFunction(Open):
@@ -161,6 +71,13 @@ class ResponseFormat(Open):
         return self
 
 
+def without_nulls(sent: Any) -> Any:
+    """A JSON value without the nulls of its objects, at any depth."""
+    if isinstance(sent, dict):
+        return {name: without_nulls(value) for name, value in sent.items() if value is not None}
+    return [without_nulls(value) for value in sent] if isinstance(sent, list) else sent
+
+
 class StreamOptions(Open):
     """What a stream brings beside its pieces."""
 
@@ -192,6 +109,12 @@ class Completion(Open):
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
+
+    @field_validator("steering", mode="before")
+    @classmethod
+    def _steering_without_nulls(cls, sent: Any) -> Any:
+        """Null is as absent in the steering as well."""
+        return without_nulls(sent)
 
     def unread(self, here: str = "") -> Iterator[str]:
         """See Open; and known fields that do nothing beside the others."""
