@@ -135,8 +135,8 @@ class ServedBatch:
         model = self._running.model
         if token.token is None or token.token in model.stop_tokens:
             return None
-        likeliest = [(model.text([other]), value) for other, value in token.likeliest]
-        return {"token": model.text([token.token]), "logprob": token.logprob, "likeliest": likeliest}
+        own = _told(model, token.token, token.logprob)
+        return {**own, "likeliest": [_told(model, other, value) for other, value in token.likeliest]}
 
     def _drop(self, member: _Member) -> None:
         self._members.remove(member)
@@ -149,6 +149,10 @@ class ServedBatch:
             with _errors_to(member.texts):
                 raise error
         self._members.clear()
+
+
+def _told(model: Model, token: int, logprob: float | None) -> Event:
+    return {"token": model.continuation([token]), "bytes": model.token_bytes(token), "logprob": logprob}
 
 
 class _errors_to:  # noqa: N801  (reads as the statement that it is)

@@ -186,6 +186,10 @@ class Model:
         """What tokens say that follow others, as an answer's do."""
         return self.raw_text.continued(tokens)
 
+    def token_bytes(self, token: int) -> bytes | None:
+        """A token's own bytes, as it follows others; None where its tokenizer does not tell those of a piece."""
+        return self.raw_text.bytes_of(token)
+
     def checked_layers(self, layers: list[int] | None) -> list[int]:
         """`layers`, sorted, each once; every layer for None. Raises LayerNotFound for a layer that the model lacks."""
         n = self.identity.n_layers

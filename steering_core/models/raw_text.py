@@ -5,14 +5,17 @@ SentencePiece drops a text's first space when it decodes. Texts that are read be
 with their own last token, and continuations keep their first space.
 """
 
+import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from steering_core.models.mlx_lm import TokenizerWrapper
 
 Tokens = tuple[int, ...]
+_INCOMPLETE = "\ufffd"  # what a tokenizer shows for a piece of a character
+_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's tokens of one byte
 
 
 class RawText:
@@ -36,6 +39,17 @@ class RawText:
         before, length = self._anchor
         return self.decoded((*before, *tokens))[length:]
 
+    def bytes_of(self, token: int) -> bytes | None:
+        """A token's own bytes, as it follows others: of a piece of a character, too; None where nothing tells them."""
+        text = self.continued([token])
+        if _INCOMPLETE not in text:
+            return text.encode()
+        piece = str(self._tokenizer.convert_ids_to_tokens(token) or "")
+        if fallback := _FALLBACK.fullmatch(piece):
+            return bytes.fromhex(fallback[1])
+        found = bytes(_byte_of()[letter] for letter in piece if letter in _byte_of())
+        return found if found.decode(errors="replace") == text else None
+
     def _plain(self, text: str) -> Tokens:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
@@ -51,3 +65,11 @@ class RawText:
         """Some tokens that text may follow, and the length of what they say."""
         tokens = self._plain("a")
         return tokens, len(self.decoded(tokens))
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    """The byte for which each letter stands in a byte-level vocabulary (Radford et al. 2019)."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(others)}

@@ -1,5 +1,6 @@
 """What clients of OpenAI's API hear: choices and their pieces, in the forms of chat and of text completions."""
 
+import codecs
 from itertools import accumulate
 from typing import Any
 
@@ -48,13 +49,11 @@ class TextForm:
 
     def logprobs(self, tokens: list[Event], start: int) -> dict[str, Any]:
         """How likely each token was; `start` is where the first one's text begins."""
-        texts = [token["token"] for token in tokens]
-        offsets = list(accumulate(map(len, texts[:-1]), initial=start)) if texts else []
         return {
-            "tokens": texts,
+            "tokens": [_key(token) for token in tokens],
             "token_logprobs": [token["logprob"] for token in tokens],
-            "top_logprobs": [dict(token["likeliest"]) for token in tokens],
-            "text_offset": offsets,
+            "top_logprobs": [_by_text(token["likeliest"]) for token in tokens],
+            "text_offset": _offsets(tokens, start),
         }
 
 
@@ -62,11 +61,42 @@ AnswerForm = ChatForm | TextForm
 
 
 def _content(token: Event) -> dict[str, Any]:
-    likeliest = [{"token": text, "logprob": value, "bytes": _bytes(text)} for text, value in token["likeliest"]]
-    own = {"token": token["token"], "logprob": token["logprob"], "bytes": _bytes(token["token"])}
-    return {**own, "top_logprobs": likeliest}
+    return {**_likely(token), "top_logprobs": [_likely(other) for other in token["likeliest"]]}
 
 
-def _bytes(text: str) -> list[int] | None:
-    """A token's bytes; None where it is a piece of a character."""
-    return None if "�" in text else list(text.encode())
+def _likely(token: Event) -> dict[str, Any]:
+    own: bytes | None = token["bytes"]
+    text = _escaped(own) if own is not None and _is_piece(own) else token["token"]
+    return {"token": text, "logprob": token["logprob"], "bytes": None if own is None else list(own)}
+
+
+def _key(token: Event) -> str:
+    """A token's text; of a piece of a character its bytes, in OpenAI's form."""
+    own: bytes | None = token["bytes"]
+    return f"bytes:{_escaped(own)}" if own is not None and _is_piece(own) else str(token["token"])
+
+
+def _by_text(tokens: list[Event]) -> dict[str, float]:
+    """Log-probabilities by text; of several tokens of one text the likeliest one's."""
+    return {_key(token): token["logprob"] for token in reversed(tokens)}
+
+
+def _offsets(tokens: list[Event], start: int) -> list[int]:
+    """The letter of the text at which each token begins; all pieces of a character begin with it."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    texts = [token["token"] if token["bytes"] is None else decoder.decode(token["bytes"]) for token in tokens]
+    return list(accumulate(map(len, texts[:-1]), initial=start)) if texts else []
+
+
+def _is_piece(own: bytes) -> bool:
+    """Whether bytes are no text by themselves."""
+    try:
+        own.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _escaped(own: bytes) -> str:
+    r"""Bytes as OpenAI writes them in a text, \xf0\x9f."""
+    return "".join(f"\\x{byte:02x}" for byte in own)
