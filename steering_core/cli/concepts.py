@@ -25,6 +25,7 @@ from steering_core.concepts.formats.columns import Columns, with_items
 from steering_core.concepts.formats.labels import LabelColumn
 from steering_core.concepts.formats.read import open_questions, read_concept
 from steering_core.concepts.formats.sides import concept_of_sides
+from steering_core.concepts.held_out import REMEDY, lack_of_prompts
 from steering_core.foundation.bounds import MAX_NEW_TOKENS, MAX_PROMPTS, MAX_SHOWN, MAX_TEMPERATURE
 from steering_core.foundation.endpoint import Endpoint, EndpointSampling
 from steering_core.foundation.errors import ConceptError, SpecError
@@ -78,6 +79,8 @@ def show(
     splits = Counter(text.split for text in concept.texts if text.side == "positive" or concept.unpaired)
     sizes = ", ".join(f"{splits[split]} {split}" for split in SPLITS)
     out.print(f"{_size(concept)} ({sizes}), {_rest(concept)}")
+    if lack := lack_of_prompts(concept):
+        out.print(f"{lack}; {REMEDY}.", highlight=False, markup=False)
     for key, value in concept.card.model_dump(exclude={"accepted"}).items():
         if value:
             out.print(Text(key, "bold"), end=" ")
@@ -219,6 +222,8 @@ def import_concept(
     typer.echo(f"{path}: {_size(concept)}, {_rest(concept)}")
     if concept.card.made:
         typer.echo(concept.card.made)
+    if lack := lack_of_prompts(concept):
+        typer.echo(f"{lack}; {REMEDY}.")
     if chat is None and not concept.chat:
         typer.echo("chat: false: its texts are read raw, as no prompt stands beside them; --chat makes them answers.")
     typer.echo(f"Look at it, complete its card, then `steer concepts lint {path}`")

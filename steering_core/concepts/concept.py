@@ -216,18 +216,29 @@ class Concept(Strict, fault=ConceptError):
     @cached_property
     def concept_id(self) -> str:
         """Content key of all that a run depends on: everything but description and card."""
-        return content_key("concept", json.loads(self.model_dump_json(exclude={"description", "card"})))
+        by_texts = (
+            ["one prompt"] if self._asks_one_question() else []
+        )  # stores have such rows in one split, under other keys
+        return content_key("concept", json.loads(self.model_dump_json(exclude={"description", "card"})), *by_texts)
+
+    def _asks_one_question(self) -> bool:
+        """Whether the pairs, the unpaired texts or the items are dealt one by one though they have a prompt."""
+        sides = [*self.unpaired.positive, *self.unpaired.negative] if self.unpaired else []
+        return any(shared_prompt(rows) is not None for rows in (self.pairs, sides, self.items))
 
     @cached_property
     def splits(self) -> dict[str, Split]:
         """Split of each pair_id: 60 % train, 20 % validation, 20 % test; pairs on one prompt stay together.
 
-        Pairs with a split of their own keep it; the others are dealt to train and to the splits that no pair names.
+        Where all stand on one prompt, which tells nothing then, each is dealt by itself. Pairs with a split of their
+        own keep it; the others are dealt to train and to the splits that no pair names.
         """
         groups: dict[str, list[str]] = {}
+        constant = shared_prompt(self.pairs)
         for pair in self.pairs:
             if pair.split is None:
-                groups.setdefault(pair.prompt or pair.pair_id, []).append(pair.pair_id)
+                group = pair.pair_id if pair.prompt == constant else pair.prompt or pair.pair_id
+                groups.setdefault(group, []).append(pair.pair_id)
         given = {pair.pair_id: pair.split for pair in self.pairs if pair.split}
         split = _by_rank(list(groups), _open_shares(PAIR_SHARES, set(given.values()) - {"train"}))
         return given | {pair_id: split[group] for group, members in groups.items() for pair_id in members}
@@ -249,11 +260,16 @@ class Concept(Strict, fault=ConceptError):
 
     @cached_property
     def item_splits(self) -> dict[str, Split]:
-        """Split of each item_id: half validation, half test, or as it says itself; one prompt's items stay together."""
+        """Split of each item_id: half validation, half test, or as it says itself; one prompt's items stay together.
+
+        Where all stand on one prompt, each is dealt by itself.
+        """
         given = {item.split for item in self.items if item.split}
-        prompts = sorted({item.prompt for item in self.items if item.split is None})
-        split = _by_rank(prompts, _open_shares(ITEM_SHARES, given))
-        return {item.item_id: item.split or split[item.prompt] for item in self.items}
+        constant = shared_prompt(self.items)
+        groups = {item.item_id: item.item_id if item.prompt == constant else item.prompt for item in self.items}
+        dealt = sorted({groups[item.item_id] for item in self.items if item.split is None})
+        split = _by_rank(dealt, _open_shares(ITEM_SHARES, given))
+        return {item.item_id: item.split or split[groups[item.item_id]] for item in self.items}
 
     def pairs_in(self, split: Split) -> list[Pair]:
         """The pairs of one split, in the file's order."""
@@ -267,15 +283,16 @@ class Concept(Strict, fault=ConceptError):
 def _unpaired_texts(unpaired: Unpaired) -> tuple[SidedText, ...]:
     """The texts of both sides with their splits: 60 % train, 20 % validation, 20 % test of either side.
 
-    Texts on one prompt stay together, whatever their side, and so does a text that stands on both. Splits that texts
-    name are kept, as pairs' are.
+    Texts on one prompt stay together, whatever their side, unless all are on it; so does a text that stands on both.
+    Splits that texts name are kept, as pairs' are.
     """
-    sides = {side: getattr(unpaired, side) for side in SIDES}
+    sides: dict[Side, tuple[Example, ...]] = {side: getattr(unpaired, side) for side in SIDES}
+    constant = shared_prompt([*unpaired.positive, *unpaired.negative])
     on: dict[str, set[Side]] = {}
     for side, examples in sides.items():
         for example in examples:
             if example.split is None:
-                on.setdefault(_group(example), set()).add(side)
+                on.setdefault(_group(example, constant), set()).add(side)
     given = {example.split for examples in sides.values() for example in examples if example.split}
     shares, dealt = _open_shares(PAIR_SHARES, given - {"train"}), dict[str, Split]()
     for where in ({"positive"}, {"negative"}, set(SIDES)):  # each by itself, so that no split lacks a side by chance
@@ -287,15 +304,21 @@ def _unpaired_texts(unpaired: Unpaired) -> tuple[SidedText, ...]:
             side,
             example.text,
             example.prompt,
-            example.split or dealt[_group(example)],
+            example.split or dealt[_group(example, constant)],
         )
         for side, examples in sides.items()
         for i, example in enumerate(examples)
     )
 
 
-def _group(example: Example) -> str:
-    return example.prompt or example.text
+def _group(example: Example, constant: str | None) -> str:
+    return example.text if example.prompt == constant else example.prompt or example.text
+
+
+def shared_prompt(rows: Sequence[Pair | Example | Item]) -> str | None:
+    """The prompt on which all of several rows stand, and which so tells nothing; None where there is none."""
+    prompts = {row.prompt for row in rows}
+    return next(iter(prompts)) if len(rows) > 1 and len(prompts) == 1 else None
 
 
 def has_prompt(pair: object) -> bool:

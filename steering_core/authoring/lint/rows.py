@@ -7,7 +7,8 @@ from steering_core.authoring.lint.sided import row_name, sided_pairs
 from steering_core.authoring.lint.sides import groups, prompt_texts
 from steering_core.authoring.lint.wording import alike, words
 from steering_core.authoring.scaffold import placeholders, unwritten
-from steering_core.concepts.concept import SIDES, Concept
+from steering_core.concepts.concept import SIDES, Concept, shared_prompt
+from steering_core.concepts.held_out import REMEDY, lack_of_prompts
 from steering_core.foundation.validation import counted
 
 PAIRS, FEWEST_PAIRS = 60, 16
@@ -26,6 +27,8 @@ def enough(concept: Concept) -> Iterator[Finding]:
         what = f"{counted(n, 'text')} on the smaller side" if concept.unpaired else counted(n, "pair")
         message = f"{what}, of which {len(sided_pairs(concept, 'train'))} train"
         yield found("few", message, f"write at least {PAIRS}: a direction's noise falls with the root of their number")
+    if lack := lack_of_prompts(concept):
+        yield error("few", lack, REMEDY)
     n = len(concept.items)
     if n < ITEMS:
         found = error if n < FEWEST_ITEMS else warning
@@ -95,8 +98,22 @@ def row_splits(concept: Concept) -> dict[str, str]:
 
 
 def _prompts(concept: Concept) -> tuple[list[str], list[str]]:
-    kept = [(row, text) for row, text in prompt_texts(concept) if len(words(text)) >= MIN_WORDS]
+    """The prompts with their rows; one on which all rows of a kind stand tells none of them, and is there once."""
+    constant, seen = _constant(concept), set[str]()
+    kept = []
+    for row, text in prompt_texts(concept):
+        is_constant = constant.get(row.split()[0]) == text
+        if len(words(text)) >= MIN_WORDS and not (is_constant and text in seen):
+            kept.append((row, text))
+        seen |= {text} if is_constant else set()
     return [row for row, _ in kept], [text for _, text in kept]
+
+
+def _constant(concept: Concept) -> dict[str, str | None]:
+    """Of each kind of rows the prompt on which all of them stand."""
+    sides = [*concept.unpaired.positive, *concept.unpaired.negative] if concept.unpaired else []
+    found = {"pair": shared_prompt(concept.pairs), "item": shared_prompt(concept.items)}
+    return found | dict.fromkeys(SIDES, shared_prompt(sides))
 
 
 def _answers(concept: Concept) -> tuple[list[str], list[str]]:
@@ -113,12 +130,17 @@ def _answers(concept: Concept) -> tuple[list[str], list[str]]:
 
 
 def _one_group(concept: Concept, a: str, b: str) -> bool:
-    """Whether two rows are of one kind and stand on the very same prompt, which keeps them in one split on purpose."""
+    """Whether two rows are of one kind and stand on the very same prompt, which keeps them in one split on purpose.
+
+    A prompt on which all rows stand keeps none together.
+    """
     (kind, i), (other, j) = a.split(), b.split()
     if kind in SIDES and other in SIDES:
         prompts = {row_name(text): text.prompt for text in concept.texts}
-        return prompts[a] is not None and prompts[a] == prompts[b]
-    if kind != other or kind == "prompt":
+        asked = prompts[a], prompts[b]
+    elif kind != other or kind == "prompt":
         return False
-    rows = concept.pairs if kind == "pair" else concept.items
-    return rows[int(i) - 1].prompt is not None and rows[int(i) - 1].prompt == rows[int(j) - 1].prompt
+    else:
+        rows = concept.pairs if kind == "pair" else concept.items
+        asked = rows[int(i) - 1].prompt, rows[int(j) - 1].prompt
+    return asked[0] is not None and asked[0] == asked[1] != _constant(concept)[kind]

@@ -11,6 +11,7 @@ from steering_core.cli.shared.named_vectors import ModelAt
 from steering_core.cli.shared.options import FormatOption, StoreOption
 from steering_core.concepts import Concept
 from steering_core.concepts.concept import SIDES
+from steering_core.concepts.held_out import REMEDY, lack_of_prompts
 from steering_core.foundation.bounds import MAX_CONTROLS, MAX_REDRAWS
 from steering_core.foundation.errors import SpecError, VectorError
 from steering_core.foundation.validation import checked, counted
@@ -125,4 +126,8 @@ def _worth(concept: Concept) -> str:
     n = min(len(concept.texts_in("test", side)) for side in SIDES)
     said = f"Made from {trained} that train, measured on {tested} held out for the test"
     few = ": so few prove nothing, not even by an AUC of 1 (60 pairs leave 12)" if n < FEW_HELD_OUT else ""
+    if lack := lack_of_prompts(concept):
+        few = f" ({lack}; {REMEDY})"
+    elif not n:
+        few = ": its AUC on test is unknown (60 pairs that name no split leave 12)"
     return f"{said}{few}. AUC says that sides are told apart; whether a vector steers, `steer run SPEC.yaml` measures."

@@ -94,10 +94,11 @@ def concept_of_rows(contents: Contents, name: str, columns: Columns, chat: bool 
     chat = any("prompt" in row for row in texts) if chat is None else chat
     rows = distinct(contents.source, [{key: _plain(value, chat) for key, value in row.items()} for row in texts])
     given = {row.get("split") for row in rows}
+    constant = len({row.get("prompt") for row in rows}) == 1
     dealt: tuple[list[RowTexts], list[RowTexts]] = ([], [])
     for row in rows:
         is_training = "split" not in row and {"validation", "test"} <= given  # the file holds out rows of its own
-        dealt[not is_training and _is_held_out(row, len(rows))].append(row)
+        dealt[not is_training and _is_held_out(row, len(rows), constant)].append(row)
     pairs, items = dealt
     made = f"Imported: {counted(len(pairs), 'pair')} and {counted(len(items), 'item')} from {_origin(contents)}."
     notes = [*contents.notes, *_notes(contents, columns), repeats({"row": len(texts) - len(rows)})]
@@ -178,8 +179,12 @@ def _plain(text: str, chat: bool) -> str:
     return text.strip() if chat else text
 
 
-def _is_held_out(row: Mapping[str, str], n_rows: int) -> bool:
-    return "prompt" in row and n_rows >= MIN_ROWS and content_fraction("held out", row["prompt"]) < HELD_OUT
+def _is_held_out(row: Mapping[str, str], n_rows: int, constant: bool) -> bool:
+    """Whether a row becomes an item: by its prompt, or by its sides where all rows have the same prompt."""
+    if "prompt" not in row or n_rows < MIN_ROWS:
+        return False
+    by = (row["positive"], row["negative"]) if constant else (row["prompt"],)
+    return content_fraction("held out", *by) < HELD_OUT
 
 
 def _texts(contents: Contents, columns: Columns) -> list[RowTexts]:
