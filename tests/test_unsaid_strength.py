@@ -90,6 +90,30 @@ def test_alpha_1_beyond_what_texts_bear_is_told_once(tiny: Model) -> None:
     assert "a dose of 10 of loud was never measured" in said
 
 
+def test_a_percentage_at_many_layers_says_what_it_is_in_all(tiny: Model, shelf: Store) -> None:
+    def said(expression: str) -> tuple[str, ...]:
+        return resolved(parse(expression), lambda name: steer.find_vectors(tiny, name, shelf.root), 4).cautions
+
+    (told,) = said("60%*wide @generation")
+    assert told.startswith("wide acts at 2 layers, which is 120% of the residual stream's norm in all, as each has")
+    assert ": begin at 15%*wide, a dose of 0.3 in all, and let `steer run`" in told
+    assert said("-300*wide") == (told,)
+    one, other = (v.intervention(v.alpha(0.6), "all") for v in steer.find_vectors(tiny, "wide", shelf.root))
+    assert (one + other).cautions == (told,)
+    (loud,) = said("250%*wide")  # once, not for each layer
+    assert "500% of" in loud
+    for few in ("50%*wide", "90%*wide[3]", "100%*faint"):
+        assert not said(few)
+
+
+def test_what_is_imported_for_several_layers_says_where_to_begin(shelf: Store, tmp_path: Path) -> None:
+    file, there = str(tmp_path / "wide.safetensors"), ["--store", str(tmp_path / "other")]
+    given = ["export", "wide", "--to", file, "--alpha", "1", "--store", str(shelf.root)]
+    assert CliRunner().invoke(vectors.app, given).exit_code == 0
+    done = CliRunner().invoke(vectors.app, ["import", file, "--name", "far", *there])
+    assert "It acts at each of its 2 layers: begin at 15%*far, a dose of 0.3 in all." in done.output, done.output
+
+
 def test_an_export_says_the_dose_of_alpha_1(tiny: Model, shelf: Store, tmp_path: Path) -> None:
     asked = ["export", "faint", "--to", str(tmp_path / "faint.npy"), "--store", str(shelf.root)]
     with pytest.warns(SteeringWarning, match="for faint, so it acts at alpha 1, which is 0.2%"):

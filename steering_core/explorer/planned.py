@@ -221,9 +221,9 @@ def _clauses(use: VectorUse, vectors: Sequence[Vector], phase: Phase) -> tuple[C
 
 
 def _marked(use: VectorUse, vector: Vector, change: Change) -> Change:
-    """The change, marked where neither the use says how strong it is nor the vector."""
+    """The change under the use's name, marked where neither the use says how strong it is nor the vector."""
     lacks = use.alpha is None and use.dose is None and vector.lacks_strength
-    return replace(change, unsaid=use.vector) if lacks else change
+    return replace(change, called=use.vector, unsaid=use.vector if lacks else None)
 
 
 def _strength(use: VectorUse, vector: Vector) -> Amount:

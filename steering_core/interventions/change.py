@@ -8,7 +8,7 @@ import numpy as np
 
 from steering_core.foundation.errors import InterventionError
 from steering_core.interventions.declarations import ADD, declared
-from steering_core.interventions.safe_range import SafeRange, unsaid_strength
+from steering_core.interventions.safe_range import DOSE_OVER_LAYERS, SafeRange, doses_over_layers, unsaid_strength
 from steering_core.interventions.where import CONSTANT, PHASES, Over, Phase, Where
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -43,7 +43,8 @@ class Change:
     """One operation at one layer: `direction` (D,) float32, scaled or measured by `amount`.
 
     `safe` is the safe range of the recommendation or vector that the direction comes from. `unsaid` is the name whose
-    strength nobody gave or recommended, so that `amount` is 1. Both decide warnings alone.
+    strength nobody gave or recommended, so that `amount` is 1. `called` is the name by which the vector is meant. They
+    decide warnings alone.
     """
 
     layer: int
@@ -54,6 +55,7 @@ class Change:
     condition: Condition | None = None
     safe: SafeRange | None = field(default=None, repr=False, compare=False)
     unsaid: str | None = field(default=None, repr=False, compare=False)
+    called: str | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"<Change {self}, width {len(self.direction)}>"
@@ -130,12 +132,13 @@ class Intervention:
     def cautions(self) -> tuple[str, ...]:
         """A sentence for each name that is added without a strength or proof, and for what is added beyond its range.
 
-        Of a recommendation all layers count together.
+        Of a recommendation all layers count together, and so do those of a name of which no layer was measured.
         """
         unsaid: dict[str, list[float]] = {}
         doses: dict[str, float] = {}
         ranges: dict[str, SafeRange] = {}
         doubts: dict[str, None] = {}
+        spread = self._spread()
         for change in self.changes:
             if change.safe is None or change.operation != ADD.name:
                 continue
@@ -144,11 +147,33 @@ class Intervention:
                 doubts[change.safe.doubt] = None
             if change.unsaid is not None:
                 unsaid.setdefault(change.unsaid, []).append(dose)
-            if change.unsaid is None or change.safe.measured:
+            if change.safe.measured or (change.unsaid is None and change.called not in spread):
                 doses[key] = doses.get(key, 0.0) + dose
                 ranges[key] = change.safe
         beyond = [ranges[key].caution(dose) for key, dose in doses.items() if dose > ranges[key].dose * _ROUNDED]
-        return (*(unsaid_strength(name, each) for name, each in unsaid.items()), *beyond, *doubts)
+        over = [doses_over_layers(name, each) for name, each in spread.items()]
+        return (*(unsaid_strength(name, each) for name, each in unsaid.items()), *over, *beyond, *doubts)
+
+    def _spread(self) -> dict[str, list[float]]:
+        """Names whose doses at several layers add up beyond `DOSE_OVER_LAYERS`, with the dose at each layer.
+
+        A name of one measured range is left to that.
+        """
+        doses: dict[str, dict[int, float]] = {}
+        measured: dict[str, set[str | None]] = {}
+        for change in self.changes:
+            if change.safe is None or change.operation != ADD.name or change.called is None or change.unsaid:
+                continue
+            at = doses.setdefault(change.called, {})
+            at[change.layer] = at.get(change.layer, 0.0) + change.length / change.safe.residual_norm
+            measured.setdefault(change.called, set()).add(change.safe.source_id if change.safe.measured else None)
+        return {
+            name: list(at.values())
+            for name, at in doses.items()
+            if len(at) > 1
+            and sum(at.values()) > DOSE_OVER_LAYERS * _ROUNDED
+            and (len(measured[name]) > 1 or None in measured[name])
+        }
 
     def check(self, n_layers: int, width: int) -> None:
         """Raise InterventionError where a change does not fit the model."""

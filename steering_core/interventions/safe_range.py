@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from steering_core.interventions.declarations import USUAL_DOSE
 
 BEGIN_AT = 100 * USUAL_DOSE  # percent
+DOSE_OVER_LAYERS = 1.0  # of one name, over all of its layers together; beyond it somebody meant one layer
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,17 @@ def unsaid_strength(name: str, doses: Sequence[float]) -> str:
         f"{100 * sum(map(abs, doses)):.3g}% of {of}: begin at {begin:.3g}%*{name}, a dose of {begin / 100:.3g}, and "
         "let `steer run` or `steer calibrate` find what is safe"
     )
+
+
+def doses_over_layers(name: str, doses: Sequence[float]) -> str:
+    """What to say of a name of several layers whose `doses`, one a layer, add up beyond `DOSE_OVER_LAYERS`."""
+    return (
+        f"{name} acts at {len(doses)} layers, which is {100 * sum(map(abs, doses)):.3g}% of the residual stream's norm "
+        f"in all, as each has the whole strength: {begin_over_layers(name, len(doses))}, and let `steer run` or "
+        "`steer calibrate` find what is safe"
+    )
+
+
+def begin_over_layers(name: str, n_layers: int) -> str:
+    """At which percentage to begin with a name that acts at each of several layers."""
+    return f"begin at {BEGIN_AT / n_layers:.3g}%*{name}, a dose of {USUAL_DOSE:g} in all"

@@ -43,11 +43,10 @@ class _Changes:
             for term in clause.terms:
                 self._check_added(term.vector)
             return [
-                Change(
-                    layer, d.values, self._checked_alpha(term, d), ADD.name, where, condition, d.safe, _unsaid(term, d)
-                )
+                Change(layer, d.values, alpha, ADD.name, where, condition, d.safe, _unsaid(term, d), str(term.vector))
                 for term in clause.terms
                 for d in self._directions_of(term)
+                for alpha in (self._checked_alpha(term, d),)
                 for layer in self._layers(clause, d)
             ]
         return [

@@ -268,8 +268,8 @@ class Vector:
         self.check_added()
         factor = self.usual_alpha if alpha is None else alpha
         name = self.name or self.vector_id if alpha is None and self.lacks_strength else None
-        added = Change(self.layer, self.direction, factor, ADD.name, Where(phase), None, self.cautioned_beyond, name)
-        return Intervention((added,))
+        safe, where = self.cautioned_beyond, Where(phase)
+        return Intervention((Change(self.layer, self.direction, factor, ADD.name, where, None, safe, name, self.name),))
 
     def row(self, prompt_ids: Sequence[str] = ()) -> dict[str, Any]:
         """The vector as a row of the store's table; `prompt_ids` are the prompts whose activations it comes from."""

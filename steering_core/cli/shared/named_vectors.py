@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steering_core.foundation.errors import VectorAmbiguous, VectorError
+from steering_core.interventions.safe_range import begin_over_layers
 from steering_core.models import ModelIdentity
 from steering_core.models.identity import weights_of
 from steering_core.store import Store
@@ -66,5 +67,7 @@ def told(vectors: Sequence[Vector]) -> str:
 
 
 def print_made(vectors: Sequence[Vector], name: str | None) -> None:
-    """Say what was made, and what it goes by."""
+    """Say what was made, what it goes by, and at which strength to begin where it acts at several layers."""
     typer.echo(f"{name or vectors[0].vector_id}: {told(vectors)}")
+    if name and len({vector.layer for vector in vectors}) > 1 and all(v.recommended is None for v in vectors):
+        typer.echo(f"It acts at each of its {len(vectors)} layers: {begin_over_layers(name, len(vectors))}.")
