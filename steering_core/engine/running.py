@@ -54,6 +54,7 @@ class Running:
         self._bytes.pop(row, None)
         for decoding in self._decodings:
             decoding.cancel(row)
+        self._decodings = [decoding for decoding in self._decodings if len(decoding)]
 
     def step(self) -> list[Token]:
         """The next token of every row under way; what waits and fits begins first."""
