@@ -180,6 +180,29 @@ def test_a_bad_expression_is_refused_when_the_spec_is_read(tmp_path: Path) -> No
 # -- what cannot be measured, and what is known from few texts --------------------------------------------------------
 
 
+def test_what_the_unsteered_model_lacks_is_counted_and_bars_no_candidate(setup: Setup, store: Store) -> None:
+    base, chosen = unsteered(setup.model.identity, CONCEPT), best_first(setup)[0]
+    cells = [base, chosen, *mirrored(chosen)]
+    did = measure_items(setup, store, cells, CONCEPT.items[:9], "test", ["propensity"])
+    whole = summarise(store, cells, did.ids, "test")[chosen.intervention_id]
+    rows = store.recall("measurements", did.ids)
+    own = [i for i, row in rows.items() if row["intervention_id"] == base.intervention_id]
+    for n in (1, 9):
+        broken = {i: row | ({"value": float("nan")} if i in own[:n] else {}) for i, row in rows.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Store, "recall", lambda _, table, ids, told=broken: told if table == "measurements" else {})
+            found = summarise(store, cells, did.ids, "test")[chosen.intervention_id]
+            values = cell_values(store, cells, did.ids)[1]
+        assert (found["effect"]["n"], found["effect"]["n_missing"]) == (9 - n, n)
+        assert (found["effect"]["value"] is None) == (n == 9)
+        assert (found["propensity"]["n_missing"], found["odd_effect"]["n_missing"]) == (0, 0)
+        assert found["odd_effect"]["value"] == pytest.approx(whole["odd_effect"]["value"])
+        evidence = Evidence(Choice(Trial(chosen, cells)), {chosen.intervention_id: found}, None, Forms(), Bounds(9, 9))
+        assert evidence.missing == 0
+        (rating,) = rated([chosen], [values], Bounds(9.0, 9.0), {}, adjust=False)
+        assert rating.excess < np.inf
+
+
 def test_items_that_diverge_are_counted_and_bar_a_candidate(setup: Setup, store: Store) -> None:
     cells = [unsteered(setup.model.identity, CONCEPT), best_first(setup)[0], best_first(setup)[0].at(1e30)]
     items = [*CONCEPT.items[:8], Item(prompt="9?", matching="YES", not_matching="no")]

@@ -18,7 +18,7 @@ from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import counted
 from steering_core.scores.summary import ODD, Scores
 from steering_core.statistics.intervals import LEVEL, standard_error
-from steering_core.statistics.metric_names import JUDGED
+from steering_core.statistics.metric_names import JUDGED, changes
 from steering_core.store import Row, Store
 from steering_core.vectors.relabelling import Relabellings
 
@@ -88,9 +88,13 @@ class Evidence:
 
     @property
     def missing(self) -> int:
-        """The most subjects of one metric that gave no finite value; a judge's missing ratings do not count."""
-        scored = self.scores.get(self.chosen.intervention_id, {})
-        return max((row["n_missing"] for metric, row in scored.items() if metric not in JUDGED), default=0)
+        """The most subjects of one metric that gave no finite value; a judge's missing ratings do not count.
+
+        Nor do those of a change: what the steered model lacks is missing in the metric itself, and what the unsteered
+        one lacks is not the candidate's fault.
+        """
+        scored, beside = self.scores.get(self.chosen.intervention_id, {}), {*JUDGED, *changes().values()}
+        return max((row["n_missing"] for metric, row in scored.items() if metric not in beside), default=0)
 
     @property
     def expected_ratio(self) -> float | None:

@@ -6,7 +6,8 @@ against the unsteered model; `odd_effect`, half the difference between a candida
 candidate's effect minus that of its best control (random direction or shuffled labels, at its layers), with a p-value;
 `perplexity_ratio`, the geometric mean of the texts' perplexity ratios. Intervals are Student's t, those of perplexities
 on logarithms. All texts that answer one prompt are one subject, whose value is their mean. A subject without a finite
-value (diverged, or a text without a token) is in no mean; `n_missing` counts them.
+value (diverged, or a text without a token) is in no mean; `n_missing` counts them. Where the unsteered model's value is
+not finite, a change has none, and counts it; `odd_effect` needs no unsteered value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from steering_core.statistics.intervals import above_zero_p, holm, mean_interval
 from steering_core.statistics.metric_names import changes, logarithmic
 from steering_core.store import Store
 
-SCORES_VERSION = 6
+SCORES_VERSION = 7
 ODD = "odd_effect"
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -51,14 +52,16 @@ def summarise(
     everything = content_key("measurements", sorted(i for ids in measured.values() for i in ids))
     found: dict[str, dict[str, dict[str, Any]]] = {}
     stored: dict[str, dict[str, Any]] = {}
+    lost = _lost(cells, values)
     for i, cell in enumerate(cells):
-        scored = values[i] | ({"over_controls": beside[i]} if i in beside else {})
+        scored = {change: dict[str, float]() for change in lost[i]} | values[i]
+        scored |= {"over_controls": beside[i]} if i in beside else {}
         key = (cell.model_id, cell.concept_id, cell.control, cell.intervention_id, split)
         for metric, by_subject in scored.items():
             # its own measurements, or all of them where it is compared with another cell's
             mine = measured.get(cell.key, [])
             made_of = everything if metric in (ODD, "over_controls", *changes().values()) else mine
-            row = _score(metric, _by_subject(by_subject))
+            row = _score(metric, _by_subject(by_subject), lost[i].get(metric, 0))
             row |= {"split": split, "p_value": p_of.get(i) if metric == "over_controls" else None}
             score_id = content_key("score", SCORES_VERSION, *key, metric, made_of, corrected)
             stored[score_id] = {"score_id": score_id, **cell.columns(), **row}
@@ -78,14 +81,14 @@ def _by_subject(values: Mapping[str, float]) -> np.ndarray:
     return np.array([value for _, value in sorted(values.items())])
 
 
-def _score(metric: str, values: np.ndarray) -> dict[str, Any]:
+def _score(metric: str, values: np.ndarray, lost: int) -> dict[str, Any]:
     """Mean and interval of the finite `values` (N,) as columns: nulls without a value, null ends for a single one.
 
-    `n` counts the finite values, `n_missing` the others.
+    `n` counts the finite values, `n_missing` the others and subjects that are `lost`.
     """
     finite = values[np.isfinite(values)]
     row: dict[str, Any] = {"metric": metric, "value": None, "ci_low": None, "ci_high": None, "seed": None}
-    row |= {"n": len(finite), "n_missing": len(values) - len(finite)}
+    row |= {"n": len(finite), "n_missing": len(values) - len(finite) + lost}
     if len(finite):
         ends = mean_interval(finite)
         if logarithmic(metric):
@@ -126,7 +129,7 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
     values: list[ValuesByScore] = [{} for _ in cells]
     for (i, metric, subject), found in measured.items():
         values[i].setdefault(metric, {})[subject] = sum(found) / len(found)
-    base = next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
+    base = _unsteered(cells, values)
     for of_cell in values:
         for metric, change in changes().items():
             before = {subject: value for subject, value in base.get(metric, {}).items() if np.isfinite(value)}
@@ -138,14 +141,37 @@ def _values(cells: Sequence[Cell], rows: Sequence[Mapping[str, Any]]) -> list[Va
     return values
 
 
+def _unsteered(cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> ValuesByScore:
+    """The unsteered model's values; none where it is not among `cells`."""
+    return next((values[i] for i, cell in enumerate(cells) if cell.control == NONE), {})
+
+
+def _lost(cells: Sequence[Cell], values: Sequence[ValuesByScore]) -> list[dict[str, int]]:
+    """By change how many subjects of each cell it leaves out because the unsteered model's value is not finite."""
+    base = _unsteered(cells, values)
+    found: list[dict[str, int]] = []
+    for of_cell in values:
+        without = {
+            change: sum(not np.isfinite(base.get(metric, {}).get(subject, 0.0)) for subject in of_cell.get(metric, {}))
+            for metric, change in changes().items()
+        }
+        found.append({change: n for change, n in without.items() if n})
+    return found
+
+
 def _odd(
     cell: Cell, mine: ValuesByScore, place: Mapping[tuple[str, str | None], int], values: Sequence[ValuesByScore]
 ) -> dict[str, float]:
-    """(effect of the cell - effect of its mirror image) / 2 by item; empty where the image was not measured."""
+    """(effect of the cell - effect of its mirror image) / 2 by item; empty where the image was not measured.
+
+    Where the unsteered model's value is not finite there is no effect, and their propensities say the same.
+    """
     for other in mirrored(cell):
         i = place.get(other.key)
-        theirs = values[i].get("effect", {}) if i is not None else {}
-        return {s: (value - theirs[s]) / 2 for s, value in mine.get("effect", {}).items() if s in theirs}
+        theirs = values[i] if i is not None else {}
+        effects, means = theirs.get("effect", {}), theirs.get("propensity", {})
+        odd = {s: (value - means[s]) / 2 for s, value in mine.get("propensity", {}).items() if s in means}
+        return odd | {s: (value - effects[s]) / 2 for s, value in mine.get("effect", {}).items() if s in effects}
     return {}
 
 
