@@ -181,6 +181,18 @@ def test_items_of_which_none_is_for_validation_are_found() -> None:
     assert (found.level, found.message) == ("error", "none of 44 held-out items is in the validation split")
 
 
+def test_options_on_one_line_are_found() -> None:
+    def items(between: str) -> list[Item]:
+        asked = [f"{gibberish(i + 9, 4)}?\n(A) Yes{between}(B) No\nAnswer:" for i in range(40)]
+        both = ("(A)", "(B)")
+        return [Item(prompt=p, matching=both[i % 2], not_matching=both[1 - i % 2]) for i, p in enumerate(asked)]
+
+    assert [f.message for f in lint(sound_concept(items=items(" "))) if f.check == "letters"] == [
+        "40 items answered by letters are asked one way round only"
+    ]
+    assert [f for f in lint(sound_concept(items=items("\n"))) if f.check == "letters"] == []
+
+
 def test_a_word_in_both_lists_is_found() -> None:
     lists = Words(positive=("fine", "Good"), negative=("good",))
     assert only(sound_concept(words=lists)).message == "good stand in both word lists"

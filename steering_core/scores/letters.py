@@ -8,10 +8,19 @@ _ANSWER = re.compile(r"^\s*\(?([A-Za-z])[).:]?\s*$")
 _OPTION = re.compile(r"^(?P<mark>[ \t]*\(?(?P<letter>[A-Za-z])[).:])(?P<text>.+)$", re.MULTILINE)
 
 
+def asked_one_way(item: Item) -> bool:
+    """Whether an item's answers are letters of options that its prompt names, but not each on a line of its own."""
+    answers = [_ANSWER.match(answer) for answer in (item.matching, item.not_matching)]
+    letters = {answer[1] for answer in answers if answer}
+    named = all(re.search(rf"(?<!\w){letter}[).:]", item.prompt) for letter in letters)
+    return len(letters) == len(answers) and named and len(counterbalanced(item)) == 1
+
+
 def counterbalanced(item: Item) -> list[Item]:
     """The item, and where its two answers are letters of options in its prompt, the item with those options exchanged.
 
     "(A) Yes\\n(B) No", matching "(A)", becomes "(A) No\\n(B) Yes", matching "(B)".
+    Options are found at the beginnings of lines alone (`asked_one_way`).
     """
     matching, other = (_ANSWER.match(answer) for answer in (item.matching, item.not_matching))
     if not matching or not other or matching[1] == other[1]:

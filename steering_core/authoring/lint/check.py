@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from steering_core.authoring.lint.finding import Finding, warning
-from steering_core.authoring.lint.items import letters, option_order
+from steering_core.authoring.lint.items import letters, option_order, options_on_lines
 from steering_core.authoring.lint.rows import described, enough, near_duplicates, unfilled
 from steering_core.authoring.lint.sides import broken_text, giveaways, lengths, same_sides, surface_probe, word_lists
 from steering_core.authoring.lint.tokens import model_checks
@@ -20,6 +20,7 @@ CHECKS: tuple[LintCheck, ...] = (
     giveaways,
     surface_probe,
     letters,
+    options_on_lines,
     option_order,
     word_lists,
     enough,

@@ -4,10 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from steering_core.authoring.lint.finding import Finding, error, numbered
+from steering_core.authoring.lint.finding import Finding, error, numbered, warning
 from steering_core.authoring.lint.sides import are_closed, groups
 from steering_core.authoring.lint.wording import words
 from steering_core.concepts.concept import Concept, Item
+from steering_core.foundation.validation import counted
+from steering_core.scores.letters import asked_one_way
 
 MAX_SHARE = 0.6
 FEWEST = 10
@@ -23,6 +25,15 @@ def letters(concept: Concept) -> Iterator[Finding]:
             rows = [name for name, side in zip(names, sides, strict=True) if side[0].strip() == answer]
             message = f"{answer!r} is the matching answer of {n} of {len(sides)} {kind}s"
             yield error("letters", message, "exchange the options in half of the rows (import --balance does)", rows)
+
+
+def options_on_lines(concept: Concept) -> Iterator[Finding]:
+    """Items answered by letters whose options cannot be exchanged: a liking for a letter stays in the effect."""
+    rows = [numbered("item", i) for i, item in enumerate(concept.items) if asked_one_way(item)]
+    if rows:
+        verb = "is" if len(rows) == 1 else "are"
+        message = f"{counted(len(rows), 'item')} answered by letters {verb} asked one way round only"
+        yield warning("letters", message, "write each option on a line of its own: `(A) Yes`, then `(B) No`", rows)
 
 
 def option_order(concept: Concept) -> Iterator[Finding]:
