@@ -145,7 +145,7 @@ def test_a_run_that_can_reach_no_verdict_says_so_before_it_begins(
 
     with pytest.raises(ConceptError, match="enough was seen"):
         run(spec, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
-    said = "loud: this run cannot reach a verdict. 7 held-out test items; at least 8 are needed: add 1 items"
+    said = "loud: this run cannot reach a verdict. 7 held-out test items; at least 8 are needed: add 1 item to"
     assert any(said in message for message in begun) == told
 
 

@@ -166,6 +166,16 @@ def test_a_concept_that_no_run_could_choose_for_is_refused(tiny_folder: Path, tm
         planned(path, tmp_path / "store")
 
 
+def test_a_plan_warns_of_what_no_run_could_say(spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = yaml.safe_load(spec.read_text())
+    tidy = yaml.safe_load(Path(said["concepts"][0]).read_text())
+    few = {**tidy, "name": "few", "pairs": tidy["pairs"][:3]}
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(few))
+    (tmp_path / "few-spec.yaml").write_text(yaml.safe_dump({**said, "concepts": [str(tmp_path / "few.yaml")]}))
+    planned(tmp_path / "few-spec.yaml", tmp_path / "store")
+    assert "few: this run cannot reach a verdict. 2 training pairs can be labelled in 4 ways" in caplog.text
+
+
 def test_a_concept_that_is_in_neither_folder_is_told_of_once(
     spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from steering_core.cli.shared.specs_in import allowed_spec
 from steering_core.concepts.library import load_concepts
 from steering_core.foundation.sizes import shown_size
 from steering_core.models import Model, open_model
+from steering_core.pipeline.discover import warn_of_lacks
 from steering_core.pipeline.duration import done_before, duration
 from steering_core.pipeline.outlook import Outlook, outlook
 from steering_core.pipeline.wanted import extracted_layers, refuse_without_choice, training_passes
@@ -38,6 +39,8 @@ def plan(
     training pairs, forwards and back, that its trained methods take at most, with their controls.
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
+    for concept in load_concepts(wanted.concepts):
+        warn_of_lacks(wanted, concept)
     rows = [_row(wanted, name, opened) for name in wanted.models]
     if form is Format.TABLE:
         for row in rows:

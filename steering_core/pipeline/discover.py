@@ -44,8 +44,7 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     """
     refuse_without_choice(concept, run.spec.scores)
     cell = (run, model, concept)
-    for lack in lacks(run.spec, concept):
-        log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
+    warn_of_lacks(run.spec, concept)
     vectors = stages.derive_vectors(*cell)
     library = library_vectors(run.spec, run.store, model, vectors)
     grid = candidate_cells(run.spec, run.store, model, concept, vectors, library)
@@ -58,6 +57,12 @@ def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -
     chance = stages.search_chance(*cell, choice, vectors, library, scores)
     others = OtherChanges(stages.measure_side_effects(*cell, choice), stages.measure_capabilities(*cell, choice))
     return stages.recommend_vector(*cell, choice, scores, chance, others)
+
+
+def warn_of_lacks(spec: Spec, concept: Concept) -> None:
+    """Log why no run of a spec can reach a verdict on a concept, where there is a reason."""
+    for lack in lacks(spec, concept):
+        log.warning("%s: this run cannot reach a verdict. %s", concept.name, lack)
 
 
 def lacks(spec: Spec, concept: Concept) -> list[str]:
