@@ -13,7 +13,7 @@ from enum import Enum, auto
 import numpy as np
 
 from steering_core.backend.mlx import mx, on_cpu
-from steering_core.engine.draws import DrawnTokens, Draws
+from steering_core.engine.draws import DrawnTokens, Draws, LikelyToken, likeliest_of
 from steering_core.engine.forward import Batch, advance, read
 from steering_core.engine.growing_text import GrowingText
 from steering_core.engine.joining import joined
@@ -285,16 +285,13 @@ def _following(model: Model, request: Request) -> Following:
 
 def _log_probabilities(
     drawn: DrawnTokens, place: int, likeliest: int | None
-) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+) -> tuple[float | None, tuple[LikelyToken, ...]]:
     """The log-probability of a row's token, and of its likeliest ones, the likeliest first."""
     if likeliest is None or drawn.log_probabilities is None:
         return None, ()
     values = np.array(drawn.log_probabilities[place])  # (V,)
-    count = min(likeliest, len(values))
-    best = np.argpartition(-values, count - 1)[:count] if count else np.array([], int)
-    best = best[np.argsort(-values[best], kind="stable")]
     token = int(np.array(drawn.tokens)[place])
-    return float(values[token]), tuple((int(i), float(values[i])) for i in best)
+    return float(values[token]), likeliest_of(values, likeliest)
 
 
 def _squared_into(squares: list[mx.array], h: mx.array) -> mx.array:

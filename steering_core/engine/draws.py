@@ -21,6 +21,18 @@ _BLOCK = 64  # keys made at a time
 _LEAST = np.float32(2.0**-33)  # in place of a random number of 0: half a step of the random numbers
 
 
+LikelyToken = tuple[int, float]
+"""A token and its log-probability."""
+
+
+def likeliest_of(values: np.ndarray, count: int) -> tuple[LikelyToken, ...]:
+    """The `count` likeliest tokens by their log-probabilities (V,), the likeliest first."""
+    count = min(count, len(values))
+    best = np.argpartition(-values, count - 1)[:count] if count else np.array([], int)
+    best = best[np.argsort(-values[best], kind="stable")]
+    return tuple((int(i), float(values[i])) for i in best)
+
+
 @dataclass(frozen=True)
 class DrawnTokens:
     """New tokens (B,), and the log-probabilities (B, V) that they were drawn from where a row reports them."""

@@ -2,16 +2,18 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from steering_core.engine.draws import LikelyToken
 from steering_core.engine.prefixes import Prefixes
 from steering_core.engine.probes import Probe
 from steering_core.engine.recipes import Recipe
 from steering_core.engine.requests import Request, Token
 from steering_core.engine.running import Running
 from steering_core.explorer.faults import error_event
+from steering_core.foundation.json_values import plain
 from steering_core.models import Model
 
 Event = dict[str, Any]
@@ -86,12 +88,22 @@ class ServedBatch:
             if self._running is None:
                 self._running = Running(model, self._prefixes(model))
             wanted = job.rows(model)
+            if self._nothing_drawn(job, wanted):
+                return
             requests = [job.sampling.of(request, wanted.probes) for request in wanted.requests]
             numbered = {next(self._numbers): request for request in requests}
             self._running.add(numbered)
             own = range(min(numbered), max(numbered) + 1) if numbered else range(0)
             self._members.append(_Member(job, own, set(own)))
             job.tell({"event": "start", **wanted.about})
+
+    def _nothing_drawn(self, job: SamplingJob, wanted: RequestedRows) -> bool:
+        """Whether a request wants no token: it is answered at once."""
+        if job.sampling.max_tokens != 0:
+            return False
+        job.tell({"event": "start", **wanted.about})
+        job.tell({"event": "done", "tokens": [], "seconds": 0.0})
+        return True
 
     def step(self) -> bool:
         """A token of every row; whether there is more to come."""
@@ -135,8 +147,7 @@ class ServedBatch:
         model = self._running.model
         if token.token is None or token.token in model.stop_tokens:
             return None
-        own = _told(model, token.token, token.logprob)
-        return {**own, "likeliest": [_told(model, other, value) for other, value in token.likeliest]}
+        return told_token(model, token.token, token.logprob, token.likeliest)
 
     def _drop(self, member: _Member) -> None:
         self._members.remove(member)
@@ -151,8 +162,10 @@ class ServedBatch:
         self._members.clear()
 
 
-def _told(model: Model, token: int, logprob: float | None) -> Event:
-    return {"token": model.continuation([token]), "bytes": model.token_bytes(token), "logprob": logprob}
+def told_token(model: Model, token: int, logprob: float | None, likeliest: Iterable[LikelyToken] = ()) -> Event:
+    """A token in words, with its bytes and how likely it was, beside the likeliest ones."""
+    shown = {"token": model.continuation([token]), "bytes": model.token_bytes(token), "logprob": plain(logprob)}
+    return {**shown, "likeliest": [told_token(model, *other) for other in likeliest]}
 
 
 class _errors_to:  # noqa: N801  (reads as the statement that it is)

@@ -12,7 +12,10 @@ from steering_core.monitors.conversation import Watched
 
 
 class Answer:
-    """The choice at `index`. `before` is the prompt's text, where it is echoed; `probes` read along."""
+    """The choice at `index`. `before` is the prompt's text and `echoed` its tokens, where they are echoed.
+
+    `probes` read along.
+    """
 
     def __init__(
         self,
@@ -21,6 +24,7 @@ class Answer:
         index: int,
         tools: Sequence[dict[str, Any]],
         before: str = "",
+        echoed: Sequence[Event] | None = None,
         probes: Sequence[Watched] = (),
     ) -> None:
         self._form, self._index, self._before = form, index, before
@@ -28,7 +32,8 @@ class Answer:
         self._reply = ToolReply(model, tools)
         self._text, self._finish = before, "length"
         self._calls: list[WrittenCall] = []
-        self._logprobs: list[Event] | None = None
+        self._echoed = list(echoed or ())
+        self._logprobs: list[Event] | None = None if echoed is None else []
         self._begun = False
 
     def add(self, event: Event) -> dict[str, Any]:
@@ -52,13 +57,23 @@ class Answer:
 
     def whole(self) -> dict[str, Any]:
         """The choice as it is at the end."""
-        logprobs = None if self._logprobs is None else self._form.logprobs(self._logprobs, len(self._before))
+        logprobs = None if self._logprobs is None else self._form.logprobs(self._echoed + self._logprobs, self._start)
         answer = self._form.choice(self._text, self._calls)
         choice = {"index": self._index, **answer, "finish_reason": self._finish, "logprobs": logprobs}
         if self._readings:
             choice["probes"] = self._readings.values
             choice["probe_verdicts"] = self._readings.verdicts
         return choice
+
+    @property
+    def begun(self) -> bool:
+        """Whether a token has come."""
+        return self._begun
+
+    @property
+    def _start(self) -> int:
+        """Where in the text the first token begins that brings its log-probability."""
+        return 0 if self._echoed else len(self._before)
 
     def _finished(self, finish: str | None) -> str | None:
         if finish is None:
@@ -71,7 +86,8 @@ class Answer:
         if "logprobs" not in event:
             return None
         self._logprobs = self._logprobs or []
-        if event["logprobs"] is None:
-            return None
-        self._logprobs.append(event["logprobs"])
-        return self._form.logprobs([event["logprobs"]], start)
+        new = [] if event["logprobs"] is None else [event["logprobs"]]
+        self._logprobs += new
+        if self._echoed and not self._begun:  # the first piece brings the prompt
+            return self._form.logprobs(self._echoed + new, 0)
+        return self._form.logprobs(new, start) if new else None

@@ -52,7 +52,7 @@ class TextForm:
         return {
             "tokens": [_key(token) for token in tokens],
             "token_logprobs": [token["logprob"] for token in tokens],
-            "top_logprobs": [_by_text(token["likeliest"]) for token in tokens],
+            "top_logprobs": [_by_text(token) for token in tokens],
             "text_offset": _offsets(tokens, start),
         }
 
@@ -76,9 +76,11 @@ def _key(token: Event) -> str:
     return f"bytes:{_escaped(own)}" if own is not None and _is_piece(own) else str(token["token"])
 
 
-def _by_text(tokens: list[Event]) -> dict[str, float]:
-    """Log-probabilities by text; of several tokens of one text the likeliest one's."""
-    return {_key(token): token["logprob"] for token in reversed(tokens)}
+def _by_text(token: Event) -> dict[str, float] | None:
+    """The likeliest log-probabilities by text, of several tokens of one text the likeliest one's; none of the first."""
+    if token["logprob"] is None:
+        return None
+    return {_key(other): other["logprob"] for other in reversed(token["likeliest"])}
 
 
 def _offsets(tokens: list[Event], start: int) -> list[int]:

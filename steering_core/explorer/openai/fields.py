@@ -121,7 +121,7 @@ class Completion(Open):
         yield from super().unread(here)
         if self.stream_options and not self.stream:
             yield "stream_options"
-        if self.max_tokens and self.max_completion_tokens:
+        if self.max_tokens is not None and self.max_completion_tokens:
             yield "max_tokens"
         for name in ("repetition", "presence", "frequency"):
             if f"{name}_context_size" in self.model_fields_set and not getattr(self, f"{name}_penalty"):
@@ -194,6 +194,7 @@ class TextCompletion(Completion):
     """Texts to go on with: one or several, in letters or in tokens."""
 
     prompt: Prompts
+    max_tokens: Annotated[Whole, Field(ge=0, le=MAX_TOKENS)] | None = None
     logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     echo: Flag | None = None
 

@@ -17,9 +17,10 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from steering_core.engine.echo import not_read, prompt_log_probabilities
 from steering_core.engine.grammar import Grammar, json_grammar
 from steering_core.engine.sampling import Request as Row
-from steering_core.explorer.batches import BatchSampling, Event, RequestedRows
+from steering_core.explorer.batches import BatchSampling, Event, RequestedRows, told_token
 from steering_core.explorer.faults import told, with_errors
 from steering_core.explorer.openai.answer import Answer
 from steering_core.explorer.openai.answer_forms import AnswerForm, ChatForm, TextForm
@@ -29,6 +30,7 @@ from steering_core.explorer.planned import PlannedSteering, named_vectors, plann
 from steering_core.explorer.sse import event_stream
 from steering_core.explorer.state import Explorer, Here, rows_of, sampled
 from steering_core.explorer.watching import watched
+from steering_core.foundation.counting import Work
 from steering_core.foundation.errors import VectorNotFound
 from steering_core.interventions.change import Intervention
 from steering_core.models import Model, ModelIdentity
@@ -42,6 +44,11 @@ router = APIRouter(tags=["openai"])
 UNREAD = "x-steerflow-ignored"  # the header that names fields which change nothing
 _NAMES = 20  # that it names
 WARNED = "x-steerflow-warning"  # the header that says what is likely unwanted; streams say it in every part
+
+_UNREAD_STEERING = (
+    "steering in the phase generation acts on no token of the prompt: their log-probabilities are the untouched "
+    "model's; steer in the phase all (@all)"
+)
 
 
 @router.get("/models")
@@ -101,7 +108,9 @@ async def completions(wanted: TextCompletion, here: Here, request: Request) -> R
     def read(model: Model) -> list[Prompt]:
         """Each text or list of tokens as a prompt, without a chat template."""
         return [
-            prompt(model, text, chat=False) if isinstance(text, str) else given_tokens(model, text)
+            prompt(model, text, chat=False)
+            if isinstance(text, str)
+            else replace(given_tokens(model, text), text=model.text(text))
             for text in wanted.prompts
         ]
 
@@ -134,15 +143,16 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
         recipe = replace(wanted.recipe, grammar=_grammar(model, wanted))
         _check_biases(model, recipe.logit_bias)
         requests: list[Row] = []
+        echoed = {one.tokens: _echoed(model, one, intervention, wanted, asked.echo) for one in prompts}
         for one in prompts:
             for _ in range(wanted.n or 1):
                 row = len(requests)
                 logprobs = wanted.likeliest
                 requests.append(Row(one.tokens, intervention, (seed + row) % 2**32, recipe=recipe, logprobs=logprobs))
-                before = one.text if asked.echo else ""
-                answers.append(Answer(model, asked.form, row, asked.tools, before, readers))
+                answers.append(Answer(model, asked.form, row, asked.tools, *echoed[one.tokens], readers))
         about = {"prompt_tokens": sum(len(one.tokens) for one in prompts), "model_id": model.identity.model_id}
-        about["warnings"] = list(intervention.cautions)
+        read = asked.echo and wanted.likeliest is not None
+        about["warnings"] = [*intervention.cautions, *([_UNREAD_STEERING] if read and not_read(intervention) else [])]
         return RequestedRows(requests, [one.probe for one in readers], about)
 
     head = {"id": f"{asked.form.id}-{secrets.token_hex(12)}", "created": int(time.time()), "model": wanted.model}
@@ -161,6 +171,23 @@ async def _complete(wanted: Completion, here: Explorer, request: Request, asked:
         parts = with_errors(_parts(events, head, answers, read, usage), here.store.root)
         return event_stream(_chunks(parts), headers)
     return await _whole(events, {**head, "object": asked.form.whole}, answers, read, headers)
+
+
+def _echoed(
+    model: Model, one: Prompt, intervention: Intervention, wanted: Completion, echo: bool
+) -> tuple[str, list[Event] | None]:
+    """The text of a prompt that is echoed, and its tokens with their log-probabilities, where those are wanted."""
+    if not echo:
+        return "", None
+    if wanted.likeliest is None:
+        return one.text, None
+    found = prompt_log_probabilities(model, one.tokens, intervention, wanted.likeliest, Work())
+    first, *others = one.tokens
+    likely = zip(others, found, strict=True)
+    tokens = [told_token(model, first, None), *(told_token(model, token, *of_token) for token, of_token in likely)]
+    if not one.text.startswith(tokens[0]["token"]) and first == model.tokenizer.bos_token_id:
+        tokens[0]["bytes"] = b""  # the text begins after it
+    return one.text, tokens
 
 
 async def _beginning(events: AsyncIterator[Event]) -> Event:
@@ -201,8 +228,12 @@ async def _parts(
             yield event
         elif event["event"] == "token":
             yield {**head, "choices": [answers[event["row"]].add(event)]}
-        elif event["event"] == "done" and usage:
-            yield {**head, "choices": [], "usage": _usage(read, sum(event["tokens"]))}
+        elif event["event"] == "done":
+            for answer in answers:
+                if not answer.begun:  # no token was wanted
+                    yield {**head, "choices": [answer.whole()]}
+            if usage:
+                yield {**head, "choices": [], "usage": _usage(read, sum(event["tokens"]))}
 
 
 def _error(event: Event) -> dict[str, Any]:
