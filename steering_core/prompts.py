@@ -182,7 +182,8 @@ def conversation(
     if tools and not model.chat_template.takes_tools:
         raise TemplateError(
             f"the chat template of {model.name} takes no tools, so the model would never hear of them: leave tools "
-            "out, or use a model that was trained to call them, such as Qwen3"
+            "out and hold the answer to a JSON schema (response_format), or use a model that was trained to call "
+            "tools, such as Qwen3"
         )
     if tools:
         arguments = {**(arguments or {}), "tools": list(tools)}

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from steering_core.explorer.routes.openai import UNREAD
+from steering_core.models import embedded
 from steering_core.store import Store
 from tests.explorer import served
 
@@ -82,6 +83,9 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
      "messages.0.content: Input should be a valid string or a valid list (got 5)"),
     ("chat/completions", {"stop": ""}, "stop: String should have at least 1 character (got '')"),
     ("chat/completions", {"stop": ["a", 3]}, "stop.1: Input should be a valid string (got 3)"),
+    ("chat/completions", {"tool_choice": "required"},
+     "tool_choice: Input should be 'auto' or 'none' (got 'required'): no model is held to a call, but response_format "
+     "holds an answer to a JSON schema, also of a model whose template takes no tools"),
     ("completions", {"prompt": ""}, "prompt: String should have at least 1 character (got '')"),
     ("completions", {"prompt": []}, "prompt: List should have at least 1 item after validation, not 0 (got [])"),
     ("completions", {"prompt": ["a", 5]}, "prompt.1: Input should be a valid string (got 5)"),
@@ -107,3 +111,26 @@ def test_a_refusals_commands_name_the_store(address: str, tiny_folder: Path, str
     said = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60).json()["error"]["message"]
     assert "`steer vectors list --store " in said
     assert said.count("--store") == 1
+
+
+def test_a_model_whose_terms_nobody_accepted_is_not_listed_and_says_why(
+    address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STEERFLOW_CACHE", str(tmp_path))
+    monkeypatch.delenv(embedded.GEMMA_TERMS, raising=False)
+
+    def listed() -> set[str]:
+        return {one["id"] for one in httpx.get(f"{address}/v1/models", timeout=30).json()["data"]}
+
+    assert not {name for name in listed() if name.startswith("gemma3-270m")}
+    assert "smollm2-135m" in listed()
+    for path in ("gemma3-270m", "gemma3-270m+sentiment:30%"):
+        told = httpx.get(f"{address}/v1/models/{path}", timeout=30)
+        assert (told.status_code, told.json()["error"]["message"].endswith("=1 if you accept them")) == (404, True)
+    monkeypatch.setenv(embedded.GEMMA_TERMS, "1")
+    assert "gemma3-270m" in listed()
+    monkeypatch.delenv(embedded.GEMMA_TERMS)
+    made = embedded._folder_of("gemma3-270m")
+    made.mkdir(parents=True)
+    (made / embedded.MANIFEST).write_text("{}")
+    assert "gemma3-270m" in listed(), "made once, it needs no terms"

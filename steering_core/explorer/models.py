@@ -8,6 +8,7 @@ from steering_core.explorer.ask import Ask
 from steering_core.foundation.errors import ModelNotFound
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.models import EMBEDDED, Model
+from steering_core.models.embedded import TERMS, awaits_terms
 
 LOADED = 2  # models whose weights stay in memory
 _STORED = """
@@ -32,15 +33,18 @@ class OpenModels:
     def known(self) -> dict[str, dict[str, Any]]:
         """What the store knows of the models that a request may name.
 
-        Models named at the start come first, then those of the latest run.
+        Models named at the start come first, then those of the latest run. An embedded one whose terms nobody accepted
+        is none of them.
         """
         stored = {row["name"]: row for row in self._ask.own(_STORED).to_pylist()}
-        names = dict.fromkeys([*self._named, *stored, *EMBEDDED])
+        names = dict.fromkeys([*self._named, *stored, *(name for name in EMBEDDED if not awaits_terms(name))])
         return {name: stored.get(name, {"name": name}) for name in names}
 
     def check(self, name: str) -> None:
         """Raise ModelNotFound for a model that a request may not name."""
         known = self.known()
+        if name not in known and name in EMBEDDED:
+            raise ModelNotFound(TERMS)
         if name not in known:
             raise ModelNotFound(f"there is no model {name!r} here: {did_you_mean(name, known)}")
 

