@@ -2,8 +2,8 @@
 
 MLX evaluates nothing across threads, and one device serves all tabs. So requests wait in a fair queue. Those of one
 model are decoded as one batch (`batches`), which they join between two tokens and leave when they are done; every row
-is what it would be alone. Up to `MODELS` take turns. What nobody waits for any more is dropped, before it starts or in
-the middle.
+is what it would be alone. Up to `MODELS` take turns. What nobody waits for any more is dropped, before it starts or
+between two tokens; a prompt is read whole, and everybody waits for it.
 """
 
 import threading
