@@ -176,7 +176,7 @@ EMBEDDED = tuple(_MAKERS)
 
 
 def awaits_terms(name: str) -> bool:
-    """Whether an embedded model cannot be opened before its terms are accepted: it was not made here yet either."""
+    """Whether an embedded model opens only once its terms are accepted: they are not, and it was not made before."""
     if name != "gemma3-270m" or os.environ.get(GEMMA_TERMS):
         return False
     return not _is_whole(_folder_of(name))
