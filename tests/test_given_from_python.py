@@ -151,7 +151,7 @@ def test_what_is_no_sql_is_one_error_without_another_behind_it(store: Store) -> 
         ({"doses": []}, InterventionError, "there are no doses"),
         ({"doses": 0.1}, InterventionError, "the doses are 0.1: give a list of numbers"),
         ({"doses": "0.1"}, InterventionError, "the doses are '0.1': give a list of numbers"),
-        ({"doses": [0.1, 0.1]}, InterventionError, "name each once"),
+        ({"doses": [0, 0.0]}, InterventionError, "there are no doses but 0"),
         ({"items": 0}, SpecError, "items is 0: give a whole number from 1 on"),
         ({"items": 2.5}, SpecError, "items is 2.5: give a whole number from 1 on"),
         ({"controls": -1}, SpecError, "controls is -1: give a whole number from 0 to 100"),

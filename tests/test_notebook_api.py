@@ -163,11 +163,25 @@ def test_a_direction_along_which_the_toy_reads_has_a_steep_dose_response(setup: 
     assert best["p_value"] < 0.01 < 1 < best["over_controls"]
 
 
-@pytest.mark.parametrize(("doses", "said"), [([0.1, 0], "leave out 0"), ([0.1, 0.1], "once"), ([30], "30%")])
+@pytest.mark.parametrize(("doses", "said"), [([0.0], "no doses but 0"), ([], "no doses"), ([30], "30%")])
 def test_doses_that_mean_nothing_are_refused(tiny: Model, place: Path, doses: list[float], said: str) -> None:
     vector = steer.Vector.from_numpy(tiny, np.ones(32), layer=1, residual_norm=1.0)
     with pytest.raises(InterventionError, match=said):
         steer.dose_sweep(tiny, vector, "sentiment", doses, store=place)
+
+
+def test_0_and_repeats_among_the_doses_are_left_out(setup: Setup, tmp_path: Path) -> None:
+    vector = steer.Vector.from_numpy(setup.model, toy.axes()[1], layer=1, name="mine")
+    doses = [*np.linspace(-0.2, 0.2, 3), 0.2]
+    found = steer.dose_sweep(setup.model, vector, setup.concept, doses, controls=0, store=tmp_path / "store")
+    assert [(row["kind"], round(row["dose"], 4)) for row in found] == [
+        ("candidate", -0.2),
+        ("none", 0.0),
+        ("candidate", 0.2),
+    ]
+    with pytest.raises(InterventionError, match="30") as refused:
+        steer.dose_sweep(setup.model, vector, setup.concept, np.array([30.0]), store=tmp_path / "store")
+    assert "np." not in str(refused.value)
 
 
 def test_a_run_s_report_says_its_verdicts(place: Path, agree_spec: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from steering_core.api.options import StorePath, check_split, concept_or_name
@@ -170,7 +171,7 @@ def dose_sweep(
     the store, and what is there, from a run as well, is not measured again. Warns (SteeringWarning) where the concept
     has fewer `items` than are asked for; `progress` is as in `run`. Raises ConceptError, VectorMismatch,
     VectorError, QueryError for what is no split, SpecError for numbers that are none, and InterventionError where there
-    is no dose, and for one that is 0, too large, or there twice.
+    is no dose but 0, and for one that is too large.
     """
     if isinstance(vector, str):
         vector = find_vector(model, vector, store)
@@ -187,10 +188,8 @@ def dose_sweep(
     controls = whole_number(controls, "controls", SpecError, 0, MAX_CONTROLS)
     if isinstance(doses, str) or not isinstance(doses, Iterable):
         raise InterventionError(f"the doses are {doses!r}: give a list of numbers, such as [0.1, 0.3]")
-    if not (wanted := sorted(checked_dose(dose) for dose in doses)):
-        raise InterventionError("there are no doses: give a list of numbers, such as [0.1, 0.3]")
-    if 0 in wanted or len(set(wanted)) < len(wanted):
-        raise InterventionError(f"the doses are {wanted}: leave out 0, which is always there, and name each once")
+    if not (wanted := sorted({checked_dose(_number(dose)) for dose in doses} - {0.0})):
+        raise InterventionError("there are no doses but 0: give a list of numbers, such as [0.1, 0.3]")
     read = named if isinstance(named, Concept) else load_concept(named)
     opened = Store(store or default_store())
     if lack := lack_of_wanted_items(read, items, [split]):
@@ -201,6 +200,11 @@ def dose_sweep(
         heard = partial(notify, "measure doses")
         rows = dose_rows(opened, model, read, known, wanted, split, controls, scores, heard)
     return DoseSweep(pa.Table.from_pylist(rows))
+
+
+def _number(dose: Any) -> Any:
+    """A number of NumPy's as Python's own, which messages show plainly; anything else as it is."""
+    return dose.item() if isinstance(dose, np.generic) else dose
 
 
 def _spec(spec: SpecLike) -> Spec:

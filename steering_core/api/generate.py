@@ -31,7 +31,7 @@ from steering_core.api.options import (
     check_options,
     sampling_of,
 )
-from steering_core.api.questions import TextOrMessages, checked_model, open_question
+from steering_core.api.questions import SeveralTexts, TextOrMessages, checked_model, open_question, several_questions
 from steering_core.api.stored_vectors import find_vectors
 from steering_core.engine.sampling import DIVERGED, Request, Stream, sample
 from steering_core.engine.sampling import stream as stream_tokens
@@ -162,25 +162,25 @@ def generate(model: Model, text: TextOrMessages, what: AnyIntervention = None, *
 
 @overload
 def generate(
-    model: Model, text: list[str] | tuple[str, ...], what: AnyIntervention = None, **options: Unpack[Options]
+    model: Model, text: SeveralTexts, what: AnyIntervention = None, **options: Unpack[Options]
 ) -> list[str]: ...
 
 
 def generate(
     model: Model,
-    text: TextOrMessages | list[str] | tuple[str, ...],
+    text: TextOrMessages | SeveralTexts,
     what: AnyIntervention = None,
     **options: Unpack[Options],
 ) -> str | list[str]:
-    """The model's answer to `text` under `what`; to several texts, in one batch, a list of answers.
+    """The model's answer to `text` under `what`; to several texts or conversations, in one batch, a list of answers.
 
-    Raises PromptError for what is no text and no messages, Diverged where a logit or the stream is inf or nan. The
-    options: `alpha` or `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of
-    these as a `Sampling`; a `system` prompt; `chat=False` for raw text; the `store` that knows the vectors' names.
+    Several come in any iterable: a list, a generator, a NumPy array, a column of pandas or polars. Raises PromptError
+    for what is no text and no messages, Diverged where a logit or the stream is inf or nan. The options: `alpha` or
+    `dose`, and `phase`, for a vector; `max_tokens`, `temperature`, `seed` and `stop`, or all of these as a `Sampling`;
+    a `system` prompt; `chat=False` for raw text; the `store` that knows the vectors' names.
     """
-    several = isinstance(text, list | tuple) and bool(text) and all(isinstance(one, str) for one in text)
-    texts = cast("Sequence[TextOrMessages]", text if several else [text])
-    found = _texts(model, texts, [steered(model, what, options)], options)
+    several = several_questions(text)
+    found = _texts(model, several or [cast("TextOrMessages", text)], [steered(model, what, options)], options)
     return found if several else found[0]
 
 

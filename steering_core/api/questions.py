@@ -1,8 +1,12 @@
 """Questions: what a model is asked from Python, a text or messages, and what it reads of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from steering_core.foundation.errors import ModelError, PromptError, SamplingError
+from steering_core.foundation.given import listed
 from steering_core.foundation.suggestions import did_you_mean
 from steering_core.foundation.validation import shown
 from steering_core.models import Model
@@ -10,6 +14,9 @@ from steering_core.prompts import Prompt, conversation, prompt
 
 TextOrMessages = str | Sequence[Mapping[str, str]]
 """A question, or messages of several turns: [{"role": "user", "content": "…"}, …]."""
+
+SeveralTexts = list[str] | tuple[str, ...] | list[list[dict[str, str]]] | Iterator[str] | np.ndarray
+"""Several questions for one batch; a column of pandas or polars, or any other iterable, is taken as well."""
 
 ROLES = ("system", "user", "assistant", "tool")
 _FORM = "[{'role': 'user', 'content': '…'}]"
@@ -30,6 +37,24 @@ def open_question(model: Model, text: TextOrMessages, system: str | None = None,
     if system and messages[0]["role"] == "system":
         raise PromptError("there are two system prompts, system= and the first message: give one of them")
     return conversation(model, [{"role": "system", "content": system}, *messages] if system else messages)
+
+
+def several_questions(given: Any) -> list[TextOrMessages] | None:
+    """The questions of an iterable of texts or conversations; None for one question, and for what is none.
+
+    Raises PromptError for an entry beside texts that is neither.
+    """
+    entries = listed(given)
+    if not entries or not any(map(_is_question, entries)):
+        return None
+    for at, one in enumerate(entries):
+        if not _is_question(one):
+            raise PromptError(f"text {at} is {shown(one)}, no text: leave it out, or make a text of it")
+    return entries
+
+
+def _is_question(one: Any) -> bool:
+    return isinstance(one, str) or (isinstance(one, list | tuple) and any(isinstance(turn, Mapping) for turn in one))
 
 
 def checked_model(model: Model) -> Model:

@@ -4,6 +4,7 @@ A vector worth trusting comes from many pairs and is measured beside its control
 which steering was first described.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from steering_core.activations.in_memory import activations_of
 from steering_core.activations.sites import checked_position
 from steering_core.backend.mlx import mx
 from steering_core.concepts.concept import SIDES, Concept, Example, Pair, Side, Unpaired
+from steering_core.concepts.formats.columns import Columns, found_columns
+from steering_core.concepts.library import load_concept
 from steering_core.foundation.errors import VectorError
+from steering_core.foundation.given import frame_rows, listed
 from steering_core.foundation.sequences import common_length
 from steering_core.foundation.validation import checked, shown
 from steering_core.interventions.change import Change, Intervention
@@ -31,8 +35,11 @@ from steering_core.vectors.vector import Vector
 
 Pairs = Sequence[tuple[str, str]]
 """(positive text, negative text) of each pair."""
-PairsLike = Pairs | Sequence[Pair | Mapping[str, str]] | Unpaired | Concept
-"""What a vector is derived from: pairs, with prompts of their own or without, texts without partners, or a concept."""
+PairsLike = Iterable[tuple[str, str] | Pair | Mapping[str, str]] | Unpaired | Concept | str | os.PathLike[str]
+"""What a vector is derived from: pairs, with prompts of their own or without, texts without partners, or a concept.
+
+Pairs come in any iterable, or in a frame of pandas or polars by its columns; a concept by its name or path as well.
+"""
 
 
 def residual_stream(model: Model, tokens: tuple[int, ...], layer: int) -> np.ndarray:
@@ -126,13 +133,13 @@ def derive_vector(
 ) -> Vector:
     """A vector for `layer` from pairs of a positive and a negative text, by any method.
 
-    Pairs are (positive, negative), or `Pair`s and dictionaries that may have a `prompt` of their own; texts without
-    partners are `unpaired(positive, negative)`, for methods that take them. All pairs are used; of a `Concept` only the
-    training split, as in runs. `position` defaults to `response` for a concept, `Pair`s, dictionaries and texts with a
-    prompt, as in runs, and otherwise to `last`. With a `question` texts without a prompt are answers to it, in the
-    model's chat template. A trained method (`preference`, …) trains the vector in this call. Raises VectorError where
-    the method finds no direction or needs pairs, and for what are no texts; LayerNotFound, PositionUnknown,
-    PromptError.
+    Pairs are (positive, negative), or `Pair`s and dictionaries that may have a `prompt` of their own, or the rows of a
+    frame; texts without partners are `unpaired(positive, negative)`, for methods that take them. All pairs are used; of
+    a `Concept`, or the one of a name or path, only the training split, as in runs. `position` defaults to `response`
+    for a concept, `Pair`s, dictionaries and texts with a prompt, as in runs, and otherwise to `last`. With a `question`
+    texts without a prompt are answers to it, in the model's chat template. A trained method (`preference`, …) trains
+    the vector in this call. Raises VectorError where the method finds no direction or needs pairs, and for what are no
+    texts; ConceptError, LayerNotFound, PositionUnknown, PromptError.
     """
     sides, name, how = _sides(model, pairs, question), method_name(method), dict[str, Any]()
     (layer,) = model.checked_layers([layer])
@@ -180,6 +187,7 @@ class _Sides:
 
 def _sides(model: Model, pairs: PairsLike, question: str | None) -> _Sides:
     """The two sides as the model reads them. Raises VectorError for what are neither pairs nor other texts."""
+    pairs = load_concept(os.fspath(pairs)) if isinstance(pairs, str | os.PathLike) else pairs
     if isinstance(pairs, Concept):
         texts = [pairs.texts_in("train", side) for side in SIDES]
         prompts = [[sided_prompt(model, pairs, text) for text in side] for side in texts]
@@ -189,8 +197,9 @@ def _sides(model: Model, pairs: PairsLike, question: str | None) -> _Sides:
         examples = [[(e.text, e.prompt) for e in side] for side in (pairs.positive, pairs.negative)]
         as_in_runs = any(e.prompt for side in (pairs.positive, pairs.negative) for e in side)
     else:
-        read = _pairs(pairs)
-        as_in_runs = any(isinstance(pair, Pair | Mapping) for pair in pairs)
+        given = _rows(pairs)
+        read = _pairs(given)
+        as_in_runs = any(isinstance(pair, Pair | Mapping) for pair in given)
         examples = [[(pair.positive, pair.prompt) for pair in read], [(pair.negative, pair.prompt) for pair in read]]
     paired = not isinstance(pairs, Unpaired)
     prompts = [[text_prompt(model, text, prompt or question) for text, prompt in side] for side in examples]
@@ -200,24 +209,52 @@ def _sides(model: Model, pairs: PairsLike, question: str | None) -> _Sides:
     return _Sides(prompts[0], prompts[1], paired, as_in_runs, made)
 
 
-def _pairs(given: Any) -> list[Pair]:
+REMEDY = "give [(positive text, negative text), …], [{positive, negative, prompt}, …], a Concept, or unpaired(…)"
+
+
+def _rows(given: Any) -> list[Any]:
+    """The rows of a frame or of any iterable; tuples with names as dictionaries. Raises VectorError for neither."""
+    if (rows := frame_rows(given)) is not None:
+        columns = found_columns(list(rows[0])) if rows else None
+        if rows and columns is None:
+            raise VectorError(
+                f"of the columns {', '.join(rows[0])} none are the two sides: call them positive, negative"
+            )
+        return [_sides_of(row, columns) for row in rows] if columns else []
+    found = listed(given)
+    if found is None:
+        raise VectorError(f"a vector is derived from pairs, not from a {type(given).__name__}: {REMEDY}")
+    return [_named(one) for one in found]
+
+
+def _sides_of(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    prompt = {"prompt": row[columns.prompt]} if columns.prompt else {}
+    return {"positive": row[columns.positive], "negative": row[columns.negative], **prompt}
+
+
+def _named(row: Any) -> Any:
+    """A named tuple that names its sides, as of `DataFrame.itertuples`, as a dictionary; anything else as it is."""
+    names = getattr(row, "_fields", ())
+    if not isinstance(row, tuple) or not set(SIDES) <= set(names):
+        return row
+    return {name: getattr(row, name) for name in (*SIDES, "prompt") if name in names}
+
+
+def _pairs(given: Sequence[Any]) -> list[Pair]:
     """Pairs in any form. Raises VectorError for none, and for what is no pair, with its place."""
-    remedy = "give [(positive text, negative text), …], [{positive, negative, prompt}, …], a Concept, or unpaired(…)"
-    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        raise VectorError(f"a vector is derived from pairs, not from a {type(given).__name__}: {remedy}")
     pairs = []
     for i, one in enumerate(given):
-        if isinstance(one, list | tuple) and len(one) == 2:
+        if isinstance(one, list | tuple | np.ndarray) and len(one) == 2:
             one = {"positive": one[0], "negative": one[1]}
         if not isinstance(one, Pair | Mapping):
-            raise VectorError(f"a vector is derived from pairs, and pair {i} is {one!r}: {remedy}")
+            raise VectorError(f"a vector is derived from pairs, and pair {i} is {one!r}: {REMEDY}")
         if isinstance(one, Mapping):
             for side in SIDES:
                 if side in one and not isinstance(one[side], str):
-                    raise VectorError(f"the {side} side of pair {i} is {_kind(one[side])}, no text: {remedy}")
+                    raise VectorError(f"the {side} side of pair {i} is {_kind(one[side])}, no text: {REMEDY}")
         pairs.append(one if isinstance(one, Pair) else checked(Pair, dict(one), f"pair {i}", VectorError))
     if not pairs:
-        raise VectorError(f"a vector is derived from pairs, and there are none: {remedy}")
+        raise VectorError(f"a vector is derived from pairs, and there are none: {REMEDY}")
     return pairs
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from steering_core.foundation.errors import ConceptError
+from steering_core.foundation.given import is_missing
 from steering_core.foundation.keys import content_key
 from steering_core.foundation.validation import Strict
 
@@ -42,6 +43,7 @@ def refuse_repeats(noun: str, keys: Sequence[Hashable]) -> None:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), BeforeValidator(_not_a_number)]
+PromptOrNone = Annotated[Text | None, BeforeValidator(lambda value: None if is_missing(value) else value)]
 
 GivenSplit = Annotated[Split | None, Field(exclude_if=lambda split: split is None)]  # so that concept_ids are as before
 PAIR_SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("validation", 0.2), ("test", 0.2))
@@ -56,7 +58,7 @@ class Pair(Strict, fault=ConceptError):
 
     positive: Text
     negative: Text
-    prompt: Text | None = None
+    prompt: PromptOrNone = None
     split: GivenSplit = None
 
     @cached_property
@@ -72,7 +74,7 @@ class Example(Strict, fault=ConceptError):
     """
 
     text: Text
-    prompt: Text | None = None
+    prompt: PromptOrNone = None
     split: GivenSplit = None
 
     @model_validator(mode="before")
@@ -324,7 +326,7 @@ def shared_prompt(rows: Sequence[Pair | Example | Item]) -> str | None:
 def has_prompt(pair: object) -> bool:
     """Whether a pair or an example, read or still as it is written, answers a prompt."""
     prompt = pair.get("prompt") if isinstance(pair, dict) else getattr(pair, "prompt", None)
-    return bool(prompt)
+    return not is_missing(prompt) and bool(prompt)
 
 
 def _open_shares(shares: tuple[tuple[Split, float], ...], given: Collection[Split]) -> tuple[tuple[Split, float], ...]:
