@@ -181,6 +181,16 @@ def test_sql_prints_every_column_and_only_what_json_has(store: Store) -> None:
     assert asked(store, sql, "--format", "csv").stdout == "n,n_1,x\n1,2,nan\n"
 
 
+@pytest.mark.parametrize("sql", ["-- a comment\nSELECT 1 AS n", "--a comment\nSELECT 1 AS n", "--\nSELECT 1 AS n"])
+def test_sql_may_begin_with_a_comment(store: Store, sql: str) -> None:
+    assert asked(store, sql, "--format", "csv").stdout == "n\n1\n"
+    done = subprocess.run(
+        [STEER, "sql", "-", f"--store={store.root}", "--format", "csv"], input=sql, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "n\n1\n"
+
+
 def test_a_table_without_rows_says_so_beside_what_a_program_reads(store: Store) -> None:
     none = "SELECT 1 AS n WHERE false"
     done = asked(store, none)
