@@ -22,6 +22,8 @@ TABLES = {
     "a header with a colon": b'id: nr,prompt,positive,negative\n1,Why?,Joy.,Pain.\n2,How?,"Well, well.",Ill.\n',
     "a header with a hash": b'#,prompt,positive,negative\n1,Why?,Joy.,Pain.\n2,How?,"Well, well.",Ill.\n',
     "semicolons, and commas in a name": b"prompt;positive;negative;a, b\nWhy?;Joy.;Pain.;x\nHow?;Well, well.;Ill.;y\n",
+    "Excel's line of the separator": b"sep=;\r\nprompt;positive;negative\r\nWhy?;Joy.;Pain.\nHow?;Well, well.;Ill.\n",
+    "a separator of no other program": b"SEP=|\nprompt|positive|negative\nWhy?|Joy.|Pain.\nHow?|Well, well.|Ill.\n",
     "line ends of old": PLAIN.replace(b"\n", b"\r"),
     "a byte order mark": b"\xef\xbb\xbf" + PLAIN,
     "blank lines first": b"\n \t\n" + PLAIN,
@@ -35,6 +37,19 @@ def test_a_table_is_read_as_programs_write_it(tmp_path: Path, case: str) -> None
     (tmp_path / "data").write_bytes(TABLES[case])
     concept = read_concept(tmp_path / "data")
     assert [(pair.prompt, pair.positive, pair.negative) for pair in concept.pairs] == ROWS
+
+
+def test_a_line_below_that_of_the_separator_keeps_its_number(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"sep=;\npositive;negative\na;b\nc;d;e\n")
+    with pytest.raises(ConceptError, match="line 4 has 3 values for 2 columns"):
+        read_concept(tmp_path / "data")
+
+
+def test_no_command_makes_columns_of_a_first_row(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"It was a treat!,It was a bore.\nI loved it.,I hated it.\n")
+    with pytest.raises(ConceptError, match=r"put a line above it such as `positive,negative`; if it holds") as refused:
+        read_concept(tmp_path / "data")
+    assert "--positive 'It" not in str(refused.value)
 
 
 def test_a_column_without_a_name_that_holds_something_is_kept(tmp_path: Path) -> None:

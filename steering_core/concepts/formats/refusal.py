@@ -47,21 +47,27 @@ def _shape(contents: Contents) -> tuple[str, str]:
         one, other = map(shlex.quote, sides[:2])
         option = f" --prompt {shlex.quote(prompt)}" if prompt else ""
         which = ", and which the prompt" if prompt else ""
+        if asks := _header(contents):
+            return shape, asks
         return shape, (
-            f"{_header(contents)}Say which column is which side{which}, here or the other way round: "
+            f"Say which column is which side{which}, here or the other way round: "
             f"{IMPORT} {file} --positive {one} --negative {other}{option}"
         )
     return shape, one_side
 
 
 def _header(contents: Contents) -> str:
-    """A sentence for a table whose first row of texts may have been read as its header."""
+    """A sentence for a table whose first row of texts may have been read as its header, in place of a command.
+
+    A command that names that row's texts as columns would lose the row.
+    """
     ends = [name for name in contents.columns if name.rstrip().endswith((".", "?", "!"))]
     if not ends:
         return ""
+    line = "positive,negative" if len(contents.columns) == 2 else "prompt,positive,negative"
     return (
-        "Its first line was read as the names of its columns: if it is a row, put a line above it such as "
-        "`prompt,positive,negative`. "
+        f"Its first line was read as the names of its columns: if it is a row, put a line above it such as `{line}`; "
+        "if it holds names, say which column is which side by --positive and --negative."
     )
 
 

@@ -30,6 +30,7 @@ _SAMPLED = 5  # records whose lengths are compared
 _HEAD = 4 << 20  # letters in which these are looked for
 _ODD = set(":{}[]#")  # a header that holds one of these may be YAML
 _QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
+_SEPARATOR = re.compile(r'\A\s*"?sep=([^\w\s]|\t)"?[^\S\r\n]*(?:\r\n|\r|\n)', re.IGNORECASE)  # Excel's own first line
 _INDEX = re.compile(r"(Unnamed: \d+)?")  # pandas' index, as written and as read and written again
 
 
@@ -43,7 +44,12 @@ class Record:
 
 
 def delimiter_of(text: str) -> str | None:
-    """The delimiter of a CSV file whose first line names two columns or more; None where it is no CSV file."""
+    """The delimiter of a CSV file whose first line names two columns or more; None where it is no CSV file.
+
+    A first line such as `sep=;`, as Excel has it, says so itself.
+    """
+    if said := _SEPARATOR.match(text):
+        return said[1]
     found = [delimiter for delimiter in _DELIMITERS if _is_header(text, delimiter)]
     ranks = {delimiter: (_n_known(text, delimiter), _is_even(text, delimiter)) for delimiter in found}
     return max(found, key=lambda delimiter: ranks[delimiter], default=None)
@@ -67,8 +73,11 @@ def first_line(text: str) -> str:
 
 
 def without_blank_lines(text: str) -> str:
-    """The text from its first line on that holds more than white space; that line is whole, its first tab included."""
-    return re.sub(r"\A(?:[^\S\r\n]*[\r\n]+)+", "", text)
+    """The text from its first line on that holds more than white space; that line is whole, its first tab included.
+
+    A line that only names the delimiter counts as blank.
+    """
+    return re.sub(r"\A(?:[^\S\r\n]*[\r\n]+)+", "", _SEPARATOR.sub("", text, count=1))
 
 
 def _n_known(text: str, delimiter: str) -> int:
