@@ -166,10 +166,10 @@ def layers() -> dict[int, np.ndarray]:
     return {layer: random.standard_normal(32).astype(np.float32) for layer in (1, 3)}
 
 
-def save_gguf(path: Path, layers: dict[int, np.ndarray]) -> None:
+def save_gguf(path: Path, layers: dict[int, np.ndarray], hint: str = "llama") -> None:
     """As repeng 0.4 writes it."""
     writer = gguf.GGUFWriter(path, "controlvector")
-    writer.add_string("controlvector.model_hint", "llama")
+    writer.add_string("controlvector.model_hint", hint)
     writer.add_uint32("controlvector.layer_count", len(layers))
     for layer, direction in layers.items():
         writer.add_tensor(f"direction.{layer}", direction)
@@ -189,6 +189,18 @@ def save_pytorch(path: Path, layers: dict[int, np.ndarray]) -> None:
 
 def save_safetensors(path: Path, layers: dict[int, np.ndarray]) -> None:
     save_file({f"layer.{n}": d for n, d in layers.items()}, path)
+
+
+def test_a_file_made_for_another_architecture_says_so(
+    store: Store, tiny: Model, tmp_path: Path, layers: dict[int, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    save_gguf(tmp_path / "same.gguf", layers, "LLaMA")
+    import_vectors(store, tmp_path / "same.gguf", tiny)
+    assert not caplog.messages
+    save_gguf(tmp_path / "other.gguf", layers, "mistral")
+    import_vectors(store, tmp_path / "other.gguf", tiny)
+    (said,) = caplog.messages
+    assert f"it says that it was made for a mistral, and {tiny.name} is a llama" in said
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,15 @@ class Tensors:
     """What another tool's file holds: tensors of floats by name, and what it declares of them.
 
     A file of one tensor without a name calls it "". `operation` is the one that the vectors were made for and
-    `alpha` its strength, where the file says so. `notes` say what of the file was left out.
+    `alpha` its strength, where the file says so. `notes` say what of the file was left out. `architecture` is that of
+    the model that they were made for, as the file calls it.
     """
 
     named: Mapping[str, np.ndarray]
     operation: FileOperation = FileOperation.ADD
     alpha: float | None = None
     notes: tuple[str, ...] = ()
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def layers_of(tensors: Tensors, path: Path, model: ModelIdentity, reading: Forei
     check_operation(tensors.operation, path, reading)
     for note in tensors.notes:
         log.warning("%s: %s", path, note)
+    if tensors.architecture and not _is_called(model.architecture, tensors.architecture):
+        hint, name = shortened(tensors.architecture, 80), model.name
+        said = "%s: it says that it was made for a %s, and %s is a %s: a vector of another model steers nothing"
+        log.warning(said, path, hint, name, model.architecture)
     found: dict[int, tuple[str, np.ndarray]] = {}
     for name, values in _chosen(file, tensors.named).items():
         for layer, direction in _directions(file, name, values, alone=len(tensors.named) == 1):
@@ -104,6 +110,12 @@ def layers_of(tensors: Tensors, path: Path, model: ModelIdentity, reading: Forei
                 raise file.refused(f"has two tensors for layer {layer}, {both}", f"--tensor {shlex.quote(name)}")
             found[layer] = name, direction
     return _kept(file, {layer: direction for layer, (_, direction) in found.items()})
+
+
+def _is_called(architecture: str, hint: str) -> bool:
+    """Whether another tool may call an architecture so: llama.cpp has Mistral's models as llama, and no `_text`."""
+    ours, theirs = (re.sub(r"[-_. ]|_text$", "", name.lower()) for name in (architecture, hint))
+    return ours == theirs or (theirs == "llama" and ours in ("mistral", "mixtral"))
 
 
 def check_operation(declared: FileOperation, path: Path, reading: ForeignReading) -> None:

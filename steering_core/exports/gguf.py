@@ -21,6 +21,7 @@ from steering_core.foundation.user_files import MAX_VECTORS_FILE, checked_file
 from steering_core.foundation.validation import shortened
 
 ARCHITECTURE = "controlvector"
+HINT = f"{ARCHITECTURE}.model_hint"
 _TYPES = {
     str: gguf.GGUFValueType.STRING,
     int: gguf.GGUFValueType.UINT32,
@@ -40,7 +41,7 @@ def write(path: Path, file: VectorFile) -> None:
         )
     directions = {layer: np.ascontiguousarray(vector.direction, np.float32) for layer, vector in vectors.items()}
     writer = gguf.GGUFWriter(path, ARCHITECTURE)
-    writer.add_string(f"{ARCHITECTURE}.model_hint", file.model.architecture)
+    writer.add_string(HINT, file.model.architecture)
     writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
     for name, value in glp.block(file.operation, directions).items():
         writer.add_key_value(name, value, _TYPES[type(value)])
@@ -75,7 +76,8 @@ def read(path: Path) -> VectorFile | Tensors:
         return dataclasses.replace(file, operation=operation)
     named = {f"direction.{layer}": values for layer, values in directions.items()}
     notes = (f"{', '.join(left_out[:SHOWN])}: no direction.N, and left out",) if left_out else ()
-    return Tensors(named, operation, glp.alpha(fields, path), notes)
+    hint = fields.get(HINT)
+    return Tensors(named, operation, glp.alpha(fields, path), notes, hint if isinstance(hint, str) else None)
 
 
 class _Reader(gguf.GGUFReader):
@@ -106,7 +108,7 @@ def _contents(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         fields = {
             name: field.contents()
             for name, field in reader.fields.items()
-            if name.startswith(glp.PREFIX) or name == FORMAT
+            if name.startswith(glp.PREFIX) or name in (FORMAT, HINT)
         }
         tensors = {}
         for tensor in reader.tensors:
