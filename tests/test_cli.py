@@ -210,6 +210,13 @@ def test_sql_takes_one_select_and_nothing_else(store: Store, sql: str) -> None:
         store.answer(sql)
 
 
+def test_a_pivot_without_its_values_is_told_what_it_lacks(store: Store) -> None:
+    rows = "(SELECT 1 AS a, 'x' AS split)"
+    with pytest.raises(QueryError, match=r"a PIVOT needs its values here, PIVOT … ON column IN \('a', 'b'\)"):
+        store.answer(f"SELECT * FROM (PIVOT {rows} ON split USING sum(a))")
+    assert store.rows(f"SELECT * FROM (PIVOT {rows} ON split IN ('x') USING sum(a))") == [{"x": 1}]
+
+
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_what_cannot_be_printed_is_said_once_or_not_at_all(store: Store, form: str) -> None:
     with Path("/dev/full").open("w") as full:

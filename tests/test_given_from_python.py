@@ -99,6 +99,7 @@ def test_a_pair_says_which_side_is_no_text(tiny: Model) -> None:
         ({"direction": np.ones(32, bool)}, "holds truth values: give numbers"),
         ({"direction": ["1"] * 32}, "is no list of numbers: it holds texts"),
         ({"name": "my probe!"}, "'my probe!' cannot be a vector's name"),
+        ({"name": "fröhlich"}, "'fröhlich' cannot be a vector's name: letters from a to z, digits"),
         ({"name": "0123456789"}, "'0123456789' cannot be a vector's name"),
     ],
 )

@@ -166,7 +166,7 @@ def new(
 ) -> None:
     """Scaffold a concept: a file that loads at once and says what belongs where."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ConceptError(f"{name!r} cannot be a concept's name: use letters, digits, dots, dashes and underscores")
+        raise ConceptError(f"{name!r} cannot be a concept's name: use a to z, digits, dots, dashes and underscores")
     path = out or FOLDER / f"{name}.yaml"
     write_new(scaffold(name, str(path)), path, force)
     typer.echo(f"{path} is there: fill it in, then `steer concepts lint {path}`")

@@ -10,6 +10,13 @@ from steering_core.foundation.errors import QueryError
 
 _TOO_DEEP = "this is nested too deeply: name its parts in a WITH, or give a list in place of a chain"
 
+_ONE_SELECT = "only one SELECT (or SHOW TABLES, DESCRIBE, SUMMARIZE) is allowed: DuckDB itself does the rest"
+_PIVOT = re.compile(r"\bPIVOT\b", re.IGNORECASE)
+_NO_VALUES = (
+    "a PIVOT needs its values here, PIVOT … ON column IN ('a', 'b') USING …: without them DuckDB runs several "
+    "statements, and only one SELECT is allowed"
+)
+
 
 def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     """The syntax tree of `sql`. Raises QueryError unless it is one SELECT (or FROM, SHOW, DESCRIBE, SUMMARIZE)."""
@@ -21,7 +28,7 @@ def select_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, An
     if tree.get("error"):
         message = tree["error_message"]
         if tree.get("error_type") == "not implemented":
-            message = "only one SELECT (or SHOW TABLES, DESCRIBE, SUMMARIZE) is allowed: DuckDB itself does the rest"
+            message = _NO_VALUES if _PIVOT.search(sql) else _ONE_SELECT
         raise QueryError(_TOO_DEEP if "max_expression_depth" in message else message)
     if not tree["statements"]:
         raise QueryError("there is no SQL in this: give one SELECT, or SHOW TABLES")

@@ -9,7 +9,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def may_be_a_name(text: str) -> bool:
-    """Whether vectors can be called so: letters, digits, `_`, `.` and `-`, and neither a number nor like a key."""
+    """Whether vectors can be called so: a to z, digits, `_`, `.` and `-`, and neither a number nor like a key."""
     return bool(_NAME.fullmatch(text)) and not KEY.fullmatch(text) and not text.isdecimal()
 
 
@@ -17,6 +17,6 @@ def check_allowed(name: str) -> None:
     """Raise VectorError for what vectors cannot be called."""
     if not isinstance(name, str) or not may_be_a_name(name):
         raise VectorError(
-            f"{name!r} cannot be a vector's name: letters, digits, '_', '.', '-', a letter or digit first, and "
-            "neither a number nor like a key"
+            f"{name!r} cannot be a vector's name: letters from a to z, digits, '_', '.', '-', a letter or digit "
+            "first, and neither a number nor like a key"
         )
