@@ -178,7 +178,8 @@ def lack_of_items(n: int) -> str:
     """That `n` held-out test items are too few for any verdict, and how many to add; empty where they are not."""
     if n >= MIN_ITEMS:
         return ""
-    return f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {counted(MIN_ITEMS - n, 'item')} to the test split"
+    more = counted(MIN_ITEMS - n, "item")
+    return f"{n} held-out test items; at least {MIN_ITEMS} are needed: add {more} to the test split"
 
 
 def lack_of_labels(ways: Relabellings) -> str:
