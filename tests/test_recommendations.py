@@ -136,7 +136,7 @@ FEW = Chance.of_few(0.5, [0.385, 0.332, 0.238, -0.238, -0.332, -0.385, 0.1, -0.1
         (evidence(FEW), CHANCE, "10 searches among permuted labels find at most +0.385 nats: so few"),
         (evidence(None), WEAK, "nothing was measured"),
         (evidence(Chance.of(0.5, [0.1] * 9)), TOO_FEW, "null effects"),
-        (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 items"),
+        (evidence(GOOD, odd_effect=score(0.5, 0.3, 0.7, n=7)), TOO_FEW, "add 1 item to"),
         (evidence(GOOD, odd_effect=score(-0.5, -0.7, -0.3)), CHANCE, "the wanted direction"),
         (evidence(GOOD, odd_effect=score(0.5, -0.1, 1.1)), CHANCE, "not surely above 0"),
         (evidence(GOOD, perplexity_ratio=score(2.4, 2.2, 2.6, 8)), WEAK, "times as perplexing"),
