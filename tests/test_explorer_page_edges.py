@@ -3,12 +3,15 @@
 # ruff: noqa: F401, F811  (fixtures of tests/browser.py)
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from steering_core.store import Store
 from tests.browser import address, browser, needs_chromium, page, ran, steered
+from tests.explorer import served
 
 pytestmark = needs_chromium
 
@@ -176,3 +179,16 @@ def test_vectors_and_probes_beyond_the_servers_bound_are_told(page: Page) -> Non
         page.click("#type-contrast")
     expect(page.locator("#notice")).to_have_text(f"{most} vectors at once are the most.")
     expect(page.locator(".vector")).to_have_count(most)
+
+
+def test_vectors_alike_but_for_their_position_are_told_apart(browser: Browser, ran: Store, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(ran.root, tmp_path / "alike"))
+    twin = store.rows("FROM raw.vectors WHERE control IS NULL AND layer = 1 ORDER BY method")[0]
+    store.append("vectors", [{**twin, "vector_id": "0" * 20, "position": "last"}])
+    with served(store) as address, contextlib.closing(browser.new_page()) as page:
+        page.goto(address)
+        page.fill("#picker-search", f"layer {twin['layer']} {twin['method']}".replace("_", " "))
+        options = page.locator("#picker [role=option]")
+        expect(options).to_have_count(2)
+        for position in (twin["position"], "last"):
+            expect(options.filter(has_text=f"read at {position}, {twin['n_pairs']} pairs")).to_have_count(1)

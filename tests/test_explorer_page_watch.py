@@ -145,19 +145,6 @@ def test_the_menu_is_searched_and_recommendations_come_first(page: Page) -> None
     expect(page.locator(".vector")).to_have_count(2)
 
 
-def test_vectors_alike_but_for_their_position_are_told_apart(browser: Browser, ran: Store, tmp_path: Path) -> None:
-    store = Store(shutil.copytree(ran.root, tmp_path / "alike"))
-    twin = store.rows("FROM raw.vectors WHERE vector_id = ?", [library.find(store, PLAIN).vector_id])[0]
-    store.append("vectors", [{**twin, "vector_id": "0" * 20, "position": "last"}])
-    with served(store) as address, contextlib.closing(browser.new_page()) as page:
-        page.goto(address)
-        page.fill("#picker-search", f"layer {twin['layer']} {twin['method']}".replace("_", " "))
-        options = page.locator("#picker [role=option]")
-        expect(options).to_have_count(2)
-        for position in (twin["position"], "last"):
-            expect(options.filter(has_text=f"read at {position}, {twin['n_pairs']} pairs")).to_have_count(1)
-
-
 def test_vectors_that_were_recommended_together_come_together(browser: Browser, ran: Store, tmp_path: Path) -> None:
     store = Store(shutil.copytree(ran.root, tmp_path / "together"))
     (row, *_) = store.rows("FROM raw.recommendations")
