@@ -12,7 +12,7 @@ from tests import toy
 
 CONCEPT = Concept(
     name="capitals",
-    pairs=tuple({"positive": a, "negative": a.lower()} for a in ("AB", "CD", "EF", "GH", "IJ", "KL")),
+    pairs=tuple({"positive": a, "negative": a.lower()} for a in ("AB", "CD", "EF", "GH", "IJ", "KL", "MN", "OP", "QR")),
     prompts=("<script>alert(1)</script>", "![1 + 1](//evil.example/a.png) | *"),
     items=tuple({"prompt": f"{i}?", "matching": "YES", "not_matching": "no"} for i in range(20)),
 )

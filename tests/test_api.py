@@ -238,7 +238,6 @@ def test_a_concept_gives_the_vector_that_a_run_derives(tiny: Model, agree_run: P
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("text", "not from a str: give"),
         (7, "not from a int: give"),
         ([], "there are none"),
         ([("a", "b"), "cd"], "pair 1 is 'cd'"),
@@ -249,6 +248,8 @@ def test_a_concept_gives_the_vector_that_a_run_derives(tiny: Model, agree_run: P
 def test_what_are_no_pairs_is_one_named_error(tiny: Model, wrong: Any, says: str) -> None:
     with pytest.raises(VectorError, match=says):
         steer.derive_vector(tiny, wrong, 1)
+    with pytest.raises(ConceptError, match="there is no concept 'text'"):
+        steer.derive_vector(tiny, "text", 1)
 
 
 def test_nothing_is_no_intervention(tiny: Model) -> None:

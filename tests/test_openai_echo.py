@@ -83,13 +83,18 @@ def test_prompts_in_tokens_and_several_at_once_with_drawn_tokens_after_them(aske
     both = asked(prompt=[tokens, tokens[:2]], n=2, **drawn).json()["choices"]
     assert [choice["index"] for choice in both] == [0, 1, 2, 3]
     assert both[0]["text"].startswith(TEXT), "the text of given tokens is echoed"
-    for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+    for key in ("tokens", "text_offset"):
         assert both[0]["logprobs"][key][: len(tokens)] == one["logprobs"][key]
+    for mine, other in zip(both[0]["logprobs"]["top_logprobs"], one["logprobs"]["top_logprobs"], strict=False):
+        assert mine == (other and pytest.approx(other, abs=1e-4))
+    numbers = both[0]["logprobs"]["token_logprobs"][1 : len(tokens)]  # the first has none
+    assert numbers == pytest.approx(one["logprobs"]["token_logprobs"][1:], abs=1e-4)
+    for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         assert len(both[0]["logprobs"][key]) == len(tokens) + 2
         assert len(both[3]["logprobs"][key]) == 4
     alone = asked(echo=False, **drawn).json()["choices"][0]["logprobs"]
-    for key in ("tokens", "token_logprobs"):
-        assert both[0]["logprobs"][key][len(tokens) :] == alone[key]
+    assert both[0]["logprobs"]["tokens"][len(tokens) :] == alone["tokens"]
+    assert both[0]["logprobs"]["token_logprobs"][len(tokens) :] == pytest.approx(alone["token_logprobs"], abs=1e-4)
 
 
 @pytest.mark.parametrize("max_tokens", [0, 2])

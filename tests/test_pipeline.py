@@ -149,7 +149,7 @@ def test_a_run_that_can_reach_no_verdict_says_so_before_it_begins(
     assert any(said in message for message in begun) == told
 
 
-def test_a_concept_without_validation_items_is_refused_before_anything_is_derived(
+def test_a_concept_whose_items_are_all_for_the_test_is_refused_before_anything_is_derived(
     tiny_folder: Path, concept: Concept, store: Store, tmp_path: Path
 ) -> None:
     items = tuple(item.model_copy(update={"split": "test"}) for item in concept.items)
@@ -162,12 +162,18 @@ def test_a_concept_without_validation_items_is_refused_before_anything_is_derive
     with pytest.raises(ConceptError, match=said):
         run(spec, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
     bare = spec_in(tmp_path, tiny_folder, concept.model_copy(update={"items": ()}))
-    with pytest.raises(ConceptError, match="the validation split, and a vector is chosen by its effect on them: add"):
-        run(bare, store, stages=dataclasses.replace(PLAIN, derive_vectors=derive_vectors))
-    with Run(spec, store) as this:
+    with Run(bare, store) as this:
         measured_rows(this, lambda *cell: layer_sweep_rows(*cell, damage=0.05))
         with pytest.raises(ConceptError, match="loud has no held-out items in the validation split, and a vector"):
             this.raise_failures(this.finish())
+
+
+def test_a_concept_without_items_has_vectors_and_texts_and_no_verdict(
+    tiny_folder: Path, concept: Concept, store: Store, tmp_path: Path
+) -> None:
+    report = run(spec_in(tmp_path, tiny_folder, concept.model_copy(update={"items": ()})), store)
+    assert [row["verdict"] for row in report["recommendations"]] == ["too few to tell"]
+    assert store.rows("SELECT count(*) AS n FROM raw.generations WHERE intervention_id IS NOT NULL")[0]["n"] > 0
 
 
 def test_the_report_is_plain_json(ran: Ran) -> None:

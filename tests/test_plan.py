@@ -158,11 +158,19 @@ def test_a_plan_says_at_which_layers_prompts_are_stored(spec: Path, tiny_folder:
 
 def test_a_concept_that_no_run_could_choose_for_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bare.yaml").write_text(
-        yaml.safe_dump({"name": "bare", "pairs": [{"positive": f"A{i}", "negative": f"b{i}"} for i in range(8)]})
+        yaml.safe_dump(
+            {
+                "name": "bare",
+                "pairs": [{"positive": f"A{i}", "negative": f"b{i}"} for i in range(8)],
+                "items": [{"prompt": f"{i}?", "matching": "A", "not_matching": "b", "split": "test"} for i in range(9)],
+            }
+        )
     )
     path = tmp_path / "spec.yaml"
     path.write_text(yaml.safe_dump({"models": [str(tiny_folder)], "concepts": [str(tmp_path / "bare.yaml")]}))
-    with pytest.raises(ConceptError, match="bare has no held-out items in the validation split, and a vector"):
+    with pytest.raises(
+        ConceptError, match=r"bare has no held-out items in the validation split \(9 items are in the test split\)"
+    ):
         planned(path, tmp_path / "store")
 
 

@@ -14,7 +14,7 @@ from steering_core.foundation.errors import ModelError, SpecError
 from steering_core.models import Model
 from steering_core.pipeline.cells import each_cell
 from steering_core.pipeline.stages import PLAIN, Stages, neutral_answers_of
-from steering_core.pipeline.wanted import bounds, held_out, library_vectors, neutral, refuse_without_choice
+from steering_core.pipeline.wanted import bounds, held_out, library_vectors, neutral, refuse_without_validation
 from steering_core.runs import Run
 from steering_core.scores.measure import measure_items
 from steering_core.scores.metrics import Setup
@@ -73,7 +73,7 @@ def layer_sweep_rows(run: Run, model: Model, concept: Concept, vectors: Sequence
 
     Raises ConceptError for a concept without validation items.
     """
-    refuse_without_choice(concept, run.spec.scores)
+    refuse_without_validation(concept, run.spec.scores)
     scores, calibrating = run.spec.scores, calibration(run, model, concept, vectors)
     at = calibrating.at_damage(damage)
     n, damages = run.spec.vectors.controls, calibrating.damage

@@ -147,7 +147,16 @@ def held_out(concept: Concept, split: Split, wanted: ScoresSpec) -> list[Item]:
 
 
 def refuse_without_choice(concept: Concept, wanted: ScoresSpec) -> None:
-    """Raise ConceptError for a concept without validation items: no candidate can be chosen by its effect on them."""
+    """Raise ConceptError where all of a concept's items are in the test split: they would try what none has chosen.
+
+    A concept without any items has vectors and texts, and no verdict.
+    """
+    if concept.items_in("test"):
+        refuse_without_validation(concept, wanted)
+
+
+def refuse_without_validation(concept: Concept, wanted: ScoresSpec) -> None:
+    """Raise ConceptError for a concept without validation items."""
     if not held_out(concept, "validation", wanted):
         n = len(concept.items_in("test"))
         has = f" ({counted(n, 'item')} {'is' if n == 1 else 'are'} in the test split)" if n else ""
