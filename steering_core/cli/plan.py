@@ -40,6 +40,7 @@ def plan(
     """
     wanted, opened = allowed_spec(spec), Store(store or default_store())
     for concept in load_concepts(wanted.concepts):
+        refuse_without_choice(concept, wanted.scores)
         warn_of_lacks(wanted, concept)
     rows = [_row(wanted, name, opened) for name in wanted.models]
     if form is Format.TABLE:
@@ -83,8 +84,6 @@ def _row(spec: Spec, name: str, store: Store) -> dict[str, Any]:
     """What a run of one model costs: its extraction, the stages after it, and how long both take."""
     with open_model(name, spec.template, spec.memory_limit) as model:
         concepts = load_concepts(spec.concepts)
-        for concept in concepts:
-            refuse_without_choice(concept, spec.scores)
         prompts = [sided_prompt(model, concept, text) for concept in concepts for text in concept.texts]
         reading = Reading(tuple(extracted_layers(spec, model)), spec.activations.position)
         found, ahead = forecast(model, store, prompts, reading), outlook(spec, model, concepts)

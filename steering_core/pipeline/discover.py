@@ -40,7 +40,7 @@ def discover_cell(run: Run, model: Model, concept: Concept, stages: Stages = PLA
 def discover(run: Run, model: Model, concept: Concept, stages: Stages = PLAIN) -> dict[str, Any]:
     """Vectors, search, choice on validation and trial on test for one concept whose activations are stored.
 
-    Raises ConceptError, before anything is computed, for a concept all of whose items are in the test split.
+    Raises ConceptError, before vectors are derived, for a concept all of whose items are in the test split.
     """
     refuse_without_choice(concept, run.spec.scores)
     cell = (run, model, concept)
